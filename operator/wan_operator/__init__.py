@@ -1,0 +1,1 @@
+"""The Kubernetes operator: custom resources in, Jobs out, honest status."""

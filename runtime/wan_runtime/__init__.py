@@ -1,0 +1,1 @@
+"""What runs inside the workload pods: dataset check, latent cache, training, export."""

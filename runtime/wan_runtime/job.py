@@ -1,0 +1,305 @@
+"""The contract between the operator and a workload pod.
+
+The operator writes a `JobSpec` into a ConfigMap mounted at `/etc/wan/job.json`; the pod serves `Progress`
+at `:9400/progress` while it runs and leaves a `Result` in its termination message. Nothing else passes
+between them, so this module is all that the operator imports from the running side. Pydantic only: no torch.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import IntEnum, StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+JOB_FILE = "/etc/wan/job.json"
+TERMINATION_FILE = "/dev/termination-log"
+PROGRESS_PORT = 9400
+RESULT_LIMIT = 3072
+"""Bytes. The kubelet keeps 4 KiB of a termination message; the rest is headroom for its own truncation."""
+
+
+class Contract(BaseModel):
+    """camelCase on the wire, closed against unknown fields: both sides ship from one release."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
+
+
+class Step(StrEnum):
+    """One Job each, in this order."""
+
+    PREPARE = "prepare"
+    """Checks every clip, splits by source video, writes the dataset manifest. CPU."""
+    ENCODE = "encode"
+    """Fills the content-addressed latent cache: T5, CLIP and VAE. GPU."""
+    TRAIN = "train"
+    """Trains one expert from the cache. GPU."""
+    EXPORT = "export"
+    """Converts the trained weights to the formats asked for and commits the artifact. CPU."""
+    SAMPLE = "sample"
+    """Renders base and fine-tuned videos for held-out first frames with equal seeds. GPU."""
+
+
+class Expert(StrEnum):
+    """Which transformer of the model is trained."""
+
+    ONLY = "Only"
+    """Wan2.1 has one transformer for all noise levels."""
+    HIGH_NOISE = "HighNoise"
+    LOW_NOISE = "LowNoise"
+
+
+class ExitClass(IntEnum):
+    """Exit code of `wan-runtime`, and what the operator does about it."""
+
+    DONE = 0
+    INPUT = 10
+    """The user's input is wrong. Never retried."""
+    OUT_OF_MEMORY = 20
+    """GPU or host memory. Retried only if the budget for it says so."""
+    INFRASTRUCTURE = 30
+    """Store, node, driver, or a bug of ours. Retried with back-off."""
+    STOPPED = 40
+    """Stopped on request with a checkpoint. Resumable; costs no retry."""
+    NUMERICAL = 50
+    """Loss or gradients are not finite, or a trainable module gets none. Never retried."""
+
+
+class Reason(StrEnum):
+    """Why a step ended as it did. Closed: the operator shows these as condition reasons."""
+
+    COMPLETED = "Completed"
+    # INPUT
+    DATASET_NOT_FOUND = "DatasetNotFound"
+    """The metadata file or the prefix does not exist."""
+    DATASET_EMPTY = "DatasetEmpty"
+    """The metadata file lists no clip, or too few remain to train and hold one source out."""
+    DATASET_INVALID = "DatasetInvalid"
+    """The metadata file cannot be read or lacks a column."""
+    CLIP_INVALID = "ClipInvalid"
+    """At least one clip fails a check; the message names the first ones, the manifest lists all."""
+    MODEL_NOT_FOUND = "ModelNotFound"
+    """The model source does not hold the files that the preset needs."""
+    MODEL_INVALID = "ModelInvalid"
+    """The files are there, but are not this preset's weights, or their digest differs."""
+    JOB_INVALID = "JobInvalid"
+    """The job file cannot be read. A mismatch of operator and runtime image versions."""
+    LORA_TARGET_UNKNOWN = "LoraTargetUnknown"
+    """A target module matches nothing in the model."""
+    # OUT_OF_MEMORY
+    GPU_OUT_OF_MEMORY = "GPUOutOfMemory"
+    HOST_OUT_OF_MEMORY = "HostOutOfMemory"
+    # INFRASTRUCTURE
+    STORE_UNREACHABLE = "StoreUnreachable"
+    STORE_ACCESS_DENIED = "StoreAccessDenied"
+    """The store refused the credentials. Retried: correcting the Secret heals it."""
+    STORE_NOT_FOUND = "StoreNotFound"
+    """The bucket does not exist. Retried: creating it heals it."""
+    ARTIFACT_CORRUPT = "ArtifactCorrupt"
+    """A stored object does not match the checksum in its manifest."""
+    DISK_FULL = "DiskFull"
+    UNEXPECTED = "Unexpected"
+    """An error that we did not foresee; the message holds its last line, the log the rest."""
+    # STOPPED
+    TERMINATED = "Terminated"
+    """SIGTERM: suspended, preempted or drained."""
+    # NUMERICAL
+    NON_FINITE_LOSS = "NonFiniteLoss"
+    DEAD_GRADIENTS = "DeadGradients"
+    """After the first step some trainable module has no gradient; the message lists them."""
+
+
+class StoreSpec(Contract):
+    """An S3-compatible bucket. Credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."""
+
+    endpoint: str
+    """http(s)://host[:port]"""
+    bucket: str
+    prefix: str = ""
+    """Without slashes at either end. All that we write lies below it; the latent cache is shared within it."""
+    region: str = "us-east-1"
+    ca_file: str | None = None
+    """Mounted PEM bundle for a private certificate authority."""
+
+
+class ModelSpec(Contract):
+    preset: str
+    path: str | None = None
+    """Mounted folder with the base weights."""
+    source: str | None = None
+    """s3://bucket/prefix with the base weights, fetched into the cache folder. Neither: a Tiny preset makes its own."""
+
+
+class Columns(Contract):
+    video: str = "video"
+    prompt: str = "prompt"
+    source: str = "source"
+    """Names the recording that a clip was cut from; clips of one recording never straddle the split.
+    Without the column, each clip counts as a recording of its own."""
+
+
+class DatasetSpec(Contract):
+    source: str
+    """s3://bucket/prefix of a folder with metadata.csv, .json or .jsonl, clip paths relative to it."""
+    columns: Columns = Columns()
+    frames: int
+    """4n+1 frames a clip."""
+    fps: float
+    width: int
+    height: int
+    train_fraction: float = 0.9
+    split_seed: int = 0
+    rejected_clips: Literal["Fail", "Skip"] = "Fail"
+    """What one bad clip does: fail the run with its name, or leave it out."""
+
+
+class LoraSpec(Contract):
+    rank: int = 32
+    alpha: float = 32.0
+    dropout: float = 0.0
+    target_modules: tuple[str, ...] = ("q", "k", "v", "o", "ffn.0", "ffn.2")
+    learning_rate: float = 1e-4
+
+
+class OptimizerSpec(Contract):
+    """AdamW."""
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.01
+
+
+class TrainingSpec(Contract):
+    steps: int | None = None
+    """Optimizer steps. None: derived from epochs, the repeat and the number of training clips."""
+    epochs: int = 2
+    dataset_repeat: int = 10
+    batch_size: int = 1
+    gradient_accumulation: int = 1
+    optimizer: OptimizerSpec = OptimizerSpec()
+    schedule: Literal["Constant", "Cosine"] = "Constant"
+    warmup_steps: int = 0
+    max_gradient_norm: float = 1.0
+    seed: int = 0
+    loss_weighting: Literal["Uniform", "Bell"] = "Uniform"
+    """Over noise levels, within an expert. Bell is DiffSynth's."""
+    gradient_checkpointing: Literal["None", "Full"] = "Full"
+    tiled_vae: bool = False
+    attention: Literal["Auto", "SDPA"] = "Auto"
+    checkpoint_every: int = 100
+    """Optimizer steps between checkpoints."""
+    keep_checkpoints: int = 2
+    probe_every: int = 50
+    """Optimizer steps between evaluations of the fixed held-out probes; step 0 and the last always count."""
+
+
+class SampleSpec(Contract):
+    count: int = 1
+    """Held-out first frames to render; 0 renders none."""
+    inference_steps: int = 40
+    seed: int = 0
+
+
+class ManifestRef(Contract):
+    """A committed artifact set: where its manifest.json is, and what it must hash to."""
+
+    uri: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class JobSpec(Contract):
+    """All that one step needs. The same file serves every attempt of the step."""
+
+    version: Literal[1] = 1
+    namespace: str
+    name: str
+    uid: str
+    step: Step
+    expert: Expert = Expert.ONLY
+    model: ModelSpec
+    store: StoreSpec
+    dataset: DatasetSpec
+    lora: LoraSpec = LoraSpec()
+    training: TrainingSpec = TrainingSpec()
+    sample: SampleSpec = SampleSpec()
+    formats: tuple[Literal["DiffSynth"], ...] = ("DiffSynth",)
+    inputs: dict[str, ManifestRef] = {}
+    """Results of earlier steps by step id: `prepare`, `encode`, `train` (or `train-high-noise`, ...), `export`."""
+    image: str = ""
+    """Reference of the runtime image, for lineage."""
+
+    @property
+    def step_id(self) -> str:
+        """`train-high-noise` for the expert of a pair, else the step's name."""
+        return step_id(self.step, self.expert)
+
+    @property
+    def run_prefix(self) -> str:
+        """Key prefix of everything this run writes: `<prefix>/<namespace>/<name>/<uid8>`."""
+        parts = (self.store.prefix, self.namespace, self.name, self.uid[:8])
+        return "/".join(part for part in parts if part)
+
+    @property
+    def output_prefix(self) -> str:
+        """Key prefix of what this step commits."""
+        return f"{self.run_prefix}/{self.step_id}"
+
+    @property
+    def cache_prefix(self) -> str:
+        """Key prefix of the latent cache, shared by all runs of the store prefix."""
+        return "/".join(part for part in (self.store.prefix, "cache") if part)
+
+
+def step_id(step: Step, expert: Expert = Expert.ONLY) -> str:
+    """Name of a step within a run, fit for a Kubernetes object name."""
+    suffix = {Expert.ONLY: "", Expert.HIGH_NOISE: "-high-noise", Expert.LOW_NOISE: "-low-noise"}[expert]
+    return f"{step}{suffix}"
+
+
+class Progress(Contract):
+    """What `:9400/progress` answers."""
+
+    step_id: str
+    activity: str
+    """What is being done, for people: 'checking clips', 'training'."""
+    current: int = 0
+    total: int = 0
+    """Of `unit`; 0 while unknown."""
+    unit: Literal["clips", "steps", "files", "videos"] = "steps"
+    eta_seconds: float | None = None
+    loss: float | None = None
+    updated: datetime = Field(default_factory=lambda: datetime.now(UTC))
+
+
+class Result(Contract):
+    """Last words of a step, in the termination message."""
+
+    step_id: str
+    exit_class: ExitClass
+    reason: Reason
+    message: str = ""
+    manifest: ManifestRef | None = None
+    summary: dict[str, int | float | str] = {}
+    """A few numbers for status: clips, steps, probe losses. Details are in the store."""
+
+    def dump(self) -> str:
+        """JSON of at most RESULT_LIMIT bytes; a long message is cut, the rest is kept whole."""
+        text = self.model_dump_json(by_alias=True, exclude_defaults=True)
+        excess = len(text.encode()) - RESULT_LIMIT
+        if excess <= 0:
+            return text
+        # Escapes make a character of the message up to 12 bytes long in JSON: cut by measuring, not by counting.
+        keep = len(self.message)
+        while keep and len(text.encode()) > RESULT_LIMIT:
+            keep = max(0, keep - max(1, excess // 2))
+            cut = self.model_copy(update={"message": self.message[:keep] + " …"})
+            text = cut.model_dump_json(by_alias=True, exclude_defaults=True)
+            excess = len(text.encode()) - RESULT_LIMIT
+        if len(text.encode()) > RESULT_LIMIT:
+            raise ValueError(f"result without its message is over {RESULT_LIMIT} bytes: shorten its summary")
+        return text

@@ -1,0 +1,74 @@
+"""Facts about the Wan models. No torch: the operator imports this too.
+
+Shapes and sampling defaults are those of the official releases (Wan-Video/Wan2.1 and Wan2.2, `wan/configs`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wan_runtime.job import Expert
+
+NUM_TRAIN_TIMESTEPS = 1000
+SPATIAL_STRIDE = 16
+"""Pixels a token side: the VAE's 8 times the patch of 2. Width and height are multiples of it."""
+TEMPORAL_STRIDE = 4
+"""Frames a latent frame after the first: clips have 4n+1 frames."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preset:
+    """One base model."""
+
+    name: str
+    experts: tuple[Expert, ...]
+    boundary: float | None
+    """Noise level t in [0, 1] at which sampling switches from the high-noise to the low-noise expert."""
+    shift: float
+    """Flow-matching time shift of training and sampling."""
+    guidance: float
+    """Classifier-free guidance scale of the official sampler."""
+    inference_steps: int
+    width: int
+    height: int
+    frames: int
+    fps: float
+    uses_clip: bool
+    """Whether the first frame also enters through CLIP (Wan2.1 only)."""
+    tiny: bool = False
+    """Built from a seed; for demos and tests on CPUs."""
+
+    def expert_range(self, expert: Expert) -> tuple[float, float]:
+        """(lower, upper) noise levels in [0, 1] that the expert handles."""
+        if self.boundary is None or expert is Expert.ONLY:
+            return 0.0, 1.0
+        return (self.boundary, 1.0) if expert is Expert.HIGH_NOISE else (0.0, self.boundary)
+
+
+_PAIR = (Expert.HIGH_NOISE, Expert.LOW_NOISE)
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            name="Wan2.1-I2V-14B-720P", experts=(Expert.ONLY,), boundary=None, shift=5.0, guidance=5.0,
+            inference_steps=40, width=1280, height=720, frames=81, fps=16, uses_clip=True,
+        ),
+        Preset(
+            name="Wan2.1-I2V-14B-480P", experts=(Expert.ONLY,), boundary=None, shift=3.0, guidance=5.0,
+            inference_steps=40, width=832, height=480, frames=81, fps=16, uses_clip=True,
+        ),
+        Preset(
+            name="Wan2.2-I2V-A14B", experts=_PAIR, boundary=0.9, shift=5.0, guidance=3.5,
+            inference_steps=40, width=1280, height=720, frames=81, fps=16, uses_clip=False,
+        ),
+        Preset(
+            name="Wan2.1-I2V-Tiny", experts=(Expert.ONLY,), boundary=None, shift=5.0, guidance=5.0,
+            inference_steps=8, width=128, height=96, frames=17, fps=16, uses_clip=True, tiny=True,
+        ),
+        Preset(
+            name="Wan2.2-I2V-Tiny", experts=_PAIR, boundary=0.9, shift=5.0, guidance=3.5,
+            inference_steps=8, width=128, height=96, frames=17, fps=16, uses_clip=False, tiny=True,
+        ),
+    )
+}
