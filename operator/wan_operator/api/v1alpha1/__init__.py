@@ -1,0 +1,1 @@
+"""wan-operator.dev/v1alpha1. Changes within the version are additive only."""

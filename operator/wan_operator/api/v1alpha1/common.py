@@ -1,0 +1,124 @@
+"""Parts that all kinds share: the base model, the store, pod settings, conditions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from wan_operator.api.markers import RULES, Cel, list_map
+
+GROUP = "wan-operator.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+CATEGORY = "wan"
+
+DnsLabel = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+S3Uri = Annotated[
+    str,
+    Field(max_length=1024),
+    Cel(
+        "self.matches('^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$')",
+        "must be an S3 address: s3://bucket/path",
+    ),
+]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ApiModel(BaseModel):
+    """camelCase on the wire. Docstrings under fields become the CRD's descriptions and the API reference.
+
+    Unknown fields are ignored when reading: objects stored by a newer release must not break this one.
+    The API server prunes what the schema does not name, and kubectl refuses it.
+    """
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True, use_attribute_docstrings=True
+    )
+
+
+class SecretReference(ApiModel):
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    """Name of a Secret in the same namespace with the keys `accessKey` and `secretKey`."""
+
+
+class ConfigMapKey(ApiModel):
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    key: Annotated[str, Field(min_length=1, max_length=253)] = "ca.crt"
+
+
+class Store(ApiModel):
+    """An S3-compatible bucket. Fields left out come from the operator's settings; see status.effective.store."""
+
+    endpoint: Annotated[
+        str,
+        Field(max_length=512),
+        Cel("self.matches('^https?://[^/ ]+$')", "must be http(s)://host[:port] without a path"),
+    ] | None = None
+    """http(s)://host[:port] of the S3 API."""
+    bucket: Annotated[
+        str,
+        Field(min_length=3, max_length=63),
+        Cel("self.matches('^[a-z0-9][a-z0-9.-]*[a-z0-9]$')", "must be a bucket name: lower case, digits, '.' and '-'"),
+    ] | None = None
+    prefix: Annotated[
+        str,
+        Field(max_length=512),
+        Cel("!self.startsWith('/') && !self.endsWith('/')", "must not start or end with '/'"),
+    ] | None = None
+    """Everything is written below it. Runs that share a prefix share the latent cache, so it is the trust boundary."""
+    region: Annotated[str, Field(max_length=64)] | None = None
+    ca_bundle: ConfigMapKey | None = None
+    """ConfigMap key with the PEM bundle of a private certificate authority."""
+    secret_ref: SecretReference | None = None
+    """Credentials. Mounted by the pods; the operator never reads Secrets."""
+
+
+class LocalObjectReference(ApiModel):
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+
+
+class Toleration(ApiModel):
+    key: Annotated[str, Field(max_length=316)] | None = None
+    operator: Literal["Exists", "Equal"] | None = None
+    value: Annotated[str, Field(max_length=63)] | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    toleration_seconds: int | None = None
+
+
+class PodTemplate(ApiModel):
+    """What differs from the operator's own pod settings, in the words of a pod spec."""
+
+    labels: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=32)] = {}
+    annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32)] = {}
+    node_selector: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=32)] = {}
+    tolerations: Annotated[list[Toleration], Field(max_length=32)] = []
+    priority_class_name: Annotated[str, Field(max_length=253)] | None = None
+    image_pull_secrets: Annotated[list[LocalObjectReference], list_map("name"), Field(max_length=16)] = []
+    service_account_name: Annotated[str, Field(max_length=253)] | None = None
+
+
+class Condition(ApiModel):
+    type: Annotated[str, Field(min_length=1, max_length=316)]
+    status: Literal["True", "False", "Unknown"]
+    reason: Annotated[str, Field(min_length=1, max_length=1024)]
+    """CamelCase word from the closed list in the API reference."""
+    message: Annotated[str, Field(max_length=32768)] = ""
+    last_transition_time: datetime
+    observed_generation: Annotated[int, Field(ge=0)] | None = None
+
+
+class Artifact(ApiModel):
+    """A committed set of files: its manifest lists every file with size and checksum."""
+
+    uri: Annotated[str, Field(max_length=2048)]
+    """s3:// address of manifest.json."""
+    sha256: Sha256
+    """Of the manifest."""
+
+
+def rules(*rules_: dict[str, Any]) -> dict[str, Any]:
+    """`json_schema_extra` of a model: CEL rules over its fields."""
+    return {RULES: list(rules_)}
