@@ -1,0 +1,266 @@
+"""Settings of the operator process, from the environment and from nowhere else.
+
+The Helm chart sets these variables; each can be read back with `wan-operator run --show-settings`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class SettingsError(Exception):
+    """A variable has a value that cannot be used. Caught once, by the command line, which exits
+    with 2."""
+
+    def __init__(self, variable: str, value: str | None, wanted: str) -> None:
+        shown = "is not set" if value is None else f"is {value!r}"
+        super().__init__(f"{variable} {shown}: {wanted}")
+        self.variable = variable
+
+
+REQUIRED = dataclasses.MISSING
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_DNS_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
+
+Parser = Callable[[str], Any]
+
+
+def _setting(variable: str, parse: Parser, wanted: str, default: Any = REQUIRED) -> Any:
+    """A dataclass field that is read from `variable`; `wanted` ends the error message."""
+    metadata = {"variable": variable, "parse": parse, "wanted": wanted}
+    return (
+        field(metadata=metadata)
+        if default is REQUIRED
+        else field(default=default, metadata=metadata)
+    )
+
+
+def _matching(pattern: str) -> Parser:
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(text)
+        return text
+
+    return parse
+
+
+def _number(low: float, high: float, kind: type = int) -> Parser:
+    def parse(text: str) -> float:
+        value: float = kind(text)
+        if not low <= value <= high:
+            raise ValueError(text)
+        return value
+
+    return parse
+
+
+def _one_of(*choices: str) -> Parser:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(text)
+        return text
+
+    return parse
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(sorted({part.strip() for part in text.split(",") if part.strip()}))
+    for name in names:
+        if not _DNS_LABEL.fullmatch(name):
+            raise ValueError(name)
+    return names
+
+
+_NAME = _matching(_DNS_NAME.pattern)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    runtime_image: str = _setting(
+        "WAN_RUNTIME_IMAGE",
+        _matching(r"\S{1,512}"),
+        "must be the image that runs the steps, best with a digest",
+    )
+    """Image of the step pods. No default: it must be of the operator's own release, since both
+    share the job format."""
+
+    image_pull_policy: str = _setting(
+        "WAN_IMAGE_PULL_POLICY",
+        _one_of("Always", "IfNotPresent", "Never"),
+        "must be Always, IfNotPresent or Never",
+        "IfNotPresent",
+    )
+    """imagePullPolicy of step pods. Default IfNotPresent: images are pinned by digest, pulling
+    again gains nothing."""
+
+    image_pull_secrets: tuple[str, ...] = _setting(
+        "WAN_IMAGE_PULL_SECRETS", _names, "must be Secret names, separated by commas", ()
+    )
+    """Names of pull Secrets put on every step pod, beside those of spec.podTemplate. They must
+    exist in the WanFineTune's namespace. Default none."""
+
+    store_endpoint: str = _setting(
+        "WAN_STORE_ENDPOINT",
+        _matching(r"https?://[^/ ]+"),
+        "must be http(s)://host[:port] without a path",
+        "",
+    )
+    """S3 endpoint for WanFineTunes that name none. Default none: then spec.store.endpoint is
+    needed."""
+
+    store_bucket: str = _setting(
+        "WAN_STORE_BUCKET",
+        _matching(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"),
+        "must be a bucket name",
+        "",
+    )
+    """Bucket for WanFineTunes that name none. Default none: then spec.store.bucket is needed."""
+
+    store_prefix: str = _setting(
+        "WAN_STORE_PREFIX",
+        _matching(r"[^/ ]([^ ]{0,510}[^/ ])?"),
+        "must not start or end with '/'",
+        "",
+    )
+    """Key prefix for WanFineTunes that name none. Default none: keys start at the bucket's root."""
+
+    store_region: str = _setting(
+        "WAN_STORE_REGION",
+        _matching(r"[a-z0-9-]{1,64}"),
+        "must be a region, such as us-east-1",
+        "us-east-1",
+    )
+    """Region for WanFineTunes that name none. Default us-east-1, which MinIO answers to."""
+
+    store_secret: str = _setting("WAN_STORE_SECRET", _NAME, "must be the name of a Secret", "")
+    """Secret with `accessKey` and `secretKey` for WanFineTunes that name none; looked up by the
+    pods, in the WanFineTune's namespace. Default none: then spec.store.secretRef is needed."""
+
+    store_ca_config_map: str = _setting(
+        "WAN_STORE_CA_CONFIGMAP", _NAME, "must be the name of a ConfigMap", ""
+    )
+    """ConfigMap with the PEM bundle of the store's private CA, in the WanFineTune's namespace, for
+    WanFineTunes that name none. Default none: the image's public CAs."""
+
+    store_ca_key: str = _setting(
+        "WAN_STORE_CA_KEY", _matching(r"[-._a-zA-Z0-9]{1,253}"), "must be a ConfigMap key", "ca.crt"
+    )
+    """Key within WAN_STORE_CA_CONFIGMAP. Default ca.crt, as cert-manager writes it."""
+
+    watch_namespaces: tuple[str, ...] = _setting(
+        "WAN_WATCH_NAMESPACES",
+        _names,
+        "must be namespace names, separated by commas, or empty for all",
+        (),
+    )
+    """Namespaces whose WanFineTunes are acted on. Default empty: all, which needs the ClusterRole.
+    """
+
+    namespace: str = _setting(
+        "WAN_NAMESPACE",
+        _matching(_DNS_LABEL.pattern),
+        "must be the operator's own namespace (downward API)",
+    )
+    """Where the Lease lives. No default: two operators that guess differently would both lead."""
+
+    lease_name: str = _setting(
+        "WAN_LEASE_NAME", _NAME, "must be the name of a Lease", "wan-operator"
+    )
+    """Lease that the active replica holds. Default wan-operator; two releases in one namespace need
+    two names."""
+
+    lease_seconds: int = _setting(
+        "WAN_LEASE_SECONDS", _number(5, 300), "must be between 5 and 300 seconds", 15
+    )
+    """Seconds after which an unrenewed Lease may be taken over. Default 15, as
+    kube-controller-manager: a killed operator is replaced within it."""
+
+    identity: str = _setting(
+        "WAN_POD_NAME", _matching(r"\S{1,253}"), "must be the pod's name (downward API)", ""
+    )
+    """Holder of the Lease and reporter of events. Default the host name, which is the pod's name in
+    a cluster."""
+
+    health_port: int = _setting(
+        "WAN_HEALTH_PORT", _number(0, 65535), "must be a port number, 0 for a free one", 8080
+    )
+    """Port of /livez, /readyz and /metrics. Default 8080; not privileged, the pod runs as an
+    ordinary user."""
+
+    log_level: str = _setting(
+        "WAN_LOG_LEVEL",
+        _one_of("DEBUG", "INFO", "WARNING", "ERROR"),
+        "must be DEBUG, INFO, WARNING or ERROR",
+        "INFO",
+    )
+    """Least severe log line written. Default INFO: one line for each decision, none at rest."""
+
+    log_format: str = _setting(
+        "WAN_LOG_FORMAT", _one_of("json", "text"), "must be json or text", "json"
+    )
+    """json for log collectors, text for people. Default json."""
+
+    workers: int = _setting("WAN_WORKERS", _number(1, 64), "must be between 1 and 64", 8)
+    """WanFineTunes reconciled at the same time. Default 8: reconciling waits for the API server,
+    not for the CPU."""
+
+    writes_per_second: float = _setting(
+        "WAN_WRITES_PER_SECOND", _number(0.1, 1000, float), "must be between 0.1 and 1000", 20.0
+    )
+    """Sustained writes a second to the API server (burst: twice that). Default 20: a restart with
+    thousands of runs must not crowd out other clients."""
+
+    sweep_seconds: float = _setting(
+        "WAN_SWEEP_SECONDS", _number(1, 86400, float), "must be between 1 and 86400 seconds", 300.0
+    )
+    """Seconds between full looks at everything, spread by a tenth. Default 300: bounds how long a
+    lost watch event goes unnoticed, at the price of three paginated LISTs."""
+
+    progress_seconds: float = _setting(
+        "WAN_PROGRESS_SECONDS", _number(1, 3600, float), "must be between 1 and 3600 seconds", 15.0
+    )
+    """Least seconds between two progress updates of one status. Default 15: fresh enough to watch,
+    and 100 runs cost seven writes a second."""
+
+    retry_base_seconds: float = _setting(
+        "WAN_RETRY_BASE_SECONDS",
+        _number(0.1, 600, float),
+        "must be between 0.1 and 600 seconds",
+        10.0,
+    )
+    """Wait before the first infrastructure retry; doubles up to five minutes. Default 10: longer
+    than a MinIO restart takes to start, shorter than anyone waits. Tests shorten it."""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """Raises SettingsError for the first variable that is wrong. An empty value counts as not
+        set, because that is what a chart writes for an empty Helm value."""
+        values: dict[str, Any] = {}
+        for setting in dataclasses.fields(cls):
+            variable, wanted = setting.metadata["variable"], setting.metadata["wanted"]
+            text = environ.get(variable, "")
+            if not text:
+                if setting.default is REQUIRED:
+                    raise SettingsError(variable, None, wanted)
+                continue
+            try:
+                values[setting.name] = setting.metadata["parse"](text)
+            except ValueError:
+                raise SettingsError(variable, text, wanted) from None
+        values.setdefault("identity", socket.gethostname())
+        return cls(**values)
+
+    def show(self) -> dict[str, str]:
+        """Variable -> value in use. None of them is a secret."""
+        shown: dict[str, str] = {}
+        for setting in dataclasses.fields(self):
+            value = getattr(self, setting.name)
+            shown[setting.metadata["variable"]] = (
+                ",".join(value) if isinstance(value, tuple) else str(value)
+            )
+        return shown
