@@ -1,0 +1,78 @@
+# All commands there are. `make help` lists them; `make demo` and `make test` are the two to know.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+export WAN_CACHE ?= $(HOME)/.cache/wan-operator
+PYTHON ?= python3.11
+
+# The environment is cached outside the checkout, by the content of its lock.
+VENV := $(WAN_CACHE)/venv/$(shell cat requirements/dev.txt requirements/build.txt Makefile | sha256sum | cut -c1-12)
+export PATH := $(VENV)/bin:$(PATH)
+export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)/runtime
+CLUSTER := $(PYTHON) e2e/cluster
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: help demo test fmt generate verify unit integration e2e images cluster-up cluster-down clean lock
+
+help: ## List the commands
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+demo: $(VENV)/ready ## Start the cluster, fine-tune a tiny Wan model on real clips, show the result in demo-output/
+	@python e2e/demo.py
+
+test: verify unit integration e2e ## Everything that CI runs
+
+fmt: $(VENV)/ready ## Format the code and fix what can be fixed
+	ruff check --fix --quiet . && ruff format --quiet .
+
+generate: $(VENV)/ready ## Regenerate the CRDs, the chart's copy and docs/api.md from the API models
+	python -m wan_operator.crdgen
+
+verify: $(VENV)/ready ## Format, lint, types, import contracts, generated files unchanged
+	ruff format --check .
+	ruff check .
+	mypy
+	mypy e2e/cluster images/build.py --no-namespace-packages
+	lint-imports --no-cache
+	python -m wan_operator.crdgen --check
+
+unit: $(VENV)/ready binaries ## Unit tests
+	WAN_BIN=$$($(CLUSTER) bin) pytest tests/unit
+
+integration: $(VENV)/ready binaries ## Tests against a real API server and etcd
+	WAN_BIN=$$($(CLUSTER) bin) pytest tests/integration
+
+e2e: $(VENV)/ready cluster-up ## Tests on the embedded cluster: real kubelet, pods, MinIO and Helm install
+	WAN_BIN=$$($(CLUSTER) bin) pytest e2e
+
+images: ## Build the images and load them into the embedded cluster
+	$(PYTHON) images/build.py operator runtime
+
+.PHONY: binaries
+binaries:
+	@$(CLUSTER) build
+
+cluster-up: ## Start the embedded one-node cluster, or repair it
+	@$(CLUSTER) up
+
+cluster-down: ## Stop the embedded cluster and remove all it made
+	@$(CLUSTER) down
+
+clean: ## Remove caches of tools in this checkout, and demo-output/
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist demo-output
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+lock: $(VENV)/ready ## Resolve the newest allowed dependencies into requirements/
+	uv pip compile $(LOCK) requirements/build.in -o requirements/build.txt
+	uv pip compile $(LOCK) pyproject.toml --extra operator -o requirements/operator.txt
+	uv pip compile $(LOCK) pyproject.toml --extra train -o requirements/runtime.txt
+	uv pip compile $(LOCK) pyproject.toml --extra operator --extra train --group dev \
+	  -c requirements/operator.txt -c requirements/runtime.txt -o requirements/dev.txt
+LOCK := --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+$(VENV)/ready:
+	@echo "installing the Python environment into $(VENV)"
+	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
+	@VIRTUAL_ENV=$(VENV) $(VENV)/bin/uv pip install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@

@@ -1,0 +1,126 @@
+"""Builds our images with buildah, from the embedded cluster's own Debian base, and hands them to its containerd.
+
+    python3 images/build.py operator runtime      # prints one image reference a line
+
+A tag is the hash of everything the image is built from, so an unchanged image is found, not built. Registries of
+the host are used during the build only: its certificates and package caches are mounted, never copied in. With
+Docker and a public base image, `docker build -f images/<name>/Containerfile .` is all it takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = Path(os.environ.get("WAN_CACHE", Path.home() / ".cache" / "wan-operator"))
+BASE = "localhost/wan/debian:12"
+STORAGE = ["--storage-driver", "overlay"]
+CERTIFICATES = Path("/etc/ssl/certs")
+
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "operator", "runtime", "requirements/build.txt")
+CONTEXT = {
+    "operator": (*SOURCES, "requirements/operator.txt", "images/operator"),
+    "runtime": (*SOURCES, "requirements/runtime.txt", "images/runtime"),
+}
+ARGUMENTS = {"operator": [], "runtime": ["--build-arg", "TORCH=cpu"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="+", choices=sorted(CONTEXT))
+    parser.add_argument("--no-load", action="store_true", help="build only, leave the cluster alone")
+    arguments = parser.parse_args()
+    for name in arguments.names:
+        print(ensure(name, load=not arguments.no_load))
+
+
+def ensure(name: str, *, load: bool = True) -> str:
+    """Reference of the image of this tree, built and loaded unless it already is."""
+    reference = f"localhost/wan/wan-{name}:{content_hash(name)}"
+    if load and loaded(reference):
+        return reference
+    started = time.monotonic()
+    if not built(reference):
+        build(name, reference)
+        say(f"{reference} built in {time.monotonic() - started:.0f} s")
+    if load:
+        hand_over(reference)
+        say(f"{reference} in the cluster after {time.monotonic() - started:.0f} s")
+    return reference
+
+
+def content_hash(name: str) -> str:
+    """First 12 hex digits over the names and bytes of all that goes into the image."""
+    digest = hashlib.sha256()
+    for entry in CONTEXT[name]:
+        path = ROOT / entry
+        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+        for file in files:
+            if "__pycache__" in file.parts:
+                continue
+            content = file.read_bytes()
+            digest.update(f"{file.relative_to(ROOT)}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()[:12]
+
+
+def built(reference: str) -> bool:
+    done = subprocess.run(["buildah", "inspect", *STORAGE, "--type", "image", reference], capture_output=True)
+    return done.returncode == 0
+
+
+def build(name: str, reference: str) -> None:
+    """One layer for the dependencies, one for our code: an edit rebuilds the second only."""
+    cluster("image-base")
+    cache = CACHE / "packages"
+    for folder in ("uv", "pip"):
+        (cache / folder).mkdir(parents=True, exist_ok=True)
+    version = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    run(
+        "buildah", "build", *STORAGE, "--isolation", "chroot", "--layers", "--pull-never",
+        "--format", "oci", "--network", "host",
+        "-v", f"{CERTIFICATES}:{CERTIFICATES}:ro",
+        "-v", f"{cache / 'uv'}:/root/.cache/uv", "-v", f"{cache / 'pip'}:/root/.cache/pip",
+        "--build-arg", f"BASE={BASE}", "--build-arg", f"REVISION={version or 'unknown'}", *ARGUMENTS[name],
+        "-f", str(ROOT / "images" / name / "Containerfile"), "-t", reference, str(ROOT),
+    )  # fmt: skip
+
+
+def loaded(reference: str) -> bool:
+    listing = subprocess.run(
+        [sys.executable, str(ROOT / "e2e" / "cluster"), "images"], capture_output=True, text=True, check=True
+    ).stdout
+    return reference in listing.split()
+
+
+def hand_over(reference: str) -> None:
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        archive = Path(folder) / "image.tar"
+        # Uncompressed: compressing costs minutes and saves nothing on one machine.
+        run("buildah", "push", *STORAGE, "--disable-compression", reference, f"oci-archive:{archive}:{reference}")
+        cluster("load", str(archive))
+
+
+def cluster(*arguments: str) -> None:
+    run(sys.executable, str(ROOT / "e2e" / "cluster"), *arguments)
+
+
+def run(*command: str) -> None:
+    """Runs a command with its output on stderr; stdout is for references."""
+    done = subprocess.run(command, stdout=sys.stderr)
+    if done.returncode:
+        sys.exit(f"failed with exit code {done.returncode}: {' '.join(command)}")
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
