@@ -1,0 +1,1 @@
+"""The object store, and sets of files committed to it with checksums."""

@@ -1,0 +1,243 @@
+"""Sets of files that exist as a whole or not at all.
+
+A set is its files and a `manifest.json`, written last. Readers trust only what a manifest lists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, ValidationError
+
+from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound, Store, file_sha256
+from wan_runtime.job import Contract, Expert, JobSpec, ManifestRef, Step
+
+log = logging.getLogger(__name__)
+
+NAME = "manifest.json"
+TRANSFERS = 4
+"""Files moved at a time."""
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _relative(path: str) -> str:
+    # Others may write to the store too: the paths of a manifest must not leave the target folder.
+    pure = PurePosixPath(path)
+    if not path or pure.is_absolute() or ".." in pure.parts or str(pure) != path or path == NAME:
+        raise ValueError(f"{path!r} is not a plain relative path")
+    return path
+
+
+class FileEntry(Contract):
+    """One file of a set."""
+
+    path: Annotated[str, AfterValidator(_relative)]
+    """Below the manifest's own prefix."""
+    bytes: int
+    sha256: Sha256
+
+
+class Lineage(Contract):
+    """What a set was made from."""
+
+    config_hash: Sha256
+    """`job_hash` of the job that made it."""
+    preset: str
+    expert: Expert = Expert.ONLY
+    base_weights: Sha256 | None = None
+    """Digest of the base model."""
+    dataset: Sha256 | None = None
+    """Digest of the dataset's manifest or, in the dataset's own, of its metadata file."""
+    image: str = ""
+    """Runtime image."""
+    seed: int | None = None
+    inputs: dict[str, ManifestRef] = Field(default_factory=dict)
+
+
+class Manifest(Contract):
+    """manifest.json."""
+
+    version: Literal[1] = 1
+    kind: str
+    """What the set is: `dataset`, `latents`, `checkpoint`, `weights`, `samples`."""
+    created: datetime
+    files: tuple[FileEntry, ...]
+    """Sorted by path."""
+    lineage: Lineage
+    summary: dict[str, int | float | str] = Field(default_factory=dict)
+
+    def dump(self) -> bytes:
+        """Equal manifests give equal bytes."""
+        content = self.model_dump(mode="json", by_alias=True)
+        return (json.dumps(content, sort_keys=True, indent=1) + "\n").encode()
+
+    def same_content(self, other: Manifest) -> bool:
+        """Equal but for the time of creation."""
+        return self.model_copy(update={"created": other.created}) == other
+
+
+def digest(data: bytes) -> str:
+    """Hex sha256."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def job_hash(job: JobSpec) -> str:
+    """Hex sha256 of the fields that shape what the step commits.
+
+    Not its name, uid, image, or where it is stored; nor what belongs to other steps, so that asking
+    for more sample videos does not train again.
+    """
+    dataset: dict[str, object] = {"dataset": job.dataset.model_dump(mode="json")}
+    model = {"model": job.model.model_dump(mode="json"), "expert": job.expert}
+    training = job.training.model_dump(
+        mode="json", exclude={"checkpoint_every", "keep_checkpoints"}
+    )
+    lora = {"lora": job.lora.model_dump(mode="json")}
+    size = job.dataset.model_dump(mode="json", include={"frames", "fps", "width", "height"})
+    fields: dict[Step, dict[str, object]] = {
+        Step.PREPARE: dataset,
+        Step.ENCODE: {**model, "size": size, "tiled_vae": job.training.tiled_vae},
+        Step.TRAIN: {**model, **lora, "size": size, "training": training},
+        Step.EXPORT: {**model, **lora, "formats": job.formats},
+        Step.SAMPLE: {**model, "size": size, "sample": job.sample.model_dump(mode="json")},
+    }
+    shape = {
+        "step": job.step,
+        "inputs": {step: ref.sha256 for step, ref in job.inputs.items()},
+        **fields[job.step],
+    }
+    return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
+
+
+def commit(
+    store: Store,
+    prefix: str,
+    files: Mapping[str, Path],
+    *,
+    kind: str,
+    lineage: Lineage,
+    summary: Mapping[str, int | float | str],
+) -> ManifestRef:
+    """Upload `files` (path below `prefix` -> local file), then the manifest.
+
+    Files already there with an equal checksum are not sent again. If an equal set is already
+    committed, its manifest stays as it is and its reference is returned.
+    """
+    with ThreadPoolExecutor(TRANSFERS) as pool:
+        try:
+            entries = tuple(
+                pool.map(lambda path: _upload(store, prefix, path, files[path]), sorted(files))
+            )
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    manifest = Manifest(
+        kind=kind, created=datetime.now(UTC), files=entries, lineage=lineage, summary=dict(summary)
+    )
+    present = find(store, prefix)
+    if present is not None and present[1].same_content(manifest):
+        return present[0]
+    data = manifest.dump()
+    key = f"{prefix}/{NAME}"
+    store.put_bytes(key, data, content_type="application/json")
+    return ManifestRef(uri=store.uri(key), sha256=digest(data))
+
+
+def find(store: Store, prefix: str) -> tuple[ManifestRef, Manifest] | None:
+    """The set committed at `prefix`, if any. Raises ArtifactCorrupt for an unreadable manifest."""
+    key = f"{prefix}/{NAME}"
+    try:
+        data = store.get_bytes(key)
+    except ObjectNotFound:
+        return None
+    ref = ManifestRef(uri=store.uri(key), sha256=digest(data))
+    return ref, _parse(ref, data)
+
+
+def load(store: Store, ref: ManifestRef) -> Manifest:
+    """The manifest that `ref` names, of any bucket of the store's endpoint.
+
+    Raises ArtifactCorrupt if it is not the one that was committed, ObjectNotFound if it is gone.
+    """
+    data = store.for_uri(ref.uri).get_bytes(store.parse(ref.uri)[1])
+    if digest(data) != ref.sha256:
+        raise ArtifactCorrupt(f"{ref.uri} has sha256 {digest(data)}; expected {ref.sha256}")
+    return _parse(ref, data)
+
+
+def fetch(store: Store, ref: ManifestRef, dest: Path) -> Manifest:
+    """Download a whole set into `dest`, each file verified. Files already there and right are kept.
+
+    Raises ArtifactCorrupt if a file is missing or differs.
+    """
+    manifest = load(store, ref)
+    source, prefix = store.for_uri(ref.uri), _prefix(store, ref)
+    with ThreadPoolExecutor(TRANSFERS) as pool:
+        try:
+            list(pool.map(lambda entry: _download(source, prefix, entry, dest), manifest.files))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return manifest
+
+
+def verify(store: Store, ref: ManifestRef) -> Manifest:
+    """Compare sizes and recorded checksums of all files, unread. Raises ArtifactCorrupt."""
+    manifest = load(store, ref)
+    source, prefix = store.for_uri(ref.uri), _prefix(store, ref)
+    for entry in manifest.files:
+        key = f"{prefix}/{entry.path}"
+        found = source.stat(key)
+        if found is None:
+            raise ArtifactCorrupt(f"{source.uri(key)} is missing; {ref.uri} lists it")
+        if (found.bytes, found.sha256) != (entry.bytes, entry.sha256):
+            raise ArtifactCorrupt(
+                f"{source.uri(key)} has {found.bytes} bytes and sha256 {found.sha256}; "
+                f"its manifest says {entry.bytes} and {entry.sha256}"
+            )
+    return manifest
+
+
+def _upload(store: Store, prefix: str, path: str, file: Path) -> FileEntry:
+    entry = FileEntry(path=path, bytes=file.stat().st_size, sha256=file_sha256(file))
+    key = f"{prefix}/{path}"
+    found = store.stat(key)
+    if found is None or (found.bytes, found.sha256) != (entry.bytes, entry.sha256):
+        store.put_file(key, file, sha256=entry.sha256)
+    return entry
+
+
+def _download(store: Store, prefix: str, entry: FileEntry, dest: Path) -> None:
+    target = dest / entry.path
+    if (
+        target.is_file()
+        and target.stat().st_size == entry.bytes
+        and file_sha256(target) == entry.sha256
+    ):
+        return
+    key = f"{prefix}/{entry.path}"
+    try:
+        store.download(key, target, sha256=entry.sha256, bytes=entry.bytes)
+    except ObjectNotFound as error:
+        raise ArtifactCorrupt(f"{store.uri(key)} is missing; its manifest lists it") from error
+
+
+def _prefix(store: Store, ref: ManifestRef) -> str:
+    return store.parse(ref.uri)[1].removesuffix(f"/{NAME}")
+
+
+def _parse(ref: ManifestRef, data: bytes) -> Manifest:
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ArtifactCorrupt(f"{ref.uri} is no manifest: {where}: {first['msg']}") from error

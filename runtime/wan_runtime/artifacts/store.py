@@ -1,0 +1,342 @@
+"""The object store: one bucket of an S3-compatible endpoint.
+
+Keys are whole keys of the bucket, without a leading slash. An outage shorter than
+`Patience.seconds` is waited out inside; every network error that comes out is a StepError.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from minio import Minio
+from minio.deleteobjects import DeleteObject
+from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+from urllib3.exceptions import HTTPError
+
+from wan_runtime.artifacts.patience import Patience, PatientPool, Retrier, is_untrusted, reason_of
+from wan_runtime.errors import InfrastructureError
+from wan_runtime.job import Reason, StoreSpec
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse
+
+PART_BYTES = 8 * 2**20
+"""Of a multipart upload: small enough for a 5 Mbit/s line within the timeout of one request."""
+MAX_PARTS = 10_000
+CHUNK_BYTES = 2**20
+DENIED = frozenset(
+    {
+        "AccessDenied",
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "ExpiredToken",
+        "InvalidTokenId",
+        "AccountProblem",
+    }
+)
+SHA_HEADER = "x-amz-meta-sha256"
+
+T = TypeVar("T")
+
+
+class ObjectNotFound(InfrastructureError):
+    """The bucket holds no object of that key."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(Reason.STORE_NOT_FOUND, f"{uri} does not exist")
+        self.uri = uri
+
+
+class ArtifactCorrupt(InfrastructureError):
+    """What is stored differs from what its manifest says."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Reason.ARTIFACT_CORRUPT, message)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """A stored object."""
+
+    key: str
+    bytes: int
+    sha256: str | None
+    """Hex. None if it was uploaded by something else than a Store, and in listings."""
+
+
+class Store:
+    """Reads and writes one bucket. Safe to share between threads."""
+
+    def __init__(self, client: Minio, endpoint: str, bucket: str, patience: Patience) -> None:
+        self._client = client
+        self._endpoint = endpoint
+        self._patience = patience
+        self._bucket_seen = False
+        self.bucket = bucket
+
+    @classmethod
+    def connect(cls, spec: StoreSpec, *, patience: Patience | None = None) -> Store:
+        """A store with credentials from the environment. Sends no request yet.
+
+        Raises InfrastructureError(STORE_ACCESS_DENIED) without credentials, (STORE_UNREACHABLE)
+        if the endpoint is no http(s) URL or the CA file cannot be read.
+        """
+        patience = patience or Patience()
+        url = urlsplit(spec.endpoint)
+        if url.scheme not in ("http", "https") or not url.netloc or url.path.strip("/"):
+            raise InfrastructureError(
+                Reason.STORE_UNREACHABLE,
+                f"store endpoint {spec.endpoint!r} is not http(s)://host[:port]",
+            )
+        access, secret = (
+            os.environ.get(f"AWS_{name}") for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")
+        )
+        if not access or not secret:
+            raise InfrastructureError(
+                Reason.STORE_ACCESS_DENIED,
+                f"no credentials for {spec.endpoint}: the Secret of spec.store.secretRef must hold "
+                "accessKey and secretKey (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY here)",
+            )
+        if spec.ca_file is not None and not os.access(spec.ca_file, os.R_OK):
+            raise InfrastructureError(
+                Reason.STORE_UNREACHABLE, f"CA file {spec.ca_file} of the store cannot be read"
+            )
+        client = Minio(
+            url.netloc,
+            access_key=access,
+            secret_key=secret,
+            session_token=os.environ.get("AWS_SESSION_TOKEN"),
+            secure=url.scheme == "https",
+            region=spec.region,
+            http_client=PatientPool(patience, ca_file=spec.ca_file),
+        )
+        return cls(client, spec.endpoint, spec.bucket, patience)
+
+    def uri(self, key: str) -> str:
+        """`s3://<bucket>/<key>`"""
+        return f"s3://{self.bucket}/{key}"
+
+    @staticmethod
+    def parse(uri: str) -> tuple[str, str]:
+        """(bucket, key without slashes at its ends) of an s3:// URI. Raises ValueError."""
+        scheme, _, rest = uri.partition("://")
+        bucket, _, key = rest.partition("/")
+        if scheme != "s3" or not bucket:
+            raise ValueError(f"{uri!r} is not s3://bucket/key")
+        return bucket, key.strip("/")
+
+    def for_uri(self, uri: str) -> Store:
+        """A store for the URI's bucket: same endpoint, credentials and connections."""
+        bucket, _ = self.parse(uri)
+        return (
+            self
+            if bucket == self.bucket
+            else Store(self._client, self._endpoint, bucket, self._patience)
+        )
+
+    def put_bytes(
+        self, key: str, data: bytes, *, content_type: str = "application/octet-stream"
+    ) -> ObjectInfo:
+        """Write an object from memory, replacing any of that key."""
+        return self._put(
+            key, lambda: io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest(), content_type
+        )
+
+    def put_file(self, key: str, path: Path, *, sha256: str | None = None) -> ObjectInfo:
+        """Upload a file, replacing any object of that key. `sha256`: its own, if known."""
+        digest = sha256 or file_sha256(path)
+        return self._put(
+            key, lambda: path.open("rb"), path.stat().st_size, digest, "application/octet-stream"
+        )
+
+    def get_bytes(self, key: str) -> bytes:
+        """A whole object. For small ones. Raises ObjectNotFound."""
+        sink = io.BytesIO()
+        self._receive(key, (sink.write,))
+        return sink.getvalue()
+
+    def download(
+        self, key: str, path: Path, *, sha256: str | None = None, bytes: int | None = None
+    ) -> ObjectInfo:
+        """Write an object to `path`, which appears only once it is whole and verified.
+
+        Checked against `sha256` and `bytes`; without `sha256`, against the one recorded at upload.
+        Raises ObjectNotFound, ArtifactCorrupt, OSError of the local disk.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        digest = hashlib.sha256()
+        try:
+            with partial.open("wb") as file:
+                size, recorded = self._receive(key, (file.write, digest.update))
+            got, wanted = digest.hexdigest(), sha256 or recorded
+            if bytes is not None and size != bytes:
+                raise ArtifactCorrupt(
+                    f"{self.uri(key)} has {size} bytes; its manifest says {bytes}"
+                )
+            if wanted is not None and got != wanted:
+                raise ArtifactCorrupt(f"{self.uri(key)} has sha256 {got}; expected {wanted}")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return ObjectInfo(key, size, got)
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        """Size and recorded checksum; None if there is no such object."""
+        try:
+            found = self._call(key, lambda: self._client.stat_object(self.bucket, key))
+        except ObjectNotFound:
+            return None
+        return ObjectInfo(key, int(found.size or 0), (found.metadata or {}).get(SHA_HEADER))
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """All objects whose key starts with `prefix`, in order of their keys, without checksums."""
+        found = self._client.list_objects(self.bucket, prefix=prefix, recursive=True)
+        while (entry := self._call(prefix, lambda: next(found, None))) is not None:
+            yield ObjectInfo(str(entry.object_name), int(entry.size or 0), None)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove objects; those that do not exist count as removed."""
+        targets = [DeleteObject(key) for key in keys]
+        first = targets[0]._name if targets else ""
+        errors = self._call(first, lambda: list(self._client.remove_objects(self.bucket, targets)))
+        if errors:
+            raise InfrastructureError(
+                Reason.UNEXPECTED,
+                f"{self.uri(errors[0].name or first)} cannot be deleted: {errors[0].message}",
+            )
+
+    def _put(
+        self,
+        key: str,
+        source: Callable[[], io.BufferedIOBase],
+        size: int,
+        digest: str,
+        content_type: str,
+    ) -> ObjectInfo:
+        part = max(PART_BYTES, -(-size // MAX_PARTS))
+
+        def send() -> None:
+            with source() as data:
+                self._client.put_object(
+                    self.bucket,
+                    key,
+                    data,
+                    size,
+                    content_type=content_type,
+                    metadata={"sha256": digest},
+                    part_size=part,
+                )
+
+        self._call(key, send)
+        return ObjectInfo(key, size, digest)
+
+    def _receive(
+        self, key: str, sinks: tuple[Callable[[bytes], Any], ...]
+    ) -> tuple[int, str | None]:
+        """Stream an object into `sinks`, going on where a broken connection stopped.
+
+        Returns its size in bytes and its recorded checksum."""
+        done, etag, recorded = 0, None, None
+        retrier = Retrier(self._patience, f"GET {key}")
+        while True:
+            # The offset belongs to one version of the object: a changed one answers 412.
+            response = self._open(key, done, {"If-Match": etag} if etag else None)
+            etag, recorded = response.headers.get("etag"), response.headers.get(SHA_HEADER)
+            try:
+                for chunk in response.stream(CHUNK_BYTES):
+                    for sink in sinks:
+                        sink(chunk)
+                    done += len(chunk)
+                    retrier.progressed()
+                return done, recorded
+            except HTTPError as error:
+                if not retrier.wait(reason_of(error)):
+                    raise self._unreachable(error) from error
+            finally:
+                response.close()
+                response.release_conn()
+
+    def _open(self, key: str, offset: int, headers: dict[str, str] | None) -> BaseHTTPResponse:
+        def get() -> BaseHTTPResponse:
+            response: BaseHTTPResponse = self._client.get_object(
+                self.bucket, key, offset=offset, request_headers=headers
+            )
+            return response
+
+        return self._call(key, get)
+
+    def _call(self, key: str, action: Callable[[], T]) -> T:
+        """Run one client call, its errors turned into ours. The pool is the patient one."""
+        try:
+            return action()
+        except S3Error as error:
+            if error.code == "NoSuchUpload":
+                # Completed just before the connection broke; then the request was sent again.
+                return action()
+            raise self._translate(key, error) from error
+        except (ServerError, InvalidResponseError, HTTPError) as error:
+            raise self._unreachable(error) from error
+        except MinioException as error:
+            raise InfrastructureError(Reason.UNEXPECTED, f"{self.uri(key)}: {error}") from error
+
+    def _translate(self, key: str, error: S3Error) -> InfrastructureError:
+        if error.code in DENIED:
+            return InfrastructureError(
+                Reason.STORE_ACCESS_DENIED,
+                f"{self._endpoint} denies access to bucket {self.bucket!r} ({error.code} for "
+                f"{key!r}): correct accessKey and secretKey in the Secret of spec.store.secretRef, "
+                "or the policy of their user",
+            )
+        if error.code == "NoSuchBucket" or (
+            error.code == "NoSuchKey" and not self._bucket_exists()
+        ):
+            return InfrastructureError(
+                Reason.STORE_NOT_FOUND, f"{self._endpoint} has no bucket {self.bucket!r}: create it"
+            )
+        if error.code in ("NoSuchKey", "NoSuchObject", "ResourceNotFound"):
+            return ObjectNotFound(self.uri(key))
+        if error.code == "PreconditionFailed":
+            return ArtifactCorrupt(f"{self.uri(key)} was replaced while it was read")
+        if error.code == "XMinioStorageFull":
+            return InfrastructureError(Reason.DISK_FULL, f"the store {self._endpoint} is full")
+        return InfrastructureError(
+            Reason.UNEXPECTED,
+            f"{self._endpoint} answered {error.code} for {self.uri(key)}: {error.message}",
+        )
+
+    def _bucket_exists(self) -> bool:
+        # The answer to HEAD has no body, so it cannot tell a missing bucket from a missing object.
+        if not self._bucket_seen:
+            try:
+                self._bucket_seen = self._client.bucket_exists(self.bucket)
+            except S3Error:
+                self._bucket_seen = True  # a user without the right to ask
+            except (ServerError, InvalidResponseError, HTTPError) as error:
+                raise self._unreachable(error) from error
+        return self._bucket_seen
+
+    def _unreachable(self, error: BaseException) -> InfrastructureError:
+        if is_untrusted(error):
+            return InfrastructureError(
+                Reason.STORE_UNREACHABLE,
+                f"the certificate of {self._endpoint} is not trusted: name its authority in "
+                f"the CA bundle of spec.store ({reason_of(error)})",
+            )
+        return InfrastructureError(
+            Reason.STORE_UNREACHABLE,
+            f"{self._endpoint} did not answer for {self._patience.seconds:.0f} s: {reason_of(error)}",
+        )
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Datasets of clips: reading, checking, splitting, and their latents."""
