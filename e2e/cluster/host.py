@@ -1,0 +1,68 @@
+"""What the machine looks like, to see that `down` left nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+
+from cluster.layout import Layout
+from cluster.network import links, sysctls
+from cluster.shell import run
+from cluster.teardown import cgroup_roots
+
+_PROGRAMS = re.compile(r"^(etcd|kube|coredns|containerd|runc|pause|minio|kwok|busybox)")
+
+
+def _processes(layout: Layout) -> list[str]:
+    """Processes that a cluster could have left: by name, or by naming its folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            name = (path / "comm").read_text().strip()
+            words = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if _PROGRAMS.match(name) or f"serve-volumes --state {layout.state}" in words:
+                found.append(f"{name} {path.name}")
+    return sorted(found)
+
+
+def _firewall(family: str) -> list[str]:
+    """Rules and chains; counters and empty built-in chains say nothing."""
+    lines = run([f"{family}-save"], check=False).stdout.splitlines()
+    kept = []
+    for line in lines:
+        if line.startswith(("-", ":")) and not re.match(r":[A-Z]+ ACCEPT ", line):
+            kept.append(re.sub(r"\[\d+:\d+]", "", line))
+    return kept
+
+
+def snapshot(layout: Layout) -> dict[str, object]:
+    """Everything that a cluster changes on its machine."""
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    routes = run(["ip", "route", "show", "table", "all"]).stdout.splitlines()
+    return {
+        "processes": _processes(layout),
+        "links": sorted(links()),
+        "routes": sorted(line.strip() for line in routes if "cache" not in line),
+        "mounts": sorted(mounts),
+        "iptables": _firewall("iptables"),
+        "ip6tables": _firewall("ip6tables"),
+        "cgroups": [str(path) for path in cgroup_roots()],
+        "network namespaces": run(["ip", "netns", "list"]).stdout.split(),
+        "sysctls": sysctls(),
+        "files": sorted(
+            str(path)
+            for folder in ("/var/lib/cni", "/var/log/containers", "/run/containerd", "/run/netns")
+            for path in Path(folder).rglob("*")
+        )
+        + [str(layout.state)] * layout.state.exists(),
+    }
+
+
+def differences(before: dict[str, object], after: dict[str, object]) -> list[str]:
+    """What differs, in words."""
+    return [
+        f"{name}: before {before[name]}, after {after[name]}"
+        for name in before
+        if before[name] != after[name]
+    ]

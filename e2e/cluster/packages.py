@@ -1,0 +1,57 @@
+"""The Debian packages that the cluster needs, installed only where missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from cluster.errors import ClusterError
+from cluster.progress import say
+from cluster.shell import run
+
+NODE_PACKAGES = (
+    "busybox-static",
+    "buildah",
+    "conntrack",
+    "containerd",
+    "containernetworking-plugins",
+    "debootstrap",
+    "ethtool",
+    "iproute2",
+    "iptables",
+    "openssl",
+    "runc",
+    "socat",
+)
+
+
+def require_root(what: str) -> None:
+    """Node work needs root; saying so beats failing half-way in."""
+    if os.geteuid() != 0:
+        raise ClusterError(
+            f"{what} needs root (containerd, iptables, cgroups); run it as root, or use "
+            "`up --control-plane-only`, which does not"
+        )
+
+
+def missing(names: tuple[str, ...] = NODE_PACKAGES) -> list[str]:
+    """Those of the packages that dpkg doesn't call installed."""
+    asked = run(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *names], check=False)
+    present = {line.split()[0] for line in asked.stdout.splitlines() if line.endswith(" installed")}
+    return [name for name in names if name not in present]
+
+
+def install() -> None:
+    """Installs what is missing; does nothing, and quickly, when nothing is."""
+    if not shutil.which("dpkg-query"):
+        raise ClusterError("the embedded cluster runs on Debian or Ubuntu; there is no dpkg here")
+    wanted = missing()
+    if not wanted:
+        return
+    require_root("installing " + ", ".join(wanted))
+    say("apt-get install " + " ".join(wanted))
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    # A package's own containerd.service may start where systemd runs; ours has its own socket,
+    # root and configuration, so the two don't meet.
+    run(["apt-get", "update", "-q"], env=env)
+    run(["apt-get", "install", "-q", "-y", "--no-install-recommends", *wanted], env=env)

@@ -1,0 +1,3 @@
+module wan-operator.dev/e2e/cluster/tools/pause
+
+go 1.25.0
