@@ -1,0 +1,124 @@
+"""One WanFineTune under test: what the API says of it, what the bucket holds of it, and how to hurt it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from stack import BUCKET, Manifest, Stack, wait_until
+
+RUN_SECONDS = 420
+"""Limit of a whole run on two busy cores, back-off included."""
+
+
+@dataclass(frozen=True)
+class Run:
+    stack: Stack
+    namespace: str
+    name: str
+
+    def status(self) -> Manifest:
+        found: Manifest = self.stack.get("-n", self.namespace, "wft", self.name).get("status", {})
+        return found
+
+    def conditions(self) -> dict[str, Manifest]:
+        return {condition["type"]: condition for condition in self.status().get("conditions", [])}
+
+    def is_true(self, condition: str) -> bool:
+        return self.conditions().get(condition, {}).get("status") == "True"
+
+    def step(self, name: str) -> Manifest:
+        """Status of a step; Waiting before the operator has written it."""
+        for step in self.status().get("steps", []):
+            if step["name"] == name:
+                found: Manifest = step
+                return found
+        return {"name": name, "state": "Waiting", "attempts": 0}
+
+    def pods(self, step: str | None = None) -> list[Manifest]:
+        selector = f"wan-operator.dev/finetune={self.name}" + (f",wan-operator.dev/step={step}" if step else "")
+        found: list[Manifest] = self.stack.get("-n", self.namespace, "pods", "-l", selector)["items"]
+        return found
+
+    def jobs(self) -> list[Manifest]:
+        selector = f"wan-operator.dev/finetune={self.name}"
+        found: list[Manifest] = self.stack.get("-n", self.namespace, "jobs", "-l", selector)["items"]
+        return found
+
+    def running_pod(self, step: str) -> str | None:
+        """Name of the step's pod once its container runs."""
+        for pod in self.pods(step):
+            if pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]:
+                name: str = pod["metadata"]["name"]
+                return name
+        return None
+
+    def wait_running(self, step: str, seconds: float = 180) -> str:
+        pod: str = wait_until(
+            lambda: self.running_pod(step), seconds=seconds, what=lambda: f"{step} runs; {self.story()}", every=0.2
+        )
+        return pod
+
+    def training_step(self) -> int:
+        """Optimizer steps done by the running train pod, from its own /progress."""
+        pod = self.running_pod("train")
+        if pod is None:
+            return 0
+        answer = self.stack.kubectl(
+            "get", "--raw", f"/api/v1/namespaces/{self.namespace}/pods/{pod}:9400/proxy/progress"
+        )
+        progress = json.loads(answer)
+        return int(progress.get("current", 0)) if progress.get("activity") == "training" else 0
+
+    def wait_complete(self, seconds: float = RUN_SECONDS) -> Manifest:
+        """Status at the end; an error as soon as the run cannot complete."""
+
+        def finished() -> bool:
+            assert not self.is_true("Stalled"), self.story()
+            return self.is_true("Complete")
+
+        wait_until(finished, seconds=seconds, what=lambda: f"{self.name} complete; {self.story()}")
+        return self.status()
+
+    def wait_stalled(self, seconds: float = 180) -> Manifest:
+        """The Stalled condition."""
+        wait_until(lambda: self.is_true("Stalled"), seconds=seconds, what=lambda: f"stalled; {self.story()}")
+        return self.conditions()["Stalled"]
+
+    def story(self) -> str:
+        """What a reader of a failed test wants to know."""
+        status = self.status()
+        steps = {step["name"]: (step["state"], step.get("attempts")) for step in status.get("steps", [])}
+        return json.dumps(
+            {"conditions": status.get("conditions"), "steps": steps, "lastFailure": status.get("lastFailure")}, indent=1
+        )
+
+    def committed(self, step: str) -> dict[str, bytes]:
+        """Files that a step committed, each checked against the manifest, the manifest against status."""
+        artifact = self.step(step)["artifact"]
+        key = artifact["uri"].removeprefix(f"s3://{BUCKET}/")
+        folder = key.rpartition("/")[0]
+        files = {}
+        with self.stack.store() as store:
+
+            def read(name: str, sha256: str) -> bytes:
+                answer = store.get_object(bucket_name=BUCKET, object_name=name)
+                content: bytes = answer.read()
+                answer.close()
+                answer.release_conn()
+                assert hashlib.sha256(content).hexdigest() == sha256, name
+                return content
+
+            manifest: dict[str, Any] = json.loads(read(key, artifact["sha256"]))
+            for file in manifest["files"]:
+                files[file["path"]] = read(f"{folder}/{file['path']}", file["sha256"])
+                assert len(files[file["path"]]) == file["bytes"]
+        return files
+
+    def objects(self) -> list[str]:
+        """Keys below the run's own prefix."""
+        prefix = self.status()["effective"]["runPrefix"].removeprefix(f"s3://{BUCKET}/")
+        with self.stack.store() as store:
+            return [found.object_name or "" for found in store.list_objects(BUCKET, prefix=prefix, recursive=True)]

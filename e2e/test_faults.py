@@ -1,0 +1,138 @@
+"""What breaks while a run is under way never changes its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from finetunes import Run
+from safetensors.torch import load
+from stack import SYSTEM_NAMESPACE, Stack, wait_until
+
+pytestmark = pytest.mark.timeout(900)
+STEPS = ("prepare", "encode", "train", "export", "sample")
+
+
+@pytest.fixture(scope="module")
+def reference(stack: Stack, namespace: str, dataset: str) -> bytes:
+    """Weights of a run that nothing happened to."""
+    from conftest import finetune
+
+    stack.apply(finetune(namespace, "reference", dataset))
+    run = Run(stack, namespace, "reference")
+    run.wait_complete()
+    return run.committed("export")["lora.safetensors"]
+
+
+def assert_same_weights(run: Run, reference: bytes) -> None:
+    """To the bit, tensor by tensor."""
+    ours, theirs = load(run.committed("export")["lora.safetensors"]), load(reference)
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name].equal(theirs[name]) for name in ours)
+
+
+def operator_pod(stack: Stack) -> str:
+    pods = stack.get("-n", SYSTEM_NAMESPACE, "pods", "-l", "app.kubernetes.io/name=wan-operator")["items"]
+    [name] = [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    return str(name)
+
+
+def kill(stack: Stack, namespace: str, pod: str) -> None:
+    """SIGKILL, no grace: as when the node loses power."""
+    stack.kubectl("-n", namespace, "delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
+
+
+def test_operator_killed_in_every_phase(stack: Stack, start: Callable[..., Run], reference: bytes) -> None:
+    run = start("operator-killed")
+    for step in STEPS:
+        run.wait_running(step)
+        kill(stack, SYSTEM_NAMESPACE, operator_pod(stack))
+    status = run.wait_complete()
+
+    assert {step["name"]: step["attempts"] for step in status["steps"]} == dict.fromkeys(STEPS, 1)
+    assert len(run.jobs()) == len(STEPS), "no duplicate child"
+    assert_same_weights(run, reference)
+
+
+def test_training_pod_killed(stack: Stack, namespace: str, start: Callable[..., Run], reference: bytes) -> None:
+    run = start("pod-killed")
+    wait_until(lambda: run.training_step() >= 7, seconds=240, what=run.story, every=0.2)
+    pod = run.running_pod("train")
+    assert pod is not None
+    kill(stack, namespace, pod)
+    status = run.wait_complete()
+
+    train = run.step("train")
+    assert train["attempts"] == 2
+    assert train["infrastructureRetries"] == 1
+    assert status["lastFailure"]["step"] == "train"
+    assert int(train["summary"]["resumedFromStep"]) >= 5, "from its checkpoint, not from scratch"
+    assert_same_weights(run, reference)
+
+
+def test_store_stopped_for_a_minute(stack: Stack, start: Callable[..., Run], reference: bytes) -> None:
+    run = start("store-stopped")
+    wait_until(lambda: run.training_step() >= 1, seconds=240, what=run.story, every=0.2)
+    stack.kubectl("-n", "minio", "scale", "statefulset/minio", "--replicas=0")
+    try:
+        stack.kubectl("-n", "minio", "wait", "--for=delete", "pod/minio-0", "--timeout=60s")
+        down_for = 60.0
+        with pytest.raises(TimeoutError):  # the fault itself is time
+            wait_until(lambda: run.is_true("Complete"), seconds=down_for, what="MinIO is down")
+    finally:
+        stack.kubectl("-n", "minio", "scale", "statefulset/minio", "--replicas=1")
+        stack.kubectl("-n", "minio", "rollout", "status", "statefulset/minio", "--timeout=120s")
+    run.wait_complete()
+    assert_same_weights(run, reference)
+
+
+def test_suspended_and_resumed(stack: Stack, namespace: str, start: Callable[..., Run], reference: bytes) -> None:
+    run = start("suspended")
+    wait_until(lambda: run.training_step() >= 3, seconds=240, what=run.story, every=0.2)
+    stack.kubectl("-n", namespace, "patch", "wft", run.name, "--type=merge", "-p", '{"spec":{"suspend":true}}')
+    wait_until(lambda: run.is_true("Suspended") and not run.pods("train"), seconds=150, what=run.story)
+    assert not run.is_true("Running")
+
+    stack.kubectl("-n", namespace, "patch", "wft", run.name, "--type=merge", "-p", '{"spec":{"suspend":false}}')
+    run.wait_complete()
+    assert run.step("train").get("infrastructureRetries", 0) == 0, "a suspend costs no retry"
+    assert_same_weights(run, reference)
+
+
+def test_deleted_mid_run(stack: Stack, namespace: str, start: Callable[..., Run], reference: bytes) -> None:
+    run = start("deleted")
+    wait_until(lambda: run.step("encode")["state"] == "Complete", seconds=240, what=run.story)
+    run.wait_running("train")
+    committed = run.committed("prepare")
+    objects = run.objects()
+    prefix = run.status()["effective"]["runPrefix"]
+    stack.kubectl("-n", namespace, "delete", "wft", run.name, "--wait")
+    wait_until(lambda: not run.pods() and not run.jobs(), seconds=180, what="children gone")
+
+    with stack.store() as store:
+        bucket, _, key = prefix.removeprefix("s3://").partition("/")
+        left = {found.object_name for found in store.list_objects(bucket, prefix=key, recursive=True)}
+    assert committed
+    assert {key for key in objects if key.endswith("manifest.json")} <= left
+
+
+def test_edited_mid_run(stack: Stack, namespace: str, start: Callable[..., Run]) -> None:
+    run = start("edited")
+    run.wait_running("prepare")
+    for field, patch in {
+        "training": '{"spec":{"training":{"steps":31}}}',
+        "dataset": '{"spec":{"dataset":{"frames":13}}}',
+        "method": '{"spec":{"method":{"lora":{"rank":8}}}}',
+    }.items():
+        with pytest.raises(Exception, match=f"{field} is fixed once the run exists"):
+            stack.kubectl("-n", namespace, "patch", "wft", run.name, "--type=merge", "-p", patch)
+    before = run.status()["effective"]
+    stack.kubectl(
+        "-n", namespace, "patch", "wft", run.name, "--type=merge",
+        "-p", '{"spec":{"resources":{"memory":"2500Mi"}}}',
+    )  # fmt: skip
+    run.wait_running("train")
+    [pod] = run.pods("train")
+    assert pod["spec"]["containers"][0]["resources"]["limits"]["memory"] == "2500Mi", "from the next Job on"
+    assert run.status()["effective"] == before
+    assert run.status()["observedGeneration"] == 2
