@@ -1,23 +1,39 @@
 """Annotations that reach the CRD schema: what `+kubebuilder:` comments are in Go.
 
-Each is put into `Annotated[...]` and adds a Kubernetes extension to the field's JSON schema. Markers add up:
-two rules on one field both survive, unlike two `json_schema_extra`.
+Each is put into `Annotated[...]` and adds a Kubernetes extension to the field's JSON schema.
+Markers add up: two rules on one field both survive, unlike two `json_schema_extra`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 Schema = dict[str, Any]
+RuleReason = Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired"]
 
 RULES = "x-kubernetes-validations"
 
 
-def rule(expression: str, message: str, field_path: str | None = None) -> Schema:
-    """One CEL rule of a schema node. `field_path` points the error at a child field."""
-    path = {"fieldPath": field_path} if field_path else {}
-    return {"rule": expression, "message": message, **path}
+def rule(
+    expression: str,
+    message: str,
+    field_path: str | None = None,
+    *,
+    reason: RuleReason | None = None,
+    computed: str | None = None,
+) -> Schema:
+    """One CEL rule of a schema node.
+
+    `field_path` points the error at a child field. `computed` is a CEL expression for a message
+    that names values; the reference then shows `message`.
+    """
+    optional = {"fieldPath": field_path, "messageExpression": computed, "reason": reason}
+    return {
+        "rule": expression,
+        "message": message,
+        **{key: value for key, value in optional.items() if value is not None},
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +42,13 @@ class Cel:
 
     expression: str
     message: str
+    computed: str | None = None
+    reason: RuleReason | None = None
 
     def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> Schema:
         schema: Schema = handler(core)
-        schema[RULES] = [*schema.get(RULES, []), rule(self.expression, self.message)]
+        own = rule(self.expression, self.message, reason=self.reason, computed=self.computed)
+        schema[RULES] = [*schema.get(RULES, []), own]
         return schema
 
 
@@ -41,7 +60,8 @@ class Extension:
 
     def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> Schema:
         schema: Schema = handler(core)
-        schema.update({key: list(value) if isinstance(value, tuple) else value for key, value in self.keys})
+        for key, value in self.keys:
+            schema[key] = list(value) if isinstance(value, tuple) else value
         return schema
 
 

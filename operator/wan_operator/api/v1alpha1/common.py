@@ -8,14 +8,26 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from wan_operator.api.markers import RULES, Cel, list_map
+from wan_operator.api.markers import RULES, Cel, Schema, list_map
 
 GROUP = "wan-operator.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 CATEGORY = "wan"
+MAX_INT32 = 2**31 - 1
+"""The API server's own limit for seconds of a Job."""
 
-DnsLabel = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+ObjectName = Annotated[
+    str,
+    Field(min_length=1, max_length=253),
+    Cel(
+        "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
+        "must be the name of an object: lower-case letters, digits, '-' and '.'",
+    ),
+]
+LabelValue = Annotated[
+    str, Field(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")
+]
 S3Uri = Annotated[
     str,
     Field(max_length=1024),
@@ -28,48 +40,89 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class ApiModel(BaseModel):
-    """camelCase on the wire. Docstrings under fields become the CRD's descriptions and the API reference.
+    """camelCase on the wire. Docstrings under fields become the CRD's descriptions and the API
+    reference.
 
-    Unknown fields are ignored when reading: objects stored by a newer release must not break this one.
-    The API server prunes what the schema does not name, and kubectl refuses it.
+    Unknown fields are ignored when reading: objects stored by a newer release must not break this
+    one. The API server prunes what the schema does not name, and kubectl refuses it.
     """
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True, use_attribute_docstrings=True
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
     )
 
 
 class SecretReference(ApiModel):
-    name: Annotated[str, Field(min_length=1, max_length=253)]
+    name: ObjectName
     """Name of a Secret in the same namespace with the keys `accessKey` and `secretKey`."""
 
 
 class ConfigMapKey(ApiModel):
-    name: Annotated[str, Field(min_length=1, max_length=253)]
-    key: Annotated[str, Field(min_length=1, max_length=253)] = "ca.crt"
+    name: ObjectName
+    """Name of a ConfigMap in the same namespace."""
+    key: Annotated[
+        str,
+        Field(min_length=1, max_length=253),
+        Cel(
+            "self.matches('^[-._a-zA-Z0-9]+$')", "must be a key: letters, digits, '-', '_' and '.'"
+        ),
+    ] = "ca.crt"
+    """Key within it."""
 
 
 class Store(ApiModel):
-    """An S3-compatible bucket. Fields left out come from the operator's settings; see status.effective.store."""
+    """An S3-compatible bucket. Fields left out come from the operator's settings; see
+    status.effective.store."""
 
-    endpoint: Annotated[
-        str,
-        Field(max_length=512),
-        Cel("self.matches('^https?://[^/ ]+$')", "must be http(s)://host[:port] without a path"),
-    ] | None = None
+    endpoint: (
+        Annotated[
+            str,
+            Field(max_length=512),
+            Cel(
+                "self.matches('^https?://[^/ ]+$')", "must be http(s)://host[:port] without a path"
+            ),
+        ]
+        | None
+    ) = None
     """http(s)://host[:port] of the S3 API."""
-    bucket: Annotated[
-        str,
-        Field(min_length=3, max_length=63),
-        Cel("self.matches('^[a-z0-9][a-z0-9.-]*[a-z0-9]$')", "must be a bucket name: lower case, digits, '.' and '-'"),
-    ] | None = None
-    prefix: Annotated[
-        str,
-        Field(max_length=512),
-        Cel("!self.startsWith('/') && !self.endsWith('/')", "must not start or end with '/'"),
-    ] | None = None
-    """Everything is written below it. Runs that share a prefix share the latent cache, so it is the trust boundary."""
-    region: Annotated[str, Field(max_length=64)] | None = None
+    bucket: (
+        Annotated[
+            str,
+            Field(min_length=3, max_length=63),
+            Cel(
+                "self.matches('^[a-z0-9][a-z0-9.-]*[a-z0-9]$')",
+                "must be a bucket name: lower-case letters, digits, '.' and '-'",
+            ),
+        ]
+        | None
+    ) = None
+    """Name of the bucket. It must exist."""
+    prefix: (
+        Annotated[
+            str,
+            Field(max_length=512),
+            Cel(
+                "self == '' || (self.matches('^[^/ ]([^ ]*[^/ ])?$') && !self.contains('//'))",
+                "must not start or end with '/' and hold no '//' and no space",
+            ),
+        ]
+        | None
+    ) = None
+    """Everything is written below it. Runs that share a prefix share the latent cache, so it is the
+    trust boundary."""
+    region: (
+        Annotated[
+            str,
+            Field(min_length=1, max_length=64),
+            Cel("self.matches('^[a-z0-9-]+$')", "must be a region, such as us-east-1"),
+        ]
+        | None
+    ) = None
+    """S3 region. MinIO answers to us-east-1."""
     ca_bundle: ConfigMapKey | None = None
     """ConfigMap key with the PEM bundle of a private certificate authority."""
     secret_ref: SecretReference | None = None
@@ -77,7 +130,7 @@ class Store(ApiModel):
 
 
 class LocalObjectReference(ApiModel):
-    name: Annotated[str, Field(min_length=1, max_length=253)]
+    name: ObjectName
 
 
 class Toleration(ApiModel):
@@ -85,19 +138,24 @@ class Toleration(ApiModel):
     operator: Literal["Exists", "Equal"] | None = None
     value: Annotated[str, Field(max_length=63)] | None = None
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    toleration_seconds: int | None = None
+    toleration_seconds: Annotated[int, Field(ge=0, le=MAX_INT32)] | None = None
 
 
 class PodTemplate(ApiModel):
     """What differs from the operator's own pod settings, in the words of a pod spec."""
 
-    labels: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=32)] = {}
-    annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32)] = {}
-    node_selector: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=32)] = {}
+    labels: Annotated[dict[str, LabelValue], Field(max_length=32)] = {}
+    annotations: Annotated[
+        dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32)
+    ] = {}
+    node_selector: Annotated[dict[str, LabelValue], Field(max_length=32)] = {}
     tolerations: Annotated[list[Toleration], Field(max_length=32)] = []
-    priority_class_name: Annotated[str, Field(max_length=253)] | None = None
-    image_pull_secrets: Annotated[list[LocalObjectReference], list_map("name"), Field(max_length=16)] = []
-    service_account_name: Annotated[str, Field(max_length=253)] | None = None
+    priority_class_name: ObjectName | None = None
+    image_pull_secrets: Annotated[
+        list[LocalObjectReference], list_map("name"), Field(max_length=16)
+    ] = []
+    service_account_name: ObjectName | None = None
+    """Its token is not mounted: the workloads need none."""
 
 
 class Condition(ApiModel):
@@ -119,6 +177,6 @@ class Artifact(ApiModel):
     """Of the manifest."""
 
 
-def rules(*rules_: dict[str, Any]) -> dict[str, Any]:
+def rules(*rules_: Schema) -> dict[str, Any]:
     """`json_schema_extra` of a model: CEL rules over its fields."""
     return {RULES: list(rules_)}

@@ -1,0 +1,170 @@
+"""The custom resource definitions: what surrounds the schemas of spec and status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from wan_operator.api.markers import RULES, Schema, rule
+from wan_operator.api.v1alpha1 import finetune
+from wan_operator.api.v1alpha1.common import CATEGORY, GROUP, VERSION
+from wan_operator.crdgen.schema import structural
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """A column of `kubectl get`."""
+
+    name: str
+    path: str
+    type: str = "string"
+    wide: bool = False
+    """Only with `-o wide`."""
+    description: str
+
+    def manifest(self) -> Schema:
+        column = {
+            "name": self.name,
+            "type": self.type,
+            "jsonPath": self.path,
+            "description": self.description,
+        }
+        return {**column, "priority": 1} if self.wide else column
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kind:
+    name: str
+    plural: str
+    short: str
+    spec: type[BaseModel]
+    status: type[BaseModel]
+    name_limit: int
+    columns: tuple[Column, ...]
+    example: str
+    """Path of the manifest shown in the reference."""
+
+    @property
+    def file_name(self) -> str:
+        return f"{GROUP}_{self.plural}.yaml"
+
+    @property
+    def description(self) -> str:
+        return (self.spec.__doc__ or "").strip()
+
+    def schema(self) -> Schema:
+        """Of a whole object."""
+        limit = self.name_limit
+        return {
+            "description": self.description,
+            "type": "object",
+            "required": ["spec"],
+            "properties": {
+                "apiVersion": {"type": "string"},
+                "kind": {"type": "string"},
+                # Only name and generateName may be named here; it gives the rules below their field
+                # path.
+                "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
+                "spec": {**structural(self.spec), "description": "What is wanted."},
+                "status": {
+                    **structural(self.status, defaults=False),
+                    "description": "What is. Written by the operator.",
+                },
+            },
+            RULES: [
+                rule(
+                    f"self.metadata.name.size() <= {limit}",
+                    f"may have at most {limit} characters: the names of its Jobs and pods begin "
+                    f"with it",
+                    ".metadata.name",
+                ),
+                rule(
+                    "!self.metadata.name.contains('.')",
+                    "must not contain '.': host names of its pods begin with it",
+                    ".metadata.name",
+                ),
+            ],
+        }
+
+    def definition(self) -> Schema:
+        age = Column(
+            name="Age",
+            path=".metadata.creationTimestamp",
+            type="date",
+            description="Time since creation.",
+        )
+        return {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": f"{self.plural}.{GROUP}"},
+            "spec": {
+                "group": GROUP,
+                "scope": "Namespaced",
+                "names": {
+                    "kind": self.name,
+                    "listKind": f"{self.name}List",
+                    "plural": self.plural,
+                    "singular": self.name.lower(),
+                    "shortNames": [self.short],
+                    "categories": [CATEGORY],
+                },
+                "versions": [
+                    {
+                        "name": VERSION,
+                        "served": True,
+                        "storage": True,
+                        "subresources": {"status": {}},
+                        "additionalPrinterColumns": [
+                            column.manifest() for column in (*self.columns, age)
+                        ],
+                        "schema": {"openAPIV3Schema": self.schema()},
+                    }
+                ],
+            },
+        }
+
+
+# The table shows the first match of a path: the status writer puts the telling condition first.
+_TRUE_CONDITION = '.status.conditions[?(@.status=="True")]'
+
+KINDS = (
+    Kind(
+        name=finetune.KIND,
+        plural=finetune.PLURAL,
+        short=finetune.SHORT_NAME,
+        spec=finetune.WanFineTuneSpec,
+        status=finetune.WanFineTuneStatus,
+        name_limit=finetune.NAME_LIMIT,
+        example="examples/finetune-minimal.yaml",
+        columns=(
+            Column(
+                name="State",
+                path=f"{_TRUE_CONDITION}.type",
+                description="The condition that says most about the state.",
+            ),
+            Column(name="Reason", path=f"{_TRUE_CONDITION}.reason", description="Its reason."),
+            Column(
+                name="Progress", path=".status.progress.display", description="Of the running step."
+            ),
+            Column(
+                name="ETA", path=".status.progress.eta", description="Until the running step ends."
+            ),
+            Column(
+                name="GPUs",
+                path=".status.effective.gpus",
+                type="integer",
+                description="Used by the GPU steps.",
+            ),
+            Column(
+                name="Artifact",
+                path=".status.artifact.uri",
+                wide=True,
+                description="Manifest of the exported weights.",
+            ),
+            Column(
+                name="Model", path=".spec.model.preset", wide=True, description="The base model."
+            ),
+        ),
+    ),
+)
