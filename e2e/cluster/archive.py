@@ -25,7 +25,7 @@ class Layer:
     _tar: tarfile.TarFile = field(init=False)
 
     def __post_init__(self) -> None:
-        self._tar = tarfile.open(self.path, "w", format=tarfile.GNU_FORMAT)
+        self._tar = tarfile.TarFile(self.path, "w", format=tarfile.GNU_FORMAT)
 
     def _add(self, name: str, kind: bytes, mode: int, data: bytes = b"", link: str = "") -> None:
         member = tarfile.TarInfo(name.lstrip("/"))
@@ -70,7 +70,10 @@ def write(target: Path, name: str, layer: Path, settings: dict[str, Any]) -> Non
     manifest = [{"Config": config_name, "RepoTags": [name], "Layers": [f"{digest}.tar"]}]
     work = target.with_name(f".{target.name}.new")
     with tarfile.open(work, "w", format=tarfile.GNU_FORMAT) as tar:
-        for entry, data in ((config_name, config), ("manifest.json", json.dumps(manifest).encode())):
+        for entry, data in (
+            (config_name, config),
+            ("manifest.json", json.dumps(manifest).encode()),
+        ):
             member = tarfile.TarInfo(entry)
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))

@@ -18,11 +18,8 @@ _CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 
 
 def _authority(pki: Path, name: str) -> None:
-    run(
-        ["openssl", "req", "-x509", *_CURVE, "-days", _DAYS, "-subj", f"/CN=wan-{name}"]
-        + ["-keyout", f"{name}.key", "-out", f"{name}.crt"],
-        cwd=pki,
-    )
+    argv = ["openssl", "req", "-x509", *_CURVE, "-days", _DAYS, "-subj", f"/CN=wan-{name}"]
+    run([*argv, "-keyout", f"{name}.key", "-out", f"{name}.crt"], cwd=pki)
 
 
 def _leaf(pki: Path, name: str, subject: str, names: str = "", authority: str = "ca") -> None:

@@ -62,7 +62,7 @@ def _signal(args: argparse.Namespace) -> int:
 
 def _image_base(args: argparse.Namespace) -> int:
     packages.install()
-    makers = (images.pause, images.busybox, images.minio, images.debian)
+    makers = (images.pause, images.probe, images.minio, images.debian)
     paths = [make() for make in makers]
     layout = load(_state(args))
     if layout is not None and layout.full and Component(layout, "containerd").healthy():

@@ -231,9 +231,7 @@ class Kind:
 
 KINDS = {
     "etcd": Kind(_etcd, _http("etcd", "/health", plain=True), ("etcd", "etcd-peer")),
-    "kube-apiserver": Kind(
-        _apiserver, _http("kube-apiserver", "/readyz"), ("kube-apiserver",)
-    ),
+    "kube-apiserver": Kind(_apiserver, _http("kube-apiserver", "/readyz"), ("kube-apiserver",)),
     "kube-controller-manager": Kind(
         _controller_manager,
         _http("kube-controller-manager", "/healthz"),

@@ -147,9 +147,7 @@ def _cni(layout: Layout) -> dict[str, Any]:
 def write(layout: Layout) -> None:
     """Writes all files; an unchanged one is left alone."""
     config = layout.config
-    _write(
-        config / "containerd.toml", _CONTAINERD.format(state=layout.state, pause=PAUSE_IMAGE)
-    )
+    _write(config / "containerd.toml", _CONTAINERD.format(state=layout.state, pause=PAUSE_IMAGE))
     _write(config / "kubelet.json", json.dumps(_kubelet(layout), indent=1))
     _write(config / "cni" / "10-pods.conflist", json.dumps(_cni(layout), indent=1))
     _write(config / "resolv.conf", "")

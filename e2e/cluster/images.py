@@ -1,4 +1,4 @@
-"""The images that can't be pulled here: pause, busybox, MinIO and a Debian base.
+"""The images that can't be pulled here: pause, probe, MinIO and a Debian base.
 
 Each is cached by content under `<cache>/images`. The Debian base is made by debootstrap from the
 mirrors this machine's apt uses. It is refreshed when the suite, the package list or this file
@@ -26,12 +26,13 @@ from cluster.packages import require_root
 from cluster.progress import say
 from cluster.shell import run
 
-BUSYBOX_IMAGE = "localhost/wan/busybox:1"
+PROBE_IMAGE = "localhost/wan/probe:1"
 MINIO_IMAGE = f"localhost/wan/minio:{toolchain.MINIO_RELEASE}"
 DEBIAN_IMAGE = "localhost/wan/debian:12"
 _SUITE = "bookworm"
 _PACKAGES = ("ca-certificates", "tini")
 _EPOCH = "1700000000"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def _cached(name: str, key: str, make: Callable[[Path, Path], None]) -> Path:
@@ -74,8 +75,10 @@ def pause() -> Path:
     return _cached("pause", binary.parent.name, make)
 
 
-def busybox() -> Path:
-    """A small image with a shell and network tools, for checks."""
+def probe() -> Path:
+    """busybox for a shell and our `probe` for HTTP by name, for checks."""
+    toolchain.build(("probe",))
+    program = toolchain.program("probe")
     binary = Path("/bin/busybox")
     if not binary.exists():
         raise ClusterError("busybox-static is not installed: run `build`")
@@ -86,14 +89,15 @@ def busybox() -> Path:
         _static(layer)
         layer.directory("bin")
         layer.file("bin/busybox", data, 0o755)
+        layer.file("bin/probe", program.read_bytes(), 0o755)
         for applet in run([binary, "--list"]).stdout.split():
             if applet != "busybox":
                 layer.symlink(f"bin/{applet}", "busybox")
         layer.close()
         settings: dict[str, Any] = {"Env": ["PATH=/bin"], "User": "1000:1000"}
-        archive.write(target, BUSYBOX_IMAGE, layer.path, {**settings, "Cmd": ["/bin/sh"]})
+        archive.write(target, PROBE_IMAGE, layer.path, {**settings, "Cmd": ["/bin/sh"]})
 
-    return _cached("busybox", hashlib.sha256(data).hexdigest(), make)
+    return _cached("probe", hashlib.sha256(data).hexdigest() + program.parent.name, make)
 
 
 def minio() -> Path:
@@ -112,7 +116,7 @@ def minio() -> Path:
     return _cached("minio", binary.parent.name, make)
 
 
-def _mirrors() -> tuple[str, list[str]]:
+def mirrors() -> tuple[str, list[str]]:
     """This machine's own Debian mirror and its apt lines, read when needed and never committed."""
     lines: list[str] = []
     for source in sorted(Path("/etc/apt/sources.list.d").glob("*.sources")):
@@ -135,7 +139,7 @@ def _mirrors() -> tuple[str, list[str]]:
 
 
 def _bootstrap(work: Path, target: Path) -> None:
-    mirror, lines = _mirrors()
+    mirror, lines = mirrors()
     root = work / "root"
     log = cache_dir() / "log" / "debootstrap.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -148,7 +152,11 @@ def _bootstrap(work: Path, target: Path) -> None:
         raise ClusterError(f"debootstrap failed; {tail(log)}")
     sources = root / "etc/apt/sources.list"
     sources.write_text("\n".join(lines) + "\n")
-    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    env = {
+        **os.environ,
+        "DEBIAN_FRONTEND": "noninteractive",
+        "PATH": _PATH,
+    }
     # Debian's updates; debootstrap itself knows the release only.
     run(["chroot", root, "apt-get", "update", "-q"], env=env)
     run(["chroot", root, "apt-get", "dist-upgrade", "-q", "-y"], env=env)
@@ -172,7 +180,7 @@ def _bootstrap(work: Path, target: Path) -> None:
     run(["tar", "--create", f"--file={layer}", "--sort=name", "--numeric-owner",
          f"--mtime=@{_EPOCH}", "--clamp-mtime", "--exclude=./dev/*", "--exclude=./proc/*",
          "--exclude=./sys/*", f"--directory={root}", "."])  # fmt: skip
-    settings = {"Env": [f"PATH={env['PATH']}", "LANG=C.UTF-8"], "Cmd": ["/bin/sh"]}
+    settings = {"Env": [f"PATH={_PATH}", "LANG=C.UTF-8"], "Cmd": ["/bin/sh"]}
     archive.write(target, DEBIAN_IMAGE, layer, settings)
 
 

@@ -79,8 +79,7 @@ def _shape(state: Path, full: bool, extra: tuple[str, ...]) -> Layout:
     if full:
         return Layout(state)
     numbers = free_ports(len(PORTS))
-    layout = Layout(state, (*API_COMPONENTS, *extra), dict(zip(PORTS, numbers, strict=True)))
-    return layout
+    return Layout(state, (*API_COMPONENTS, *extra), dict(zip(PORTS, numbers, strict=True)))
 
 
 def _start_core(layout: Layout) -> list[str]:
@@ -158,13 +157,13 @@ def named_kubeconfig() -> Path | None:
     try:
         Kubectl(path)("get", "--raw", "/readyz", "--request-timeout=10s")
     except ClusterError as error:
-        raise ClusterError(f"the cluster of WAN_KUBECONFIG={named} does not answer: {error}") from error
+        raise ClusterError(
+            f"the cluster of WAN_KUBECONFIG={named} does not answer: {error}"
+        ) from error
     return path
 
 
-def up(
-    state: Path | None = None, *, full: bool = True, extra: tuple[str, ...] = ()
-) -> Path:
+def up(state: Path | None = None, *, full: bool = True, extra: tuple[str, ...] = ()) -> Path:
     """Makes the cluster run, whatever state it was in, and returns the kubeconfig.
 
     With WAN_KUBECONFIG set, a full cluster is never made: the one named there is used.

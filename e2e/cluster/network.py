@@ -12,7 +12,7 @@ import json
 import re
 from pathlib import Path
 
-from cluster.layout import NODE_BRIDGE, NODE_IP, PORTS, POD_BRIDGE, Layout
+from cluster.layout import NODE_BRIDGE, NODE_IP, POD_BRIDGE, PORTS, Layout
 from cluster.shell import run
 
 # Changed by us, the kubelet or kube-proxy; `down` puts the old values back.

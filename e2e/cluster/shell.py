@@ -40,9 +40,7 @@ def run(
         raise ClusterError(f"{shlex.join(words)[:300]} took over {timeout:.0f} s") from error
     if check and done.returncode:
         said = (done.stderr or done.stdout).strip()[-3000:]
-        raise ClusterError(
-            f"{shlex.join(words)[:300]} ended with {done.returncode}:\n{said}"
-        )
+        raise ClusterError(f"{shlex.join(words)[:300]} ended with {done.returncode}:\n{said}")
     return done
 
 

@@ -65,6 +65,7 @@ GROUPS = {
         ),
         Group("coredns", (("coredns", "."),)),
         Group("pause", (("pause", "."),)),
+        Group("probe", (("probe", "."),)),
         Group(
             "helm",
             (("helm", f"{_HELM}/cmd/helm"),),
@@ -86,7 +87,7 @@ GROUPS = {
         Group("kwok", (("kwok", "sigs.k8s.io/kwok/cmd/kwok"),)),
     )
 }
-DEFAULT_GROUPS = ("kubernetes", "coredns", "pause", "helm", "minio")
+DEFAULT_GROUPS = ("kubernetes", "coredns", "pause", "probe", "helm", "minio")
 _HOME = {program: group.name for group in GROUPS.values() for program, _ in group.programs}
 
 

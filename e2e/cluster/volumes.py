@@ -36,9 +36,7 @@ class _Api:
         """One request; what the server refuses is an OSError, tried again a second later."""
         data = None if body is None else json.dumps(body)
         try:
-            self._connection.request(
-                method, path, data, {"Content-Type": "application/json"}
-            )
+            self._connection.request(method, path, data, {"Content-Type": "application/json"})
             answer = self._connection.getresponse()
             text = answer.read()
         except (OSError, http.client.HTTPException) as error:
