@@ -1,0 +1,62 @@
+{{- define "wan-operator.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* At most 50 characters: the longest suffix, `-leader-election`, is never a label or a host name, but `-metrics`
+names a Service, which may have 63. */}}
+{{- define "wan-operator.fullname" -}}
+{{- $name := include "wan-operator.name" . }}
+{{- $full := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) }}
+{{- default $full .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "wan-operator.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "wan-operator.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "wan-operator.labels" -}}
+{{ include "wan-operator.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "wan-operator.serviceAccountName" -}}
+{{- default (.Values.serviceAccount.create | ternary (include "wan-operator.fullname" .) "default") .Values.serviceAccount.name }}
+{{- end }}
+
+{{- define "wan-operator.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- end }}
+{{- end }}
+
+{{/* One rule list for the ClusterRole and for the Role of each watched namespace. No verb on Secrets: step pods mount
+them by reference. Nothing may be changed on pods: the Jobs make and remove them. */}}
+{{- define "wan-operator.rules" -}}
+- apiGroups: [wan-operator.dev]
+  resources: [wanfinetunes]
+  verbs: [get, list, watch]
+- apiGroups: [wan-operator.dev]
+  resources: [wanfinetunes/status]
+  verbs: [get, patch, update]
+# Children block their owner's deletion; where OwnerReferencesPermissionEnforcement is on, that needs this verb.
+- apiGroups: [wan-operator.dev]
+  resources: [wanfinetunes/finalizers]
+  verbs: [update]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+- apiGroups: ["", events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}
