@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
@@ -18,6 +17,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound, Store, file_sha256
 from wan_runtime.job import Contract, Expert, JobSpec, ManifestRef, Step
+from wan_runtime.parallel import in_order
 
 log = logging.getLogger(__name__)
 
@@ -131,14 +131,13 @@ def commit(
     Files already there with an equal checksum are not sent again. If an equal set is already
     committed, its manifest stays as it is and its reference is returned.
     """
-    with ThreadPoolExecutor(TRANSFERS) as pool:
-        try:
-            entries = tuple(
-                pool.map(lambda path: _upload(store, prefix, path, files[path]), sorted(files))
-            )
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    entries = tuple(
+        in_order(
+            lambda path: _upload(store, prefix, path, files[path]),
+            sorted(files),
+            threads=TRANSFERS,
+        )
+    )
     manifest = Manifest(
         kind=kind, created=datetime.now(UTC), files=entries, lineage=lineage, summary=dict(summary)
     )
@@ -180,12 +179,10 @@ def fetch(store: Store, ref: ManifestRef, dest: Path) -> Manifest:
     """
     manifest = load(store, ref)
     source, prefix = store.for_uri(ref.uri), _prefix(store, ref)
-    with ThreadPoolExecutor(TRANSFERS) as pool:
-        try:
-            list(pool.map(lambda entry: _download(source, prefix, entry, dest), manifest.files))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    for _ in in_order(
+        lambda entry: _download(source, prefix, entry, dest), manifest.files, threads=TRANSFERS
+    ):
+        pass
     return manifest
 
 

@@ -20,7 +20,14 @@ from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3.exceptions import HTTPError
 
-from wan_runtime.artifacts.patience import Patience, PatientPool, Retrier, is_untrusted, reason_of
+from wan_runtime.artifacts.patience import (
+    TRANSIENT_STATUS,
+    Patience,
+    PatientPool,
+    Retrier,
+    is_untrusted,
+    reason_of,
+)
 from wan_runtime.errors import InfrastructureError
 from wan_runtime.job import Reason, StoreSpec
 
@@ -274,7 +281,7 @@ class Store:
         return self._call(key, get)
 
     def _call(self, key: str, action: Callable[[], T]) -> T:
-        """Run one client call, its errors turned into ours. The pool is the patient one."""
+        """Run one client call, its errors turned into ours. Patience is the pool's."""
         try:
             return action()
         except S3Error as error:
@@ -282,8 +289,17 @@ class Store:
                 # Completed just before the connection broke; then the request was sent again.
                 return action()
             raise self._translate(key, error) from error
-        except (ServerError, InvalidResponseError, HTTPError) as error:
+        except HTTPError as error:
             raise self._unreachable(error) from error
+        except InvalidResponseError as error:
+            raise InfrastructureError(
+                Reason.STORE_UNREACHABLE,
+                f"{self._endpoint} does not answer as an S3 API; is it the right port? {error}",
+            ) from error
+        except ServerError as error:
+            if error.status_code in TRANSIENT_STATUS:
+                raise self._unreachable(error) from error
+            raise InfrastructureError(Reason.UNEXPECTED, f"{self.uri(key)}: {error}") from error
         except MinioException as error:
             raise InfrastructureError(Reason.UNEXPECTED, f"{self.uri(key)}: {error}") from error
 
@@ -319,7 +335,7 @@ class Store:
                 self._bucket_seen = self._client.bucket_exists(self.bucket)
             except S3Error:
                 self._bucket_seen = True  # a user without the right to ask
-            except (ServerError, InvalidResponseError, HTTPError) as error:
+            except HTTPError as error:
                 raise self._unreachable(error) from error
         return self._bucket_seen
 
@@ -332,7 +348,8 @@ class Store:
             )
         return InfrastructureError(
             Reason.STORE_UNREACHABLE,
-            f"{self._endpoint} did not answer for {self._patience.seconds:.0f} s: {reason_of(error)}",
+            f"{self._endpoint} did not answer for {self._patience.seconds:.0f} s: "
+            f"{reason_of(error)}",
         )
 
 

@@ -1,0 +1,104 @@
+"""`wan-runtime`: what the pods of a fine-tune run."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from wan_runtime import logs, supervisor
+from wan_runtime.job import JOB_FILE, PROGRESS_PORT, TERMINATION_FILE, Step
+from wan_runtime.presets import PRESETS
+
+HELP = {
+    Step.PREPARE: "check every clip, split them by recording, commit the dataset (CPU)",
+    Step.ENCODE: "fill the latent cache with text, image and video latents (GPU)",
+    Step.TRAIN: "train one expert from the cache, resuming from its last checkpoint (GPU)",
+    Step.EXPORT: "convert the trained weights and commit them (CPU)",
+    Step.SAMPLE: "render base and fine-tuned videos of held-out first frames (GPU)",
+}
+
+EPILOG = f"""\
+environment:
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY   credentials of the store
+  WAN_TERMINATION_FILE   where the result is written ({TERMINATION_FILE})
+  WAN_PROGRESS_PORT      port of /progress, /metrics and /healthz ({PROGRESS_PORT}; 0: any free one)
+  WAN_RUN_DIR            folder for progress and result files (a temporary one)
+
+exit codes:
+  0   done; a step that is already committed is verified and counts as done
+  10  the input is wrong: a retry cannot help      20  out of GPU or host memory
+  30  store, node or driver failed, or a bug       40  stopped on request; run again to go on
+  50  training diverged, or trains nothing
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    root = argparse.ArgumentParser(
+        prog="wan-runtime",
+        description="Runs one step of a Wan fine-tune, as the operator's Jobs do.\n"
+        "Every step may be run again: it goes on where it stopped.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    root.add_argument("--version", action="version", version=f"wan-runtime {_version()}")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for step, text in HELP.items():
+        command = commands.add_parser(step, help=text, description=f"wan-runtime {step}: {text}.")
+        command.add_argument(
+            "--job",
+            type=Path,
+            default=Path(JOB_FILE),
+            metavar="FILE",
+            help="JobSpec as JSON, as the operator mounts it (default: %(default)s)",
+        )
+        command.add_argument(
+            "--work",
+            type=Path,
+            metavar="DIR",
+            help="scratch folder; keep it between attempts to save downloads "
+            "(default: a temporary one, removed at the end)",
+        )
+    text = "write a small base model of a preset's architecture, for demos and tests without a GPU"
+    tiny = commands.add_parser(
+        "tiny-model", help=text, description=f"wan-runtime tiny-model: {text}."
+    )
+    tiny.add_argument("folder", type=Path, metavar="DIR", help="where to write it")
+    tiny.add_argument(
+        "--preset",
+        required=True,
+        choices=[name for name, preset in PRESETS.items() if preset.tiny],
+        help="whose architecture",
+    )
+    return root
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point. Returns the exit code."""
+    options = parser().parse_args(arguments)
+    logs.configure(options.command)
+    if options.command == "tiny-model":
+        # Imported here: torch takes seconds, and no other command of this process needs it.
+        importlib.import_module("wan_runtime.models.tiny").write(options.preset, options.folder)
+        return 0
+    step = Step(options.command)
+    if options.work is not None:
+        options.work.mkdir(parents=True, exist_ok=True)
+        return supervisor.supervise(step, options.job, options.work)
+    with tempfile.TemporaryDirectory(prefix="wan-work-") as folder:
+        return supervisor.supervise(step, options.job, Path(folder))
+
+
+def _version() -> str:
+    try:
+        return version("wan-operator")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

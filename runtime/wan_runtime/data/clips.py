@@ -1,0 +1,194 @@
+"""Decoding clips: the checks of `prepare`, and the pixels for the encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from wan_runtime.data.dataset import Code
+from wan_runtime.data.frames import Shown, crop_box, exact_rate, fits, resample
+
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,gif,asf,ogg"
+"""Containers that are opened. Not playlists: they make FFmpeg open other files."""
+MAX_PIXELS = 2**26
+"""Of a frame: a file of a few bytes may claim any size."""
+
+
+@dataclass(slots=True)
+class Facts:
+    """What a clip is, as far as it was looked at."""
+
+    width: int = 0
+    """Pixels as displayed, rotation applied."""
+    height: int = 0
+    fps: float = 0.0
+    duration: float = 0.0
+    """Seconds."""
+    frames: int = 0
+    """At the target rate, at most the number wanted."""
+    decoded: int = field(default=0, repr=False)
+    declared: int = field(default=0, repr=False)
+    """Frames by the container's own count; 0 if it has none."""
+
+
+class ClipRejected(Exception):
+    """A clip fails a check."""
+
+    def __init__(self, code: Code, message: str, facts: Facts) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.facts = facts
+
+
+def check_clip(path: Path, *, frames: int, fps: float, width: int, height: int) -> Facts:
+    """Decode as much of a clip as training would use. Raises ClipRejected."""
+    facts = Facts()
+    for frame in islice(_timeline(path, fps, facts), frames):
+        if facts.frames == 0:
+            _check_picture(frame, facts, width, height)
+        facts.frames += 1
+    _check_length(facts, frames, fps)
+    return facts
+
+
+def read_clip(path: Path, *, frames: int, fps: float, width: int, height: int) -> NDArray[np.uint8]:
+    """The first `frames` frames at `fps`: uint8 [frames, height, width, 3], RGB.
+
+    Resampled by timestamp, turned as the metadata ask, cut to the centre and scaled down with
+    antialiasing. Raises ClipRejected.
+    """
+    facts = Facts()
+    pixels = np.empty((frames, height, width, 3), np.uint8)
+    last: av.VideoFrame | None = None
+    for frame in islice(_timeline(path, fps, facts), frames):
+        if frame is last:  # a slow source shows one frame at several moments
+            pixels[facts.frames] = pixels[facts.frames - 1]
+        else:
+            _check_picture(frame, facts, width, height)
+            pixels[facts.frames] = fit(_upright(frame), width, height, _pixel_aspect(frame))
+        last = frame
+        facts.frames += 1
+    _check_length(facts, frames, fps)
+    return pixels
+
+
+def fit(
+    image: NDArray[np.uint8], width: int, height: int, pixel_aspect: float = 1.0
+) -> NDArray[np.uint8]:
+    """The centre of an image [H, W, 3] in the target's shape and size, scaled with antialiasing."""
+    box = crop_box(image.shape[1], image.shape[0], width, height, pixel_aspect)
+    scaled = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS, box=box)
+    return np.asarray(scaled)
+
+
+def _timeline(path: Path, fps: float, facts: Facts) -> Iterator[av.VideoFrame]:
+    """Frames at the target rate; whatever is wrong with the file comes out as ClipRejected."""
+    try:
+        with _opened(path, facts) as (container, stream):
+            rate = stream.average_rate or exact_rate(fps)
+            tolerance = min(Fraction(stream.time_base), 1 / (4 * rate))
+            yield from resample(_shown(container, stream, facts), exact_rate(fps), tolerance)
+    except av.FFmpegError as error:
+        if facts.decoded == 0:
+            raise ClipRejected(
+                Code.UNREADABLE, f"does not open as a video: {error.strerror}", facts
+            ) from error
+        raise ClipRejected(Code.UNDECODABLE, _undecodable(facts), facts) from error
+
+
+@contextmanager
+def _opened(path: Path, facts: Facts) -> Iterator[tuple[Any, Any]]:
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+    with av.open(str(path), options=options) as container:
+        if not container.streams.video:
+            raise ClipRejected(Code.UNREADABLE, "holds no video stream", facts)
+        stream: Any = container.streams.video[0]
+        # Without it a decoder paints over damage and calls it a frame.
+        stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(MAX_PIXELS)}
+        stream.codec_context.thread_count = 1  # clips are decoded side by side instead
+        facts.declared = int(stream.frames)
+        facts.fps = round(float(stream.average_rate or 0), 3)
+        if stream.duration is not None:
+            facts.duration = round(float(stream.duration * stream.time_base), 3)
+        elif container.duration is not None:
+            facts.duration = round(container.duration / av.time_base, 3)
+        yield container, stream
+
+
+def _shown(container: Any, stream: Any, facts: Facts) -> Iterator[Shown[av.VideoFrame]]:
+    usual = 1 / stream.average_rate if stream.average_rate else Fraction(0)
+    start: Fraction | None = None
+    following = Fraction(0)
+    for frame in container.decode(stream):
+        if frame.is_corrupt:
+            raise ClipRejected(Code.UNDECODABLE, _undecodable(facts), facts)
+        facts.decoded += 1
+        duration = frame.duration * frame.time_base if frame.duration else usual
+        time = following if frame.pts is None else frame.pts * frame.time_base - (start or 0)
+        if start is None:
+            start, time = time, Fraction(0)
+        following = time + duration
+        yield Shown(time, duration, frame)
+
+
+def _check_picture(frame: av.VideoFrame, facts: Facts, width: int, height: int) -> None:
+    if frame.rotation % 90:
+        raise ClipRejected(
+            Code.ROTATION_UNSUPPORTED,
+            f"is to be shown turned by {frame.rotation} degrees; only quarter turns are handled",
+            facts,
+        )
+    turned = frame.rotation % 180 != 0
+    facts.width, facts.height = (
+        (frame.height, frame.width) if turned else (frame.width, frame.height)
+    )
+    box = crop_box(facts.width, facts.height, width, height, _pixel_aspect(frame))
+    if not fits(box, width, height):
+        raise ClipRejected(
+            Code.TOO_SMALL,
+            f"is {facts.width}x{facts.height}, of which {box[2] - box[0]:.0f}x"
+            f"{box[3] - box[1]:.0f} have the shape of {width}x{height}: enlarging teaches blur",
+            facts,
+        )
+
+
+def _check_length(facts: Facts, frames: int, fps: float) -> None:
+    if facts.frames >= frames:
+        return
+    if facts.decoded < facts.declared or not facts.decoded:
+        raise ClipRejected(Code.UNDECODABLE, _undecodable(facts), facts)
+    raise ClipRejected(
+        Code.TOO_SHORT,
+        f"has {facts.frames} frames at {fps:g} fps ({facts.decoded} of its own in "
+        f"{facts.duration:g} s); needs {frames}",
+        facts,
+    )
+
+
+def _undecodable(facts: Facts) -> str:
+    of = f" of {facts.declared}" if facts.declared else ""
+    return f"does not decode after frame {facts.decoded}{of}"
+
+
+def _pixel_aspect(frame: av.VideoFrame) -> float:
+    """Of a pixel as displayed, so turned with the picture."""
+    stated = getattr(frame, "sample_aspect_ratio", None)
+    aspect = float(stated) if stated else 1.0
+    return 1 / aspect if frame.rotation % 180 else aspect
+
+
+def _upright(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    # Counter-clockwise in both: FFmpeg's rotation and NumPy's rot90.
+    image: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(image, frame.rotation // 90))

@@ -1,0 +1,110 @@
+"""The supervisor's HTTP server: /progress, /metrics and /healthz while a step runs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+from pydantic import ValidationError
+
+from wan_runtime import progress
+from wan_runtime.job import Progress
+
+log = logging.getLogger(__name__)
+
+GAUGES = {
+    "current": "Units of the activity done.",
+    "total": "Units of the activity in all; 0 while unknown.",
+    "eta_seconds": "Estimated seconds to the end of the activity.",
+    "loss": "Last training loss.",
+}
+
+
+class ProgressFile:
+    """What the child published last."""
+
+    def __init__(self, folder: Path, step_id: str) -> None:
+        self._path = folder / progress.FILE
+        self._before = Progress(step_id=step_id, activity="starting")
+
+    def read(self) -> Progress:
+        """The last progress; 'starting' before the child has published any."""
+        try:
+            return Progress.model_validate_json(self._path.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return self._before
+
+
+class ProgressCollector(Collector):
+    """Turns the progress into Prometheus metrics at each scrape."""
+
+    def __init__(self, source: ProgressFile) -> None:
+        self._source = source
+
+    def collect(self) -> Iterator[GaugeMetricFamily | InfoMetricFamily]:
+        """wan_step_* gauges; those without a value are left out."""
+        now = self._source.read()
+        labels = ["step", "unit"]
+        values = [now.step_id, now.unit]
+        for name, text in GAUGES.items():
+            value = getattr(now, name)
+            if value is not None:
+                family = GaugeMetricFamily(f"wan_step_{name}", text, labels=labels)
+                family.add_metric(values, float(value))
+                yield family
+        yield InfoMetricFamily(
+            "wan_step", "What the step does.", {"step": now.step_id, "activity": now.activity}
+        )
+
+
+class Server:
+    """Serves in a thread until `close`."""
+
+    def __init__(self, source: ProgressFile, port: int) -> None:
+        """Raises OSError if the port is taken. `port` 0 takes a free one."""
+        registry = CollectorRegistry()
+        registry.register(ProgressCollector(source))
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if self.path == "/progress":
+                    body = source.read().model_dump_json(by_alias=True).encode()
+                    self._answer(200, "application/json", body)
+                elif self.path == "/metrics":
+                    self._answer(200, CONTENT_TYPE_LATEST, generate_latest(registry))
+                elif self.path == "/healthz":
+                    self._answer(200, "text/plain", b"ok\n")
+                else:
+                    self._answer(404, "text/plain", b"/progress, /metrics or /healthz\n")
+
+            def _answer(self, status: int, kind: str, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                log.debug(format, *args)
+
+        self._server = ThreadingHTTPServer(("", port), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return int(self._server.server_address[1])
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
