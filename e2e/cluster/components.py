@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import os
 import ssl
@@ -182,6 +183,7 @@ def _kwok(layout: Layout) -> list[str | Path]:
     return [
         program("kwok"),
         f"--kubeconfig={layout.pki / 'kwok.kubeconfig'}",
+        f"--config={Path(__file__).parent / 'manifests' / 'kwok-stages.yaml'}",
         "--manage-all-nodes=false",
         "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
         "--cidr=10.100.0.0/16",
@@ -279,6 +281,20 @@ class Component:
         """Whether it lives and answers."""
         return self.running() and KINDS[self.name].healthy(self.layout)
 
+    def _mark(self) -> str:
+        """A digest of what it is started from: its command line and the files named there."""
+        digest = hashlib.sha256()
+        for word in map(str, KINDS[self.name].argv(self.layout)):
+            digest.update(word.encode() + b"\0")
+            named = Path(word.partition("=")[2] or word)
+            if named.parent in (self.layout.config, Path(__file__).parent / "manifests"):
+                digest.update(named.read_bytes())
+        return digest.hexdigest()[:16]
+
+    def stale(self) -> bool:
+        """Whether it runs from another program, command line or configuration than today's."""
+        return self.running() and self.daemon.mark() != self._mark()
+
     def launch(self) -> None:
         """Starts the process without waiting for it; nothing happens when it runs already."""
         if self.running():
@@ -291,7 +307,7 @@ class Component:
         env = {"PATH": _PATH, "HOME": os.environ.get("HOME", "/root"), "LANG": "C.UTF-8"}
         if self.name in _MEMORY:
             env["GOMEMLIMIT"] = _MEMORY[self.name]
-        self.daemon.start(KINDS[self.name].argv(self.layout), env)
+        self.daemon.start(KINDS[self.name].argv(self.layout), env, self._mark())
 
     def await_healthy(self, timeout: float = 60) -> None:
         """Waits until it answers; a process that ended is reported at once, with its log."""

@@ -44,6 +44,7 @@ disabled_plugins = [
   path = "{state}/containerd/opt"
 """
 
+# No cache: a rank that asks for its peer a moment too early would wait for a stale "no".
 # Whatever isn't a name of the cluster doesn't exist: a refusal would make libc report a
 # temporary failure and try again.
 _COREFILE = """\
@@ -56,7 +57,6 @@ _COREFILE = """\
     pods insecure
     ttl 5
   }}
-  cache 5
 }}
 .:53 {{
   bind {address}

@@ -63,7 +63,14 @@ class Daemon:
             os.waitpid(pid, os.WNOHANG)
         return pid if birth(pid) == known["birth"] else None
 
-    def start(self, argv: Sequence[str | Path], env: Mapping[str, str]) -> int:
+    def mark(self) -> str:
+        """What it was started from, in its starter's words; empty when there is no record."""
+        try:
+            return str(json.loads(self.record.read_text()).get("mark", ""))
+        except (OSError, ValueError):
+            return ""
+
+    def start(self, argv: Sequence[str | Path], env: Mapping[str, str], mark: str = "") -> int:
         """Starts it in a session of its own, so that it outlives this command."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.record.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +95,7 @@ class Daemon:
             ],
             setsid=True,
         )
-        text = json.dumps({"pid": pid, "birth": birth(pid)})
+        text = json.dumps({"pid": pid, "birth": birth(pid), "mark": mark})
         work = self.record.with_suffix(".new")
         work.write_text(text)
         work.replace(self.record)

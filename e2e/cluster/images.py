@@ -1,13 +1,14 @@
 """The images that can't be pulled here: pause, probe, MinIO and a Debian base.
 
 Each is cached by content under `<cache>/images`. The Debian base is made by debootstrap from the
-mirrors this machine's apt uses. It is refreshed when the suite, the package list or this file
-changes and, because security updates come without any of those, in a new calendar month.
+mirrors this machine's apt uses. It is refreshed when the suite, the package list or its steps
+change and, because security updates come without any of those, in a new calendar month.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import re
 import shutil
@@ -187,7 +188,7 @@ def _bootstrap(work: Path, target: Path) -> None:
 def debian() -> Path:
     """The base of the project's images; `buildah pull docker-archive:<path>` takes it in."""
     month = time.strftime("%Y-%m", time.gmtime())
-    key = repr((_SUITE, _PACKAGES, month)) + Path(__file__).read_text()
+    key = repr((_SUITE, _PACKAGES, month)) + inspect.getsource(_bootstrap)
     if os.geteuid() != 0:
         require_root("debootstrap")
     return _cached("debian", key, _bootstrap)

@@ -111,6 +111,13 @@ def _up(layout: Layout) -> list[str]:
     if layout.full:
         network.create(layout)
         configuration.write(layout)
+    # Backwards: a server that lost its store, or its clients, takes long to end.
+    for name in reversed(layout.components):
+        component = Component(layout, name)
+        if component.stale():
+            say(f"{name} has a new program or configuration: restarting it")
+            component.stop()
+    if layout.full:
         # Needs nothing and is slow to answer: let it start beside etcd.
         began = [] if Component(layout, "containerd").running() else ["containerd"]
         Component(layout, "containerd").launch()

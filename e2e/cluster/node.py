@@ -63,8 +63,19 @@ def _patch_gpus(layout: Layout) -> None:
     )
 
 
+def _knows_its_pods(layout: Layout) -> bool:
+    """Whether the kubelet has read its pods; before that, `exec` says that none exists."""
+    kubectl = Kubectl(layout.kubeconfig)
+    selector = f"--field-selector=spec.nodeName={NODE}"
+    bound = {pod["metadata"]["uid"] for pod in kubectl.get("pods", "-A", selector)["items"]}
+    shown = kubectl("get", "--raw", f"/api/v1/nodes/{NODE}/proxy/pods", check=False)
+    if not shown.strip():
+        return False
+    return bound <= {pod["metadata"]["uid"] for pod in json.loads(shown)["items"] or []}
+
+
 def prepare(layout: Layout, timeout: float = 90) -> None:
-    """Waits for a Ready said by the kubelet that runs now, then sets the GPUs.
+    """Waits until the kubelet that runs now has reported and knows its pods; sets the GPUs.
 
     A kubelet that starts may reset extended resources to zero when it registers, so the patch
     has to come after its first status report.
@@ -80,6 +91,8 @@ def prepare(layout: Layout, timeout: float = 90) -> None:
 
     try:
         wait_for(f"node {NODE} to be Ready", reported, timeout=timeout, every=0.3)
+        if started:
+            wait_for("the kubelet to know its pods", lambda: _knows_its_pods(layout))
     except ClusterError as error:
         raise ClusterError(f"{error}; {tail(layout.log('kubelet'))}") from error
     for _ in range(20):
