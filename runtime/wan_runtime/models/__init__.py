@@ -1,0 +1,1 @@
+"""Base models: where their files are, how they are loaded, and the tiny ones made on the spot."""

@@ -1,0 +1,163 @@
+"""Loading the parts of a base model through diffsynth. One path for 14B and for tiny.
+
+diffsynth recognises a file by the hash of its tensors' names and shapes; a file that it does not
+recognise, or recognises as something else, is not this preset's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffsynth.models.model_loader import ModelPool
+from diffsynth.pipelines.wan_video import ModelConfig, WanVideoPipeline
+from torch import nn
+
+from wan_runtime.errors import InputError
+from wan_runtime.job import Expert, Reason
+from wan_runtime.models import tiny
+from wan_runtime.models.layout import ModelFiles
+
+log = logging.getLogger(__name__)
+
+
+def compute_device() -> torch.device:
+    """The GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 on GPUs. CPUs run only the tiny models, and most have no fast bfloat16."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def load_dit(
+    files: ModelFiles, expert: Expert, dtype: torch.dtype, device: torch.device
+) -> nn.Module:
+    """The transformer of one expert, frozen, in eval mode. Shards go straight to the device: no
+    second copy.
+    """
+    return _load(files, files.dits[expert], "wan_video_dit", dtype, device)
+
+
+def load_vae(files: ModelFiles, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    """The video VAE."""
+    return _load(files, (files.vae,), "wan_video_vae", dtype, device)
+
+
+def load_text_encoder(files: ModelFiles, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    """umT5's encoder."""
+    return _load(files, (files.text_encoder,), "wan_video_text_encoder", dtype, device)
+
+
+def load_image_encoder(files: ModelFiles, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    """CLIP's image side (Wan2.1 only)."""
+    if files.image_encoder is None:
+        raise ValueError(f"{files.preset.name} has no image encoder")
+    return _load(files, (files.image_encoder,), "wan_video_image_encoder", dtype, device)
+
+
+def load_tokenizer(files: ModelFiles) -> Any:
+    """umT5's tokenizer as diffsynth wraps it: 512 tokens, padded, whitespace cleaned."""
+    from diffsynth.models.wan_video_text_encoder import HuggingfaceTokenizer
+
+    try:
+        return HuggingfaceTokenizer(name=str(files.tokenizer), seq_len=512, clean="whitespace")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            Reason.MODEL_INVALID, f"{files.tokenizer} is not a tokenizer: {error}"
+        ) from error
+
+
+def load_pipeline(files: ModelFiles, dtype: torch.dtype, device: torch.device) -> Any:
+    """The unmodified diffsynth pipeline with all parts, high-noise expert before low-noise as it
+    wants them.
+    """
+    _prepare(files)
+    # The order of a Wan2.2 pair decides which becomes pipe.dit and which pipe.dit2.
+    paths: list[tuple[Path, ...]] = [files.dits[expert] for expert in files.preset.experts]
+    paths += [(files.text_encoder,), (files.vae,)]
+    if files.image_encoder is not None:
+        paths.append((files.image_encoder,))
+    with quietly():
+        pipe = WanVideoPipeline.from_pretrained(
+            torch_dtype=dtype,
+            device=device.type,
+            model_configs=[ModelConfig(path=_argument(shards)) for shards in paths],
+            tokenizer_config=ModelConfig(path=str(files.tokenizer)),
+            redirect_common_files=False,
+        )
+    wanted = {
+        "dit": True,
+        "dit2": len(files.preset.experts) == 2,
+        "image_encoder": files.preset.uses_clip,
+    }
+    for part, needed in wanted.items():
+        if needed and getattr(pipe, part) is None:
+            raise InputError(
+                Reason.MODEL_INVALID, f"{files.folder} has no {part} that diffsynth recognises"
+            )
+    return pipe
+
+
+def _load(
+    files: ModelFiles, paths: tuple[Path, ...], name: str, dtype: torch.dtype, device: torch.device
+) -> nn.Module:
+    _prepare(files)
+    pool = ModelPool()
+    vram = dict.fromkeys(
+        (
+            "offload_dtype",
+            "offload_device",
+            "onload_dtype",
+            "onload_device",
+            "preparing_dtype",
+            "preparing_device",
+        )
+    )
+    listing = ", ".join(path.name for path in paths)
+    try:
+        with quietly():
+            pool.auto_load_model(
+                _argument(paths),
+                vram_config={**vram, "computation_dtype": dtype, "computation_device": str(device)},
+            )
+            model = pool.fetch_model(name)
+    except torch.OutOfMemoryError:
+        raise
+    except (
+        Exception
+    ) as error:  # diffsynth, safetensors and torch.load each raise their own on a bad file
+        raise InputError(
+            Reason.MODEL_INVALID,
+            f"{files.folder}: {listing} is not {files.preset.name}'s {name}: {error}",
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise InputError(Reason.MODEL_INVALID, f"{files.folder}: {listing} holds no {name}")
+    return model.eval().requires_grad_(False)
+
+
+def _prepare(files: ModelFiles) -> None:
+    if files.preset.tiny:
+        tiny.register()
+
+
+def _argument(paths: Iterable[Path]) -> str | list[str]:
+    """diffsynth takes one path as a string and shards as a list."""
+    names = [str(path) for path in paths]
+    return names[0] if len(names) == 1 else names
+
+
+@contextlib.contextmanager
+def quietly() -> Any:
+    """diffsynth reports by print(); that would break the JSON log lines on stdout."""
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        yield
+    for line in output.getvalue().splitlines():
+        log.debug("diffsynth: %s", line)
