@@ -1,0 +1,190 @@
+"""The encode step: every caption and clip of the prepared dataset into the latent cache, once."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from wan_runtime.artifacts import manifest
+from wan_runtime.artifacts.manifest import Lineage, job_hash
+from wan_runtime.artifacts.store import Store
+from wan_runtime.data import latents
+from wan_runtime.data.clips import read_clip
+from wan_runtime.data.dataset import Clip, load_dataset
+from wan_runtime.data.encoders import TextEncoder, VideoEncoder
+from wan_runtime.data.latents import EncodedClip, Encoders, Entry, Latents
+from wan_runtime.errors import NumericalError
+from wan_runtime.job import JobSpec, Reason
+from wan_runtime.models.digest import canonical_json, files_digest
+from wan_runtime.models.layout import ModelFiles
+from wan_runtime.models.load import compute_device, compute_dtype
+from wan_runtime.models.source import base_model
+from wan_runtime.outcome import Outcome
+from wan_runtime.progress import Reporter
+
+
+def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
+    """Encode what the cache lacks and commit the list of entries."""
+    dataset = load_dataset(store, job.inputs["prepare"])
+    files = base_model(job, store, work)
+    device = compute_device()
+    dtype = compute_dtype(device)
+    report.update(activity="hashing the encoders")
+    encoders = Encoders(
+        tokenizer=files_digest(files.tokenizer_files()),
+        text_encoder=files_digest([files.text_encoder]),
+        vae=files_digest([files.vae]),
+        image_encoder=None if files.image_encoder is None else files_digest([files.image_encoder]),
+        tiled=job.training.tiled_vae,
+        dtype=str(dtype).removeprefix("torch."),
+    )
+    step = _Encoding(job, store, work, report, files, encoders, device, dtype)
+    clips = [*dataset.train, *dataset.held_out]
+    texts = step.encode_texts({"", latents.NEGATIVE_PROMPT, *(clip.prompt for clip in clips)})
+    videos = step.encode_clips(clips)
+    listing = Latents(
+        clips=tuple(
+            EncodedClip(
+                path=clip.path,
+                sha256=clip.sha256 or "",
+                prompt=clip.prompt,
+                source=clip.source,
+                split=clip.split or "Train",
+                text=texts[clip.prompt],
+                video=video,
+                image=image,
+            )
+            for clip, (video, image) in zip(clips, videos, strict=True)
+        ),
+        empty_text=texts[""],
+        negative_text=texts[latents.NEGATIVE_PROMPT],
+    )
+    path = work / latents.FILE
+    path.write_bytes(canonical_json(listing.model_dump(mode="json", by_alias=True)))
+    summary = {"clips": len(clips), "train": len(listing.train), "heldOut": len(listing.held_out)}
+    ref = manifest.commit(
+        store,
+        job.output_prefix,
+        {latents.FILE: path},
+        kind="latents",
+        summary=summary,
+        lineage=Lineage(
+            config_hash=job_hash(job),
+            preset=job.model.preset,
+            expert=job.expert,
+            image=job.image,
+            base_weights=hashlib.sha256(canonical_json(encoders.model_dump())).hexdigest(),
+            dataset=job.inputs["prepare"].sha256,
+            inputs=dict(job.inputs),
+        ),
+    )
+    message = (
+        f"{len(clips)} clips in the latent cache: "
+        f"{step.encoded} objects encoded, {step.reused} already there"
+    )
+    return Outcome(manifest=ref, message=message, summary=summary)
+
+
+class _Encoding:
+    """Encodes into the cache and counts. T5 is gone before VAE and CLIP arrive: they never share
+    the GPU.
+    """
+
+    def __init__(
+        self,
+        job: JobSpec,
+        store: Store,
+        work: Path,
+        report: Reporter,
+        files: ModelFiles,
+        encoders: Encoders,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self._job, self._store, self._work, self._report = job, store, work, report
+        self._files, self._encoders, self._device, self._dtype = files, encoders, device, dtype
+        self.encoded = 0
+        self.reused = 0
+
+    def encode_texts(self, captions: Iterable[str]) -> dict[str, Entry]:
+        """Entry of each caption."""
+        keys = {
+            caption: self._key(latents.text_key(caption, self._encoders))
+            for caption in sorted(captions)
+        }
+        entries = {caption: self._find(key) for caption, key in keys.items()}
+        missing = [caption for caption, entry in entries.items() if entry is None]
+        if missing:
+            encoder = TextEncoder(self._files, self._dtype, self._device)
+            for number, caption in enumerate(missing):
+                self._report.update(
+                    activity="encoding captions", current=number, total=len(missing), unit="clips"
+                )
+                tensors = {"context": latents.trim_text(encoder.encode(caption))}
+                entries[caption] = self._put(keys[caption], tensors, f"caption {caption[:60]!r}")
+            del encoder
+            self._free()
+        return {caption: entry for caption, entry in entries.items() if entry is not None}
+
+    def encode_clips(self, clips: list[Clip]) -> list[tuple[Entry, Entry]]:
+        """(video, image) entries of each clip."""
+        encoder: VideoEncoder | None = None
+        entries = []
+        for number, clip in enumerate(clips):
+            self._report.update(
+                activity="encoding clips", current=number, total=len(clips), unit="clips"
+            )
+            video_key = self._key(latents.video_key(clip, self._job.dataset, self._encoders))
+            image_key = self._key(latents.image_key(clip, self._job.dataset, self._encoders))
+            video, image = self._find(video_key), self._find(image_key)
+            if video is None or image is None:
+                encoder = encoder or VideoEncoder(
+                    self._files, self._dtype, self._device, tiled=self._encoders.tiled
+                )
+                frames = self._frames(clip)
+                video = video or self._put(video_key, encoder.encode_video(frames), clip.path)
+                image = image or self._put(image_key, encoder.encode_first_frame(frames), clip.path)
+            entries.append((video, image))
+        self._report.update(
+            activity="encoding clips", current=len(clips), total=len(clips), unit="clips"
+        )
+        del encoder
+        self._free()
+        return entries
+
+    def _frames(self, clip: Clip):  # type: ignore[no-untyped-def]
+        path = self._work / "clips" / f"{clip.sha256}{Path(clip.path).suffix}"
+        self._store.for_uri(clip.uri).download(clip.key, path, sha256=clip.sha256, bytes=clip.bytes)
+        size = self._job.dataset
+        try:
+            return read_clip(
+                path, frames=size.frames, fps=size.fps, width=size.width, height=size.height
+            )
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _key(self, name: str) -> str:
+        return f"{self._job.cache_prefix}/{name}"
+
+    def _find(self, key: str) -> Entry | None:
+        entry = latents.find(self._store, key)
+        self.reused += entry is not None
+        return entry
+
+    def _put(self, key: str, tensors: dict[str, torch.Tensor], what: str) -> Entry:
+        # A bad entry would poison every later run of the store prefix: it is never stored.
+        if not latents.finite(tensors):
+            raise NumericalError(
+                Reason.NON_FINITE_LOSS, f"the encoding of {what} holds NaN or infinite values"
+            )
+        self.encoded += 1
+        return latents.put(self._store, key, tensors)
+
+    def _free(self) -> None:
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()

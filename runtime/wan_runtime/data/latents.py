@@ -1,0 +1,228 @@
+"""The content-addressed latent cache: what is cached, under which key, and how it is read back.
+
+Three objects a clip, each keyed by the SHA-256 of everything that shapes it, so that both experts
+and all runs of a store prefix share them and a changed model, size or caption can never meet a
+stale entry. `latents.json`, which the encode step commits, names the entries of one dataset with
+their checksums.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from wan_runtime.artifacts import manifest
+from wan_runtime.artifacts.store import ArtifactCorrupt, Store
+from wan_runtime.data.dataset import Clip
+from wan_runtime.job import Contract, DatasetSpec, ManifestRef
+
+# Shapes: C channels, T latent frames, H W latent rows and columns, L tokens, D width of the text
+# encoder.
+
+FILE = "latents.json"
+VERSION = 1
+"""Part of every key: raise it when reading clips, encoding or the stored form changes."""
+TEXT_LENGTH = 512
+"""Tokens that the transformer sees, padded with zeros."""
+NEGATIVE_PROMPT = (
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，"
+    "丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，"
+    "杂乱的背景，三条腿，背景人很多，倒着走"
+)
+"""Of the official sampler (`wan/configs/shared_config.py`, sample_neg_prompt)."""
+
+Kind = Literal["video", "text", "image"]
+
+
+class Entry(Contract):
+    """One cached object."""
+
+    key: str
+    """Whole key in the bucket of the encode manifest."""
+    bytes: int
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class EncodedClip(Contract):
+    """A clip and its three entries."""
+
+    path: str
+    sha256: str
+    """Of the clip's file."""
+    prompt: str
+    source: str
+    split: Literal["Train", "HeldOut"]
+    video: Entry
+    text: Entry
+    image: Entry
+
+
+class Latents(Contract):
+    """latents.json."""
+
+    version: Literal[1] = 1
+    clips: tuple[EncodedClip, ...]
+    empty_text: Entry
+    """Encoded "": for caption dropout and unconditional guidance."""
+    negative_text: Entry
+    """Encoded NEGATIVE_PROMPT."""
+
+    @property
+    def train(self) -> list[EncodedClip]:
+        return [clip for clip in self.clips if clip.split == "Train"]
+
+    @property
+    def held_out(self) -> list[EncodedClip]:
+        return [clip for clip in self.clips if clip.split == "HeldOut"]
+
+
+class Encoders(Contract):
+    """Digests of what encodes, and how: the part of the keys that is the same for all clips."""
+
+    tokenizer: str
+    text_encoder: str
+    vae: str
+    image_encoder: str | None
+    tiled: bool
+    dtype: str
+
+
+def text_key(caption: str, encoders: Encoders) -> str:
+    """Key of a caption's entry within the cache."""
+    return _key(
+        "text",
+        {
+            "caption": caption,
+            "tokenizer": encoders.tokenizer,
+            "encoder": encoders.text_encoder,
+            "length": TEXT_LENGTH,
+            "dtype": encoders.dtype,
+        },
+    )
+
+
+def video_key(clip: Clip, size: DatasetSpec, encoders: Encoders) -> str:
+    """Key of a clip's video latents within the cache."""
+    return _key(
+        "video",
+        {
+            **_pixels(clip, size),
+            "vae": encoders.vae,
+            "tiled": encoders.tiled,
+            "dtype": encoders.dtype,
+        },
+    )
+
+
+def image_key(clip: Clip, size: DatasetSpec, encoders: Encoders) -> str:
+    """Key of a clip's first-frame conditioning within the cache."""
+    return _key(
+        "image",
+        {
+            **_pixels(clip, size),
+            "vae": encoders.vae,
+            "imageEncoder": encoders.image_encoder,
+            "tiled": encoders.tiled,
+            "dtype": encoders.dtype,
+        },
+    )
+
+
+def _pixels(clip: Clip, size: DatasetSpec) -> dict[str, object]:
+    return {
+        "clip": clip.sha256,
+        "firstFrame": 0,
+        "frames": size.frames,
+        "fps": float(size.fps),
+        "width": size.width,
+        "height": size.height,
+        "crop": "center",
+    }
+
+
+def _key(kind: Kind, shape: dict[str, object]) -> str:
+    text = json.dumps(
+        {"kind": kind, "version": VERSION, **shape},
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
+    )
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return f"{kind}/{digest[:2]}/{digest}.safetensors"
+
+
+def find(store: Store, key: str) -> Entry | None:
+    """The entry at a whole key, if one was stored with a checksum."""
+    info = store.stat(key)
+    if info is None or info.sha256 is None:
+        return None
+    return Entry(key=key, bytes=info.bytes, sha256=info.sha256)
+
+
+def put(store: Store, key: str, tensors: dict[str, Tensor]) -> Entry:
+    """Store an entry."""
+    data = save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()})
+    info = store.put_bytes(key, data)
+    return Entry(key=key, bytes=info.bytes, sha256=hashlib.sha256(data).hexdigest())
+
+
+def trim_text(context_1LD: Tensor) -> Tensor:
+    """[1, 512, D] -> [L, D] without the zeros behind the caption: a tenth of the bytes."""
+    used = (context_1LD[0] != 0).any(dim=-1).nonzero()
+    length = int(used[-1]) + 1 if len(used) else 1
+    return context_1LD[0, :length].clone()
+
+
+def pad_text(context_LD: Tensor) -> Tensor:
+    """The inverse: [L, D] -> [512, D]."""
+    return F.pad(context_LD, (0, 0, 0, TEXT_LENGTH - context_LD.shape[0]))
+
+
+def load_latents(store: Store, ref: ManifestRef, work: Path) -> Latents:
+    """The list that the encode step committed. Raises ArtifactCorrupt."""
+    manifest.fetch(store, ref, work)
+    try:
+        return Latents.model_validate_json((work / FILE).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise ArtifactCorrupt(f"{ref.uri} is no list of latents: {error}") from error
+
+
+class LocalCache:
+    """Entries brought to local disk once, verified, and read from there at every use."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self._store = store
+        self._folder = folder
+
+    def fetch(self, entry: Entry) -> Path:
+        """Path of a verified local copy."""
+        # Named by content: a file that is there is right, because a download appears only once
+        # verified.
+        path = self._folder / f"{entry.sha256}.safetensors"
+        if not path.is_file():
+            self._store.download(entry.key, path, sha256=entry.sha256, bytes=entry.bytes)
+        return path
+
+    def load(self, entry: Entry) -> dict[str, Tensor]:
+        """Tensors of an entry, on the CPU."""
+        path = self.fetch(entry)
+        try:
+            return dict(load_file(path))
+        except SafetensorError as error:
+            raise ArtifactCorrupt(
+                f"{self._store.uri(entry.key)} cannot be read: {error}"
+            ) from error
+
+
+def finite(tensors: dict[str, Tensor]) -> bool:
+    """Whether no value is NaN or infinite."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
