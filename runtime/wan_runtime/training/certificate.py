@@ -1,0 +1,87 @@
+"""Proof that an exported adapter file means what was trained: reload it as diffsynth would, compare
+the deltas.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from diffsynth.core.loader.file import load_state_dict
+from diffsynth.utils.lora.general import GeneralLoRALoader
+from torch import Tensor
+
+from wan_runtime.errors import InfrastructureError
+from wan_runtime.job import Reason
+
+# Shapes: O out and I in features of a layer, R rank. A is [R, I], B is [O, R].
+
+TOLERANCE = 1e-3
+Factors = dict[str, tuple[Tensor, Tensor]]
+"""(B, A) of each layer, by its name; the layer's weight grows by B A."""
+
+
+def certify(path: Path, trained: Factors) -> float:
+    """Largest relative difference, over layers, between the file's delta and the trained one.
+
+    Raises:
+        InfrastructureError: UNEXPECTED, if layers differ or a difference reaches TOLERANCE: a bug
+            of the export, or a
+            file damaged on disk.
+    """
+    reloaded = read_with_diffsynth(path)
+    if reloaded.keys() != trained.keys():
+        odd = sorted(reloaded.keys() ^ trained.keys())
+        raise _broken(path, f"{len(odd)} layers are only on one side, {odd[0]} among them")
+    worst = 0.0
+    for layer, factors in trained.items():
+        difference = relative_difference(reloaded[layer], factors)
+        # "not <" also catches NaN.
+        if not difference < TOLERANCE:
+            raise _broken(
+                path, f"the weight delta of {layer} differs by {difference:.2e} of its norm"
+            )
+        worst = max(worst, difference)
+    return worst
+
+
+def read_with_diffsynth(path: Path) -> Factors:
+    """The file through the key map of diffsynth's `load_lora`."""
+    converted = GeneralLoRALoader(torch_dtype=torch.float32).convert_state_dict(
+        load_state_dict(str(path))
+    )
+    suffix = ".lora_B.weight"
+    return {
+        name.removesuffix(suffix): (b, converted[name.replace("lora_B", "lora_A")])
+        for name, b in converted.items()
+        if name.endswith(suffix)
+    }
+
+
+def relative_difference(ours: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor]) -> float:
+    """|B1 A1 - B2 A2| / |B2 A2| in Frobenius norm, without forming the [O, I] products.
+
+    |U V|^2 = trace((U^T U)(V V^T)), here with U = [B1, -B2] and V = [A1; A2]: 2R x 2R instead of
+    5120 x 13824. float64, because the difference is what remains of a cancellation.
+    """
+    (b1, a1), (b2, a2) = ours, wanted
+    if b1.shape[0] != b2.shape[0] or a1.shape[1] != a2.shape[1]:
+        return float("inf")
+    difference = _norm(torch.cat([b1, -b2], dim=1), torch.cat([a1, a2], dim=0))
+    norm = _norm(b2, a2)
+    if norm == 0:
+        return 0.0 if difference == 0 else float("inf")
+    return difference / norm
+
+
+def _norm(u: Tensor, v: Tensor) -> float:
+    u, v = u.double(), v.double()
+    return math.sqrt(max(float(torch.trace((u.T @ u) @ (v @ v.T))), 0.0))
+
+
+def _broken(path: Path, what: str) -> InfrastructureError:
+    return InfrastructureError(
+        Reason.UNEXPECTED,
+        f"{path.name}, reloaded as DiffSynth does, is not what was trained: {what}. Not committed",
+    )

@@ -1,0 +1,89 @@
+"""One pass of Wan's transformer for training: velocity from noisy latents and conditioning.
+
+The same arithmetic as diffsynth's `model_fn_wan_video` without its options for other models, but
+with the time embedding in float32 also when the weights are bfloat16: the stock path rounds the
+timestep itself to bfloat16.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffsynth.models.wan_video_dit import sinusoidal_embedding_1d
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+# Shapes: B batch, C channels, T latent frames, H W latent rows and columns, L tokens, D model
+# width.
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What a velocity is conditioned on."""
+
+    context_BLD: Tensor
+    """umT5 states, padded with zeros to 512 tokens."""
+    y_BCTHW: Tensor
+    """Mask (4 channels) and first-frame latents (16)."""
+    clip_BLD: Tensor | None
+    """257 CLIP tokens of 1280 (Wan2.1), else None."""
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Conditions:
+        clip = None if self.clip_BLD is None else self.clip_BLD.to(device, dtype)
+        return Conditions(self.context_BLD.to(device, dtype), self.y_BCTHW.to(device, dtype), clip)
+
+
+def keep_time_embedding_fp32(dit: Any) -> None:
+    """Cast the time embedding and projection to float32 (0.2 % of the parameters)."""
+    dit.time_embedding.float()
+    dit.time_projection.float()
+
+
+def predict_velocity(
+    dit: Any,
+    noisy_BCTHW: Tensor,
+    sigmas_B: Tensor,
+    conditions: Conditions,
+    *,
+    recompute: bool = False,
+) -> Tensor:
+    """v [B, 16, T, H, W] in float32.
+
+    Args:
+        noisy_BCTHW: 16-channel latents at noise levels `sigmas_B`.
+        recompute: keep only each block's input and run the block again in backward.
+    """
+    device, dtype = noisy_BCTHW.device, dit.patch_embedding.weight.dtype
+    with torch.autocast(device.type, enabled=False):
+        timestep = sigmas_B.to(device, torch.float32) * 1000
+        t_BD = dit.time_embedding(sinusoidal_embedding_1d(dit.freq_dim, timestep))
+        modulation = dit.time_projection(t_BD).unflatten(1, (6, dit.dim)).to(dtype)
+        t_BD = t_BD.to(dtype)
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        context = dit.text_embedding(conditions.context_BLD)
+        if conditions.clip_BLD is not None:
+            context = torch.cat([dit.img_emb(conditions.clip_BLD), context], dim=1)
+        x = dit.patch_embedding(torch.cat([noisy_BCTHW.to(dtype), conditions.y_BCTHW], dim=1))
+        frames, height, width = x.shape[2:]
+        freqs = _rope(dit, frames, height, width, device)
+        x_BLD = x.flatten(2).transpose(1, 2).contiguous()
+        for block in dit.blocks:
+            if recompute and torch.is_grad_enabled():
+                x_BLD = checkpoint(block, x_BLD, context, modulation, freqs, use_reentrant=False)
+            else:
+                x_BLD = block(x_BLD, context, modulation, freqs)
+        velocity: Tensor = dit.unpatchify(dit.head(x_BLD, t_BD), (frames, height, width))
+    return velocity.float()
+
+
+def _rope(dit: Any, frames: int, height: int, width: int, device: torch.device) -> Tensor:
+    """[L, 1, head_dim / 2] complex rotations, time-major as the tokens are."""
+    axes = zip(dit.freqs, (frames, height, width), range(3), strict=True)
+    parts = []
+    for table, size, axis in axes:
+        shape = [1, 1, 1, -1]
+        shape[axis] = size
+        parts.append(table[:size].view(shape).expand(frames, height, width, -1))
+    return torch.cat(parts, dim=-1).reshape(frames * height * width, 1, -1).to(device)

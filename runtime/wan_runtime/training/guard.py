@@ -1,0 +1,61 @@
+"""Checks that training trains: finite losses, and a gradient for every adapted layer.
+
+A forward-only attention kernel, a wrapper that copies layers, a detached graph: each leaves some
+parameters without a gradient, AdamW skips them, and nothing errors. The first two steps tell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from wan_runtime.errors import NumericalError
+from wan_runtime.job import Reason
+from wan_runtime.training.lora import layer_of
+
+SHOWN = 12
+GUARDED_STEPS = 2
+
+
+def check_loss(loss: float, step: int) -> None:
+    """Raises NumericalError(NON_FINITE_LOSS) for NaN and infinities."""
+    if not math.isfinite(loss):
+        raise NumericalError(
+            Reason.NON_FINITE_LOSS,
+            f"the loss is {loss} at step {step}: lower the learning rate, or look at the clips",
+        )
+
+
+def check_gradients(trainable: Mapping[str, nn.Parameter], step: int) -> None:
+    """Call after backward of steps 1 and 2, before clipping.
+
+    B starts at zero, so at step 1 the gradient of A is zero by nature and only B is looked at; at
+    step 2, both.
+
+    Raises:
+        NumericalError: DEAD_GRADIENTS with the layers that got none; NON_FINITE_LOSS if one is not
+            finite.
+    """
+    dead: list[str] = []
+    for name, parameter in trainable.items():
+        if step == 1 and ".lora_A." in name:
+            continue
+        gradient = parameter.grad
+        if gradient is not None and not bool(torch.isfinite(gradient).all()):
+            raise NumericalError(
+                Reason.NON_FINITE_LOSS, f"the gradient of {name} is not finite at step {step}"
+            )
+        if gradient is None or not bool((gradient != 0).any()):
+            dead.append(layer_of(name))
+    if dead:
+        layers = list(dict.fromkeys(dead))
+        adapted = len({layer_of(name) for name in trainable})
+        more = f" and {len(layers) - SHOWN} more" if len(layers) > SHOWN else ""
+        raise NumericalError(
+            Reason.DEAD_GRADIENTS,
+            f"after step {step}, {len(layers)} of {adapted} adapted layers have no gradient: "
+            f"{', '.join(layers[:SHOWN])}{more}. An attention kernel without backward does this",
+        )

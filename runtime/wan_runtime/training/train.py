@@ -1,0 +1,286 @@
+"""The train step: a LoRA adapter on one expert, from the latent cache.
+
+Only the transformer is in memory. One path for 14B on a GPU and for the tiny models on a CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from wan_runtime import stopping
+from wan_runtime.artifacts import manifest
+from wan_runtime.artifacts.manifest import Lineage, job_hash
+from wan_runtime.artifacts.store import Store
+from wan_runtime.data.latents import EncodedClip, LocalCache, load_latents
+from wan_runtime.errors import InputError
+from wan_runtime.job import JobSpec, Reason, TrainingSpec
+from wan_runtime.models.attention import use_trainable
+from wan_runtime.models.digest import files_digest
+from wan_runtime.models.load import compute_device, compute_dtype, load_dit
+from wan_runtime.models.source import base_model, preset_of
+from wan_runtime.outcome import Outcome
+from wan_runtime.progress import Reporter
+from wan_runtime.training import curve, guard, lora
+from wan_runtime.training.batches import Batch, load_batch
+from wan_runtime.training.checkpoint import Checkpoints, TrainState
+from wan_runtime.training.flow import NoiseLevels, add_noise, velocity
+from wan_runtime.training.forward import keep_time_embedding_fp32, predict_velocity
+from wan_runtime.training.probes import Probes
+from wan_runtime.training.sampler import Sampler, total_steps
+
+# Shapes: B batch, C channels, T latent frames, H W latent rows and columns.
+
+WEIGHTS, RECORD, PICTURE = "lora.safetensors", "training.json", "loss.png"
+
+
+def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
+    """Train, or go on training from the newest checkpoint, and commit weights, record and curve."""
+    trainer = Trainer.build(job, store, work, report)
+    with stopping.deferred():
+        trainer.checkpoints.resume(trainer.state)
+        trainer.probe()
+        while trainer.state.step < trainer.total:
+            trainer.step()
+            trainer.probe()
+            due = (
+                trainer.state.step % job.training.checkpoint_every == 0
+                and trainer.state.step < trainer.total
+            )
+            if due or stopping.requested():
+                trainer.checkpoints.save(trainer.state)
+            if stopping.requested():
+                raise stopping.stopped(
+                    f"stopped on request with a checkpoint at step {trainer.state.step}"
+                )
+    return trainer.commit()
+
+
+@dataclass
+class Trainer:
+    """The parts of one run."""
+
+    job: JobSpec
+    store: Store
+    work: Path
+    report: Reporter
+    dit: Any
+    dtype: torch.dtype
+    state: TrainState
+    levels: NoiseLevels
+    clips: list[EncodedClip]
+    cache: LocalCache
+    sampler: Sampler
+    probes: Probes
+    checkpoints: Checkpoints
+    lineage: Lineage
+    total: int
+
+    @classmethod
+    def build(cls, job: JobSpec, store: Store, work: Path, report: Reporter) -> Trainer:
+        """Load the transformer, put the adapter on it, fetch the latents."""
+        spec = job.training
+        device = compute_device()
+        dtype = compute_dtype(device)
+        report.update(activity="fetching the base model")
+        files = base_model(job, store, work)
+        lineage = Lineage(
+            config_hash=job_hash(job),
+            preset=job.model.preset,
+            expert=job.expert,
+            image=job.image,
+            seed=spec.seed,
+            base_weights=files_digest(files.dits[job.expert]),
+            inputs=dict(job.inputs),
+            dataset=job.inputs["encode"].sha256,
+        )
+        report.update(activity="fetching the latents")
+        latents = load_latents(store, job.inputs["encode"], work)
+        cache = LocalCache(store, work / "latents")
+        if not latents.train:
+            raise InputError(Reason.DATASET_EMPTY, "the latent cache holds no clip to train on")
+        report.update(activity="loading the transformer")
+        use_trainable(spec.attention)
+        torch.manual_seed(spec.seed)  # LoRA dropout, the only draw from the global generator
+        dit = load_dit(files, job.expert, dtype, device)
+        keep_time_embedding_fp32(dit)
+        trainable = lora.inject(dit, job.lora, spec.seed)
+        dit.train()
+        total = total_steps(
+            len(latents.train),
+            steps=spec.steps,
+            epochs=spec.epochs,
+            repeat=spec.dataset_repeat,
+            batch=spec.batch_size,
+            accumulation=spec.gradient_accumulation,
+        )
+        optimizer = torch.optim.AdamW(
+            trainable.values(),
+            lr=job.lora.learning_rate,
+            betas=(spec.optimizer.beta1, spec.optimizer.beta2),
+            eps=spec.optimizer.epsilon,
+            weight_decay=spec.optimizer.weight_decay,
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: rate_factor(step, total, spec)
+        )
+        levels = NoiseLevels.build(preset_of(job), job.expert, spec.loss_weighting)
+        # A dataset of one recording has nothing held out; its first clip still shows whether
+        # training learns.
+        probed = latents.held_out or latents.train
+        return cls(
+            job=job,
+            store=store,
+            work=work,
+            report=report,
+            dit=dit,
+            dtype=dtype,
+            levels=levels,
+            state=TrainState(
+                trainable, optimizer, schedule, torch.Generator().manual_seed(spec.seed), device
+            ),
+            clips=latents.train,
+            cache=cache,
+            sampler=Sampler(len(latents.train), spec.seed),
+            probes=Probes(probed, cache, levels, spec.seed, device, dtype),
+            checkpoints=Checkpoints(
+                store, f"{job.output_prefix}/checkpoints", work, lineage, spec.keep_checkpoints
+            ),
+            lineage=lineage,
+            total=total,
+        )
+
+    def step(self) -> None:
+        """One optimizer step: draw, predict, check, clip, update, record."""
+        state, spec = self.state, self.job.training
+        started = time.perf_counter()
+        loss = 0.0
+        self.sampler.position = state.position
+        for _ in range(spec.gradient_accumulation):
+            part = self._loss(self._batch()) / spec.gradient_accumulation
+            part.backward()  # type: ignore[no-untyped-call]
+            loss += float(part.detach())
+        number = state.step + 1
+        guard.check_loss(loss, number)
+        if number <= guard.GUARDED_STEPS:
+            guard.check_gradients(state.trainable, number)
+        norm = torch.nn.utils.clip_grad_norm_(state.trainable.values(), spec.max_gradient_norm)
+        rate = state.schedule.get_last_lr()[0]
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.schedule.step()
+        state.step, state.position = number, self.sampler.position
+        state.history["steps"].append(
+            {
+                "step": number,
+                "loss": loss,
+                "gradientNorm": float(norm),
+                "learningRate": rate,
+                "seconds": time.perf_counter() - started,
+            }
+        )
+        self.report.update(
+            activity="training", current=number, total=self.total, unit="steps", loss=loss
+        )
+
+    def _batch(self) -> Batch:
+        chosen = [self.clips[index] for index in self.sampler.take(self.job.training.batch_size)]
+        return load_batch(self.cache, chosen, self.state.device, self.dtype)
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """Weighted mean squared velocity error, a float32 scalar."""
+        sigmas, weights = self.levels.draw(batch.size, self.state.generator)
+        noise = torch.randn(batch.clean_BCTHW.shape, generator=self.state.generator).to(
+            self.state.device
+        )
+        predicted = predict_velocity(
+            self.dit,
+            add_noise(batch.clean_BCTHW, noise, sigmas),
+            sigmas,
+            batch.conditions,
+            recompute=self.job.training.gradient_checkpointing == "Full",
+        )
+        errors_B = (predicted - velocity(batch.clean_BCTHW, noise)).pow(2).mean(dim=(1, 2, 3, 4))
+        return (errors_B * weights.to(errors_B.device)).mean()
+
+    def probe(self) -> None:
+        """Evaluate the probes if due, unless an earlier attempt of the run did it at this step."""
+        step, evaluated = self.state.step, self.state.history["probes"]
+        due = step in (0, self.total) or step % self.job.training.probe_every == 0
+        if due and not (evaluated and evaluated[-1]["step"] == step):
+            evaluated.append({"step": step, "losses": self.probes.evaluate(self.dit)})
+
+    def commit(self) -> Outcome:
+        """Write and commit what was trained."""
+        self.report.update(activity="committing the weights")
+        history, spec = self.state.history, self.job.lora
+        weights = {
+            name: parameter.detach().cpu() for name, parameter in self.state.trainable.items()
+        }
+        files = {name: self.work / name for name in (WEIGHTS, RECORD, PICTURE)}
+        save_file(
+            weights,
+            files[WEIGHTS],
+            metadata={
+                "preset": self.job.model.preset,
+                "expert": self.job.expert,
+                "rank": str(spec.rank),
+                "alpha": repr(spec.alpha),
+            },
+        )
+        files[RECORD].write_text(
+            json.dumps(
+                {
+                    "preset": self.job.model.preset,
+                    "expert": self.job.expert,
+                    "lora": spec.model_dump(mode="json"),
+                    "training": self.job.training.model_dump(mode="json"),
+                    **history,
+                },
+                indent=1,
+            )
+        )
+        curve.draw(
+            history, files[PICTURE], f"{self.job.namespace}/{self.job.name} · {self.job.step_id}"
+        )
+        seconds = sorted(entry["seconds"] for entry in history["steps"])
+        first, last = (
+            history["probes"][0]["losses"]["mean"],
+            history["probes"][-1]["losses"]["mean"],
+        )
+        summary: dict[str, int | float | str] = {
+            "steps": self.state.step,
+            "firstProbeLoss": round(first, 6),
+            "lastProbeLoss": round(last, 6),
+            "secondsPerStep": round(seconds[len(seconds) // 2], 4),
+        }
+        ref = manifest.commit(
+            self.store,
+            self.job.output_prefix,
+            files,
+            kind="training",
+            lineage=self.lineage,
+            summary=summary,
+        )
+        message = f"{self.state.step} steps; loss of the held-out probes {first:.4f} -> {last:.4f}"
+        return Outcome(manifest=ref, message=message, summary=summary)
+
+
+def rate_factor(step: int, total: int, spec: TrainingSpec) -> float:
+    """Factor on the learning rate for the step after `step` done: linear warm-up, then constant, or
+    cosine to 0.
+    """
+    if step < spec.warmup_steps:
+        return (step + 1) / spec.warmup_steps
+    if spec.schedule == "Constant":
+        return 1.0
+    progress = (step - spec.warmup_steps) / max(1, total - spec.warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
