@@ -78,11 +78,13 @@ class Kind:
                     f"may have at most {limit} characters: the names of its Jobs and pods begin "
                     f"with it",
                     ".metadata.name",
+                    reason="FieldValueForbidden",
                 ),
                 rule(
                     "!self.metadata.name.contains('.')",
                     "must not contain '.': host names of its pods begin with it",
                     ".metadata.name",
+                    reason="FieldValueForbidden",
                 ),
             ],
         }
