@@ -7,6 +7,7 @@ import http.client
 import os
 import ssl
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -261,6 +262,19 @@ def _listener(port: int) -> str | None:
     return " ".join(shown.split()[3:]) if shown else None
 
 
+def _require_free(name: str, port: int) -> None:
+    """Refuses a port that another process holds.
+
+    A listener without an owner belongs to a killed process whose last threads are still going:
+    that is waited for.
+    """
+    deadline = time.monotonic() + 10
+    while holder := _listener(port):
+        if "users:" in holder or time.monotonic() > deadline:
+            raise ClusterError(f"{name} needs port {port}, which is in use: {holder}")
+        time.sleep(0.05)
+
+
 @dataclass(frozen=True)
 class Component:
     """One process of a cluster: what tests stop, start and kill."""
@@ -300,10 +314,7 @@ class Component:
         if self.running():
             return
         for port in KINDS[self.name].ports:
-            if holder := _listener(self.layout.ports[port]):
-                raise ClusterError(
-                    f"{self.name} needs port {self.layout.ports[port]}, which is in use: {holder}"
-                )
+            _require_free(self.name, self.layout.ports[port])
         env = {"PATH": _PATH, "HOME": os.environ.get("HOME", "/root"), "LANG": "C.UTF-8"}
         if self.name in _MEMORY:
             env["GOMEMLIMIT"] = _MEMORY[self.name]

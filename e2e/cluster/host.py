@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from pathlib import Path
 
+from cluster.daemon import birth
 from cluster.layout import Layout
 from cluster.network import links, sysctls
 from cluster.shell import run
 from cluster.teardown import cgroup_roots
 
-_PROGRAMS = re.compile(r"^(etcd|kube|coredns|containerd|runc|pause|minio|kwok|busybox)")
-
 
 def _processes(layout: Layout) -> list[str]:
-    """Processes that a cluster could have left: by name, or by naming its folder."""
+    """Live processes of a cluster: all name its folder or sit in the kubelet's cgroups."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             name = (path / "comm").read_text().strip()
-            words = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if _PROGRAMS.match(name) or f"serve-volumes --state {layout.state}" in words:
+            words = (path / "cmdline").read_bytes()
+            ours = str(layout.state).encode() in words and int(path.name) != os.getpid()
+            contained = "/kubepods" in (path / "cgroup").read_text()
+            if (ours or contained) and birth(int(path.name)) is not None:
                 found.append(f"{name} {path.name}")
     return sorted(found)
 
@@ -39,6 +41,8 @@ def _firewall(family: str) -> list[str]:
 def snapshot(layout: Layout) -> dict[str, object]:
     """Everything that a cluster changes on its machine."""
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    # buildah's store: an image build may run beside this check.
+    mounts = [point for point in mounts if not point.startswith("/var/lib/containers/")]
     routes = run(["ip", "route", "show", "table", "all"]).stdout.splitlines()
     return {
         "processes": _processes(layout),

@@ -105,12 +105,20 @@ def _remove_host_files(layout: Layout) -> None:
                 link.unlink()
     results = Path("/var/lib/cni/results")
     if results.is_dir():
-        for path in results.glob("pods-*"):
-            path.unlink()
-    for folder in (links, results, results.parent, Path("/run/containerd/s"),
-                   Path("/run/containerd")):  # fmt: skip
+        for path in results.iterdir():
+            if str(layout.state) in path.read_text(errors="replace"):  # it names the namespace
+                path.unlink()
+    runc = Path("/run/containerd/runc/k8s.io")
+    sockets = Path("/run/containerd/s")
+    for folder in (links, results, results.parent, runc, runc.parent, sockets, sockets.parent):
         with contextlib.suppress(OSError):
             folder.rmdir()  # only when empty
+
+
+def _remove_runc_state(layout: Layout) -> None:
+    """runc's records of our containers, which lie outside the state folder too."""
+    for record in (layout.state / "containerd" / "state").glob("*/k8s.io/*/address"):
+        shutil.rmtree(Path("/run/containerd/runc/k8s.io") / record.parent.name, ignore_errors=True)
 
 
 def _end_pods(layout: Layout) -> None:
@@ -125,6 +133,7 @@ def _end_pods(layout: Layout) -> None:
         end([pid], grace=0)
     for path in sockets:
         path.unlink(missing_ok=True)
+    _remove_runc_state(layout)
 
 
 def down(state: Path, *, purge: bool = False) -> None:
