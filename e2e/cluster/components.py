@@ -299,6 +299,8 @@ class Component:
         """A digest of what it is started from: its command line and the files named there."""
         digest = hashlib.sha256()
         for word in map(str, KINDS[self.name].argv(self.layout)):
+            if word == sys.executable:  # another interpreter is no reason for a restart
+                continue
             digest.update(word.encode() + b"\0")
             named = Path(word.partition("=")[2] or word)
             if named.parent in (self.layout.config, Path(__file__).parent / "manifests"):

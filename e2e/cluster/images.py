@@ -22,7 +22,7 @@ from typing import Any
 from cluster import archive, toolchain
 from cluster.configuration import PAUSE_IMAGE
 from cluster.errors import ClusterError, tail
-from cluster.layout import cache_dir
+from cluster.layout import cache_dir, prune
 from cluster.packages import require_root
 from cluster.progress import say
 from cluster.shell import run
@@ -46,6 +46,7 @@ def _cached(name: str, key: str, make: Callable[[Path, Path], None]) -> Path:
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as work:
             began = time.monotonic()
             make(Path(work), target)
+            prune(target.parent, name)
             say(f"image {name}: {target.stat().st_size / 1e6:.0f} MB, "
                 f"{time.monotonic() - began:.0f} s")  # fmt: skip
     return target

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +64,13 @@ def default_state() -> Path:
 def default_api_state() -> Path:
     """The bare API server's state folder, in the cache: it needs no root."""
     return cache_dir() / "control-plane"
+
+
+def prune(folder: Path, prefix: str, keep: int = 3) -> None:
+    """Deletes all but the newest cached results of one kind, so that the cache stays bounded."""
+    found = [path for path in folder.iterdir() if path.name.startswith(f"{prefix}-")]
+    for path in sorted(found, key=lambda entry: entry.stat().st_mtime, reverse=True)[keep:]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def free_ports(count: int) -> list[int]:

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from cluster.errors import ClusterError, tail
-from cluster.layout import KUBERNETES_VERSION, cache_dir
+from cluster.layout import KUBERNETES_VERSION, cache_dir, prune
 from cluster.progress import say
 from cluster.shell import run
 
@@ -161,5 +161,6 @@ def build(names: tuple[str, ...] = DEFAULT_GROUPS) -> None:
             except OSError:
                 if not final.exists():  # otherwise another build of the same content came first
                     raise
+            prune(final.parent, name)
         finally:
             shutil.rmtree(work, ignore_errors=True)
