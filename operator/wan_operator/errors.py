@@ -10,8 +10,10 @@ from __future__ import annotations
 class TransientError(Exception):
     """The API server is away, overloaded or saw a conflict: try the key again with back-off."""
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, reason: str = "", retry_after: float | None = None) -> None:
         super().__init__(message)
+        self.reason = reason
+        """The API server's word for it, such as Conflict."""
         self.retry_after = retry_after
         """Seconds the server asked us to wait (429, 503), if it did."""
 
@@ -23,4 +25,4 @@ class PermanentError(Exception):
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
-        """Of the Stalled condition."""
+        """The API server's word for it, such as Forbidden, or a reason of ours."""

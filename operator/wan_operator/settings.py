@@ -6,8 +6,8 @@ The Helm chart sets these variables; each can be read back with `wan-operator ru
 from __future__ import annotations
 
 import dataclasses
+import platform
 import re
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -252,7 +252,7 @@ class Settings:
                 values[setting.name] = setting.metadata["parse"](text)
             except ValueError:
                 raise SettingsError(variable, text, wanted) from None
-        values.setdefault("identity", socket.gethostname())
+        values.setdefault("identity", platform.node())
         return cls(**values)
 
     def show(self) -> dict[str, str]:

@@ -115,7 +115,7 @@ class _Converter:
                 }
         if node.get("type") == "array":
             if "items" not in node:
-                raise Unstructural(f"{path}: a list needs an item type")
+                raise Unstructural(f"{path}: a list needs one item type")
             node["items"] = self.convert(node["items"], f"{path}[]", inside)
             node.setdefault("x-kubernetes-list-type", "atomic")
         self._default(node)

@@ -131,41 +131,58 @@ class Store(ApiModel):
 
 class LocalObjectReference(ApiModel):
     name: ObjectName
+    """Name of an object in the same namespace."""
 
 
 class Toleration(ApiModel):
     key: Annotated[str, Field(max_length=316)] | None = None
+    """Of the taint. Left out with the operator Exists: every taint."""
     operator: Literal["Exists", "Equal"] | None = None
+    """Default: Equal."""
     value: Annotated[str, Field(max_length=63)] | None = None
+    """Of the taint, with Equal."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Left out: all effects."""
     toleration_seconds: Annotated[int, Field(ge=0, le=MAX_INT32)] | None = None
+    """How long a NoExecute taint is borne. Default: for ever."""
 
 
 class PodTemplate(ApiModel):
     """What differs from the operator's own pod settings, in the words of a pod spec."""
 
     labels: Annotated[dict[str, LabelValue], Field(max_length=32)] = {}
+    """Added to each pod; the operator's own win."""
     annotations: Annotated[
         dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32)
     ] = {}
+    """Added to each pod."""
     node_selector: Annotated[dict[str, LabelValue], Field(max_length=32)] = {}
+    """Labels that a node must have."""
     tolerations: Annotated[list[Toleration], Field(max_length=32)] = []
+    """Taints that are borne."""
     priority_class_name: ObjectName | None = None
+    """PriorityClass of the pods."""
     image_pull_secrets: Annotated[
         list[LocalObjectReference], list_map("name"), Field(max_length=16)
     ] = []
+    """Added to those of the operator's settings."""
     service_account_name: ObjectName | None = None
     """Its token is not mounted: the workloads need none."""
 
 
 class Condition(ApiModel):
     type: Annotated[str, Field(min_length=1, max_length=316)]
+    """From the list in the API reference."""
     status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
     reason: Annotated[str, Field(min_length=1, max_length=1024)]
     """CamelCase word from the closed list in the API reference."""
     message: Annotated[str, Field(max_length=32768)] = ""
+    """For people, with names and numbers."""
     last_transition_time: datetime
+    """When the status last changed."""
     observed_generation: Annotated[int, Field(ge=0)] | None = None
+    """Generation of the spec that it speaks of."""
 
 
 class Artifact(ApiModel):

@@ -1,0 +1,203 @@
+"""WanFineTune.spec: what is trained, how, and how well it went."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from wan_operator.api.markers import Cel, list_set, rule
+from wan_operator.api.v1alpha1.common import MAX_INT32, ApiModel, rules
+
+
+class Lora(ApiModel):
+    rank: Annotated[int, Field(ge=1, le=512)] = 32
+    """Of the low-rank matrices: more can learn more, and takes more memory."""
+    alpha: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """The adapter is scaled by alpha / rank. Default: the rank."""
+    dropout_percent: Annotated[int, Field(ge=0, le=90)] = 0
+    """Share of adapter inputs zeroed while training."""
+    target_modules: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=64)]],
+        list_set(),
+        Field(min_length=1, max_length=16),
+    ] = Field(default=["q", "k", "v", "o", "ffn.0", "ffn.2"])
+    """Linear layers that get an adapter, by the end of their name."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-4
+    """Of AdamW, after the warm-up."""
+
+
+class Full(ApiModel):
+    """All weights. Fields that belong to LoRA are named here only to be refused where they are."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!has(self.rank)",
+                "rank belongs to method.lora: full fine-tuning has none",
+                ".rank",
+                reason="FieldValueForbidden",
+            ),
+            rule(
+                "!has(self.alpha)",
+                "alpha belongs to method.lora: full fine-tuning has none",
+                ".alpha",
+                reason="FieldValueForbidden",
+            ),
+        )
+    )
+
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-5
+    """Of AdamW, after the warm-up."""
+    rank: Annotated[int, Field(ge=1, le=512)] | None = None
+    """Not allowed here."""
+    alpha: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Not allowed here."""
+
+
+class Method(ApiModel):
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule("has(self.lora) != has(self.full)", "set exactly one of lora and full"),
+            rule(
+                "!has(self.full)",
+                "full fine-tuning is not available in this release: use method.lora",
+                ".full",
+                reason="FieldValueForbidden",
+            ),
+        )
+    )
+
+    lora: Lora | None = None
+    """Low-rank adapters beside the frozen weights."""
+    full: Full | None = None
+    """All weights."""
+
+
+class Optimizer(ApiModel):
+    """AdamW."""
+
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Decay of the mean of gradients."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of the mean of their squares."""
+    epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-8
+    """Added to the divisor."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Pull of the weights towards zero, times the learning rate."""
+
+
+class Schedule(ApiModel):
+    type: Literal["Constant", "Cosine"] = "Constant"
+    """Of the learning rate after the warm-up; Cosine falls to zero at the end."""
+    warmup_steps: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """Steps over which the learning rate rises from zero."""
+
+
+class Training(ApiModel):
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!(has(self.steps) && has(self.epochs))",
+                "set steps or epochs, not both",
+                ".steps",
+                reason="FieldValueForbidden",
+            ),
+        )
+    )
+
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Optimizer steps. Default: from epochs, datasetRepeat and the number of clips."""
+    epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Default 2."""
+    dataset_repeat: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Times each clip is seen in one epoch."""
+    batch_size: Annotated[int, Field(ge=1, le=64)] = 1
+    """Clips a GPU takes at once."""
+    gradient_accumulation: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Batches summed for one optimizer step."""
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    """How the learning rate runs."""
+    max_gradient_norm: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """Longer gradients are scaled down to it."""
+    seed: Annotated[int, Field(ge=0, le=MAX_INT32)] = 0
+    """Of the adapter, the order of clips and the noise: equal seeds train alike."""
+    timestep_sampling: Literal["Uniform"] = "Uniform"
+    """Noise levels are drawn uniformly from the shifted training grid of the expert."""
+    loss_weighting: Literal["Uniform", "Bell"] = "Uniform"
+    """Weight over noise levels within an expert. Bell is DiffSynth's; it all but silences the
+    high-noise expert."""
+    base_precision: Annotated[
+        Literal["BF16", "FP8"],
+        Cel("self != 'FP8'", "FP8 base weights are not available in this release: use BF16"),
+    ] = "BF16"
+    """Of the frozen weights."""
+    gradient_checkpointing: Annotated[
+        Literal["None", "Full", "KeepAttention", "Offload"],
+        Cel(
+            "self in ['None', 'Full']",
+            "KeepAttention and Offload are not available in this release: use Full or None",
+        ),
+    ] = "Full"
+    """Full keeps one activation a block and computes the rest again: slower, far less memory."""
+    tiled_vae: bool = False
+    """Encode clips in tiles: less GPU memory, slower."""
+    attention: Annotated[
+        Literal["Auto", "SDPA", "Sage"],
+        Cel(
+            "self != 'Sage'",
+            "SageAttention has no backward pass: q, k and v adapters would get no gradient "
+            "and nothing would say so. Use Auto",
+        ),
+    ] = "Auto"
+    """Auto takes the fastest that has an exact backward pass on the GPU."""
+
+
+class Parallelism(ApiModel):
+    gpus_per_node: Annotated[
+        int,
+        Field(ge=1, le=8),
+        Cel("self == 1", "training on several GPUs is not available in this release: use 1"),
+    ] = 1
+    """GPUs of each node."""
+    nodes: Annotated[
+        int,
+        Field(ge=1, le=64),
+        Cel("self == 1", "training on several nodes is not available in this release: use 1"),
+    ] = 1
+    """Nodes that train together."""
+
+
+class Checkpoint(ApiModel):
+    every_steps: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """Optimizer steps between checkpoints; a suspended run writes one besides."""
+    keep_last: Annotated[int, Field(ge=1, le=100)] = 2
+    """Older ones are deleted."""
+
+
+class Validation(ApiModel):
+    every_steps: Annotated[int, Field(ge=1, le=100_000)] = 50
+    """Steps between evaluations of the loss at fixed (clip, noise, level) probes on held-out
+    clips."""
+    samples: Annotated[int, Field(ge=0, le=16)] = 1
+    """Held-out first frames rendered with the base and the trained weights after training; 0
+    renders none."""
+    inference_steps: Annotated[int, Field(ge=1, le=200)] | None = None
+    """Default: the preset's."""
+    seed: Annotated[int, Field(ge=0, le=MAX_INT32)] = 0
+    """Of the probes and the samples."""
+
+
+class Output(ApiModel):
+    formats: Annotated[
+        list[
+            Annotated[
+                Literal["DiffSynth", "ComfyUI", "Diffusers"],
+                Cel("self == 'DiffSynth'", "only DiffSynth is available in this release"),
+            ]
+        ],
+        list_set(),
+        Field(min_length=1, max_length=3),
+    ] = Field(default=["DiffSynth"])
+    """One file each; every one is read back and compared before the run is complete."""

@@ -1,0 +1,301 @@
+"""The only module that talks to the API server.
+
+Objects are plain dicts, as they are on the wire: typed clients drop fields that are newer than they
+are. Every call raises TransientError or PermanentError and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+from kubernetes.aio import client, config
+
+from wan_operator.api.v1alpha1.common import API_VERSION, GROUP, VERSION
+from wan_operator.api.v1alpha1.finetune import KIND, PLURAL
+from wan_operator.errors import PermanentError, TransientError
+from wan_operator.metrics import Metrics
+from wan_operator.reconcile.decision import Delete, Event
+from wan_operator.reconcile.observed import Observed, controller_uid, is_deleting
+from wan_operator.resources.labels import FINETUNE, MANAGED_BY, MANAGER, Manifest
+
+Raw = dict[str, Any]
+Json = Any
+
+CHILDREN = f"{MANAGED_BY}={MANAGER}"
+PAGE = 500
+"""Objects a LIST page: bounds the memory of parsing it to a few MiB."""
+TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
+PREFIXES = {
+    KIND: (f"/apis/{GROUP}/{VERSION}", PLURAL),
+    "Job": ("/apis/batch/v1", "jobs"),
+    "Pod": ("/api/v1", "pods"),
+    "ConfigMap": ("/api/v1", "configmaps"),
+    "Lease": ("/apis/coordination.k8s.io/v1", "leases"),
+    "Event": ("/apis/events.k8s.io/v1", "events"),
+}
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+
+
+async def connect() -> client.ApiClient:
+    """The pod's service account, or the kubeconfig of whoever runs this on a desk."""
+    configuration = client.Configuration()
+    try:
+        config.load_incluster_config(configuration)
+    except config.ConfigException:
+        await config.load_kube_config(client_configuration=configuration)
+    return client.ApiClient(configuration)
+
+
+class Kube:
+    """`spend` is awaited before each write: the controller's token bucket."""
+
+    def __init__(
+        self,
+        api: client.ApiClient,
+        metrics: Metrics,
+        spend: Callable[[], Awaitable[None]],
+        identity: str,
+    ) -> None:
+        self._api = api
+        self._metrics = metrics
+        self._spend = spend
+        self._identity = identity
+
+    async def close(self) -> None:
+        await self._api.close()
+
+    # Reading
+
+    async def get_finetune(self, namespace: str, name: str) -> Raw | None:
+        return await self._get(path_of(KIND, namespace, name))
+
+    async def observe(self, namespace: str, name: str) -> Observed:
+        """The children of one WanFineTune, read live. Pods after Jobs: see Observed."""
+        selector = f"{CHILDREN},{FINETUNE}={name}"
+        found: dict[str, list[Raw]] = {}
+        for kind in ("ConfigMap", "Job", "Pod"):
+            path = path_of(kind, namespace)
+            found[kind] = [item async for item in self._list(path, selector)]
+        return Observed(jobs=found["Job"], pods=found["Pod"], config_maps=found["ConfigMap"])
+
+    async def list_all(self, kind: str, namespace: str | None) -> AsyncIterator[Raw]:
+        """Every WanFineTune, or every child of a kind, page by page."""
+        selector = "" if kind == KIND else CHILDREN
+        pages = self._list(path_of(kind, namespace), selector)
+        async for item in pages:
+            yield item
+
+    async def _list(self, path: str, selector: str) -> AsyncIterator[Raw]:
+        query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
+        while True:
+            page = await self._call("GET", path, query=query)
+            for item in page["items"]:
+                yield item
+            following = page["metadata"].get("continue")
+            if not following:
+                return
+            query["continue"] = following
+
+    # Writing
+
+    async def ensure(self, manifest: Manifest) -> None:
+        """Applies a ConfigMap; creates a Job, which is never changed: an attempt is what it was
+        started as."""
+        if manifest["kind"] == "Job":
+            await self._create_job(manifest)
+        else:
+            await self._apply(manifest)
+
+    async def _apply(self, manifest: Manifest) -> None:
+        metadata = manifest["metadata"]
+        path = path_of(manifest["kind"], metadata["namespace"], metadata["name"])
+        query = {"fieldManager": MANAGER, "force": "true"}
+        await self._call("PATCH", path, query=query, body=manifest, content_type=APPLY)
+
+    async def _create_job(self, manifest: Manifest) -> None:
+        metadata = manifest["metadata"]
+        path = path_of("Job", metadata["namespace"])
+        try:
+            await self._call("POST", path, query={"fieldManager": MANAGER}, body=manifest)
+        except PermanentError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            await self._check_ours(manifest, f"{path}/{metadata['name']}")
+
+    async def _check_ours(self, manifest: Manifest, path: str) -> None:
+        """A Job that exists already is ours after a repeated call; a stranger's must not be taken
+        for it."""
+        found, owner = await self._get(path), manifest["metadata"]["ownerReferences"][0]["uid"]
+        name = manifest["metadata"]["name"]
+        if found is None or is_deleting(found):
+            raise TransientError(f"Job {name} is being removed")
+        if controller_uid(found) != owner:
+            text = f"a Job named {name} exists and is not ours: choose another name"
+            raise PermanentError(text, "NameConflict")
+
+    async def delete(self, namespace: str, target: Delete) -> None:
+        body = {
+            "kind": "DeleteOptions",
+            "apiVersion": "v1",
+            "propagationPolicy": target.propagation,
+            "preconditions": {"uid": target.uid},
+        }
+        path = path_of(target.kind, namespace, target.name)
+        try:
+            await self._call("DELETE", path, body=body)
+        except PermanentError as error:
+            if error.reason != "NotFound":
+                raise
+        except TransientError as error:
+            if error.reason != "Conflict":
+                raise  # A conflict is the precondition: what had to go is gone.
+
+    async def patch_status(self, cr: Raw, status: Raw) -> Raw | None:
+        """The object after the write; None if there was nothing to write. Refused with
+        TransientError if `cr` is no longer the newest version: what was decided from an old spec
+        must not be recorded."""
+        changes = merge_patch(cr.get("status", {}), status)
+        if not changes:
+            return None
+        metadata = cr["metadata"]
+        body = {
+            "metadata": {"resourceVersion": metadata["resourceVersion"]},
+            "status": changes,
+        }
+        path = path_of(KIND, metadata["namespace"], metadata["name"]) + "/status"
+        query = {"fieldManager": MANAGER}
+        patched: Raw = await self._call("PATCH", path, query=query, body=body, content_type=MERGE)
+        return patched
+
+    async def post_event(self, cr: Raw, event: Event) -> None:
+        metadata, now = cr["metadata"], datetime.now(UTC)
+        namespace = metadata["namespace"]
+        body = {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {
+                "name": f"{metadata['name']}.{time.time_ns():x}",
+                "namespace": namespace,
+            },
+            "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "reportingController": f"{GROUP}/{MANAGER}",
+            "reportingInstance": self._identity[:128],
+            "type": event.type,
+            "reason": event.reason,
+            "action": event.action,
+            "note": event.message[:1024],
+            "regarding": {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "name": metadata["name"],
+                "namespace": namespace,
+                "uid": metadata["uid"],
+            },
+        }
+        await self._call("POST", path_of("Event", namespace), body=body)
+
+    # The Lease; see lease.py
+
+    async def get_lease(self, namespace: str, name: str) -> Raw | None:
+        return await self._get(path_of("Lease", namespace, name))
+
+    async def put_lease(self, lease: Raw) -> Raw:
+        """Creates it, or replaces the version that was read. TransientError if somebody was
+        faster."""
+        metadata = lease["metadata"]
+        replaces = "resourceVersion" in metadata
+        path = path_of("Lease", metadata["namespace"], metadata["name"] if replaces else "")
+        written: Raw = await self._call(
+            "PUT" if replaces else "POST", path, body=lease, limited=False
+        )
+        return written
+
+    # HTTP
+
+    async def _get(self, path: str) -> Raw | None:
+        try:
+            found: Raw = await self._call("GET", path)
+        except PermanentError as error:
+            if error.reason == "NotFound":
+                return None
+            raise
+        return found
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, str] | None = None,
+        body: Json = None,
+        content_type: str = "application/json",
+        limited: bool = True,
+    ) -> Json:
+        """`limited=False` for the Lease alone: waiting behind other writes could cost it."""
+        if method != "GET" and limited:
+            await self._spend()
+        request = await self._api.param_serialize(
+            method,
+            path,
+            query_params=list((query or {}).items()),
+            header_params={"Accept": "application/json", "Content-Type": content_type},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        start = time.monotonic()
+        try:
+            answer = await self._api.call_api(*request, _request_timeout=TIMEOUT)
+            text = await answer.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._metrics.called(method, "error", time.monotonic() - start)
+            raise TransientError(f"{method} {path}: {error or type(error).__name__}") from error
+        self._metrics.called(method, str(answer.status), time.monotonic() - start)
+        if answer.status < 400:
+            return json.loads(text)
+        raise refusal(answer.status, text, answer.getheader("Retry-After"), f"{method} {path}")
+
+
+def refusal(
+    status: int, text: bytes, retry_after: str | None, what: str
+) -> TransientError | PermanentError:
+    """The error that an answer of the API server stands for."""
+    try:
+        said = json.loads(text)
+        reason, message = said.get("reason", ""), said.get("message", "")
+    except (ValueError, AttributeError):
+        reason, message = "", text[:200].decode(errors="replace")
+    detail = f"{what}: {status} {message}"
+    seconds = float(retry_after) if retry_after and retry_after.isdecimal() else None
+    if reason == "AlreadyExists":
+        return PermanentError(detail, reason)
+    if status in (401, 409, 410, 429) or status >= 500:
+        # 401: a service account token that was rotated is read again with the next call.
+        return TransientError(detail, reason=reason, retry_after=seconds)
+    return PermanentError(message or detail, reason or "RequestRefused")
+
+
+def merge_patch(old: Raw, new: Raw) -> Raw:
+    """RFC 7386: what turns `old` into `new`; empty if they are equal. Lists are replaced whole."""
+    patch: Raw = {key: None for key in old if key not in new}
+    for key, value in new.items():
+        before = old.get(key)
+        if isinstance(value, dict) and isinstance(before, dict):
+            inner = merge_patch(before, value)
+            if inner:
+                patch[key] = inner
+        elif key not in old or before != value:
+            patch[key] = value
+    return patch
+
+
+def path_of(kind: str, namespace: str | None, name: str = "") -> str:
+    prefix, plural = PREFIXES[kind]
+    scope = f"/namespaces/{namespace}" if namespace else ""
+    return f"{prefix}{scope}/{plural}" + (f"/{quote(name)}" if name else "")

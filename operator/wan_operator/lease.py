@@ -1,0 +1,119 @@
+"""One active replica: a Lease that the holder renews and gives back when it leaves.
+
+The client library's leader election cannot give a Lease back, and stamps local time as UTC; this
+one does what client-go's does, on `Kube`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from wan_operator.errors import PermanentError, TransientError
+from wan_operator.kube import Kube
+from wan_operator.resources.labels import MANAGED_BY, MANAGER
+from wan_operator.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class LeaseLostError(Exception):
+    """Not renewed in time: another replica may lead. The process must end, since work in flight is
+    no longer ours."""
+
+
+class Lease:
+    def __init__(self, kube: Kube, settings: Settings) -> None:
+        self._kube = kube
+        self._settings = settings
+        self._held: dict[str, Any] | None = None
+        self._seen: tuple[str, float] = ("", 0.0)
+        """Version of another's Lease and when we saw it first, by our own clock: clocks of nodes
+        differ."""
+
+    async def acquire(self) -> None:
+        """Returns once this replica leads."""
+        while True:
+            if await self._attempt():
+                break
+            await asyncio.sleep(self._settings.lease_seconds / 5)
+        logger.info("leading", extra={"lease": self._settings.lease_name})
+
+    async def keep(self) -> None:
+        """Renews until cancelled. Raises LeaseLostError."""
+        renewed = time.monotonic()
+        while True:
+            await asyncio.sleep(self._settings.lease_seconds / 5)
+            if await self._attempt():
+                renewed = time.monotonic()
+            # Two thirds: this replica has stopped before another may start.
+            elif time.monotonic() - renewed > self._settings.lease_seconds * 2 / 3:
+                raise LeaseLostError(f"Lease {self._settings.lease_name} could not be renewed")
+
+    async def release(self) -> None:
+        """Lets the other replica lead at once. Failing to is no harm: the Lease runs out."""
+        if self._held is None:
+            return
+        lease = dict(self._held)
+        lease["spec"] = {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
+        self._held = None
+        try:
+            await self._kube.put_lease(lease)
+        except (TransientError, PermanentError) as error:
+            logger.warning("lease not given back", extra={"error": str(error)})
+
+    async def _attempt(self) -> bool:
+        settings = self._settings
+        try:
+            # Shorter than the calls' own limit: a hanging API server must not outlast the Lease.
+            async with asyncio.timeout(settings.lease_seconds / 3):
+                found = await self._kube.get_lease(settings.namespace, settings.lease_name)
+                if found is not None and not self._may_take(found):
+                    return False
+                self._held = await self._kube.put_lease(self._claim(found))
+        except (TransientError, TimeoutError) as error:
+            logger.debug("lease not written", extra={"error": str(error)})
+            return False
+        except PermanentError as error:
+            if error.reason == "AlreadyExists":
+                return False
+            logger.error("lease refused", extra={"error": str(error)})
+            return False
+        return True
+
+    def _may_take(self, found: dict[str, Any]) -> bool:
+        spec = found.get("spec", {})
+        holder = spec.get("holderIdentity", "")
+        if holder in ("", self._settings.identity):
+            return True
+        version = found["metadata"]["resourceVersion"]
+        if version != self._seen[0]:
+            self._seen = (version, time.monotonic())
+        duration: float = spec.get("leaseDurationSeconds", self._settings.lease_seconds)
+        return time.monotonic() - self._seen[1] > duration
+
+    def _claim(self, found: dict[str, Any] | None) -> dict[str, Any]:
+        settings = self._settings
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        lease = found or {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {
+                "name": settings.lease_name,
+                "namespace": settings.namespace,
+                "labels": {MANAGED_BY: MANAGER},
+            },
+        }
+        before = lease.get("spec", {})
+        ours = before.get("holderIdentity") == settings.identity
+        spec = {
+            "holderIdentity": settings.identity,
+            "leaseDurationSeconds": settings.lease_seconds,
+            "acquireTime": before.get("acquireTime", now) if ours else now,
+            "renewTime": now,
+            "leaseTransitions": before.get("leaseTransitions", 0) + (0 if ours else 1),
+        }
+        return {**lease, "spec": spec}

@@ -1,0 +1,101 @@
+"""Prometheus metrics of the operator process. Labels have few values, none of them a resource's
+name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self.reconcile_seconds = Histogram(
+            "wan_operator_reconcile_seconds",
+            "Time of one reconcile, reads and writes included.",
+            ["result"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.queue_depth = Gauge(
+            "wan_operator_queue_depth",
+            "Keys that are due and wait for a worker.",
+            registry=registry,
+        )
+        self.queue_age_seconds = Gauge(
+            "wan_operator_queue_age_seconds",
+            "How long the oldest due key has waited.",
+            registry=registry,
+        )
+        self.event_to_status_seconds = Histogram(
+            "wan_operator_event_to_status_seconds",
+            "From the moment a key was due to the end of its reconcile.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.children = Gauge(
+            "wan_operator_children",
+            "Unfinished Jobs by step, at the last sweep.",
+            ["step"],
+            registry=registry,
+        )
+        self.finetunes = Gauge(
+            "wan_operator_finetunes",
+            "WanFineTunes by the first true condition, at the last sweep.",
+            ["state"],
+            registry=registry,
+        )
+        self.api_writes = Counter(
+            "wan_operator_api_writes",
+            "Requests that change something.",
+            ["method", "code"],
+            registry=registry,
+        )
+        self.api_seconds = Histogram(
+            "wan_operator_api_seconds",
+            "Latency of the API server.",
+            ["method"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.loop_lag_seconds = Gauge(
+            "wan_operator_loop_lag_seconds",
+            "How late the event loop woke up last.",
+            registry=registry,
+        )
+        self.watch_age_seconds = Gauge(
+            "wan_operator_watch_age_seconds",
+            "Since the last watch event of a kind.",
+            ["kind"],
+            registry=registry,
+        )
+        self.leading = Gauge(
+            "wan_operator_leading", "1 while this replica holds the Lease.", registry=registry
+        )
+        self.sweeps = Counter(
+            "wan_operator_sweeps", "Full looks at everything.", ["result"], registry=registry
+        )
+
+    def called(self, method: str, code: str, seconds: float) -> None:
+        self.api_seconds.labels(method).observe(seconds)
+        if method != "GET":
+            self.api_writes.labels(method, code).inc()
+
+    def counted(self, gauge: Gauge, values: Mapping[str, int]) -> None:
+        """Replaces all series: a state that nothing is in any more must not keep its last
+        number."""
+        gauge.clear()
+        for label, value in values.items():
+            gauge.labels(label).set(value)

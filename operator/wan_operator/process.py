@@ -1,0 +1,156 @@
+"""The operator's process from start to graceful end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+
+from wan_operator.api.v1alpha1.finetune import KIND
+from wan_operator.controller import Controller
+from wan_operator.delayqueue import TokenBucket
+from wan_operator.errors import PermanentError
+from wan_operator.handlers import watch
+from wan_operator.health import Health
+from wan_operator.kube import Kube, connect
+from wan_operator.lease import Lease
+from wan_operator.metrics import Metrics
+from wan_operator.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+FINISH_SECONDS = 20.0
+"""For reconciles in flight after SIGTERM; within the pod's grace period of 30 s."""
+
+
+async def run(settings: Settings) -> int:
+    """Until SIGTERM (0), or until going on would be wrong (1)."""
+    stop = asyncio.Event()
+    listen(stop)
+    metrics = Metrics()
+    health = Health(metrics)
+    runner, port = await health.serve(settings.health_port)
+    logger.info("started", extra={"health_port": port, "identity": settings.identity})
+    beat = asyncio.create_task(health.beat())
+    kube = Kube(
+        await connect(), metrics, TokenBucket(settings.writes_per_second).spend, settings.identity
+    )
+    try:
+        async with aiohttp.ClientSession() as http:
+            return await lead(settings, metrics, health, kube, http, stop)
+    finally:
+        beat.cancel()
+        await kube.close()
+        await runner.cleanup()
+
+
+def listen(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+
+async def lead(
+    settings: Settings,
+    metrics: Metrics,
+    health: Health,
+    kube: Kube,
+    http: aiohttp.ClientSession,
+    stop: asyncio.Event,
+) -> int:
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    lease = Lease(kube, settings)
+    await check_installed(kube, settings)
+    health.connected = True
+    if not await first(asyncio.create_task(lease.acquire(), name="acquire"), stopping):
+        return 0
+    metrics.leading.set(1)
+    controller = health.controller = Controller(kube, settings, metrics, http)
+    keeping = asyncio.create_task(lease.keep(), name="lease")
+    working = asyncio.create_task(controller.run(), name="controller")
+    watching = asyncio.create_task(
+        watch(controller, settings, lambda: listen(stop)), name="watches"
+    )
+    await asyncio.wait({stopping, keeping, working, watching}, return_when="FIRST_COMPLETED")
+
+    controller.stop()
+    await asyncio.wait({working}, timeout=FINISH_SECONDS if not keeping.done() else 0)
+    failed = [task for task in (keeping, working, watching) if task.done() and task.exception()]
+    for task in failed:
+        logger.error("ended", extra={"part": task.get_name(), "error": str(task.exception())})
+    unexpected = not stop.is_set()
+    await cancelled(stopping, keeping, working, watching)
+    await lease.release()
+    logger.info("stopped")
+    return 1 if failed or unexpected else 0
+
+
+async def check_installed(kube: Kube, settings: Settings) -> None:
+    """Fails at once and in words if the CRDs are not there; kopf would wait in silence."""
+    namespace = next(iter(settings.watch_namespaces), None)
+    try:
+        async for _ in kube.list_all(KIND, namespace):
+            return
+    except PermanentError as error:
+        if error.reason == "NotFound":
+            raise SystemExit(
+                "the WanFineTune CRD is not installed: kubectl apply -f crds/"
+            ) from error
+        raise SystemExit(f"cannot list WanFineTunes: {error}") from error
+
+
+async def first(task: asyncio.Task[None], stopping: asyncio.Task[Any]) -> bool:
+    """Whether `task` was done before the stop."""
+    await asyncio.wait({task, stopping}, return_when="FIRST_COMPLETED")
+    if not task.done():
+        await cancelled(task)
+        return False
+    task.result()
+    return True
+
+
+async def cancelled(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """One object a line; what a call passes as `extra` becomes fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {key: value for key, value in vars(record).items() if key not in _PLAIN}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        extra = {key: value for key, value in vars(record).items() if key not in _PLAIN}
+        fields = "".join(f" {key}={value}" for key, value in extra.items())
+        return super().format(record) + fields
+
+
+def configure_logging(settings: Settings) -> None:
+    handler = logging.StreamHandler()
+    text = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter(text))
+    logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
+    # kopf tells each event that it handles; only its troubles are news.
+    logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLogger().level))
+    logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -1,0 +1,42 @@
+"""What a reconcile asks for. The controller carries it out in the order of the fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from wan_operator.resources.labels import Manifest
+
+Propagation = Literal["Foreground", "Background"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delete:
+    kind: Literal["Job", "ConfigMap"]
+    name: str
+    uid: str
+    """Precondition: an object made again under the same name is left alone."""
+    propagation: Propagation
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    type: Literal["Normal", "Warning"]
+    reason: str
+    """From conditions.REASONS."""
+    action: str
+    """What the operator did, one CamelCase word."""
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    children: tuple[Manifest, ...] = ()
+    """To be there. ConfigMaps are applied, Jobs created once and never changed."""
+    deletes: tuple[Delete, ...] = ()
+    status: dict[str, Any] | None = None
+    """All of the new status; None leaves it as it is."""
+    events: tuple[Event, ...] = ()
+    """Posted once the status is written, so that a decision that is made twice is told once."""
+    look_again_after: float | None = None
+    """Seconds; None waits for an event or the sweep."""

@@ -1,0 +1,218 @@
+"""Ends: of an attempt, of a step, of the run, and what is left to do after it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from pydantic import TypeAdapter, ValidationError
+
+from wan_operator import conditions
+from wan_operator.api.v1alpha1.common import Artifact, Condition
+from wan_operator.api.v1alpha1.finetune import LastFailure, StepStatus
+from wan_operator.conditions import Wanted
+from wan_operator.reconcile import failures, report
+from wan_operator.reconcile.decision import Decision, Delete, Event
+from wan_operator.reconcile.failures import Outcome, Verdict
+from wan_operator.reconcile.observed import Raw, is_deleting
+from wan_operator.reconcile.run import Run, closed, delete, orphans
+from wan_runtime.job import ExitClass, Step
+
+_CONDITIONS = TypeAdapter(list[Condition])
+
+
+def record(run: Run, step: StepStatus, outcome: Outcome, was_stopped: bool) -> Decision:
+    """Writes down how the attempt ended; the next reconcile acts on it.
+
+    `was_stopped`: by us, for a suspension. What we stopped and could not save costs no retry.
+    """
+    if outcome.exit_class is ExitClass.DONE:
+        return step_done(run, step, outcome)
+    if was_stopped and outcome.exit_class in (ExitClass.STOPPED, ExitClass.INFRASTRUCTURE):
+        return release(run, step)
+    match failures.verdict(outcome, step, run.spec.retries):
+        case Verdict.RESTART:
+            return restart(run, step, outcome)
+        case Verdict.RETRY:
+            return retry(run, step, outcome)
+        case Verdict.FAIL:
+            spent, allowed = failures.budget(outcome, step, run.spec.retries)
+            used_up = f"; all {allowed} retries are used up" if allowed and spent >= allowed else ""
+            run = run.with_status(last_failure=last_failure(run, step, outcome))
+            return fail(run, step, outcome.reason, outcome.message + used_up)
+
+
+def step_done(run: Run, step: StepStatus, outcome: Outcome) -> Decision:
+    assert outcome.result is not None, "an exit code of 0 alone is no success"
+    manifest = outcome.result.manifest
+    artifact = Artifact(uri=manifest.uri, sha256=manifest.sha256) if manifest else None
+    done = step.model_copy(
+        update={
+            "state": "Complete",
+            "completion_time": run.now,
+            "artifact": artifact,
+            "summary": report.summary(outcome.result.summary),
+        }
+    )
+    run = run.with_step(done)
+    if step.name == Step.EXPORT:
+        run = run.with_status(artifact=artifact)
+    event = Event(
+        type="Normal",
+        reason="Completed",
+        action="FinishStep",
+        message=f"{step.name} is done" + (f": {outcome.message}" if outcome.message else ""),
+    )
+    following = next((each for each in run.status.steps if each.state != "Complete"), None)
+    if following is None:
+        ended = complete(run)
+        return Decision(
+            deletes=ended.deletes,
+            status=ended.status,
+            events=(event, *ended.events),
+            look_again_after=ended.look_again_after,
+        )
+    text = f"{step.name} is done, {following.name} is next"
+    run = report.telling(run, Wanted(conditions.RECONCILING, True, "StepStarting", text))
+    return Decision(status=run.dump(), events=(event,), look_again_after=0.0)
+
+
+def restart(run: Run, step: StepStatus, outcome: Outcome) -> Decision:
+    """Costs no retry. At once, unless the attempt ended as soon as it began: a pod that is stopped
+    again and again must not spin."""
+    base = run.settings.retry_base_seconds
+    pause = timedelta(seconds=0 if outcome.seconds >= base else base)
+    run = run.with_step(closed(step, round_up(run.now + pause)))
+    text = f"{step.name} was stopped and goes on from its last checkpoint: {outcome.message}"
+    run = report.telling(run, Wanted(conditions.RECONCILING, True, outcome.reason, text))
+    event = Event(type="Normal", reason=outcome.reason, action="RestartStep", message=text)
+    return Decision(status=run.dump(), events=(event,), look_again_after=pause.total_seconds())
+
+
+def release(run: Run, step: StepStatus) -> Decision:
+    """The attempt that a suspension stopped is over; its Job may be gone by now. The next look
+    holds or resumes."""
+    run = run.with_step(closed(step))
+    text = f"{step.name} has stopped and will go on from its last checkpoint"
+    run = report.telling(run, Wanted(conditions.RECONCILING, True, "Suspending", text))
+    return Decision(status=run.dump(), look_again_after=0.0)
+
+
+def retry(run: Run, step: StepStatus, outcome: Outcome) -> Decision:
+    spent, allowed = failures.budget(outcome, step, run.spec.retries)
+    field = (
+        "out_of_memory_retries"
+        if outcome.exit_class is ExitClass.OUT_OF_MEMORY
+        else "infrastructure_retries"
+    )
+    base = run.settings.retry_base_seconds
+    delay = failures.retry_delay(run.owner.uid, step.attempts, spent + 1, base)
+    due = round_up(run.now + delay)
+    run = run.with_step(closed(step, due, **{field: spent + 1}))
+    run = run.with_status(last_failure=last_failure(run, step, outcome))
+    text = (
+        f"{step.name} failed: {outcome.message or outcome.reason}. "
+        f"Attempt {spent + 2} of {allowed + 1} starts at {due:%Y-%m-%dT%H:%M:%SZ}"
+    )
+    run = report.telling(run, Wanted(conditions.RECONCILING, True, outcome.reason, text))
+    event = Event(type="Warning", reason=outcome.reason, action="RetryStep", message=text)
+    seconds = (due - run.now).total_seconds()
+    return Decision(status=run.dump(), events=(event,), look_again_after=seconds)
+
+
+def round_up(time: datetime) -> datetime:
+    whole = time.replace(microsecond=0)
+    return whole if whole == time else whole + timedelta(seconds=1)
+
+
+def last_failure(run: Run, step: StepStatus, outcome: Outcome) -> LastFailure:
+    return LastFailure(
+        step=step.name,
+        attempt=step.attempts,
+        exit_code=outcome.exit_code,
+        reason=outcome.reason,
+        message=outcome.message[:4096],
+        pod=outcome.pod,
+        node=outcome.node,
+        time=run.now,
+    )
+
+
+def fail(run: Run, step: StepStatus, reason: str, message: str) -> Decision:
+    """The end without a result. Whatever still runs is stopped."""
+    text = message or reason
+    ended = step.model_copy(
+        update={"state": "Failed", "completion_time": run.now, "next_attempt_time": None}
+    )
+    run = run.with_step(ended).with_status(completion_time=run.now)
+    message = f"{step.name} failed: {text}" if reason != "DeadlineExceeded" else text
+    run = report.telling(
+        run,
+        Wanted(conditions.FAILED, True, reason, message),
+        Wanted(conditions.STALLED, True, reason, message),
+    )
+    event = Event(type="Warning", reason=reason, action="FailRun", message=message)
+    return Decision(
+        deletes=orphans(run),
+        status=run.dump(),
+        events=(event,),
+        look_again_after=ttl_seconds(run),
+    )
+
+
+def complete(run: Run) -> Decision:
+    artifact = run.status.artifact
+    text = f"the weights are at {artifact.uri}" if artifact else "all steps are done"
+    progress = run.status.progress
+    if progress is not None:
+        done = {"display": "done", "activity": "", "eta": "", "time": run.now}
+        progress = progress.model_copy(update=done)
+    run = run.with_status(completion_time=run.now, progress=progress)
+    run = report.telling(run, Wanted(conditions.COMPLETE, True, "Completed", text))
+    event = Event(type="Normal", reason="Completed", action="FinishRun", message=text)
+    return Decision(
+        deletes=orphans(run), status=run.dump(), events=(event,), look_again_after=ttl_seconds(run)
+    )
+
+
+def after_end(run: Run) -> Decision:
+    """Final is final: an edit changes observedGeneration and the TTL, nothing else."""
+    left = ttl_seconds(run)
+    if left is None or left > 0:
+        return Decision(deletes=orphans(run), status=run.dump(), look_again_after=left)
+    return Decision(deletes=everything(run), status=run.dump())
+
+
+def ttl_seconds(run: Run) -> float | None:
+    """Until the children are to be removed; None if they stay."""
+    ttl, ended = run.spec.ttl_seconds_after_finished, run.status.completion_time
+    if ttl is None or ended is None:
+        return None
+    return max(0.0, (ended + timedelta(seconds=ttl) - run.now).total_seconds())
+
+
+def everything(run: Run) -> tuple[Delete, ...]:
+    jobs = (
+        delete(item, "Job", "Background") for item in run.observed.jobs if not is_deleting(item)
+    )
+    files = (delete(item, "ConfigMap", "Background") for item in run.observed.config_maps)
+    return (*jobs, *files)
+
+
+def stalled(cr: Raw, reason: str, message: str, now: datetime) -> Decision:
+    """For a resource that cannot be acted on until somebody changes something. Works on the raw
+    object, since it may be one that this release cannot read."""
+    raw = dict(cr.get("status", {}))
+    try:
+        previous = _CONDITIONS.validate_python(raw.get("conditions", []))
+    except ValidationError:
+        previous = []
+    generation = cr["metadata"]["generation"]
+    wanted = report.stalled(previous, reason, message)
+    merged = conditions.merge(previous, wanted, generation, now.replace(microsecond=0))
+    raw["conditions"] = _CONDITIONS.dump_python(
+        merged, mode="json", by_alias=True, exclude_none=True
+    )
+    raw["observedGeneration"] = generation
+    news = [c for c in previous if c.type == conditions.STALLED and c.reason == reason]
+    event = Event(type="Warning", reason=reason, action="Stall", message=message)
+    return Decision(status=raw, events=() if news else (event,))

@@ -1,0 +1,269 @@
+"""How an attempt ended, and what is done about it.
+
+The exit classes are those of the runtime (`wan_runtime.job.ExitClass`); what ends without a Result
+counts as infrastructure, because every step is idempotent: run again over committed output it
+returns the same Result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from pydantic import ValidationError
+
+from wan_operator.api.v1alpha1.finetune import Retries, StepStatus
+from wan_operator.reconcile.observed import (
+    Raw,
+    condition,
+    container_state,
+    finished,
+    is_deleting,
+    parse_time,
+    pods_of,
+)
+from wan_operator.resources.jobs import GRACE_SECONDS
+from wan_runtime.job import ExitClass, Reason, Result, Step
+
+RETRY_LIMIT_SECONDS = 300.0
+"""Back-off stops doubling here: a store that returns after an hour's outage is found within five
+minutes."""
+NO_POD_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """The end of an attempt."""
+
+    exit_class: ExitClass
+    reason: str
+    message: str
+    result: Result | None = None
+    exit_code: int | None = None
+    pod: str = ""
+    node: str = ""
+    seconds: float = 0.0
+    """That the container ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Why an attempt's container does not run yet."""
+
+    reason: str
+    message: str
+
+
+class Verdict(StrEnum):
+    RETRY = "Retry"
+    RESTART = "Restart"
+    """Costs no retry."""
+    FAIL = "Fail"
+
+
+def outcome_of(job: Raw | None, pods: list[Raw], step_id: str) -> Outcome | None:
+    """None while the attempt goes on. `job` is None when the API server has no such Job."""
+    if job is None:
+        return _lost("JobLost", "the Job was deleted while its attempt ran")
+    own = pods_of(pods, job)
+    for pod in own:
+        ended = _of_pod(pod, step_id)
+        if ended is not None:
+            return ended
+    if finished(job) is None or own:
+        # A finished Job with a pod that has not ended: the pod's end is what counts, and it is on
+        # its way.
+        return None
+    failed = condition(job, "Failed") or {}
+    detail = failed.get("message", "")
+    return _lost("PodLost", f"the pod is gone and left no result. {detail}".strip())
+
+
+def _of_pod(pod: Raw, step_id: str) -> Outcome | None:
+    kind, state = container_state(pod)
+    name, node = pod["metadata"]["name"], pod.get("spec", {}).get("nodeName", "")
+    status = pod.get("status", {})
+    if kind != "terminated":
+        if status.get("phase") not in ("Failed", "Succeeded"):
+            return None
+        unknown = ("PodLost", status.get("message", "the pod has ended"))
+        reason, message = _disruption(pod) or unknown
+        return _lost(reason, message, pod=name, node=node)
+
+    exit_code: int = state.get("exitCode", -1)
+    seconds = _seconds(state)
+    result = parse_result(state.get("message", ""), step_id)
+    if result is not None and int(result.exit_class) == exit_code and is_whole(result):
+        return Outcome(
+            exit_class=result.exit_class,
+            reason=result.reason.value,
+            message=result.message,
+            result=result,
+            exit_code=exit_code,
+            pod=name,
+            node=node,
+            seconds=seconds,
+        )
+    exit_class, reason, message = _without_result(pod, state, exit_code)
+    return Outcome(
+        exit_class=exit_class,
+        reason=reason,
+        message=message,
+        exit_code=exit_code,
+        pod=name,
+        node=node,
+        seconds=seconds,
+    )
+
+
+def parse_result(text: str, step_id: str) -> Result | None:
+    """None for what is not the Result of this step, such as the last log line of a crash."""
+    try:
+        result = Result.model_validate_json(text)
+    except ValidationError:
+        return None
+    return result if result.step_id == step_id else None
+
+
+def is_whole(result: Result) -> bool:
+    """An export without a manifest has exported nothing."""
+    exported = result.step_id != Step.EXPORT or result.manifest is not None
+    return exported or result.exit_class is not ExitClass.DONE
+
+
+def _without_result(pod: Raw, state: Raw, exit_code: int) -> tuple[ExitClass, str, str]:
+    said = state.get("message", "").strip()[:500]
+    detail = f": {said}" if said else ""
+    if state.get("reason") == "OOMKilled":
+        return (
+            ExitClass.OUT_OF_MEMORY,
+            Reason.HOST_OUT_OF_MEMORY.value,
+            f"the kernel killed the container at its memory limit (exit code {exit_code})",
+        )
+    disruption = _disruption(pod)
+    if disruption is not None:
+        return (ExitClass.INFRASTRUCTURE, *disruption)
+    if exit_code == ExitClass.DONE:
+        return (
+            ExitClass.INFRASTRUCTURE,
+            "ResultMissing",
+            f"the container exited with 0 and left no readable result{detail}",
+        )
+    known = {member.value for member in ExitClass}
+    exit_class = ExitClass(exit_code) if exit_code in known else ExitClass.INFRASTRUCTURE
+    return exit_class, "ContainerFailed", f"exit code {exit_code} without a result{detail}"
+
+
+def _disruption(pod: Raw) -> tuple[str, str] | None:
+    """Who took the pod away, if somebody did."""
+    status = pod.get("status", {})
+    if status.get("reason") in ("Evicted", "NodeShutdown", "Terminated", "Preempting"):
+        return "PodEvicted", status.get("message", status["reason"])
+    target = condition(pod, "DisruptionTarget")
+    if target is not None and target["status"] == "True":
+        return "PodEvicted", target.get("message") or target.get("reason", "the pod was evicted")
+    if status.get("reason") == "NodeLost":
+        return "PodLost", status.get("message", "the node is gone")
+    return None
+
+
+def _lost(reason: str, message: str, pod: str = "", node: str = "") -> Outcome:
+    return Outcome(
+        exit_class=ExitClass.INFRASTRUCTURE, reason=reason, message=message, pod=pod, node=node
+    )
+
+
+def _seconds(state: Raw) -> float:
+    start, end = state.get("startedAt"), state.get("finishedAt")
+    return (parse_time(end) - parse_time(start)).total_seconds() if start and end else 0.0
+
+
+def verdict(outcome: Outcome, step: StepStatus, retries: Retries) -> Verdict:
+    match outcome.exit_class:
+        case ExitClass.STOPPED:
+            return Verdict.RESTART
+        case ExitClass.OUT_OF_MEMORY if step.out_of_memory_retries < retries.out_of_memory:
+            return Verdict.RETRY
+        case ExitClass.INFRASTRUCTURE if step.infrastructure_retries < retries.infrastructure:
+            return Verdict.RETRY
+        case ExitClass.DONE:
+            raise AssertionError("a step that is done needs no verdict")
+        case _:
+            return Verdict.FAIL
+
+
+def budget(outcome: Outcome, step: StepStatus, retries: Retries) -> tuple[int, int]:
+    """(retries spent, retries allowed) of the outcome's class."""
+    if outcome.exit_class is ExitClass.OUT_OF_MEMORY:
+        return step.out_of_memory_retries, retries.out_of_memory
+    if outcome.exit_class is ExitClass.INFRASTRUCTURE:
+        return step.infrastructure_retries, retries.infrastructure
+    return 0, 0
+
+
+def retry_delay(uid: str, attempt: int, retry: int, base: float) -> timedelta:
+    """Before retry number `retry` (from 1): doubling from `base`, then spread by a fifth either
+    way. The spread comes from the uid and the attempt, so that asking twice gives the same time."""
+    digest = hashlib.sha256(f"{uid}/{attempt}".encode()).digest()
+    spread = 0.8 + 0.4 * int.from_bytes(digest[:4], "big") / 2**32
+    return timedelta(seconds=min(RETRY_LIMIT_SECONDS, base * 2 ** min(retry - 1, 16)) * spread)
+
+
+def waiting_of(job: Raw, pods: list[Raw], now: datetime) -> Waiting | None:
+    """The deepest known cause; None once the container runs."""
+    own = pods_of(pods, job)
+    if not own:
+        return _no_pod(job, now)
+    pod = own[0]
+    name = pod["metadata"]["name"]
+    kind, state = container_state(pod)
+    if is_deleting(pod):
+        node = pod.get("spec", {}).get("nodeName", "")
+        since = parse_time(pod["metadata"]["deletionTimestamp"])
+        if (now - since).total_seconds() > GRACE_SECONDS:
+            return Waiting(
+                "NodeLost",
+                f"pod {name} should have ended by {since.isoformat()}, but node {node} does not "
+                f"answer. Delete "
+                "the node or taint it node.kubernetes.io/out-of-service to start the next attempt",
+            )
+        return Waiting("PodEvicted", f"pod {name} is being removed")
+    if kind == "running":
+        return None
+    scheduled = condition(pod, "PodScheduled")
+    if scheduled is not None and scheduled["status"] == "False":
+        text = scheduled.get("message", "not scheduled yet")
+        volume = "persistentvolumeclaim" in text.lower()
+        return Waiting("VolumePending" if volume else "Unschedulable", text)
+    if kind == "waiting":
+        return _container_waiting(state, name, pod)
+    return Waiting("StepStarting", f"pod {name} waits for the scheduler or the kubelet")
+
+
+def _container_waiting(state: Raw, name: str, pod: Raw) -> Waiting:
+    why, text = state.get("reason", ""), state.get("message", "")
+    if why in ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"):
+        image = pod["spec"]["containers"][0]["image"]
+        # The kubelet alternates between the error and the wait for the next try: show the error in
+        # both.
+        detail = text.rsplit("ErrImagePull: ", 1)[-1]
+        return Waiting("ImagePullBackOff", f"image {image} cannot be pulled: {detail}")
+    if why in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
+        # Kubelet: `secret "x" not found`, or `couldn't find key accessKey in Secret ns/x`.
+        missing = "secret" in text.lower() and ("not found" in text or "find key" in text)
+        return Waiting("SecretNotFound" if missing else "ContainerConfigError", text or why)
+    node = pod.get("spec", {}).get("nodeName", "a node")
+    return Waiting("PodStarting", f"pod {name} is starting on {node}")
+
+
+def _no_pod(job: Raw, now: datetime) -> Waiting:
+    name = job["metadata"]["name"]
+    if job.get("spec", {}).get("suspend"):
+        return Waiting("Queued", f"Job {name} is suspended by its queue")
+    since = parse_time(job["metadata"]["creationTimestamp"])
+    if (now - since).total_seconds() > NO_POD_SECONDS:
+        text = f"Job {name} has no pod: kubectl describe job {name} shows what refuses it"
+        return Waiting("PodNotCreated", text)
+    return Waiting("StepStarting", f"Job {name} is making its pod")

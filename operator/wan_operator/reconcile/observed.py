@@ -1,0 +1,95 @@
+"""What the cluster shows of one run, read out of the raw objects of the API server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from wan_operator.resources.jobs import CONTAINER
+from wan_operator.resources.labels import ATTEMPT, STEP
+from wan_runtime.job import Progress
+
+Raw = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Observed:
+    """Children that name this run as their owner, and what its pod says of its progress."""
+
+    jobs: Sequence[Raw] = ()
+    pods: Sequence[Raw] = ()
+    """Of those Jobs. Listed after the Jobs: a Job that has ended had its pod's end in the API
+    before."""
+    config_maps: Sequence[Raw] = ()
+    progress: Progress | None = None
+
+
+def owned_by(objects: Iterable[Raw], uid: str) -> list[Raw]:
+    """Those whose controller is `uid`: a label alone proves nothing, and a run that was deleted and
+    created again shares its name with the children that are still being removed."""
+    return [item for item in objects if controller_uid(item) == uid]
+
+
+def controller_uid(item: Raw) -> str:
+    owners = item["metadata"].get("ownerReferences", [])
+    return next((owner["uid"] for owner in owners if owner.get("controller")), "")
+
+
+def label(item: Raw, name: str) -> str:
+    value: str = item["metadata"].get("labels", {}).get(name, "")
+    return value
+
+
+def step_of(item: Raw) -> str:
+    return label(item, STEP)
+
+
+def attempt_of(item: Raw) -> int:
+    text = label(item, ATTEMPT)
+    return int(text) if text.isdecimal() else 0
+
+
+def is_deleting(item: Raw) -> bool:
+    return "deletionTimestamp" in item["metadata"]
+
+
+def finished(job: Raw) -> str | None:
+    """`Complete` or `Failed` of a Job that has ended."""
+    conditions = job.get("status", {}).get("conditions", [])
+    ended = (c["type"] for c in conditions if c["status"] == "True")
+    return next((type_ for type_ in ended if type_ in ("Complete", "Failed")), None)
+
+
+def condition(item: Raw, type_: str) -> Raw | None:
+    conditions: list[Raw] = item.get("status", {}).get("conditions", [])
+    return next((c for c in conditions if c["type"] == type_), None)
+
+
+def container_state(pod: Raw) -> tuple[str, Raw]:
+    """(`waiting` | `running` | `terminated` | "", its fields) of the step's container."""
+    statuses = pod.get("status", {}).get("containerStatuses", [])
+    for status in statuses:
+        if status["name"] == CONTAINER:
+            for kind, fields in status.get("state", {}).items():
+                return kind, fields
+    return "", {}
+
+
+def pods_of(pods: Iterable[Raw], job: Raw) -> list[Raw]:
+    """Newest first; there is one, unless the Job's controller replaced it."""
+    uid = job["metadata"]["uid"]
+    return sorted(
+        (pod for pod in pods if controller_uid(pod) == uid),
+        key=lambda pod: (created(pod), pod["metadata"]["name"]),
+        reverse=True,
+    )
+
+
+def created(item: Raw) -> datetime:
+    return parse_time(item["metadata"]["creationTimestamp"])
+
+
+def parse_time(text: str) -> datetime:
+    return datetime.fromisoformat(text)

@@ -1,0 +1,249 @@
+"""What a run consists of: its steps in order, the resolved values, and the job file of each step.
+
+Derived from the spec and the settings alone, so that it comes out the same after every restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from wan_operator.api.v1alpha1.common import ConfigMapKey, Store
+from wan_operator.api.v1alpha1.finetune import (
+    Effective,
+    EffectiveStore,
+    StepStatus,
+    WanFineTuneSpec,
+)
+from wan_operator.resources.jobs import CA_FILE, MODEL_PATH
+from wan_operator.resources.labels import Owner
+from wan_operator.settings import Settings
+from wan_runtime.job import (
+    Columns,
+    DatasetSpec,
+    Expert,
+    JobSpec,
+    LoraSpec,
+    ManifestRef,
+    ModelSpec,
+    OptimizerSpec,
+    SampleSpec,
+    Step,
+    StoreSpec,
+    TrainingSpec,
+    step_id,
+)
+from wan_runtime.presets import PRESETS
+
+GPU_STEPS = frozenset({Step.ENCODE, Step.TRAIN, Step.SAMPLE})
+
+
+class StoreNotConfiguredError(Exception):
+    """Neither the spec nor the settings say where to write. Its text names the fields and the Helm
+    values."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    step: Step
+    expert: Expert = Expert.ONLY
+
+    @property
+    def id(self) -> str:
+        return step_id(self.step, self.expert)
+
+    @property
+    def needs_gpu(self) -> bool:
+        return self.step in GPU_STEPS
+
+
+def plan_steps(spec: WanFineTuneSpec) -> tuple[PlannedStep, ...]:
+    """In the order in which they run."""
+    trains = [PlannedStep(Step.TRAIN, expert) for expert in experts_of(spec)]
+    samples = [PlannedStep(Step.SAMPLE)] if spec.validation.samples else []
+    return (
+        PlannedStep(Step.PREPARE),
+        PlannedStep(Step.ENCODE),
+        *trains,
+        PlannedStep(Step.EXPORT),
+        *samples,
+    )
+
+
+def experts_of(spec: WanFineTuneSpec) -> tuple[Expert, ...]:
+    """High noise before low noise, whatever the order in the spec: a list of a set has none."""
+    available = PRESETS[spec.model.preset].experts
+    if spec.experts is None:
+        return available
+    return tuple(expert for expert in available if expert.value in spec.experts)
+
+
+def resolve(
+    owner: Owner,
+    spec: WanFineTuneSpec,
+    settings: Settings,
+    before: Effective | None,
+) -> Effective:
+    """status.effective. Raises StoreNotConfiguredError.
+
+    Bucket and prefix stay as they were when the run began: its artifacts lie there. Endpoint,
+    region and Secret follow the settings, so that correcting a Helm value heals a run that waits
+    for it.
+    """
+    try:
+        store = resolve_store(spec.store or Store(), settings)
+    except StoreNotConfiguredError:
+        if before is None:
+            raise
+        store = before.store
+    if before is not None:
+        pinned = {"bucket": before.store.bucket, "prefix": before.store.prefix}
+        store = store.model_copy(update=pinned)
+    preset = PRESETS[spec.model.preset]
+    key_prefix = "/".join(
+        part for part in (store.prefix, owner.namespace, owner.name, owner.uid[:8]) if part
+    )
+    return Effective(
+        store=store,
+        frames=spec.dataset.frames or preset.frames,
+        fps=spec.dataset.fps or int(preset.fps),
+        width=spec.dataset.width or preset.width,
+        height=spec.dataset.height or preset.height,
+        experts=[expert.value for expert in experts_of(spec)],
+        gpus=spec.parallelism.gpus_per_node * spec.parallelism.nodes,
+        image=settings.runtime_image,
+        run_prefix=f"s3://{store.bucket}/{key_prefix}",
+    )
+
+
+def resolve_store(store: Store, settings: Settings) -> EffectiveStore:
+    endpoint = store.endpoint or settings.store_endpoint
+    bucket = store.bucket or settings.store_bucket
+    secret = store.secret_ref.name if store.secret_ref else settings.store_secret
+    missing = [
+        hint
+        for value, hint in (
+            (endpoint, "spec.store.endpoint (or the Helm value store.endpoint)"),
+            (bucket, "spec.store.bucket (or the Helm value store.bucket)"),
+            (secret, "spec.store.secretRef.name (or the Helm value store.secretName)"),
+        )
+        if not value
+    ]
+    if missing:
+        raise StoreNotConfiguredError(f"set {' and '.join(missing)}")
+    return EffectiveStore(
+        endpoint=endpoint,
+        bucket=bucket,
+        prefix=settings.store_prefix if store.prefix is None else store.prefix,
+        region=store.region or settings.store_region,
+        secret_name=secret,
+    )
+
+
+def ca_bundle(spec: WanFineTuneSpec, settings: Settings) -> ConfigMapKey | None:
+    """ConfigMap key with the store's private CA. The settings' bundle belongs to the settings'
+    endpoint only."""
+    store = spec.store or Store()
+    if store.ca_bundle is not None:
+        return store.ca_bundle
+    own_endpoint = store.endpoint is not None and store.endpoint != settings.store_endpoint
+    if settings.store_ca_config_map and not own_endpoint:
+        return ConfigMapKey(name=settings.store_ca_config_map, key=settings.store_ca_key)
+    return None
+
+
+def job_spec(
+    owner: Owner,
+    spec: WanFineTuneSpec,
+    effective: Effective,
+    planned: PlannedStep,
+    inputs: Mapping[str, ManifestRef],
+    with_ca: bool,
+) -> JobSpec:
+    """The job file of one step; the same for all its attempts."""
+    dataset, training, preset = spec.dataset, spec.training, PRESETS[spec.model.preset]
+    defaults = TrainingSpec()
+    return JobSpec(
+        namespace=owner.namespace,
+        name=owner.name,
+        uid=owner.uid,
+        step=planned.step,
+        expert=planned.expert,
+        model=model_spec(spec),
+        store=StoreSpec(
+            endpoint=effective.store.endpoint,
+            bucket=effective.store.bucket,
+            prefix=effective.store.prefix,
+            region=effective.store.region,
+            ca_file=CA_FILE if with_ca else None,
+        ),
+        dataset=DatasetSpec(
+            source=dataset.source,
+            columns=Columns(**dataset.columns.model_dump()),
+            frames=effective.frames,
+            fps=effective.fps,
+            width=effective.width,
+            height=effective.height,
+            train_fraction=dataset.split.train_percent / 100,
+            split_seed=dataset.split.seed,
+            rejected_clips=dataset.rejected_clips,
+        ),
+        lora=lora_spec(spec),
+        training=TrainingSpec(
+            steps=training.steps,
+            epochs=training.epochs or defaults.epochs,
+            dataset_repeat=training.dataset_repeat,
+            batch_size=training.batch_size,
+            gradient_accumulation=training.gradient_accumulation,
+            optimizer=OptimizerSpec(**training.optimizer.model_dump()),
+            schedule=training.schedule.type,
+            warmup_steps=training.schedule.warmup_steps,
+            max_gradient_norm=training.max_gradient_norm,
+            seed=training.seed,
+            loss_weighting=training.loss_weighting,
+            gradient_checkpointing="None" if training.gradient_checkpointing == "None" else "Full",
+            tiled_vae=training.tiled_vae,
+            attention="SDPA" if training.attention == "SDPA" else "Auto",
+            checkpoint_every=spec.checkpoint.every_steps,
+            keep_checkpoints=spec.checkpoint.keep_last,
+            probe_every=spec.validation.every_steps,
+        ),
+        sample=SampleSpec(
+            count=spec.validation.samples,
+            inference_steps=spec.validation.inference_steps or preset.inference_steps,
+            seed=spec.validation.seed,
+        ),
+        inputs=dict(inputs),
+        image=effective.image,
+    )
+
+
+def model_spec(spec: WanFineTuneSpec) -> ModelSpec:
+    source = spec.model.source
+    if source is None:
+        return ModelSpec(preset=spec.model.preset)
+    if source.persistent_volume_claim is not None:
+        folder = source.persistent_volume_claim.path.strip("/")
+        return ModelSpec(preset=spec.model.preset, path=f"{MODEL_PATH}/{folder}".rstrip("/"))
+    return ModelSpec(preset=spec.model.preset, source=source.s3)
+
+
+def lora_spec(spec: WanFineTuneSpec) -> LoraSpec:
+    lora = spec.method.lora
+    assert lora is not None, "the CRD refuses every other method in this release"
+    return LoraSpec(
+        rank=lora.rank,
+        alpha=float(lora.alpha if lora.alpha is not None else lora.rank),
+        dropout=lora.dropout_percent / 100,
+        target_modules=tuple(lora.target_modules),
+        learning_rate=lora.learning_rate,
+    )
+
+
+def inputs_of(steps: list[StepStatus]) -> dict[str, ManifestRef]:
+    """Manifests of the steps that are done, by step id."""
+    return {
+        step.name: ManifestRef(uri=step.artifact.uri, sha256=step.artifact.sha256)
+        for step in steps
+        if step.artifact is not None and step.state == "Complete"
+    }

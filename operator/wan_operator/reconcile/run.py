@@ -1,0 +1,195 @@
+"""One WanFineTune at one moment, and the small changes that decisions make to its status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from wan_operator import conditions
+from wan_operator.api.v1alpha1.finetune import StepStatus, WanFineTuneSpec, WanFineTuneStatus
+from wan_operator.reconcile.decision import Delete, Propagation
+from wan_operator.reconcile.observed import (
+    Observed,
+    Raw,
+    attempt_of,
+    container_state,
+    finished,
+    is_deleting,
+    owned_by,
+    pods_of,
+    step_of,
+)
+from wan_operator.reconcile.plan import PlannedStep, plan_steps
+from wan_operator.resources.labels import QUEUE_NAME, Owner
+from wan_operator.settings import Settings
+
+KEEP_ATTEMPTS = 3
+"""Jobs of earlier attempts that stay beside the newest, for their logs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    owner: Owner
+    generation: int
+    queue_name: str
+    spec: WanFineTuneSpec
+    status: WanFineTuneStatus
+    observed: Observed
+    """Children of this very resource only."""
+    strangers: tuple[Raw, ...]
+    """Children that carry our labels and belong to another resource: most likely one of the same
+    name that was deleted a moment ago."""
+    settings: Settings
+    now: datetime
+    """In whole seconds, the resolution of Kubernetes times."""
+
+    @property
+    def plan(self) -> tuple[PlannedStep, ...]:
+        return plan_steps(self.spec)
+
+    def with_status(self, **changes: Any) -> Run:
+        return replace(self, status=self.status.model_copy(update=changes))
+
+    def with_step(self, step: StepStatus) -> Run:
+        steps = [step if step.name == old.name else old for old in self.status.steps]
+        return self.with_status(steps=steps)
+
+    def dump(self) -> dict[str, Any]:
+        """The status as it goes to the API server."""
+        status = self.status.model_copy(update={"observed_generation": self.generation})
+        return dump_status(status)
+
+
+def read(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Run:
+    """Raises pydantic's ValidationError for a resource that another release wrote."""
+    metadata = cr["metadata"]
+    uid = metadata["uid"]
+    jobs, config_maps = owned_by(observed.jobs, uid), owned_by(observed.config_maps, uid)
+    ours = {item["metadata"]["uid"] for item in (*jobs, *config_maps)}
+    everything = (*observed.jobs, *observed.config_maps)
+    return Run(
+        owner=Owner(namespace=metadata["namespace"], name=metadata["name"], uid=uid),
+        generation=metadata["generation"],
+        queue_name=metadata.get("labels", {}).get(QUEUE_NAME, ""),
+        spec=WanFineTuneSpec.model_validate(cr["spec"]),
+        status=WanFineTuneStatus.model_validate(cr.get("status", {})),
+        observed=replace(observed, jobs=jobs, config_maps=config_maps),
+        strangers=tuple(item for item in everything if item["metadata"]["uid"] not in ours),
+        settings=settings,
+        now=now.replace(microsecond=0),
+    )
+
+
+def dump_status(status: WanFineTuneStatus) -> dict[str, Any]:
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def is_final(status: WanFineTuneStatus) -> bool:
+    return any(
+        conditions.is_true(status.conditions, type_)
+        for type_ in (conditions.COMPLETE, conditions.FAILED)
+    )
+
+
+def merged_steps(run: Run) -> list[StepStatus]:
+    """One entry for each planned step, with what is known of it."""
+    known = {step.name: step for step in run.status.steps}
+    return [
+        known.get(planned.id) or StepStatus(name=planned.id, state="Waiting")
+        for planned in run.plan
+    ]
+
+
+def open_job(run: Run, step: StepStatus) -> Raw | None:
+    """The Job of the open attempt, or of one that was created before a crash kept it out of the
+    status."""
+    least = step.attempts if step.state == "Running" else step.attempts + 1
+    jobs = [
+        job for job in run.observed.jobs if step_of(job) == step.name and attempt_of(job) >= least
+    ]
+    return max(jobs, key=attempt_of, default=None)
+
+
+def opened(run: Run, step: StepStatus, attempt: int) -> StepStatus:
+    return step.model_copy(
+        update={
+            "state": "Running",
+            "attempts": attempt,
+            "next_attempt_time": None,
+            "start_time": step.start_time or run.now,
+        }
+    )
+
+
+def closed(
+    step: StepStatus, next_attempt_time: datetime | None = None, **changes: int
+) -> StepStatus:
+    """Waiting for another attempt."""
+    update = {"state": "Waiting", "next_attempt_time": next_attempt_time, **changes}
+    return step.model_copy(update=update)
+
+
+def is_suspending(run: Run, step: StepStatus) -> bool:
+    """We have told the attempt to stop, and it has not ended: true even if spec.suspend is false
+    again, since what we stopped is no failure."""
+    return run.status.suspended_since is not None and step.state == "Running"
+
+
+def resumed(run: Run) -> Run:
+    """Closes the account of a suspension."""
+    since = run.status.suspended_since
+    if since is None:
+        return run
+    held = int((run.now - since).total_seconds()) if run.status.start_time else 0
+    total = run.status.suspended_seconds + held
+    return run.with_status(suspended_since=None, suspended_seconds=total)
+
+
+def deadline(run: Run) -> datetime | None:
+    """When the run fails; None without a limit, before the first attempt and while suspended."""
+    limit, started = run.spec.active_deadline_seconds, run.status.start_time
+    if limit is None or started is None or run.status.suspended_since is not None:
+        return None
+    return started + timedelta(seconds=limit + run.status.suspended_seconds)
+
+
+def orphans(run: Run, keep: str = "") -> tuple[Delete, ...]:
+    """Jobs of ours that run and should not: after the end, or of steps that an edit took out of the
+    plan."""
+    return tuple(
+        delete(item, "Job", "Foreground")
+        for item in run.observed.jobs
+        if item["metadata"]["name"] != keep
+        and not finished(item)
+        and not is_deleting(item)
+        and not has_ended(run, item)
+    )
+
+
+def outdated(run: Run, step: StepStatus, attempt: int) -> tuple[Delete, ...]:
+    """Jobs of long past attempts: a run that is preempted every hour must not leave a Job for
+    each."""
+    return tuple(
+        delete(item, "Job", "Background")
+        for item in run.observed.jobs
+        if step_of(item) == step.name
+        and attempt_of(item) < attempt - KEEP_ATTEMPTS
+        and finished(item)
+        and not is_deleting(item)
+    )
+
+
+def has_ended(run: Run, item: Raw) -> bool:
+    """The Job's controller marks a Job a moment after its pod's end; it needs no push, and the logs
+    shall stay."""
+    pods = pods_of(run.observed.pods, item)
+    return bool(pods) and (
+        container_state(pods[0])[0] == "terminated"
+        or pods[0].get("status", {}).get("phase") in ("Failed", "Succeeded")
+    )
+
+
+def delete(item: Raw, kind: Literal["Job", "ConfigMap"], propagation: Propagation) -> Delete:
+    metadata = item["metadata"]
+    return Delete(kind=kind, name=metadata["name"], uid=metadata["uid"], propagation=propagation)

@@ -1,0 +1,227 @@
+"""The Job of one attempt of a step: one pod, no retries of its own, Pod Security `restricted`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from wan_operator.api.v1alpha1.common import ConfigMapKey, PodTemplate
+from wan_operator.api.v1alpha1.finetune import PersistentVolumeClaimSource, ResourceOverrides
+from wan_operator.resources.configmaps import JOB_KEY
+from wan_operator.resources.labels import (
+    QUEUE_NAME,
+    Manifest,
+    Owner,
+    config_map_name,
+    job_name,
+    labels,
+    metadata,
+)
+from wan_runtime.job import JOB_FILE, PROGRESS_PORT, TERMINATION_FILE
+
+CONTAINER = "step"
+RUN_AS = 10001
+"""User and group of the runtime image."""
+GRACE_SECONDS = 120
+"""Between SIGTERM and SIGKILL: a 14B adapter's checkpoint takes a minute to reach a slow store."""
+MODEL_PATH = "/models"
+CACHE_PATH = "/cache"
+CA_PATH = "/etc/wan-ca"
+"""Beside /etc/wan, not below it: nothing can be mounted into a read-only ConfigMap volume."""
+CA_FILE = f"{CA_PATH}/ca.crt"
+GPU = "nvidia.com/gpu"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Size:
+    """What the pod of a step gets."""
+
+    cpu: str
+    memory: str
+    """Requested."""
+    memory_limit: str
+    cache: str
+    shm: str = "64Mi"
+
+
+TINY = Size(cpu="500m", memory="1536Mi", memory_limit="3Gi", cache="2Gi", shm="256Mi")
+LARGE_CPU = Size(cpu="4", memory="16Gi", memory_limit="32Gi", cache="100Gi")
+"""Prepare reads one clip at a time; export holds one adapter twice."""
+LARGE_GPU = Size(cpu="8", memory="64Gi", memory_limit="96Gi", cache="200Gi", shm="8Gi")
+"""The bf16 weights of one 14B transformer pass through host memory once (28 GiB); the cache volume
+holds the base model (60-130 GB) and the latents in use."""
+
+
+def size_of(preset: str, needs_gpu: bool) -> Size:
+    if preset.endswith("-Tiny"):
+        return TINY
+    return LARGE_GPU if needs_gpu else LARGE_CPU
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """All that shapes the Job of one attempt."""
+
+    owner: Owner
+    step_id: str
+    step: str
+    """First argument of `wan-runtime`."""
+    number: int
+    preset: str
+    needs_gpu: bool
+    gpus: int
+    image: str
+    image_pull_policy: str
+    image_pull_secrets: tuple[str, ...]
+    store_secret: str
+    ca_bundle: ConfigMapKey | None
+    model_volume: PersistentVolumeClaimSource | None
+    overrides: ResourceOverrides
+    pod_template: PodTemplate
+    avoid_node: str = ""
+    """Host name of the node that failed the attempt before; avoided where another fits."""
+    queue_name: str = ""
+    """Kueue's queue. Kueue owns the Job's `suspend`, which is why no Job of ours sets it."""
+
+
+def job(attempt: Attempt) -> Manifest:
+    own = labels(attempt.owner, attempt.step_id, attempt.number)
+    spec = {
+        "backoffLimit": 0,
+        # A replacement that starts while the old pod still saves its checkpoint would write the
+        # same prefix.
+        "podReplacementPolicy": "Failed",
+        "completions": 1,
+        "parallelism": 1,
+        "template": {
+            "metadata": {
+                "labels": attempt.pod_template.labels | own,
+                "annotations": dict(attempt.pod_template.annotations),
+            },
+            "spec": pod_spec(attempt),
+        },
+    }
+    queue = {QUEUE_NAME: attempt.queue_name} if attempt.queue_name else {}
+    name = job_name(attempt.owner, attempt.step_id, attempt.number)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(attempt.owner, name, own | queue, spec),
+        "spec": spec,
+    }
+
+
+def pod_spec(attempt: Attempt) -> Manifest:
+    template = attempt.pod_template
+    spec: Manifest = {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": RUN_AS,
+            "runAsGroup": RUN_AS,
+            "fsGroup": RUN_AS,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container(attempt)],
+        "volumes": [volume for volume, _ in volumes(attempt)],
+    }
+    pull = {*attempt.image_pull_secrets, *(ref.name for ref in template.image_pull_secrets)}
+    optional: Manifest = {
+        "imagePullSecrets": [{"name": name} for name in sorted(pull)],
+        "nodeSelector": dict(template.node_selector),
+        "tolerations": [
+            toleration.model_dump(by_alias=True, exclude_none=True)
+            for toleration in template.tolerations
+        ],
+        "priorityClassName": template.priority_class_name,
+        "serviceAccountName": template.service_account_name,
+        "affinity": avoid(attempt.avoid_node) if attempt.avoid_node else None,
+    }
+    return spec | {key: value for key, value in optional.items() if value}
+
+
+def container(attempt: Attempt) -> Manifest:
+    return {
+        "name": CONTAINER,
+        "image": attempt.image,
+        "imagePullPolicy": attempt.image_pull_policy,
+        "args": [attempt.step, "--job", JOB_FILE, "--work", CACHE_PATH],
+        "env": [
+            {"name": "HOME", "value": "/home/wan"},
+            secret_env("AWS_ACCESS_KEY_ID", attempt.store_secret, "accessKey"),
+            secret_env("AWS_SECRET_ACCESS_KEY", attempt.store_secret, "secretKey"),
+        ],
+        "ports": [{"name": "progress", "containerPort": PROGRESS_PORT, "protocol": "TCP"}],
+        "resources": resources(attempt),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "terminationMessagePath": TERMINATION_FILE,
+        "terminationMessagePolicy": "File",
+        "volumeMounts": [mount for _, mount in volumes(attempt)],
+    }
+
+
+def resources(attempt: Attempt) -> Manifest:
+    size = size_of(attempt.preset, attempt.needs_gpu)
+    requests = {"cpu": size.cpu, "memory": size.memory}
+    limits = {"memory": size.memory_limit}
+    if attempt.needs_gpu:
+        # The overrides are for the steps that carry the model; the others are small in every run.
+        requests["cpu"] = attempt.overrides.cpu or requests["cpu"]
+        if attempt.overrides.memory:
+            requests["memory"] = limits["memory"] = attempt.overrides.memory
+        limits[GPU] = requests[GPU] = str(attempt.gpus)
+    return {"requests": requests, "limits": limits}
+
+
+def volumes(attempt: Attempt) -> list[tuple[Manifest, Manifest]]:
+    """(volume, mount) pairs."""
+    size = size_of(attempt.preset, attempt.needs_gpu)
+    cache = (attempt.overrides.cache if attempt.needs_gpu else None) or size.cache
+    config_map = config_map_name(attempt.owner, attempt.step_id)
+    pairs = [
+        _volume("job", "/etc/wan", read_only=True, configMap=_items(config_map, JOB_KEY, JOB_KEY)),
+        _volume("cache", CACHE_PATH, emptyDir={"sizeLimit": cache}),
+        _volume("tmp", "/tmp", emptyDir={"sizeLimit": "1Gi"}),
+        _volume("home", "/home/wan", emptyDir={"sizeLimit": "1Gi"}),
+    ]
+    if attempt.needs_gpu:
+        shm = {"medium": "Memory", "sizeLimit": size.shm}
+        pairs.append(_volume("shm", "/dev/shm", emptyDir=shm))
+    if attempt.ca_bundle is not None:
+        source = _items(attempt.ca_bundle.name, attempt.ca_bundle.key, "ca.crt")
+        pairs.append(_volume("store-ca", CA_PATH, read_only=True, configMap=source))
+    if attempt.model_volume is not None:
+        claim = {"claimName": attempt.model_volume.claim_name, "readOnly": True}
+        pairs.append(_volume("model", MODEL_PATH, read_only=True, persistentVolumeClaim=claim))
+    return pairs
+
+
+def _volume(
+    name: str, path: str, read_only: bool = False, **source: Any
+) -> tuple[Manifest, Manifest]:
+    mount: Manifest = {"name": name, "mountPath": path}
+    return {"name": name, **source}, mount | ({"readOnly": True} if read_only else {})
+
+
+def _items(config_map: str, key: str, path: str) -> Manifest:
+    return {"name": config_map, "items": [{"key": key, "path": path}]}
+
+
+def secret_env(variable: str, secret: str, key: str) -> Manifest:
+    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+
+
+def avoid(node: str) -> Manifest:
+    """Prefers any other node. A preference only: a cluster of one GPU node must still make
+    progress."""
+    elsewhere = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": [node]}
+    term = {"weight": 100, "preference": {"matchExpressions": [elsewhere]}}
+    return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [term]}}

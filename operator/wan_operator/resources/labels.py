@@ -1,0 +1,79 @@
+"""Names, labels and owner of every child."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from wan_operator.api.v1alpha1.common import API_VERSION, GROUP
+from wan_operator.api.v1alpha1.finetune import KIND
+
+Manifest = dict[str, Any]
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "wan-operator"
+FINETUNE = f"{GROUP}/finetune"
+STEP = f"{GROUP}/step"
+ATTEMPT = f"{GROUP}/attempt"
+SPEC_HASH = f"{GROUP}/spec-hash"
+RECONCILE = f"{GROUP}/reconcile"
+"""Annotation; `disabled` makes the operator leave the resource alone."""
+QUEUE_NAME = "kueue.x-k8s.io/queue-name"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Owner:
+    """The WanFineTune that a child belongs to."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    def reference(self) -> Manifest:
+        return {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "name": self.name,
+            "uid": self.uid,
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+
+
+def labels(owner: Owner, step: str, attempt: int | None = None) -> dict[str, str]:
+    made = {
+        "app.kubernetes.io/name": "wan-finetune",
+        "app.kubernetes.io/instance": owner.name,
+        "app.kubernetes.io/component": step,
+        "app.kubernetes.io/part-of": MANAGER,
+        MANAGED_BY: MANAGER,
+        FINETUNE: owner.name,
+        STEP: step,
+    }
+    return made if attempt is None else made | {ATTEMPT: str(attempt)}
+
+
+def metadata(owner: Owner, name: str, labels_: dict[str, str], content: Any) -> Manifest:
+    """`content` is what the spec hash covers."""
+    return {
+        "name": name,
+        "namespace": owner.namespace,
+        "labels": labels_,
+        "annotations": {SPEC_HASH: content_hash(content)},
+        "ownerReferences": [owner.reference()],
+    }
+
+
+def content_hash(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def job_name(owner: Owner, step: str, attempt: int) -> str:
+    return f"{owner.name}-{step}-{attempt}"
+
+
+def config_map_name(owner: Owner, step: str) -> str:
+    return f"{owner.name}-{step}"
