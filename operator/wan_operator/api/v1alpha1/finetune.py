@@ -5,23 +5,73 @@ What this release does not act on is refused with a message, never accepted and 
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from wan_operator.api.markers import Cel, Schema, list_map, list_set, rule
+from wan_operator.api.markers import Cel, Schema, list_set, rule
 from wan_operator.api.v1alpha1.common import (
     MAX_INT32,
     ApiModel,
-    Artifact,
-    Condition,
     ObjectName,
     PodTemplate,
     S3Uri,
     Store,
     rules,
 )
+from wan_operator.api.v1alpha1.finetune_status import (
+    Effective,
+    EffectiveStore,
+    LastFailure,
+    ProgressStatus,
+    StepStatus,
+    WanFineTuneStatus,
+)
+from wan_operator.api.v1alpha1.finetune_training import (
+    Checkpoint,
+    Full,
+    Lora,
+    Method,
+    Optimizer,
+    Output,
+    Parallelism,
+    Schedule,
+    Training,
+    Validation,
+)
+
+__all__ = [
+    "KIND",
+    "NAME_LIMIT",
+    "PLURAL",
+    "SHORT_NAME",
+    "Checkpoint",
+    "Columns",
+    "Dataset",
+    "Effective",
+    "EffectiveStore",
+    "Full",
+    "LastFailure",
+    "Lora",
+    "Method",
+    "Model",
+    "ModelSource",
+    "Optimizer",
+    "Output",
+    "Parallelism",
+    "PersistentVolumeClaimSource",
+    "PresetName",
+    "ProgressStatus",
+    "ResourceOverrides",
+    "Retries",
+    "Schedule",
+    "Split",
+    "StepStatus",
+    "Training",
+    "Validation",
+    "WanFineTuneSpec",
+    "WanFineTuneStatus",
+]
 
 KIND = "WanFineTune"
 PLURAL = "wanfinetunes"

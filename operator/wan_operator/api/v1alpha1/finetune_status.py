@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from wan_operator.api.markers import list_map
-from wan_operator.api.v1alpha1.common import ApiModel, Artifact, Condition, Sha256
+from wan_operator.api.v1alpha1.common import ApiModel, Artifact, Condition
 
 
 class EffectiveStore(ApiModel):

@@ -1,0 +1,382 @@
+"""Models to CRDs: each rule of the conversion on a model of its own, then the files."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from wan_operator import crdgen
+from wan_operator.api.markers import (
+    RULES,
+    Cel,
+    Schema,
+    list_map,
+    list_set,
+    preserve_unknown,
+    rule,
+)
+from wan_operator.conditions import CONDITION_TYPES, REASONS
+from wan_operator.crdgen.__main__ import main
+from wan_operator.crdgen.crd import KINDS, Kind
+from wan_operator.crdgen.manifest import chart_template
+from wan_operator.crdgen.schema import Unstructural, structural
+
+ROOT = Path(__file__).parents[2]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, use_attribute_docstrings=True
+    )
+
+
+def field(annotation: Any, default: Any = ...) -> Schema:
+    """What a field of this type becomes."""
+    namespace: dict[str, Any] = {"__annotations__": {"x": annotation}}
+    if default is not ...:
+        namespace["x"] = default
+    schema: Schema = structural(type("One", (Model,), namespace))["properties"]["x"]
+    return schema
+
+
+class Leaf(Model):
+    """A leaf."""
+
+    size: Annotated[int, Field(ge=1)] = 3
+    note: str | None = None
+
+
+class Empty(Model):
+    labels: dict[str, str] = {}
+    words: list[str] = []
+    note: str | None = None
+
+
+class Branch(Model):
+    leaf: Leaf = Leaf()
+    maybe: Leaf | None = None
+
+
+class Tree(Model):
+    branch: Branch = Branch(maybe=Leaf())
+    empty: Empty = Empty()
+    big: Leaf = Leaf(size=9)
+
+
+class Loop(Model):
+    again: Loop | None = None
+
+
+@pytest.mark.parametrize(
+    ("annotation", "schema"),
+    [
+        (str, {"type": "string"}),
+        (int, {"type": "integer"}),
+        (bool, {"type": "boolean"}),
+        (str | None, {"type": "string"}),
+        (Literal["A", "B"], {"type": "string", "enum": ["A", "B"]}),
+        (Literal["A"], {"type": "string", "enum": ["A"]}),
+        (
+            Annotated[float, Field(gt=0, le=1)],
+            {"type": "number", "minimum": 0, "exclusiveMinimum": True, "maximum": 1},
+        ),
+        (
+            Annotated[float, Field(ge=0, lt=1)],
+            {"type": "number", "minimum": 0, "maximum": 1, "exclusiveMaximum": True},
+        ),
+        (
+            Annotated[str, Field(min_length=1, max_length=9, pattern="^a+$")],
+            {"type": "string", "pattern": "^a+$", "minLength": 1, "maxLength": 9},
+        ),
+        (dict[str, int], {"type": "object", "additionalProperties": {"type": "integer"}}),
+        (
+            Annotated[dict[str, Any], preserve_unknown()],
+            {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+        ),
+        (
+            list[str],
+            {"type": "array", "x-kubernetes-list-type": "atomic", "items": {"type": "string"}},
+        ),
+        (
+            Annotated[list[str], list_set(), Field(max_length=2)],
+            {
+                "type": "array",
+                "maxItems": 2,
+                "x-kubernetes-list-type": "set",
+                "items": {"type": "string"},
+            },
+        ),
+    ],
+    ids=str,
+)
+def test_types(annotation: Any, schema: Schema) -> None:
+    converted = field(annotation)
+    assert converted == schema
+    assert list(converted) == list(schema), "the order of keywords is fixed"
+
+
+def test_lists_merged_by_key() -> None:
+    schema = field(Annotated[list[Leaf], list_map("size")])
+    assert schema["x-kubernetes-list-type"] == "map"
+    assert schema["x-kubernetes-list-map-keys"] == ["size"]
+    assert schema["items"]["properties"]["size"] == {"type": "integer", "minimum": 1, "default": 3}
+
+
+def test_references_are_inlined_everywhere() -> None:
+    schema = structural(Tree)
+    assert "$ref" not in str(schema)
+    branch = schema["properties"]["branch"]["properties"]
+    assert branch["leaf"]["properties"]["size"]["default"] == 3
+
+
+def test_words_at_the_field_win_over_those_of_its_model() -> None:
+    class Words(Model):
+        plain: Leaf
+        own: Leaf
+        """Its own words."""
+
+    fields = structural(Words)["properties"]
+    assert fields["plain"]["description"] == "A leaf."
+    assert fields["own"]["description"] == "Its own words."
+
+
+def test_what_has_no_default_is_required() -> None:
+    class Some(Model):
+        needed_most: str
+        optional: str | None = None
+        filled: str = "x"
+
+    schema = structural(Some)
+    assert schema["required"] == ["neededMost"]
+    assert schema["properties"]["filled"]["default"] == "x"
+    assert "default" not in schema["properties"]["optional"]
+
+
+def test_defaults_say_only_what_the_fields_below_do_not() -> None:
+    """An object is filled in from the outside in: `{}` is enough for the rest to follow."""
+    fields = structural(Tree)["properties"]
+    assert fields["branch"]["default"] == {"maybe": {}}
+    assert fields["branch"]["properties"]["leaf"]["default"] == {}
+    assert "default" not in fields["branch"]["properties"]["maybe"]
+    assert fields["big"]["default"] == {"size": 9}
+    assert "default" not in fields["empty"], "nothing below it would be filled in"
+    assert "default" not in fields["empty"]["properties"]["labels"]
+    assert "default" not in fields["empty"]["properties"]["words"]
+
+
+def test_false_and_zero_are_defaults() -> None:
+    assert field(bool, False)["default"] is False
+    assert field(int, 0)["default"] == 0
+
+
+def test_a_status_has_no_defaults() -> None:
+    assert "default" not in str(structural(Tree, defaults=False))
+
+
+def test_rules_of_field_model_and_reference_add_up() -> None:
+    class Ruled(Model):
+        model_config = ConfigDict(json_schema_extra={RULES: [rule("a", "of the model")]})
+        size: Annotated[
+            int, Cel("b", "first"), Cel("c", "second", computed="'x'", reason="FieldValueForbidden")
+        ] = 1
+
+    class Around(Model):
+        inner: Annotated[Ruled, Cel("d", "of the field")]
+        maybe: Annotated[int, Cel("e", "inside")] | None = None
+
+    fields = structural(Around)["properties"]
+    assert [each["rule"] for each in fields["inner"][RULES]] == ["a", "d"]
+    assert [each["rule"] for each in fields["maybe"][RULES]] == ["e"]
+    assert fields["inner"]["properties"]["size"][RULES] == [
+        {"rule": "b", "message": "first"},
+        {
+            "rule": "c",
+            "message": "second",
+            "messageExpression": "'x'",
+            "reason": "FieldValueForbidden",
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "complaint"),
+    [
+        (Loop, "contains itself"),
+        (int | str, "a union"),
+        (Leaf | Empty, "a union"),
+        (set[str], "uniqueItems cannot be said"),
+        (tuple[int, str], "needs one item type"),
+        (Any, "has no type"),
+        (Literal[1, "a"], "has no type"),
+        (dict[str, Any], "preserve_unknown"),
+        (list[Any], r"One\.x\[\]: has no type"),
+        (
+            Annotated[str, Field(json_schema_extra={"format": "duration"})],
+            "not check the format",
+        ),
+        (Annotated[str, Field(json_schema_extra={"pattern": "a(?=b)"})], "RE2"),
+        (
+            Annotated[Leaf, Field(json_schema_extra={RULES: [rule("a", "b", ".nothing")]})],
+            "which does not exist",
+        ),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_said_is_an_error_that_names_the_field(
+    annotation: Any, complaint: str
+) -> None:
+    with pytest.raises(Unstructural, match=complaint) as error:
+        field(annotation)
+    assert str(error.value).startswith("One.x")
+
+
+# -- Our own models
+
+
+def nodes(schema: Schema, path: str) -> Iterator[tuple[str, Schema]]:
+    yield path, schema
+    for name, child in schema.get("properties", {}).items():
+        yield from nodes(child, f"{path}.{name}")
+    for inner in ("items", "additionalProperties"):
+        if inner in schema:
+            yield from nodes(schema[inner], f"{path}[]")
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_everything_that_users_write_is_bounded(kind: Kind) -> None:
+    """Else an object may outgrow etcd, and rules over it the server's cost budget."""
+    bounds = {
+        "string": {"maxLength", "enum"},
+        "array": {"maxItems"},
+        "integer": {"maximum"},
+        "number": {"maximum"},
+    }
+    unbounded = [
+        path
+        for path, node in nodes(structural(kind.spec), "spec")
+        if not node.keys() & bounds.get(node["type"], node.keys())
+        or ("additionalProperties" in node and "maxProperties" not in node)
+    ]
+    assert unbounded == []
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_everything_that_users_write_is_explained(kind: Kind) -> None:
+    """Elements of lists and maps are explained by their list."""
+    silent = [
+        path
+        for path, node in nodes(kind.schema()["properties"]["spec"], "spec")
+        if not path.endswith("[]") and "description" not in node
+    ]
+    assert silent == []
+
+
+# -- The files
+
+
+def test_generated_files_are_those_in_the_repository(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["--check", "--root", str(ROOT)])
+    assert code == 0, capsys.readouterr().out
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A repository with nothing but the generated files."""
+    (tmp_path / "pyproject.toml").touch()
+    assert main(["--root", str(tmp_path)]) == 0
+    return tmp_path
+
+
+def test_writing_is_repeatable_and_says_what_it_wrote(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pyproject.toml").touch()
+    main(["--root", str(tmp_path)])
+    assert capsys.readouterr().out.splitlines() == [f"wrote {name}" for name in crdgen.generate()]
+    main(["--root", str(tmp_path)])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", crdgen.generate())
+def test_one_changed_byte_is_drift(
+    copy: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copy / name
+    good = path.read_bytes()
+    path.write_bytes(good.replace(b"frames", b"Frames", 1))
+    capsys.readouterr()
+    assert main(["--check", "--root", str(copy)]) == 1
+    shown = capsys.readouterr()
+    assert f"--- {name} (found)" in shown.out
+    assert "make generate" in shown.err
+    assert path.read_bytes() != good, "--check changes nothing"
+
+
+@pytest.mark.parametrize("name", crdgen.generate())
+def test_a_missing_file_is_drift(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    assert main(["--check", "--root", str(copy)]) == 1
+    assert not (copy / name).exists()
+
+
+def test_another_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--root", str(tmp_path)])
+    assert ended.value.code == 2
+    assert "is not the repository" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_as_a_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "wan_operator.crdgen", "--check", "--root", str(ROOT)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_crd_has_one_style() -> None:
+    text = crdgen.generate()["crds/wan-operator.dev_wanfinetunes.yaml"]
+    assert text.startswith("# Generated by ")
+    assert "null" not in yaml.safe_dump(yaml.safe_load(text)).split()
+    assert "&id" not in text, "no anchors"
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_braces_would_be_read_by_helm() -> None:
+    class Braces(Model):
+        """Use {{ name }}."""
+
+    [kind] = KINDS
+    odd = Kind(
+        name="Odd", plural="odds", short="o", spec=Braces, status=Leaf, name_limit=9,
+        columns=(), example=kind.example,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="read by Helm"):
+        chart_template(odd)
+
+
+def test_the_reference_has_every_field_condition_and_reason() -> None:
+    text = crdgen.generate()["docs/api.md"]
+    for kind in KINDS:
+        assert (ROOT / kind.example).is_file()
+        for top in ("spec", "status"):
+            for path, node in nodes(kind.schema()["properties"][top], top):
+                name = path.rsplit(".", 1)[-1].removesuffix("[]")
+                assert f"`{name}`" in text or path == top
+                if "properties" in node:
+                    assert f"\n### {path}\n" in text
+                for each in node.get(RULES, ()):
+                    assert " ".join(each["message"].split()) in text
+    for word in (*CONDITION_TYPES, *REASONS):
+        assert f"| `{word}` |" in text
