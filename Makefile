@@ -11,6 +11,8 @@ export PATH := $(VENV)/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)/runtime
 CLUSTER := $(PYTHON) e2e/cluster
 export OMP_NUM_THREADS ?= 2
+# Shared with the image build: each package is downloaded once.
+export UV_CACHE_DIR ?= $(WAN_CACHE)/packages/uv
 
 .PHONY: help demo test fmt generate verify unit integration e2e images cluster-up cluster-down clean lock
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from clips import CUTS, Cut, write_dataset
 from finetunes import Run
-from stack import BUCKET, ENDPOINT, STORE_SECRET, Manifest, Stack, wait_until
+from stack import BUCKET, STORE_SECRET, Manifest, Stack, wait_until
 
 # One clip of each recording and a second of one: enough to split, quick to encode.
 FEW = (CUTS[0], CUTS[1], CUTS[8], CUTS[9])
@@ -60,7 +60,7 @@ def start(stack: Stack, namespace: str, dataset: str) -> Iterator[Callable[..., 
     def begin(name: str, **overrides: Manifest) -> Run:
         run = Run(stack, namespace, name)
         runs.append(run)
-        stack.apply(finetune(namespace, name, dataset, **overrides))
+        stack.apply(finetune(stack, namespace, name, dataset, **overrides))
         return run
 
     yield begin
@@ -69,7 +69,7 @@ def start(stack: Stack, namespace: str, dataset: str) -> Iterator[Callable[..., 
         wait_until(lambda run=run: not run.pods(), seconds=150, what=f"pods of {run.name} gone")
 
 
-def finetune(namespace: str, name: str, dataset: str, **overrides: Manifest) -> Manifest:
+def finetune(stack: Stack, namespace: str, name: str, dataset: str, **overrides: Manifest) -> Manifest:
     """A WanFineTune that is quick on a CPU; `overrides` replace whole fields of the spec."""
     return {
         "apiVersion": "wan-operator.dev/v1alpha1",
@@ -83,7 +83,7 @@ def finetune(namespace: str, name: str, dataset: str, **overrides: Manifest) -> 
             "checkpoint": {"everySteps": 5},
             "validation": {"everySteps": 15, "samples": 1, "inferenceSteps": 2},
             "store": {
-                "endpoint": ENDPOINT,
+                "endpoint": stack.endpoint,
                 "bucket": BUCKET,
                 "prefix": "e2e",
                 "secretRef": {"name": STORE_SECRET},

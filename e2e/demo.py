@@ -125,10 +125,9 @@ def fetch(stack: Stack, name: str) -> None:
     OUTPUT.mkdir()
     steps = stack.get("-n", NAMESPACE, "wft", name)["status"]["steps"]
     rows = []
-    with stack.store() as store:
-        for step in steps:
-            if step["name"] in ("export", "sample") or step["name"].startswith("train"):
-                rows += fetch_step(store, step)
+    for step in steps:
+        if step["name"] in ("export", "sample") or step["name"].startswith("train"):
+            rows += fetch_step(stack.store(), step)
     lines = ["| step | file | bytes | SHA-256 |", "| --- | --- | --- | --- |", *rows]
     (OUTPUT / "artifacts.md").write_text("\n".join(lines) + "\n")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
 
 from stack import BUCKET, Manifest, Stack, wait_until
 
@@ -100,25 +99,24 @@ class Run:
         artifact = self.step(step)["artifact"]
         key = artifact["uri"].removeprefix(f"s3://{BUCKET}/")
         folder = key.rpartition("/")[0]
+        manifest = json.loads(self.read(key, artifact["sha256"]))
         files = {}
-        with self.stack.store() as store:
-
-            def read(name: str, sha256: str) -> bytes:
-                answer = store.get_object(bucket_name=BUCKET, object_name=name)
-                content: bytes = answer.read()
-                answer.close()
-                answer.release_conn()
-                assert hashlib.sha256(content).hexdigest() == sha256, name
-                return content
-
-            manifest: dict[str, Any] = json.loads(read(key, artifact["sha256"]))
-            for file in manifest["files"]:
-                files[file["path"]] = read(f"{folder}/{file['path']}", file["sha256"])
-                assert len(files[file["path"]]) == file["bytes"]
+        for file in manifest["files"]:
+            files[file["path"]] = self.read(f"{folder}/{file['path']}", file["sha256"])
+            assert len(files[file["path"]]) == file["bytes"]
         return files
+
+    def read(self, key: str, sha256: str) -> bytes:
+        """An object of the bucket, of the checksum promised."""
+        answer = self.stack.store().get_object(bucket_name=BUCKET, object_name=key)
+        content: bytes = answer.read()
+        answer.close()
+        answer.release_conn()
+        assert hashlib.sha256(content).hexdigest() == sha256, key
+        return content
 
     def objects(self) -> list[str]:
         """Keys below the run's own prefix."""
         prefix = self.status()["effective"]["runPrefix"].removeprefix(f"s3://{BUCKET}/")
-        with self.stack.store() as store:
-            return [found.object_name or "" for found in store.list_objects(BUCKET, prefix=prefix, recursive=True)]
+        found = self.stack.store().list_objects(bucket_name=BUCKET, prefix=prefix, recursive=True)
+        return [object_.object_name or "" for object_ in found]

@@ -1,30 +1,29 @@
 """The whole product on a cluster: images, MinIO, the Helm release, a namespace for runs.
 
 `Stack.ensure()` is idempotent and is shared by the demo and the tests. It uses the embedded cluster unless
-`WAN_KUBECONFIG` names another one; that needs the images by reference, since nothing can be loaded into it.
+`WAN_KUBECONFIG` names another one; that needs the images and a store by name, since nothing can be loaded into it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from cluster import ensure_minio, ensure_up, toolchain
 from minio import Minio
 
 ROOT = Path(__file__).resolve().parent.parent
 SYSTEM_NAMESPACE = "wan-system"
 RELEASE = "wan-operator"
 BUCKET = "wan"
-ENDPOINT = "http://minio.minio.svc.cluster.local:9000"
 STORE_SECRET = "wan-store"
 
 Manifest = dict[str, Any]
@@ -70,38 +69,47 @@ class Stack:
     """Folder with kubectl and helm."""
     runtime_image: str
     operator_image: str
+    endpoint: str
+    """Of the store, as pods reach it."""
+    host_endpoint: str
+    """Of the store, as this process reaches it."""
     access_key: str
     secret_key: str
 
     @classmethod
     def ensure(cls, say: Say = lambda text: None) -> Stack:
         """Brings up whatever is missing; seconds when all is there."""
-        foreign = os.environ.get("WAN_KUBECONFIG")
         say("cluster: checking, starting what is missing")
-        embedded("up")
-        if foreign:
-            kubeconfig = Path(foreign)
-            operator_image, runtime_image = (named_image(kind) for kind in ("OPERATOR", "RUNTIME"))
+        kubeconfig = ensure_up()
+        if os.environ.get("WAN_KUBECONFIG"):
+            operator_image, runtime_image = named("OPERATOR_IMAGE"), named("RUNTIME_IMAGE")
+            store = {key: named(f"STORE_{key.upper()}") for key in ("endpoint", "access", "secret")}
+            store["host"] = os.environ.get("WAN_STORE_HOST_ENDPOINT", store["endpoint"])
         else:
-            kubeconfig = Path(embedded("kubeconfig").strip())
             say("images: checking, building what changed")
             operator_image, runtime_image = build_images()
-        say("MinIO: checking")
-        embedded("minio")
-        credentials = json.loads(embedded("minio-credentials"))
+            say("MinIO: checking")
+            keys = ensure_minio()
+            store = {
+                "endpoint": keys["endpoint"],
+                "access": keys["accessKey"],
+                "secret": keys["secretKey"],
+                "host": keys["hostEndpoint"],
+            }
         stack = cls(
             kubeconfig=kubeconfig,
-            bin=Path(embedded("bin").strip()),
+            bin=toolchain.folder(),
             runtime_image=runtime_image,
             operator_image=operator_image,
-            access_key=credentials["accessKey"],
-            secret_key=credentials["secretKey"],
+            endpoint=store["endpoint"],
+            host_endpoint=store["host"],
+            access_key=store["access"],
+            secret_key=store["secret"],
         )
         say(f"operator: installing the chart into {SYSTEM_NAMESPACE}")
         stack.install()
-        with stack.store() as store:
-            if not store.bucket_exists(BUCKET):
-                store.make_bucket(BUCKET)
+        if not stack.store().bucket_exists(bucket_name=BUCKET):
+            stack.store().make_bucket(bucket_name=BUCKET)
         return stack
 
     def install(self, **values: str) -> None:
@@ -112,7 +120,7 @@ class Stack:
             "image.tag": tag,
             "image.pullPolicy": "IfNotPresent",
             "runtime.image": self.runtime_image,
-            "store.endpoint": ENDPOINT,
+            "store.endpoint": self.endpoint,
             "store.bucket": BUCKET,
             "store.secretName": STORE_SECRET,
             **values,
@@ -156,60 +164,28 @@ class Stack:
             },
         )
 
-    @contextlib.contextmanager
-    def store(self) -> Iterator[Minio]:
-        """The cluster's MinIO, through a port-forward that ends with the block."""
-        command = [
-            str(self.bin / "kubectl"), "--kubeconfig", str(self.kubeconfig),
-            "-n", "minio", "port-forward", "svc/minio", ":9000",
-        ]  # fmt: skip
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            try:
-                assert process.stdout is not None
-                line = process.stdout.readline()
-                if "Forwarding from 127.0.0.1:" not in line:
-                    process.kill()
-                    _, complaint = process.communicate()
-                    raise CommandError(f"port-forward to MinIO: {line}{complaint}")
-                port = line.split("127.0.0.1:")[1].split(" ")[0]
-                yield Minio(
-                    endpoint=f"127.0.0.1:{port}",
-                    access_key=self.access_key,
-                    secret_key=self.secret_key,
-                    secure=False,
-                )
-            finally:
-                process.terminate()
+    def store(self) -> Minio:
+        """The bucket's server, from this side of the cluster's network."""
+        scheme, _, host = self.host_endpoint.partition("://")
+        return Minio(
+            endpoint=host,
+            access_key=self.access_key,
+            secret_key=self.secret_key,
+            secure=scheme == "https",
+        )
 
     def upload(self, folder: Path, prefix: str) -> None:
         """Puts a folder's files below a key prefix of the bucket."""
-        with self.store() as store:
-            for path in sorted(folder.rglob("*")):
-                if path.is_file():
-                    store.fput_object(BUCKET, f"{prefix}/{path.relative_to(folder)}", str(path))
-
-    def conditions(self, namespace: str, name: str) -> dict[str, Manifest]:
-        """Conditions of a WanFineTune by type."""
-        status = self.get("-n", namespace, "wft", name).get("status", {})
-        return {condition["type"]: condition for condition in status.get("conditions", [])}
-
-
-def embedded(*arguments: str) -> str:
-    """A command of the embedded cluster; its progress goes through to the terminal."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "e2e" / "cluster"), *arguments], stdout=subprocess.PIPE, text=True
-    )
-    if done.returncode:
-        raise CommandError(f"e2e/cluster {' '.join(arguments)}: exit code {done.returncode}")
-    return done.stdout
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                key = f"{prefix}/{path.relative_to(folder)}"
+                self.store().fput_object(bucket_name=BUCKET, object_name=key, file_path=str(path))
 
 
 def build_images() -> tuple[str, str]:
-    """References of the operator and the runtime image of this tree, loaded into the cluster."""
+    """References of the operator and the runtime image of this tree, in the embedded cluster."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "images" / "build.py"), "operator", "runtime"],
-        stdout=subprocess.PIPE,
-        text=True,
+        [sys.executable, ROOT / "images" / "build.py", "operator", "runtime"], stdout=subprocess.PIPE, text=True
     )
     if done.returncode:
         raise CommandError("images/build.py failed; its log is above")
@@ -217,10 +193,12 @@ def build_images() -> tuple[str, str]:
     return operator_image, runtime_image
 
 
-def named_image(kind: str) -> str:
+def named(variable: str) -> str:
+    """A WAN_ variable that a cluster of the user's own needs."""
     try:
-        return os.environ[f"WAN_{kind}_IMAGE"]
+        return os.environ[f"WAN_{variable}"]
     except KeyError:
         raise CommandError(
-            f"WAN_KUBECONFIG is set: WAN_{kind}_IMAGE must name an image that this cluster can pull"
+            f"WAN_KUBECONFIG is set, so WAN_{variable} must be too: the demo loads no images and deploys no "
+            "store into a cluster of yours (docs/quickstart.md)"
         ) from None

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import finetune
 from finetunes import Run
 from stack import BUCKET, Stack
 
@@ -70,8 +69,3 @@ def test_skip_leaves_the_bad_clip_out(upload: Callable[..., str], start: Callabl
     verdicts = json.loads(run.committed("prepare")["dataset.json"])
     rejected = [clip["path"] for clip in verdicts["clips"] if not clip["accepted"]]
     assert rejected == ["clips/bikes-187.mp4"]
-
-
-def test_finetune_is_what_the_fixtures_apply(namespace: str) -> None:
-    """Guards the other tests: their overrides reach the spec."""
-    assert finetune(namespace, "x", "s3://b/c", suspend=True)["spec"]["suspend"] is True

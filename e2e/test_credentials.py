@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import pytest
 from finetunes import Run
-from stack import BUCKET, ENDPOINT, Stack, wait_until
+from stack import BUCKET, Stack, wait_until
 
 pytestmark = pytest.mark.timeout(600)
 
 
-def store(secret: str) -> dict[str, object]:
-    return {"endpoint": ENDPOINT, "bucket": BUCKET, "prefix": "e2e", "secretRef": {"name": secret}}
+def store(stack: Stack, secret: str) -> dict[str, object]:
+    return {"endpoint": stack.endpoint, "bucket": BUCKET, "prefix": "e2e", "secretRef": {"name": secret}}
 
 
 def secret(stack: Stack, namespace: str, name: str, access: str, key: str) -> None:
@@ -28,7 +28,7 @@ def secret(stack: Stack, namespace: str, name: str, access: str, key: str) -> No
 
 def test_wrong_credentials_heal(stack: Stack, namespace: str, start: Callable[..., Run]) -> None:
     secret(stack, namespace, "wrong", stack.access_key, "not-the-key")
-    run = start("wrong-key", store=store("wrong"))
+    run = start("wrong-key", store=store(stack, "wrong"))
     wait_until(
         lambda: run.conditions().get("Reconciling", {}).get("reason") == "StoreAccessDenied",
         seconds=120, what=run.story,
@@ -44,7 +44,7 @@ def test_wrong_credentials_heal(stack: Stack, namespace: str, start: Callable[..
 
 
 def test_missing_secret_is_named(stack: Stack, namespace: str, start: Callable[..., Run]) -> None:
-    run = start("no-secret", store=store("absent"))
+    run = start("no-secret", store=store(stack, "absent"))
     wait_until(
         lambda: run.conditions().get("Reconciling", {}).get("reason") == "SecretNotFound",
         seconds=120, what=run.story,

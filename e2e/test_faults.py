@@ -18,7 +18,7 @@ def reference(stack: Stack, namespace: str, dataset: str) -> bytes:
     """Weights of a run that nothing happened to."""
     from conftest import finetune
 
-    stack.apply(finetune(namespace, "reference", dataset))
+    stack.apply(finetune(stack, namespace, "reference", dataset))
     run = Run(stack, namespace, "reference")
     run.wait_complete()
     return run.committed("export")["lora.safetensors"]
@@ -109,9 +109,8 @@ def test_deleted_mid_run(stack: Stack, namespace: str, start: Callable[..., Run]
     stack.kubectl("-n", namespace, "delete", "wft", run.name, "--wait")
     wait_until(lambda: not run.pods() and not run.jobs(), seconds=180, what="children gone")
 
-    with stack.store() as store:
-        bucket, _, key = prefix.removeprefix("s3://").partition("/")
-        left = {found.object_name for found in store.list_objects(bucket, prefix=key, recursive=True)}
+    bucket, _, key = prefix.removeprefix("s3://").partition("/")
+    left = {found.object_name for found in stack.store().list_objects(bucket_name=bucket, prefix=key, recursive=True)}
     assert committed
     assert {key for key in objects if key.endswith("manifest.json")} <= left
 

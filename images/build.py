@@ -2,8 +2,8 @@
 
     python3 images/build.py operator runtime      # prints one image reference a line
 
-A tag is the hash of everything the image is built from, so an unchanged image is found, not built. Registries of
-the host are used during the build only: its certificates and package caches are mounted, never copied in. With
+A tag is the hash of everything the image is built from, so an unchanged image is found, not built. The
+host's certificates, apt sources and package caches are mounted for the build only, never copied in. With
 Docker and a public base image, `docker build -f images/<name>/Containerfile .` is all it takes.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,10 +18,12 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-CACHE = Path(os.environ.get("WAN_CACHE", Path.home() / ".cache" / "wan-operator"))
-BASE = "localhost/wan/debian:12"
+sys.path.insert(0, str(ROOT / "e2e"))
+
+from cluster import ClusterError, images, layout_of, load_image, loading, packages  # noqa: E402
+from cluster.layout import cache_dir  # noqa: E402
+
 STORAGE = ["--storage-driver", "overlay"]
-CERTIFICATES = Path("/etc/ssl/certs")
 
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "operator", "runtime", "requirements/build.txt")
 CONTEXT = {
@@ -77,38 +78,38 @@ def built(reference: str) -> bool:
 
 def build(name: str, reference: str) -> None:
     """One layer for the dependencies, one for our code: an edit rebuilds the second only."""
-    cluster("image-base")
-    cache = CACHE / "packages"
-    for folder in ("uv", "pip"):
-        (cache / folder).mkdir(parents=True, exist_ok=True)
-    version = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    run(
-        "buildah", "build", *STORAGE, "--isolation", "chroot", "--layers", "--pull-never",
-        "--format", "oci", "--network", "host",
-        "-v", f"{CERTIFICATES}:{CERTIFICATES}:ro",
-        "-v", f"{cache / 'uv'}:/root/.cache/uv", "-v", f"{cache / 'pip'}:/root/.cache/pip",
-        "--build-arg", f"BASE={BASE}", "--build-arg", f"REVISION={version or 'unknown'}", *ARGUMENTS[name],
-        "-f", str(ROOT / "images" / name / "Containerfile"), "-t", reference, str(ROOT),
-    )  # fmt: skip
+    packages.install()
+    base = f"localhost/wan/debian:{images.debian().stem}"
+    if not built(base):
+        run("buildah", "pull", "--quiet", *STORAGE, f"docker-archive:{images.debian()}")
+        run("buildah", "tag", *STORAGE, images.DEBIAN_IMAGE, base)
+    revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    with tempfile.TemporaryDirectory(dir=cache_dir()) as folder:
+        sources = Path(folder) / "sources.list"
+        sources.write_text("\n".join(images.mirrors()[1]) + "\n")
+        mounts = {"/etc/ssl/certs": "/etc/ssl/certs:ro", str(sources): "/etc/apt/sources.list:ro"}
+        for tool in ("uv", "pip"):
+            cache = cache_dir() / "packages" / tool
+            cache.mkdir(parents=True, exist_ok=True)
+            mounts[str(cache)] = f"/root/.cache/{tool}"
+        run(
+            "buildah", "build", *STORAGE, "--isolation", "chroot", "--layers", "--pull-never", "--format", "oci",
+            *(word for source, target in mounts.items() for word in ("-v", f"{source}:{target}")),
+            "--build-arg", f"BASE={base}", "--build-arg", f"REVISION={revision or 'unknown'}", *ARGUMENTS[name],
+            "-f", str(ROOT / "images" / name / "Containerfile"), "-t", reference, str(ROOT),
+        )  # fmt: skip
 
 
 def loaded(reference: str) -> bool:
-    listing = subprocess.run(
-        [sys.executable, str(ROOT / "e2e" / "cluster"), "images"], capture_output=True, text=True, check=True
-    ).stdout
-    return reference in listing.split()
+    return reference in loading.present(layout_of())
 
 
 def hand_over(reference: str) -> None:
-    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+    with tempfile.TemporaryDirectory(dir=cache_dir()) as folder:
         archive = Path(folder) / "image.tar"
         # Uncompressed: compressing costs minutes and saves nothing on one machine.
-        run("buildah", "push", *STORAGE, "--disable-compression", reference, f"oci-archive:{archive}:{reference}")
-        cluster("load", str(archive))
-
-
-def cluster(*arguments: str) -> None:
-    run(sys.executable, str(ROOT / "e2e" / "cluster"), *arguments)
+        run("buildah", "push", "--quiet", *STORAGE, "--disable-compression", reference, f"docker-archive:{archive}:{reference}")
+        load_image(archive)
 
 
 def run(*command: str) -> None:
@@ -123,4 +124,7 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ClusterError as error:
+        sys.exit(f"error: {error}")

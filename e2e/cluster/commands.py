@@ -31,6 +31,12 @@ def _build(args: argparse.Namespace) -> int:
     return 0
 
 
+def _bin(args: argparse.Namespace) -> int:
+    toolchain.build()
+    print(toolchain.folder())
+    return 0
+
+
 def _up(args: argparse.Namespace) -> int:
     extra = tuple(args.extra or ())
     kubeconfig = lifecycle.up(_state(args), full=not args.control_plane_only, extra=extra)
@@ -115,6 +121,8 @@ def _parser() -> argparse.ArgumentParser:
     build = commands.add_parser("build", help="install packages and build the programs")
     build.add_argument("--kwok", action="store_true", help="kwok too, for pretended nodes")
     build.set_defaults(run=_build)
+    programs = commands.add_parser("bin", help="print a folder with all programs, built if need be")
+    programs.set_defaults(run=_bin)
     up = commands.add_parser("up", parents=[folder, bare], help="start or repair the cluster")
     up.add_argument(
         "--with",
