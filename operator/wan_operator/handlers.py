@@ -24,8 +24,9 @@ from wan_operator.settings import Settings
 def registry(controller: Controller) -> kopf.OperatorRegistry:
     handlers = kopf.OperatorRegistry()
 
-    async def login(**_: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account() or kopf.login_with_kubeconfig()
+    async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        found = kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+        return found
 
     async def of_finetune(event: Any, **_: Any) -> None:
         item, gone = _saw(controller, KIND, event)
