@@ -26,7 +26,7 @@ STDLIB = (
 # behind their back.
 HOSTS = re.compile(
     r"\b(docker\.io|gcr\.io|ghcr\.io|quay\.io|nvcr\.io|registry\.k8s\.io|public\.ecr\.aws"
-    r"|mcr\.microsoft\.com|[a-z0-9-]+\.pkg\.dev|[a-z0-9-]+\.(?:internal|corp|lan))\b"
+    r"|mcr\.microsoft\.com|[a-z0-9-]+\.pkg\.dev|[a-z0-9-]+\.(?:internal|corp|lan)(?!\.v1))\b"
 )
 NAMED = {"e2e/cluster/loading.py": "spells image names in full, as containerd does"}
 

@@ -2,12 +2,11 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* At most 50 characters: the longest suffix, `-leader-election`, is never a label or a host name, but `-metrics`
-names a Service, which may have 63. */}}
+{{/* At most 47 characters: the longest suffix, `-leader-election`, has 16, and 63 is the limit of a label. */}}
 {{- define "wan-operator.fullname" -}}
 {{- $name := include "wan-operator.name" . }}
 {{- $full := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) }}
-{{- default $full .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{- default $full .Values.fullnameOverride | trunc 47 | trimSuffix "-" }}
 {{- end }}
 
 {{- define "wan-operator.selectorLabels" -}}
