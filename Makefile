@@ -6,7 +6,7 @@ export WAN_CACHE ?= $(HOME)/.cache/wan-operator
 PYTHON ?= python3.11
 
 # The environment is cached outside the checkout, by the content of its lock.
-VENV := $(WAN_CACHE)/venv/$(shell cat requirements/dev.txt requirements/build.txt Makefile | sha256sum | cut -c1-12)
+VENV := $(WAN_CACHE)/venv/$(shell cat requirements/dev.txt requirements/build.txt | sha256sum | cut -c1-12)
 export PATH := $(VENV)/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)/runtime
 CLUSTER := $(PYTHON) e2e/cluster

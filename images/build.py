@@ -93,7 +93,7 @@ def build(name: str, reference: str) -> None:
             cache.mkdir(parents=True, exist_ok=True)
             mounts[str(cache)] = f"/root/.cache/{tool}"
         run(
-            "buildah", "build", *STORAGE, "--isolation", "chroot", "--layers", "--pull-never", "--format", "oci",
+            "buildah", "build", "--quiet", *STORAGE, "--isolation", "chroot", "--layers", "--pull-never", "--format", "oci",
             *(word for source, target in mounts.items() for word in ("-v", f"{source}:{target}")),
             "--build-arg", f"BASE={base}", "--build-arg", f"REVISION={revision or 'unknown'}", *ARGUMENTS[name],
             "-f", str(ROOT / "images" / name / "Containerfile"), "-t", reference, str(ROOT),
