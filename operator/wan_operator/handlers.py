@@ -25,8 +25,8 @@ def registry(controller: Controller) -> kopf.OperatorRegistry:
     handlers = kopf.OperatorRegistry()
 
     async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        found = kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
-        return found
+        in_cluster: kopf.ConnectionInfo | None = kopf.login_with_service_account(**kwargs)
+        return in_cluster or kopf.login_with_kubeconfig(**kwargs)
 
     async def of_finetune(event: Any, **_: Any) -> None:
         item, gone = _saw(controller, KIND, event)

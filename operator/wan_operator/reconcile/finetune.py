@@ -63,6 +63,9 @@ PENDING_LOOK_SECONDS = 30.0
 """While a pod cannot start: what no event announces, such as a node that went silent, is found by
 looking."""
 STRANGER_LOOK_SECONDS = 2.0
+FIRST_LOOK_SECONDS = 2.0
+"""Until a pod that has just started answers with its progress."""
+YOUNG_SECONDS = 30.0
 
 
 def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Decision:
@@ -136,7 +139,7 @@ def start(run: Run, planned: PlannedStep, step: StepStatus) -> Decision:
     name = wanted[1]["metadata"]["name"]
     run = run.with_step(opened(run, step, number))
     run = run.with_status(start_time=run.status.start_time or run.now)
-    run = report.progressed(run, step, "starting")
+    run = report.progressed(run, step, report.STARTING)
     text = f"Job {name} is making its pod"
     run = report.telling(run, Wanted(conditions.RECONCILING, True, "StepStarting", text))
     return Decision(
@@ -153,13 +156,13 @@ def watch(run: Run, planned: PlannedStep, step: StepStatus, current: Raw) -> Dec
     name, pods = current["metadata"]["name"], list(run.observed.pods)
     waiting = failures.waiting_of(current, pods, run.now)
     if waiting is None:
-        run = report.progressed(run, step, "starting")
+        run = report.progressed(run, step, report.STARTING)
         news = Wanted(
             conditions.RUNNING, True, "StepRunning", where(run, step, pods_of(pods, current)[0])
         )
-        look = run.settings.progress_seconds
+        look = progress_look(run, pods_of(pods, current)[0])
     else:
-        run = report.progressed(run, step, "waiting for the pod")
+        run = report.progressed(run, step, report.PENDING)
         news = Wanted(conditions.RECONCILING, True, waiting.reason, waiting.message)
         look = PENDING_LOOK_SECONDS
     run = report.telling(run, news)
@@ -267,6 +270,16 @@ def until(run: Run, seconds: float) -> float:
     return seconds if limit is None else max(0.0, min(seconds, (limit - run.now).total_seconds()))
 
 
+def progress_look(run: Run, pod: Raw) -> float:
+    """Seconds until the running pod is asked again; soon while it has just started and not
+    answered."""
+    progress = run.status.progress
+    unread = progress is None or progress.activity in report.UNREAD
+    started = container_state(pod)[1].get("startedAt")
+    young = started and (run.now - parse_time(started)).total_seconds() < YOUNG_SECONDS
+    return FIRST_LOOK_SECONDS if unread and young else run.settings.progress_seconds
+
+
 def progress_address(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> str | None:
     """Address of the pod whose progress is due to be read, if one runs."""
     last = cr.get("status", {}).get("progress")
@@ -279,6 +292,7 @@ def progress_address(cr: Raw, observed: Observed, settings: Settings, now: datet
         fresh = (
             last is not None
             and last["step"] == step_of(pod)
+            and last["activity"] not in report.UNREAD
             and ((now - parse_time(last["time"])).total_seconds() < settings.progress_seconds)
         )
         return None if fresh else address

@@ -13,6 +13,10 @@ from wan_operator.conditions import Wanted
 from wan_operator.reconcile.run import Run
 from wan_runtime.job import Progress, Step
 
+STARTING = "starting"
+PENDING = "waiting for the pod"
+UNREAD = (STARTING, PENDING)
+"""Activities that stand for a progress that nobody has read yet."""
 DATASET_REASONS = frozenset({"DatasetNotFound", "DatasetEmpty", "DatasetInvalid", "ClipInvalid"})
 
 
@@ -57,7 +61,10 @@ def progressed(run: Run, step: StepStatus, activity: str) -> Run:
     if before is None or before.step != step.name:
         start = ProgressStatus(step=step.name, activity=activity, display=step.name, time=run.now)
         run, before = run.with_status(progress=start), start
-    elif (run.now - before.time).total_seconds() < run.settings.progress_seconds:
+    elif (
+        before.activity not in UNREAD
+        and (run.now - before.time).total_seconds() < run.settings.progress_seconds
+    ):
         return run
     if fresh is None or fresh.step_id != step.name:
         return run

@@ -1,0 +1,167 @@
+"""What is created: Pod Security `restricted`, resources, mounts, and manifests that change only
+on purpose."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unit.controller.world import World
+from wan_runtime.job import ExitClass, JobSpec
+
+GOLDEN = Path(__file__).parent / "golden"
+RUNS: dict[str, dict[str, Any]] = {
+    "tiny": {},
+    "wan22": {
+        "model": {
+            "preset": "Wan2.2-I2V-A14B",
+            "source": {"persistentVolumeClaim": {"claimName": "models", "path": "wan22"}},
+        },
+        "store": {
+            "endpoint": "https://s3.example",
+            "bucket": "films",
+            "prefix": "team/a",
+            "caBundle": {"name": "corp-ca", "key": "bundle.pem"},
+            "secretRef": {"name": "s3"},
+        },
+        "resources": {"cpu": "12", "memory": "128Gi", "cache": "300Gi"},
+        "podTemplate": {
+            "labels": {"team": "film", "app.kubernetes.io/managed-by": "somebody"},
+            "annotations": {"note": "x"},
+            "nodeSelector": {"gpu": "h100"},
+            "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+            "priorityClassName": "batch",
+            "imagePullSecrets": [{"name": "registry"}],
+            "serviceAccountName": "trainer",
+        },
+    },
+}
+
+
+def children(**spec: Any) -> dict[str, Any]:
+    """Every child of a whole run, by kind and name."""
+    world = World(**spec)
+    made: dict[str, Any] = {}
+    for _ in range(20):
+        decision = world.decide()
+        for manifest in decision.children:
+            made[f"{manifest['kind']}/{manifest['metadata']['name']}"] = manifest
+        world.look()
+        if world.is_final:
+            break
+        if world.running_jobs():
+            world.ends(ExitClass.DONE)
+    return made
+
+
+def pods(**spec: Any) -> dict[str, Any]:
+    return {
+        name: child["spec"]["template"]["spec"]
+        for name, child in children(**spec).items()
+        if child["kind"] == "Job"
+    }
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_manifests_are_those_on_record(run: str) -> None:
+    """WAN_UPDATE_GOLDEN=1 records what is made now; read the diff before committing it."""
+    text = json.dumps(children(**RUNS[run]), indent=1, sort_keys=True) + "\n"
+    path = GOLDEN / f"{run}.json"
+    if "WAN_UPDATE_GOLDEN" in os.environ:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_pods_meet_pod_security_restricted(run: str) -> None:
+    """The standard's rules, one by one:
+    kubernetes.io/docs/concepts/security/pod-security-standards."""
+    for spec in pods(**RUNS[run]).values():
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] != 0
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        allowed = {"configMap", "emptyDir", "persistentVolumeClaim"}
+        assert all(set(volume) - {"name"} <= allowed for volume in spec["volumes"])
+        (container,) = spec["containers"]
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert context["readOnlyRootFilesystem"] is True
+        assert "hostPort" not in container["ports"][0]
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["enableServiceLinks"] is False
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_only_the_steps_that_compute_ask_for_a_gpu(run: str) -> None:
+    for name, spec in pods(**RUNS[run]).items():
+        (container,) = spec["containers"]
+        gpu = container["resources"]["limits"].get("nvidia.com/gpu")
+        computes = any(f"-{step}-" in name for step in ("encode", "train", "sample"))
+        assert gpu == ("1" if computes else None), name
+        mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+        assert {"/etc/wan", "/cache", "/tmp", "/home/wan"} <= mounts
+        assert ("/dev/shm" in mounts) == computes
+
+
+def test_jobs_never_retry_on_their_own_and_never_double_a_pod() -> None:
+    for name, child in children().items():
+        if child["kind"] != "Job":
+            continue
+        spec = child["spec"]
+        assert (spec["backoffLimit"], spec["podReplacementPolicy"]) == (0, "Failed"), name
+        assert spec["template"]["spec"]["restartPolicy"] == "Never"
+        assert spec["template"]["spec"]["terminationGracePeriodSeconds"] == 120
+        assert "suspend" not in spec, "Kueue owns it"
+        assert "ttlSecondsAfterFinished" not in spec, "the operator reads the pod first"
+
+
+def test_the_job_file_is_what_the_runtime_reads() -> None:
+    made = children(**RUNS["wan22"])
+    job = JobSpec.model_validate_json(made["ConfigMap/demo-train-low-noise"]["data"]["job.json"])
+    assert job.step_id == "train-low-noise"
+    assert job.model.path == "/models/wan22"
+    assert job.store.ca_file == "/etc/wan-ca/ca.crt"
+    assert (job.dataset.frames, job.dataset.width, job.dataset.fps) == (81, 1280, 16)
+    assert job.output_prefix == "team/a/team/demo/5c1a7e00/train-low-noise"
+    assert "prepare" in job.inputs
+
+
+def test_our_labels_win_over_the_templates() -> None:
+    labels = children(**RUNS["wan22"])["Job/demo-prepare-1"]["spec"]["template"]["metadata"][
+        "labels"
+    ]
+    assert labels["team"] == "film"
+    assert labels["app.kubernetes.io/managed-by"] == "wan-operator", "the watch selects by it"
+
+
+def test_kueues_queue_is_passed_on() -> None:
+    world = World()
+    world.cr["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": "team-queue"}
+    world.settle()
+    labels = world.jobs["demo-prepare-1"]["metadata"]["labels"]
+    assert labels["kueue.x-k8s.io/queue-name"] == "team-queue"
+
+
+def test_the_settings_ca_is_not_used_for_a_store_of_the_users() -> None:
+    from dataclasses import replace
+
+    from unit.controller.world import SETTINGS
+
+    settings = replace(SETTINGS, store_ca_config_map="platform-ca")
+    ours, theirs = World(settings), World(settings, store={"endpoint": "https://else.example"})
+    ours.settle()
+    theirs.settle()
+
+    def volumes(world: World) -> set[str]:
+        spec = world.jobs["demo-prepare-1"]["spec"]["template"]["spec"]
+        return {volume["name"] for volume in spec["volumes"]}
+
+    assert "store-ca" in volumes(ours)
+    assert "store-ca" not in volumes(theirs)

@@ -1,0 +1,58 @@
+"""Conditions: a closed vocabulary, and a builder that keeps what did not change."""
+
+from __future__ import annotations
+
+import ast
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+import wan_operator
+from wan_operator.conditions import CONDITION_TYPES, REASONS, Wanted, merge
+from wan_runtime.job import Reason
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_every_reason_of_the_runtime_is_documented() -> None:
+    assert {reason.value for reason in Reason} <= set(REASONS)
+    assert all(text.endswith(".") for text in (*REASONS.values(), *CONDITION_TYPES.values()))
+
+
+def test_every_reason_that_the_code_names_is_documented_and_the_other_way_round() -> None:
+    folder = Path(wan_operator.__file__).parent
+    named: set[str] = set()
+    for path in (*folder.glob("reconcile/*.py"), folder / "kube.py", folder / "controller.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                named.add(node.value)
+    ours = set(REASONS) - {reason.value for reason in Reason}
+    assert ours <= named, "documented and never used"
+
+
+def test_an_undocumented_reason_is_a_bug() -> None:
+    with pytest.raises(AssertionError, match="Whatever"):
+        merge([], [Wanted("Running", True, "Whatever")], 1, NOW)
+
+
+def test_transition_time_follows_the_status_alone() -> None:
+    first = merge([], [Wanted("Running", False, "StepStarting")], 1, NOW)
+    later = NOW + timedelta(seconds=5)
+    second = merge(first, [Wanted("Running", False, "PodStarting", "new")], 2, later)
+    assert second[0].last_transition_time == NOW
+    assert (second[0].reason, second[0].observed_generation) == ("PodStarting", 2)
+    third = merge(second, [Wanted("Running", True, "StepRunning")], 2, later)
+    assert third[0].last_transition_time == later
+
+
+def test_what_tells_most_comes_first_and_what_is_not_wanted_is_gone() -> None:
+    wanted = [
+        Wanted("Running", False, "ClipInvalid"),
+        Wanted("DatasetReady", True, "DatasetPrepared"),
+        Wanted("Stalled", True, "ClipInvalid"),
+        Wanted("Failed", True, "ClipInvalid"),
+    ]
+    merged = merge([], wanted, 1, NOW)
+    assert [c.type for c in merged] == ["Failed", "Stalled", "DatasetReady", "Running"]
+    assert [c.type for c in merge(merged, wanted[:1], 1, NOW)] == ["Running"]

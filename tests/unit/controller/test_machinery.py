@@ -1,0 +1,152 @@
+"""The queue, the write budget, the watchdog, the words of the API server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from wan_operator import watchdog as watchdog_module
+from wan_operator.delayqueue import DelayQueue, TokenBucket
+from wan_operator.errors import PermanentError, TransientError
+from wan_operator.kube import merge_patch, refusal
+from wan_operator.watchdog import Watchdog
+
+
+async def test_a_key_is_given_out_once_however_often_it_is_added() -> None:
+    queue: DelayQueue[str] = DelayQueue()
+    for _ in range(5):
+        queue.add("a")
+    assert (await queue.get() or ("",))[0] == "a"
+    assert queue.depth() == 0
+
+
+async def test_a_key_at_work_comes_again_only_when_it_is_done() -> None:
+    queue: DelayQueue[str] = DelayQueue()
+    queue.add("a")
+    await queue.get()
+    queue.add("a")
+    queue.add("b")
+    assert (await queue.get() or ("",))[0] == "b", "another worker gets another key"
+    waiting = asyncio.create_task(queue.get())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    queue.done("a")
+    assert (await waiting or ("",))[0] == "a"
+
+
+async def test_the_earliest_wish_counts() -> None:
+    queue: DelayQueue[str] = DelayQueue()
+    queue.add("a", 3600)
+    assert queue.depth() == 0
+    queue.add("a", 0.01)
+    queue.add("a", 60)
+    start = time.monotonic()
+    assert (await queue.get() or ("",))[0] == "a"
+    assert time.monotonic() - start < 5
+    queue.done("a")
+    assert not queue.is_scheduled("a"), "later wishes went with it"
+
+
+async def test_closing_wakes_every_worker() -> None:
+    queue: DelayQueue[str] = DelayQueue()
+    queue.add("a", 3600)
+    workers = [asyncio.create_task(queue.get()) for _ in range(3)]
+    await asyncio.sleep(0)
+    queue.close()
+    assert await asyncio.gather(*workers) == [None, None, None]
+
+
+async def test_waiters_of_the_bucket_line_up() -> None:
+    bucket = TokenBucket(100)
+    start = time.monotonic()
+    await asyncio.gather(*(bucket.spend() for _ in range(220)))
+    assert 0.15 <= time.monotonic() - start < 2, "200 at once, then 100 a second"
+
+
+def test_a_watch_that_does_not_deliver_in_time_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 1000.0
+    monkeypatch.setattr(watchdog_module.time, "monotonic", lambda: clock)
+    dog = Watchdog()
+    dog.saw("Job", "u1", "5")
+    assert dog.listed("Job", "u1", "5")
+    assert not dog.listed("Job", "u1", "6")
+    assert not dog.listed("Pod", "u2", "1")
+    clock += 59
+    assert dog.dead() == []
+    dog.saw("Pod", "u2", "1")
+    clock += 2
+    assert dog.dead() == ["Job"]
+    dog.keep_only("Job", set())
+    assert dog.dead() == [], "deleted in a gap of the watch: nothing will come any more"
+
+
+def test_a_quiet_watch_is_not_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 1000.0
+    monkeypatch.setattr(watchdog_module.time, "monotonic", lambda: clock)
+    dog = Watchdog()
+    dog.saw("Job", "u1", "5")
+    clock += 100_000
+    assert dog.listed("Job", "u1", "5")
+    clock += 100_000
+    assert dog.dead() == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({}, {"a": 1}),
+        ({"a": 1}, {}),
+        ({"a": {"b": 1, "c": 2}}, {"a": {"b": 1}}),
+        ({"a": [1, 2]}, {"a": [1]}),
+        ({"a": {"b": 1}}, {"a": 3}),
+        ({"a": 3}, {"a": {"b": {}}}),
+        ({"a": {"b": 1}}, {"a": {"b": 1}}),
+    ],
+)
+def test_a_merge_patch_makes_the_new_of_the_old(
+    old: dict[str, object], new: dict[str, object]
+) -> None:
+    assert apply(old, merge_patch(old, new)) == new
+    assert (merge_patch(old, new) == {}) == (old == new)
+
+
+def apply(target: object, patch: object) -> object:
+    """RFC 7386, section 2."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = apply(result.get(key), value)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "kind"),
+    [
+        (401, "Unauthorized", TransientError),
+        (403, "Forbidden", PermanentError),
+        (404, "NotFound", PermanentError),
+        (409, "Conflict", TransientError),
+        (409, "AlreadyExists", PermanentError),
+        (422, "Invalid", PermanentError),
+        (429, "TooManyRequests", TransientError),
+        (500, "InternalError", TransientError),
+        (503, "ServiceUnavailable", TransientError),
+    ],
+)
+def test_answers_are_transient_or_permanent(
+    status: int, reason: str, kind: type[Exception]
+) -> None:
+    body = f'{{"reason": "{reason}", "message": "m"}}'.encode()
+    assert isinstance(refusal(status, body, None, "GET /x"), kind)
+
+
+def test_the_server_says_how_long_to_wait() -> None:
+    error = refusal(429, b"<html>slow down</html>", "7", "GET /x")
+    assert isinstance(error, TransientError)
+    assert error.retry_after == 7

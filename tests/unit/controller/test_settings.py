@@ -1,0 +1,95 @@
+"""Settings: every variable documented, every bad value refused by name."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+
+import pytest
+
+from wan_operator import settings as module
+from wan_operator.cli import main
+from wan_operator.settings import Settings, SettingsError
+
+LEAST = {"WAN_RUNTIME_IMAGE": "registry.example/wan:1", "WAN_NAMESPACE": "wan-system"}
+
+
+def test_two_variables_are_enough() -> None:
+    settings = Settings.from_env(LEAST)
+    assert settings.watch_namespaces == ()
+    assert settings.identity, "the host's name"
+    assert set(settings.show()) == {f.metadata["variable"] for f in dataclasses.fields(Settings)}
+
+
+@pytest.mark.parametrize("variable", LEAST)
+@pytest.mark.parametrize("value", [None, ""])
+def test_what_has_no_default_is_asked_for_by_name(variable: str, value: str | None) -> None:
+    environ = {**LEAST, variable: value} if value is not None else dict(LEAST)
+    if value is None:
+        del environ[variable]
+    with pytest.raises(SettingsError, match=f"{variable} is not set: must be"):
+        Settings.from_env(environ)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("WAN_RUNTIME_IMAGE", "two words"),
+        ("WAN_IMAGE_PULL_POLICY", "Sometimes"),
+        ("WAN_STORE_ENDPOINT", "minio:9000"),
+        ("WAN_STORE_ENDPOINT", "http://minio:9000/"),
+        ("WAN_STORE_BUCKET", "No"),
+        ("WAN_STORE_PREFIX", "/a"),
+        ("WAN_STORE_PREFIX", "a/"),
+        ("WAN_STORE_SECRET", "Not_A_Name"),
+        ("WAN_WATCH_NAMESPACES", "a,B"),
+        ("WAN_HEALTH_PORT", "99999"),
+        ("WAN_HEALTH_PORT", "tcp://10.0.0.1:80"),
+        ("WAN_LEASE_SECONDS", "1"),
+        ("WAN_LOG_LEVEL", "debug"),
+        ("WAN_LOG_FORMAT", "xml"),
+        ("WAN_WORKERS", "0"),
+        ("WAN_WORKERS", "2.5"),
+        ("WAN_WRITES_PER_SECOND", "nan"),
+        ("WAN_SWEEP_SECONDS", "0"),
+        ("WAN_PROGRESS_SECONDS", "-1"),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_name_and_what_would_be_right(
+    variable: str, value: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({**LEAST, variable: value})
+    assert str(caught.value).startswith(f"{variable} is {value!r}: must ")
+
+
+def test_an_empty_value_is_the_default() -> None:
+    """A chart writes one for an empty Helm value."""
+    empty = {f.metadata["variable"]: "" for f in dataclasses.fields(Settings)}
+    assert Settings.from_env({**empty, **LEAST}) == Settings.from_env(LEAST)
+
+
+def test_every_setting_says_its_default_and_why() -> None:
+    (made,) = [
+        node
+        for node in ast.parse(inspect.getsource(module)).body
+        if isinstance(node, ast.ClassDef) and node.name == "Settings"
+    ]
+    for field, following in zip(made.body, made.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign):
+            assert isinstance(following, ast.Expr), ast.unparse(field)
+            assert isinstance(following.value, ast.Constant)
+            assert "efault" in following.value.value, ast.unparse(field)
+
+
+def test_the_command_line_exits_with_two(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WAN_NAMESPACE", "wan-system")
+    monkeypatch.delenv("WAN_RUNTIME_IMAGE", raising=False)
+    assert main(["run"]) == 2
+    assert "WAN_RUNTIME_IMAGE is not set" in capsys.readouterr().err
+    monkeypatch.setenv("WAN_RUNTIME_IMAGE", "x")
+    assert main(["run", "--show-settings"]) == 0
+    assert "WAN_SWEEP_SECONDS=300.0" in capsys.readouterr().out

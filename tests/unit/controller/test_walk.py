@@ -1,0 +1,85 @@
+"""Whatever pods do, a run ends or waits with a documented reason, and nothing is done twice."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable
+
+import pytest
+
+from unit.controller.world import SETTINGS, Crash, World
+from wan_operator.conditions import REASONS
+from wan_runtime.job import ExitClass
+
+WALKS = 40
+
+
+def act(world: World, rng: random.Random) -> None:
+    """Something that a cluster or a user does."""
+    kinds: list[Callable[[], None]] = [
+        lambda: world.passes(rng.choice([1, 20, 400])),
+        lambda: world.edit(suspend=rng.random() < 0.4),
+        lambda: world.edit(validation={"samples": rng.choice([0, 1])}),
+        world.removes_deleted,
+    ]
+    if world.running_jobs():
+        ends = [ExitClass.DONE] * 6 + list(ExitClass)
+        kinds += [
+            world.starts,
+            lambda: world.waits("CreateContainerConfigError", 'secret "x" not found'),
+            lambda: world.ends(rng.choice(ends)),
+            lambda: world.ends(ExitClass.DONE),
+            lambda: world.exits(rng.choice([0, 1, 10, 20, 137, 143])),
+            world.evicts,
+            world.loses_pod,
+            world.loses_job,
+        ]
+    rng.choice(kinds)()
+
+
+def look(world: World, rng: random.Random) -> None:
+    """A reconcile; in one of five cases the process dies somewhere in it."""
+    with contextlib.suppress(Crash):
+        world.look(die_after=rng.choice([None] * 16 + [0, 1, 2, 3]))
+
+
+@pytest.mark.parametrize("seed", range(WALKS))
+def test_a_random_walk_ends_or_waits_with_a_reason(seed: int) -> None:
+    rng = random.Random(seed)
+    world = World(
+        retries={"infrastructure": rng.randint(0, 4), "outOfMemory": rng.randint(0, 1)},
+        **({"activeDeadlineSeconds": 5000} if rng.random() < 0.3 else {}),
+    )
+    ended: dict[str, object] | None = None
+    for _ in range(120):
+        look(world, rng)
+        assert len(world.running_jobs()) <= 1
+        if world.is_final and ended is None:
+            ended = {key: world.status[key] for key in ("conditions", "completionTime", "steps")}
+        act(world, rng)
+    world.removes_deleted()
+    world.settle()
+    type_, reason = world.leading
+    assert reason in REASONS
+    assert type_ in ("Complete", "Failed", "Suspended", "Reconciling", "Running")
+    if ended is not None:
+        assert ended == {key: world.status[key] for key in ended}, "final is final"
+        assert not world.running_jobs()
+    before = world.writes
+    world.settle()
+    assert world.writes == before, "at rest nothing is written"
+
+
+def test_the_walks_reach_every_end() -> None:
+    """The property above would hold for an operator that does nothing."""
+    seen = set()
+    for seed in range(WALKS // 2):
+        rng = random.Random(seed)
+        world = World(SETTINGS, retries={"infrastructure": 2})
+        for _ in range(120):
+            look(world, rng)
+            if "conditions" in world.status:
+                seen.add(world.leading[0])
+            act(world, rng)
+    assert {"Complete", "Failed", "Suspended", "Reconciling", "Running"} <= seen

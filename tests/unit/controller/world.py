@@ -1,0 +1,289 @@
+"""A cluster in memory: it carries out decisions as the API server would, and a test decides what
+pods do.
+
+Creating a child twice, deleting what is not there and writing a condition with a reason that is
+not documented are failures here, wherever they happen.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from wan_operator import conditions
+from wan_operator.kube import merge_patch
+from wan_operator.reconcile.decision import Decision, Event
+from wan_operator.reconcile.finetune import reconcile
+from wan_operator.reconcile.observed import Observed, finished, is_deleting
+from wan_operator.settings import Settings
+from wan_runtime.job import ExitClass, ManifestRef, Progress, Reason, Result
+
+Raw = dict[str, Any]
+
+UID = "5c1a7e00-0000-4000-8000-000000000000"
+START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+SETTINGS = Settings(
+    runtime_image="registry.example/wan-runtime@sha256:0",
+    namespace="wan-system",
+    store_endpoint="http://minio:9000",
+    store_bucket="wan",
+    store_secret="minio",
+    identity="test",
+)
+STEPS = ("prepare", "encode", "train", "export")
+REASON_OF = {
+    ExitClass.DONE: Reason.COMPLETED,
+    ExitClass.INPUT: Reason.CLIP_INVALID,
+    ExitClass.OUT_OF_MEMORY: Reason.GPU_OUT_OF_MEMORY,
+    ExitClass.INFRASTRUCTURE: Reason.STORE_UNREACHABLE,
+    ExitClass.STOPPED: Reason.TERMINATED,
+    ExitClass.NUMERICAL: Reason.NON_FINITE_LOSS,
+}
+
+
+class Crash(Exception):
+    """The operator's process dies here."""
+
+
+class World:
+    def __init__(self, settings: Settings = SETTINGS, name: str = "demo", **spec: Any) -> None:
+        self.settings = settings
+        self.now = START
+        self.jobs: dict[str, Raw] = {}
+        self.pods: dict[str, Raw] = {}
+        self.config_maps: dict[str, Raw] = {}
+        self.events: list[Event] = []
+        self.progress: Progress | None = None
+        self.created: list[str] = []
+        self.writes = 0
+        self._uids = itertools.count(1)
+        self.cr: Raw = {
+            "apiVersion": "wan-operator.dev/v1alpha1",
+            "kind": "WanFineTune",
+            "metadata": {"name": name, "namespace": "team", "uid": UID, "generation": 1},
+            "spec": {
+                "model": {"preset": "Wan2.1-I2V-Tiny"},
+                "dataset": {"source": "s3://data/clips"},
+                "validation": {"samples": 0},
+                **spec,
+            },
+        }
+
+    # The operator's part
+
+    def decide(self) -> Decision:
+        observed = Observed(
+            jobs=copy.deepcopy(list(self.jobs.values())),
+            pods=copy.deepcopy(list(self.pods.values())),
+            config_maps=copy.deepcopy(list(self.config_maps.values())),
+            progress=self.progress,
+        )
+        return reconcile(copy.deepcopy(self.cr), observed, self.settings, self.now)
+
+    def look(self, die_after: int | None = None) -> Decision:
+        """One reconcile, carried out as the controller does; dies after so many calls."""
+        decision = self.decide()
+        calls = itertools.count()
+
+        def call() -> None:
+            if next(calls) == die_after:
+                raise Crash
+            self.writes += 1
+
+        for manifest in decision.children:
+            call()
+            self._create(manifest)
+        for target in decision.deletes:
+            call()
+            self._delete(target.kind, target.name, target.uid, target.propagation)
+        if decision.status is not None and merge_patch(self.cr.get("status", {}), decision.status):
+            call()
+            self.cr["status"] = copy.deepcopy(decision.status)
+            self.events += decision.events
+            for condition in decision.status["conditions"]:
+                assert condition["reason"] in conditions.REASONS
+                assert condition["type"] in conditions.CONDITION_TYPES
+        return decision
+
+    def settle(self) -> Decision:
+        """Looks until nothing is to be done at once; returns the last decision."""
+        for _ in range(20):
+            before = self.writes
+            decision = self.look()
+            if self.writes == before and decision.look_again_after != 0:
+                return decision
+        raise AssertionError(f"does not come to rest: {self.status}")
+
+    def _create(self, manifest: Raw) -> None:
+        made = copy.deepcopy(manifest)
+        metadata = made["metadata"]
+        name = metadata["name"]
+        if made["kind"] == "ConfigMap":
+            metadata.setdefault("uid", f"map-{next(self._uids)}")
+            self.config_maps[name] = made
+            return
+        assert name not in self.jobs, f"{name} created twice"
+        assert not self.running_jobs(), f"{name} beside {self.running_jobs()}"
+        self.created.append(name)
+        metadata |= {"uid": f"job-{next(self._uids)}", "creationTimestamp": self.now.isoformat()}
+        self.jobs[name] = made
+        owner = {"uid": metadata["uid"], "controller": True}
+        self.pods[name] = {
+            "metadata": {
+                "name": f"{name}-abcde",
+                "labels": dict(made["spec"]["template"]["metadata"]["labels"]),
+                "ownerReferences": [owner],
+                "creationTimestamp": self.now.isoformat(),
+            },
+            "spec": {"nodeName": "node-1", "containers": [{"image": "registry.example/x"}]},
+            "status": {"phase": "Pending"},
+        }
+
+    def _delete(self, kind: str, name: str, uid: str, propagation: str) -> None:
+        if kind == "ConfigMap":
+            assert self.config_maps.pop(name)["metadata"]["uid"] == uid
+            return
+        assert self.jobs[name]["metadata"]["uid"] == uid
+        if propagation == "Background" or name not in self.pods:
+            self.jobs.pop(name)
+            self.pods.pop(name, None)
+            return
+        self.jobs[name]["metadata"]["deletionTimestamp"] = self.now.isoformat()
+        due = self.now + timedelta(seconds=120)
+        self.pods[name]["metadata"]["deletionTimestamp"] = due.isoformat()
+
+    # The cluster's part
+
+    def running_jobs(self) -> list[str]:
+        return [
+            name
+            for name, job in self.jobs.items()
+            if not finished(job) and not is_deleting(job) and not self._has_ended(name)
+        ]
+
+    def _has_ended(self, name: str) -> bool:
+        pod = self.pods.get(name)
+        return pod is None or pod["status"]["phase"] in ("Succeeded", "Failed")
+
+    @property
+    def open_job(self) -> str:
+        (name,) = self.running_jobs()
+        return name
+
+    def starts(self, name: str = "") -> None:
+        state = {"running": {"startedAt": self.now.isoformat()}}
+        self._state(name or self.open_job, "Running", state)
+
+    def waits(self, reason: str, message: str) -> None:
+        self._state(self.open_job, "Pending", {"waiting": {"reason": reason, "message": message}})
+
+    def ends(self, exit_class: ExitClass, message: str = "said so", name: str = "") -> None:
+        """With a Result, as the runtime leaves it."""
+        name = name or self.open_job
+        step = self.jobs[name]["metadata"]["labels"]["wan-operator.dev/step"]
+        manifest = None
+        if exit_class is ExitClass.DONE:
+            manifest = ManifestRef(uri=f"s3://wan/{step}/manifest.json", sha256="a" * 64)
+        result = Result(
+            step_id=step,
+            exit_class=exit_class,
+            reason=REASON_OF[exit_class],
+            message=message,
+            manifest=manifest,
+            summary={"clips": 12},
+        )
+        self.exits(int(exit_class), result.dump(), name=name)
+
+    def exits(self, code: int, message: str = "", reason: str = "Error", name: str = "") -> None:
+        name = name or self.open_job
+        ended = {
+            "exitCode": code,
+            "message": message,
+            "reason": reason,
+            "startedAt": (self.now - timedelta(seconds=60)).isoformat(),
+            "finishedAt": self.now.isoformat(),
+        }
+        self._state(name, "Failed" if code else "Succeeded", {"terminated": ended})
+        self._finish_job(name, "Failed" if code else "Complete")
+
+    def loses_pod(self) -> None:
+        """Deleted with its node; the Job's controller gives up, having no retries."""
+        name = self.open_job
+        del self.pods[name]
+        self._finish_job(name, "Failed")
+
+    def evicts(self, message: str = "The node was low on resource: memory.") -> None:
+        name = self.open_job
+        self.pods[name]["status"] = {"phase": "Failed", "reason": "Evicted", "message": message}
+        self._finish_job(name, "Failed")
+
+    def loses_job(self) -> None:
+        name = self.open_job
+        del self.jobs[name], self.pods[name]
+
+    def removes_deleted(self) -> None:
+        """The garbage collector has followed."""
+        for name in [name for name, job in self.jobs.items() if is_deleting(job)]:
+            del self.jobs[name]
+            self.pods.pop(name, None)
+
+    def _finish_job(self, name: str, type_: str) -> None:
+        ended = {"type": type_, "status": "True", "reason": "BackoffLimitExceeded", "message": ""}
+        self.jobs[name]["status"] = {"conditions": [ended]}
+
+    def _state(self, name: str, phase: str, state: Raw) -> None:
+        container = {"name": "step", "state": state}
+        self.pods[name]["status"] = {
+            "phase": phase,
+            "podIP": "10.0.0.9",
+            "containerStatuses": [container],
+        }
+
+    def edit(self, **spec: Any) -> None:
+        self.cr["spec"] = {**self.cr["spec"], **spec}
+        self.cr["metadata"]["generation"] += 1
+
+    def passes(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def reach(self, step: str) -> None:
+        """Runs until the attempt of `step` is open."""
+        for _ in range(10):
+            self.settle()
+            if self.open_job.startswith(f"demo-{step}-"):
+                return
+            self.starts()
+            self.ends(ExitClass.DONE)
+        raise AssertionError(f"never reached {step}")
+
+    # What a user sees
+
+    @property
+    def status(self) -> Raw:
+        status: Raw = self.cr.get("status", {})
+        return status
+
+    def condition(self, type_: str) -> Raw | None:
+        listed = self.status.get("conditions", [])
+        return next((each for each in listed if each["type"] == type_), None)
+
+    def is_true(self, type_: str) -> bool:
+        found = self.condition(type_)
+        return found is not None and found["status"] == "True"
+
+    @property
+    def leading(self) -> tuple[str, str]:
+        """(type, reason) of the first condition, which the printer column shows."""
+        first = self.status["conditions"][0]
+        assert first["status"] == "True", self.status["conditions"]
+        return first["type"], first["reason"]
+
+    def step(self, name: str) -> Raw:
+        found: Raw = next(step for step in self.status["steps"] if step["name"] == name)
+        return found
+
+    @property
+    def is_final(self) -> bool:
+        return self.is_true("Complete") or self.is_true("Failed")
