@@ -121,7 +121,13 @@ def test_for_namespaces(helm: Helm, apiserver: ApiServer) -> None:
 def test_an_uninstall_keeps_the_record_of_runs(helm: Helm, apiserver: ApiServer) -> None:
     helm.install()
     apiserver.kubectl("wait", "--for=condition=Established", "--timeout=30s", CRD)
+    example = str(CHART.parents[1] / "examples" / "finetune-minimal.yaml")
+    apiserver.kubectl("-n", helm.namespace, "apply", "-f", example)
     helm("uninstall", RELEASE)
-    assert CRD.split("/")[1] in apiserver.kubectl("get", CRD, "-o", "name").stdout
+    # A CRD on its way out can still be read.
+    assert (
+        apiserver.kubectl("get", CRD, "-o", "jsonpath={.metadata.deletionTimestamp}").stdout == ""
+    )
+    assert "minimal" in apiserver.kubectl("-n", helm.namespace, "get", "wft").stdout
     left = apiserver.kubectl("-n", helm.namespace, "get", "deploy,sa,role,svc", "-o", "name")
     assert left.stdout == ""
