@@ -58,7 +58,7 @@ class StrictLoader(yaml.SafeLoader):
     """Refuses a key that stands twice, as the API server does and PyYAML does not."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
-        keys = [self.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key) for key, _ in node.value]
         assert len(keys) == len(set(keys)), f"twice in one object: {keys}"
         return super().construct_mapping(node, deep)
 
