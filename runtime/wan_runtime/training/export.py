@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage, Manifest, job_hash
@@ -26,6 +26,7 @@ from wan_runtime.training import lora
 from wan_runtime.training.card import model_card
 from wan_runtime.training.certificate import Factors, certify
 from wan_runtime.training.train import PICTURE, RECORD, WEIGHTS
+from wan_runtime.training.weights import write_safetensors
 
 SUFFIXES = {Expert.ONLY: "", Expert.HIGH_NOISE: "-high-noise", Expert.LOW_NOISE: "-low-noise"}
 
@@ -115,9 +116,9 @@ def write_diffsynth(path: Path, factors: Factors, metadata: dict[str, str]) -> N
     """A file that stock `pipe.load_lora(module, path)` reads at its default strength of 1."""
     tensors = {}
     for layer, (b, a) in factors.items():
-        tensors[f"{layer}.lora_A.{lora.ADAPTER}.weight"] = a.contiguous()
-        tensors[f"{layer}.lora_B.{lora.ADAPTER}.weight"] = b.contiguous()
-    save_file(tensors, path, metadata=metadata)
+        tensors[f"{layer}.lora_A.{lora.ADAPTER}.weight"] = a
+        tensors[f"{layer}.lora_B.{lora.ADAPTER}.weight"] = b
+    write_safetensors(path, tensors, metadata)
 
 
 def _record_lora(part: Trained) -> dict[str, Any]:

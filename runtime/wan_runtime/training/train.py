@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from wan_runtime import stopping
@@ -36,6 +35,7 @@ from wan_runtime.training.flow import NoiseLevels, add_noise, velocity
 from wan_runtime.training.forward import keep_time_embedding_fp32, predict_velocity
 from wan_runtime.training.probes import Probes
 from wan_runtime.training.sampler import Sampler, total_steps
+from wan_runtime.training.weights import write_safetensors
 
 # Shapes: B batch, C channels, T latent frames, H W latent rows and columns.
 
@@ -173,7 +173,7 @@ class Trainer:
         if number <= guard.GUARDED_STEPS:
             guard.check_gradients(state.trainable, number)
         norm = torch.nn.utils.clip_grad_norm_(state.trainable.values(), spec.max_gradient_norm)
-        rate = state.schedule.get_last_lr()[0]
+        rate = state.optimizer.param_groups[0]["lr"]
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         state.schedule.step()
@@ -226,10 +226,10 @@ class Trainer:
             name: parameter.detach().cpu() for name, parameter in self.state.trainable.items()
         }
         files = {name: self.work / name for name in (WEIGHTS, RECORD, PICTURE)}
-        save_file(
-            weights,
+        write_safetensors(
             files[WEIGHTS],
-            metadata={
+            weights,
+            {
                 "preset": self.job.model.preset,
                 "expert": self.job.expert,
                 "rank": str(spec.rank),

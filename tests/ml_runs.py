@@ -1,0 +1,120 @@
+"""Whole fine-tuning runs on the tiny models, step by step, for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from job_files import make_job
+from wan_runtime.artifacts import manifest
+from wan_runtime.artifacts.store import Store
+from wan_runtime.data import encode, prepare
+from wan_runtime.job import Expert, JobSpec, ManifestRef, Step, step_id
+from wan_runtime.outcome import Outcome
+from wan_runtime.presets import PRESETS
+from wan_runtime.progress import Reporter
+from wan_runtime.training import export, sample, train
+from wan_runtime.training.film import write_mp4
+
+FRAMES, WIDTH, HEIGHT, CLIPS = 9, 64, 48, 4
+STEPS: dict[Step, ModuleType] = {
+    Step.PREPARE: prepare,
+    Step.ENCODE: encode,
+    Step.TRAIN: train,
+    Step.EXPORT: export,
+    Step.SAMPLE: sample,
+}
+TRAINING = {"steps": 4, "probeEvery": 10, "checkpointEvery": 100, "warmupSteps": 2}
+LORA = {"rank": 4, "alpha": 8, "learningRate": 3e-3}
+
+
+def moving_picture(number: int, frames: int = FRAMES) -> NDArray[np.uint8]:
+    """uint8 [frames, HEIGHT, WIDTH, 3]: smooth colours that drift, different for each number."""
+    time, y, x = np.mgrid[:frames, :HEIGHT, :WIDTH].astype(np.float32)
+    red = 128 + 100 * np.sin((x + 4 * time + 20 * number) / 12)
+    green = 128 + 100 * np.cos((y + 7 * number) / 9)
+    blue = 128 + 80 * np.sin((x + y - 3 * time) / 15 + number)
+    return np.stack([red, green, blue], axis=-1).astype(np.uint8)
+
+
+class Run:
+    """One run in a store prefix of its own. Each step's result becomes the input of later ones."""
+
+    def __init__(self, store: Store, spec: Any, folder: Path, preset: str) -> None:
+        self.store, self.spec, self.folder, self.preset = store, spec, folder, PRESETS[preset]
+        self.inputs: dict[str, ManifestRef] = {}
+        self.attempts = 0
+
+    def job(self, step: Step, expert: Expert = Expert.ONLY, **change: Any) -> JobSpec:
+        """`change`: top-level fields; `training` and `lora` merged into small defaults."""
+        order = list(Step)
+        return make_job(
+            name=self.folder.name,
+            step=step,
+            expert=expert,
+            model=change.pop("model", {"preset": self.preset.name}),
+            store=self.spec.model_dump(),
+            dataset={
+                "source": f"s3://{self.store.bucket}/{self.folder.name}/data",
+                "frames": FRAMES,
+                "width": WIDTH,
+                "height": HEIGHT,
+                "trainFraction": 0.75,
+            },
+            training={**TRAINING, **change.pop("training", {})},
+            lora={**LORA, **change.pop("lora", {})},
+            sample={"count": 1, "inferenceSteps": 4},
+            inputs={
+                name: ref.model_dump()
+                for name, ref in self.inputs.items()
+                if order.index(Step(name.split("-")[0])) < order.index(step)
+            },
+            **change,
+        )
+
+    def go(
+        self,
+        step: Step,
+        expert: Expert = Expert.ONLY,
+        *,
+        report: Reporter | None = None,
+        **change: Any,
+    ) -> Outcome:
+        """Run one step in a fresh work folder, as a fresh pod would."""
+        job = self.job(step, expert, **change)
+        self.attempts += 1
+        work = self.folder / f"{self.attempts}-{job.step_id}"
+        work.mkdir(parents=True)
+        outcome: Outcome = STEPS[step].run(job, self.store, work, report or Reporter(job.step_id))
+        self.inputs[step_id(step, expert)] = outcome.manifest
+        return outcome
+
+    def fork(self, name: str) -> Run:
+        """A run of another name that shares this one's dataset and latents."""
+        copy = Run(self.store, self.spec, self.folder.with_name(name), self.preset.name)
+        copy.inputs = {
+            step: ref for step, ref in self.inputs.items() if step in ("prepare", "encode")
+        }
+        return copy
+
+    def upload_clips(self) -> None:
+        """Four clips of four recordings, and their metadata."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        rows = ["video,prompt,source"]
+        for number in range(CLIPS):
+            path = self.folder / f"clip{number}.mp4"
+            write_mp4(moving_picture(number, FRAMES + 3), path, 16)
+            self.store.put_file(f"{self.folder.name}/data/{path.name}", path)
+            rows.append(f"{path.name},a drifting picture {number},recording{number}")
+        self.store.put_bytes(f"{self.folder.name}/data/metadata.csv", "\n".join(rows).encode())
+
+    def fetch(self, name: str) -> Path:
+        """Folder with the files of a finished step."""
+        self.attempts += 1
+        folder = self.folder / f"{self.attempts}-fetched-{name}"
+        manifest.fetch(self.store, self.inputs[name], folder)
+        return folder

@@ -1,0 +1,168 @@
+"""The latent cache: equal to what the stock pipeline computes, reused, and never stale."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from ml_runs import FRAMES, HEIGHT, WIDTH, Run
+from wan_runtime.artifacts.store import ArtifactCorrupt
+from wan_runtime.data import encode, latents
+from wan_runtime.data.clips import read_clip
+from wan_runtime.data.dataset import load_dataset
+from wan_runtime.data.latents import EncodedClip, Encoders, Latents, LocalCache, load_latents
+from wan_runtime.errors import NumericalError
+from wan_runtime.job import DatasetSpec, Step
+from wan_runtime.models import load
+from wan_runtime.models.layout import ModelFiles
+
+pytest_plugins = ["ml_fixtures"]
+
+CPU = torch.device("cpu")
+
+
+def listing(run: Run, folder: Path) -> Latents:
+    return load_latents(run.store, run.inputs["encode"], folder)
+
+
+def stock_inputs(pipe: Any, clip: EncodedClip, video: list[Image.Image]) -> dict[str, Any]:
+    """What all units of the stock pipeline make of a clip, as in diffsynth's own training."""
+    pipe.scheduler.set_timesteps(1000, training=True)
+    shared: dict[str, Any] = {
+        "input_video": video, "input_image": video[0], "height": HEIGHT, "width": WIDTH,
+        "num_frames": len(video), "cfg_scale": 1, "tiled": False, "rand_device": "cpu",
+        "cfg_merge": False, "vace_scale": 1, "seed": 0,
+    }  # fmt: skip
+    inputs = (shared, {"prompt": clip.prompt}, {})
+    with torch.no_grad():
+        for unit in pipe.units:
+            inputs = pipe.unit_runner(unit, pipe, *inputs)
+    return {**inputs[0], **inputs[1]}
+
+
+@pytest.mark.parametrize("which", ["21", "22"])
+def test_cached_conditions_equal_the_stock_pipelines(
+    which: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    run: Run = request.getfixturevalue(f"encoded{which}")
+    files: ModelFiles = request.getfixturevalue(f"tiny{which}")
+    pipe = load.load_pipeline(files, torch.float32, CPU)
+    cache = LocalCache(run.store, tmp_path / "cache")
+    source = {clip.path: clip for clip in load_dataset(run.store, run.inputs["prepare"]).clips}
+    for clip in listing(run, tmp_path).clips[:2]:
+        path = tmp_path / clip.path
+        run.store.download(source[clip.path].key, path)
+        frames = read_clip(path, frames=FRAMES, fps=16, width=WIDTH, height=HEIGHT)
+        stock = stock_inputs(pipe, clip, [Image.fromarray(frame) for frame in frames])
+        image = cache.load(clip.image)
+        assert torch.equal(cache.load(clip.video)["latents"], stock["input_latents"][0])
+        assert torch.equal(image["y"], stock["y"][0])
+        assert image["y"].shape == (20, 3, HEIGHT // 8, WIDTH // 8)
+        text = cache.load(clip.text)["context"]
+        assert text.shape[0] < 100, "stored without its padding"
+        assert torch.equal(latents.pad_text(text), stock["context"][0])
+        assert ("clip" in image) == (which == "21")
+        if which == "21":
+            assert torch.equal(image["clip"], stock["clip_feature"][0])
+
+
+def test_listing_keeps_the_split_and_the_extra_prompts(encoded21: Run, tmp_path: Path) -> None:
+    content = listing(encoded21, tmp_path)
+    assert (len(content.train), len(content.held_out)) == (3, 1)
+    cache = LocalCache(encoded21.store, tmp_path / "cache")
+    empty, negative = cache.load(content.empty_text), cache.load(content.negative_text)
+    assert empty["context"].shape[0] == 1, "only the end token"
+    assert negative["context"].shape[0] > 100
+
+
+def test_second_run_encodes_nothing(
+    encoded21: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unexpected(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded although all is cached")
+
+    monkeypatch.setattr(encode, "TextEncoder", unexpected)
+    monkeypatch.setattr(encode, "VideoEncoder", unexpected)
+    run = encoded21.fork("second-run")
+    outcome = run.go(Step.ENCODE)
+    assert "0 objects encoded, 14 already there" in outcome.message
+    assert listing(run, tmp_path / "new") == listing(encoded21, tmp_path / "old")
+
+
+def test_one_missing_object_is_encoded_again(encoded21: Run, tmp_path: Path) -> None:
+    before = listing(encoded21, tmp_path / "before")
+    encoded21.store.delete([before.clips[1].image.key])
+    run = encoded21.fork("one-missing")
+    assert "1 objects encoded, 13 already there" in run.go(Step.ENCODE).message
+    assert listing(run, tmp_path / "after") == before, "to the same bytes"
+
+
+def test_damaged_object_is_not_read(encoded22: Run, tmp_path: Path) -> None:
+    entry = listing(encoded22, tmp_path).clips[0].text
+    good = encoded22.store.get_bytes(entry.key)
+    try:
+        encoded22.store.put_bytes(entry.key, good[:-1] + bytes([good[-1] ^ 1]))
+        with pytest.raises(ArtifactCorrupt):
+            LocalCache(encoded22.store, tmp_path / "cache").load(entry)
+    finally:
+        encoded22.store.put_bytes(entry.key, good)
+
+
+def test_nan_is_never_cached(encoded21: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        encode.TextEncoder, "encode", lambda *_: torch.full((1, 512, 64), float("nan"))
+    )
+    monkeypatch.setattr(latents, "VERSION", 99)
+    run = encoded21.fork("nan")
+    with pytest.raises(NumericalError, match="caption"):
+        run.go(Step.ENCODE)
+
+
+ENCODERS = Encoders(
+    tokenizer="t", text_encoder="e", vae="v", image_encoder="i", tiled=False, dtype="float32"
+)
+SIZE = DatasetSpec(source="s3://wan/data", frames=9, fps=16, width=64, height=48)
+
+
+@pytest.mark.parametrize(
+    ("change", "moves"),
+    [
+        ({"tokenizer": "x"}, {"text"}),
+        ({"text_encoder": "x"}, {"text"}),
+        ({"vae": "x"}, {"video", "image"}),
+        ({"image_encoder": "x"}, {"image"}),
+        ({"tiled": True}, {"video", "image"}),
+        ({"dtype": "bfloat16"}, {"text", "video", "image"}),
+        ({"frames": 13}, {"video", "image"}),
+        ({"fps": 8}, {"video", "image"}),
+        ({"width": 96}, {"video", "image"}),
+        ({"height": 64}, {"video", "image"}),
+        ({"source": "s3://wan/elsewhere", "train_fraction": 0.5}, set()),
+    ],
+    ids=lambda value: json.dumps(value) if isinstance(value, dict) else None,
+)
+def test_keys_move_with_what_shapes_the_entry(
+    change: dict[str, Any], moves: set[str], encoded21: Run
+) -> None:
+    clip = load_dataset(encoded21.store, encoded21.inputs["prepare"]).clips[0]
+
+    def keys(encoders: Encoders, size: DatasetSpec, caption: str) -> dict[str, str]:
+        return {
+            "text": latents.text_key(caption, encoders),
+            "video": latents.video_key(clip, size, encoders),
+            "image": latents.image_key(clip, size, encoders),
+        }
+
+    before = keys(ENCODERS, SIZE, "a")
+    fields = {name: value for name, value in change.items() if name in Encoders.model_fields}
+    sizes = {name: value for name, value in change.items() if name in DatasetSpec.model_fields}
+    after = keys(ENCODERS.model_copy(update=fields), SIZE.model_copy(update=sizes), "a")
+    assert {kind for kind in before if before[kind] != after[kind]} == moves
+    assert keys(ENCODERS, SIZE, "b")["text"] != before["text"]
+    other = clip.model_copy(update={"sha256": "0" * 64})
+    assert latents.video_key(other, SIZE, ENCODERS) != before["video"]

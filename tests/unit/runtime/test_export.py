@@ -1,0 +1,147 @@
+"""Export: files that stock diffsynth loads to the trained delta, and the proof of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from ml_runs import LORA, Run
+from wan_runtime.artifacts import manifest
+from wan_runtime.errors import InfrastructureError
+from wan_runtime.job import Expert, Step
+from wan_runtime.models import load
+from wan_runtime.models.layout import ModelFiles
+from wan_runtime.training import export, train
+from wan_runtime.training.certificate import TOLERANCE, certify, relative_difference
+from wan_runtime.training.lora import delta_factors
+
+pytest_plugins = ["ml_fixtures"]
+
+SCALE = float(LORA["alpha"]) / float(LORA["rank"])
+
+
+def test_stock_load_lora_adds_the_trained_delta(exported21: Run, tiny21: ModelFiles) -> None:
+    path = exported21.fetch("export") / "exported21.safetensors"
+    trained = load_file(exported21.fetch("train") / train.WEIGHTS)
+    pipe = load.load_pipeline(tiny21, torch.float32, torch.device("cpu"))
+    before = {name: value.clone() for name, value in pipe.dit.state_dict().items()}
+    pipe.load_lora(pipe.dit, str(path))
+    changed = set()
+    for name, value in pipe.dit.state_dict().items():
+        if torch.equal(value, before[name]):
+            continue
+        changed.add(name)
+        stem = name.removesuffix(".weight")
+        a, b = (trained[f"{stem}.lora_{side}.default.weight"] for side in "AB")
+        delta = SCALE * b @ a
+        error = (value - before[name] - delta).norm() / delta.norm()
+        assert float(error) < TOLERANCE, name
+    assert len(changed) == 20
+
+
+def test_artifact_lists_weights_curve_and_card(exported21: Run, exported22: Run) -> None:
+    single = {path.name for path in exported21.fetch("export").iterdir()}
+    assert single == {"exported21.safetensors", "exported21-loss.png", "README.md"}
+    folder = exported22.fetch("export")
+    pair = {path.name for path in folder.iterdir() if path.suffix == ".safetensors"}
+    assert pair == {"exported22-high-noise.safetensors", "exported22-low-noise.safetensors"}
+    card = (folder / "README.md").read_text()
+    assert 'pipe.load_lora(pipe.dit, "exported22-high-noise.safetensors")' in card
+    assert 'pipe.load_lora(pipe.dit2, "exported22-low-noise.safetensors")' in card
+    assert "switch_DiT_boundary=0.9" in card
+
+
+def test_metadata_and_lineage(exported22: Run) -> None:
+    folder = exported22.fetch("export")
+    for expert, name in ((Expert.HIGH_NOISE, "high-noise"), (Expert.LOW_NOISE, "low-noise")):
+        with safe_open(folder / f"exported22-{name}.safetensors", framework="pt") as file:
+            metadata = file.metadata()
+        assert metadata["preset"] == "Wan2.2-I2V-Tiny"
+        assert metadata["expert"] == expert
+        assert (metadata["rank"], metadata["alphaFolded"]) == ("4", "true")
+    committed = manifest.load(exported22.store, exported22.inputs["export"])
+    assert committed.kind == "weights"
+    assert set(committed.lineage.inputs) >= {"train-high-noise", "train-low-noise"}
+    assert committed.lineage.base_weights is not None
+    assert committed.summary["highNoise.steps"] == 4
+
+
+def test_export_is_repeatable(exported21: Run) -> None:
+    before = exported21.inputs["export"]
+    assert exported21.go(Step.EXPORT).manifest == before
+
+
+def tamper_value(path: Path) -> None:
+    tensors = load_file(path)
+    name = "blocks.1.ffn.2.lora_B.default.weight"
+    tensors[name] = tensors[name] * 1.002
+    save_file(tensors, path)
+
+
+def tamper_precision(path: Path) -> None:
+    save_file({name: value.bfloat16() for name, value in load_file(path).items()}, path)
+
+
+def tamper_layer(path: Path) -> None:
+    tensors = load_file(path)
+    save_file({name: value for name, value in tensors.items() if "0.ffn.2" not in name}, path)
+
+
+def tamper_nan(path: Path) -> None:
+    tensors = load_file(path)
+    tensors["blocks.0.ffn.0.lora_A.default.weight"][0, 0] = float("nan")
+    save_file(tensors, path)
+
+
+@pytest.mark.parametrize("tamper", [tamper_value, tamper_precision, tamper_layer, tamper_nan])
+def test_certificate_refuses_what_was_not_trained(tamper: Any, exported21: Run) -> None:
+    path = exported21.fetch("export") / "exported21.safetensors"
+    trained = load_file(exported21.fetch("train") / train.WEIGHTS)
+    factors = delta_factors(trained, SCALE)
+    assert certify(path, factors) < 1e-6
+    tamper(path)
+    with pytest.raises(InfrastructureError, match="is not what was trained"):
+        certify(path, factors)
+
+
+def test_nothing_is_committed_without_the_certificate(
+    exported21: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = export.write_diffsynth
+
+    def damaged(path: Path, factors: Any, metadata: dict[str, str]) -> None:
+        real(path, factors, metadata)
+        tamper_value(path)
+
+    monkeypatch.setattr(export, "write_diffsynth", damaged)
+    run = exported21.fork("uncertified")
+    run.inputs["train"] = exported21.inputs["train"]
+    with pytest.raises(InfrastructureError):
+        run.go(Step.EXPORT)
+    assert manifest.find(run.store, run.job(Step.EXPORT).output_prefix) is None
+
+
+def test_difference_of_factors_equals_that_of_products() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def factors() -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.randn(24, 4, generator=generator), torch.randn(4, 16, generator=generator)
+
+    (b1, a1), (b2, a2) = factors(), factors()
+    wanted = float((b1 @ a1 - b2 @ a2).norm() / (b2 @ a2).norm())
+    assert relative_difference((b1, a1), (b2, a2)) == pytest.approx(wanted, rel=1e-5)
+    zero = torch.zeros(24, 4), a2
+    assert relative_difference(zero, zero) == 0
+    assert relative_difference((b1, a1), zero) == float("inf")
+
+
+def test_record_and_weights_agree(exported21: Run) -> None:
+    folder = exported21.fetch("train")
+    record = json.loads((folder / train.RECORD).read_text())
+    assert (record["lora"]["rank"], record["lora"]["alpha"]) == (4, 8)

@@ -1,0 +1,92 @@
+"""Sample videos: base and adapter through the stock pipeline, playable, and different."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from ml_runs import FRAMES, HEIGHT, WIDTH, Run
+from wan_runtime.artifacts import manifest
+from wan_runtime.artifacts.manifest import Lineage
+from wan_runtime.errors import NumericalError
+from wan_runtime.job import Step
+from wan_runtime.training.film import contact_sheet, write_mp4
+
+pytest_plugins = ["ml_fixtures"]
+
+
+@pytest.mark.parametrize("name", ["exported21", "exported22"])
+def test_adapter_changes_the_stock_pipelines_videos(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    run: Run = request.getfixturevalue(name)
+    outcome = run.go(Step.SAMPLE)
+    assert float(outcome.summary["meanDifference"]) > 0.1
+    assert outcome.summary["videos"] == 1
+    folder = run.fetch("sample")
+    videos = {path.name for path in folder.glob("*.mp4")}
+    assert videos == {"base-0.mp4", "lora-0.mp4", "reference-0.mp4"}
+    for video in videos:
+        with av.open(str(folder / video)) as container:
+            stream = container.streams.video[0]
+            assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
+            assert (stream.width, stream.height, stream.average_rate) == (WIDTH, HEIGHT, 16)
+            assert sum(1 for _ in container.decode(stream)) == FRAMES
+    with Image.open(folder / "contact-sheet.png") as sheet:
+        assert sheet.height > 3 * HEIGHT
+    committed = manifest.load(run.store, run.inputs["sample"])
+    assert committed.kind == "samples"
+    assert committed.lineage.inputs["export"] == run.inputs["export"]
+
+
+def test_adapter_that_changes_nothing_is_refused(exported21: Run, tmp_path: Path) -> None:
+    run = exported21.fork("exported21-zero")
+    tensors = load_file(exported21.fetch("export") / "exported21.safetensors")
+    path = tmp_path / "zero.safetensors"
+    save_file({key: value * ("lora_A" in key) for key, value in tensors.items()}, path)
+    run.inputs["export"] = manifest.commit(
+        run.store, "zero", {f"{run.folder.name}.safetensors": path}, kind="weights", summary={},
+        lineage=Lineage(config_hash="0" * 64, preset=run.preset.name),
+    )  # fmt: skip
+    with pytest.raises(NumericalError, match="changes nothing"):
+        run.go(Step.SAMPLE)
+
+
+def test_no_samples_wanted(exported21: Run) -> None:
+    run = exported21.fork("no-samples")
+    run.inputs["export"] = exported21.inputs["export"]
+    job = run.job(Step.SAMPLE)
+    assert job.sample.count == 1
+    from wan_runtime.progress import Reporter
+    from wan_runtime.training import sample
+
+    none = job.model_copy(update={"sample": job.sample.model_copy(update={"count": 0})})
+    outcome = sample.run(none, run.store, run.folder, Reporter("sample"))
+    assert outcome.summary == {"videos": 0}
+    assert manifest.load(run.store, outcome.manifest).files == ()
+
+
+def test_videos_start_playing_before_they_are_loaded(tmp_path: Path) -> None:
+    frames = np.zeros((9, 48, 64, 3), np.uint8)
+    frames[:, :, 32:] = 200
+    for name in ("one.mp4", "two.mp4"):
+        write_mp4(frames, tmp_path / name, 16)
+    data = (tmp_path / "one.mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+    assert data == (tmp_path / "two.mp4").read_bytes(), "equal videos are equal bytes"
+
+
+def test_contact_sheet_has_a_row_a_video(tmp_path: Path) -> None:
+    rows = [
+        (name, np.full((9, 48, 64, 3), shade, np.uint8)) for name, shade in (("a", 40), ("b", 90))
+    ]
+    contact_sheet(rows, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        pixels = np.asarray(sheet)
+    column = pixels[:, 120, 0]
+    assert list(dict.fromkeys(value for value in column if value in (40, 90))) == [40, 90]

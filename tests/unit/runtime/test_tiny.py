@@ -1,0 +1,187 @@
+"""The tiny models: bytes, codec, and loading through the unmodified diffsynth pipeline."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from job_files import make_job
+from ml_runs import moving_picture
+from wan_runtime.artifacts.store import Store
+from wan_runtime.errors import InputError
+from wan_runtime.job import Expert, Reason
+from wan_runtime.models import digest, layout, load, tiny
+from wan_runtime.models.layout import ModelFiles
+from wan_runtime.models.source import base_model
+from wan_runtime.presets import PRESETS
+
+pytest_plugins = ["ml_fixtures"]
+
+CPU = torch.device("cpu")
+PINNED = {
+    "Wan2.1-I2V-Tiny": "aface032b2fbeff06815ae42f958d08efd4859ccca76dd87409b9c23635f9be6",
+    "Wan2.2-I2V-Tiny": "a3d7680e70bf58f5cc1fbcf107339d64f4343b213088c5491324104a65e616a5",
+}
+"""Digest of all weights: another processor or library version must not change them."""
+
+
+def tree_digest(folder: Path) -> str:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return digest.files_digest(files)
+
+
+@pytest.mark.parametrize("name", list(PINNED))
+def test_weights_are_the_same_bytes_everywhere(name: str, tmp_path: Path) -> None:
+    tiny.write(PRESETS[name], tmp_path)
+    assert digest.files_digest(sorted(tmp_path.rglob("*.safetensors"))) == PINNED[name]
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 12e6
+
+
+def test_vae_keeps_the_colours_of_a_video(tiny21: ModelFiles) -> None:
+    vae = load.load_vae(tiny21, torch.float32, CPU)
+    video = torch.from_numpy(moving_picture(0) / np.float32(127.5) - 1).permute(3, 0, 1, 2)
+    latents = vae.encode([video], device="cpu")
+    decoded = vae.decode(latents, device="cpu")[0]
+    assert latents.shape == (1, 16, 3, 6, 8)
+    assert 0.5 < float(latents.std()) < 1.5
+    assert float((decoded - video).abs().mean()) < 0.35 * float((video - video.mean()).abs().mean())
+
+
+@pytest.mark.parametrize("name", ["tiny21", "tiny22"])
+def test_stock_pipeline_loads_and_renders(
+    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("loading a model must not open a connection")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    files: ModelFiles = request.getfixturevalue(name)
+    pipe = load.load_pipeline(files, torch.float32, CPU)
+    assert (pipe.dit2 is not None) == (name == "tiny22")
+    picture = moving_picture(1)
+
+    def render(seed: int) -> torch.Tensor:
+        video: torch.Tensor = pipe(
+            prompt="a picture", negative_prompt="", input_image=Image.fromarray(picture[0]),
+            seed=seed, height=48, width=64, num_frames=9, num_inference_steps=3, tiled=False,
+            switch_DiT_boundary=0.9, output_type="floatpoint", progress_bar_cmd=lambda x: x,
+        )  # fmt: skip
+        return video
+
+    first, again, other = render(0), render(0), render(1)
+    assert first.shape == (1, 3, 9, 48, 64)
+    assert bool(torch.isfinite(first).all())
+    assert float(first.std()) > 0.02
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    # The given first frame is recognisable in the first frame of the video.
+    wanted = torch.from_numpy(picture[0] / np.float32(127.5) - 1).permute(2, 0, 1)
+    pair = torch.stack([first[0, :, 0].flatten(), wanted.flatten()])
+    assert float(torch.corrcoef(pair)[0, 1]) > 0.6
+
+
+def test_experts_of_a_pair_differ(tiny22: ModelFiles) -> None:
+    high, low = (
+        load.load_dit(tiny22, expert, torch.float32, CPU) for expert in tiny22.preset.experts
+    )
+    assert not torch.equal(high.blocks[0].ffn[0].weight, low.blocks[0].ffn[0].weight)
+
+
+def test_tokenizer_pads_and_keeps_any_script(tiny21: ModelFiles) -> None:
+    ids, mask = load.load_tokenizer(tiny21)(["龙 é"], return_mask=True, add_special_tokens=True)
+    assert ids.shape == (1, 512)
+    assert int(mask.sum()) == len("龙 é".encode()) + 1
+    assert 2 not in ids[0].tolist(), "unknown token"
+
+
+@pytest.mark.parametrize(
+    ("name", "gone"),
+    [
+        ("tiny21", "diffusion_pytorch_model*.safetensors"),
+        ("tiny21", "Wan2.1_VAE.safetensors or Wan2.1_VAE.pth"),
+        ("tiny21", "google/umt5-xxl/"),
+        ("tiny22", "low_noise_model/diffusion_pytorch_model*.safetensors"),
+    ],
+)
+def test_missing_files_are_named(
+    name: str, gone: str, request: pytest.FixtureRequest, tmp_path: Path, ml_store: Store
+) -> None:
+    files: ModelFiles = request.getfixturevalue(name)
+    folder = tmp_path / "model"
+    shutil.copytree(files.folder, folder)
+    for path in folder.glob(gone.split(" or ")[0].rstrip("/")):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    job = make_job(model={"preset": files.preset.name, "path": str(folder)})
+    with pytest.raises(InputError) as caught:
+        base_model(job, ml_store, tmp_path)
+    assert caught.value.reason is Reason.MODEL_NOT_FOUND
+    assert f"missing {gone}." in caught.value.message
+
+
+def test_wrong_and_broken_weights_are_invalid(
+    tiny21: ModelFiles, tiny22: ModelFiles, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny21.folder, tmp_path, dirs_exist_ok=True)
+    files = layout.locate(tiny21.preset, tmp_path)
+    dit = files.dits[Expert.ONLY][0]
+    # The VAE in the transformer's place is recognised, but as something else.
+    shutil.copy(files.vae, dit)
+    with pytest.raises(InputError) as caught:
+        load.load_dit(files, Expert.ONLY, torch.float32, CPU)
+    assert caught.value.reason is Reason.MODEL_INVALID
+    dit.write_bytes(b"not safetensors")
+    with pytest.raises(InputError) as caught:
+        load.load_dit(files, Expert.ONLY, torch.float32, CPU)
+    assert caught.value.reason is Reason.MODEL_INVALID
+    assert dit.name in caught.value.message
+
+
+def test_weights_come_from_the_store(tiny22: ModelFiles, ml_store: Store, tmp_path: Path) -> None:
+    for path in tiny22.folder.rglob("*"):
+        if path.is_file():
+            ml_store.put_file(f"weights/{path.relative_to(tiny22.folder)}", path)
+    source = f"s3://{ml_store.bucket}/weights/"
+    job = make_job(model={"preset": tiny22.preset.name, "source": source})
+    files = base_model(job, ml_store, tmp_path)
+    assert tree_digest(files.folder) == tree_digest(tiny22.folder)
+    files.vae.write_bytes(b"cut off")
+    assert tree_digest(base_model(job, ml_store, tmp_path).folder) == tree_digest(tiny22.folder)
+
+
+def test_sources_that_hold_nothing_are_refused(ml_store: Store, tmp_path: Path) -> None:
+    for model in (
+        {"preset": "Wan2.1-I2V-14B-720P"},
+        {"preset": "Wan2.1-I2V-Tiny", "source": f"s3://{ml_store.bucket}/nothing/here"},
+        {"preset": "Wan2.1-I2V-Tiny", "source": "https://example.com/weights"},
+        {"preset": "Wan2.1-I2V-Tiny", "path": str(tmp_path / "absent")},
+    ):
+        with pytest.raises(InputError) as caught:
+            base_model(make_job(model=model), ml_store, tmp_path)
+        assert caught.value.reason is Reason.MODEL_NOT_FOUND
+    with pytest.raises(InputError) as caught:
+        base_model(make_job(model={"preset": "Wan9"}), ml_store, tmp_path)
+    assert caught.value.reason is Reason.MODEL_INVALID
+
+
+def test_digest_of_a_large_file_is_noted_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digest, "SMALL", 4)
+    path = tmp_path / "weights"
+    path.write_bytes(b"12345678")
+    truth = hashlib.sha256(b"12345678").hexdigest()
+    assert digest.file_digest(path) == truth
+    note = tmp_path / "weights.sha256.json"
+    note.write_text(note.read_text().replace(truth, "f" * 64))
+    assert digest.file_digest(path) == "f" * 64, "the note is used"
+    path.write_bytes(b"123456789")
+    assert digest.file_digest(path) == hashlib.sha256(b"123456789").hexdigest(), (
+        "but not when stale"
+    )

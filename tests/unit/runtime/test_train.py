@@ -1,0 +1,266 @@
+"""Training on the tiny models: it learns, it resumes to the bit, and it says so when it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from diffsynth.models import wan_video_dit
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ml_runs import Run
+from wan_runtime import stopping
+from wan_runtime.errors import InputError, NumericalError, Stopped
+from wan_runtime.job import ExitClass, Expert, Reason, Step, TrainingSpec
+from wan_runtime.models import load
+from wan_runtime.progress import Reporter
+from wan_runtime.training import train
+from wan_runtime.training.curve import smooth
+from wan_runtime.training.train import rate_factor
+
+pytest_plugins = ["ml_fixtures"]
+
+# All that could make a resumed run differ: dropout's random state, accumulation, a moving rate.
+EXACT = {
+    "training": {
+        "steps": 6, "gradientAccumulation": 2, "schedule": "Cosine", "checkpointEvery": 2,
+        "probeEvery": 3,
+    },
+    "lora": {"dropout": 0.2},
+}  # fmt: skip
+
+
+class StopsAt(Reporter):
+    """Sends this process SIGTERM while it reports step `step`."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__("train")
+        self._step = step
+
+    def update(self, **change: Any) -> None:
+        super().update(**change)
+        if change.get("activity") == "training" and change.get("current") == self._step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.fixture
+def sigterm() -> Iterator[None]:
+    """The runtime's handler, as the step's entry point installs it; everything put back after."""
+    before = signal.getsignal(signal.SIGTERM)
+    stopping.install()
+    yield
+    signal.signal(signal.SIGTERM, before)
+    stopping._requested.clear()
+
+
+def result(run: Run, name: str = "train") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and record of a finished train step."""
+    folder = run.fetch(name)
+    record: dict[str, Any] = json.loads((folder / train.RECORD).read_text())
+    return load_file(folder / train.WEIGHTS), record
+
+
+def checkpoints(run: Run) -> list[str]:
+    """Keys of the manifests of the run's checkpoints."""
+    prefix = f"{run.job(Step.TRAIN).output_prefix}/checkpoints/"
+    return [entry.key for entry in run.store.list(prefix) if entry.key.endswith("manifest.json")]
+
+
+def test_training_lowers_the_loss_of_held_out_probes(exported21: Run) -> None:
+    weights, record = result(exported21)
+    first, last = (record["probes"][index]["losses"] for index in (0, -1))
+    assert len(record["steps"]) == 40
+    assert [probe["step"] for probe in record["probes"]] == [0, 10, 20, 30, 40]
+    for sigma in first:
+        assert last[sigma] < 0.75 * first[sigma], f"at {sigma}"
+    losses = smooth([step["loss"] for step in record["steps"]])
+    assert losses[-1] < 0.8 * losses[0]
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    assert "blocks.0.self_attn.q.lora_A.default.weight" in weights
+    assert len(weights) == 2 * 2 * 10, "A and B of ten layers in each of two blocks"
+
+
+def test_summary_and_picture(exported22: Run) -> None:
+    for name in ("train-high-noise", "train-low-noise"):
+        folder = exported22.fetch(name)
+        assert (folder / train.PICTURE).read_bytes().startswith(b"\x89PNG")
+        record = json.loads((folder / train.RECORD).read_text())
+        low, high = (0.9, 1.0) if "high" in name else (0.0, 0.9)
+        sigmas = [float(sigma) for sigma in record["probes"][0]["losses"] if sigma != "mean"]
+        assert all(low <= sigma <= high for sigma in sigmas)
+
+
+def test_only_the_transformer_is_loaded(encoded21: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    real = load._load
+
+    def spy(*arguments: Any) -> Any:
+        loaded.append(arguments[2])
+        return real(*arguments)
+
+    monkeypatch.setattr(load, "_load", spy)
+    encoded21.fork("only-dit").go(Step.TRAIN, training={"steps": 1})
+    assert loaded == ["wan_video_dit"]
+
+
+def test_resume_after_sigterm_continues_to_the_bit(encoded21: Run, sigterm: None) -> None:
+    whole = encoded21.fork("uninterrupted")
+    whole.go(Step.TRAIN, **EXACT)
+    broken = encoded21.fork("interrupted")
+    with pytest.raises(Stopped) as caught:
+        broken.go(Step.TRAIN, report=StopsAt(3), **EXACT)
+    assert caught.value.reason is Reason.TERMINATED
+    assert caught.value.exit_class is ExitClass.STOPPED
+    assert "step 3" in caught.value.message
+    assert checkpoints(broken)[-1].endswith("step-00000003/manifest.json")
+    stopping._requested.clear()
+    broken.go(Step.TRAIN, **EXACT)
+    wanted, got = result(whole), result(broken)
+    assert wanted[0].keys() == got[0].keys()
+    for name, tensor in wanted[0].items():
+        assert torch.equal(tensor, got[0][name]), name
+    times = {"seconds"}
+    steps = [
+        [{key: value for key, value in step.items() if key not in times} for step in side["steps"]]
+        for side in (wanted[1], got[1])
+    ]
+    assert steps[0] == steps[1]
+    assert wanted[1]["probes"] == got[1]["probes"]
+
+
+def test_resume_passes_over_a_damaged_checkpoint(encoded21: Run, sigterm: None) -> None:
+    whole = encoded21.fork("undamaged")
+    whole.go(Step.TRAIN, **EXACT)
+    broken = encoded21.fork("damaged")
+    with pytest.raises(Stopped):
+        broken.go(Step.TRAIN, report=StopsAt(5), **EXACT)
+    stopping._requested.clear()
+    newest = checkpoints(broken)[-1].replace("manifest.json", "optimizer.safetensors")
+    assert "step-00000005" in newest
+    data = broken.store.get_bytes(newest)
+    broken.store.put_bytes(newest, data[: len(data) // 2])
+    broken.go(Step.TRAIN, **EXACT)
+    wanted, got = result(whole)[0], result(broken)[0]
+    assert all(torch.equal(tensor, got[name]) for name, tensor in wanted.items())
+
+
+def test_checkpoints_of_another_job_are_not_resumed(encoded21: Run, sigterm: None) -> None:
+    run = encoded21.fork("changed")
+    with pytest.raises(Stopped):
+        run.go(Step.TRAIN, report=StopsAt(3), **EXACT)
+    stopping._requested.clear()
+    run.go(Step.TRAIN, training={**EXACT["training"], "seed": 9})
+    fresh = encoded21.fork("fresh")
+    fresh.go(Step.TRAIN, training={**EXACT["training"], "seed": 9})
+    wanted, got = result(fresh)[0], result(run)[0]
+    assert all(torch.equal(tensor, got[name]) for name, tensor in wanted.items())
+
+
+def test_only_the_newest_checkpoints_are_kept(encoded21: Run) -> None:
+    run = encoded21.fork("kept")
+    run.go(Step.TRAIN, training={"steps": 6, "checkpointEvery": 1, "keepCheckpoints": 2})
+    names = [key.split("/")[-2] for key in checkpoints(run)]
+    assert names == ["step-00000004", "step-00000005"]
+    prefix = f"{run.job(Step.TRAIN).output_prefix}/checkpoints/step-00000003"
+    assert list(run.store.list(prefix)) == []
+
+
+def test_attention_without_backward_is_caught(
+    encoded21: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = wan_video_dit.flash_attention
+    # What SageAttention does: right numbers, no gradient, no error.
+    monkeypatch.setattr(wan_video_dit, "flash_attention", lambda *a, **k: real(*a, **k).detach())
+    with pytest.raises(NumericalError) as caught:
+        encoded21.fork("sage").go(Step.TRAIN)
+    assert caught.value.reason is Reason.DEAD_GRADIENTS
+    named = caught.value.message.split(": ")[1]
+    assert "12 of 20" in caught.value.message
+    for layer in ("self_attn.q", "self_attn.k", "self_attn.v", "cross_attn.q", "cross_attn.v"):
+        assert f"blocks.1.{layer}" in named
+    assert ".o" not in named
+    assert "ffn" not in named
+
+
+def test_lora_a_without_gradient_is_caught_at_the_second_step(
+    encoded21: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = train.lora.inject
+
+    def frozen_a(*arguments: Any) -> Any:
+        trainable = real(*arguments)
+        trainable["blocks.1.ffn.0.lora_A.default.weight"].requires_grad_(False)
+        return trainable
+
+    monkeypatch.setattr(train.lora, "inject", frozen_a)
+    with pytest.raises(NumericalError, match=r"after step 2, 1 of 20 .*: blocks\.1\.ffn\.0\."):
+        encoded21.fork("frozen").go(Step.TRAIN)
+
+
+def test_sage_attention_is_never_used(encoded21: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sage(*_: object) -> None:
+        raise AssertionError("sage was called in training")
+
+    monkeypatch.setattr(wan_video_dit, "SAGE_ATTN_AVAILABLE", True)
+    monkeypatch.setattr(wan_video_dit, "sageattn", sage, raising=False)
+    encoded21.fork("no-sage").go(Step.TRAIN, training={"steps": 1})
+
+
+@pytest.mark.parametrize("rate", [1e25])
+def test_divergence_stops_the_run(encoded21: Run, rate: float) -> None:
+    with pytest.raises(NumericalError) as caught:
+        encoded21.fork("diverges").go(Step.TRAIN, lora={"learningRate": rate})
+    assert caught.value.reason is Reason.NON_FINITE_LOSS
+    assert caught.value.exit_class is ExitClass.NUMERICAL
+
+
+def test_unknown_target_is_named_with_what_there_is(encoded22: Run) -> None:
+    with pytest.raises(InputError) as caught:
+        encoded22.fork("typo").go(
+            Step.TRAIN, Expert.HIGH_NOISE, lora={"targetModules": ["q", "to_q", "ffn.1"]}
+        )
+    assert caught.value.reason is Reason.LORA_TARGET_UNKNOWN
+    assert "to_q, ffn.1 match no linear layer" in caught.value.message
+    assert "cross_attn.k" in caught.value.message
+    assert "ffn.0, ffn.2" in caught.value.message
+
+
+def test_recomputing_blocks_changes_nothing(encoded21: Run) -> None:
+    weights = []
+    for mode in ("None", "Full"):
+        run = encoded21.fork(f"recompute-{mode.lower()}")
+        run.go(Step.TRAIN, training={"gradientCheckpointing": mode, "batchSize": 2})
+        weights.append(result(run)[0])
+    for name, tensor in weights[0].items():
+        assert torch.equal(tensor, weights[1][name]), name
+
+
+def test_bfloat16_base_trains_a_float32_adapter(
+    encoded21: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The precision of GPUs, on the CPU."""
+    monkeypatch.setattr(train, "compute_dtype", lambda _: torch.bfloat16)
+    run = encoded21.fork("bfloat16")
+    run.go(Step.TRAIN, training={"steps": 12})
+    weights, record = result(run)
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    # Small updates survive: rounded to bfloat16, the weights would differ.
+    b = weights["blocks.0.ffn.0.lora_B.default.weight"]
+    assert not torch.equal(b, b.bfloat16().float())
+    assert record["probes"][-1]["losses"]["mean"] < record["probes"][0]["losses"]["mean"]
+
+
+def test_rate_warms_up_then_holds_or_falls() -> None:
+    warm = TrainingSpec(warmup_steps=4, schedule="Constant")
+    assert [rate_factor(step, 10, warm) for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+    cosine = TrainingSpec(warmup_steps=2, schedule="Cosine")
+    factors = [rate_factor(step, 10, cosine) for step in range(2, 11)]
+    assert factors[0] == 1
+    assert factors[4] == pytest.approx(0.5)
+    assert factors[-1] == pytest.approx(0)
