@@ -69,7 +69,9 @@ def start(stack: Stack, namespace: str, dataset: str) -> Iterator[Callable[..., 
         wait_until(lambda run=run: not run.pods(), seconds=150, what=f"pods of {run.name} gone")
 
 
-def finetune(stack: Stack, namespace: str, name: str, dataset: str, **overrides: Manifest) -> Manifest:
+def finetune(
+    stack: Stack, namespace: str, name: str, source: str, **overrides: Manifest
+) -> Manifest:
     """A WanFineTune that is quick on a CPU; `overrides` replace whole fields of the spec."""
     return {
         "apiVersion": "wan-operator.dev/v1alpha1",
@@ -77,7 +79,7 @@ def finetune(stack: Stack, namespace: str, name: str, dataset: str, **overrides:
         "metadata": {"name": name, "namespace": namespace},
         "spec": {
             "model": {"preset": "Wan2.1-I2V-Tiny"},
-            "dataset": {"source": dataset, "frames": 9, "width": 64, "height": 48},
+            "dataset": {"source": source, "frames": 9, "width": 64, "height": 48},
             "method": {"lora": {"rank": 4, "learningRate": 1e-3}},
             "training": {"steps": 30},
             "checkpoint": {"everySteps": 5},

@@ -29,7 +29,7 @@ OUTPUT = ROOT / "demo-output"
 DEADLINE = 1800
 """Seconds until the demo gives up on the run."""
 
-console = Console()
+console = Console(soft_wrap=True)
 
 
 def main() -> int:
@@ -126,7 +126,7 @@ def fetch(stack: Stack, name: str) -> None:
     steps = stack.get("-n", NAMESPACE, "wft", name)["status"]["steps"]
     rows = []
     for step in steps:
-        if step["name"] in ("export", "sample") or step["name"].startswith("train"):
+        if step["name"] in ("export", "sample"):
             rows += fetch_step(stack.store(), step)
     lines = ["| step | file | bytes | SHA-256 |", "| --- | --- | --- | --- |", *rows]
     (OUTPUT / "artifacts.md").write_text("\n".join(lines) + "\n")
@@ -171,7 +171,7 @@ def conclude(stack: Stack, name: str, started: float) -> None:
         files.add_row(path.name, f"{path.stat().st_size:,}")
     console.print(files)
     kubectl = f"kubectl --kubeconfig {stack.kubeconfig} -n {NAMESPACE}"
-    console.print("Look at demo-output/contact-sheet.png and demo-output/loss.png. Then try:", highlight=False)
+    console.print("Look at demo-output/contact-sheet.png and demo-output/demo-loss.png. Then try:", highlight=False)
     for command in (
         f"export PATH={stack.bin}:$PATH",
         f"{kubectl} describe wft {name}",
@@ -179,7 +179,7 @@ def conclude(stack: Stack, name: str, started: float) -> None:
         f"{kubectl} apply -f examples/invalid/sage.yaml      # refused, and why",
         "make cluster-down",
     ):
-        console.print(f"  {command}", highlight=False, soft_wrap=True)
+        console.print(f"  {command}", highlight=False)
 
 
 if __name__ == "__main__":
