@@ -7,6 +7,7 @@ are. Every call raises TransientError or PermanentError and nothing else.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
@@ -49,7 +50,9 @@ async def connect() -> client.ApiClient:
     try:
         config.load_incluster_config(configuration)
     except config.ConfigException:
-        await config.load_kube_config(client_configuration=configuration)
+        # Read here: the library reads the variable when it is imported.
+        path = os.environ.get("KUBECONFIG")
+        await config.load_kube_config(config_file=path, client_configuration=configuration)
     return client.ApiClient(configuration)
 
 

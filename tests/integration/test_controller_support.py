@@ -6,15 +6,20 @@ the status that a kubelet would set. The real kubelet has its turn in e2e/.
 
 from __future__ import annotations
 
+import asyncio
+import http.server
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,6 +75,7 @@ class Operator:
     server: ApiServer
     namespace: str
     settings: dict[str, str] = field(default_factory=dict)
+    kubeconfig: Path | None = None
     process: subprocess.Popen[bytes] | None = None
     port: int = 0
     starts: int = 0
@@ -93,7 +99,7 @@ class Operator:
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": f"{ROOT}/operator:{ROOT}/runtime",
-            "KUBECONFIG": str(self.server.kubeconfig),
+            "KUBECONFIG": str(self.kubeconfig or self.server.kubeconfig),
             "HOME": str(self.server.folder),
             **defaults,
             **self.settings,
@@ -238,6 +244,37 @@ class Cluster:
         phase = "Failed" if exit_code else "Succeeded"
         return self._set_pod(pod, phase, {"terminated": ended})
 
+    def binds(self, job: str, node: str = "node-1") -> str:
+        """The scheduler's part: from now on the pod is removed only by its kubelet."""
+        name: str = self.pod_of(job)["metadata"]["name"]
+        body = {"metadata": {"name": name}, "target": {"kind": "Node", "name": node}}
+        self.server.request("POST", self.path("pods", name) + "/binding", body)
+        return name
+
+    def removes(self, pod: str) -> None:
+        """The kubelet has seen the container end and lets go of the pod."""
+        self.server.request(
+            "DELETE", self.path("pods", pod), {"gracePeriodSeconds": 0, "kind": "DeleteOptions"}
+        )
+
+    def loses_node(self, job: str) -> None:
+        """The part of the pod garbage collector: the pod's node is gone, and so is what it would
+        have said."""
+        name = self.pod_of(job)["metadata"]["name"]
+        why = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "DeletionByPodGC",
+            "message": "PodGC: node no longer exists",
+        }
+        self.server.request(
+            "PATCH",
+            self.path("pods", name) + "/status",
+            {"status": {"phase": "Failed", "conditions": [why]}},
+            content_type="application/merge-patch+json",
+        )
+        self.removes(name)
+
     def succeeds(self, job: str, step: str) -> Raw:
         return self.ends(job, 0, result(step))
 
@@ -296,6 +333,115 @@ def exists(server: ApiServer, path: str) -> bool:
     try:
         server.request("GET", path)
     except ApiError as error:
-        assert error.code == 404, error
+        if error.code != 404:
+            raise
         return False
     return True
+
+
+@dataclass
+class Wire:
+    """The network between the operator and the API server: bytes pass through until a test cuts
+    it."""
+
+    server: ApiServer
+    port: int = 0
+    cut: bool = False
+    _loop: asyncio.AbstractEventLoop | None = None
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _open: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    @contextmanager
+    def laid(self) -> Iterator[Wire]:
+        ready = threading.Event()
+        thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready)), daemon=True)
+        thread.start()
+        assert ready.wait(10)
+        yield self
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._stop.set)
+        thread.join(10)
+
+    def kubeconfig(self) -> Path:
+        config = json.loads(self.server.kubeconfig.read_text())
+        config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{self.port}"
+        path = self.server.folder / f"kubeconfig-{self.port}"
+        path.write_text(json.dumps(config))
+        return path
+
+    def breaks(self) -> None:
+        """Every connection is reset and none is taken."""
+        self.cut = True
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._reset)
+
+    def heals(self) -> None:
+        self.cut = False
+
+    def _reset(self) -> None:
+        for writer in self._open:
+            writer.transport.abort()
+
+    async def _serve(self, ready: threading.Event) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        listener = await asyncio.start_server(self._connect, "127.0.0.1", 0)
+        self.port = listener.sockets[0].getsockname()[1]
+        ready.set()
+        await self._stop.wait()
+        self.cut = True
+        self._reset()
+        listener.close()
+
+    async def _connect(self, near: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
+        if self.cut:
+            answer.transport.abort()
+            return
+        far, ask = await asyncio.open_connection("127.0.0.1", self.server.port)
+        self._open |= {answer, ask}
+        await asyncio.gather(pump(near, ask), pump(far, answer))
+        self._open -= {answer, ask}
+
+
+async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while data := await source.read(65536):
+            target.write(data)
+            await target.drain()
+    target.close()
+
+
+@contextmanager
+def progress_of_a_pod(answer: Callable[[], str]) -> Iterator[str]:
+    """The address of something that answers as a pod's :9400/progress does."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = answer().encode()
+            self.send_response(200 if self.path == "/progress" else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    address = f"127.77.{os.getpid() % 250}.9"
+    with http.server.ThreadingHTTPServer((address, 9400), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield address
+        server.shutdown()
+
+
+def writes_of(server: ApiServer) -> dict[str, float]:
+    """Changing requests that the API server has counted, by resource; Leases and the tests' own
+    are the caller's to leave out."""
+    text = server.kubectl("get", "--raw", "/metrics").stdout
+    counted: dict[str, float] = {}
+    for line in text.splitlines():
+        if not line.startswith("apiserver_request_total{"):
+            continue
+        labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
+        if labels["verb"] in ("POST", "PUT", "PATCH", "APPLY", "DELETE"):
+            resource = labels["resource"] + ("/" + labels["subresource"]).rstrip("/")
+            counted[resource] = counted.get(resource, 0) + float(line.rsplit(" ", 1)[1])
+    return counted

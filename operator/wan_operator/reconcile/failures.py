@@ -163,7 +163,9 @@ def _disruption(pod: Raw) -> tuple[str, str] | None:
         return "PodEvicted", status.get("message", status["reason"])
     target = condition(pod, "DisruptionTarget")
     if target is not None and target["status"] == "True":
-        return "PodEvicted", target.get("message") or target.get("reason", "the pod was evicted")
+        why = target.get("reason", "")
+        lost = why == "DeletionByPodGC"  # its node is no longer there
+        return "PodLost" if lost else "PodEvicted", target.get("message") or why
     if status.get("reason") == "NodeLost":
         return "PodLost", status.get("message", "the node is gone")
     return None
