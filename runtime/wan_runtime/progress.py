@@ -87,7 +87,7 @@ class Reporter:
             self._draw()
         elif fresh or (done and at != last.current) or now - self._logged >= LOG_SECONDS:
             self._logged = now
-            log.info("%s", self)
+            log.info("%s", str(self))  # as it is now, not when a handler gets to it
 
     def close(self) -> None:
         """Publish the last state and take the bar away."""

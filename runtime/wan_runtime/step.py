@@ -15,7 +15,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from pydantic import ValidationError
 
@@ -53,7 +53,9 @@ def load_job(path: Path, step: Step) -> JobSpec:
             Reason.JOB_INVALID, f"job file {path} cannot be read: {error.strerror}"
         ) from error
     except ValidationError as error:
-        faults = [f"{_place(fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+        # What is there and wrong says more than what is missing.
+        found = sorted(error.errors(), key=lambda fault: fault["type"] == "missing")
+        faults = [f"{_place(fault['loc'])}: {fault['msg']}" for fault in found]
         more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise InputError(
             Reason.JOB_INVALID,
@@ -131,6 +133,18 @@ def main(arguments: list[str] | None = None) -> int:
     return int(result.exit_class)
 
 
+def enter() -> NoReturn:
+    """`main` as a process of its own, which does not outlive its supervisor."""
+    # Killed outright, the supervisor cannot pass anything on: never leave a GPU to an orphan.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    code = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # At once: a normal exit would first wait for threads that sit out an absent store.
+    os._exit(code)
+
+
 def write_result(folder: Path, result: Result) -> None:
     """Leave the Result for the supervisor, whole or not at all."""
     partial = folder / f".{RESULT_FILE}"
@@ -171,20 +185,9 @@ def _is_gpu_memory(error: BaseException) -> bool:
     )
 
 
-def _die_with_parent() -> None:
-    # Killed outright, the supervisor cannot pass anything on: never leave a GPU to an orphan.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def _place(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location) or "the file"
 
 
 if __name__ == "__main__":
-    _die_with_parent()
-    code = main()
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # At once: a normal exit would first wait for threads that sit out an absent store.
-    os._exit(code)
+    enter()

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
@@ -37,8 +37,11 @@ LAST_LINES = 5
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def supervise(step: Step, job: Path, work: Path) -> int:
-    """Run a step to its end, write the termination message, return the exit code. Main thread."""
+def supervise(step: Step, job: Path, work: Path, *, module: str = "wan_runtime.step") -> int:
+    """Run a step to its end, write the termination message, return the exit code. Main thread.
+
+    `module`: what the child runs; it takes the arguments of `wan_runtime.step`.
+    """
     with ExitStack() as stack:
         folder = _run_folder(stack)
         try:
@@ -46,11 +49,8 @@ def supervise(step: Step, job: Path, work: Path) -> int:
         except StepError:
             step_id = str(step)  # the child finds the same fault and reports it
         # The child first: it is forked, and a fork wants no other threads.
-        child = stack.enter_context(
-            Child(
-                [sys.executable, "-m", "wan_runtime.step", step, str(job), str(work), str(folder)]
-            )
-        )
+        command = [sys.executable, "-m", module, step, str(job), str(work), str(folder)]
+        child = stack.enter_context(Child(command))
         _serve(stack, ProgressFile(folder, step_id))
         status = child.wait()
         found = _read_result(folder)
@@ -92,7 +92,7 @@ def judge(
 class Child:
     """The step's process, in a session of its own, and all that it leaves behind."""
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, command: Sequence[str]) -> None:
         """Start it. Inside `with`, SIGTERM and SIGINT sent to us mean SIGTERM for the child."""
         self.stop_requested = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -106,7 +106,6 @@ class Child:
             command,
             stderr=None if sys.stderr.isatty() else subprocess.PIPE,
             start_new_session=True,
-            env=None if environ is None else dict(environ),
         )
         if self.stop_requested:  # it came before there was a child to tell
             self._process.terminate()

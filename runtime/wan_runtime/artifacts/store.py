@@ -211,13 +211,17 @@ class Store:
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects; those that do not exist count as removed."""
-        targets = [DeleteObject(key) for key in keys]
-        first = targets[0]._name if targets else ""
-        errors = self._call(first, lambda: list(self._client.remove_objects(self.bucket, targets)))
+        names = tuple(keys)
+        if not names:
+            return
+        targets = [DeleteObject(name) for name in names]
+        errors = self._call(
+            names[0], lambda: list(self._client.remove_objects(self.bucket, targets))
+        )
         if errors:
             raise InfrastructureError(
                 Reason.UNEXPECTED,
-                f"{self.uri(errors[0].name or first)} cannot be deleted: {errors[0].message}",
+                f"{self.uri(errors[0].name or names[0])} cannot be deleted: {errors[0].message}",
             )
 
     def _put(

@@ -1,0 +1,24 @@
+"""JobSpecs for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wan_runtime.job import JobSpec
+
+DATASET = {"source": "s3://wan/data", "frames": 17, "fps": 16, "width": 128, "height": 96}
+
+
+def make_job(**change: Any) -> JobSpec:
+    """A tiny job; top-level fields as in JSON, those of `dataset` merged."""
+    content = {
+        "namespace": "team-a",
+        "name": "dragons",
+        "uid": "0f9e8d7c-0000-4000-8000-000000000000",
+        "step": "prepare",
+        "model": {"preset": "Wan2.1-I2V-Tiny"},
+        "store": {"endpoint": "http://127.0.0.1:1", "bucket": "wan", "prefix": "runs"},
+        **change,
+        "dataset": {**DATASET, **change.get("dataset", {})},
+    }
+    return JobSpec.model_validate(content)

@@ -1,0 +1,103 @@
+"""The child of a supervisor under test: the real entry point, with a step that does as told.
+
+WAN_TEST_DOES names one of the functions below.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from wan_runtime import step, stopping
+from wan_runtime.artifacts import manifest
+from wan_runtime.artifacts.store import Store
+from wan_runtime.errors import InputError, NumericalError
+from wan_runtime.job import JobSpec, Reason, Step
+from wan_runtime.outcome import Outcome
+from wan_runtime.progress import Reporter
+
+
+def finish(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
+    (work / "answer").write_text("42")
+    lineage = manifest.Lineage(config_hash=manifest.job_hash(job), preset=job.model.preset)
+    ref = manifest.commit(
+        store, job.output_prefix, {"answer": work / "answer"}, kind="dataset", lineage=lineage,
+        summary={"clips": 3},
+    )  # fmt: skip
+    return Outcome(manifest=ref, message="3 clips train", summary={"clips": 3})
+
+
+def die(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def crash(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
+    print("driver says: bad things", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGSEGV)
+    raise AssertionError
+
+
+def vanish(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
+    print("first\nlast words", file=sys.stderr, flush=True)
+    os._exit(0)
+
+
+def wrong_input(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
+    raise InputError(Reason.CLIP_INVALID, "clip a.mp4: too short")
+
+
+def diverge(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
+    raise NumericalError(Reason.NON_FINITE_LOSS, "the loss is NaN at step 3")
+
+
+def eat_memory(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
+    raise MemoryError
+
+
+def fill_disk(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
+    raise OSError(errno.ENOSPC, "No space left on device", "/work/latents")
+
+
+def bug(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
+    raise KeyError("nobody foresaw this")
+
+
+def wait(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
+    report.update(activity="waiting", current=2, total=8, unit="steps", loss=0.5)
+    while True:
+        time.sleep(0.05)
+
+
+def save(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
+    with stopping.deferred():
+        report.update(activity="training")
+        while not stopping.requested():
+            time.sleep(0.01)
+        (work / "checkpoint").write_text("saved")
+    raise AssertionError
+
+
+def leave_orphans(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
+    """One orphan that ends, which must be reaped, and one that would stay, which must be killed."""
+    script = "sleep 0.2 >&2 & echo $!; sleep 300 >&2 & echo $!"
+    shown = subprocess.run(["sh", "-c", script], stdout=subprocess.PIPE, check=True).stdout.split()
+    (work / "stays").write_text(shown[1].decode())
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{int(shown[0])}").exists():
+        if time.monotonic() > deadline:
+            raise RuntimeError("the orphan is still a zombie")
+        time.sleep(0.02)
+    return finish(job, store, work, report)
+
+
+if __name__ == "__main__":
+    run = globals()[os.environ["WAN_TEST_DOES"]]  # what step.perform calls
+    step.RUNS[Step.PREPARE] = "step_double"
+    sys.modules["step_double"] = sys.modules["__main__"]
+    step.enter()

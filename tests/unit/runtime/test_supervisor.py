@@ -1,0 +1,370 @@
+"""The supervisor with real children that end in every way a step can."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from job_files import make_job
+from object_store import ObjectStore, free_port
+from wan_runtime import cli, step, supervisor
+from wan_runtime.errors import InputError
+from wan_runtime.job import ExitClass, ManifestRef, Progress, Reason, Result, Step
+
+TESTS = Path(__file__).parents[2]
+DRIVER = """\
+import sys
+from pathlib import Path
+from wan_runtime import logs
+from wan_runtime.job import Step
+from wan_runtime.supervisor import supervise
+logs.configure("prepare")
+sys.exit(supervise(Step.PREPARE, Path(sys.argv[1]), Path(sys.argv[2]), module="step_double"))
+"""
+
+
+@dataclass
+class Ended:
+    code: int
+    result: Result
+    output: str
+    errors: str
+
+
+class Pod:
+    """One run of the supervisor as a process of its own."""
+
+    def __init__(self, folder: Path, server: ObjectStore, does: str) -> None:
+        self.work = folder / "work"
+        self.work.mkdir(exist_ok=True)
+        self.termination = folder / "termination-log"
+        self.port = free_port()
+        job = make_job(store=server.spec(prefix=folder.name).model_dump(by_alias=True))
+        (folder / "job.json").write_text(job.model_dump_json(by_alias=True))
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER, str(folder / "job.json"), str(self.work)],
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]),
+                "WAN_TEST_DOES": does,
+                "WAN_TERMINATION_FILE": str(self.termination),
+                "WAN_PROGRESS_PORT": str(self.port),
+                "WAN_RUN_DIR": str(folder / "run"),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def end(self) -> Ended:
+        output, errors = self.process.communicate(timeout=60)
+        result = Result.model_validate_json(self.termination.read_text())
+        assert self.process.returncode == result.exit_class
+        return Ended(self.process.returncode, result, output, errors)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate(timeout=60)  # closes the pipes
+
+    def get(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    def until(self, activity: str) -> Progress:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                now = Progress.model_validate_json(self.get("/progress"))
+            except urllib.error.URLError:
+                time.sleep(0.05)
+                continue
+            if now.activity == activity:
+                return now
+            time.sleep(0.02)
+        raise AssertionError(f"never {activity}")
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture
+def start(
+    tmp_path: Path, server: ObjectStore, credentials: None, request: pytest.FixtureRequest
+) -> Callable[[str], Pod]:
+    def start(does: str) -> Pod:
+        pod = Pod(tmp_path, server, does)
+        request.addfinalizer(pod.close)
+        return pod
+
+    return start
+
+
+def test_a_step_that_finishes(start: Callable[[str], Pod]) -> None:
+    ended = start("finish").end()
+    assert ended.code == 0
+    assert ended.result.reason is Reason.COMPLETED
+    assert ended.result.message == "3 clips train"
+    assert ended.result.summary == {"clips": 3}
+    assert ended.result.manifest is not None
+    assert ended.result.manifest.uri.endswith("/team-a/dragons/0f9e8d7c/prepare/manifest.json")
+    entries = [json.loads(line) for line in ended.output.splitlines()]
+    assert entries[-1]["message"] == "prepare: Completed: 3 clips train"
+    assert {"ts", "level", "logger", "step", "message"} == set(entries[-1])
+
+
+def test_a_second_run_verifies_and_says_the_same(start: Callable[[str], Pod]) -> None:
+    first = start("finish").end().result
+    again = start("bug").end()  # would fail if it were run
+    assert again.code == 0
+    assert again.result.message == "already committed"
+    assert again.result.manifest == first.manifest
+    assert again.result.summary == first.summary
+
+
+def test_a_damaged_output_is_made_again(start: Callable[[str], Pod], server: ObjectStore) -> None:
+    first = start("finish").end().result
+    assert first.manifest is not None
+    key = first.manifest.uri.removeprefix("s3://wan/").replace("manifest.json", "answer")
+    server.client().remove_object("wan", key)
+    again = start("finish").end().result
+    assert again.message == "3 clips train"
+    assert again.manifest == first.manifest
+    assert server.client().stat_object("wan", key).size == 2
+
+
+@pytest.mark.parametrize(
+    ("does", "exit_class", "reason", "text"),
+    [
+        ("die", ExitClass.OUT_OF_MEMORY, Reason.HOST_OUT_OF_MEMORY, "killed by signal 9"),
+        ("crash", ExitClass.INFRASTRUCTURE, Reason.UNEXPECTED, "signal 11.*driver says: bad"),
+        ("vanish", ExitClass.INFRASTRUCTURE, Reason.UNEXPECTED, "code 0 .*first | last words"),
+        ("wrong_input", ExitClass.INPUT, Reason.CLIP_INVALID, "^clip a.mp4: too short$"),
+        ("diverge", ExitClass.NUMERICAL, Reason.NON_FINITE_LOSS, "NaN at step 3"),
+        ("eat_memory", ExitClass.OUT_OF_MEMORY, Reason.HOST_OUT_OF_MEMORY, "memory ran out"),
+        ("fill_disk", ExitClass.INFRASTRUCTURE, Reason.DISK_FULL, "no space left for /work/lat"),
+        ("bug", ExitClass.INFRASTRUCTURE, Reason.UNEXPECTED, "KeyError: 'nobody foresaw this'"),
+    ],
+)
+def test_every_end_has_its_class(
+    start: Callable[[str], Pod], does: str, exit_class: ExitClass, reason: Reason, text: str
+) -> None:
+    ended = start(does).end()
+    assert ended.result.exit_class is exit_class
+    assert ended.result.reason is reason
+    assert re.search(text, ended.result.message)
+    assert ended.result.step_id == "prepare"
+    assert ended.result.manifest is None
+    if does == "bug":
+        assert "Traceback" in ended.output
+        assert "step_double.py" in ended.output
+
+
+def test_the_child_killed_from_outside_counts_as_out_of_memory(
+    start: Callable[[str], Pod],
+) -> None:
+    pod = start("wait")
+    pod.until("waiting")
+    children = Path(f"/proc/{pod.process.pid}/task/{pod.process.pid}/children").read_text()
+    os.kill(int(children), signal.SIGKILL)
+    assert pod.end().result.reason is Reason.HOST_OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_step_save(start: Callable[[str], Pod], number: signal.Signals) -> None:
+    pod = start("save")
+    pod.until("training")
+    assert not (pod.work / "checkpoint").exists()
+    pod.process.send_signal(number)
+    ended = pod.end()
+    assert ended.code == 40
+    assert ended.result.reason is Reason.TERMINATED
+    assert (pod.work / "checkpoint").read_text() == "saved"
+
+
+def test_a_step_with_nothing_to_save_stops_too(start: Callable[[str], Pod]) -> None:
+    pod = start("wait")
+    pod.until("waiting")
+    pod.process.terminate()
+    ended = pod.end()
+    assert ended.code == 40
+    assert "nothing was left to save" in ended.result.message
+
+
+def test_the_child_dies_with_its_supervisor(start: Callable[[str], Pod]) -> None:
+    pod = start("wait")
+    pod.until("waiting")
+    child = Path(f"/proc/{pod.process.pid}/task/{pod.process.pid}/children").read_text().strip()
+    pod.process.kill()
+    deadline = time.monotonic() + 10
+    while alive(int(child)):
+        assert time.monotonic() < deadline, "the step outlives its supervisor"
+        time.sleep(0.02)
+
+
+def test_orphans_are_reaped_and_leftovers_killed(start: Callable[[str], Pod]) -> None:
+    pod = start("leave_orphans")  # fails by itself if its orphan stays a zombie
+    ended = pod.end()
+    assert ended.code == 0, ended.result.message
+    assert not alive(int((pod.work / "stays").read_text()))
+
+
+def test_progress_metrics_and_health_are_served(start: Callable[[str], Pod]) -> None:
+    pod = start("wait")
+    now = pod.until("waiting")
+    assert (now.step_id, now.current, now.total, now.loss) == ("prepare", 2, 8, 0.5)
+    assert '"stepId":"prepare"' in pod.get("/progress")
+    metrics = pod.get("/metrics")
+    assert 'wan_step_current{step="prepare",unit="steps"} 2.0' in metrics
+    assert 'wan_step_loss{step="prepare",unit="steps"} 0.5' in metrics
+    assert 'wan_step_info{activity="waiting",step="prepare"} 1.0' in metrics
+    assert "eta" not in metrics  # unknown is absent, not zero
+    assert pod.get("/healthz") == "ok\n"
+    with pytest.raises(urllib.error.HTTPError, match="404") as caught:
+        pod.get("/other")
+    caught.value.close()
+    pod.process.terminate()
+    pod.end()
+
+
+def test_a_stale_result_is_not_believed(start: Callable[[str], Pod], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    stale = Result(step_id="prepare", exit_class=ExitClass.DONE, reason=Reason.COMPLETED)
+    (tmp_path / "run" / step.RESULT_FILE).write_text(stale.dump())
+    assert start("die").end().code == 20
+
+
+def test_a_taken_port_or_an_unwritable_termination_file_fail_nothing(
+    tmp_path: Path, start: Callable[[str], Pod], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "termination-log").mkdir()
+    pod = start("finish")
+    output, _ = pod.process.communicate(timeout=60)
+    assert pod.process.returncode == 0
+    assert "cannot be written (Is a directory); the result is {" in output
+
+
+def judged(status: int, stopping: bool = False, result: Result | None = None) -> Result:
+    return supervisor.judge("train", status, result, ["a", "b"], stopping)
+
+
+def test_the_table_of_ends() -> None:
+    done = Result(step_id="train", exit_class=ExitClass.DONE, reason=Reason.COMPLETED)
+    assert judged(-11, result=done) is done  # committed, then crashed on its way out
+    assert judged(-9).reason is Reason.HOST_OUT_OF_MEMORY
+    assert judged(-9, stopping=True).reason is Reason.HOST_OUT_OF_MEMORY
+    assert judged(-15, stopping=True).exit_class is ExitClass.STOPPED
+    assert judged(-15).exit_class is ExitClass.INFRASTRUCTURE
+    assert judged(1, stopping=True).exit_class is ExitClass.INFRASTRUCTURE
+    assert (
+        judged(1).message == "the step exited with code 1 without a result; its last lines: a | b"
+    )
+
+
+def test_gpu_memory_is_told_from_host_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    class TorchOutOfMemory(RuntimeError):
+        pass
+
+    double = SimpleNamespace(cuda=SimpleNamespace(OutOfMemoryError=TorchOutOfMemory))
+    monkeypatch.setitem(sys.modules, "torch", double)
+    found = step.classify(TorchOutOfMemory("CUDA out of memory. Tried to allocate 2 GiB\nmore"))
+    assert found.reason is Reason.GPU_OUT_OF_MEMORY
+    assert found.exit_class is ExitClass.OUT_OF_MEMORY
+    assert found.message == "CUDA out of memory. Tried to allocate 2 GiB"
+    raised = RuntimeError("CUDA error: out of memory")
+    assert step.classify(raised).reason is Reason.GPU_OUT_OF_MEMORY
+    host = RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes")
+    assert step.classify(host).reason is Reason.HOST_OUT_OF_MEMORY
+    assert step.classify(RuntimeError("shape mismatch")).reason is Reason.UNEXPECTED
+    assert step.classify(OSError(errno.EIO, "bad disk")).reason is Reason.UNEXPECTED
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot be read: No such file"),
+        ("{", "the file: Invalid JSON"),
+        ('{"dataset": {"frames": "many"}}', "dataset.frames: Input should be a valid integer"),
+        ("ok", "is a job for prepare, not for train"),
+    ],
+)
+def test_a_bad_job_file_names_the_field(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "job.json"
+    if text is not None:
+        path.write_text(make_job().model_dump_json(by_alias=True) if text == "ok" else text)
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
+        step.load_job(path, Step.TRAIN)
+    assert caught.value.reason is Reason.JOB_INVALID
+
+
+def test_a_bad_job_file_ends_the_pod_with_the_users_class(tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text('{"version": 1, "steps": 3}')
+    ended = subprocess.run(
+        [sys.executable, "-m", "wan_runtime.cli", "train", "--job", str(tmp_path / "job.json")],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "WAN_TERMINATION_FILE": str(tmp_path / "end"),
+            "WAN_PROGRESS_PORT": "0",
+        },
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 10
+    result = Result.model_validate_json((tmp_path / "end").read_text())
+    assert result.reason is Reason.JOB_INVALID
+    assert "steps: Extra inputs are not permitted" in result.message
+
+
+def test_a_result_fits_the_termination_message() -> None:
+    ref = ManifestRef(uri="s3://b/" + "k" * 200, sha256="0" * 64)
+    long = Result(
+        step_id="train", exit_class=ExitClass.INPUT, reason=Reason.CLIP_INVALID,
+        message="ü\n" * 5000, manifest=ref, summary={"clips": 1},
+    )  # fmt: skip
+    assert len(long.dump().encode()) <= 3072
+    assert Result.model_validate_json(long.dump()).manifest == ref
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, text in [
+        (["--help"], "exit codes:"),
+        (["train", "--help"], "resuming"),
+        (["tiny-model", "--help"], "Wan2.1-I2V-Tiny"),
+        (["--version"], "wan-runtime "),
+    ]:
+        with pytest.raises(SystemExit) as caught:
+            cli.main(arguments)
+        assert caught.value.code == 0
+        assert text in capsys.readouterr().out
+
+
+def test_torch_is_not_imported_by_what_stands_in_front() -> None:
+    modules = (
+        "job, presets, errors, cli, supervisor, step, outcome, artifacts.manifest, data.prepare"
+    )
+    script = "import sys\n" + "\n".join(
+        f"import wan_runtime.{name.strip()}" for name in modules.split(",")
+    )
+    script += "\nassert not {'torch', 'diffsynth', 'peft'} & set(sys.modules)"
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environ, timeout=60)
