@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +74,14 @@ def load_tokenizer(files: ModelFiles) -> Any:
         ) from error
 
 
-def load_pipeline(files: ModelFiles, dtype: torch.dtype, device: torch.device) -> Any:
-    """The unmodified diffsynth pipeline with all parts, high-noise expert before low-noise as it
-    wants them.
+def load_pipeline(
+    files: ModelFiles, dtype: torch.dtype, device: torch.device, *, offload: bool = False
+) -> Any:
+    """The unmodified diffsynth pipeline with all parts.
+
+    Args:
+        offload: keep parts in host memory while they are not at work, as diffsynth's low-memory
+            examples do: T5 and two 14B experts together leave an 80 GB GPU no room to sample.
     """
     _prepare(files)
     # The order of a Wan2.2 pair decides which becomes pipe.dit and which pipe.dit2.
@@ -84,13 +89,19 @@ def load_pipeline(files: ModelFiles, dtype: torch.dtype, device: torch.device) -
     paths += [(files.text_encoder,), (files.vae,)]
     if files.image_encoder is not None:
         paths.append((files.image_encoder,))
-    with quietly():
+    placement: dict[str, Any] = {}
+    if offload:
+        for phase in ("offload", "onload", "preparing", "computation"):
+            placement[f"{phase}_dtype"] = dtype
+            placement[f"{phase}_device"] = "cpu" if "load" in phase else device.type
+    with _blaming(files, files.preset.name), quietly():
         pipe = WanVideoPipeline.from_pretrained(
             torch_dtype=dtype,
             device=device.type,
-            model_configs=[ModelConfig(path=_argument(shards)) for shards in paths],
+            model_configs=[ModelConfig(path=_argument(shards), **placement) for shards in paths],
             tokenizer_config=ModelConfig(path=str(files.tokenizer)),
             redirect_common_files=False,
+            vram_limit=_memory_limit(device) if offload else None,
         )
     wanted = {
         "dit": True,
@@ -121,25 +132,35 @@ def _load(
         )
     )
     listing = ", ".join(path.name for path in paths)
-    try:
-        with quietly():
-            pool.auto_load_model(
-                _argument(paths),
-                vram_config={**vram, "computation_dtype": dtype, "computation_device": str(device)},
-            )
-            model = pool.fetch_model(name)
-    except torch.OutOfMemoryError:
-        raise
-    except (
-        Exception
-    ) as error:  # diffsynth, safetensors and torch.load each raise their own on a bad file
-        raise InputError(
-            Reason.MODEL_INVALID,
-            f"{files.folder}: {listing} is not {files.preset.name}'s {name}: {error}",
-        ) from error
+    with _blaming(files, listing), quietly():
+        pool.auto_load_model(
+            _argument(paths),
+            vram_config={**vram, "computation_dtype": dtype, "computation_device": str(device)},
+        )
+        model = pool.fetch_model(name)
     if not isinstance(model, nn.Module):
         raise InputError(Reason.MODEL_INVALID, f"{files.folder}: {listing} holds no {name}")
     return model.eval().requires_grad_(False)
+
+
+@contextlib.contextmanager
+def _blaming(files: ModelFiles, listing: str) -> Iterator[None]:
+    """Errors of loading are the files' fault, except where memory or the disk is to blame."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, torch.AcceleratorError, MemoryError, OSError):
+        raise
+    except Exception as error:  # diffsynth, safetensors and torch.load each raise their own
+        raise InputError(
+            Reason.MODEL_INVALID, f"{files.folder}: {listing} cannot be loaded: {error}"
+        ) from error
+
+
+def _memory_limit(device: torch.device) -> float | None:
+    """GiB that weights may take on the GPU: all but two, which activations start from."""
+    if device.type != "cuda":
+        return None
+    return float(torch.cuda.mem_get_info(device)[1]) / 2**30 - 2
 
 
 def _prepare(files: ModelFiles) -> None:
@@ -154,7 +175,7 @@ def _argument(paths: Iterable[Path]) -> str | list[str]:
 
 
 @contextlib.contextmanager
-def quietly() -> Any:
+def quietly() -> Iterator[None]:
     """diffsynth reports by print(); that would break the JSON log lines on stdout."""
     output = io.StringIO()
     with contextlib.redirect_stdout(output):

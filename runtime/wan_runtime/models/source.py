@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,15 +12,6 @@ from wan_runtime.presets import PRESETS, Preset
 
 if TYPE_CHECKING:
     from wan_runtime.artifacts.store import Store
-
-
-def forbid_downloads() -> None:
-    """Before diffsynth or transformers is imported: they would otherwise ask their hubs for what is
-    missing.
-    """
-    os.environ["DIFFSYNTH_SKIP_DOWNLOAD"] = "true"
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["TRANSFORMERS_OFFLINE"] = "1"
 
 
 def preset_of(job: JobSpec) -> Preset:
@@ -44,7 +34,6 @@ def base_model(job: JobSpec, store: Store, work: Path) -> ModelFiles:
     Raises:
         InputError: MODEL_NOT_FOUND with the names that are missing.
     """
-    forbid_downloads()
     preset = preset_of(job)
     if job.model.path is not None:
         folder = Path(job.model.path)

@@ -164,6 +164,8 @@ def _read(state: TrainState, folder: Path) -> None:
     shapes = {name: parameter.shape for name, parameter in state.trainable.items()}
     if {name: tensor.shape for name, tensor in weights.items()} != shapes:
         raise ArtifactCorrupt("the checkpoint's weights are not those of this model")
+    if moments.keys() != {f"{name}/{moment}" for name in shapes for moment in MOMENTS}:
+        raise ArtifactCorrupt("the checkpoint's optimizer state is not that of this model")
     with torch.no_grad():
         for name, parameter in state.trainable.items():
             parameter.copy_(weights[name])

@@ -52,7 +52,12 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     if clips:
         report.update(activity="loading the pipeline")
         device = compute_device()
-        pipe = load_pipeline(base_model(job, store, work), compute_dtype(device), device)
+        pipe = load_pipeline(
+            base_model(job, store, work),
+            compute_dtype(device),
+            device,
+            offload=device.type == "cuda" and not preset.tiny,
+        )
         for target, label in ((base, "base"), (tuned, "LoRA")):
             if target is tuned:
                 load_adapters(pipe, preset, job, artifact)

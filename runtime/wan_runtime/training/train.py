@@ -61,7 +61,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
                 raise stopping.stopped(
                     f"stopped on request with a checkpoint at step {trainer.state.step}"
                 )
-    return trainer.commit()
+        return trainer.commit()
 
 
 @dataclass

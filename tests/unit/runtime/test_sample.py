@@ -7,14 +7,19 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from ml_runs import FRAMES, HEIGHT, WIDTH, Run
+from ml_runs import FRAMES, HEIGHT, WIDTH, Run, moving_picture
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.errors import NumericalError
 from wan_runtime.job import Step
+from wan_runtime.models import load
+from wan_runtime.models.layout import ModelFiles
+from wan_runtime.progress import Reporter
+from wan_runtime.training import sample
 from wan_runtime.training.film import contact_sheet, write_mp4
 
 pytest_plugins = ["ml_fixtures"]
@@ -62,9 +67,6 @@ def test_no_samples_wanted(exported21: Run) -> None:
     run.inputs["export"] = exported21.inputs["export"]
     job = run.job(Step.SAMPLE)
     assert job.sample.count == 1
-    from wan_runtime.progress import Reporter
-    from wan_runtime.training import sample
-
     none = job.model_copy(update={"sample": job.sample.model_copy(update={"count": 0})})
     outcome = sample.run(none, run.store, run.folder, Reporter("sample"))
     assert outcome.summary == {"videos": 0}
@@ -90,3 +92,20 @@ def test_contact_sheet_has_a_row_a_video(tmp_path: Path) -> None:
         pixels = np.asarray(sheet)
     column = pixels[:, 120, 0]
     assert list(dict.fromkeys(value for value in column if value in (40, 90))) == [40, 90]
+
+
+def test_offloaded_pipeline_takes_the_adapter_too(
+    exported21: Run, tiny21: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a GPU job does with 14B, on the CPU: there the adapter is not fused, but hot-loaded."""
+    monkeypatch.setattr(torch.cpu, "empty_cache", lambda: None, raising=False)
+    files = exported21.fetch("export")
+    job = exported21.job(Step.SAMPLE)
+    picture = moving_picture(0)
+    videos = []
+    for offload in (False, True):
+        pipe = load.load_pipeline(tiny21, torch.float32, torch.device("cpu"), offload=offload)
+        assert bool(pipe.vram_management_enabled) == offload
+        sample.load_adapters(pipe, tiny21.preset, job, files)
+        videos.append(sample.render(pipe, tiny21.preset, job, "a drifting picture", picture))
+    assert np.abs(videos[0] - videos[1]).max() < 1e-3
