@@ -720,3 +720,25 @@ def test_dying_between_any_two_calls_doubles_and_loses_nothing(die_after: int) -
     assert world.created == [f"demo-{each}-1" for each in STEPS]
     assert all(each["attempts"] == 1 for each in world.status["steps"])
     assert world.status["startTime"] >= START.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_a_pod_that_ended_before_its_job_was_marked_keeps_its_logs() -> None:
+    world = World()
+    world.settle()
+    world.ends(ExitClass.INPUT)
+    del world.jobs["demo-prepare-1"]["status"]  # the Job's controller is a moment late
+    world.settle()
+    assert world.is_true("Failed")
+    assert "deletionTimestamp" not in world.jobs["demo-prepare-1"]["metadata"]
+
+
+def test_progress_that_does_not_move_is_not_written_again() -> None:
+    world = World()
+    world.reach("train")
+    world.starts()
+    world.progress = Progress(step_id="train", activity="training", current=1, total=9)
+    world.settle()
+    before = world.writes
+    world.passes(60)
+    world.settle()
+    assert world.writes == before

@@ -1,0 +1,319 @@
+"""The controller's loop, its health and its Lease, on an API server made of dicts."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, cast
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from unit.controller.world import SETTINGS, World
+from wan_operator import controller as controller_module
+from wan_operator import lease as lease_module
+from wan_operator.controller import Controller
+from wan_operator.errors import PermanentError, TransientError
+from wan_operator.health import Health
+from wan_operator.kube import Kube
+from wan_operator.lease import Lease, LeaseLostError
+from wan_operator.metrics import Metrics
+from wan_operator.reconcile.decision import Event
+from wan_operator.reconcile.observed import Observed
+
+Raw = dict[str, Any]
+
+
+class FakeKube:
+    """Holds WanFineTunes; fails where a test says so."""
+
+    def __init__(self) -> None:
+        self.crs: dict[str, Raw] = {}
+        self.failures: dict[str, list[Exception]] = {}
+        self.calls: list[str] = []
+        self.gate: Callable[[], Awaitable[None]] | None = None
+
+    def add(self, name: str) -> None:
+        self.crs[name] = copy.deepcopy(World(name=name).cr)
+
+    def _call(self, what: str) -> None:
+        self.calls.append(what)
+        if self.failures.get(what):
+            raise self.failures[what].pop(0)
+
+    async def get_finetune(self, namespace: str, name: str) -> Raw | None:
+        self._call(f"get {name}")
+        return self.crs.get(name)
+
+    async def observe(self, namespace: str, name: str) -> Observed:
+        if self.gate is not None:
+            await self.gate()
+        return Observed()
+
+    async def ensure(self, manifest: Raw) -> None:
+        self._call(f"ensure {manifest['metadata']['name']}")
+
+    async def delete(self, namespace: str, target: Any) -> None:
+        self._call(f"delete {target.name}")
+
+    async def patch_status(self, cr: Raw, status: Raw) -> Raw | None:
+        name = cr["metadata"]["name"]
+        self._call(f"status {name}")
+        changed = self.crs[name].get("status") != status
+        self.crs[name]["status"] = status
+        return self.crs[name] if changed else None
+
+    async def post_event(self, cr: Raw, event: Event) -> None:
+        self._call(f"event {event.reason}")
+
+    async def list_all(self, kind: str, namespace: str | None) -> AsyncIterator[Raw]:
+        self._call(f"list {kind}")
+        for cr in [] if kind in ("Job", "Pod") else list(self.crs.values()):
+            cr["metadata"].setdefault("resourceVersion", "1")
+            yield cr
+
+
+@pytest.fixture
+def kube() -> FakeKube:
+    return FakeKube()
+
+
+@pytest.fixture
+async def controller(kube: FakeKube) -> AsyncIterator[Controller]:
+    async with aiohttp.ClientSession() as http:
+        made = Controller(cast(Kube, kube), SETTINGS, Metrics(), http)
+        running = asyncio.create_task(made.run())
+        yield made
+        made.stop()
+        await running
+
+
+async def until(probe: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not probe():  # noqa: ASYNC110 - a condition of plain dicts
+            await asyncio.sleep(0.005)
+
+
+def leading(kube: FakeKube, name: str) -> tuple[str, str]:
+    listed = kube.crs[name].get("status", {}).get("conditions", [])
+    return (listed[0]["type"], listed[0]["reason"]) if listed else ("", "")
+
+
+async def test_a_bug_with_one_resource_does_not_stop_the_others(
+    controller: Controller, kube: FakeKube, caplog: pytest.LogCaptureFixture
+) -> None:
+    kube.add("good")
+    kube.add("bad")
+    kube.failures["get bad"] = [ZeroDivisionError("a bug")]
+    controller.enqueue(("team", "bad"))
+    controller.enqueue(("team", "good"))
+    await until(lambda: leading(kube, "good") == ("Reconciling", "StepStarting"))
+    await until(lambda: leading(kube, "bad") == ("Reconciling", "StepStarting"))
+    assert "a bug" in caplog.text
+
+
+async def test_a_busy_server_is_asked_again_when_it_said(
+    controller: Controller, kube: FakeKube
+) -> None:
+    kube.add("demo")
+    kube.failures["get demo"] = [TransientError("busy", retry_after=0.05)] * 3
+    start = time.monotonic()
+    controller.enqueue(("team", "demo"))
+    await until(lambda: leading(kube, "demo")[0] == "Reconciling")
+    assert 0.15 <= time.monotonic() - start < 1.5, "obeyed, and no longer"
+
+
+async def test_a_refused_child_is_told_in_the_status_and_not_hammered(
+    controller: Controller, kube: FakeKube
+) -> None:
+    kube.add("demo")
+    kube.failures["ensure demo-prepare-1"] = [PermanentError("exceeded quota", "Forbidden")]
+    controller.enqueue(("team", "demo"))
+    await until(lambda: leading(kube, "demo") == ("Stalled", "RequestRefused"))
+    await until(lambda: controller.queue.is_scheduled(("team", "demo")))
+    assert controller.queue.depth() == 0, "later, not now"
+    assert kube.calls.count("ensure demo-prepare-1") == 1
+    controller.enqueue(("team", "demo"))
+    await until(lambda: leading(kube, "demo") == ("Reconciling", "StepStarting"))
+
+
+async def test_an_event_that_cannot_be_posted_is_no_failure(
+    controller: Controller, kube: FakeKube
+) -> None:
+    kube.add("demo")
+    kube.failures["event StepStarting"] = [TransientError("no")]
+    controller.enqueue(("team", "demo"))
+    await until(lambda: leading(kube, "demo") == ("Reconciling", "StepStarting"))
+    await until(lambda: "event StepStarting" in kube.calls)
+    assert kube.calls.count("get demo") == 1
+
+
+async def test_children_come_before_the_status_that_speaks_of_them(
+    controller: Controller, kube: FakeKube
+) -> None:
+    kube.add("demo")
+    controller.enqueue(("team", "demo"))
+    await until(lambda: "event StepStarting" in kube.calls)
+    writes = [call for call in kube.calls if not call.startswith(("get", "list"))]
+    assert writes == [
+        "ensure demo-prepare",
+        "ensure demo-prepare-1",
+        "status demo",
+        "event StepStarting",
+    ]
+
+
+async def test_stopping_finishes_what_is_held_and_takes_nothing_new(kube: FakeKube) -> None:
+    kube.add("demo")
+    reached, go = asyncio.Event(), asyncio.Event()
+
+    async def gate() -> None:
+        reached.set()
+        await go.wait()
+
+    kube.gate = gate
+    async with aiohttp.ClientSession() as http:
+        controller = Controller(cast(Kube, kube), SETTINGS, Metrics(), http)
+        running = asyncio.create_task(controller.run())
+        controller.enqueue(("team", "demo"))
+        await reached.wait()
+        controller.stop()
+        controller.enqueue(("team", "other"))
+        go.set()
+        await running
+    assert "status demo" in kube.calls
+    assert "get other" not in kube.calls
+
+
+async def test_the_sweep_finds_what_no_watch_delivered(
+    controller: Controller, kube: FakeKube
+) -> None:
+    await until(lambda: controller.synced)
+    kube.add("silent")
+    await controller.sweep()
+    await until(lambda: leading(kube, "silent") == ("Reconciling", "StepStarting"))
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(500, ""), (200, "not json"), (200, '{"stepId": 1}'), (200, "x" * 100_000)],
+)
+async def test_a_pod_that_talks_nonsense_is_no_error(
+    controller: Controller, status: int, body: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text=body, status=status)
+
+    app = web.Application()
+    app.router.add_get("/progress", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    monkeypatch.setattr(controller_module, "PROGRESS_PORT", runner.addresses[0][1])
+    assert await controller._progress("127.0.0.1") is None
+    await runner.cleanup()
+    assert await controller._progress("127.0.0.1") is None, "nobody listens"
+
+
+async def test_liveness_knows_a_stuck_worker_a_dead_watch_and_a_blocked_loop(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    health = Health(Metrics())
+    assert "has not answered" in health.waits_for()
+    health.connected = True
+    assert health.waits_for() == "", "a standby is ready"
+    health.controller = controller
+    await until(lambda: controller.synced)
+    assert health.waits_for() == ""
+    assert health.problems() == []
+    monkeypatch.setattr(controller.queue, "longest_work", lambda: 301.0)
+    monkeypatch.setattr(controller.watchdog, "dead", lambda: ["Job"])
+    health._beat -= 60
+    told = " ".join(health.problems())
+    for sign in ("event loop has been blocked", "worker has been at one key", "watch of Job"):
+        assert sign in told
+
+
+class LeaseStore:
+    """The one Lease, with the API server's refusals."""
+
+    def __init__(self) -> None:
+        self.lease: Raw | None = None
+        self.version = 0
+        self.away = False
+
+    async def get_lease(self, namespace: str, name: str) -> Raw | None:
+        if self.away:
+            raise TransientError("away")
+        return copy.deepcopy(self.lease)
+
+    async def put_lease(self, lease: Raw) -> Raw:
+        if self.away:
+            raise TransientError("away")
+        held = self.lease["metadata"].get("resourceVersion") if self.lease else None
+        if lease["metadata"].get("resourceVersion") != held:
+            raise TransientError("conflict", reason="Conflict")
+        self.version += 1
+        made = copy.deepcopy(lease)
+        made["metadata"]["resourceVersion"] = str(self.version)
+        self.lease = made
+        return copy.deepcopy(made)
+
+
+def candidate(store: LeaseStore, name: str) -> Lease:
+    from dataclasses import replace
+
+    return Lease(cast(Kube, store), replace(SETTINGS, identity=name, lease_seconds=15))
+
+
+async def test_one_leads_and_the_other_follows_when_it_leaves() -> None:
+    store = LeaseStore()
+    first, second = candidate(store, "a"), candidate(store, "b")
+    await first.acquire()
+    assert not await second._attempt()
+    await first.release()
+    assert await second._attempt(), "at once"
+    assert store.lease is not None
+    assert store.lease["spec"]["holderIdentity"] == "b"
+
+
+async def test_a_silent_leader_is_replaced_by_ones_own_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = 100.0
+    monkeypatch.setattr(lease_module.time, "monotonic", lambda: clock)
+    store = LeaseStore()
+    first, second = candidate(store, "a"), candidate(store, "b")
+    await first._attempt()
+    assert not await second._attempt()
+    clock += 14
+    assert not await second._attempt()
+    await first._attempt()  # renewed: the count starts anew
+    clock += 2
+    assert not await second._attempt()
+    clock += 16
+    assert await second._attempt()
+    assert not await first._attempt(), "the old leader does not take it back"
+
+
+async def test_a_leader_that_cannot_renew_gives_up_before_another_may_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = 100.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal clock
+        clock += seconds
+
+    store = LeaseStore()
+    first = candidate(store, "a")
+    await first.acquire()
+    monkeypatch.setattr(lease_module.time, "monotonic", lambda: clock)
+    monkeypatch.setattr(lease_module.asyncio, "sleep", sleep)
+    store.away = True
+    with pytest.raises(LeaseLostError):
+        await first.keep()
+    assert 110 < clock < 115
