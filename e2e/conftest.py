@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from clips import CUTS, Cut, write_dataset
-from finetunes import Run
+from finetunes import RUN_SECONDS, Run
 from stack import BUCKET, STORE_SECRET, Manifest, Stack, wait_until
 
 # One clip of each recording and a second of one: enough to split, quick to encode.
@@ -50,6 +50,20 @@ def upload(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Callable[.
 @pytest.fixture(scope="session")
 def dataset(upload: Callable[..., str]) -> str:
     return upload("good")
+
+
+@pytest.fixture(scope="session")
+def reference(stack: Stack, dataset: str) -> Iterator[Run]:
+    """A whole run that nothing happens to; what others are compared with."""
+    namespace = f"e2e-{uuid.uuid4().hex[:8]}"
+    stack.make_namespace(namespace)
+    stack.apply(finetune(stack, namespace, "reference", dataset))
+    # What a user types; it returns when the weights are in the bucket.
+    stack.kubectl(
+        "-n", namespace, "wait", "--for=condition=Complete", "wft/reference", f"--timeout={RUN_SECONDS}s"
+    )
+    yield Run(stack, namespace, "reference")
+    stack.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
 @pytest.fixture

@@ -67,5 +67,5 @@ def test_skip_leaves_the_bad_clip_out(upload: Callable[..., str], start: Callabl
     run.wait_running("encode")
 
     verdicts = json.loads(run.committed("prepare")["dataset.json"])
-    rejected = [clip["path"] for clip in verdicts["clips"] if not clip["accepted"]]
-    assert rejected == ["clips/bikes-187.mp4"]
+    rejected = {clip["path"]: clip["code"] for clip in verdicts["clips"] if clip["code"] != "Accepted"}
+    assert rejected == {"clips/bikes-187.mp4": "Undecodable"}

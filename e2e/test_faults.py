@@ -13,20 +13,9 @@ pytestmark = pytest.mark.timeout(900)
 STEPS = ("prepare", "encode", "train", "export", "sample")
 
 
-@pytest.fixture(scope="module")
-def reference(stack: Stack, namespace: str, dataset: str) -> bytes:
-    """Weights of a run that nothing happened to."""
-    from conftest import finetune
-
-    stack.apply(finetune(stack, namespace, "reference", dataset))
-    run = Run(stack, namespace, "reference")
-    run.wait_complete()
-    return run.committed("export")["lora.safetensors"]
-
-
-def assert_same_weights(run: Run, reference: bytes) -> None:
+def assert_same_weights(run: Run, reference: Run) -> None:
     """To the bit, tensor by tensor."""
-    ours, theirs = load(run.committed("export")["lora.safetensors"]), load(reference)
+    ours, theirs = (load(r.committed("export")[f"{r.name}.safetensors"]) for r in (run, reference))
     assert ours.keys() == theirs.keys()
     assert all(ours[name].equal(theirs[name]) for name in ours)
 
@@ -42,7 +31,7 @@ def kill(stack: Stack, namespace: str, pod: str) -> None:
     stack.kubectl("-n", namespace, "delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
 
 
-def test_operator_killed_in_every_phase(stack: Stack, start: Callable[..., Run], reference: bytes) -> None:
+def test_operator_killed_in_every_phase(stack: Stack, start: Callable[..., Run], reference: Run) -> None:
     run = start("operator-killed")
     for step in STEPS:
         run.wait_running(step)
@@ -54,7 +43,7 @@ def test_operator_killed_in_every_phase(stack: Stack, start: Callable[..., Run],
     assert_same_weights(run, reference)
 
 
-def test_training_pod_killed(stack: Stack, namespace: str, start: Callable[..., Run], reference: bytes) -> None:
+def test_training_pod_killed(stack: Stack, namespace: str, start: Callable[..., Run], reference: Run) -> None:
     run = start("pod-killed")
     wait_until(lambda: run.training_step() >= 7, seconds=240, what=run.story, every=0.2)
     pod = run.running_pod("train")
@@ -70,7 +59,7 @@ def test_training_pod_killed(stack: Stack, namespace: str, start: Callable[..., 
     assert_same_weights(run, reference)
 
 
-def test_store_stopped_for_a_minute(stack: Stack, start: Callable[..., Run], reference: bytes) -> None:
+def test_store_stopped_for_a_minute(stack: Stack, start: Callable[..., Run], reference: Run) -> None:
     run = start("store-stopped")
     wait_until(lambda: run.training_step() >= 1, seconds=240, what=run.story, every=0.2)
     stack.kubectl("-n", "minio", "scale", "statefulset/minio", "--replicas=0")
@@ -86,7 +75,7 @@ def test_store_stopped_for_a_minute(stack: Stack, start: Callable[..., Run], ref
     assert_same_weights(run, reference)
 
 
-def test_suspended_and_resumed(stack: Stack, namespace: str, start: Callable[..., Run], reference: bytes) -> None:
+def test_suspended_and_resumed(stack: Stack, namespace: str, start: Callable[..., Run], reference: Run) -> None:
     run = start("suspended")
     wait_until(lambda: run.training_step() >= 3, seconds=240, what=run.story, every=0.2)
     stack.kubectl("-n", namespace, "patch", "wft", run.name, "--type=merge", "-p", '{"spec":{"suspend":true}}')
@@ -99,7 +88,7 @@ def test_suspended_and_resumed(stack: Stack, namespace: str, start: Callable[...
     assert_same_weights(run, reference)
 
 
-def test_deleted_mid_run(stack: Stack, namespace: str, start: Callable[..., Run], reference: bytes) -> None:
+def test_deleted_mid_run(stack: Stack, namespace: str, start: Callable[..., Run]) -> None:
     run = start("deleted")
     wait_until(lambda: run.step("encode")["state"] == "Complete", seconds=240, what=run.story)
     run.wait_running("train")
