@@ -14,25 +14,21 @@ from typing import Any
 import aiohttp
 from pydantic import ValidationError
 
-from wan_operator import conditions
-from wan_operator.api.v1alpha1.finetune import KIND
+from wan_operator import conditions, sweep
 from wan_operator.delayqueue import DelayQueue
 from wan_operator.errors import PermanentError, TransientError
 from wan_operator.kube import Kube
 from wan_operator.metrics import Metrics
 from wan_operator.reconcile.decision import Decision
 from wan_operator.reconcile.ends import stalled
-from wan_operator.reconcile.finetune import needs_look, progress_address, reconcile
-from wan_operator.reconcile.observed import Observed, finished, label, step_of
-from wan_operator.resources.labels import FINETUNE
+from wan_operator.reconcile.finetune import progress_address, reconcile
+from wan_operator.reconcile.observed import Observed
 from wan_operator.settings import Settings
+from wan_operator.sweep import Key
 from wan_operator.watchdog import Watchdog
 from wan_runtime.job import PROGRESS_PORT, Progress
 
 logger = logging.getLogger(__name__)
-
-Key = tuple[str, str]
-"""(namespace, name) of a WanFineTune."""
 
 PROGRESS_TIMEOUT = aiohttp.ClientTimeout(total=2)
 PROGRESS_BYTES = 16 * 1024
@@ -53,8 +49,8 @@ class Controller:
         self._failures: Counter[Key] = Counter()
         self.queue: DelayQueue[Key] = DelayQueue()
         self.watchdog = Watchdog()
-        self.synced = False
-        """Whether one sweep has seen everything."""
+        self.synced = asyncio.Event()
+        """One sweep has seen everything."""
 
     async def run(self) -> None:
         """Until cancelled or stopped."""
@@ -200,51 +196,16 @@ class Controller:
             await asyncio.sleep(pause)
 
     async def sweep(self) -> None:
-        """Looks at everything there is: what a watch did not deliver, and runs that have not
-        ended."""
-        states: Counter[str] = Counter()
-        steps: Counter[str] = Counter()
-        for namespace in self._settings.watch_namespaces or (None,):
-            await self._sweep_finetunes(namespace, states)
-            await self._sweep_children("Job", namespace, steps)
-            await self._sweep_children("Pod", namespace, Counter())
-        self._metrics.counted(self._metrics.finetunes, states)
-        self._metrics.counted(self._metrics.children, steps)
-        self.synced = True
-
-    async def _sweep_finetunes(self, namespace: str | None, states: Counter[str]) -> None:
-        uids = set()
-        async for cr in self._kube.list_all(KIND, namespace):
-            metadata = cr["metadata"]
-            uids.add(metadata["uid"])
-            states[state_of(cr)] += 1
-            seen = self.watchdog.listed(KIND, metadata["uid"], metadata["resourceVersion"])
-            key = (metadata["namespace"], metadata["name"])
-            if needs_look(cr) and not self.queue.is_scheduled(key):
-                # Spread: a restart with thousands of runs must not look at all of them at once.
-                self.enqueue(key, random.uniform(0, self._spread()) if seen else 0.0)
-        self.watchdog.keep_only(KIND, uids)
-
-    async def _sweep_children(self, kind: str, namespace: str | None, steps: Counter[str]) -> None:
-        uids = set()
-        async for item in self._kube.list_all(kind, namespace):
-            metadata = item["metadata"]
-            uids.add(metadata["uid"])
-            if kind == "Job" and not finished(item):
-                steps[step_of(item)] += 1
-            seen = self.watchdog.listed(kind, metadata["uid"], metadata["resourceVersion"])
-            owner = label(item, FINETUNE)
-            if not seen and owner:
-                self.enqueue((metadata["namespace"], owner))
-        self.watchdog.keep_only(kind, uids)
-
-    def _spread(self) -> float:
-        return min(30.0, self._settings.sweep_seconds / 4)
-
-
-def state_of(cr: dict[str, Any]) -> str:
-    listed = cr.get("status", {}).get("conditions", [])
-    return next((each["type"] for each in listed if each["status"] == "True"), "New")
+        """Looks at everything there is and enqueues what needs something."""
+        try:
+            snapshot = await sweep.take(self._kube, self.watchdog, self._settings)
+            await sweep.act(snapshot, self._settings, self.enqueue)
+        except BaseException:
+            self.watchdog.forget_listed()
+            raise
+        self._metrics.counted(self._metrics.finetunes, snapshot.states)
+        self._metrics.counted(self._metrics.children, snapshot.steps)
+        self.synced.set()
 
 
 def of(key: Key) -> dict[str, str]:

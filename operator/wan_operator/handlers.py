@@ -29,17 +29,15 @@ def registry(controller: Controller) -> kopf.OperatorRegistry:
         return in_cluster or kopf.login_with_kubeconfig(**kwargs)
 
     async def of_finetune(event: Any, **_: Any) -> None:
-        item, gone = _saw(controller, KIND, event)
-        metadata = item["metadata"]
-        if not gone and needs_look(item):
-            controller.enqueue((metadata["namespace"], metadata["name"]))
+        item = event["object"]
+        if is_news(controller, KIND, event) and event["type"] != "DELETED" and needs_look(item):
+            controller.enqueue((item["metadata"]["namespace"], item["metadata"]["name"]))
 
     def of_child(kind: str) -> Callable[..., Any]:
         async def enqueue_owner(event: Any, **_: Any) -> None:
-            item, _gone = _saw(controller, kind, event)
-            metadata = item["metadata"]
+            metadata = event["object"]["metadata"]
             owner = metadata.get("labels", {}).get(FINETUNE)
-            if owner:
+            if is_news(controller, kind, event) and owner:
                 controller.enqueue((metadata["namespace"], owner))
 
         return enqueue_owner
@@ -51,11 +49,13 @@ def registry(controller: Controller) -> kopf.OperatorRegistry:
     return handlers
 
 
-def _saw(controller: Controller, kind: str, event: Any) -> tuple[Any, bool]:
-    item, gone = event["object"], event["type"] == "DELETED"
-    metadata = item["metadata"]
-    controller.watchdog.saw(kind, metadata["uid"], metadata["resourceVersion"], gone=gone)
-    return item, gone
+def is_news(controller: Controller, kind: str, event: Any) -> bool:
+    """False for what the sweep has acted on: the LIST at the start of a watch repeats it."""
+    metadata = event["object"]["metadata"]
+    gone = event["type"] == "DELETED"
+    return controller.watchdog.delivered(
+        kind, metadata["uid"], metadata["resourceVersion"], gone=gone
+    )
 
 
 def settings_of_kopf() -> kopf.OperatorSettings:

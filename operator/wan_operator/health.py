@@ -55,7 +55,7 @@ class Health:
         """Why this process is not ready; empty if it is. A standby that can take over is ready."""
         if not self.connected:
             return "the API server has not answered yet"
-        if self.controller is not None and not self.controller.synced:
+        if self.controller is not None and not self.controller.synced.is_set():
             return "the first sweep is not done"
         return ""
 

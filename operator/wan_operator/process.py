@@ -73,9 +73,7 @@ async def lead(
     controller = health.controller = Controller(kube, settings, metrics, http)
     keeping = asyncio.create_task(lease.keep(), name="lease")
     working = asyncio.create_task(controller.run(), name="controller")
-    watching = asyncio.create_task(
-        watch(controller, settings, lambda: listen(stop)), name="watches"
-    )
+    watching = asyncio.create_task(watch_after_sweep(controller, settings, stop), name="watches")
     await asyncio.wait({stopping, keeping, working, watching}, return_when="FIRST_COMPLETED")
 
     controller.stop()
@@ -88,6 +86,14 @@ async def lead(
     await lease.release()
     logger.info("stopped")
     return 1 if failed or unexpected else 0
+
+
+async def watch_after_sweep(
+    controller: Controller, settings: Settings, stop: asyncio.Event
+) -> None:
+    """In this order a cold start costs bulk LISTs only: the watches then deliver what is newer."""
+    await controller.synced.wait()
+    await watch(controller, settings, lambda: listen(stop))
 
 
 async def check_installed(kube: Kube, settings: Settings) -> None:

@@ -191,7 +191,7 @@ async def test_stopping_finishes_what_is_held_and_takes_nothing_new(kube: FakeKu
 async def test_the_sweep_finds_what_no_watch_delivered(
     controller: Controller, kube: FakeKube
 ) -> None:
-    await until(lambda: controller.synced)
+    await controller.synced.wait()
     kube.add("silent")
     await controller.sweep()
     await until(lambda: leading(kube, "silent") == ("Reconciling", "StepStarting"))
@@ -226,7 +226,7 @@ async def test_liveness_knows_a_stuck_worker_a_dead_watch_and_a_blocked_loop(
     health.connected = True
     assert health.waits_for() == "", "a standby is ready"
     health.controller = controller
-    await until(lambda: controller.synced)
+    await controller.synced.wait()
     assert health.waits_for() == ""
     assert health.problems() == []
     monkeypatch.setattr(controller.queue, "longest_work", lambda: 301.0)

@@ -65,32 +65,62 @@ async def test_waiters_of_the_bucket_line_up() -> None:
     assert 0.15 <= time.monotonic() - start < 2, "200 at once, then 100 a second"
 
 
-def test_a_watch_that_does_not_deliver_in_time_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = 1000.0
-    monkeypatch.setattr(watchdog_module.time, "monotonic", lambda: clock)
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [1000.0]
+    monkeypatch.setattr(watchdog_module.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_watch_that_does_not_deliver_in_time_is_dead(clock: list[float]) -> None:
     dog = Watchdog()
-    dog.saw("Job", "u1", "5")
-    assert dog.listed("Job", "u1", "5")
-    assert not dog.listed("Job", "u1", "6")
-    assert not dog.listed("Pod", "u2", "1")
-    clock += 59
+    dog.delivered("Job", "u1", "5")
+    clock[0] += 1
+    dog.listed("Job", "u1", "6", began=clock[0])
+    dog.listed("Pod", "u2", "1", began=clock[0])
+    clock[0] += 59
+    dog.listed("Job", "u1", "6", began=clock[0])  # a second sweep gives no new minute
     assert dog.dead() == []
-    dog.saw("Pod", "u2", "1")
-    clock += 2
+    dog.delivered("Pod", "u2", "1")
+    clock[0] += 2
     assert dog.dead() == ["Job"]
     dog.keep_only("Job", set())
     assert dog.dead() == [], "deleted in a gap of the watch: nothing will come any more"
 
 
-def test_a_quiet_watch_is_not_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = 1000.0
-    monkeypatch.setattr(watchdog_module.time, "monotonic", lambda: clock)
+def test_a_quiet_watch_is_not_dead(clock: list[float]) -> None:
     dog = Watchdog()
-    dog.saw("Job", "u1", "5")
-    clock += 100_000
-    assert dog.listed("Job", "u1", "5")
-    clock += 100_000
+    dog.delivered("Job", "u1", "5")
+    for _ in range(3):
+        clock[0] += 100_000
+        dog.listed("Job", "u1", "5", began=clock[0])
+        assert dog.dead() == []
+
+
+def test_a_watch_that_is_ahead_of_the_list_is_not_dead(clock: list[float]) -> None:
+    """A LIST takes time: its later pages may be older than what the watch brings meanwhile."""
+    dog = Watchdog()
+    dog.delivered("Job", "u1", "5")
+    began = clock[0] = 2000.0
+    clock[0] += 1
+    dog.delivered("Job", "u1", "6")
+    clock[0] += 1
+    dog.listed("Job", "u1", "5", began=began)
+    clock[0] += 1000
     assert dog.dead() == []
+
+
+def test_what_the_sweep_has_acted_on_is_no_news(clock: list[float]) -> None:
+    dog = Watchdog()
+    dog.listed("Job", "u1", "5", began=clock[0])
+    assert not dog.delivered("Job", "u1", "5")
+    assert dog.delivered("Job", "u1", "6")
+    assert not dog.delivered("Job", "u1", "6"), "a re-LIST repeats it"
+    assert dog.delivered("Job", "u1", "7")
+    assert dog.delivered("Job", "u1", "7", gone=True)
+    dog.listed("Job", "u2", "1", began=clock[0])
+    dog.forget_listed()
+    assert dog.delivered("Job", "u2", "1"), "the sweep broke off before it acted"
 
 
 @pytest.mark.parametrize(
