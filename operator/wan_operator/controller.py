@@ -173,7 +173,12 @@ class Controller:
             async with self._http.get(url, timeout=PROGRESS_TIMEOUT) as answer:
                 if answer.status != 200:
                     return None
-                return Progress.model_validate_json(await answer.content.read(PROGRESS_BYTES))
+                body = b""
+                async for chunk in answer.content.iter_chunked(PROGRESS_BYTES):
+                    body += chunk
+                    if len(body) > PROGRESS_BYTES:
+                        return None
+                return Progress.model_validate_json(body)
         except (aiohttp.ClientError, TimeoutError, OSError, ValidationError) as error:
             logger.debug("no progress", extra={"url": url, "error": str(error)})
             return None

@@ -82,7 +82,11 @@ async def act(
 ) -> None:
     """Enqueues what a live look would change, and otherwise the time of the next look."""
     for key, cr in snapshot.crs.items():
-        decision = reconcile(cr, snapshot.observed(key), settings, datetime.now(UTC))
+        try:
+            decision = reconcile(cr, snapshot.observed(key), settings, datetime.now(UTC))
+        except Exception:  # A bug with one resource must not stop the sweep; the worker reports it.
+            enqueue(key, 0.0)
+            continue
         if changes_something(cr, decision):
             enqueue(key, 0.0)
         elif decision.look_again_after is not None:

@@ -23,6 +23,7 @@ from wan_operator.lease import Lease, LeaseLostError
 from wan_operator.metrics import Metrics
 from wan_operator.reconcile.decision import Event
 from wan_operator.reconcile.observed import Observed
+from wan_runtime.job import Progress
 
 Raw = dict[str, Any]
 
@@ -195,6 +196,42 @@ async def test_the_sweep_finds_what_no_watch_delivered(
     kube.add("silent")
     await controller.sweep()
     await until(lambda: leading(kube, "silent") == ("Reconciling", "StepStarting"))
+
+
+async def test_a_resource_that_trips_the_decision_does_not_stop_the_sweep(
+    controller: Controller, kube: FakeKube, caplog: pytest.LogCaptureFixture
+) -> None:
+    await controller.synced.wait()
+    kube.add("bad")
+    kube.add("good")
+    del kube.crs["bad"]["spec"]  # which the API server would never let through
+    await controller.sweep()
+    await until(lambda: leading(kube, "good") == ("Reconciling", "StepStarting"))
+    await until(lambda: "KeyError" in caplog.text)
+
+
+async def test_an_answer_in_pieces_is_read_whole(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = Progress(step_id="train", activity="training", current=1, total=9)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        text = said.model_dump_json(by_alias=True).encode()
+        for piece in (text[:10], text[10:]):
+            await response.write(piece)
+            await asyncio.sleep(0.02)  # two packets, not one
+        return response
+
+    app = web.Application()
+    app.router.add_get("/progress", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    monkeypatch.setattr(controller_module, "PROGRESS_PORT", runner.addresses[0][1])
+    assert await controller._progress("127.0.0.1") == said
+    await runner.cleanup()
 
 
 @pytest.mark.parametrize(
