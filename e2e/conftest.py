@@ -1,7 +1,8 @@
-"""Fixtures of the end-to-end tests: the product on a cluster, a namespace, clips in the bucket, runs.
+"""Fixtures of the end-to-end tests: the product on a cluster, a namespace, clips in the bucket,
+runs.
 
-Each scenario file has its own namespace, removed at its end. Runs share the latent cache of one prefix, as a
-team's runs do, and train so little that a whole run takes about a minute on two cores.
+Each scenario file has its own namespace, removed at its end. Runs share the latent cache of one
+prefix, as a team's runs do, and train so little that a whole run takes about a minute on two cores.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from clips import CUTS, Cut, write_dataset
 from finetunes import RUN_SECONDS, Run
 from stack import BUCKET, STORE_SECRET, Manifest, Stack, wait_until
@@ -36,7 +38,9 @@ def namespace(stack: Stack) -> Iterator[str]:
 def upload(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Uploads a dataset of these cuts, after `spoil(folder)`, and answers its s3:// address."""
 
-    def put(name: str, cuts: tuple[Cut, ...] = FEW, spoil: Callable[[Path], None] | None = None) -> str:
+    def put(
+        name: str, cuts: tuple[Cut, ...] = FEW, spoil: Callable[[Path], None] | None = None
+    ) -> str:
         folder = tmp_path_factory.mktemp("dataset")
         write_dataset(folder, cuts)
         if spoil:
@@ -60,7 +64,12 @@ def reference(stack: Stack, dataset: str) -> Iterator[Run]:
     stack.apply(finetune(stack, namespace, "reference", dataset))
     # What a user types; it returns when the weights are in the bucket.
     stack.kubectl(
-        "-n", namespace, "wait", "--for=condition=Complete", "wft/reference", f"--timeout={RUN_SECONDS}s"
+        "-n",
+        namespace,
+        "wait",
+        "--for=condition=Complete",
+        "wft/reference",
+        f"--timeout={RUN_SECONDS}s",
     )
     yield Run(stack, namespace, "reference")
     stack.kubectl("delete", "namespace", namespace, "--wait=false")

@@ -1,7 +1,7 @@
 """`make demo`: from real clips and one YAML to a trained adapter that can be looked at.
 
-Starts what is missing, uploads clips, applies `examples/finetune-tiny.yaml`, shows its progress as the operator
-reports it, and fetches the result into `demo-output/`, verifying every checksum.
+Starts what is missing, uploads clips, applies `examples/finetune-tiny.yaml`, shows its progress as
+the operator reports it, and fetches the result into `demo-output/`, verifying every checksum.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from clips import write_dataset
 from minio import Minio
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+
+from clips import write_dataset
 from stack import BUCKET, ROOT, CommandError, Manifest, Stack
 
 NAMESPACE = "wan-demo"
@@ -61,7 +62,9 @@ def upload_clips(stack: Stack, source: str, started: float) -> None:
         metadata = write_dataset(Path(folder))
         clips = len(metadata.read_text().splitlines()) - 1
         stack.upload(Path(folder), prefix)
-    console.print(f"[dim]{clock(started)}[/] {clips} clips of three recordings uploaded to {source}")
+    console.print(
+        f"[dim]{clock(started)}[/] {clips} clips of three recordings uploaded to {source}"
+    )
 
 
 def apply(stack: Stack, finetune: Manifest) -> None:
@@ -80,7 +83,9 @@ def watch(stack: Stack, name: str, started: float) -> bool:
         shown = ""
         while time.monotonic() < deadline:
             status = stack.get("-n", NAMESPACE, "wft", name).get("status", {})
-            conditions = {c["type"]: c for c in status.get("conditions", []) if c["status"] == "True"}
+            conditions = {
+                c["type"]: c for c in status.get("conditions", []) if c["status"] == "True"
+            }
             if console.is_terminal:
                 live.update(picture(status, started))
             elif (line := one_line(status, conditions)) != shown:
@@ -92,7 +97,9 @@ def watch(stack: Stack, name: str, started: float) -> bool:
                 console.print(f"[red]{stalled['reason']}: {stalled['message']}[/]")
                 return False
             time.sleep(1)
-    console.print(f"[red]not complete after {DEADLINE} s: kubectl -n {NAMESPACE} describe wft {name}[/]")
+    console.print(
+        f"[red]not complete after {DEADLINE} s: kubectl -n {NAMESPACE} describe wft {name}[/]"
+    )
     return False
 
 
@@ -105,10 +112,19 @@ def picture(status: Manifest, started: float) -> Table:
     colour = {"Complete": "green", "Running": "cyan", "Failed": "red"}
     for step in status.get("steps", []):
         running = progress.get("step") == step["name"] and step["state"] == "Running"
-        detail = f"{progress.get('activity', '')} {progress['current']}/{progress['total']}" if running else ""
+        detail = (
+            f"{progress.get('activity', '')} {progress['current']}/{progress['total']}"
+            if running
+            else ""
+        )
         eta = f" · {progress['eta']} left" if running and progress.get("eta") else ""
         state = step["state"]
-        table.add_row(step["name"], f"[{colour.get(state, 'dim')}]{state}[/]", detail + eta, str(step.get("attempts", 0)))
+        table.add_row(
+            step["name"],
+            f"[{colour.get(state, 'dim')}]{state}[/]",
+            detail + eta,
+            str(step.get("attempts", 0)),
+        )
     return table
 
 
@@ -116,7 +132,8 @@ def one_line(status: Manifest, conditions: dict[str, Any]) -> str:
     done = [step["name"] for step in status.get("steps", []) if step["state"] == "Complete"]
     telling = next(iter(conditions.values()), {"type": "Pending", "reason": "", "message": ""})
     display = status.get("progress", {}).get("display", "")
-    return f"{telling['type']} {telling['reason']} {display} · done: {', '.join(done) or 'nothing yet'}"
+    told = f"{telling['type']} {telling['reason']} {display}"
+    return f"{told} · done: {', '.join(done) or 'nothing yet'}"
 
 
 def fetch(stack: Stack, name: str) -> None:
@@ -171,7 +188,10 @@ def conclude(stack: Stack, name: str, started: float) -> None:
         files.add_row(path.name, f"{path.stat().st_size:,}")
     console.print(files)
     kubectl = f"kubectl --kubeconfig {stack.kubeconfig} -n {NAMESPACE}"
-    console.print("Look at demo-output/contact-sheet.png and demo-output/demo-loss.png. Then try:", highlight=False)
+    console.print(
+        "Look at demo-output/contact-sheet.png and demo-output/demo-loss.png. Then try:",
+        highlight=False,
+    )
     for command in (
         f"export PATH={stack.bin}:$PATH",
         f"{kubectl} describe wft {name}",

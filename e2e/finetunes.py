@@ -1,4 +1,5 @@
-"""One WanFineTune under test: what the API says of it, what the bucket holds of it, and how to hurt it."""
+"""One WanFineTune under test: what the API says of it, what the bucket holds of it, and how to hurt
+it."""
 
 from __future__ import annotations
 
@@ -37,26 +38,38 @@ class Run:
         return {"name": name, "state": "Waiting", "attempts": 0}
 
     def pods(self, step: str | None = None) -> list[Manifest]:
-        selector = f"wan-operator.dev/finetune={self.name}" + (f",wan-operator.dev/step={step}" if step else "")
-        found: list[Manifest] = self.stack.get("-n", self.namespace, "pods", "-l", selector)["items"]
+        selector = f"wan-operator.dev/finetune={self.name}" + (
+            f",wan-operator.dev/step={step}" if step else ""
+        )
+        found: list[Manifest] = self.stack.get("-n", self.namespace, "pods", "-l", selector)[
+            "items"
+        ]
         return found
 
     def jobs(self) -> list[Manifest]:
         selector = f"wan-operator.dev/finetune={self.name}"
-        found: list[Manifest] = self.stack.get("-n", self.namespace, "jobs", "-l", selector)["items"]
+        found: list[Manifest] = self.stack.get("-n", self.namespace, "jobs", "-l", selector)[
+            "items"
+        ]
         return found
 
     def running_pod(self, step: str) -> str | None:
         """Name of the step's pod once its container runs."""
         for pod in self.pods(step):
-            if pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]:
+            if (
+                pod["status"].get("phase") == "Running"
+                and "deletionTimestamp" not in pod["metadata"]
+            ):
                 name: str = pod["metadata"]["name"]
                 return name
         return None
 
     def wait_running(self, step: str, seconds: float = 180) -> str:
         pod: str = wait_until(
-            lambda: self.running_pod(step), seconds=seconds, what=lambda: f"{step} runs; {self.story()}", every=0.2
+            lambda: self.running_pod(step),
+            seconds=seconds,
+            what=lambda: f"{step} runs; {self.story()}",
+            every=0.2,
         )
         return pod
 
@@ -83,19 +96,31 @@ class Run:
 
     def wait_stalled(self, seconds: float = 180) -> Manifest:
         """The Stalled condition."""
-        wait_until(lambda: self.is_true("Stalled"), seconds=seconds, what=lambda: f"stalled; {self.story()}")
+        wait_until(
+            lambda: self.is_true("Stalled"),
+            seconds=seconds,
+            what=lambda: f"stalled; {self.story()}",
+        )
         return self.conditions()["Stalled"]
 
     def story(self) -> str:
         """What a reader of a failed test wants to know."""
         status = self.status()
-        steps = {step["name"]: (step["state"], step.get("attempts")) for step in status.get("steps", [])}
+        steps = {
+            step["name"]: (step["state"], step.get("attempts")) for step in status.get("steps", [])
+        }
         return json.dumps(
-            {"conditions": status.get("conditions"), "steps": steps, "lastFailure": status.get("lastFailure")}, indent=1
+            {
+                "conditions": status.get("conditions"),
+                "steps": steps,
+                "lastFailure": status.get("lastFailure"),
+            },
+            indent=1,
         )
 
     def committed(self, step: str) -> dict[str, bytes]:
-        """Files that a step committed, each checked against the manifest, the manifest against status."""
+        """Files that a step committed, each checked against the manifest, the manifest against
+        status."""
         artifact = self.step(step)["artifact"]
         key = artifact["uri"].removeprefix(f"s3://{BUCKET}/")
         folder = key.rpartition("/")[0]

@@ -1,7 +1,8 @@
 """The whole product on a cluster: images, MinIO, the Helm release, a namespace for runs.
 
-`Stack.ensure()` is idempotent and is shared by the demo and the tests. It uses the embedded cluster unless
-`WAN_KUBECONFIG` names another one; that needs the images and a store by name, since nothing can be loaded into it.
+`Stack.ensure()` is idempotent and is shared by the demo and the tests. It uses the embedded cluster
+unless `WAN_KUBECONFIG` names another one; that needs the images and a store by name, since nothing
+can be loaded into it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from cluster import ensure_minio, ensure_up, toolchain
 from minio import Minio
+
+from cluster import ensure_minio, ensure_up, toolchain
 
 ROOT = Path(__file__).resolve().parent.parent
 SYSTEM_NAMESPACE = "wan-system"
@@ -58,7 +60,9 @@ def wait_until(
         if answer := check():
             return answer
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {seconds:.0f} s: {what if isinstance(what, str) else what()}")
+            raise TimeoutError(
+                f"not within {seconds:.0f} s: {what if isinstance(what, str) else what()}"
+            )
         time.sleep(every)
 
 
@@ -128,7 +132,8 @@ class Stack:
         self.helm(
             "upgrade", "--install", RELEASE, ROOT / "charts" / "wan-operator",
             "--namespace", SYSTEM_NAMESPACE, "--create-namespace", "--wait", "--timeout", "180s",
-            *(word for key, value in settings.items() for word in ("--set-string", f"{key}={value}")),
+            *(word for key, value in settings.items() for word in ("--set-string",
+            f"{key}={value}")),
         )  # fmt: skip
 
     def helm(self, *arguments: str | Path) -> str:
@@ -146,7 +151,8 @@ class Stack:
         self.kubectl("apply", "-f", "-", text=yaml.safe_dump_all(manifests))
 
     def make_namespace(self, name: str) -> None:
-        """A namespace under the restricted Pod Security level, with the store's credentials in it."""
+        """A namespace under the restricted Pod Security level, with the store's credentials in
+        it."""
         self.apply(
             {
                 "apiVersion": "v1",
@@ -185,7 +191,9 @@ class Stack:
 def build_images() -> tuple[str, str]:
     """References of the operator and the runtime image of this tree, in the embedded cluster."""
     done = subprocess.run(
-        [sys.executable, ROOT / "images" / "build.py", "operator", "runtime"], stdout=subprocess.PIPE, text=True
+        [sys.executable, ROOT / "images" / "build.py", "operator", "runtime"],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     if done.returncode:
         raise CommandError("images/build.py failed; its log is above")
@@ -199,6 +207,6 @@ def named(variable: str) -> str:
         return os.environ[f"WAN_{variable}"]
     except KeyError:
         raise CommandError(
-            f"WAN_KUBECONFIG is set, so WAN_{variable} must be too: the demo loads no images and deploys no "
-            "store into a cluster of yours (docs/quickstart.md)"
+            f"WAN_KUBECONFIG is set, so WAN_{variable} must be too: the demo loads no images and "
+            "deploys no store into a cluster of yours (docs/quickstart.md)"
         ) from None

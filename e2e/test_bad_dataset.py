@@ -1,4 +1,5 @@
-"""A dataset that cannot be trained on: the run ends with the reason and the clip, and no GPU pod ever starts."""
+"""A dataset that cannot be trained on: the run ends with the reason and the clip, and no GPU pod
+ever starts."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from finetunes import Run
 from stack import BUCKET, Stack
 
@@ -23,7 +25,9 @@ def corrupt(folder: Path) -> None:
 
 def without_caption(folder: Path) -> None:
     metadata = folder / "metadata.csv"
-    metadata.write_text(metadata.read_text().replace("a man walks past an old bicycle that leans on a wall", ""))
+    metadata.write_text(
+        metadata.read_text().replace("a man walks past an old bicycle that leans on a wall", "")
+    )
 
 
 def without_rows(folder: Path) -> None:
@@ -60,12 +64,16 @@ def test_the_run_says_what_is_wrong_and_starts_nothing(
         assert not [key for key in runs[name].objects() if key.endswith("manifest.json")]
 
 
-def test_skip_leaves_the_bad_clip_out(upload: Callable[..., str], start: Callable[..., Run]) -> None:
+def test_skip_leaves_the_bad_clip_out(
+    upload: Callable[..., str], start: Callable[..., Run]
+) -> None:
     source = upload("bad-corrupt", spoil=corrupt)
     dataset = {"source": source, "frames": 9, "width": 64, "height": 48, "rejectedClips": "Skip"}
     run = start("skip", dataset=dataset)
     run.wait_running("encode")
 
     verdicts = json.loads(run.committed("prepare")["dataset.json"])
-    rejected = {clip["path"]: clip["code"] for clip in verdicts["clips"] if clip["code"] != "Accepted"}
+    rejected = {
+        clip["path"]: clip["code"] for clip in verdicts["clips"] if clip["code"] != "Accepted"
+    }
     assert rejected == {"clips/bikes-187.mp4": "Undecodable"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+
 from finetunes import Run
 from stack import BUCKET, Stack, wait_until
 
@@ -12,7 +13,12 @@ pytestmark = pytest.mark.timeout(600)
 
 
 def store(stack: Stack, secret: str) -> dict[str, object]:
-    return {"endpoint": stack.endpoint, "bucket": BUCKET, "prefix": "e2e", "secretRef": {"name": secret}}
+    return {
+        "endpoint": stack.endpoint,
+        "bucket": BUCKET,
+        "prefix": "e2e",
+        "secretRef": {"name": secret},
+    }
 
 
 def secret(stack: Stack, namespace: str, name: str, access: str, key: str) -> None:

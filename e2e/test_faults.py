@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from finetunes import Run
 from safetensors.torch import load
+
+from finetunes import Run
 from stack import SYSTEM_NAMESPACE, Stack, wait_until
 
 pytestmark = pytest.mark.timeout(900)
@@ -21,17 +22,23 @@ def assert_same_weights(run: Run, reference: Run) -> None:
 
 
 def operator_pod(stack: Stack) -> str:
-    pods = stack.get("-n", SYSTEM_NAMESPACE, "pods", "-l", "app.kubernetes.io/name=wan-operator")["items"]
+    pods = stack.get("-n", SYSTEM_NAMESPACE, "pods", "-l", "app.kubernetes.io/name=wan-operator")[
+        "items"
+    ]
     [name] = [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
     return str(name)
 
 
 def kill(stack: Stack, namespace: str, pod: str) -> None:
     """SIGKILL, no grace: as when the node loses power."""
-    stack.kubectl("-n", namespace, "delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
+    stack.kubectl(
+        "-n", namespace, "delete", "pod", pod, "--grace-period=0", "--force", "--wait=false"
+    )
 
 
-def test_operator_killed_in_every_phase(stack: Stack, start: Callable[..., Run], reference: Run) -> None:
+def test_operator_killed_in_every_phase(
+    stack: Stack, start: Callable[..., Run], reference: Run
+) -> None:
     run = start("operator-killed")
     for step in STEPS:
         run.wait_running(step)
@@ -43,7 +50,9 @@ def test_operator_killed_in_every_phase(stack: Stack, start: Callable[..., Run],
     assert_same_weights(run, reference)
 
 
-def test_training_pod_killed(stack: Stack, namespace: str, start: Callable[..., Run], reference: Run) -> None:
+def test_training_pod_killed(
+    stack: Stack, namespace: str, start: Callable[..., Run], reference: Run
+) -> None:
     run = start("pod-killed")
     wait_until(lambda: run.training_step() >= 7, seconds=240, what=run.story, every=0.2)
     pod = run.running_pod("train")
@@ -59,7 +68,9 @@ def test_training_pod_killed(stack: Stack, namespace: str, start: Callable[..., 
     assert_same_weights(run, reference)
 
 
-def test_store_stopped_for_a_minute(stack: Stack, start: Callable[..., Run], reference: Run) -> None:
+def test_store_stopped_for_a_minute(
+    stack: Stack, start: Callable[..., Run], reference: Run
+) -> None:
     run = start("store-stopped")
     wait_until(lambda: run.training_step() >= 1, seconds=240, what=run.story, every=0.2)
     stack.kubectl("-n", "minio", "scale", "statefulset/minio", "--replicas=0")
@@ -75,14 +86,29 @@ def test_store_stopped_for_a_minute(stack: Stack, start: Callable[..., Run], ref
     assert_same_weights(run, reference)
 
 
-def test_suspended_and_resumed(stack: Stack, namespace: str, start: Callable[..., Run], reference: Run) -> None:
+def test_suspended_and_resumed(
+    stack: Stack, namespace: str, start: Callable[..., Run], reference: Run
+) -> None:
     run = start("suspended")
     wait_until(lambda: run.training_step() >= 3, seconds=240, what=run.story, every=0.2)
-    stack.kubectl("-n", namespace, "patch", "wft", run.name, "--type=merge", "-p", '{"spec":{"suspend":true}}')
-    wait_until(lambda: run.is_true("Suspended") and not run.pods("train"), seconds=150, what=run.story)
+    stack.kubectl(
+        "-n", namespace, "patch", "wft", run.name, "--type=merge", "-p", '{"spec":{"suspend":true}}'
+    )
+    wait_until(
+        lambda: run.is_true("Suspended") and not run.pods("train"), seconds=150, what=run.story
+    )
     assert not run.is_true("Running")
 
-    stack.kubectl("-n", namespace, "patch", "wft", run.name, "--type=merge", "-p", '{"spec":{"suspend":false}}')
+    stack.kubectl(
+        "-n",
+        namespace,
+        "patch",
+        "wft",
+        run.name,
+        "--type=merge",
+        "-p",
+        '{"spec":{"suspend":false}}',
+    )
     run.wait_complete()
     assert run.step("train").get("infrastructureRetries", 0) == 0, "a suspend costs no retry"
     assert_same_weights(run, reference)
@@ -99,7 +125,10 @@ def test_deleted_mid_run(stack: Stack, namespace: str, start: Callable[..., Run]
     wait_until(lambda: not run.pods() and not run.jobs(), seconds=180, what="children gone")
 
     bucket, _, key = prefix.removeprefix("s3://").partition("/")
-    left = {found.object_name for found in stack.store().list_objects(bucket_name=bucket, prefix=key, recursive=True)}
+    left = {
+        found.object_name
+        for found in stack.store().list_objects(bucket_name=bucket, prefix=key, recursive=True)
+    }
     assert committed
     assert {key for key in objects if key.endswith("manifest.json")} <= left
 
@@ -121,6 +150,8 @@ def test_edited_mid_run(stack: Stack, namespace: str, start: Callable[..., Run])
     )  # fmt: skip
     run.wait_running("train")
     [pod] = run.pods("train")
-    assert pod["spec"]["containers"][0]["resources"]["limits"]["memory"] == "2500Mi", "from the next Job on"
+    assert pod["spec"]["containers"][0]["resources"]["limits"]["memory"] == "2500Mi", (
+        "from the next Job on"
+    )
     assert run.status()["effective"] == before
     assert run.status()["observedGeneration"] == 2

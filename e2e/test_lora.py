@@ -11,8 +11,8 @@ import av
 import numpy
 import pytest
 import torch
-from finetunes import Run
 
+from finetunes import Run
 from wan_runtime.models import tiny
 from wan_runtime.models.layout import locate
 from wan_runtime.models.load import load_pipeline
@@ -23,13 +23,23 @@ pytestmark = pytest.mark.timeout(900)
 
 def test_the_run_is_complete_and_says_so(reference: Run) -> None:
     status = reference.status()
-    assert [step["name"] for step in status["steps"]] == ["prepare", "encode", "train", "export", "sample"]
+    assert [step["name"] for step in status["steps"]] == [
+        "prepare",
+        "encode",
+        "train",
+        "export",
+        "sample",
+    ]
     assert {step["state"] for step in status["steps"]} == {"Complete"}
     assert {step["attempts"] for step in status["steps"]} == {1}
     assert status["observedGeneration"] == 1
-    assert {name for name, c in reference.conditions().items() if c["status"] == "True"} == {"Complete"}
+    assert {name for name, c in reference.conditions().items() if c["status"] == "True"} == {
+        "Complete"
+    }
 
-    [row] = reference.stack.kubectl("-n", reference.namespace, "get", "wan", "--no-headers").splitlines()
+    [row] = reference.stack.kubectl(
+        "-n", reference.namespace, "get", "wan", "--no-headers"
+    ).splitlines()
     assert row.split()[:3] == ["reference", "Complete", "Completed"]
 
 
@@ -56,10 +66,14 @@ def test_the_weights_load_in_stock_diffsynth(reference: Run, tmp_path: Path) -> 
     pipe = load_pipeline(locate(preset, tmp_path / "base"), torch.float32, torch.device("cpu"))
     before = {name: weight.clone() for name, weight in pipe.dit.named_parameters()}
     pipe.load_lora(pipe.dit, str(path))
-    changed = {name for name, weight in pipe.dit.named_parameters() if not weight.equal(before[name])}
+    changed = {
+        name for name, weight in pipe.dit.named_parameters() if not weight.equal(before[name])
+    }
     targets = ("q", "k", "v", "o", "ffn.0", "ffn.2")
     wanted = {
-        name for name in before if name.endswith(tuple(f".{target}.weight" for target in targets)) and "blocks" in name
+        name
+        for name in before
+        if name.endswith(tuple(f".{target}.weight" for target in targets)) and "blocks" in name
     }
     assert changed == wanted
 
@@ -67,7 +81,9 @@ def test_the_weights_load_in_stock_diffsynth(reference: Run, tmp_path: Path) -> 
 def pictures(video: bytes) -> numpy.ndarray:
     """Frames of an mp4 as float [T, H, W, 3]."""
     with av.open(io.BytesIO(video)) as container:
-        return numpy.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)]).astype(float)
+        return numpy.stack(
+            [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+        ).astype(float)
 
 
 def test_both_experts_of_wan22(start: Callable[..., Run]) -> None:

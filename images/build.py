@@ -1,10 +1,12 @@
-"""Builds our images with buildah, from the embedded cluster's own Debian base, and hands them to its containerd.
+"""Builds our images with buildah, from the embedded cluster's own Debian base, and hands them to
+its containerd.
 
     python3 images/build.py operator runtime      # prints one image reference a line
 
-A tag is the hash of everything the image is built from, so an unchanged image is found, not built. The
-host's certificates, apt sources and package caches are mounted for the build only, never copied in. With
-Docker and a public base image, `docker build -f images/<name>/Containerfile .` is all it takes.
+A tag is the hash of everything the image is built from, so an unchanged image is found, not built.
+The host's certificates, apt sources and package caches are mounted for the build only, never copied
+in. With Docker and a public base image, `docker build -f images/<name>/Containerfile .` is all it
+takes.
 """
 
 from __future__ import annotations
@@ -25,7 +27,14 @@ from cluster.layout import cache_dir  # noqa: E402
 
 STORAGE = ["--storage-driver", "overlay"]
 
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "operator", "runtime", "requirements/build.txt")
+SOURCES = (
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "operator",
+    "runtime",
+    "requirements/build.txt",
+)
 CONTEXT = {
     "operator": (*SOURCES, "requirements/operator.txt", "images/operator"),
     "runtime": (*SOURCES, "requirements/runtime.txt", "images/runtime"),
@@ -34,9 +43,13 @@ ARGUMENTS = {"operator": [], "runtime": ["--build-arg", "TORCH=cpu"]}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="+", choices=sorted(CONTEXT))
-    parser.add_argument("--no-load", action="store_true", help="build only, leave the cluster alone")
+    parser.add_argument(
+        "--no-load", action="store_true", help="build only, leave the cluster alone"
+    )
     arguments = parser.parse_args()
     for name in arguments.names:
         print(ensure(name, load=not arguments.no_load))
@@ -72,7 +85,9 @@ def content_hash(name: str) -> str:
 
 
 def built(reference: str) -> bool:
-    done = subprocess.run(["buildah", "inspect", *STORAGE, "--type", "image", reference], capture_output=True)
+    done = subprocess.run(
+        ["buildah", "inspect", *STORAGE, "--type", "image", reference], capture_output=True
+    )
     return done.returncode == 0
 
 
@@ -83,7 +98,9 @@ def build(name: str, reference: str) -> None:
     if not built(base):
         run("buildah", "pull", "--quiet", *STORAGE, f"docker-archive:{images.debian()}")
         run("buildah", "tag", *STORAGE, images.DEBIAN_IMAGE, base)
-    revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    revision = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
     with tempfile.TemporaryDirectory(dir=cache_dir()) as folder:
         sources = Path(folder) / "sources.list"
         sources.write_text("\n".join(images.mirrors()[1]) + "\n")
@@ -93,9 +110,11 @@ def build(name: str, reference: str) -> None:
             cache.mkdir(parents=True, exist_ok=True)
             mounts[str(cache)] = f"/root/.cache/{tool}"
         run(
-            "buildah", "build", "--quiet", *STORAGE, "--isolation", "chroot", "--layers", "--pull-never", "--format", "oci",
+            "buildah", "build", "--quiet", *STORAGE, "--isolation", "chroot", "--layers",
+            "--pull-never", "--format", "oci",
             *(word for source, target in mounts.items() for word in ("-v", f"{source}:{target}")),
-            "--build-arg", f"BASE={base}", "--build-arg", f"REVISION={revision or 'unknown'}", *ARGUMENTS[name],
+            "--build-arg", f"BASE={base}", "--build-arg", f"REVISION={revision or 'unknown'}",
+            *ARGUMENTS[name],
             "-f", str(ROOT / "images" / name / "Containerfile"), "-t", reference, str(ROOT),
         )  # fmt: skip
 
@@ -108,7 +127,15 @@ def hand_over(reference: str) -> None:
     with tempfile.TemporaryDirectory(dir=cache_dir()) as folder:
         archive = Path(folder) / "image.tar"
         # Uncompressed: compressing costs minutes and saves nothing on one machine.
-        run("buildah", "push", "--quiet", *STORAGE, "--disable-compression", reference, f"docker-archive:{archive}:{reference}")
+        run(
+            "buildah",
+            "push",
+            "--quiet",
+            *STORAGE,
+            "--disable-compression",
+            reference,
+            f"docker-archive:{archive}:{reference}",
+        )
         load_image(archive)
 
 

@@ -1,7 +1,7 @@
 """Errors that end a step. Raised anywhere below `wan_runtime`, caught once, by the supervisor.
 
-Each carries the reason and the exit class of the contract; its text is for the user: what is wrong, where,
-and what would be right.
+Each carries the reason and the exit class of the contract; its text is for the user: what is wrong,
+where, and what would be right.
 """
 
 from __future__ import annotations

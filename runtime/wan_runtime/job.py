@@ -1,8 +1,9 @@
 """The contract between the operator and a workload pod.
 
-The operator writes a `JobSpec` into a ConfigMap mounted at `/etc/wan/job.json`; the pod serves `Progress`
-at `:9400/progress` while it runs and leaves a `Result` in its termination message. Nothing else passes
-between them, so this module is all that the operator imports from the running side. Pydantic only: no torch.
+The operator writes a `JobSpec` into a ConfigMap mounted at `/etc/wan/job.json`; the pod serves
+`Progress` at `:9400/progress` while it runs and leaves a `Result` in its termination message.
+Nothing else passes between them, so this module is all that the operator imports from the running
+side. Pydantic only: no torch.
 """
 
 from __future__ import annotations
@@ -18,14 +19,19 @@ JOB_FILE = "/etc/wan/job.json"
 TERMINATION_FILE = "/dev/termination-log"
 PROGRESS_PORT = 9400
 RESULT_LIMIT = 3072
-"""Bytes. The kubelet keeps 4 KiB of a termination message; the rest is headroom for its own truncation."""
+"""Bytes. The kubelet keeps 4 KiB of a termination message; the rest is headroom for its own
+truncation."""
 
 
 class Contract(BaseModel):
     """camelCase on the wire, closed against unknown fields: both sides ship from one release."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, use_attribute_docstrings=True
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
     )
 
 
@@ -114,13 +120,15 @@ class Reason(StrEnum):
 
 
 class StoreSpec(Contract):
-    """An S3-compatible bucket. Credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."""
+    """An S3-compatible bucket. Credentials come from AWS_ACCESS_KEY_ID and
+    AWS_SECRET_ACCESS_KEY."""
 
     endpoint: str
     """http(s)://host[:port]"""
     bucket: str
     prefix: str = ""
-    """Without slashes at either end. All that we write lies below it; the latent cache is shared within it."""
+    """Without slashes at either end. All that we write lies below it; the latent cache is shared
+    within it."""
     region: str = "us-east-1"
     ca_file: str | None = None
     """Mounted PEM bundle for a private certificate authority."""
@@ -131,20 +139,22 @@ class ModelSpec(Contract):
     path: str | None = None
     """Mounted folder with the base weights."""
     source: str | None = None
-    """s3://bucket/prefix with the base weights, fetched into the cache folder. Neither: a Tiny preset makes its own."""
+    """s3://bucket/prefix with the base weights, fetched into the cache folder. Neither: a Tiny
+    preset makes its own."""
 
 
 class Columns(Contract):
     video: str = "video"
     prompt: str = "prompt"
     source: str = "source"
-    """Names the recording that a clip was cut from; clips of one recording never straddle the split.
-    Without the column, each clip counts as a recording of its own."""
+    """Names the recording that a clip was cut from; clips of one recording never straddle the
+    split. Without the column, each clip counts as a recording of its own."""
 
 
 class DatasetSpec(Contract):
     source: str
-    """s3://bucket/prefix of a folder with metadata.csv, .json or .jsonl, clip paths relative to it."""
+    """s3://bucket/prefix of a folder with metadata.csv, .json or .jsonl, clip paths relative to
+    it."""
     columns: Columns = Columns()
     frames: int
     """4n+1 frames a clip."""
@@ -195,7 +205,8 @@ class TrainingSpec(Contract):
     """Optimizer steps between checkpoints."""
     keep_checkpoints: int = 2
     probe_every: int = 50
-    """Optimizer steps between evaluations of the fixed held-out probes; step 0 and the last always count."""
+    """Optimizer steps between evaluations of the fixed held-out probes; step 0 and the last always
+    count."""
 
 
 class SampleSpec(Contract):
@@ -229,7 +240,8 @@ class JobSpec(Contract):
     sample: SampleSpec = SampleSpec()
     formats: tuple[Literal["DiffSynth"], ...] = ("DiffSynth",)
     inputs: dict[str, ManifestRef] = {}
-    """Results of earlier steps by step id: `prepare`, `encode`, `train` (or `train-high-noise`, ...), `export`."""
+    """Results of earlier steps by step id: `prepare`, `encode`, `train` (or `train-high-noise`,
+    ...), `export`."""
     image: str = ""
     """Reference of the runtime image, for lineage."""
 
@@ -257,7 +269,9 @@ class JobSpec(Contract):
 
 def step_id(step: Step, expert: Expert = Expert.ONLY) -> str:
     """Name of a step within a run, fit for a Kubernetes object name."""
-    suffix = {Expert.ONLY: "", Expert.HIGH_NOISE: "-high-noise", Expert.LOW_NOISE: "-low-noise"}[expert]
+    suffix = {Expert.ONLY: "", Expert.HIGH_NOISE: "-high-noise", Expert.LOW_NOISE: "-low-noise"}[
+        expert
+    ]
     return f"{step}{suffix}"
 
 
@@ -293,7 +307,8 @@ class Result(Contract):
         excess = len(text.encode()) - RESULT_LIMIT
         if excess <= 0:
             return text
-        # Escapes make a character of the message up to 12 bytes long in JSON: cut by measuring, not by counting.
+        # Escapes make a character of the message up to 12 bytes long in JSON: cut by measuring, not
+        # by counting.
         keep = len(self.message)
         while keep and len(text.encode()) > RESULT_LIMIT:
             keep = max(0, keep - max(1, excess // 2))
@@ -301,5 +316,7 @@ class Result(Contract):
             text = cut.model_dump_json(by_alias=True, exclude_defaults=True)
             excess = len(text.encode()) - RESULT_LIMIT
         if len(text.encode()) > RESULT_LIMIT:
-            raise ValueError(f"result without its message is over {RESULT_LIMIT} bytes: shorten its summary")
+            raise ValueError(
+                f"result without its message is over {RESULT_LIMIT} bytes: shorten its summary"
+            )
         return text

@@ -1,6 +1,7 @@
 """Facts about the Wan models. No torch: the operator imports this too.
 
-Shapes and sampling defaults are those of the official releases (Wan-Video/Wan2.1 and Wan2.2, `wan/configs`).
+Shapes and sampling defaults are those of the official releases (Wan-Video/Wan2.1 and Wan2.2,
+`wan/configs`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class Preset:
     name: str
     experts: tuple[Expert, ...]
     boundary: float | None
-    """Noise level t in [0, 1] at which sampling switches from the high-noise to the low-noise expert."""
+    """Noise level t in [0, 1] at which sampling switches from the high-noise to the low-noise
+    expert."""
     shift: float
     """Flow-matching time shift of training and sampling."""
     guidance: float
@@ -51,24 +53,71 @@ PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
         Preset(
-            name="Wan2.1-I2V-14B-720P", experts=(Expert.ONLY,), boundary=None, shift=5.0, guidance=5.0,
-            inference_steps=40, width=1280, height=720, frames=81, fps=16, uses_clip=True,
+            name="Wan2.1-I2V-14B-720P",
+            experts=(Expert.ONLY,),
+            boundary=None,
+            shift=5.0,
+            guidance=5.0,
+            inference_steps=40,
+            width=1280,
+            height=720,
+            frames=81,
+            fps=16,
+            uses_clip=True,
         ),
         Preset(
-            name="Wan2.1-I2V-14B-480P", experts=(Expert.ONLY,), boundary=None, shift=3.0, guidance=5.0,
-            inference_steps=40, width=832, height=480, frames=81, fps=16, uses_clip=True,
+            name="Wan2.1-I2V-14B-480P",
+            experts=(Expert.ONLY,),
+            boundary=None,
+            shift=3.0,
+            guidance=5.0,
+            inference_steps=40,
+            width=832,
+            height=480,
+            frames=81,
+            fps=16,
+            uses_clip=True,
         ),
         Preset(
-            name="Wan2.2-I2V-A14B", experts=_PAIR, boundary=0.9, shift=5.0, guidance=3.5,
-            inference_steps=40, width=1280, height=720, frames=81, fps=16, uses_clip=False,
+            name="Wan2.2-I2V-A14B",
+            experts=_PAIR,
+            boundary=0.9,
+            shift=5.0,
+            guidance=3.5,
+            inference_steps=40,
+            width=1280,
+            height=720,
+            frames=81,
+            fps=16,
+            uses_clip=False,
         ),
         Preset(
-            name="Wan2.1-I2V-Tiny", experts=(Expert.ONLY,), boundary=None, shift=5.0, guidance=5.0,
-            inference_steps=8, width=128, height=96, frames=17, fps=16, uses_clip=True, tiny=True,
+            name="Wan2.1-I2V-Tiny",
+            experts=(Expert.ONLY,),
+            boundary=None,
+            shift=5.0,
+            guidance=5.0,
+            inference_steps=8,
+            width=128,
+            height=96,
+            frames=17,
+            fps=16,
+            uses_clip=True,
+            tiny=True,
         ),
         Preset(
-            name="Wan2.2-I2V-Tiny", experts=_PAIR, boundary=0.9, shift=5.0, guidance=3.5,
-            inference_steps=8, width=128, height=96, frames=17, fps=16, uses_clip=False, tiny=True,
+            name="Wan2.2-I2V-Tiny",
+            experts=_PAIR,
+            boundary=0.9,
+            shift=5.0,
+            guidance=3.5,
+            inference_steps=8,
+            width=128,
+            height=96,
+            frames=17,
+            fps=16,
+            uses_clip=False,
+            tiny=True,
         ),
     )
 }
