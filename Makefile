@@ -34,7 +34,8 @@ verify: $(VENV)/ready ## Format, lint, types, import contracts, generated files 
 	ruff format --check .
 	ruff check .
 	mypy
-	mypy e2e/cluster images/build.py --no-namespace-packages
+	mypy -p cluster
+	mypy e2e/*.py images/build.py images/runtime/stub_cuda.py
 	lint-imports --no-cache
 	python -m wan_operator.crdgen --check
 

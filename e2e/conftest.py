@@ -89,7 +89,7 @@ def start(stack: Stack, namespace: str, dataset: str) -> Iterator[Callable[..., 
     yield begin
     for run in runs:
         stack.kubectl("-n", namespace, "delete", "wft", run.name, "--ignore-not-found", "--wait")
-        wait_until(lambda run=run: not run.pods(), seconds=150, what=f"pods of {run.name} gone")
+        wait_until(run.gone, seconds=150, what=f"pods of {run.name} gone")
 
 
 def finetune(

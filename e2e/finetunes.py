@@ -53,6 +53,10 @@ class Run:
         ]
         return found
 
+    def gone(self) -> bool:
+        """Whether nothing of it is left in the cluster."""
+        return not self.pods() and not self.jobs()
+
     def running_pod(self, step: str) -> str | None:
         """Name of the step's pod once its container runs."""
         for pod in self.pods(step):

@@ -122,7 +122,7 @@ def test_deleted_mid_run(stack: Stack, namespace: str, start: Callable[..., Run]
     objects = run.objects()
     prefix = run.status()["effective"]["runPrefix"]
     stack.kubectl("-n", namespace, "delete", "wft", run.name, "--wait")
-    wait_until(lambda: not run.pods() and not run.jobs(), seconds=180, what="children gone")
+    wait_until(run.gone, seconds=180, what="children gone")
 
     bucket, _, key = prefix.removeprefix("s3://").partition("/")
     left = {
