@@ -29,6 +29,16 @@ def check_loss(loss: float, step: int) -> None:
         )
 
 
+def check_norm(norm: float, step: int) -> None:
+    """Call with the norm of all gradients before they are applied: once a weight is NaN, it is too
+    late, and after the last step nothing would notice. Raises NumericalError(NON_FINITE_LOSS).
+    """
+    if not math.isfinite(norm):
+        raise NumericalError(
+            Reason.NON_FINITE_LOSS, f"the gradients are not finite at step {step}: norm {norm}"
+        )
+
+
 def check_gradients(trainable: Mapping[str, nn.Parameter], step: int) -> None:
     """Call after backward of steps 1 and 2, before clipping.
 

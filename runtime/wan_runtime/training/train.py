@@ -172,7 +172,10 @@ class Trainer:
         guard.check_loss(loss, number)
         if number <= guard.GUARDED_STEPS:
             guard.check_gradients(state.trainable, number)
-        norm = torch.nn.utils.clip_grad_norm_(state.trainable.values(), spec.max_gradient_norm)
+        norm = float(
+            torch.nn.utils.clip_grad_norm_(state.trainable.values(), spec.max_gradient_norm)
+        )
+        guard.check_norm(norm, number)
         rate = state.optimizer.param_groups[0]["lr"]
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
@@ -182,7 +185,7 @@ class Trainer:
             {
                 "step": number,
                 "loss": loss,
-                "gradientNorm": float(norm),
+                "gradientNorm": norm,
                 "learningRate": rate,
                 "seconds": time.perf_counter() - started,
             }
