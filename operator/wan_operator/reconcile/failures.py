@@ -134,7 +134,8 @@ def is_whole(result: Result) -> bool:
 
 
 def _without_result(pod: Raw, state: Raw, exit_code: int) -> tuple[ExitClass, str, str]:
-    said = state.get("message", "").strip()[:500]
+    # Without a result it is the end of the log, and the end of that says most.
+    said = state.get("message", "").strip()[-500:]
     detail = f": {said}" if said else ""
     if state.get("reason") == "OOMKilled":
         return (

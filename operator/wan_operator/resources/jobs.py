@@ -163,7 +163,8 @@ def container(attempt: Attempt) -> Manifest:
             "readOnlyRootFilesystem": True,
         },
         "terminationMessagePath": TERMINATION_FILE,
-        "terminationMessagePolicy": "File",
+        # Of a program that dies before it can say anything, the log's last lines.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [mount for _, mount in volumes(attempt)],
     }
 

@@ -206,6 +206,16 @@ def test_what_ends_without_a_result_is_tried_again(step: str, reason: str) -> No
     assert world.open_job == f"demo-{step}-2"
 
 
+def test_without_a_result_the_end_of_the_log_is_told() -> None:
+    world = World()
+    world.settle()
+    world.starts()
+    world.exits(1, "Traceback\n" * 100 + "ImportError: no module named wan")
+    world.settle()
+    [message] = [c["message"] for c in world.status["conditions"] if c["type"] == "Reconciling"]
+    assert "ImportError: no module named wan" in message
+
+
 def test_the_kernels_kill_is_out_of_memory() -> None:
     world = World()
     world.reach("encode")
