@@ -88,6 +88,9 @@ def leave_orphans(job: JobSpec, store: Store, work: Path, report: Reporter) -> O
     script = "sleep 0.2 >&2 & echo $!; sleep 300 >&2 & echo $!"
     shown = subprocess.run(["sh", "-c", script], stdout=subprocess.PIPE, check=True).stdout.split()
     (work / "stays").write_text(shown[1].decode())
+    parent = Path(f"/proc/{int(shown[1])}/stat").read_text().rpartition(")")[2].split()[1]
+    if int(parent) != os.getppid():
+        raise RuntimeError(f"the orphan went to process {parent}, not to the supervisor")
     deadline = time.monotonic() + 10
     while Path(f"/proc/{int(shown[0])}").exists():
         if time.monotonic() > deadline:

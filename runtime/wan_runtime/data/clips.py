@@ -114,8 +114,7 @@ def _opened(path: Path, facts: Facts) -> Iterator[tuple[Any, Any]]:
         if not container.streams.video:
             raise ClipRejected(Code.UNREADABLE, "holds no video stream", facts)
         stream: Any = container.streams.video[0]
-        # Without it a decoder paints over damage and calls it a frame.
-        stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(MAX_PIXELS)}
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         stream.codec_context.thread_count = 1  # clips are decoded side by side instead
         facts.declared = int(stream.frames)
         facts.fps = round(float(stream.average_rate or 0), 3)
@@ -131,7 +130,7 @@ def _shown(container: Any, stream: Any, facts: Facts) -> Iterator[Shown[av.Video
     start: Fraction | None = None
     following = Fraction(0)
     for frame in container.decode(stream):
-        if frame.is_corrupt:
+        if frame.is_corrupt:  # painted over by the decoder, which calls it a frame
             raise ClipRejected(Code.UNDECODABLE, _undecodable(facts), facts)
         facts.decoded += 1
         duration = frame.duration * frame.time_base if frame.duration else usual

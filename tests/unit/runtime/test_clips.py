@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 import videos
+from wan_runtime.data import clips
 from wan_runtime.data.clips import ClipRejected, check_clip, fit, read_clip
 from wan_runtime.data.dataset import Code
 
@@ -126,8 +128,6 @@ def test_damage_is_found_by_decoding(tmp_path: Path) -> None:
 
 
 def test_a_faststart_file_that_was_cut_off_is_undecodable(tmp_path: Path) -> None:
-    import av
-
     whole = videos.cut(tmp_path / "whole.mp4", frames=40)
     front = tmp_path / "front.mp4"
     with (
@@ -139,10 +139,14 @@ def test_a_faststart_file_that_was_cut_off_is_undecodable(tmp_path: Path) -> Non
             if packet.dts is not None:
                 packet.stream = stream
                 sink.mux(packet)
-    front.write_bytes(front.read_bytes()[: int(front.stat().st_size * 0.4)])
-    found = rejection(front, frames=33)
-    assert found.code is Code.UNDECODABLE
-    assert found.message.endswith(" of 40")
+    with av.open(str(front)) as source:
+        starts = [packet.pos for packet in source.demux(video=0) if packet.pos is not None]
+    data = front.read_bytes()
+    for cut in (starts[25], starts[25] + 100):  # between two frames, and within one
+        front.write_bytes(data[:cut])
+        found = rejection(front, frames=33)
+        assert found.code is Code.UNDECODABLE
+        assert found.message == "does not decode after frame 25 of 40"
 
 
 @pytest.mark.parametrize(
@@ -167,9 +171,14 @@ def test_a_concat_list_opens_no_other_file(tmp_path: Path) -> None:
     assert rejection(tmp_path / "list.mp4").code is Code.UNREADABLE
 
 
-def test_sound_alone_is_no_video(tmp_path: Path) -> None:
-    import av
+def test_a_picture_of_absurd_size_is_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clips, "MAX_PIXELS", 640 * 272 - 1)
+    assert rejection(videos.cut(tmp_path / "large.mp4")).code is Code.UNREADABLE
 
+
+def test_sound_alone_is_no_video(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "sound.mp4"), "w") as container:
         stream = container.add_stream("aac", rate=8000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
