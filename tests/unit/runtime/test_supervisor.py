@@ -156,7 +156,7 @@ def test_a_damaged_output_is_made_again(start: Callable[[str], Pod], server: Obj
     [
         ("die", ExitClass.OUT_OF_MEMORY, Reason.HOST_OUT_OF_MEMORY, "killed by signal 9"),
         ("crash", ExitClass.INFRASTRUCTURE, Reason.UNEXPECTED, "signal 11.*driver says: bad"),
-        ("vanish", ExitClass.INFRASTRUCTURE, Reason.UNEXPECTED, "code 0 .*first | last words"),
+        ("vanish", ExitClass.INFRASTRUCTURE, Reason.UNEXPECTED, r"code 0 .*first \| last words"),
         ("wrong_input", ExitClass.INPUT, Reason.CLIP_INVALID, "^clip a.mp4: too short$"),
         ("diverge", ExitClass.NUMERICAL, Reason.NON_FINITE_LOSS, "NaN at step 3"),
         ("eat_memory", ExitClass.OUT_OF_MEMORY, Reason.HOST_OUT_OF_MEMORY, "memory ran out"),
