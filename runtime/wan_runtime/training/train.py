@@ -47,6 +47,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     trainer = Trainer.build(job, store, work, report)
     with stopping.deferred():
         trainer.checkpoints.resume(trainer.state)
+        trainer.resumed_from = trainer.state.step
         trainer.probe()
         while trainer.state.step < trainer.total:
             trainer.step()
@@ -83,6 +84,8 @@ class Trainer:
     checkpoints: Checkpoints
     lineage: Lineage
     total: int
+    resumed_from: int = 0
+    """Step of the checkpoint that this attempt went on from."""
 
     @classmethod
     def build(cls, job: JobSpec, store: Store, work: Path, report: Reporter) -> Trainer:
@@ -261,6 +264,7 @@ class Trainer:
         )
         summary: dict[str, int | float | str] = {
             "steps": self.state.step,
+            "resumedFromStep": self.resumed_from,
             "firstProbeLoss": round(first, 6),
             "lastProbeLoss": round(last, 6),
             "secondsPerStep": round(seconds[len(seconds) // 2], 4),
