@@ -104,9 +104,9 @@ def finetune(
             "model": {"preset": "Wan2.1-I2V-Tiny"},
             "dataset": {"source": source, "frames": 9, "width": 64, "height": 48},
             "method": {"lora": {"rank": 4, "learningRate": 1e-3}},
-            "training": {"steps": 30},
-            "checkpoint": {"everySteps": 5},
-            "validation": {"everySteps": 15, "samples": 1, "inferenceSteps": 2},
+            "training": {"steps": 80},
+            "checkpoint": {"everySteps": 10},
+            "validation": {"everySteps": 40, "samples": 1, "inferenceSteps": 2},
             "store": {
                 "endpoint": stack.endpoint,
                 "bucket": BUCKET,

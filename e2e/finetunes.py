@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from stack import BUCKET, Manifest, Stack, wait_until
+from stack import BUCKET, CommandError, Manifest, Stack, wait_until
 
 RUN_SECONDS = 420
 """Limit of a whole run on two busy cores, back-off included."""
@@ -82,10 +82,11 @@ class Run:
         pod = self.running_pod("train")
         if pod is None:
             return 0
-        answer = self.stack.kubectl(
-            "get", "--raw", f"/api/v1/namespaces/{self.namespace}/pods/{pod}:9400/proxy/progress"
-        )
-        progress = json.loads(answer)
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}:9400/proxy/progress"
+        try:
+            progress = json.loads(self.stack.kubectl("get", "--raw", path))
+        except CommandError:  # the pod runs, its server does not yet
+            return 0
         return int(progress.get("current", 0)) if progress.get("activity") == "training" else 0
 
     def wait_complete(self, seconds: float = RUN_SECONDS) -> Manifest:
