@@ -14,7 +14,7 @@ export OMP_NUM_THREADS ?= 2
 # Shared with the image build: each package is downloaded once.
 export UV_CACHE_DIR ?= $(WAN_CACHE)/packages/uv
 
-.PHONY: help demo test fmt generate verify unit integration e2e images cluster-up cluster-down clean lock
+.PHONY: help demo test fmt generate verify unit integration e2e images cluster-up cluster-down clean lock measure
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ integration: $(VENV)/ready binaries ## Tests against a real API server and etcd
 
 e2e: $(VENV)/ready cluster-up ## Tests on the embedded cluster: real kubelet, pods, MinIO and Helm install
 	WAN_BIN=$$($(CLUSTER) bin) pytest e2e
+
+measure: $(VENV)/ready cluster-up ## Take the figures of docs/measurements.md that need a cluster
+	@cd e2e && python measure.py
 
 images: ## Build the images and load them into the embedded cluster
 	$(PYTHON) images/build.py operator runtime

@@ -360,7 +360,6 @@ def test_a_hundred_idle_resources_cost_no_write_and_little_memory(
             f"edit to status p50 {seconds[10]:.3f} s, worst {seconds[-1]:.3f} s"
         )
     assert operator.rss_mib() < 150
-    assert seconds[10] < 1
 
 
 def seconds_to_status(cluster: Cluster, name: str) -> float:
