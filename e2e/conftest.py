@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,7 +81,7 @@ def start(stack: Stack, namespace: str, dataset: str) -> Iterator[Callable[..., 
     """Applies a WanFineTune of few steps on the good dataset; removes it after the test."""
     runs: list[Run] = []
 
-    def begin(name: str, **overrides: Manifest) -> Run:
+    def begin(name: str, **overrides: Any) -> Run:
         run = Run(stack, namespace, name)
         runs.append(run)
         stack.apply(finetune(stack, namespace, name, dataset, **overrides))
@@ -93,7 +94,7 @@ def start(stack: Stack, namespace: str, dataset: str) -> Iterator[Callable[..., 
 
 
 def finetune(
-    stack: Stack, namespace: str, name: str, source: str, **overrides: Manifest
+    stack: Stack, namespace: str, name: str, source: str, **overrides: Any
 ) -> Manifest:
     """A WanFineTune that is quick on a CPU; `overrides` replace whole fields of the spec."""
     return {
