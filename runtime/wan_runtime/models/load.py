@@ -27,8 +27,16 @@ log = logging.getLogger(__name__)
 
 
 def compute_device() -> torch.device:
-    """The GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU if there is one, else the CPU, where torch is then held to one thread.
+
+    CPUs run only the tiny models. Threads gain them nothing, spin for ever where a pod's CPU limit
+    is below the node's cores (30 times slower, measured), and would sum in another order on another
+    node, so that a resumed run would differ in its last bits.
+    """
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    torch.set_num_threads(1)
+    return torch.device("cpu")
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:

@@ -185,3 +185,13 @@ def test_digest_of_a_large_file_is_noted_beside_it(
     assert digest.file_digest(path) == hashlib.sha256(b"123456789").hexdigest(), (
         "but not when stale"
     )
+
+
+def test_cpus_use_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", counts.append)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert load.compute_device() == CPU
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert load.compute_device().type == "cuda"
+    assert counts == [1]
