@@ -93,9 +93,7 @@ def start(stack: Stack, namespace: str, dataset: str) -> Iterator[Callable[..., 
         wait_until(run.gone, seconds=150, what=f"pods of {run.name} gone")
 
 
-def finetune(
-    stack: Stack, namespace: str, name: str, source: str, **overrides: Any
-) -> Manifest:
+def finetune(stack: Stack, namespace: str, name: str, source: str, **overrides: Any) -> Manifest:
     """A WanFineTune that is quick on a CPU; `overrides` replace whole fields of the spec."""
     return {
         "apiVersion": "wan-operator.dev/v1alpha1",
