@@ -10,6 +10,8 @@ VENV := $(WAN_CACHE)/venv/$(shell cat requirements/dev.txt requirements/build.tx
 export PATH := $(VENV)/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)/runtime
 CLUSTER := $(PYTHON) e2e/cluster
+# The embedded cluster's programs, for tests that start one of them alone.
+TOOLS = export WAN_BIN="$$($(CLUSTER) bin)" && export PATH="$$WAN_BIN:$$PATH"
 export OMP_NUM_THREADS ?= 2
 # Shared with the image build: each package is downloaded once.
 export UV_CACHE_DIR ?= $(WAN_CACHE)/packages/uv
@@ -40,13 +42,13 @@ verify: $(VENV)/ready ## Format, lint, types, import contracts, generated files 
 	python -m wan_operator.crdgen --check
 
 unit: $(VENV)/ready binaries ## Unit tests
-	WAN_BIN=$$($(CLUSTER) bin) pytest tests/unit
+	$(TOOLS) && pytest tests/unit
 
 integration: $(VENV)/ready binaries ## Tests against a real API server and etcd
-	WAN_BIN=$$($(CLUSTER) bin) pytest tests/integration
+	$(TOOLS) && pytest tests/integration
 
 e2e: $(VENV)/ready cluster-up ## Tests on the embedded cluster: real kubelet, pods, MinIO and Helm install
-	WAN_BIN=$$($(CLUSTER) bin) pytest e2e
+	$(TOOLS) && pytest e2e
 
 measure: $(VENV)/ready cluster-up ## Take the figures of docs/measurements.md that need a cluster
 	@cd e2e && python measure.py
