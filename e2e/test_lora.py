@@ -30,10 +30,7 @@ def test_the_run_is_complete_and_says_so(reference: Run) -> None:
         "export",
         "sample",
     ]
-    assert {step["state"] for step in status["steps"]} == {
-        "Complete",
-        "DatasetReady",
-    }
+    assert {step["state"] for step in status["steps"]} == {"Complete"}
     assert {step["attempts"] for step in status["steps"]} == {1}
     assert status["observedGeneration"] == 1
     assert {name for name, c in reference.conditions().items() if c["status"] == "True"} == {
