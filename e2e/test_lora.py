@@ -34,7 +34,8 @@ def test_the_run_is_complete_and_says_so(reference: Run) -> None:
     assert {step["attempts"] for step in status["steps"]} == {1}
     assert status["observedGeneration"] == 1
     assert {name for name, c in reference.conditions().items() if c["status"] == "True"} == {
-        "Complete"
+        "Complete",
+        "DatasetReady",
     }
 
     [row] = reference.stack.kubectl(
