@@ -73,7 +73,10 @@ def apply(stack: Stack, finetune: Manifest) -> None:
     name = finetune["metadata"]["name"]
     stack.kubectl("-n", NAMESPACE, "delete", "wft", name, "--ignore-not-found", "--wait")
     console.print(f"[bold]$ kubectl -n {NAMESPACE} apply -f {EXAMPLE.relative_to(ROOT)}[/]")
-    console.print(stack.kubectl("-n", NAMESPACE, "apply", "-f", EXAMPLE).strip())
+    # As in the file, but for the store's address, which is another in a cluster of the user's own.
+    finetune["metadata"]["namespace"] = NAMESPACE
+    finetune["spec"]["store"]["endpoint"] = stack.endpoint
+    stack.apply(finetune)
 
 
 def watch(stack: Stack, name: str, started: float) -> bool:
