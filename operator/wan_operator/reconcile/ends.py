@@ -14,7 +14,7 @@ from wan_operator.reconcile import failures, report
 from wan_operator.reconcile.decision import Decision, Delete, Event
 from wan_operator.reconcile.failures import Outcome, Verdict
 from wan_operator.reconcile.observed import Raw, is_deleting
-from wan_operator.reconcile.run import Run, closed, delete, orphans
+from wan_operator.reconcile.run import Run, closed, delete, orphans, resumed
 from wan_runtime.job import ExitClass, Step
 
 _CONDITIONS = TypeAdapter(list[Condition])
@@ -25,6 +25,7 @@ def record(run: Run, step: StepStatus, outcome: Outcome, was_stopped: bool) -> D
 
     `was_stopped`: by us, for a suspension. What we stopped and could not save costs no retry.
     """
+    run = report.halted(run)
     if outcome.exit_class is ExitClass.DONE:
         return step_done(run, step, outcome)
     if was_stopped and outcome.exit_class in (ExitClass.STOPPED, ExitClass.INFRASTRUCTURE):
@@ -143,7 +144,7 @@ def fail(run: Run, step: StepStatus, reason: str, message: str) -> Decision:
     ended = step.model_copy(
         update={"state": "Failed", "completion_time": run.now, "next_attempt_time": None}
     )
-    run = run.with_step(ended).with_status(completion_time=run.now)
+    run = resumed(report.halted(run)).with_step(ended).with_status(completion_time=run.now)
     message = f"{step.name} failed: {text}" if reason != "DeadlineExceeded" else text
     run = report.telling(
         run,
@@ -162,11 +163,7 @@ def fail(run: Run, step: StepStatus, reason: str, message: str) -> Decision:
 def complete(run: Run) -> Decision:
     artifact = run.status.artifact
     text = f"the weights are at {artifact.uri}" if artifact else "all steps are done"
-    progress = run.status.progress
-    if progress is not None:
-        done = {"display": "done", "activity": "", "eta": "", "time": run.now}
-        progress = progress.model_copy(update=done)
-    run = run.with_status(completion_time=run.now, progress=progress)
+    run = resumed(report.halted(run, display="done")).with_status(completion_time=run.now)
     run = report.telling(run, Wanted(conditions.COMPLETE, True, "Completed", text))
     event = Event(type="Normal", reason="Completed", action="FinishRun", message=text)
     return Decision(
@@ -198,21 +195,29 @@ def everything(run: Run) -> tuple[Delete, ...]:
     return (*jobs, *files)
 
 
+def has_ended(cr: Raw) -> bool:
+    """Complete or Failed, for good."""
+    listed = cr.get("status", {}).get("conditions", [])
+    ends = (conditions.COMPLETE, conditions.FAILED)
+    return any(each["type"] in ends and each["status"] == "True" for each in listed)
+
+
 def stalled(cr: Raw, reason: str, message: str, now: datetime) -> Decision:
     """For a resource that cannot be acted on until somebody changes something. Works on the raw
-    object, since it may be one that this release cannot read."""
-    raw = dict(cr.get("status", {}))
+    object, since it may be one that this release cannot read. An end stands."""
+    raw = cr.get("status", {}) | {"observedGeneration": cr["metadata"]["generation"]}
+    if has_ended(cr):
+        return Decision(status=raw)
     try:
         previous = _CONDITIONS.validate_python(raw.get("conditions", []))
     except ValidationError:
         previous = []
-    generation = cr["metadata"]["generation"]
     wanted = report.stalled(previous, reason, message)
-    merged = conditions.merge(previous, wanted, generation, now.replace(microsecond=0))
+    now = now.replace(microsecond=0)
+    merged = conditions.merge(previous, wanted, raw["observedGeneration"], now)
     raw["conditions"] = _CONDITIONS.dump_python(
         merged, mode="json", by_alias=True, exclude_none=True
     )
-    raw["observedGeneration"] = generation
     news = [c for c in previous if c.type == conditions.STALLED and c.reason == reason]
     event = Event(type="Warning", reason=reason, action="Stall", message=message)
     return Decision(status=raw, events=() if news else (event,))

@@ -21,6 +21,7 @@ from wan_operator.reconcile.observed import (
     container_state,
     finished,
     is_deleting,
+    is_suspended,
     parse_time,
     pods_of,
 )
@@ -31,6 +32,8 @@ RETRY_LIMIT_SECONDS = 300.0
 """Back-off stops doubling here: a store that returns after an hour's outage is found within five
 minutes."""
 NO_POD_SECONDS = 60.0
+KILLED = (137, 143)
+"""Exit codes of SIGKILL and SIGTERM."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,15 +73,22 @@ def outcome_of(job: Raw | None, pods: list[Raw], step_id: str) -> Outcome | None
     own = pods_of(pods, job)
     for pod in own:
         ended = _of_pod(pod, step_id)
-        if ended is not None:
+        if ended is not None and not _is_queued_again(job, ended):
             return ended
-    if finished(job) is None or own:
+    if not finished(job) or own:
         # A finished Job with a pod that has not ended: the pod's end is what counts, and it is on
         # its way.
         return None
     failed = condition(job, "Failed") or {}
     detail = failed.get("message", "")
     return _lost("PodLost", f"the pod is gone and left no result. {detail}".strip())
+
+
+def _is_queued_again(job: Raw, ended: Outcome) -> bool:
+    """Kueue has taken the Job's pod away and will start the same Job again: no end of the
+    attempt."""
+    saved = ended.exit_class in (ExitClass.STOPPED, ExitClass.INFRASTRUCTURE)
+    return saved and is_suspended(job) and not finished(job)
 
 
 def _of_pod(pod: Raw, step_id: str) -> Outcome | None:
@@ -146,6 +156,9 @@ def _without_result(pod: Raw, state: Raw, exit_code: int) -> tuple[ExitClass, st
     disruption = _disruption(pod)
     if disruption is not None:
         return (ExitClass.INFRASTRUCTURE, *disruption)
+    if is_deleting(pod) and exit_code in KILLED:
+        text = f"the pod was deleted and left no result (exit code {exit_code}){detail}"
+        return ExitClass.INFRASTRUCTURE, "PodLost", text
     if exit_code == ExitClass.DONE:
         return (
             ExitClass.INFRASTRUCTURE,
@@ -217,7 +230,7 @@ def retry_delay(uid: str, attempt: int, retry: int, base: float) -> timedelta:
 def waiting_of(job: Raw, pods: list[Raw], now: datetime) -> Waiting | None:
     """The deepest known cause; None once the container runs."""
     own = pods_of(pods, job)
-    if not own:
+    if not own or is_suspended(job):
         return _no_pod(job, now)
     pod = own[0]
     name = pod["metadata"]["name"]
@@ -263,9 +276,11 @@ def _container_waiting(state: Raw, name: str, pod: Raw) -> Waiting:
 
 def _no_pod(job: Raw, now: datetime) -> Waiting:
     name = job["metadata"]["name"]
-    if job.get("spec", {}).get("suspend"):
+    if is_suspended(job):
         return Waiting("Queued", f"Job {name} is suspended by its queue")
-    since = parse_time(job["metadata"]["creationTimestamp"])
+    # Set anew whenever the Job leaves its queue.
+    started = job.get("status", {}).get("startTime")
+    since = parse_time(started or job["metadata"]["creationTimestamp"])
     if (now - since).total_seconds() > NO_POD_SECONDS:
         text = f"Job {name} has no pod: kubectl describe job {name} shows what refuses it"
         return Waiting("PodNotCreated", text)

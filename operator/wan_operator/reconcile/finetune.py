@@ -19,7 +19,7 @@ from wan_operator.api.v1alpha1.finetune import NAME_LIMIT, StepStatus
 from wan_operator.conditions import Wanted
 from wan_operator.reconcile import failures, report
 from wan_operator.reconcile.decision import Decision, Event
-from wan_operator.reconcile.ends import after_end, complete, fail, record, stalled
+from wan_operator.reconcile.ends import after_end, complete, fail, has_ended, record, stalled
 from wan_operator.reconcile.observed import (
     Observed,
     Raw,
@@ -44,7 +44,6 @@ from wan_operator.reconcile.run import (
     Run,
     deadline,
     delete,
-    is_final,
     is_suspending,
     merged_steps,
     open_job,
@@ -77,7 +76,7 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
         run = read(cr, observed, settings, now)
     except ValidationError as error:
         return stalled(cr, "SpecInvalid", report.of_validation(error), now)
-    if is_final(run.status):
+    if has_ended(cr):
         return after_end(run)
     if len(run.owner.name) > NAME_LIMIT:
         text = f"metadata.name is longer than {NAME_LIMIT} characters: Jobs append to it"
@@ -302,11 +301,5 @@ def progress_address(cr: Raw, observed: Observed, settings: Settings, now: datet
 def needs_look(cr: Raw) -> bool:
     """Whether there can be anything to do: false for ended runs without a TTL, which are most of a
     year's worth."""
-    status, metadata = cr.get("status", {}), cr["metadata"]
-    ended = any(
-        condition["type"] in (conditions.COMPLETE, conditions.FAILED)
-        and condition["status"] == "True"
-        for condition in status.get("conditions", [])
-    )
-    current = status.get("observedGeneration") == metadata["generation"]
-    return not (ended and current and "ttlSecondsAfterFinished" not in cr["spec"])
+    current = cr.get("status", {}).get("observedGeneration") == cr["metadata"]["generation"]
+    return not (has_ended(cr) and current and "ttlSecondsAfterFinished" not in cr["spec"])

@@ -55,11 +55,20 @@ def is_deleting(item: Raw) -> bool:
     return "deletionTimestamp" in item["metadata"]
 
 
-def finished(job: Raw) -> str | None:
-    """`Complete` or `Failed` of a Job that has ended."""
-    conditions = job.get("status", {}).get("conditions", [])
-    ended = (c["type"] for c in conditions if c["status"] == "True")
-    return next((type_ for type_ in ended if type_ in ("Complete", "Failed")), None)
+def finished(job: Raw) -> bool:
+    """Whether the Job has ended, or its only pod has been counted: its controller lets go of the
+    pod first and sets the condition in a later pass."""
+    status = job.get("status", {})
+    pods = (status, status.get("uncountedTerminatedPods", {}))
+    counted = any(each.get(end) for each in pods for end in ("failed", "succeeded"))
+    ended = (condition(job, type_) or {} for type_ in ("Complete", "Failed"))
+    return counted or any(each.get("status") == "True" for each in ended)
+
+
+def is_suspended(job: Raw) -> bool:
+    """By its queue: held, or let go and not yet seen by the Job's controller."""
+    held = condition(job, "Suspended") or {}
+    return bool(job.get("spec", {}).get("suspend")) or held.get("status") == "True"
 
 
 def condition(item: Raw, type_: str) -> Raw | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from pydantic import ValidationError
@@ -15,8 +16,8 @@ from wan_runtime.job import Progress, Step
 
 STARTING = "starting"
 PENDING = "waiting for the pod"
-UNREAD = (STARTING, PENDING)
-"""Activities that stand for a progress that nobody has read yet."""
+UNREAD = ("", STARTING, PENDING)
+"""Activities that stand for a progress that nobody has read yet, or that an end has left."""
 DATASET_REASONS = frozenset({"DatasetNotFound", "DatasetEmpty", "DatasetInvalid", "ClipInvalid"})
 
 
@@ -74,7 +75,16 @@ def progressed(run: Run, step: StepStatus, activity: str) -> Run:
     return run.with_status(progress=current.model_copy(update={"time": run.now}))
 
 
+def halted(run: Run, **changes: str) -> Run:
+    """The run with the progress that it had made: what does not run has no time of arrival."""
+    if run.status.progress is None:
+        return run
+    update = {"activity": "", "eta": "", "time": run.now, **changes}
+    return run.with_status(progress=run.status.progress.model_copy(update=update))
+
+
 def shown(progress: Progress) -> ProgressStatus:
+    eta = progress.eta_seconds
     counted = f" {progress.current}/{progress.total}" if progress.total else ""
     return ProgressStatus(
         step=progress.step_id,
@@ -83,7 +93,7 @@ def shown(progress: Progress) -> ProgressStatus:
         total=progress.total,
         unit=progress.unit,
         display=f"{progress.step_id}{counted}",
-        eta="" if progress.eta_seconds is None else duration(progress.eta_seconds),
+        eta=duration(eta) if eta is not None and math.isfinite(eta) else "",
         loss="" if progress.loss is None else f"{progress.loss:.4g}",
         time=progress.updated,
     )

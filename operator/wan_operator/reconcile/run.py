@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from wan_operator import conditions
 from wan_operator.api.v1alpha1.finetune import StepStatus, WanFineTuneSpec, WanFineTuneStatus
 from wan_operator.reconcile.decision import Delete, Propagation
 from wan_operator.reconcile.observed import (
@@ -83,13 +82,6 @@ def read(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Run:
 
 def dump_status(status: WanFineTuneStatus) -> dict[str, Any]:
     return status.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
-def is_final(status: WanFineTuneStatus) -> bool:
-    return any(
-        conditions.is_true(status.conditions, type_)
-        for type_ in (conditions.COMPLETE, conditions.FAILED)
-    )
 
 
 def merged_steps(run: Run) -> list[StepStatus]:
