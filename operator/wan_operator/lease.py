@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -33,6 +34,8 @@ class Lease:
         self._seen: tuple[str, float] = ("", 0.0)
         """Version of another's Lease and when we saw it first, by our own clock: clocks of nodes
         differ."""
+        self._renewed = 0.0
+        """When the last attempt that succeeded began: the others count from its write."""
 
     async def acquire(self) -> None:
         """Returns once this replica leads."""
@@ -44,13 +47,14 @@ class Lease:
 
     async def keep(self) -> None:
         """Renews until cancelled. Raises LeaseLostError."""
-        renewed = time.monotonic()
+        lease_seconds = self._settings.lease_seconds
         while True:
-            await asyncio.sleep(self._settings.lease_seconds / 5)
-            if await self._attempt():
-                renewed = time.monotonic()
+            await asyncio.sleep(lease_seconds / 5)
             # Two thirds: this replica has stopped before another may start.
-            elif time.monotonic() - renewed > self._settings.lease_seconds * 2 / 3:
+            deadline = self._renewed + lease_seconds * 2 / 3
+            left = deadline - time.monotonic()
+            done = left > 0 and await self._attempt(left)
+            if not done and time.monotonic() >= deadline:
                 raise LeaseLostError(f"Lease {self._settings.lease_name} could not be renewed")
 
     async def release(self) -> None:
@@ -65,11 +69,11 @@ class Lease:
         except (TransientError, PermanentError) as error:
             logger.warning("lease not given back", extra={"error": str(error)})
 
-    async def _attempt(self) -> bool:
-        settings = self._settings
+    async def _attempt(self, limit: float = math.inf) -> bool:
+        settings, began = self._settings, time.monotonic()
         try:
             # Shorter than the calls' own limit: a hanging API server must not outlast the Lease.
-            async with asyncio.timeout(settings.lease_seconds / 3):
+            async with asyncio.timeout(min(limit, settings.lease_seconds / 3)):
                 found = await self._kube.get_lease(settings.namespace, settings.lease_name)
                 if found is not None and not self._may_take(found):
                     return False
@@ -82,6 +86,7 @@ class Lease:
                 return False
             logger.error("lease refused", extra={"error": str(error)})
             return False
+        self._renewed = began
         return True
 
     def _may_take(self, found: dict[str, Any]) -> bool:
