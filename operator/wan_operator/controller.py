@@ -170,7 +170,9 @@ class Controller:
         host = f"[{address}]" if ":" in address else address
         url = f"http://{host}:{PROGRESS_PORT}/progress"
         try:
-            async with self._http.get(url, timeout=PROGRESS_TIMEOUT) as answer:
+            async with self._http.get(
+                url, timeout=PROGRESS_TIMEOUT, allow_redirects=False
+            ) as answer:
                 if answer.status != 200:
                     return None
                 body = b""

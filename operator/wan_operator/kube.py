@@ -114,6 +114,7 @@ class Kube:
         if manifest["kind"] == "Job":
             await self._create_job(manifest)
         else:
+            await self._find_ours(manifest)
             await self._apply(manifest)
 
     async def _apply(self, manifest: Manifest) -> None:
@@ -123,25 +124,29 @@ class Kube:
         await self._call("PATCH", path, query=query, body=manifest, content_type=APPLY)
 
     async def _create_job(self, manifest: Manifest) -> None:
-        metadata = manifest["metadata"]
-        path = path_of("Job", metadata["namespace"])
+        path = path_of("Job", manifest["metadata"]["namespace"])
         try:
             await self._call("POST", path, query={"fieldManager": MANAGER}, body=manifest)
         except PermanentError as error:
             if error.reason != "AlreadyExists":
                 raise
-            await self._check_ours(manifest, f"{path}/{metadata['name']}")
+            if await self._find_ours(manifest) is None:
+                raise TransientError("a Job of this name has just been removed") from error
 
-    async def _check_ours(self, manifest: Manifest, path: str) -> None:
-        """A Job that exists already is ours after a repeated call; a stranger's must not be taken
-        for it."""
-        found, owner = await self._get(path), manifest["metadata"]["ownerReferences"][0]["uid"]
-        name = manifest["metadata"]["name"]
-        if found is None or is_deleting(found):
-            raise TransientError(f"Job {name} is being removed")
-        if controller_uid(found) != owner:
-            text = f"a Job named {name} exists and is not ours: choose another name"
+    async def _find_ours(self, manifest: Manifest) -> Raw | None:
+        """What exists already is ours after a repeated call; a stranger's must not be taken for
+        it."""
+        kind, metadata = manifest["kind"], manifest["metadata"]
+        found = await self._get(path_of(kind, metadata["namespace"], metadata["name"]))
+        if found is None:
+            return None
+        what = f"{kind} named {metadata['name']}"
+        if is_deleting(found):
+            raise TransientError(f"the {what} is being removed")
+        if controller_uid(found) != metadata["ownerReferences"][0]["uid"]:
+            text = f"a {what} exists and is not ours: choose another name"
             raise PermanentError(text, "NameConflict")
+        return found
 
     async def delete(self, namespace: str, target: Delete) -> None:
         body = {
@@ -161,9 +166,9 @@ class Kube:
                 raise  # A conflict is the precondition: what had to go is gone.
 
     async def patch_status(self, cr: Raw, status: Raw) -> Raw | None:
-        """The object after the write; None if there was nothing to write. Refused with
-        TransientError if `cr` is no longer the newest version: what was decided from an old spec
-        must not be recorded."""
+        """The object after the write; None if there was nothing to write, or nothing to write to
+        any more. Refused with TransientError if `cr` is no longer the newest version: what was
+        decided from an old spec must not be recorded."""
         changes = merge_patch(cr.get("status", {}), status)
         if not changes:
             return None
@@ -174,7 +179,14 @@ class Kube:
         }
         path = path_of(KIND, metadata["namespace"], metadata["name"]) + "/status"
         query = {"fieldManager": MANAGER}
-        patched: Raw = await self._call("PATCH", path, query=query, body=body, content_type=MERGE)
+        try:
+            patched: Raw = await self._call(
+                "PATCH", path, query=query, body=body, content_type=MERGE
+            )
+        except PermanentError as error:
+            if error.reason == "NotFound":
+                return None  # Deleted meanwhile; the garbage collector takes its children.
+            raise
         return patched
 
     async def post_event(self, cr: Raw, event: Event) -> None:

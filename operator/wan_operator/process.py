@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import signal
@@ -14,7 +15,7 @@ import aiohttp
 from wan_operator.api.v1alpha1.finetune import KIND
 from wan_operator.controller import Controller
 from wan_operator.delayqueue import TokenBucket
-from wan_operator.errors import PermanentError
+from wan_operator.errors import PermanentError, TransientError
 from wan_operator.handlers import watch
 from wan_operator.health import Health
 from wan_operator.kube import Kube, connect
@@ -24,6 +25,8 @@ from wan_operator.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+CONNECT_SECONDS = 2.0
+"""Between two tries to reach the API server at the start."""
 FINISH_SECONDS = 20.0
 """For reconciles in flight after SIGTERM; within the pod's grace period of 30 s."""
 
@@ -65,7 +68,7 @@ async def lead(
 ) -> int:
     stopping = asyncio.create_task(stop.wait(), name="stop")
     lease = Lease(kube, settings)
-    await check_installed(kube, settings)
+    await check_installed(kube, settings, stop)
     health.connected = True
     if not await first(asyncio.create_task(lease.acquire(), name="acquire"), stopping):
         return 0
@@ -96,18 +99,26 @@ async def watch_after_sweep(
     await watch(controller, settings, lambda: listen(stop))
 
 
-async def check_installed(kube: Kube, settings: Settings) -> None:
-    """Fails at once and in words if the CRDs are not there; kopf would wait in silence."""
+async def check_installed(kube: Kube, settings: Settings, stop: asyncio.Event) -> None:
+    """Waits for the API server. Fails at once and in words if the CRDs are not there; kopf would
+    wait in silence."""
     namespace = next(iter(settings.watch_namespaces), None)
-    try:
-        async for _ in kube.list_all(KIND, namespace):
+    while not stop.is_set():
+        try:
+            async for _ in kube.list_all(KIND, namespace):
+                break
+        except TransientError as error:
+            logger.warning("waits for the API server", extra={"error": str(error)})
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), CONNECT_SECONDS)
+        except PermanentError as error:
+            if error.reason == "NotFound":
+                raise SystemExit(
+                    "the WanFineTune CRD is not installed: kubectl apply -f crds/"
+                ) from error
+            raise SystemExit(f"cannot list WanFineTunes: {error}") from error
+        else:
             return
-    except PermanentError as error:
-        if error.reason == "NotFound":
-            raise SystemExit(
-                "the WanFineTune CRD is not installed: kubectl apply -f crds/"
-            ) from error
-        raise SystemExit(f"cannot list WanFineTunes: {error}") from error
 
 
 async def first(task: asyncio.Task[None], stopping: asyncio.Task[Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,6 +16,7 @@ from aiohttp import web
 from unit.controller.world import SETTINGS, World
 from wan_operator import controller as controller_module
 from wan_operator import lease as lease_module
+from wan_operator import process
 from wan_operator.controller import Controller
 from wan_operator.errors import PermanentError, TransientError
 from wan_operator.health import Health
@@ -347,10 +349,89 @@ async def test_a_leader_that_cannot_renew_gives_up_before_another_may_start(
 
     store = LeaseStore()
     first = candidate(store, "a")
-    await first.acquire()
     monkeypatch.setattr(lease_module.time, "monotonic", lambda: clock)
     monkeypatch.setattr(lease_module.asyncio, "sleep", sleep)
+    await first.acquire()
     store.away = True
     with pytest.raises(LeaseLostError):
         await first.keep()
     assert 110 < clock < 115
+
+
+async def test_a_leader_whose_calls_hang_gives_up_in_time_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, limit, hangs = 100.0, 0.0, False
+
+    async def sleep(seconds: float) -> None:
+        nonlocal clock
+        clock += seconds
+
+    @contextlib.asynccontextmanager
+    async def timeout(seconds: float) -> AsyncIterator[None]:
+        nonlocal limit
+        limit = seconds
+        yield
+
+    class SlowStore(LeaseStore):
+        async def get_lease(self, namespace: str, name: str) -> Raw | None:
+            nonlocal clock
+            if hangs:
+                clock += limit
+                raise TimeoutError
+            return await super().get_lease(namespace, name)
+
+        async def put_lease(self, lease: Raw) -> Raw:
+            nonlocal clock
+            written = await super().put_lease(lease)
+            clock += 4  # the answer is slow: the others count from the write
+            return written
+
+    monkeypatch.setattr(lease_module.time, "monotonic", lambda: clock)
+    monkeypatch.setattr(lease_module.asyncio, "sleep", sleep)
+    monkeypatch.setattr(lease_module.asyncio, "timeout", timeout)
+    first = candidate(SlowStore(), "a")
+    await first.acquire()  # written at 100
+    hangs = True
+    with pytest.raises(LeaseLostError):
+        await first.keep()
+    assert 110 <= clock < 115
+
+
+async def test_an_operator_that_starts_before_the_api_server_waits_for_it(
+    kube: FakeKube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "CONNECT_SECONDS", 0.01)
+    kube.failures["list WanFineTune"] = [TransientError("connection refused")] * 3
+    await process.check_installed(cast(Kube, kube), SETTINGS, asyncio.Event())
+    assert kube.calls == ["list WanFineTune"] * 4
+    stop = asyncio.Event()
+    stop.set()
+    kube.failures["list WanFineTune"] = [TransientError("connection refused")] * 3
+    await process.check_installed(cast(Kube, kube), SETTINGS, stop)
+    kube.failures["list WanFineTune"] = [PermanentError("not found", "NotFound")]
+    with pytest.raises(SystemExit, match="CRD is not installed"):
+        await process.check_installed(cast(Kube, kube), SETTINGS, asyncio.Event())
+
+
+async def test_a_pod_cannot_send_the_operator_elsewhere(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        if request.path == "/progress":
+            raise web.HTTPFound("/elsewhere")
+        said = Progress(step_id="train", activity="training")
+        return web.Response(text=said.model_dump_json(by_alias=True))
+
+    app = web.Application()
+    app.router.add_get("/{path}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    monkeypatch.setattr(controller_module, "PROGRESS_PORT", runner.addresses[0][1])
+    assert await controller._progress("127.0.0.1") is None
+    assert asked == ["/progress"]
+    await runner.cleanup()
