@@ -32,7 +32,6 @@ def _build(args: argparse.Namespace) -> int:
 
 
 def _bin(args: argparse.Namespace) -> int:
-    toolchain.build()
     print(toolchain.folder())
     return 0
 

@@ -99,19 +99,6 @@ def _go_version() -> str:
     return run(["go", "version"], env={**os.environ, "GOTOOLCHAIN": "local"}).stdout.strip()
 
 
-def folder() -> Path:
-    """One folder with links to all default programs, for a PATH: `<cache>/bin/all-<hash>`."""
-    homes = {name: group_dir(_HOME[name]) for name in _HOME if _HOME[name] in DEFAULT_GROUPS}
-    digest = hashlib.sha256(repr(sorted(homes.items())).encode()).hexdigest()[:16]
-    links = cache_dir() / "bin" / f"all-{digest}"
-    links.mkdir(parents=True, exist_ok=True)
-    for name, home in homes.items():
-        link = links / name
-        if not link.is_symlink():
-            link.symlink_to(home / name)
-    return links
-
-
 def _ldflags(group: Group) -> str:
     return " ".join(["-s", "-w", *(f"-X {name}={value}" for name, value in group.stamps)])
 
@@ -177,3 +164,17 @@ def build(names: tuple[str, ...] = DEFAULT_GROUPS) -> None:
             prune(final.parent, name)
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+
+def folder() -> Path:
+    """One folder with links to all default programs, for a PATH; built if need be."""
+    build()
+    homes = {name: group_dir(_HOME[name]) for name in _HOME if _HOME[name] in DEFAULT_GROUPS}
+    digest = hashlib.sha256(repr(sorted(homes.items())).encode()).hexdigest()[:16]
+    links = cache_dir() / "bin" / f"all-{digest}"
+    links.mkdir(parents=True, exist_ok=True)
+    for name, home in homes.items():
+        link = links / name
+        if not link.is_symlink():
+            link.symlink_to(home / name)
+    return links
