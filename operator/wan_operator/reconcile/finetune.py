@@ -193,7 +193,9 @@ def suspend(run: Run, step: StepStatus, current: Raw | None) -> Decision:
     run = run.with_status(suspended_since=run.status.suspended_since or run.now)
     if step.state == "Running" and current is not None:
         name = current["metadata"]["name"]
-        text = f"Job {name} has been told to stop and is saving a checkpoint"
+        states = [container_state(pod)[0] for pod in pods_of(run.observed.pods, current)]
+        saving = " and is saving a checkpoint" if "running" in states else ""
+        text = f"Job {name} has been told to stop{saving}"
         run = report.telling(run, Wanted(conditions.RECONCILING, True, "Suspending", text))
         stop = () if is_deleting(current) else (delete(current, "Job", "Foreground"),)
         event = Event(type="Normal", reason="Suspending", action="StopStep", message=text)

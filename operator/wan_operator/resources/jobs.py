@@ -79,7 +79,7 @@ class Attempt:
     overrides: ResourceOverrides
     pod_template: PodTemplate
     avoid_node: str = ""
-    """Host name of the node that failed the attempt before; avoided where another fits."""
+    """Name of the node that failed the attempt before; avoided where another fits."""
     queue_name: str = ""
     """Kueue's queue. Kueue owns the Job's `suspend`, which is why no Job of ours sets it."""
 
@@ -223,6 +223,7 @@ def secret_env(variable: str, secret: str, key: str) -> Manifest:
 def avoid(node: str) -> Manifest:
     """Prefers any other node. A preference only: a cluster of one GPU node must still make
     progress."""
-    elsewhere = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": [node]}
-    term = {"weight": 100, "preference": {"matchExpressions": [elsewhere]}}
+    # By name: the label kubernetes.io/hostname may differ from it.
+    elsewhere = {"key": "metadata.name", "operator": "NotIn", "values": [node]}
+    term = {"weight": 100, "preference": {"matchFields": [elsewhere]}}
     return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [term]}}

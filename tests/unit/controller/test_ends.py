@@ -176,3 +176,21 @@ def test_a_job_that_is_done_while_its_queue_takes_it_back_is_done() -> None:
     del world.jobs["demo-encode-1"]["status"]
     world.settle()
     assert world.step("encode")["state"] == "Complete"
+
+
+def test_a_pod_that_has_not_started_saves_no_checkpoint() -> None:
+    world = World()
+    world.reach("train")
+    world.waits("ContainerCreating", "")
+    world.settle()
+    world.edit(suspend=True)
+    world.settle()
+    assert world.leading == ("Reconciling", "Suspending")
+    assert "checkpoint" not in world.status["conditions"][0]["message"]
+    world.removes_deleted()
+    world.settle()
+    assert world.leading == ("Suspended", "SuspendedByUser")
+    assert world.step("train")["infrastructureRetries"] == 0
+    world.edit(suspend=False)
+    world.settle()
+    assert world.open_job == "demo-train-2"

@@ -257,7 +257,8 @@ def test_the_next_attempt_prefers_another_node() -> None:
     world.settle()
     spec = world.jobs["demo-prepare-2"]["spec"]["template"]["spec"]
     (term,) = spec["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
-    assert term["preference"]["matchExpressions"][0]["values"] == ["node-1"]
+    (elsewhere,) = term["preference"]["matchFields"]
+    assert (elsewhere["key"], elsewhere["values"]) == ("metadata.name", ["node-1"])
     assert "affinity" not in world.jobs["demo-prepare-1"]["spec"]["template"]["spec"]
 
 
