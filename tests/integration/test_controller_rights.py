@@ -97,7 +97,8 @@ def test_the_charts_rights_are_enough_for_a_whole_life(
     told = kubernetes.request("GET", f"/apis/events.k8s.io/v1/namespaces/{team}/events")["items"]
     assert any(event["reason"] == "Completed" for event in told)
     assert operator.terminate() == 0
-    assert "forbidden" not in operator.log.read_text().lower()
+    # In RBAC's words: quotas of other tests' namespaces forbid things too, and are seen from here.
+    assert "forbidden: user" not in operator.log.read_text().lower()
 
 
 def test_a_queue_takes_a_job_back_and_the_same_job_goes_on(
