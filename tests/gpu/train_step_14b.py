@@ -1,0 +1,416 @@
+"""Time and memory of a LoRA training step at the 14B shapes: random weights, our own training code.
+
+    PYTHONPATH=runtime:tests python tests/gpu/train_step_14b.py --out rows.json
+
+The row `ours-deterministic` needs CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment.
+
+A row is one (model, frames, code). Rows already in `--out` are not measured again, so a command cut
+short is continued by repeating it. `peer` is diffsynth's own forward and loss on the same
+transformer, with its default adapter precision. `--small` is the dry run on a CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import torch
+from diffsynth.core.vram.initialization import skip_model_initialization
+from diffsynth.diffusion.flow_match import FlowMatchScheduler
+from diffsynth.diffusion.loss import FlowMatchSFTLoss
+from diffsynth.models import wan_video_dit
+from diffsynth.models.wan_video_dit import WanModel
+from diffsynth.pipelines.wan_video import model_fn_wan_video
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from wan_runtime import step as step_module
+from wan_runtime.data.latents import EncodedClip, Entry, Latents
+from wan_runtime.job import JobSpec, ManifestRef, Step
+from wan_runtime.models import tiny
+from wan_runtime.models.load import compute_device, compute_dtype
+from wan_runtime.presets import PRESETS, Preset
+from wan_runtime.progress import Reporter
+from wan_runtime.training import train
+from wan_runtime.training.train import Trainer
+
+WAN21_I2V_14B: dict[str, Any] = {
+    "has_image_input": True,
+    "patch_size": [1, 2, 2],
+    "in_dim": 36,
+    "dim": 5120,
+    "ffn_dim": 13824,
+    "freq_dim": 256,
+    "text_dim": 4096,
+    "out_dim": 16,
+    "num_heads": 40,
+    "num_layers": 40,
+    "eps": 1e-6,
+}
+WAN22_I2V_14B = {**WAN21_I2V_14B, "has_image_input": False, "require_clip_embedding": False}
+MEASURED = 3
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Row:
+    model: str
+    code: str
+    """`ours`, `peer`, or ours with one thing changed: see `variant`."""
+    frames: int
+    measured: int = MEASURED
+
+    @property
+    def name(self) -> str:
+        allocator = os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")
+        return f"{self.model} {self.frames} frames {self.code} {allocator}".strip()
+
+
+ROWS = (
+    Row("Wan2.1-I2V-14B-720P", "ours", 25),
+    Row("Wan2.1-I2V-14B-720P", "peer", 25),
+    Row("Wan2.1-I2V-14B-720P", "ours-without-casts", 25),
+    Row("Wan2.1-I2V-14B-720P", "ours-deterministic", 25),
+    Row("Wan2.1-I2V-14B-720P", "ours", 45),
+    Row("Wan2.2-I2V-A14B", "ours", 25),
+    Row("Wan2.1-I2V-14B-720P", "ours", 57, 1),
+    Row("Wan2.1-I2V-14B-720P", "ours", 81, 1),
+)
+
+
+class Synthetic:
+    """In place of the latent cache: clips of the right shapes, from a seed."""
+
+    def __init__(self, preset: Preset, config: dict[str, Any], dtype: torch.dtype) -> None:
+        self.frames = 25
+        self._preset, self._config, self._dtype = preset, config, dtype
+
+    def load(self, entry: Entry) -> dict[str, Tensor]:
+        draw = torch.Generator().manual_seed(int(entry.sha256[:4], 16))
+        shape = (1 + (self.frames - 1) // 4, self._preset.height // 8, self._preset.width // 8)
+
+        def normal(*size: int) -> Tensor:
+            return torch.randn(size, generator=draw).to(self._dtype)
+
+        if "video" in entry.key:
+            return {"latents": normal(16, *shape)}
+        if "text" in entry.key:
+            return {"context": normal(40, self._config["text_dim"])}
+        image = {"y": normal(20, *shape)}
+        return image | ({"clip": normal(257, 1280)} if self._preset.uses_clip else {})
+
+
+def latents() -> Latents:
+    def entry(kind: str, number: int) -> Entry:
+        return Entry(key=f"{kind}/{number}", bytes=1, sha256=f"{number:064x}"[::-1])
+
+    clips = tuple(
+        EncodedClip(
+            path=f"{number}.mp4", sha256=f"{number:064x}", prompt="", source=str(number),
+            split="Train", text=entry("text", number), video=entry("video", number),
+            image=entry("image", number),
+        )
+        for number in range(4)
+    )  # fmt: skip
+    return Latents(clips=clips, empty_text=entry("text", 8), negative_text=entry("text", 9))
+
+
+def random_dit(config: dict[str, Any], dtype: torch.dtype, device: torch.device) -> nn.Module:
+    """A transformer made on the device, frozen, with torch's own initial distributions."""
+    with skip_model_initialization():
+        dit = WanModel(**config)
+    dit = dit.to(dtype).to_empty(device=device)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in dit.named_parameters():
+            if "modulation" in name:
+                parameter.normal_(std=parameter.shape[-1] ** -0.5)
+            elif parameter.dim() > 1:
+                parameter.uniform_(-1, 1).mul_(parameter[0].numel() ** -0.5)
+            else:
+                parameter.fill_(float("norm" in name and name.endswith("weight")))
+    return dit.eval().requires_grad_(False)
+
+
+def build(
+    preset: Preset, config: dict[str, Any], device: torch.device
+) -> tuple[Trainer, Synthetic]:
+    """The real `Trainer.build`; only where weights and latents come from is replaced."""
+    expert = preset.experts[0]
+    ref = ManifestRef(uri="s3://none/manifest.json", sha256="0" * 64)
+    job = JobSpec.model_validate(
+        {
+            "namespace": "gpu", "name": "step", "uid": "0f9e8d7c-0000-4000-8000-000000000000",
+            "step": Step.TRAIN, "expert": expert, "model": {"preset": preset.name},
+            "store": {"endpoint": "http://127.0.0.1:1", "bucket": "none"},
+            "dataset": {
+                "source": "s3://none/data", "frames": 25, "fps": 16,
+                "width": preset.width, "height": preset.height,
+            },
+            "training": {"steps": 1000},
+            "lora": {"rank": 32, "alpha": 32},  # on q, k, v, o, ffn.0, ffn.2
+            "inputs": {"prepare": ref.model_dump(), "encode": ref.model_dump()},
+        }
+    )  # fmt: skip
+    assert job.training.gradient_checkpointing == "Full"
+    cache = Synthetic(preset, config, compute_dtype(device))
+    with mock.patch.multiple(
+        train,
+        base_model=lambda *_: SimpleNamespace(dits={expert: ()}),
+        files_digest=lambda _: "0" * 64,
+        load_latents=lambda *_: latents(),
+        LocalCache=lambda *_: cache,
+        load_dit=lambda _files, _expert, dtype, where: random_dit(config, dtype, where),
+    ):
+        trainer = Trainer.build(job, mock.Mock(), Path(), Reporter("train", terminal=False))
+    return trainer, cache
+
+
+def ours(trainer: Trainer) -> Callable[[], float]:
+    def step() -> float:
+        trainer.step()
+        return float(trainer.state.history["steps"][-1]["loss"])
+
+    return step
+
+
+def peer(trainer: Trainer) -> Callable[[], float]:
+    """A step as diffsynth trains LoRA: bfloat16 adapters and time embedding, its forward and loss,
+    recomputation of blocks, AdamW.
+    """
+    dit, dtype, device = trainer.dit, trainer.dtype, trainer.state.device
+    dit.time_embedding.to(dtype)
+    dit.time_projection.to(dtype)
+    for parameter in trainer.state.trainable.values():
+        parameter.data = parameter.data.to(dtype)
+    parameters = list(trainer.state.trainable.values())
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4)
+    scheduler = FlowMatchScheduler("Wan")
+    scheduler.set_timesteps(1000, training=True)
+    pipe = SimpleNamespace(
+        scheduler=scheduler, torch_dtype=dtype, device=device, dit=dit,
+        in_iteration_models=("dit",), model_fn=model_fn_wan_video,
+    )  # fmt: skip
+
+    def step() -> float:
+        batch = trainer._batch()
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            loss = FlowMatchSFTLoss(
+                pipe,
+                input_latents=batch.clean_BCTHW.to(dtype),
+                context=batch.conditions.context_BLD,
+                clip_feature=batch.conditions.clip_BLD,
+                y=batch.conditions.y_BCTHW,
+                use_gradient_checkpointing=True,
+            )
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return float(loss.detach())
+
+    return step
+
+
+@contextmanager
+def variant(trainer: Trainer, code: str) -> Iterator[None]:
+    """Inside, the change that a row's code names."""
+    layers = [m for m in trainer.dit.modules() if hasattr(m, "cast_input_dtype_enabled")]
+    assert layers, "peft has renamed its switch"
+    for layer in layers:
+        layer.cast_input_dtype_enabled = code != "ours-without-casts"
+    # Not `warn_only`: with that, attention keeps its own backward.
+    torch.use_deterministic_algorithms(code == "ours-deterministic")
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+        for layer in layers:
+            layer.cast_input_dtype_enabled = True
+
+
+def restore(trainer: Trainer) -> None:
+    """Back from the peer's precisions to ours, with fresh moments."""
+    train.keep_time_embedding_fp32(trainer.dit)
+    for parameter in trainer.state.trainable.values():
+        parameter.data = parameter.data.float()
+    trainer.state.optimizer.state.clear()
+
+
+def measure(trainer: Trainer, cache: Synthetic, row: Row) -> dict[str, Any]:
+    """One warm-up step, then the median of the measured ones; memory over all of them."""
+    cuda = trainer.state.device.type == "cuda"
+    cache.frames = row.frames
+    free_memory(cuda)
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    checked: list[int] = []
+    guard = train.guard.check_gradients
+
+    def counting(trainable: Any, number: int) -> None:
+        guard(trainable, number)
+        grads = [p.grad for p in trainable.values()]
+        checked.append(sum(g is not None and bool(g.any()) for g in grads))
+
+    step = (peer if row.code == "peer" else ours)(trainer)
+    seconds, losses, error = [], [], None
+    # The guard looks at B alone at its first step and at A and B at the second.
+    trainer.state.step = 0
+    try:
+        with (
+            mock.patch.object(train.guard, "check_gradients", counting),
+            variant(trainer, row.code),
+        ):
+            for _ in range(1 + row.measured):
+                started = time.perf_counter()
+                losses.append(round(step(), 4))
+                if cuda:
+                    torch.cuda.synchronize()
+                seconds.append(round(time.perf_counter() - started, 3))
+    except Exception as caught:  # a row of the table, whatever it is
+        found = step_module.classify(caught)
+        error = f"{int(found.exit_class)} {found.reason}: {found.message}"
+        trainer.state.optimizer.zero_grad(set_to_none=True)
+        del caught, found
+    finally:
+        if row.code == "peer":
+            del step
+            restore(trainer)
+    height, width = trainer.job.dataset.height, trainer.job.dataset.width
+    result: dict[str, Any] = {
+        "row": row.name,
+        "tokens": (1 + (row.frames - 1) // 4) * (height // 16) * (width // 16),
+        "secondsPerStep": statistics.median(seconds[1:]) if len(seconds) > 1 else None,
+        "seconds": seconds,
+        "losses": losses,
+        "gradientsNonZero": checked,
+        "trainableTensors": len(trainer.state.trainable),
+        "error": error,
+    }
+    if cuda:
+        result["peakAllocatedGiB"] = round(torch.cuda.max_memory_allocated() / GIB, 2)
+        result["peakReservedGiB"] = round(torch.cuda.max_memory_reserved() / GIB, 2)
+    return result
+
+
+def free_memory(cuda: bool) -> None:
+    gc.collect()
+    if cuda:
+        torch.cuda.empty_cache()
+
+
+def attention(device: torch.device, tokens: int) -> dict[str, Any]:
+    """Which kernels diffsynth's attention call runs as, and how long each of SDPA's backends takes
+    forward and backward at one layer's shape.
+    """
+    found: dict[str, Any] = {"tokens": tokens}
+    q, k, v = (
+        torch.randn(1, tokens, 5120, device=device, dtype=torch.bfloat16, requires_grad=True)
+        for _ in range(3)
+    )
+
+    def once() -> None:
+        wan_video_dit.flash_attention(q, k, v, num_heads=40).backward(torch.ones_like(q))
+
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        once()
+        torch.cuda.synchronize()
+    events = sorted(profile.key_averages(), key=lambda e: -e.device_time_total)
+    found["kernels"] = [event.key[:100] for event in events[:3]]
+    choices = {
+        "default": None,
+        "flash": SDPBackend.FLASH_ATTENTION,
+        "cudnn": SDPBackend.CUDNN_ATTENTION,
+    }
+    for name, backend in choices.items():
+        try:
+            times = []
+            for _ in range(4):
+                start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+                start.record()
+                if backend is None:
+                    once()
+                else:
+                    with sdpa_kernel([backend]):
+                        once()
+                end.record()
+                torch.cuda.synchronize()
+                times.append(start.elapsed_time(end))
+            found[f"{name}Milliseconds"] = round(statistics.median(times[1:]), 1)
+        except RuntimeError as error:
+            found[f"{name}Milliseconds"] = str(error)[:80]
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=480, help="start no row after this")
+    parser.add_argument("--rows", default="", help="only rows whose name this pattern finds")
+    parser.add_argument("--small", action="store_true", help="tiny shapes, to try the code out")
+    options = parser.parse_args()
+    began = time.monotonic()
+    device = compute_device()
+    cuda = device.type == "cuda"
+    content: dict[str, Any] = {"rows": []}
+    if options.out.is_file():
+        content = json.loads(options.out.read_text())
+    content["about"] = {
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version() if cuda else None,
+        "python": sys.version.split()[0],
+    }
+
+    def write() -> None:
+        options.out.write_text(json.dumps(content, indent=1))
+
+    done = {row["row"] for row in content["rows"]}
+    trainer: Trainer | None = None
+    loaded = ""
+    if cuda and "attention" not in content:
+        content["attention"] = [attention(device, tokens) for tokens in (25200, 43200)]
+        print(json.dumps(content["attention"]), flush=True)
+        write()
+    # Rows of one model together: it is made once.
+    for row in sorted(ROWS, key=lambda row: (row.frames > 45, row.model)):
+        if row.name in done or not re.search(options.rows, row.name):
+            continue
+        if time.monotonic() - began > options.seconds:
+            print(f"{row.name}: not measured, no time left", flush=True)
+            continue
+        if row.model != loaded:
+            trainer = None
+            free_memory(cuda)
+            preset = PRESETS[row.model]
+            config = WAN21_I2V_14B if preset.uses_clip else WAN22_I2V_14B
+            if options.small:
+                config = tiny.DIT21 if preset.uses_clip else tiny.DIT22
+                name = preset.name.replace("A14B", "Tiny").replace("14B-720P", "Tiny")
+                preset = PRESETS[name]
+            started = time.monotonic()
+            trainer, cache = build(preset, config, device)
+            loaded = row.model
+            print(f"{loaded} made in {time.monotonic() - started:.1f} s", flush=True)
+        assert trainer is not None
+        content["rows"].append(measure(trainer, cache, row))
+        print(json.dumps(content["rows"][-1]), flush=True)
+        write()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
