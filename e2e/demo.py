@@ -7,7 +7,6 @@ the operator reports it, and fetches the result into `demo-output/`, verifying e
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import sys
 import tempfile
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from minio import Minio
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -147,33 +145,18 @@ def fetch(stack: Stack, name: str) -> None:
     rows = []
     for step in steps:
         if step["name"] in ("export", "sample"):
-            rows += fetch_step(stack.store(), step)
+            rows += fetch_step(stack, step)
     lines = ["| step | file | bytes | SHA-256 |", "| --- | --- | --- | --- |", *rows]
     (OUTPUT / "artifacts.md").write_text("\n".join(lines) + "\n")
 
 
-def fetch_step(store: Minio, step: Manifest) -> list[str]:
-    artifact = step["artifact"]
-    key = artifact["uri"].removeprefix(f"s3://{BUCKET}/")
-    manifest = read(store, key, artifact["sha256"])
+def fetch_step(stack: Stack, step: Manifest) -> list[str]:
     rows = []
-    for file in json.loads(manifest)["files"]:
-        content = read(store, f"{key.rpartition('/')[0]}/{file['path']}", file["sha256"])
-        (OUTPUT / Path(file["path"]).name).write_bytes(content)
-        rows.append(f"| {step['name']} | {file['path']} | {file['bytes']} | `{file['sha256']}` |")
+    for path, content in stack.committed(step["artifact"]).items():
+        (OUTPUT / Path(path).name).write_bytes(content)
+        sha256 = hashlib.sha256(content).hexdigest()
+        rows.append(f"| {step['name']} | {path} | {len(content)} | `{sha256}` |")
     return rows
-
-
-def read(store: Minio, key: str, sha256: str) -> bytes:
-    answer = store.get_object(bucket_name=BUCKET, object_name=key)
-    try:
-        content: bytes = answer.read()
-    finally:
-        answer.close()
-        answer.release_conn()
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise CommandError(f"s3://{BUCKET}/{key} does not match the checksum in its manifest")
-    return content
 
 
 def conclude(stack: Stack, name: str, started: float) -> None:

@@ -3,7 +3,6 @@ it."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 
@@ -126,24 +125,7 @@ class Run:
     def committed(self, step: str) -> dict[str, bytes]:
         """Files that a step committed, each checked against the manifest, the manifest against
         status."""
-        artifact = self.step(step)["artifact"]
-        key = artifact["uri"].removeprefix(f"s3://{BUCKET}/")
-        folder = key.rpartition("/")[0]
-        manifest = json.loads(self.read(key, artifact["sha256"]))
-        files = {}
-        for file in manifest["files"]:
-            files[file["path"]] = self.read(f"{folder}/{file['path']}", file["sha256"])
-            assert len(files[file["path"]]) == file["bytes"]
-        return files
-
-    def read(self, key: str, sha256: str) -> bytes:
-        """An object of the bucket, of the checksum promised."""
-        answer = self.stack.store().get_object(bucket_name=BUCKET, object_name=key)
-        content: bytes = answer.read()
-        answer.close()
-        answer.release_conn()
-        assert hashlib.sha256(content).hexdigest() == sha256, key
-        return content
+        return self.stack.committed(self.step(step)["artifact"])
 
     def objects(self) -> list[str]:
         """Keys below the run's own prefix."""

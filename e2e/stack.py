@@ -7,6 +7,7 @@ can be loaded into it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -186,6 +187,30 @@ class Stack:
             if path.is_file():
                 key = f"{prefix}/{path.relative_to(folder)}"
                 self.store().fput_object(bucket_name=BUCKET, object_name=key, file_path=str(path))
+
+    def committed(self, artifact: Manifest) -> dict[str, bytes]:
+        """Files of an artifact, each checked against its manifest, the manifest against
+        `artifact`; CommandError names what does not match."""
+        key = artifact["uri"].removeprefix(f"s3://{BUCKET}/")
+        folder = key.rpartition("/")[0]
+        listed = json.loads(self.read(key, artifact["sha256"]))["files"]
+        files = {f["path"]: self.read(f"{folder}/{f['path']}", f["sha256"]) for f in listed}
+        for file in listed:
+            if len(files[file["path"]]) != file["bytes"]:
+                raise CommandError(f"{file['path']} is not of the size in its manifest")
+        return files
+
+    def read(self, key: str, sha256: str) -> bytes:
+        """An object of the bucket, of the checksum promised."""
+        answer = self.store().get_object(bucket_name=BUCKET, object_name=key)
+        try:
+            content: bytes = answer.read()
+        finally:
+            answer.close()
+            answer.release_conn()
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise CommandError(f"s3://{BUCKET}/{key} does not match the checksum in its manifest")
+        return content
 
 
 def build_images() -> tuple[str, str]:
