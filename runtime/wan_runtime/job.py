@@ -59,6 +59,14 @@ class Expert(StrEnum):
     LOW_NOISE = "LowNoise"
 
 
+class Dialect(StrEnum):
+    """The tool whose names a file of weights bears."""
+
+    DIFFSYNTH = "DiffSynth"
+    COMFYUI = "ComfyUI"
+    DIFFUSERS = "Diffusers"
+
+
 class ExitClass(IntEnum):
     """Exit code of `wan-runtime`, and what the operator does about it."""
 
