@@ -1,7 +1,8 @@
 """Builds our images with buildah, from the embedded cluster's own Debian base, and hands them to
 its containerd.
 
-    python3 images/build.py operator runtime      # prints one image reference a line
+    python3 images/build.py operator runtime             # prints one image reference a line
+    python3 images/build.py --torch cuda --no-load runtime    # the image for GPU nodes, 6 GB
 
 A tag is the hash of everything the image is built from, so an unchanged image is found, not built.
 The host's certificates, apt sources and package caches are mounted for the build only, never copied
@@ -39,7 +40,7 @@ CONTEXT = {
     "operator": (*SOURCES, "requirements/operator.txt", "images/operator"),
     "runtime": (*SOURCES, "requirements/runtime.txt", "images/runtime"),
 }
-ARGUMENTS = {"operator": [], "runtime": ["--build-arg", "TORCH=cpu"]}
+FLAVOURS = ("cpu", "cuda")
 
 
 def main() -> None:
@@ -50,19 +51,23 @@ def main() -> None:
     parser.add_argument(
         "--no-load", action="store_true", help="build only, leave the cluster alone"
     )
+    parser.add_argument(
+        "--torch", choices=FLAVOURS, default="cpu", help="of the runtime image (default: cpu)"
+    )
     arguments = parser.parse_args()
     for name in arguments.names:
-        print(ensure(name, load=not arguments.no_load))
+        print(ensure(name, arguments.torch, load=not arguments.no_load))
 
 
-def ensure(name: str, *, load: bool = True) -> str:
+def ensure(name: str, torch: str, *, load: bool = True) -> str:
     """Reference of the image of this tree, built and loaded unless it already is."""
-    reference = f"localhost/wan/wan-{name}:{content_hash(name)}"
+    flavour = "-cuda" if name == "runtime" and torch == "cuda" else ""
+    reference = f"localhost/wan/wan-{name}:{content_hash(name)}{flavour}"
     if load and loaded(reference):
         return reference
     started = time.monotonic()
     if not built(reference):
-        build(name, reference)
+        build(name, torch, reference)
         say(f"{reference} built in {time.monotonic() - started:.0f} s")
     if load:
         hand_over(reference)
@@ -91,7 +96,7 @@ def built(reference: str) -> bool:
     return done.returncode == 0
 
 
-def build(name: str, reference: str) -> None:
+def build(name: str, torch: str, reference: str) -> None:
     """One layer for the dependencies, one for our code: an edit rebuilds the second only."""
     packages.install()
     base = f"localhost/wan/debian:{images.debian().stem}"
@@ -114,7 +119,7 @@ def build(name: str, reference: str) -> None:
             "--pull-never", "--format", "oci",
             *(word for source, target in mounts.items() for word in ("-v", f"{source}:{target}")),
             "--build-arg", f"BASE={base}", "--build-arg", f"REVISION={revision or 'unknown'}",
-            *ARGUMENTS[name],
+            *(("--build-arg", f"TORCH={torch}") if name == "runtime" else ()),
             "-f", str(ROOT / "images" / name / "Containerfile"), "-t", reference, str(ROOT),
         )  # fmt: skip
 
