@@ -18,6 +18,7 @@ def make_job(**change: Any) -> JobSpec:
         "step": "prepare",
         "model": {"preset": "Wan2.1-I2V-Tiny"},
         "store": {"endpoint": "http://127.0.0.1:1", "bucket": "wan", "prefix": "runs"},
+        **({} if "full" in change else {"lora": {}}),
         **change,
         "dataset": {**DATASET, **change.get("dataset", {})},
     }

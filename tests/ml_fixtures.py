@@ -86,6 +86,15 @@ def exported22(encoded22: Run) -> Run:
     return run
 
 
+@pytest.fixture(scope="session")
+def full21(encoded21: Run) -> Run:
+    """As exported21, with all weights trained."""
+    run = encoded21.fork("full21", "full")
+    run.go(Step.TRAIN, training={"steps": 40})
+    run.go(Step.EXPORT)
+    return run
+
+
 def _encoded(
     store: Store, server: ObjectStore, factory: pytest.TempPathFactory, preset: str
 ) -> Run:

@@ -30,6 +30,7 @@ STEPS: dict[Step, ModuleType] = {
 }
 TRAINING = {"steps": 4, "probeEvery": 10, "checkpointEvery": 100, "warmupSteps": 2}
 LORA = {"rank": 4, "alpha": 8, "learningRate": 3e-3}
+METHODS: dict[str, dict[str, Any]] = {"lora": LORA, "full": {"learningRate": 3e-4}}
 
 
 def moving_picture(number: int, frames: int = FRAMES) -> NDArray[np.uint8]:
@@ -44,14 +45,18 @@ def moving_picture(number: int, frames: int = FRAMES) -> NDArray[np.uint8]:
 class Run:
     """One run in a store prefix of its own. Each step's result becomes the input of later ones."""
 
-    def __init__(self, store: Store, spec: Any, folder: Path, preset: str) -> None:
+    def __init__(
+        self, store: Store, spec: Any, folder: Path, preset: str, method: str = "lora"
+    ) -> None:
         self.store, self.spec, self.folder, self.preset = store, spec, folder, PRESETS[preset]
+        self.method = method
         self.inputs: dict[str, ManifestRef] = {}
         self.attempts = 0
 
     def job(self, step: Step, expert: Expert = Expert.ONLY, **change: Any) -> JobSpec:
-        """`change`: top-level fields; `training` and `lora` merged into small defaults."""
+        """`change`: top-level fields; `training` and the method's merged into small defaults."""
         order = list(Step)
+        method = {**METHODS[self.method], **change.pop(self.method, {})}
         return make_job(
             name=self.folder.name,
             step=step,
@@ -66,7 +71,7 @@ class Run:
                 "trainFraction": 0.75,
             },
             training={**TRAINING, **change.pop("training", {})},
-            lora={**LORA, **change.pop("lora", {})},
+            **{self.method: method},
             sample={"count": 1, "inferenceSteps": 4},
             inputs={
                 name: ref.model_dump()
@@ -93,9 +98,10 @@ class Run:
         self.inputs[step_id(step, expert)] = outcome.manifest
         return outcome
 
-    def fork(self, name: str) -> Run:
+    def fork(self, name: str, method: str | None = None) -> Run:
         """A run of another name that shares this one's dataset and latents."""
-        copy = Run(self.store, self.spec, self.folder.with_name(name), self.preset.name)
+        folder = self.folder.with_name(name)
+        copy = Run(self.store, self.spec, folder, self.preset.name, method or self.method)
         copy.inputs = {
             step: ref for step, ref in self.inputs.items() if step in ("prepare", "encode")
         }

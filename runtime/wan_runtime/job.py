@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 JOB_FILE = "/etc/wan/job.json"
@@ -183,6 +183,12 @@ class LoraSpec(Contract):
     learning_rate: float = 1e-4
 
 
+class FullSpec(Contract):
+    """All weights of the transformer."""
+
+    learning_rate: float = 1e-5
+
+
 class OptimizerSpec(Contract):
     """AdamW."""
 
@@ -243,7 +249,9 @@ class JobSpec(Contract):
     model: ModelSpec
     store: StoreSpec
     dataset: DatasetSpec
-    lora: LoraSpec = LoraSpec()
+    lora: LoraSpec | None = None
+    full: FullSpec | None = None
+    """What is trained: exactly one of the two."""
     training: TrainingSpec = TrainingSpec()
     sample: SampleSpec = SampleSpec()
     formats: tuple[Literal["DiffSynth"], ...] = ("DiffSynth",)
@@ -252,6 +260,12 @@ class JobSpec(Contract):
     ...), `export`."""
     image: str = ""
     """Reference of the runtime image, for lineage."""
+
+    @model_validator(mode="after")
+    def _one_method(self) -> Self:
+        if (self.lora is None) == (self.full is None):
+            raise ValueError("exactly one of lora and full says what is trained")
+        return self
 
     @property
     def step_id(self) -> str:

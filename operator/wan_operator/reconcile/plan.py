@@ -22,6 +22,7 @@ from wan_runtime.job import (
     Columns,
     DatasetSpec,
     Expert,
+    FullSpec,
     JobSpec,
     LoraSpec,
     ManifestRef,
@@ -189,6 +190,7 @@ def job_spec(
             rejected_clips=dataset.rejected_clips,
         ),
         lora=lora_spec(spec),
+        full=full_spec(spec),
         training=TrainingSpec(
             steps=training.steps,
             epochs=training.epochs or defaults.epochs,
@@ -228,9 +230,10 @@ def model_spec(spec: WanFineTuneSpec) -> ModelSpec:
     return ModelSpec(preset=spec.model.preset, source=source.s3)
 
 
-def lora_spec(spec: WanFineTuneSpec) -> LoraSpec:
+def lora_spec(spec: WanFineTuneSpec) -> LoraSpec | None:
     lora = spec.method.lora
-    assert lora is not None, "the CRD refuses every other method in this release"
+    if lora is None:
+        return None
     return LoraSpec(
         rank=lora.rank,
         alpha=float(lora.alpha if lora.alpha is not None else lora.rank),
@@ -238,6 +241,11 @@ def lora_spec(spec: WanFineTuneSpec) -> LoraSpec:
         target_modules=tuple(lora.target_modules),
         learning_rate=lora.learning_rate,
     )
+
+
+def full_spec(spec: WanFineTuneSpec) -> FullSpec | None:
+    full = spec.method.full
+    return None if full is None else FullSpec(learning_rate=full.learning_rate)
 
 
 def inputs_of(steps: list[StepStatus]) -> dict[str, ManifestRef]:

@@ -100,13 +100,13 @@ def job_hash(job: JobSpec) -> str:
     training = job.training.model_dump(
         mode="json", exclude={"checkpoint_every", "keep_checkpoints"}
     )
-    lora = {"lora": job.lora.model_dump(mode="json")}
+    method = job.model_dump(mode="json", include={"lora", "full"}, exclude_none=True)
     size = job.dataset.model_dump(mode="json", include={"frames", "fps", "width", "height"})
     fields: dict[Step, dict[str, object]] = {
         Step.PREPARE: dataset,
         Step.ENCODE: {**model, "size": size, "tiled_vae": job.training.tiled_vae},
-        Step.TRAIN: {**model, **lora, "size": size, "training": training},
-        Step.EXPORT: {**model, **lora, "formats": job.formats},
+        Step.TRAIN: {**model, **method, "size": size, "training": training},
+        Step.EXPORT: {**model, **method, "formats": job.formats},
         Step.SAMPLE: {**model, "size": size, "sample": job.sample.model_dump(mode="json")},
     }
     shape = {

@@ -22,6 +22,7 @@ from wan_runtime.errors import InputError
 from wan_runtime.job import Expert, Reason
 from wan_runtime.models import tiny
 from wan_runtime.models.layout import ModelFiles
+from wan_runtime.presets import Preset
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ def load_pipeline(
         offload: keep parts in host memory while they are not at work, as diffsynth's low-memory
             examples do: T5 and two 14B experts together leave an 80 GB GPU no room to sample.
     """
-    _prepare(files)
+    prepare(files.preset)
     # The order of a Wan2.2 pair decides which becomes pipe.dit and which pipe.dit2.
     paths: list[tuple[Path, ...]] = [files.dits[expert] for expert in files.preset.experts]
     paths += [(files.text_encoder,), (files.vae,)]
@@ -127,7 +128,7 @@ def load_pipeline(
 def _load(
     files: ModelFiles, paths: tuple[Path, ...], name: str, dtype: torch.dtype, device: torch.device
 ) -> nn.Module:
-    _prepare(files)
+    prepare(files.preset)
     pool = ModelPool()
     vram = dict.fromkeys(
         (
@@ -171,8 +172,9 @@ def _memory_limit(device: torch.device) -> float | None:
     return float(torch.cuda.mem_get_info(device)[1]) / 2**30 - 2
 
 
-def _prepare(files: ModelFiles) -> None:
-    if files.preset.tiny:
+def prepare(preset: Preset) -> None:
+    """Make diffsynth know the preset's files. The functions here do so themselves."""
+    if preset.tiny:
         tiny.register()
 
 

@@ -190,5 +190,7 @@ def _read(state: TrainState, folder: Path) -> None:
 
 
 def _moment(value: Tensor, moment: str, parameter: nn.Parameter) -> Tensor:
-    # AdamW keeps its step count on the CPU unless it is fused or capturable.
-    return value.clone() if moment == "step" else value.to(parameter.device, parameter.dtype)
+    # AdamW keeps its step count on the CPU, its fused kernel on the GPU.
+    if moment == "step":
+        return value.to(parameter.device, copy=True)
+    return value.to(parameter.device, parameter.dtype)

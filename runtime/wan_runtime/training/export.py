@@ -1,8 +1,9 @@
-"""The export step: the trained adapters as the files that users load, certified and committed as
-the artifact.
+"""The export step: what was trained as the files that users load, certified and committed as the
+artifact.
 
+Full weights are rounded to bfloat16, as the base model's are, in the base model's names. Adapters:
 DiffSynth's `load_lora` adds B A to the weights, so the factor alpha / rank is folded into B and no
-alpha is stored. The files are float32: bfloat16 would halve them, but round each factor by up to
+alpha is stored. Their files are float32: bfloat16 would halve them, but round each factor by up to
 0.4 %, and the certificate promises the trained delta within 0.1 %. Readers cast on loading anyway.
 """
 
@@ -19,14 +20,15 @@ from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage, Manifest, job_hash
 from wan_runtime.artifacts.store import Store
 from wan_runtime.job import Expert, JobSpec, ManifestRef, Step, step_id
+from wan_runtime.models.load import prepare
 from wan_runtime.models.source import preset_of
 from wan_runtime.outcome import Outcome
 from wan_runtime.progress import Reporter
-from wan_runtime.training import lora
+from wan_runtime.training import full, lora
 from wan_runtime.training.card import model_card
 from wan_runtime.training.certificate import Factors, certify
-from wan_runtime.training.train import PICTURE, RECORD, WEIGHTS
-from wan_runtime.training.weights import write_safetensors
+from wan_runtime.training.train import PICTURE, RECORD
+from wan_runtime.training.weights import SafetensorsFiles, write_safetensors
 
 SUFFIXES = {Expert.ONLY: "", Expert.HIGH_NOISE: "-high-noise", Expert.LOW_NOISE: "-low-noise"}
 
@@ -55,22 +57,21 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     """Convert, certify and commit."""
     preset = preset_of(job)
     parts = []
-    for expert in preset.experts:
+    for expert in trained_experts(job):
         report.update(activity=f"fetching {step_id(Step.TRAIN, expert)}")
         ref = job.inputs[step_id(Step.TRAIN, expert)]
         folder = work / "trained" / expert
         parts.append(Trained(expert, ref, manifest.fetch(store, ref, folder), folder))
 
+    prepare(preset)
     files: dict[str, Path] = {}
     worst = 0.0
     for number, part in enumerate(parts):
         report.update(activity="exporting", current=number, total=len(parts), unit="files")
-        name = file_name(job, part.expert, ".safetensors")
-        factors = lora.delta_factors(load_file(part.folder / WEIGHTS), _scale(part))
-        path = work / name
-        write_diffsynth(path, factors, _metadata(job, part))
-        worst = max(worst, certify(path, factors))
-        files[name] = path
+        write = _write_full if job.full is not None else _write_adapter
+        written, difference = write(job, part, work)
+        worst = max(worst, difference)
+        files |= written
         files[file_name(job, part.expert, f"-{PICTURE}")] = part.folder / PICTURE
     card = work / "README.md"
     card.write_text(
@@ -79,9 +80,10 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     files[card.name] = card
 
     summary: dict[str, int | float | str] = {
-        "files": len(parts),
-        "rank": int(_record_lora(parts[0])["rank"]),
+        "files": sum(name.endswith(".safetensors") for name in files)
     }
+    if job.full is None:
+        summary["rank"] = int(_record_lora(parts[0])["rank"])
     for part in parts:
         prefix = {Expert.ONLY: "", Expert.HIGH_NOISE: "highNoise.", Expert.LOW_NOISE: "lowNoise."}[
             part.expert
@@ -105,11 +107,33 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
         ),
     )
     names = ", ".join(name for name in files if name.endswith(".safetensors"))
-    return Outcome(
-        manifest=ref,
-        message=f"{names}: weight deltas as trained within {worst:.1e}",
-        summary=summary,
-    )
+    what = "weight deltas as trained" if job.full is None else "weights as trained, in bfloat16,"
+    return Outcome(manifest=ref, message=f"{names}: {what} within {worst:.1e}", summary=summary)
+
+
+def trained_experts(job: JobSpec) -> tuple[Expert, ...]:
+    """Experts of the preset that this run trains: of a pair, it may be one."""
+    experts = preset_of(job).experts
+    return tuple(expert for expert in experts if step_id(Step.TRAIN, expert) in job.inputs)
+
+
+def _write_adapter(job: JobSpec, part: Trained, work: Path) -> tuple[dict[str, Path], float]:
+    """Certified files by name, and their largest relative difference."""
+    factors = lora.delta_factors(load_file(part.folder / lora.WEIGHTS), _scale(part))
+    path = work / file_name(job, part.expert, ".safetensors")
+    spec = _record_lora(part)
+    scale = {"rank": str(spec["rank"]), "alpha": str(spec["alpha"]), "alphaFolded": "true"}
+    write_diffsynth(path, factors, {**_metadata(job, part), **scale})
+    return {path.name: path}, certify(path, factors)
+
+
+def _write_full(job: JobSpec, part: Trained, work: Path) -> tuple[dict[str, Path], float]:
+    """As `_write_adapter`."""
+    with SafetensorsFiles(full.trained_files(part.folder)) as trained:
+        stem = file_name(job, part.expert, "")
+        files = full.export(trained, work, stem, _metadata(job, part))
+        shards = [path for name, path in files.items() if name.endswith(".safetensors")]
+        return files, full.certify(shards, trained)
 
 
 def write_diffsynth(path: Path, factors: Factors, metadata: dict[str, str]) -> None:
@@ -133,14 +157,10 @@ def _scale(part: Trained) -> float:
 
 
 def _metadata(job: JobSpec, part: Trained) -> dict[str, str]:
-    spec = _record_lora(part)
     return {
         "format": "pt",
         "preset": job.model.preset,
         "expert": part.expert,
-        "rank": str(spec["rank"]),
-        "alpha": str(spec["alpha"]),
-        "alphaFolded": "true",
         "run": f"{job.namespace}/{job.name}",
         "trainManifest": part.ref.sha256,
     }

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from diffsynth.models.wan_video_dit import sinusoidal_embedding_1d
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 # Shapes: B batch, C channels, T latent frames, H W latent rows and columns, L tokens, D model
@@ -47,35 +48,54 @@ def predict_velocity(
     sigmas_B: Tensor,
     conditions: Conditions,
     *,
+    dtype: torch.dtype,
     recompute: bool = False,
 ) -> Tensor:
     """v [B, 16, T, H, W] in float32.
 
     Args:
         noisy_BCTHW: 16-channel latents at noise levels `sigmas_B`.
+        dtype: of the computation. Float32 weights are rounded to it as they are used, and get their
+            gradients in float32; an adapter's are left to autocast.
         recompute: keep only each block's input and run the block again in backward.
     """
-    device, dtype = noisy_BCTHW.device, dit.patch_embedding.weight.dtype
+    device = noisy_BCTHW.device
     with torch.autocast(device.type, enabled=False):
         timestep = sigmas_B.to(device, torch.float32) * 1000
         t_BD = dit.time_embedding(sinusoidal_embedding_1d(dit.freq_dim, timestep))
         modulation = dit.time_projection(t_BD).unflatten(1, (6, dit.dim)).to(dtype)
         t_BD = t_BD.to(dtype)
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        context = dit.text_embedding(conditions.context_BLD)
+        context = _run(dit.text_embedding, dtype, conditions.context_BLD)
         if conditions.clip_BLD is not None:
-            context = torch.cat([dit.img_emb(conditions.clip_BLD), context], dim=1)
-        x = dit.patch_embedding(torch.cat([noisy_BCTHW.to(dtype), conditions.y_BCTHW], dim=1))
+            image = _run(dit.img_emb, dtype, conditions.clip_BLD)
+            context = torch.cat([image, context], dim=1)
+        latents = torch.cat([noisy_BCTHW.to(dtype), conditions.y_BCTHW], dim=1)
+        x = _run(dit.patch_embedding, dtype, latents)
         frames, height, width = x.shape[2:]
         freqs = _rope(dit, frames, height, width, device)
         x_BLD = x.flatten(2).transpose(1, 2).contiguous()
         for block in dit.blocks:
+            inputs = (block, dtype, x_BLD, context, modulation, freqs)
             if recompute and torch.is_grad_enabled():
-                x_BLD = checkpoint(block, x_BLD, context, modulation, freqs, use_reentrant=False)
+                x_BLD = checkpoint(_run, *inputs, use_reentrant=False)
             else:
-                x_BLD = block(x_BLD, context, modulation, freqs)
-        velocity: Tensor = dit.unpatchify(dit.head(x_BLD, t_BD), (frames, height, width))
+                x_BLD = _run(*inputs)
+        out = _run(dit.head, dtype, x_BLD, t_BD)
+        velocity: Tensor = dit.unpatchify(out, (frames, height, width))
     return velocity.float()
+
+
+def _run(module: nn.Module, dtype: torch.dtype, *inputs: Tensor) -> Any:
+    """`module` on its weights rounded to `dtype`. Inside a checkpoint, so that the rounded copies
+    live no longer than the module runs.
+    """
+    masters = {
+        name: parameter.to(dtype)
+        for name, parameter in module.named_parameters()
+        if parameter.dtype is not dtype and ".lora_" not in name
+    }
+    return functional_call(module, masters, inputs) if masters else module(*inputs)
 
 
 def _rope(dit: Any, frames: int, height: int, width: int, device: torch.device) -> Tensor:

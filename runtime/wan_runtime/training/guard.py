@@ -1,4 +1,4 @@
-"""Checks that training trains: finite losses, and a gradient for every adapted layer.
+"""Checks that training trains: finite losses, and a gradient for every trained layer.
 
 A forward-only attention kernel, a wrapper that copies layers, a detached graph: each leaves some
 parameters without a gradient, AdamW skips them, and nothing errors. The first two steps tell.
@@ -42,8 +42,8 @@ def check_norm(norm: float, step: int) -> None:
 def check_gradients(trainable: Mapping[str, nn.Parameter], step: int) -> None:
     """Call after backward of steps 1 and 2, before clipping.
 
-    B starts at zero, so at step 1 the gradient of A is zero by nature and only B is looked at; at
-    step 2, both.
+    An adapter's B starts at zero, so at step 1 the gradient of A is zero by nature and only B is
+    looked at; at step 2, both.
 
     Raises:
         NumericalError: DEAD_GRADIENTS with the layers that got none; NON_FINITE_LOSS if one is not
@@ -62,10 +62,10 @@ def check_gradients(trainable: Mapping[str, nn.Parameter], step: int) -> None:
             dead.append(layer_of(name))
     if dead:
         layers = list(dict.fromkeys(dead))
-        adapted = len({layer_of(name) for name in trainable})
+        trained = len({layer_of(name) for name in trainable})
         more = f" and {len(layers) - SHOWN} more" if len(layers) > SHOWN else ""
         raise NumericalError(
             Reason.DEAD_GRADIENTS,
-            f"after step {step}, {len(layers)} of {adapted} adapted layers have no gradient: "
+            f"after step {step}, {len(layers)} of {trained} trained layers have no gradient: "
             f"{', '.join(layers[:SHOWN])}{more}. An attention kernel without backward does this",
         )

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -15,11 +19,44 @@ from torch import Tensor, nn
 
 from wan_runtime.errors import InputError
 from wan_runtime.job import LoraSpec, Reason
+from wan_runtime.training.weights import write_safetensors
 
 # Shapes: O out and I in features of a linear layer, R rank. A is [R, I], B is [O, R]; delta = alpha
 # / R * B A.
 
 ADAPTER = "default"
+WEIGHTS = "lora.safetensors"
+"""Trained weights, named as `inject` names parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """Adapters, as a training method."""
+
+    spec: LoraSpec
+
+    @property
+    def learning_rate(self) -> float:
+        return self.spec.learning_rate
+
+    def storage(self, compute: torch.dtype) -> torch.dtype:
+        return compute
+
+    def prepare(self, dit: nn.Module, seed: int) -> dict[str, nn.Parameter]:
+        return inject(dit, self.spec, seed)
+
+    def groups(self, trainable: Mapping[str, nn.Parameter]) -> list[dict[str, Any]]:
+        return [{"params": list(trainable.values())}]
+
+    def settings(self) -> dict[str, Any]:
+        return {"lora": self.spec.model_dump(mode="json")}
+
+    def write(
+        self, weights: Mapping[str, Tensor], folder: Path, metadata: Mapping[str, str]
+    ) -> dict[str, Path]:
+        scale = {"rank": str(self.spec.rank), "alpha": repr(self.spec.alpha)}
+        write_safetensors(folder / WEIGHTS, weights, {**metadata, **scale})
+        return {WEIGHTS: folder / WEIGHTS}
 
 
 def inject(dit: nn.Module, spec: LoraSpec, seed: int) -> dict[str, nn.Parameter]:
@@ -96,5 +133,5 @@ def delta_factors(state: dict[str, Tensor], scale: float) -> dict[str, tuple[Ten
 
 
 def layer_of(name: str) -> str:
-    """Name of the adapted layer that a parameter belongs to."""
-    return re.split(r"\.lora_[AB]\.", name)[0]
+    """Name of the layer that a trained parameter belongs to."""
+    return re.sub(r"\.(lora_[AB]\..*|weight|bias)$", "", name)

@@ -64,5 +64,5 @@ class Probes:
         noise = torch.randn(batch.clean_BCTHW.shape, generator=generator).to(self._device)
         sigmas = torch.tensor([sigma])
         noisy = add_noise(batch.clean_BCTHW, noise, sigmas)
-        predicted = predict_velocity(dit, noisy, sigmas, batch.conditions)
+        predicted = predict_velocity(dit, noisy, sigmas, batch.conditions, dtype=self._dtype)
         return float(F.mse_loss(predicted, velocity(batch.clean_BCTHW, noise)))

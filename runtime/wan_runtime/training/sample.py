@@ -1,13 +1,16 @@
 """The sample step: the same held-out first frames rendered by the base model and with the exported
-adapter.
-
-Through the unmodified diffsynth pipeline and its own `load_lora`, with equal seeds: what a user of
-the artifact will see. All base videos come first, because loading an adapter fuses it into the
 weights.
+
+Through the unmodified diffsynth pipeline and its own loaders, with equal seeds: what a user of the
+artifact will see. All base videos come first, because loading an adapter fuses it into the weights,
+and two pipelines with full weights would not fit side by side.
 """
 
 from __future__ import annotations
 
+import gc
+import glob
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +27,14 @@ from wan_runtime.data.encoders import TILE_SIZE, TILE_STRIDE
 from wan_runtime.data.latents import NEGATIVE_PROMPT
 from wan_runtime.errors import NumericalError
 from wan_runtime.job import JobSpec, Reason
+from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import compute_device, compute_dtype, load_pipeline, quietly
 from wan_runtime.models.source import base_model, preset_of
 from wan_runtime.outcome import Outcome
 from wan_runtime.presets import Preset
 from wan_runtime.progress import Reporter
 from wan_runtime.training.card import MODULES
-from wan_runtime.training.export import file_name
+from wan_runtime.training.export import file_name, trained_experts
 from wan_runtime.training.film import Frames, contact_sheet, write_mp4
 
 SHEET = "contact-sheet.png"
@@ -47,20 +51,19 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     weights = manifest.fetch(store, job.inputs["export"], artifact)
     references = [_reference(job, store, work, clip) for clip in clips]
 
+    method = "lora" if job.full is None else "full"
     base: list[Pixels] = []
     tuned: list[Pixels] = []
     if clips:
         report.update(activity="loading the pipeline")
-        device = compute_device()
-        pipe = load_pipeline(
-            base_model(job, store, work),
-            compute_dtype(device),
-            device,
-            offload=device.type == "cuda" and not preset.tiny,
-        )
-        for target, label in ((base, "base"), (tuned, "LoRA")):
-            if target is tuned:
-                load_adapters(pipe, preset, job, artifact)
+        files = base_model(job, store, work)
+        pipe = open_pipeline(files)
+        for target, label in ((base, "base"), (tuned, method)):
+            if label == "lora":
+                load_adapters(pipe, job, artifact)
+            elif label == "full":
+                del pipe
+                pipe = open_pipeline(with_trained(files, job, artifact))
             for clip, reference in zip(clips, references, strict=True):
                 done = len(base) + len(tuned)
                 report.update(
@@ -69,22 +72,22 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
                 target.append(render(pipe, preset, job, clip.prompt, reference))
                 check_rendered(target[-1], f"{label} video of {clip.path}")
 
-    files, rows = {}, []
-    for number, (reference, plain, adapted) in enumerate(zip(references, base, tuned, strict=True)):
-        shown = {"reference": reference, "base": quantize(plain), "lora": quantize(adapted)}
+    videos, rows = {}, []
+    for number, (reference, plain, trained) in enumerate(zip(references, base, tuned, strict=True)):
+        shown = {"reference": reference, "base": quantize(plain), method: quantize(trained)}
         for label, frames in shown.items():
-            files[f"{label}-{number}.mp4"] = path = work / f"{label}-{number}.mp4"
+            videos[f"{label}-{number}.mp4"] = path = work / f"{label}-{number}.mp4"
             write_mp4(frames, path, job.dataset.fps)
             rows.append((f"{label.replace('lora', 'LoRA')} {number}", frames))
     summary: dict[str, int | float | str] = {"videos": len(tuned)}
     if rows:
-        files[SHEET] = work / SHEET
-        contact_sheet(rows, files[SHEET])
-        summary["meanDifference"] = float(f"{difference(base, tuned):.4g}")
+        videos[SHEET] = work / SHEET
+        contact_sheet(rows, videos[SHEET])
+        summary["meanDifference"] = float(f"{difference(base, tuned, _what(job)):.4g}")
     ref = manifest.commit(
         store,
         job.output_prefix,
-        files,
+        videos,
         kind="samples",
         summary=summary,
         lineage=Lineage(
@@ -99,7 +102,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
         ),
     )
     told = (
-        f"; the adapter changes pixels by {summary['meanDifference']} of 255 on average"
+        f"; {_what(job)} changes pixels by {summary['meanDifference']} of 255 on average"
         if rows
         else ""
     )
@@ -149,26 +152,45 @@ def quantize(pixels: Pixels) -> Frames:
     return ((pixels.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
 
 
-def load_adapters(pipe: Any, preset: Preset, job: JobSpec, folder: Path) -> None:
+def open_pipeline(files: ModelFiles) -> Any:
+    """The stock pipeline on this machine's device."""
+    device = compute_device()
+    gc.collect()  # what was let go of just now, before as much is loaded
+    offload = device.type == "cuda" and not files.preset.tiny
+    return load_pipeline(files, compute_dtype(device), device, offload=offload)
+
+
+def with_trained(files: ModelFiles, job: JobSpec, folder: Path) -> ModelFiles:
+    """The base model with the exported full weights in place of the transformers trained."""
+    dits = {
+        expert: tuple(
+            sorted(folder.glob(f"{glob.escape(file_name(job, expert, ''))}*.safetensors"))
+        )
+        for expert in trained_experts(job)
+    }
+    return replace(files, dits={**files.dits, **dits})
+
+
+def load_adapters(pipe: Any, job: JobSpec, folder: Path) -> None:
     """Stock `load_lora` of each expert's file onto its transformer."""
-    for expert in preset.experts:
+    for expert in trained_experts(job):
         with quietly():
             pipe.load_lora(
                 getattr(pipe, MODULES[expert]), str(folder / file_name(job, expert, ".safetensors"))
             )
 
 
-def difference(base: list[Pixels], tuned: list[Pixels]) -> float:
+def difference(base: list[Pixels], tuned: list[Pixels], what: str) -> float:
     """Mean absolute difference of pixels, in units of 1/255, before rounding hides what is small.
 
     Raises:
-        NumericalError: DEAD_GRADIENTS, if there is none: the adapter changes nothing.
+        NumericalError: DEAD_GRADIENTS, if there is none: `what` was trained changes nothing.
     """
     mean = float(np.mean([np.abs(a - b).mean() for a, b in zip(base, tuned, strict=True)])) * 127.5
     if mean == 0:
         raise NumericalError(
             Reason.DEAD_GRADIENTS,
-            "the adapter changes nothing: videos with and without it are the same pixels",
+            f"{what} changes nothing: videos with and without it are the same pixels",
         )
     return mean
 
@@ -184,6 +206,10 @@ def _reference(job: JobSpec, store: Store, work: Path, clip: Clip) -> Frames:
     store.for_uri(clip.uri).download(clip.key, path, sha256=clip.sha256, bytes=clip.bytes)
     size = job.dataset
     return read_clip(path, frames=size.frames, fps=size.fps, width=size.width, height=size.height)
+
+
+def _what(job: JobSpec) -> str:
+    return "the adapter" if job.full is None else "full fine-tuning"
 
 
 def _silent(steps: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The train step: a LoRA adapter on one expert, from the latent cache.
+"""The train step: an adapter on one expert, or all its weights, from the latent cache.
 
 Only the transformer is in memory. One path for 14B on a GPU and for the tiny models on a CPU.
 """
@@ -28,18 +28,18 @@ from wan_runtime.models.load import compute_device, compute_dtype, load_dit
 from wan_runtime.models.source import base_model, preset_of
 from wan_runtime.outcome import Outcome
 from wan_runtime.progress import Reporter
-from wan_runtime.training import curve, guard, lora
+from wan_runtime.training import curve, guard
 from wan_runtime.training.batches import Batch, load_batch
 from wan_runtime.training.checkpoint import Checkpoints, TrainState
 from wan_runtime.training.flow import NoiseLevels, add_noise, velocity
 from wan_runtime.training.forward import keep_time_embedding_fp32, predict_velocity
+from wan_runtime.training.method import Method, method_of
 from wan_runtime.training.probes import Probes
 from wan_runtime.training.sampler import Sampler, total_steps
-from wan_runtime.training.weights import write_safetensors
 
 # Shapes: B batch, C channels, T latent frames, H W latent rows and columns.
 
-WEIGHTS, RECORD, PICTURE = "lora.safetensors", "training.json", "loss.png"
+RECORD, PICTURE = "training.json", "loss.png"
 
 
 def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
@@ -73,6 +73,7 @@ class Trainer:
     store: Store
     work: Path
     report: Reporter
+    method: Method
     dit: Any
     dtype: torch.dtype
     state: TrainState
@@ -89,8 +90,8 @@ class Trainer:
 
     @classmethod
     def build(cls, job: JobSpec, store: Store, work: Path, report: Reporter) -> Trainer:
-        """Load the transformer, put the adapter on it, fetch the latents."""
-        spec = job.training
+        """Load the transformer, make it trainable, fetch the latents."""
+        spec, method = job.training, method_of(job)
         device = compute_device()
         dtype = compute_dtype(device)
         report.update(activity="fetching the base model")
@@ -113,9 +114,9 @@ class Trainer:
         report.update(activity="loading the transformer")
         use_trainable(spec.attention)
         torch.manual_seed(spec.seed)  # LoRA dropout, the only draw from the global generator
-        dit = load_dit(files, job.expert, dtype, device)
+        dit = load_dit(files, job.expert, method.storage(dtype), device)
         keep_time_embedding_fp32(dit)
-        trainable = lora.inject(dit, job.lora, spec.seed)
+        trainable = method.prepare(dit, spec.seed)
         dit.train()
         total = total_steps(
             len(latents.train),
@@ -126,11 +127,13 @@ class Trainer:
             accumulation=spec.gradient_accumulation,
         )
         optimizer = torch.optim.AdamW(
-            trainable.values(),
-            lr=job.lora.learning_rate,
+            method.groups(trainable),
+            lr=method.learning_rate,
             betas=(spec.optimizer.beta1, spec.optimizer.beta2),
             eps=spec.optimizer.epsilon,
             weight_decay=spec.optimizer.weight_decay,
+            # One kernel without temporaries the size of the model.
+            fused=device.type == "cuda",
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: rate_factor(step, total, spec)
@@ -144,6 +147,7 @@ class Trainer:
             store=store,
             work=work,
             report=report,
+            method=method,
             dit=dit,
             dtype=dtype,
             levels=levels,
@@ -212,6 +216,7 @@ class Trainer:
             add_noise(batch.clean_BCTHW, noise, sigmas),
             sigmas,
             batch.conditions,
+            dtype=self.dtype,
             recompute=self.job.training.gradient_checkpointing == "Full",
         )
         errors_B = (predicted - velocity(batch.clean_BCTHW, noise)).pow(2).mean(dim=(1, 2, 3, 4))
@@ -227,33 +232,15 @@ class Trainer:
     def commit(self) -> Outcome:
         """Write and commit what was trained."""
         self.report.update(activity="committing the weights")
-        history, spec = self.state.history, self.job.lora
-        weights = {
-            name: parameter.detach().cpu() for name, parameter in self.state.trainable.items()
+        history, spec = self.state.history, self.job.training
+        about = {"preset": self.job.model.preset, "expert": str(self.job.expert)}
+        settings = {**self.method.settings(), "training": spec.model_dump(mode="json")}
+        files = {
+            **self.method.write(self.state.trainable, self.work, about),
+            RECORD: self.work / RECORD,
+            PICTURE: self.work / PICTURE,
         }
-        files = {name: self.work / name for name in (WEIGHTS, RECORD, PICTURE)}
-        write_safetensors(
-            files[WEIGHTS],
-            weights,
-            {
-                "preset": self.job.model.preset,
-                "expert": self.job.expert,
-                "rank": str(spec.rank),
-                "alpha": repr(spec.alpha),
-            },
-        )
-        files[RECORD].write_text(
-            json.dumps(
-                {
-                    "preset": self.job.model.preset,
-                    "expert": self.job.expert,
-                    "lora": spec.model_dump(mode="json"),
-                    "training": self.job.training.model_dump(mode="json"),
-                    **history,
-                },
-                indent=1,
-            )
-        )
+        files[RECORD].write_text(json.dumps({**about, **settings, **history}, indent=1))
         curve.draw(
             history, files[PICTURE], f"{self.job.namespace}/{self.job.name} · {self.job.step_id}"
         )

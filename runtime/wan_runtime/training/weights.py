@@ -1,33 +1,110 @@
-"""Writing safetensors so that equal content is equal bytes."""
+"""Writing and reading safetensors: equal content is equal bytes, and nothing is held twice.
+
+Format: 8 bytes little-endian header length, JSON header padded with spaces to a multiple of 8, data
+without gaps (huggingface/safetensors, README "Format").
+"""
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
-from safetensors.torch import save
+import torch
+from safetensors import safe_open
 from torch import Tensor
+
+SHARD_BYTES = 5 * 10**9
+"""Of one file of a sharded set, as the official releases have them."""
+DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.int64: "I64",
+    torch.uint8: "U8",
+}
 
 
 def write_safetensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 ) -> None:
-    """A safetensors file with metadata in sorted order; the library's own order is random.
+    """A safetensors file with names and metadata in a fixed order; the library's own is random.
 
-    Format: 8 bytes little-endian header length, JSON header padded with spaces to a multiple of 8,
-    data (huggingface/safetensors, README "Format").
+    Tensors may be on any device: they come to the host one at a time.
     """
-    data = memoryview(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
-    (length,) = struct.unpack("<Q", data[:8])
-    header = {
-        "__metadata__": dict(sorted(metadata.items())),
-        **json.loads(bytes(data[8 : 8 + length])),
-    }
+    # Wide types first, as the library does, so that every tensor is aligned.
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    end = 0
+    for name in names:
+        tensor = tensors[name]
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {
+            "dtype": DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)))
         file.write(text)
-        file.write(data[8 + length :])
+        for name in names:
+            data = tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            file.write(data.numpy().data)
+
+
+def shards(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
+    """Names, in their order, in groups of at most `limit` bytes; a larger tensor stands alone."""
+    groups: list[list[str]] = []
+    room = 0
+    for name, size in sizes.items():
+        if not groups or size > room:
+            groups.append([])
+            room = limit
+        groups[-1].append(name)
+        room -= size
+    return groups
+
+
+def shard_name(stem: str, number: int, count: int) -> str:
+    """`<stem>-00001-of-00003.safetensors`, `number` counted from 0; `<stem>.safetensors` if there
+    is but one.
+    """
+    part = f"-{number + 1:05d}-of-{count:05d}" if count > 1 else ""
+    return f"{stem}{part}.safetensors"
+
+
+class SafetensorsFiles(Mapping[str, Tensor]):
+    """The tensors of some files, each read from disk when it is asked for. Close it after use."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._stack = ExitStack()
+        self._files: dict[str, Any] = {}
+        for path in paths:
+            file = self._stack.enter_context(safe_open(path, framework="pt"))
+            self._files |= dict.fromkeys(file.keys(), file)
+
+    def __enter__(self) -> SafetensorsFiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor: Tensor = self._files[name].get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._files))
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def shape(self, name: str) -> torch.Size:
+        """Without reading the tensor."""
+        return torch.Size(self._files[name].get_slice(name).get_shape())

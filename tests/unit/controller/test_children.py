@@ -133,6 +133,17 @@ def test_the_job_file_is_what_the_runtime_reads() -> None:
     assert "prepare" in job.inputs
 
 
+def test_the_job_file_has_the_method_of_the_spec() -> None:
+    made = children(method={"full": {"learningRate": 2e-5}})
+    for name in ("prepare", "train", "export", "sample"):
+        job = JobSpec.model_validate_json(made[f"ConfigMap/demo-{name}"]["data"]["job.json"])
+        assert job.lora is None
+        assert job.full is not None
+        assert job.full.learning_rate == 2e-5
+    with pytest.raises(ValueError, match="exactly one of lora and full"):
+        JobSpec.model_validate({**job.model_dump(), "full": None})
+
+
 def test_our_labels_win_over_the_templates() -> None:
     labels = children(**RUNS["wan22"])["Job/demo-prepare-1"]["spec"]["template"]["metadata"][
         "labels"

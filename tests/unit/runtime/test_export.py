@@ -17,7 +17,7 @@ from wan_runtime.errors import InfrastructureError
 from wan_runtime.job import Expert, Step
 from wan_runtime.models import load
 from wan_runtime.models.layout import ModelFiles
-from wan_runtime.training import export, train
+from wan_runtime.training import export, lora, train
 from wan_runtime.training.certificate import TOLERANCE, certify, relative_difference
 from wan_runtime.training.lora import delta_factors
 
@@ -28,7 +28,7 @@ SCALE = float(LORA["alpha"]) / float(LORA["rank"])
 
 def test_stock_load_lora_adds_the_trained_delta(exported21: Run, tiny21: ModelFiles) -> None:
     path = exported21.fetch("export") / "exported21.safetensors"
-    trained = load_file(exported21.fetch("train") / train.WEIGHTS)
+    trained = load_file(exported21.fetch("train") / lora.WEIGHTS)
     pipe = load.load_pipeline(tiny21, torch.float32, torch.device("cpu"))
     before = {name: value.clone() for name, value in pipe.dit.state_dict().items()}
     pipe.load_lora(pipe.dit, str(path))
@@ -102,7 +102,7 @@ def tamper_nan(path: Path) -> None:
 @pytest.mark.parametrize("tamper", [tamper_value, tamper_precision, tamper_layer, tamper_nan])
 def test_certificate_refuses_what_was_not_trained(tamper: Any, exported21: Run) -> None:
     path = exported21.fetch("export") / "exported21.safetensors"
-    trained = load_file(exported21.fetch("train") / train.WEIGHTS)
+    trained = load_file(exported21.fetch("train") / lora.WEIGHTS)
     factors = delta_factors(trained, SCALE)
     assert certify(path, factors) < 1e-6
     tamper(path)

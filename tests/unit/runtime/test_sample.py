@@ -54,6 +54,7 @@ def test_adapter_that_changes_nothing_is_refused(exported21: Run, tmp_path: Path
     tensors = load_file(exported21.fetch("export") / "exported21.safetensors")
     path = tmp_path / "zero.safetensors"
     save_file({key: value * ("lora_A" in key) for key, value in tensors.items()}, path)
+    run.inputs["train"] = exported21.inputs["train"]
     run.inputs["export"] = manifest.commit(
         run.store, "zero", {f"{run.folder.name}.safetensors": path}, kind="weights", summary={},
         lineage=Lineage(config_hash="0" * 64, preset=run.preset.name),
@@ -106,6 +107,6 @@ def test_offloaded_pipeline_takes_the_adapter_too(
     for offload in (False, True):
         pipe = load.load_pipeline(tiny21, torch.float32, torch.device("cpu"), offload=offload)
         assert bool(pipe.vram_management_enabled) == offload
-        sample.load_adapters(pipe, tiny21.preset, job, files)
+        sample.load_adapters(pipe, job, files)
         videos.append(sample.render(pipe, tiny21.preset, job, "a drifting picture", picture))
     assert np.abs(videos[0] - videos[1]).max() < 1e-3

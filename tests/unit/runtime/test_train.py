@@ -21,7 +21,7 @@ from wan_runtime.errors import InputError, NumericalError, Stopped
 from wan_runtime.job import ExitClass, Expert, Reason, Step, TrainingSpec
 from wan_runtime.models import load
 from wan_runtime.progress import Reporter
-from wan_runtime.training import train
+from wan_runtime.training import lora, train
 from wan_runtime.training.curve import smooth
 from wan_runtime.training.train import rate_factor
 
@@ -67,7 +67,7 @@ def result(run: Run, name: str = "train") -> tuple[dict[str, Tensor], dict[str, 
     """Weights and record of a finished train step."""
     folder = run.fetch(name)
     record: dict[str, Any] = json.loads((folder / train.RECORD).read_text())
-    return load_file(folder / train.WEIGHTS), record
+    return load_file(folder / lora.WEIGHTS), record
 
 
 def checkpoints(run: Run) -> list[str]:
@@ -202,14 +202,14 @@ def test_attention_without_backward_is_caught(
 def test_lora_a_without_gradient_is_caught_at_the_second_step(
     encoded21: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = train.lora.inject
+    real = lora.inject
 
     def frozen_a(*arguments: Any) -> Any:
         trainable = real(*arguments)
         trainable["blocks.1.ffn.0.lora_A.default.weight"].requires_grad_(False)
         return trainable
 
-    monkeypatch.setattr(train.lora, "inject", frozen_a)
+    monkeypatch.setattr(lora, "inject", frozen_a)
     with pytest.raises(NumericalError, match=r"after step 2, 1 of 20 .*: blocks\.1\.ffn\.0\."):
         encoded21.fork("frozen").go(Step.TRAIN)
 
@@ -249,7 +249,7 @@ def test_loss_that_turns_nan_later_stops_the_run(
 def test_nan_gradient_of_the_last_step_is_not_committed(
     encoded21: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = train.lora.inject, [0]
+    real, calls = lora.inject, [0]
 
     def nan_at_the_last(gradient: Tensor) -> Tensor:
         calls[0] += 1
@@ -260,7 +260,7 @@ def test_nan_gradient_of_the_last_step_is_not_committed(
         trainable["blocks.1.ffn.2.lora_B.default.weight"].register_hook(nan_at_the_last)
         return trainable
 
-    monkeypatch.setattr(train.lora, "inject", hooked)
+    monkeypatch.setattr(lora, "inject", hooked)
     run = encoded21.fork("nan-gradient")
     with pytest.raises(NumericalError, match="gradients are not finite at step 4"):
         run.go(Step.TRAIN)

@@ -1,4 +1,4 @@
-"""WanFineTune: train an adapter for a Wan image-to-video model on clips in a bucket.
+"""WanFineTune: fine-tune a Wan image-to-video model on clips in a bucket.
 
 What this release does not act on is refused with a message, never accepted and ignored.
 """
@@ -234,7 +234,7 @@ def _fixed(name: str, *, optional: bool = False) -> Schema:
 
 
 class WanFineTuneSpec(ApiModel):
-    """A LoRA for a Wan image-to-video model, trained on clips in a bucket.
+    """A Wan image-to-video model fine-tuned on clips in a bucket: a LoRA, or all weights.
 
     Becomes Jobs that check the dataset, encode it once, train, export the weights with checksums
     and render samples."""

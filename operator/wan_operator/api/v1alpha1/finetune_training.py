@@ -59,19 +59,14 @@ class Method(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             rule("has(self.lora) != has(self.full)", "set exactly one of lora and full"),
-            rule(
-                "!has(self.full)",
-                "full fine-tuning is not available in this release: use method.lora",
-                ".full",
-                reason="FieldValueForbidden",
-            ),
         )
     )
 
     lora: Lora | None = None
     """Low-rank adapters beside the frozen weights."""
     full: Full | None = None
-    """All weights."""
+    """All weights: learns more than an adapter can hold, and takes 16 bytes of GPU memory a
+    parameter before activations."""
 
 
 class Optimizer(ApiModel):

@@ -1,0 +1,51 @@
+"""What is trained of a transformer: an adapter beside it, or all of it.
+
+The one seam between the training loop and the two methods: `train` knows a Method and nothing else
+of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from wan_runtime.job import JobSpec
+from wan_runtime.training.full import Full
+from wan_runtime.training.lora import Lora
+
+
+class Method(Protocol):
+    """How a transformer is made trainable, and how what was learned is kept."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Of AdamW, before the schedule's factor."""
+
+    def storage(self, compute: torch.dtype) -> torch.dtype:
+        """Dtype in which the transformer's weights are loaded, given that it runs in `compute`."""
+
+    def prepare(self, dit: nn.Module, seed: int) -> dict[str, nn.Parameter]:
+        """Make `dit` trainable; the trainable parameters by name, in float32. Raises InputError."""
+
+    def groups(self, trainable: Mapping[str, nn.Parameter]) -> list[dict[str, Any]]:
+        """Parameter groups for the optimizer."""
+
+    def settings(self) -> dict[str, Any]:
+        """For training.json: the method's name and its fields."""
+
+    def write(
+        self, weights: Mapping[str, Tensor], folder: Path, metadata: Mapping[str, str]
+    ) -> dict[str, Path]:
+        """Files of the trained weights, in float32, by name."""
+
+
+def method_of(job: JobSpec) -> Method:
+    """The job's method."""
+    if job.full is not None:
+        return Full(job.full)
+    assert job.lora is not None, "a JobSpec has exactly one method"
+    return Lora(job.lora)
