@@ -135,7 +135,7 @@ def test_the_job_file_is_what_the_runtime_reads() -> None:
 
 def test_the_job_file_has_the_method_of_the_spec() -> None:
     made = children(method={"full": {"learningRate": 2e-5}})
-    for name in ("prepare", "train", "export", "sample"):
+    for name in ("prepare", "train", "export"):
         job = JobSpec.model_validate_json(made[f"ConfigMap/demo-{name}"]["data"]["job.json"])
         assert job.lora is None
         assert job.full is not None
