@@ -151,18 +151,26 @@ class ModelSpec(Contract):
     preset makes its own."""
 
 
+DatasetFormat = Literal["DiffSynth", "Musubi", "Folder", "WebDataset"]
+
+
 class Columns(Contract):
     video: str = "video"
     prompt: str = "prompt"
     source: str = "source"
     """Names the recording that a clip was cut from; clips of one recording never straddle the
     split. Without the column, each clip counts as a recording of its own."""
+    first_frame: str = "input_image"
+    """A picture to start from instead of the clip's own first frame."""
+    control_video: str = "control_video"
+    vace_video: str = "vace_video"
+    """These two are checked and recorded; no preset is conditioned on them."""
 
 
 class DatasetSpec(Contract):
     source: str
-    """s3://bucket/prefix of a folder with metadata.csv, .json or .jsonl, clip paths relative to
-    it."""
+    """s3://bucket/prefix of a folder; all paths in the dataset are relative to it."""
+    format: DatasetFormat = "DiffSynth"
     columns: Columns = Columns()
     frames: int
     """4n+1 frames a clip."""

@@ -140,7 +140,15 @@ def sent_is_kept(sent: Any, stored: Any) -> bool:
 DEFAULTS = {
     "checkpoint": {"everySteps": 100, "keepLast": 2},
     "dataset": {
-        "columns": {"prompt": "prompt", "source": "source", "video": "video"},
+        "columns": {
+            "controlVideo": "control_video",
+            "firstFrame": "input_image",
+            "prompt": "prompt",
+            "source": "source",
+            "vaceVideo": "vace_video",
+            "video": "video",
+        },
+        "conditioning": "FirstFrame",
         "format": "DiffSynth",
         "rejectedClips": "Fail",
         "source": "s3://wan/datasets/demo",

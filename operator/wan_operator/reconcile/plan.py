@@ -180,6 +180,7 @@ def job_spec(
         ),
         dataset=DatasetSpec(
             source=dataset.source,
+            format=dataset.format,
             columns=Columns(**dataset.columns.model_dump()),
             frames=effective.frames,
             fps=effective.fps,

@@ -55,7 +55,7 @@ class Lineage(Contract):
     base_weights: Sha256 | None = None
     """Digest of the base model."""
     dataset: Sha256 | None = None
-    """Digest of the dataset's manifest or, in the dataset's own, of its metadata file."""
+    """Digest of the dataset's manifest or, in the dataset's own, of the rows that it states."""
     image: str = ""
     """Runtime image."""
     seed: int | None = None

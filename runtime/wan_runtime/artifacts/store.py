@@ -169,12 +169,25 @@ class Store:
         self._receive(key, (sink.write,))
         return sink.getvalue()
 
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset` on; fewer at the object's end. Raises ObjectNotFound."""
+        sink = io.BytesIO()
+        self._receive(key, (sink.write,), offset, length)
+        return sink.getvalue()
+
     def download(
-        self, key: str, path: Path, *, sha256: str | None = None, bytes: int | None = None
+        self,
+        key: str,
+        path: Path,
+        *,
+        sha256: str | None = None,
+        bytes: int | None = None,
+        offset: int | None = None,
     ) -> ObjectInfo:
         """Write an object to `path`, which appears only once it is whole and verified.
 
         Checked against `sha256` and `bytes`; without `sha256`, against the one recorded at upload.
+        With `offset`, only the `bytes` bytes that begin there, such as a member of an archive.
         Raises ObjectNotFound, ArtifactCorrupt, OSError of the local disk.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,7 +195,11 @@ class Store:
         digest = hashlib.sha256()
         try:
             with partial.open("wb") as file:
-                size, recorded = self._receive(key, (file.write, digest.update))
+                sinks = (file.write, digest.update)
+                if offset is None:
+                    size, recorded = self._receive(key, sinks)
+                else:  # the checksum recorded at upload is the whole object's
+                    size, recorded = self._receive(key, sinks, offset, bytes)[0], None
             got, wanted = digest.hexdigest(), sha256 or recorded
             if bytes is not None and size != bytes:
                 raise ArtifactCorrupt(
@@ -250,16 +267,23 @@ class Store:
         return ObjectInfo(key, size, digest)
 
     def _receive(
-        self, key: str, sinks: tuple[Callable[[bytes], Any], ...]
+        self,
+        key: str,
+        sinks: tuple[Callable[[bytes], Any], ...],
+        offset: int = 0,
+        length: int | None = None,
     ) -> tuple[int, str | None]:
-        """Stream an object into `sinks`, going on where a broken connection stopped.
+        """Stream an object, or `length` bytes of it, into `sinks`, going on where a broken
+        connection stopped.
 
-        Returns its size in bytes and its recorded checksum."""
+        Returns the number of bytes and the object's recorded checksum."""
         done, etag, recorded = 0, None, None
         retrier = Retrier(self._patience, f"GET {key}")
-        while True:
+        while length is None or done < length:
             # The offset belongs to one version of the object: a changed one answers 412.
-            response = self._open(key, done, {"If-Match": etag} if etag else None)
+            left = 0 if length is None else length - done  # 0: all
+            headers: dict[str, str] = {"If-Match": etag} if etag else {}
+            response = self._open(key, offset + done, left, headers)
             etag, recorded = response.headers.get("etag"), response.headers.get(SHA_HEADER)
             try:
                 for chunk in response.stream(CHUNK_BYTES):
@@ -274,11 +298,14 @@ class Store:
             finally:
                 response.close()
                 response.release_conn()
+        return done, recorded
 
-    def _open(self, key: str, offset: int, headers: dict[str, str] | None) -> BaseHTTPResponse:
+    def _open(
+        self, key: str, offset: int, length: int, headers: dict[str, str]
+    ) -> BaseHTTPResponse:
         def get() -> BaseHTTPResponse:
             response: BaseHTTPResponse = self._client.get_object(
-                self.bucket, key, offset=offset, request_headers=headers
+                self.bucket, key, offset=offset, length=length, request_headers=headers
             )
             return response
 

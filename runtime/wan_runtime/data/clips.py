@@ -13,13 +13,14 @@ from typing import Any
 import av
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from wan_runtime.data.dataset import Code
 from wan_runtime.data.frames import Shown, crop_box, exact_rate, fits, resample
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,gif,asf,ogg"
 """Containers that are opened. Not playlists: they make FFmpeg open other files."""
+PICTURES = ("PNG", "JPEG", "WEBP")
 MAX_PIXELS = 2**26
 """Of a frame: a file of a few bytes may claim any size."""
 
@@ -81,6 +82,26 @@ def read_clip(path: Path, *, frames: int, fps: float, width: int, height: int) -
         facts.frames += 1
     _check_length(facts, frames, fps)
     return pixels
+
+
+def read_picture(path: Path, *, width: int, height: int) -> NDArray[np.uint8]:
+    """A still picture, upright and cut as clips are: uint8 [height, width, 3], RGB.
+
+    Raises ClipRejected(FIRST_FRAME_INVALID)."""
+
+    def rejected(message: str) -> ClipRejected:
+        return ClipRejected(Code.FIRST_FRAME_INVALID, message, Facts())
+
+    try:
+        with Image.open(path, formats=PICTURES) as picture:
+            image = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise rejected(f"does not open as a picture of {', '.join(PICTURES)}: {error}") from error
+    box = crop_box(image.shape[1], image.shape[0], width, height)
+    if not fits(box, width, height):
+        size = f"{image.shape[1]}x{image.shape[0]}"
+        raise rejected(f"is {size}, too small for {width}x{height}: enlarging teaches blur")
+    return fit(image, width, height)
 
 
 def fit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
@@ -30,23 +31,40 @@ class Code(StrEnum):
     ROTATION_UNSUPPORTED = "RotationUnsupported"
     """Its metadata ask for a turn that is no multiple of 90 degrees."""
     CAPTION_EMPTY = "CaptionEmpty"
+    FIRST_FRAME_INVALID = "FirstFrameInvalid"
+    CONTROL_VIDEO_INVALID = "ControlVideoInvalid"
+    VACE_VIDEO_INVALID = "VaceVideoInvalid"
+    """The file that the column names is missing, or is no picture, or no video."""
     DUPLICATE_ROW = "DuplicateRow"
     """The same file and caption stand in an earlier row."""
     DUPLICATE_CLIP = "DuplicateClip"
     """An earlier row has a clip of the same bytes."""
 
 
+class StoredFile(Contract):
+    """A file beside a clip."""
+
+    path: str
+    """Relative to the dataset's source."""
+    uri: str
+    key: str
+    bytes: int
+    sha256: str
+
+
 class Clip(Contract):
-    """One row of the metadata file with its verdict."""
+    """One row of the dataset with its verdict."""
 
     row: int
     """Counted from 1, without the header."""
     path: str
-    """Relative to the dataset's source."""
+    """Relative to the dataset's source; of a member of an archive, below the archive's."""
     uri: str
-    """s3://bucket/key"""
+    """s3://bucket/key of the file, or of the archive that holds it."""
     key: str
-    """In the bucket of the source: `store.for_uri(clip.uri).download(clip.key, path, ...)`."""
+    """In the bucket of the source. `bring` fetches it."""
+    offset: int | None = None
+    """Of the clip's first byte, if it is a member of an archive."""
     prompt: str
     source: str
     """The recording it was cut from."""
@@ -66,15 +84,20 @@ class Clip(Contract):
     """At the target rate, as far as it was decoded: at least the number wanted if accepted."""
     duration: float | None = None
     """Seconds, as the container states."""
+    first_frame: StoredFile | None = None
+    """Picture to start from instead of the clip's own first frame."""
+    control_video: StoredFile | None = None
+    vace_video: StoredFile | None = None
+    """Checked and recorded; no preset is conditioned on these two."""
 
 
 class Dataset(Contract):
-    """dataset.json: all rows in the order of the metadata file."""
+    """dataset.json: all rows in their order."""
 
     version: Literal[1] = 1
     source: str
     metadata: str
-    """Name of the metadata file that was read."""
+    """What the rows were read from: `metadata.csv`."""
     frames: int
     fps: float
     width: int
@@ -112,3 +135,13 @@ def load_dataset(store: Store, ref: ManifestRef) -> Dataset:
     except ValidationError as error:
         first = error.errors()[0]["msg"]
         raise ArtifactCorrupt(f"{source.uri(key)} is no dataset of ours: {first}") from error
+
+
+def bring(store: Store, file: Clip | StoredFile, path: Path) -> None:
+    """Download an accepted clip, or a file beside one, and compare it with what was checked.
+
+    Raises ArtifactCorrupt, ObjectNotFound."""
+    offset = file.offset if isinstance(file, Clip) else None
+    store.for_uri(file.uri).download(
+        file.key, path, sha256=file.sha256, bytes=file.bytes, offset=offset
+    )

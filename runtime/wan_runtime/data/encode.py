@@ -13,10 +13,10 @@ from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage, job_hash
 from wan_runtime.artifacts.store import Store
 from wan_runtime.data import latents
-from wan_runtime.data.clips import read_clip
 from wan_runtime.data.dataset import Clip, load_dataset
 from wan_runtime.data.encoders import TextEncoder, VideoEncoder
 from wan_runtime.data.latents import EncodedClip, Encoders, Entry, Latents
+from wan_runtime.data.pixels import first_frame_of, frames_of
 from wan_runtime.errors import NumericalError
 from wan_runtime.job import JobSpec, Reason
 from wan_runtime.models.digest import canonical_json, files_digest
@@ -133,21 +133,26 @@ class _Encoding:
     def encode_clips(self, clips: list[Clip]) -> list[tuple[Entry, Entry]]:
         """(video, image) entries of each clip."""
         encoder: VideoEncoder | None = None
+        size = self._job.dataset
         entries = []
         for number, clip in enumerate(clips):
             self._report.update(
                 activity="encoding clips", current=number, total=len(clips), unit="clips"
             )
-            video_key = self._key(latents.video_key(clip, self._job.dataset, self._encoders))
-            image_key = self._key(latents.image_key(clip, self._job.dataset, self._encoders))
+            video_key = self._key(latents.video_key(clip, size, self._encoders))
+            image_key = self._key(latents.image_key(clip, size, self._encoders))
             video, image = self._find(video_key), self._find(image_key)
             if video is None or image is None:
                 encoder = encoder or VideoEncoder(
                     self._files, self._dtype, self._device, tiled=self._encoders.tiled
                 )
-                frames = self._frames(clip)
+                folder = self._work / "clips"
+                frames = frames_of(self._store, clip, size, folder)
+                first = first_frame_of(self._store, clip, frames, size, folder)
                 video = video or self._put(video_key, encoder.encode_video(frames), clip.path)
-                image = image or self._put(image_key, encoder.encode_first_frame(frames), clip.path)
+                image = image or self._put(
+                    image_key, encoder.encode_first_frame(first, len(frames)), clip.path
+                )
             entries.append((video, image))
         self._report.update(
             activity="encoding clips", current=len(clips), total=len(clips), unit="clips"
@@ -155,17 +160,6 @@ class _Encoding:
         del encoder
         self._free()
         return entries
-
-    def _frames(self, clip: Clip):  # type: ignore[no-untyped-def]
-        path = self._work / "clips" / f"{clip.sha256}{Path(clip.path).suffix}"
-        self._store.for_uri(clip.uri).download(clip.key, path, sha256=clip.sha256, bytes=clip.bytes)
-        size = self._job.dataset
-        try:
-            return read_clip(
-                path, frames=size.frames, fps=size.fps, width=size.width, height=size.height
-            )
-        finally:
-            path.unlink(missing_ok=True)
 
     def _key(self, name: str) -> str:
         return f"{self._job.cache_prefix}/{name}"

@@ -82,11 +82,12 @@ class VideoEncoder:
         return {"latents": encoded["input_latents"][0]}
 
     @torch.no_grad()
-    def encode_first_frame(self, frames_FHWC: NDArray[np.uint8]) -> dict[str, Tensor]:
-        """`y` [20, T, h, w] (4 mask channels, then the latents of the first frame followed by grey)
-        and, for Wan2.1, `clip` [257, 1280]."""
-        image = Image.fromarray(frames_FHWC[0])
-        count, height, width = frames_FHWC.shape[:3]
+    def encode_first_frame(self, image_HWC: NDArray[np.uint8], count: int) -> dict[str, Tensor]:
+        """Of a video of `count` frames that starts with a uint8 image [H, W, 3]: `y` [20, T, h, w]
+        (4 mask channels, then the latents of the image followed by grey) and, for Wan2.1, `clip`
+        [257, 1280]."""
+        image = Image.fromarray(image_HWC)
+        height, width = image_HWC.shape[:2]
         size = {"height": height, "width": width}
         encoded = WanVideoUnit_ImageEmbedderVAE().process(
             self._pipe, input_image=image, end_image=None, num_frames=count, **size, **self._tiling

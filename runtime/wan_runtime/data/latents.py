@@ -125,10 +125,15 @@ def video_key(clip: Clip, size: DatasetSpec, encoders: Encoders) -> str:
 
 def image_key(clip: Clip, size: DatasetSpec, encoders: Encoders) -> str:
     """Key of a clip's first-frame conditioning within the cache."""
+    shape = _pixels(clip, size)
+    if clip.first_frame is not None:  # then nothing of the clip itself is in it
+        shape = {"picture": clip.first_frame.sha256} | {
+            name: shape[name] for name in ("frames", "width", "height", "crop")
+        }
     return _key(
         "image",
         {
-            **_pixels(clip, size),
+            **shape,
             "vae": encoders.vae,
             "imageEncoder": encoders.image_encoder,
             "tiled": encoders.tiled,

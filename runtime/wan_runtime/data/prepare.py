@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from wan_runtime.artifacts import manifest
-from wan_runtime.artifacts.store import ObjectNotFound, Store
-from wan_runtime.data.clips import ClipRejected, Facts, check_clip
+from wan_runtime.artifacts.store import Store
+from wan_runtime.data.checker import Checker, reject
 from wan_runtime.data.dataset import FILE, Clip, Code, Dataset
-from wan_runtime.data.metadata import Row, find_metadata, read_rows
+from wan_runtime.data.formats.reader import read_listing
+from wan_runtime.data.formats.rows import Row
+from wan_runtime.data.source import StoreSource
 from wan_runtime.data.split import held_out
 from wan_runtime.errors import InputError
 from wan_runtime.job import DatasetSpec, JobSpec, Reason
@@ -40,13 +42,13 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     except ValueError as error:
         raise InputError(Reason.DATASET_NOT_FOUND, f"dataset.source {error}") from error
     report.update(activity="reading metadata", unit="clips")
-    name, data = find_metadata(source, prefix)
-    rows = read_rows(name, data, spec.columns)
-    clips = check(rows, Checker(source, prefix, spec, work / "clips"), report)
+    files = StoreSource(source, prefix)
+    listing = read_listing(files, spec.format, spec.columns)
+    clips = check(listing.rows, Checker(files, spec, work / "clips"), report)
     clips = reject_duplicates(clips)
     dataset = Dataset(
         source=spec.source,
-        metadata=name,
+        metadata=listing.name,
         frames=spec.frames,
         fps=spec.fps,
         width=spec.width,
@@ -71,7 +73,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     lineage = manifest.Lineage(
         config_hash=manifest.job_hash(job),
         preset=job.model.preset,
-        dataset=manifest.digest(data),
+        dataset=listing.digest(),
         image=job.image,
         seed=spec.split_seed,
     )
@@ -84,54 +86,6 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
         message=f"{len(dataset.train)} clips train, {len(dataset.held_out)} held out{rejected}",
         summary=summary,
     )
-
-
-class Checker:
-    """Checks one row after another, from several threads."""
-
-    def __init__(self, source: Store, prefix: str, spec: DatasetSpec, folder: Path) -> None:
-        self._source = source
-        self._prefix = prefix
-        self._spec = spec
-        self._folder = folder
-
-    def __call__(self, row: Row) -> Clip:
-        """The verdict on a row; its file is on disk only while it is looked at."""
-        path = str(PurePosixPath(row.video)) if row.video else ""
-        key = f"{self._prefix}/{path}" if self._prefix else path
-        clip = Clip(
-            row=row.number,
-            path=path,
-            uri=self._source.uri(key),
-            key=key,
-            prompt=row.prompt,
-            source=row.source,
-            code=Code.ACCEPTED,
-        )
-        if (fault := path_fault(row.video)) is not None:
-            return _reject(clip, Code.PATH_INVALID, fault)
-        if not row.prompt:
-            return _reject(clip, Code.CAPTION_EMPTY, "has no caption")
-        file = self._folder / f"{row.number}{PurePosixPath(path).suffix}"
-        try:
-            return self._inspect(clip, file)
-        finally:
-            file.unlink(missing_ok=True)
-
-    def _inspect(self, clip: Clip, file: Path) -> Clip:
-        spec = self._spec
-        try:
-            got = self._source.download(clip.key, file)
-        except ObjectNotFound:
-            return _reject(clip, Code.NOT_FOUND, f"does not exist: {clip.uri}")
-        clip = clip.model_copy(update={"sha256": got.sha256, "bytes": got.bytes})
-        try:
-            facts = check_clip(
-                file, frames=spec.frames, fps=spec.fps, width=spec.width, height=spec.height
-            )
-        except ClipRejected as rejection:
-            return _reject(_with_facts(clip, rejection.facts), rejection.code, rejection.message)
-        return _with_facts(clip, facts)
 
 
 def check(rows: Sequence[Row], checker: Checker, report: Reporter) -> list[Clip]:
@@ -157,7 +111,7 @@ def reject_duplicates(clips: Sequence[Clip]) -> list[Clip]:
                 same_row = (twin.path, twin.prompt) == (clip.path, clip.prompt)
                 code = Code.DUPLICATE_ROW if same_row else Code.DUPLICATE_CLIP
                 said = "repeats" if same_row else "has the same bytes as"
-                clip = _reject(clip, code, f"{said} {twin.path} of row {twin.row}")
+                clip = reject(clip, code, f"{said} {twin.path} of row {twin.row}")
         kept.append(clip)
     return kept
 
@@ -193,18 +147,6 @@ def decide(dataset: Dataset, spec: DatasetSpec) -> Dataset:
     return dataset.model_copy(update={"clips": clips})
 
 
-def path_fault(path: str) -> str | None:
-    """What is wrong with a path in the metadata file; None if it stays in the dataset's folder."""
-    pure = PurePosixPath(path)
-    if not path:
-        return "the row names no file"
-    if pure.is_absolute() or "://" in path:
-        return "is not relative to dataset.source"
-    if ".." in pure.parts or "\0" in path:
-        return "leaves dataset.source"
-    return None
-
-
 def _rejections(dataset: Dataset) -> str:
     bad = dataset.rejected
     named = "; ".join(f"clip {clip.path or '(none)'}: {clip.message}" for clip in bad[:NAMED])
@@ -212,22 +154,6 @@ def _rejections(dataset: Dataset) -> str:
     table = ", ".join(f"{count} {code}" for code, count in counts.most_common())
     more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
     return f"{named}{more}; {len(bad)} of {len(dataset.clips)} clips rejected: {table}"
-
-
-def _reject(clip: Clip, code: Code, message: str) -> Clip:
-    return clip.model_copy(update={"code": code, "message": message})
-
-
-def _with_facts(clip: Clip, facts: Facts) -> Clip:
-    return clip.model_copy(
-        update={
-            "width": facts.width or None,
-            "height": facts.height or None,
-            "fps": facts.fps or None,
-            "duration": facts.duration or None,
-            "frames": facts.frames,
-        }
-    )
 
 
 def _json(dataset: Dataset) -> bytes:

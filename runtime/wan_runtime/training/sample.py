@@ -21,10 +21,10 @@ from PIL import Image
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage, job_hash
 from wan_runtime.artifacts.store import Store
-from wan_runtime.data.clips import read_clip
 from wan_runtime.data.dataset import Clip, load_dataset
 from wan_runtime.data.encoders import TILE_SIZE, TILE_STRIDE
 from wan_runtime.data.latents import NEGATIVE_PROMPT
+from wan_runtime.data.pixels import first_frame_of, frames_of
 from wan_runtime.errors import NumericalError
 from wan_runtime.job import JobSpec, Reason
 from wan_runtime.models.layout import ModelFiles
@@ -202,10 +202,10 @@ def check_rendered(pixels: Pixels, what: str) -> None:
 
 
 def _reference(job: JobSpec, store: Store, work: Path, clip: Clip) -> Frames:
-    path = work / "clips" / f"{clip.sha256}{Path(clip.path).suffix}"
-    store.for_uri(clip.uri).download(clip.key, path, sha256=clip.sha256, bytes=clip.bytes)
-    size = job.dataset
-    return read_clip(path, frames=size.frames, fps=size.fps, width=size.width, height=size.height)
+    """The clip, beginning with what the model starts from."""
+    frames = frames_of(store, clip, job.dataset, work / "clips")
+    frames[0] = first_frame_of(store, clip, frames, job.dataset, work / "clips")
+    return frames
 
 
 def _what(job: JobSpec) -> str:

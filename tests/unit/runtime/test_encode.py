@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from ml_runs import FRAMES, HEIGHT, WIDTH, Run
+from ml_runs import CLIPS, FRAMES, HEIGHT, WIDTH, Run, moving_picture
 from wan_runtime.artifacts.store import ArtifactCorrupt
 from wan_runtime.data import encode, latents
 from wan_runtime.data.clips import read_clip
-from wan_runtime.data.dataset import load_dataset
+from wan_runtime.data.dataset import StoredFile, load_dataset
 from wan_runtime.data.latents import EncodedClip, Encoders, Latents, LocalCache, load_latents
 from wan_runtime.errors import NumericalError
 from wan_runtime.job import DatasetSpec, Step
@@ -69,6 +69,30 @@ def test_cached_conditions_equal_the_stock_pipelines(
         assert ("clip" in image) == (which == "21")
         if which == "21":
             assert torch.equal(image["clip"], stock["clip_feature"][0])
+
+
+def test_a_picture_beside_a_clip_is_what_it_starts_from(
+    encoded21: Run, tiny21: ModelFiles, tmp_path: Path
+) -> None:
+    run = Run(encoded21.store, encoded21.spec, tmp_path / "picture", "Wan2.1-I2V-Tiny")
+    run.folder.mkdir()
+    for number in range(CLIPS):
+        data = run.store.get_bytes(f"encoded21/data/clip{number}.mp4")
+        run.store.put_bytes(f"picture/data/clip{number}.mp4", data)
+    image = Image.fromarray(moving_picture(9)[0])
+    image.save(tmp_path / "first.png")
+    run.store.put_file("picture/data/first.png", tmp_path / "first.png")
+    rows = run.store.get_bytes("encoded21/data/metadata.csv").decode().splitlines()
+    table = [f"{rows[0]},input_image", f"{rows[1]},first.png", *(f"{row}," for row in rows[2:])]
+    run.store.put_bytes("picture/data/metadata.csv", "\n".join(table).encode())
+    run.go(Step.PREPARE)
+    assert "1 objects encoded, 13 already there" in run.go(Step.ENCODE).message
+    clip = next(c for c in listing(run, tmp_path / "new").clips if c.path == "clip0.mp4")
+    pipe = load.load_pipeline(tiny21, torch.float32, CPU)
+    stock = stock_inputs(pipe, clip, [image] * FRAMES)
+    tensors = LocalCache(run.store, tmp_path / "cache").load(clip.image)
+    assert torch.equal(tensors["y"], stock["y"][0])
+    assert torch.equal(tensors["clip"], stock["clip_feature"][0])
 
 
 def test_listing_keeps_the_split_and_the_extra_prompts(encoded21: Run, tmp_path: Path) -> None:
@@ -166,3 +190,7 @@ def test_keys_move_with_what_shapes_the_entry(
     assert keys(ENCODERS, SIZE, "b")["text"] != before["text"]
     other = clip.model_copy(update={"sha256": "0" * 64})
     assert latents.video_key(other, SIZE, ENCODERS) != before["video"]
+    file = {"path": "a.png", "uri": "s3://b/a.png", "key": "a.png", "bytes": 1, "sha256": "1" * 64}
+    pictured = clip.model_copy(update={"first_frame": StoredFile.model_validate(file)})
+    assert latents.video_key(pictured, SIZE, ENCODERS) == before["video"]
+    assert latents.image_key(pictured, SIZE, ENCODERS) != before["image"]

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from wan_runtime.data.metadata import read_rows
+from wan_runtime.data.formats.metadata import read_rows
+from wan_runtime.data.formats.rows import decode
 from wan_runtime.data.split import held_out
 from wan_runtime.errors import InputError
 from wan_runtime.job import Columns, Reason
@@ -14,9 +15,9 @@ from wan_runtime.job import Columns, Reason
 
 def rows_of(name: str, text: str | bytes, **columns: str) -> list[tuple[str, str, str]]:
     data = text if isinstance(text, bytes) else text.encode()
-    rows = read_rows(name, data, Columns(**columns))
+    rows = read_rows(name, decode(name, data), Columns(**columns))
     assert [row.number for row in rows] == list(range(1, len(rows) + 1))
-    return [(row.video, row.prompt, row.source) for row in rows]
+    return [(row.video.path, row.prompt, row.source) for row in rows]
 
 
 @pytest.mark.parametrize(

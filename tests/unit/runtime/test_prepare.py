@@ -6,98 +6,21 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import videos
-from job_files import make_job
 from object_store import ObjectStore
+from prepare_bench import Bench, Row
 from wan_runtime.artifacts import manifest
-from wan_runtime.artifacts.store import Store
-from wan_runtime.data import prepare
-from wan_runtime.data.dataset import Clip, Code, Dataset, load_dataset
-from wan_runtime.errors import InputError
-from wan_runtime.job import JobSpec, Reason
-from wan_runtime.outcome import Outcome
-from wan_runtime.progress import Reporter
+from wan_runtime.data import checker, prepare
+from wan_runtime.data.dataset import Clip, Code
+from wan_runtime.job import Reason
 
-Row = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
-    """Four good clips of two originals."""
-    folder = tmp_path_factory.mktemp("good")
-    cuts = [("bikes", 0), ("bikes", 20), ("bigbuckbunny", 0), ("bigbuckbunny", 20)]
-    return [
-        videos.cut(folder / f"{number}.mp4", name, start=start).read_bytes()
-        for number, (name, start) in enumerate(cuts)
-    ]
-
-
-class Bench:
-    """A dataset in the store, and the step run on it."""
-
-    def __init__(self, store: Store, work: Path, name: str) -> None:
-        self.store = store
-        self.work = work
-        self.name = name
-        self.prefix = f"datasets/{name}"
-        self.job = self.make()
-
-    def make(self, **dataset: Any) -> JobSpec:
-        return make_job(
-            uid=manifest.digest(self.name.encode())[:36],
-            dataset={"source": f"s3://wan/{self.prefix}/", **dataset},
-        )
-
-    def put(
-        self, clips: dict[str, bytes], rows: Iterable[Row], name: str = "metadata.json"
-    ) -> None:
-        for path, data in clips.items():
-            self.store.put_bytes(f"{self.prefix}/{path}", data)
-        self.store.put_bytes(f"{self.prefix}/{name}", json.dumps(list(rows)).encode())
-
-    def run(self, **dataset: Any) -> Outcome:
-        self.job = self.make(**dataset)
-        report = Reporter("prepare", terminal=False)
-        outcome = prepare.run(self.job, self.store, self.work, report)
-        assert report.progress.current == report.progress.total > 0
-        return outcome
-
-    def fail(self, **dataset: Any) -> InputError:
-        with pytest.raises(InputError) as caught:
-            self.run(**dataset)
-        assert manifest.find(self.store, self.job.output_prefix) is None
-        return caught.value
-
-    def dataset(self, outcome: Outcome) -> Dataset:
-        return load_dataset(self.store, outcome.manifest)
-
-    def report(self) -> Dataset:
-        data = self.store.get_bytes(f"{self.job.output_prefix}/report.json")
-        return Dataset.model_validate_json(data)
-
-
-@pytest.fixture
-def bench(store: Store, tmp_path: Path, request: pytest.FixtureRequest) -> Bench:
-    work = tmp_path / "work"
-    work.mkdir()
-    return Bench(store, work, re.sub(r"\W+", "-", request.node.name))
-
-
-@pytest.fixture
-def four(bench: Bench, good: list[bytes]) -> list[Row]:
-    """Rows of the four good clips, which are in the store."""
-    rows = [
-        {"video": f"clips/{n}.mp4", "prompt": f"A clip, number {n}", "source": "ab"[n // 2]}
-        for n in range(4)
-    ]
-    bench.put({f"clips/{n}.mp4": data for n, data in enumerate(good)}, rows)
-    return rows
+pytest_plugins = ["prepare_fixtures"]
 
 
 def test_good_clips_are_accepted_split_and_committed(bench: Bench, four: list[Row]) -> None:
@@ -263,7 +186,7 @@ def test_a_missing_dataset_says_what_was_looked_for(bench: Bench) -> None:
     error = bench.fail()
     assert error.reason is Reason.DATASET_NOT_FOUND
     assert bench.prefix in error.message
-    assert "metadata.csv, metadata.json, metadata.jsonl" in error.message
+    assert "metadata.csv or metadata.json or metadata.jsonl" in error.message
 
 
 def test_a_dataset_of_another_bucket(
@@ -296,14 +219,14 @@ def test_clips_are_not_all_on_disk_at_once(
     bench: Bench, four: list[Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     most = 0
-    real: Callable[..., Any] = prepare.check_clip
+    real: Callable[..., Any] = checker.check_clip
 
     def check(path: Path, **wanted: Any) -> Any:
         nonlocal most
         most = max(most, len(os.listdir(path.parent)))
         return real(path, **wanted)
 
-    monkeypatch.setattr(prepare, "check_clip", check)
+    monkeypatch.setattr(checker, "check_clip", check)
     bench.put({}, [{**row, "prompt": f"{row['prompt']} {n}"} for row in four for n in range(6)])
     bench.run(rejectedClips="Skip")
     assert 1 <= most <= prepare.THREADS

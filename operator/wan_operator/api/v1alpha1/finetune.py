@@ -155,15 +155,22 @@ class Model(ApiModel):
 
 
 class Columns(ApiModel):
-    """Names of the metadata columns."""
+    """Names of the metadata columns. Those from `source` on may be missing in the data."""
 
     video: Annotated[str, Field(min_length=1, max_length=64)] = "video"
-    """Path of the clip."""
+    """Path of the clip. DiffSynth only."""
     prompt: Annotated[str, Field(min_length=1, max_length=64)] = "prompt"
-    """Its caption."""
+    """Its caption. DiffSynth, and JSON members of WebDataset."""
     source: Annotated[str, Field(min_length=1, max_length=64)] = "source"
     """Names the recording that a clip was cut from. Clips of one recording are never on both sides
     of the split. Without this column each clip counts as a recording of its own."""
+    first_frame: Annotated[str, Field(min_length=1, max_length=64)] = "input_image"
+    """Picture to start from. Without this column, or where it is empty, the clip's own first
+    frame."""
+    control_video: Annotated[str, Field(min_length=1, max_length=64)] = "control_video"
+    """Checked and recorded, not trained on; in Musubi's files it is control_path."""
+    vace_video: Annotated[str, Field(min_length=1, max_length=64)] = "vace_video"
+    """Checked and recorded, not trained on."""
 
 
 class Split(ApiModel):
@@ -174,10 +181,36 @@ class Split(ApiModel):
 
 
 class Dataset(ApiModel):
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "self.format == 'DiffSynth' || self.columns.video == 'video'",
+                "columns.video is for the format DiffSynth: the others say which file is the clip",
+                ".columns.video",
+                reason="FieldValueForbidden",
+            ),
+            rule(
+                "self.format in ['DiffSynth', 'WebDataset'] || self.columns.prompt == 'prompt'",
+                "columns.prompt is for the formats DiffSynth and WebDataset",
+                ".columns.prompt",
+                reason="FieldValueForbidden",
+            ),
+        )
+    )
+
     source: S3Uri
-    """Folder with metadata.csv, metadata.json or metadata.jsonl; clip paths are relative to it."""
-    format: Literal["DiffSynth"] = "DiffSynth"
-    """Of the metadata file: DiffSynth's."""
+    """Folder of the dataset; all paths in it are relative to this one."""
+    format: Literal["DiffSynth", "Musubi", "Folder", "WebDataset"] = "DiffSynth"
+    """DiffSynth: metadata.csv, .json or .jsonl. Musubi: one .toml with its JSON lines files or
+    folders. Folder: clips, each with its caption in a .txt beside it. WebDataset: .tar shards."""
+    conditioning: Annotated[
+        Literal["FirstFrame", "ControlVideo", "VACE"],
+        Cel(
+            "self == 'FirstFrame'",
+            "no preset of this release takes a control or VACE video: use FirstFrame",
+        ),
+    ] = "FirstFrame"
+    """What the model is given besides the caption."""
     columns: Columns = Columns()
     """Names of the metadata columns."""
     split: Split = Split()

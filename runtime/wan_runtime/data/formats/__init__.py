@@ -1,0 +1,1 @@
+"""The formats of datasets: one reader each, all giving the same rows."""

@@ -1,0 +1,28 @@
+"""Which reader reads which format."""
+
+from __future__ import annotations
+
+from wan_runtime.data.formats import folder, metadata, musubi, webdataset
+from wan_runtime.data.formats.rows import Listing, Read
+from wan_runtime.data.source import Source
+from wan_runtime.errors import InputError
+from wan_runtime.job import Columns, DatasetFormat, Reason
+
+READERS: dict[DatasetFormat, Read] = {
+    "DiffSynth": metadata.read,
+    "Musubi": musubi.read,
+    "Folder": folder.read,
+    "WebDataset": webdataset.read,
+}
+
+
+def read_listing(source: Source, format: DatasetFormat, columns: Columns) -> Listing:
+    """All rows of a dataset.
+
+    Raises InputError(DATASET_NOT_FOUND with what is there instead, DATASET_INVALID,
+    DATASET_EMPTY).
+    """
+    listing = READERS[format](source, columns)
+    if not listing.rows:
+        raise InputError(Reason.DATASET_EMPTY, f"{listing.name} lists no clip")
+    return listing

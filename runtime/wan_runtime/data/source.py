@@ -1,0 +1,164 @@
+"""Where a dataset's files are: below a prefix of the store, or in a folder of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from wan_runtime.artifacts.store import ObjectInfo, ObjectNotFound, Store, file_sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A file of the dataset, or a member of one."""
+
+    path: str
+    """As the dataset names it; relative to its root, if it is well formed."""
+    archive: str | None = None
+    """The archive that holds it."""
+    offset: int = 0
+    """Of a member's first byte in the archive."""
+    bytes: int | None = None
+    """Of a member."""
+
+    @property
+    def file(self) -> str:
+        """The file to read: the archive, for a member."""
+        return self.archive or self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file that is there."""
+
+    path: str
+    bytes: int
+
+
+class Source(Protocol):
+    """Files by their path below the dataset's root. Safe to share between threads."""
+
+    def uri(self, path: str) -> str:
+        """Address of a file, for people."""
+
+    def key(self, path: str) -> str:
+        """The file's key in its bucket, or its path on this machine."""
+
+    def files(self, below: str = "") -> Iterator[Found]:
+        """All files of the folder `below` and the folders in it, in order of their paths."""
+
+    def size(self, path: str) -> int | None:
+        """Bytes of a file; None if there is none."""
+
+    def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
+        """A small file, or `length` bytes of a file. Raises ObjectNotFound."""
+
+    def opened(
+        self, place: Place, scratch: Path
+    ) -> AbstractContextManager[tuple[Path, ObjectInfo]]:
+        """The file on disk, at `scratch` if it has to be brought. Raises ObjectNotFound."""
+
+
+class StoreSource:
+    """Objects below a prefix."""
+
+    def __init__(self, store: Store, prefix: str) -> None:
+        self._store = store
+        self._prefix = prefix
+
+    def uri(self, path: str) -> str:
+        return self._store.uri(self.key(path))
+
+    def key(self, path: str) -> str:
+        return "/".join(part for part in (self._prefix, path) if part)
+
+    def files(self, below: str = "") -> Iterator[Found]:
+        start = self.key("") and f"{self.key('')}/"
+        folder = self.key(below) and f"{self.key(below)}/"
+        for entry in self._store.list(folder):
+            if not entry.key.endswith("/"):
+                yield Found(entry.key.removeprefix(start), entry.bytes)
+
+    def size(self, path: str) -> int | None:
+        found = self._store.stat(self.key(path))
+        return None if found is None else found.bytes
+
+    def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
+        if length is None:
+            return self._store.get_bytes(self.key(path))
+        return self._store.get_range(self.key(path), offset, length)
+
+    @contextmanager
+    def opened(self, place: Place, scratch: Path) -> Iterator[tuple[Path, ObjectInfo]]:
+        try:
+            offset = None if place.archive is None else place.offset
+            key = self.key(place.file)
+            yield scratch, self._store.download(key, scratch, bytes=place.bytes, offset=offset)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+
+class FolderSource:
+    """Files of a folder on this machine. Links that lead out of it are not followed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.resolve()
+
+    def uri(self, path: str) -> str:
+        return self.key(path)
+
+    def key(self, path: str) -> str:
+        return str(self._folder / path)
+
+    def files(self, below: str = "") -> Iterator[Found]:
+        found = (path.relative_to(self._folder) for path in (self._folder / below).rglob("*"))
+        for path in sorted(str(PurePosixPath(path)) for path in found):
+            size = self.size(path)
+            if size is not None:
+                yield Found(path, size)
+
+    def size(self, path: str) -> int | None:
+        file = (self._folder / path).resolve()
+        inside = file.is_relative_to(self._folder)
+        return file.stat().st_size if inside and file.is_file() else None
+
+    def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
+        self._present(path)
+        with (self._folder / path).open("rb") as file:
+            file.seek(offset)
+            return file.read(-1 if length is None else length)
+
+    @contextmanager
+    def opened(self, place: Place, scratch: Path) -> Iterator[tuple[Path, ObjectInfo]]:
+        size = self._present(place.file)
+        path = self._folder / place.file
+        if place.archive is None:
+            yield path, ObjectInfo(str(path), size, file_sha256(path))
+            return
+        try:
+            scratch.parent.mkdir(parents=True, exist_ok=True)
+            scratch.write_bytes(self.read(place.file, place.offset, place.bytes))
+            yield scratch, ObjectInfo(str(path), place.bytes or 0, file_sha256(scratch))
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    def _present(self, path: str) -> int:
+        size = self.size(path)
+        if size is None:
+            raise ObjectNotFound(self.uri(path))
+        return size
+
+
+def path_fault(path: str) -> str | None:
+    """What is wrong with a path that a dataset names; None if it stays below the root."""
+    pure = PurePosixPath(path)
+    if not path:
+        return "the row names no file"
+    if pure.is_absolute() or "://" in path:
+        return "is not relative to dataset.source"
+    if ".." in pure.parts or "\0" in path:
+        return "leaves dataset.source"
+    return None
