@@ -43,7 +43,7 @@ class Controller:
         self, kube: Kube, settings: Settings, metrics: Metrics, http: aiohttp.ClientSession
     ) -> None:
         self._kube = kube
-        self._settings = settings
+        self.settings = settings
         self._metrics = metrics
         self._http = http
         self._failures: Counter[Key] = Counter()
@@ -58,7 +58,7 @@ class Controller:
             sweeper = group.create_task(self._sweep_for_ever(), name="sweeper")
             workers = [
                 group.create_task(self._work(), name=f"worker-{number}")
-                for number in range(self._settings.workers)
+                for number in range(self.settings.workers)
             ]
             await asyncio.wait(workers)
             sweeper.cancel()
@@ -121,7 +121,7 @@ class Controller:
             return None
         observed = await self._kube.observe(namespace, name)
         now = datetime.now(UTC)
-        address = progress_address(cr, observed, self._settings, now)
+        address = progress_address(cr, observed, self.settings, now)
         if address is not None:
             observed = Observed(
                 jobs=observed.jobs,
@@ -129,7 +129,7 @@ class Controller:
                 config_maps=observed.config_maps,
                 progress=await self._progress(address),
             )
-        decision = reconcile(cr, observed, self._settings, now)
+        decision = reconcile(cr, observed, self.settings, now)
         try:
             await self._carry_out(cr, decision)
         except PermanentError as error:
@@ -194,19 +194,19 @@ class Controller:
                 await self.sweep()
                 failures = 0
                 self._metrics.sweeps.labels("done").inc()
-                pause = self._settings.sweep_seconds * random.uniform(0.9, 1.1)
+                pause = self.settings.sweep_seconds * random.uniform(0.9, 1.1)
             except (TransientError, PermanentError) as error:
                 failures += 1
                 self._metrics.sweeps.labels("failed").inc()
-                pause = min(self._settings.sweep_seconds, 2.0**failures)
+                pause = min(self.settings.sweep_seconds, 2.0**failures)
                 logger.warning("sweep failed", extra={"in": pause, "error": str(error)})
             await asyncio.sleep(pause)
 
     async def sweep(self) -> None:
         """Looks at everything there is and enqueues what needs something."""
         try:
-            snapshot = await sweep.take(self._kube, self.watchdog, self._settings)
-            await sweep.act(snapshot, self._settings, self.enqueue)
+            snapshot = await sweep.take(self._kube, self.watchdog, self.settings)
+            await sweep.act(snapshot, self.settings, self.enqueue)
         except BaseException:
             self.watchdog.forget_listed()
             raise

@@ -14,8 +14,10 @@ from wan_operator.metrics import Metrics
 LAG_LIMIT_SECONDS = 30.0
 """A loop that wakes up this late has been blocked; the probe's own answer would come as late."""
 WORK_LIMIT_SECONDS = 300.0
-"""A reconcile is a dozen calls of at most 30 s each, and waits for write tokens; longer means
+"""A reconcile is a dozen calls of at most 30 s each; longer, waits for write tokens aside, means
 stuck."""
+WRITES_AT_MOST = 32
+"""Of one reconcile: the TTL removes some thirty children at once."""
 BEAT_SECONDS = 1.0
 
 
@@ -44,7 +46,10 @@ class Health:
             found.append(f"the event loop has been blocked for {silent:.0f} s")
         if self.controller is not None:
             at_work = self.controller.queue.longest_work()
-            if at_work > WORK_LIMIT_SECONDS:
+            # With few tokens a second a worker lines up behind the writes of all others.
+            settings = self.controller.settings
+            line = WRITES_AT_MOST * settings.workers / settings.writes_per_second
+            if at_work > WORK_LIMIT_SECONDS + line:
                 found.append(f"a worker has been at one key for {at_work:.0f} s")
             dead = self.controller.watchdog.dead()
             if dead:

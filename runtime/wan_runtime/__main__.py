@@ -1,5 +1,15 @@
 """`python -m wan_runtime`: the entry point of the runtime image."""
 
-from wan_runtime.cli import main
+from wan_runtime import early
 
-raise SystemExit(main())
+
+def main() -> int:
+    """Entry point. Returns the exit code."""
+    early.catch()
+    from wan_runtime import cli  # only now: it takes a third of a second
+
+    return cli.main()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -9,7 +9,7 @@ import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from wan_runtime import logs, supervisor
+from wan_runtime import early, logs, supervisor
 from wan_runtime.job import JOB_FILE, PROGRESS_PORT, TERMINATION_FILE, Step
 from wan_runtime.presets import PRESETS
 
@@ -81,6 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point. Returns the exit code."""
     options = parser().parse_args(arguments)
     logs.configure(options.command)
+    if options.command not in HELP:
+        early.release()
     if options.command == "tiny-model":
         # Imported here: torch takes seconds, and no other command of this process needs it.
         importlib.import_module("wan_runtime.models.tiny").write(options.preset, options.folder)

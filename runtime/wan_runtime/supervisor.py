@@ -23,6 +23,7 @@ from typing import IO, Final
 
 from pydantic import ValidationError
 
+from wan_runtime import early
 from wan_runtime.errors import StepError
 from wan_runtime.job import PROGRESS_PORT, TERMINATION_FILE, ExitClass, Reason, Result, Step
 from wan_runtime.progress import FILE as PROGRESS_FILE
@@ -101,6 +102,7 @@ class Child:
         # Orphans of the child come to us as they would to PID 1, wherever we run.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
         self._previous = {number: signal.signal(number, self._forward) for number in STOP_SIGNALS}
+        self.stop_requested |= early.received()
         # A person at a terminal sees the child's progress bar; in a pod its last words are kept.
         self._process = subprocess.Popen(
             command,

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from integration.apiserver import ApiServer
+from integration.cluster import Cluster
+from integration.operator_process import Operator, controllers
+from integration.runs import CRD, Manifest, Runs
 
 _numbers = itertools.count(1)
 
@@ -31,3 +34,40 @@ def namespace(apiserver: ApiServer) -> str:
     name = f"test-{next(_numbers)}"
     apiserver.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
     return name
+
+
+@pytest.fixture(scope="session")
+def crd(apiserver: ApiServer) -> Manifest:
+    """Applied as a user would, and established."""
+    apiserver.kubectl("apply", "-f", str(CRD))
+    apiserver.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRD))
+    found: Manifest = apiserver.request(
+        "GET",
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/wanfinetunes.wan-operator.dev",
+    )
+    return found
+
+
+@pytest.fixture
+def runs(apiserver: ApiServer, crd: Manifest, namespace: str) -> Runs:
+    return Runs(apiserver, namespace)
+
+
+@pytest.fixture(scope="module")
+def kubernetes(apiserver: ApiServer, crd: Manifest) -> Iterator[ApiServer]:
+    """With the CRD and the controllers of Jobs and of garbage."""
+    with controllers(apiserver):
+        yield apiserver
+
+
+@pytest.fixture
+def cluster(kubernetes: ApiServer, namespace: str) -> Cluster:
+    return Cluster(kubernetes, namespace)
+
+
+@pytest.fixture
+def operator(kubernetes: ApiServer, namespace: str) -> Iterator[Operator]:
+    running = Operator(kubernetes, namespace)
+    yield running
+    if running.process is not None and running.process.poll() is None:
+        running.terminate()

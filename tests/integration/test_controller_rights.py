@@ -5,41 +5,17 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from integration.apiserver import ApiServer
-from integration.test_controller_support import (
-    ROOT,
-    STEPS,
-    Cluster,
-    Operator,
-    controllers,
-    eventually,
-    result,
-)
+from integration.cluster import STEPS, Cluster, result
+from integration.operator_process import ROOT, Operator, eventually
 
 RELEASE = "rights"
 FULL_NAME = f"{RELEASE}-wan-operator"
 PARTS = ("operator/serviceaccount", "rbac/operator", "rbac/leader-election")
-
-
-@pytest.fixture(scope="module")
-def kubernetes(apiserver: ApiServer) -> Iterator[ApiServer]:
-    apiserver.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
-    apiserver.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-    with controllers(apiserver):
-        yield apiserver
-
-
-@pytest.fixture
-def operator(kubernetes: ApiServer, namespace: str) -> Iterator[Operator]:
-    running = Operator(kubernetes, namespace)
-    yield running
-    if running.process is not None and running.process.poll() is None:
-        running.terminate()
 
 
 def account_of_the_chart(server: ApiServer, namespace: str, *settings: str) -> Path:

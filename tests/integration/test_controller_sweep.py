@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
 
 from integration.apiserver import ApiServer
-from integration.test_controller_support import ROOT, STEPS, Cluster, controllers, eventually
+from integration.cluster import STEPS, Cluster
+from integration.operator_process import eventually
 from wan_operator import watchdog
 from wan_operator.controller import Controller
 from wan_operator.delayqueue import TokenBucket
@@ -18,14 +19,6 @@ from wan_operator.health import Health
 from wan_operator.kube import Kube, connect
 from wan_operator.metrics import Metrics
 from wan_operator.settings import Settings
-
-
-@pytest.fixture(scope="module")
-def kubernetes(apiserver: ApiServer) -> Iterator[ApiServer]:
-    apiserver.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
-    apiserver.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-    with controllers(apiserver):
-        yield apiserver
 
 
 @asynccontextmanager

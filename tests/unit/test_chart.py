@@ -1,273 +1,26 @@
-"""The Helm chart: what it renders, what it grants, what it refuses."""
+"""The Helm chart: what it renders and what it grants."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import os
-import subprocess
+import re
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from wan_operator.settings import Settings
+from unit.rendered import (
+    FULL,
+    NAMESPACE,
+    ROOT,
+    Manifest,
+    defaults,
+    environment,
+    of_kind,
+    render,
+)
+from wan_operator.metrics import Metrics
+from wan_operator.resources.labels import MANAGED_BY, MANAGER
 from wan_runtime.job import PROGRESS_PORT
-
-ROOT = Path(__file__).parents[2]
-CHART = ROOT / "charts" / "wan-operator"
-NAMESPACE = "wan-system"
-KUBERNETES = "1.34.0"
-
-Manifest = dict[str, Any]
-
-
-class Refused(Exception):
-    """Helm did not render; the text is its message."""
-
-
-def helm(*arguments: str, stdin: str = "") -> str:
-    assert "WAN_BIN" in os.environ, "WAN_BIN must name a folder with helm"
-    done = subprocess.run(
-        [Path(os.environ["WAN_BIN"]) / "helm", *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={"HOME": "/nonexistent"},
-    )
-    if done.returncode:
-        raise Refused(done.stderr)
-    return done.stdout
-
-
-def render(values: Manifest | None = None, release: str = "wan-operator") -> list[Manifest]:
-    """Without the CRDs, which take longest to parse, unless `values` has a say on them."""
-    values = {"crds": {"enabled": False}} | (values or {})
-    arguments = ("template", release, str(CHART), "-n", NAMESPACE, "--kube-version", KUBERNETES)
-    text = helm(*arguments, "-f", "-", stdin=json.dumps(values))
-    assert "<no value>" not in text
-    assert not [line for line in text.splitlines() if line != line.rstrip()]
-    return [document for document in yaml.load_all(text, StrictLoader) if document]
-
-
-class StrictLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice, as the API server does and PyYAML does not."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
-        keys = [self.construct_object(key) for key, _ in node.value]
-        assert len(keys) == len(set(keys)), f"twice in one object: {keys}"
-        return super().construct_mapping(node, deep)
-
-
-@cache
-def defaults() -> Manifest:
-    found: Manifest = yaml.safe_load((CHART / "values.yaml").read_text())
-    return found
-
-
-@cache
-def schema() -> Manifest:
-    found: Manifest = json.loads((CHART / "values.schema.json").read_text())
-    return found
-
-
-def of_kind(documents: list[Manifest], kind: str, suffix: str = "") -> Manifest:
-    [one] = [
-        document
-        for document in documents
-        if document["kind"] == kind and document["metadata"]["name"] == f"wan-operator{suffix}"
-    ]
-    return one
-
-
-def keys(values: Manifest, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Paths of all values, sections included."""
-    for name, value in values.items():
-        yield (*path, name)
-        if isinstance(value, dict):
-            yield from keys(value, (*path, name))
-
-
-def at(path: tuple[str, ...]) -> Any:
-    value: Any = defaults()
-    for name in path:
-        value = value[name]
-    return value
-
-
-def nested(path: tuple[str, ...], value: Any) -> Manifest:
-    for name in reversed(path):
-        value = {name: value}
-    assert isinstance(value, dict)
-    return value
-
-
-def environment(documents: list[Manifest]) -> dict[str, str]:
-    [container] = of_kind(documents, "Deployment")["spec"]["template"]["spec"]["containers"]
-    return {each["name"]: each.get("value", "") for each in container["env"]}
-
-
-# -- Values and their schema
-
-
-def test_lint() -> None:
-    helm("lint", "--strict", "--kube-version", KUBERNETES, str(CHART))
-
-
-def test_values_and_schema_have_the_same_keys() -> None:
-    def of_schema(node: Manifest, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-        for name, child in node.get("properties", {}).items():
-            yield (*path, name)
-            yield from of_schema(child, (*path, name))
-
-    # Free objects: what is in them is Kubernetes', not ours.
-    free = {("resources",)}
-    ours = {path for path in keys(defaults()) if not any(path[: len(f)] == f for f in free)} | free
-    assert ours == set(of_schema(schema())) - {("global",)}
-
-
-def test_the_schema_is_closed_all_the_way_down() -> None:
-    def open_objects(node: Manifest, path: str) -> Iterator[str]:
-        if "properties" in node:
-            if node.get("additionalProperties") is not False:
-                yield path
-            for name, child in node["properties"].items():
-                yield from open_objects(child, f"{path}.{name}")
-
-    assert list(open_objects(schema(), "")) == []
-
-
-@pytest.mark.parametrize("section", [(), ("image",), ("store", "caBundle")], ids="-".join)
-def test_an_unknown_key_is_refused(section: tuple[str, ...]) -> None:
-    with pytest.raises(Refused, match="additional properties 'mispelt' not allowed"):
-        render(nested((*section, "mispelt"), "x"))
-
-
-def empties(path: tuple[str, ...]) -> list[Any]:
-    """But for those that are the default anyway, as every other test renders it."""
-    return [empty for empty in (None, type(at(path))()) if empty != at(path)]
-
-
-@pytest.mark.parametrize("path", list(keys(defaults())), ids="-".join)
-def test_a_value_left_empty_renders_or_is_refused_by_name(path: tuple[str, ...]) -> None:
-    """Nobody gets a template's stack trace."""
-    for empty in empties(path):
-        try:
-            documents = render(nested(path, empty))
-        except Refused as refused:
-            message = str(refused)
-            assert "values don't meet the specifications of the schema" in message
-            assert f"at '/{'/'.join(path)}'" in message or f"'{path[-1]}'" in message
-        else:
-            of_kind(documents, "Deployment")
-
-
-REFUSED = [
-    ({"image": {"pullPolicy": "Sometimes"}}, "/image/pullPolicy"),
-    ({"image": {"repository": "wan operator"}}, "/image/repository"),
-    ({"image": {"digest": "sha256:abc"}}, "/image/digest"),
-    ({"store": {"endpoint": "minio:9000"}}, "/store/endpoint"),
-    ({"store": {"endpoint": "http://minio:9000/wan"}}, "/store/endpoint"),
-    ({"store": {"bucket": "My_Bucket"}}, "/store/bucket"),
-    ({"store": {"prefix": "/runs/"}}, "/store/prefix"),
-    ({"watchNamespaces": ["a,b"]}, "/watchNamespaces/0"),
-    ({"watchNamespaces": "team-a"}, "/watchNamespaces"),
-    ({"log": {"level": "loud"}}, "/log/level"),
-    ({"replicas": 3}, "/replicas"),
-    ({"runAsUser": 0}, "/runAsUser"),
-    ({"reconcile": {"workers": 0}}, "/reconcile/workers"),
-    ({"leaderElection": {"leaseSeconds": 1}}, "/leaderElection/leaseSeconds"),
-    (
-        {"metrics": {"service": {"enabled": False}, "serviceMonitor": {"enabled": True}}},
-        "metrics.serviceMonitor.enabled needs metrics.service.enabled",
-    ),
-]
-
-
-@pytest.mark.parametrize(("values", "named"), REFUSED, ids=lambda value: str(value)[:40])
-def test_a_wrong_value_is_refused_by_name(values: Manifest, named: str) -> None:
-    with pytest.raises(Refused) as refused:
-        render(values)
-    assert named in str(refused.value)
-
-
-# -- The operator's settings
-
-FULL = {
-    "runtime": {
-        "image": "wan-runtime@sha256:" + "0" * 64,
-        "pullPolicy": "Always",
-        "pullSecrets": ["a", "b"],
-    },
-    "store": {
-        "endpoint": "http://minio:9000",
-        "bucket": "wan",
-        "prefix": "runs/team",
-        "region": "eu-west-1",
-        "secretName": "wan-store",
-        "caBundle": {"configMap": "ca", "key": "bundle.pem"},
-    },
-    "watchNamespaces": ["team-a", "team-b"],
-    "log": {"level": "DEBUG", "format": "text"},
-    "reconcile": {
-        "workers": 2,
-        "writesPerSecond": 1.5,
-        "sweepSeconds": 60,
-        "progressSeconds": 5,
-        "retryBaseSeconds": 0.5,
-    },
-    "leaderElection": {"leaseSeconds": 30},
-}
-
-
-def settings_of(values: Manifest) -> Settings:
-    """As the operator would read them in its pod."""
-    downward = {"WAN_NAMESPACE": NAMESPACE, "WAN_POD_NAME": "wan-operator-0"}
-    return Settings.from_env(environment(render(values)) | downward)
-
-
-def test_every_setting_is_a_value() -> None:
-    variables = {field.metadata["variable"] for field in dataclasses.fields(Settings)}
-    assert set(environment(render(FULL))) == variables
-
-
-def test_values_reach_the_operator() -> None:
-    assert settings_of(FULL) == Settings(
-        runtime_image="wan-runtime@sha256:" + "0" * 64,
-        image_pull_policy="Always",
-        image_pull_secrets=("a", "b"),
-        store_endpoint="http://minio:9000",
-        store_bucket="wan",
-        store_prefix="runs/team",
-        store_region="eu-west-1",
-        store_secret="wan-store",
-        store_ca_config_map="ca",
-        store_ca_key="bundle.pem",
-        watch_namespaces=("team-a", "team-b"),
-        namespace=NAMESPACE,
-        lease_name="wan-operator",
-        lease_seconds=30,
-        identity="wan-operator-0",
-        log_level="DEBUG",
-        log_format="text",
-        workers=2,
-        writes_per_second=1.5,
-        sweep_seconds=60,
-        progress_seconds=5,
-        retry_base_seconds=0.5,
-    )
-
-
-def test_the_defaults_of_chart_and_operator_are_the_same() -> None:
-    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
-    assert settings_of({}) == Settings(
-        runtime_image=f"wan-runtime:{version}", namespace=NAMESPACE, identity="wan-operator-0"
-    )
-
 
 # -- Permissions
 
@@ -443,6 +196,67 @@ def test_a_service_monitor_finds_the_service() -> None:
     wanted = monitor["spec"]["selector"]["matchLabels"]
     assert wanted.items() <= service["metadata"]["labels"].items()
     assert monitor["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
+
+
+def test_the_hook_of_helm_test_asks_the_operator_and_is_not_taken_for_it() -> None:
+    documents = render()
+    hook = of_kind(documents, "Pod", "-test")
+    assert hook["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    service = of_kind(documents, "Service", "-metrics")
+    [port] = service["spec"]["ports"]
+    [container] = hook["spec"]["containers"]
+    host = f"{service['metadata']['name']}.{NAMESPACE}"
+    assert container["args"][1] == f"http://{host}:{port['port']}/readyz"
+    operator = of_kind(documents, "Deployment")["spec"]["template"]["spec"]
+    assert container["image"] == operator["containers"][0]["image"]
+    assert container["securityContext"] == operator["containers"][0]["securityContext"]
+    assert hook["spec"]["securityContext"] == operator["securityContext"]
+    labels = hook["metadata"]["labels"].items()
+    assert not service["spec"]["selector"].items() <= labels
+
+
+def test_without_its_service_there_is_no_hook() -> None:
+    documents = render({"metrics": {"service": {"enabled": False}}})
+    assert not [each for each in documents if each["kind"] == "Pod"]
+
+
+def test_alerts_are_off_by_default_and_ask_for_metrics_that_exist() -> None:
+    assert not [each for each in render() if each["kind"] == "PrometheusRule"]
+    on = {"metrics": {"prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}}}}
+    rule = of_kind(render(on), "PrometheusRule")
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+    [group] = rule["spec"]["groups"]
+    families = list(Metrics().registry.collect())
+    known = {f"{family.name}{'_total' * (family.type == 'counter')}" for family in families}
+    known |= {f"{family.name}_count" for family in families if family.type == "histogram"}
+    asked = {name for each in group["rules"] for name in re.findall(r"wan_\w+", each["expr"])}
+    assert asked
+    assert asked <= known
+
+
+def test_step_pods_may_be_fenced_in_wherever_they_run() -> None:
+    fenced = {"enabled": True, "namespaces": ["team-a", "team-b"], "storePorts": [9000]}
+    documents = render({"networkPolicy": {"workloads": fenced}})
+    policies = [each for each in documents if each["metadata"]["name"].endswith("-workloads")]
+    assert [each["metadata"]["namespace"] for each in policies] == ["team-a", "team-b"]
+    for policy in policies:
+        spec = policy["spec"]
+        assert spec["podSelector"]["matchLabels"] == {MANAGED_BY: MANAGER}
+        [way_in] = spec["ingress"]
+        assert way_in["ports"] == [{"port": PROGRESS_PORT, "protocol": "TCP"}]
+        [source] = way_in["from"]
+        pod = of_kind(documents, "Deployment")["spec"]["template"]["metadata"]["labels"]
+        assert source["podSelector"]["matchLabels"].items() <= pod.items()
+        assert source["namespaceSelector"]["matchLabels"] == {
+            "kubernetes.io/metadata.name": NAMESPACE
+        }
+        assert [port["port"] for way in spec["egress"] for port in way["ports"]] == [53, 53, 9000]
+
+
+def test_step_pods_are_fenced_in_the_watched_namespaces_by_default() -> None:
+    values = {"watchNamespaces": ["team-c"], "networkPolicy": {"workloads": {"enabled": True}}}
+    [policy] = [each for each in render(values) if each["metadata"]["name"].endswith("-workloads")]
+    assert policy["metadata"]["namespace"] == "team-c"
 
 
 # -- CRDs and names

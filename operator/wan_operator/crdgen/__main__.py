@@ -7,7 +7,7 @@ import difflib
 import sys
 from pathlib import Path
 
-from wan_operator.crdgen import generate
+from wan_operator.crdgen import chart, generate
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,7 +23,11 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"{options.root.resolve()} is not the repository: it has no pyproject.toml")
 
     drift = False
-    for name, wanted in generate().items():
+    files = generate()
+    values = options.root / chart.VALUES
+    if values.is_file():
+        files[chart.README] = chart.readme(values.read_text(encoding="utf-8"))
+    for name, wanted in files.items():
         path = options.root / name
         found = path.read_text(encoding="utf-8") if path.is_file() else ""
         if found == wanted:

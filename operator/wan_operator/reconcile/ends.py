@@ -11,6 +11,7 @@ from wan_operator.api.v1alpha1.common import Artifact, Condition
 from wan_operator.api.v1alpha1.finetune import LastFailure, StepStatus
 from wan_operator.conditions import Wanted
 from wan_operator.reconcile import failures, report
+from wan_operator.reconcile.bounds import built, fitted
 from wan_operator.reconcile.decision import Decision, Delete, Event
 from wan_operator.reconcile.failures import Outcome, Verdict
 from wan_operator.reconcile.observed import Raw, is_deleting
@@ -126,12 +127,13 @@ def round_up(time: datetime) -> datetime:
 
 
 def last_failure(run: Run, step: StepStatus, outcome: Outcome) -> LastFailure:
-    return LastFailure(
+    return built(
+        LastFailure,
         step=step.name,
         attempt=step.attempts,
         exit_code=outcome.exit_code,
         reason=outcome.reason,
-        message=outcome.message[:4096],
+        message=outcome.message,
         pod=outcome.pod,
         node=outcome.node,
         time=run.now,
@@ -220,4 +222,4 @@ def stalled(cr: Raw, reason: str, message: str, now: datetime) -> Decision:
     )
     news = [c for c in previous if c.type == conditions.STALLED and c.reason == reason]
     event = Event(type="Warning", reason=reason, action="Stall", message=message)
-    return Decision(status=raw, events=() if news else (event,))
+    return Decision(status=fitted(raw), events=() if news else (event,))

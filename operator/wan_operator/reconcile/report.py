@@ -11,6 +11,7 @@ from wan_operator import conditions
 from wan_operator.api.v1alpha1.common import Condition
 from wan_operator.api.v1alpha1.finetune import ProgressStatus, StepStatus
 from wan_operator.conditions import Wanted
+from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.run import Run
 from wan_runtime.job import Progress, Step
 
@@ -86,7 +87,8 @@ def halted(run: Run, **changes: str) -> Run:
 def shown(progress: Progress) -> ProgressStatus:
     eta = progress.eta_seconds
     counted = f" {progress.current}/{progress.total}" if progress.total else ""
-    return ProgressStatus(
+    return built(
+        ProgressStatus,
         step=progress.step_id,
         activity=progress.activity,
         current=progress.current,
@@ -113,10 +115,10 @@ def duration(seconds: float) -> str:
 
 
 def summary(values: dict[str, int | float | str]) -> dict[str, str]:
-    """A step's numbers in the bounds of the status."""
+    """A step's numbers, as the status has them."""
     return {
-        name: (f"{value:.6g}" if isinstance(value, float) else str(value))[:256]
-        for name, value in sorted(values.items())[:32]
+        name[:64]: f"{value:.6g}" if isinstance(value, float) else str(value)
+        for name, value in sorted(values.items())
     }
 
 

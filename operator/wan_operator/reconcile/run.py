@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from wan_operator.api.v1alpha1.finetune import StepStatus, WanFineTuneSpec, WanFineTuneStatus
+from wan_operator.reconcile.bounds import fitted
 from wan_operator.reconcile.decision import Delete, Propagation
 from wan_operator.reconcile.observed import (
     Observed,
@@ -81,7 +82,7 @@ def read(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Run:
 
 
 def dump_status(status: WanFineTuneStatus) -> dict[str, Any]:
-    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return fitted(status.model_dump(mode="json", by_alias=True, exclude_none=True))
 
 
 def merged_steps(run: Run) -> list[StepStatus]:

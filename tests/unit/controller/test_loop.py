@@ -1,12 +1,12 @@
-"""The controller's loop, its health and its Lease, on an API server made of dicts."""
+"""The controller's loop and its health, on an API server made of dicts."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import copy
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import aiohttp
@@ -15,13 +15,11 @@ from aiohttp import web
 
 from unit.controller.world import SETTINGS, World
 from wan_operator import controller as controller_module
-from wan_operator import lease as lease_module
 from wan_operator import process
 from wan_operator.controller import Controller
 from wan_operator.errors import PermanentError, TransientError
 from wan_operator.health import Health
 from wan_operator.kube import Kube
-from wan_operator.lease import Lease, LeaseLostError
 from wan_operator.metrics import Metrics
 from wan_operator.reconcile.decision import Event
 from wan_operator.reconcile.observed import Observed
@@ -268,134 +266,12 @@ async def test_liveness_knows_a_stuck_worker_a_dead_watch_and_a_blocked_loop(
     await controller.synced.wait()
     assert health.waits_for() == ""
     assert health.problems() == []
-    monkeypatch.setattr(controller.queue, "longest_work", lambda: 301.0)
+    monkeypatch.setattr(controller.queue, "longest_work", lambda: 320.0)
     monkeypatch.setattr(controller.watchdog, "dead", lambda: ["Job"])
     health._beat -= 60
     told = " ".join(health.problems())
     for sign in ("event loop has been blocked", "worker has been at one key", "watch of Job"):
         assert sign in told
-
-
-class LeaseStore:
-    """The one Lease, with the API server's refusals."""
-
-    def __init__(self) -> None:
-        self.lease: Raw | None = None
-        self.version = 0
-        self.away = False
-
-    async def get_lease(self, namespace: str, name: str) -> Raw | None:
-        if self.away:
-            raise TransientError("away")
-        return copy.deepcopy(self.lease)
-
-    async def put_lease(self, lease: Raw) -> Raw:
-        if self.away:
-            raise TransientError("away")
-        held = self.lease["metadata"].get("resourceVersion") if self.lease else None
-        if lease["metadata"].get("resourceVersion") != held:
-            raise TransientError("conflict", reason="Conflict")
-        self.version += 1
-        made = copy.deepcopy(lease)
-        made["metadata"]["resourceVersion"] = str(self.version)
-        self.lease = made
-        return copy.deepcopy(made)
-
-
-def candidate(store: LeaseStore, name: str) -> Lease:
-    from dataclasses import replace
-
-    return Lease(cast(Kube, store), replace(SETTINGS, identity=name, lease_seconds=15))
-
-
-async def test_one_leads_and_the_other_follows_when_it_leaves() -> None:
-    store = LeaseStore()
-    first, second = candidate(store, "a"), candidate(store, "b")
-    await first.acquire()
-    assert not await second._attempt()
-    await first.release()
-    assert await second._attempt(), "at once"
-    assert store.lease is not None
-    assert store.lease["spec"]["holderIdentity"] == "b"
-
-
-async def test_a_silent_leader_is_replaced_by_ones_own_clock(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock = 100.0
-    monkeypatch.setattr(lease_module.time, "monotonic", lambda: clock)
-    store = LeaseStore()
-    first, second = candidate(store, "a"), candidate(store, "b")
-    await first._attempt()
-    assert not await second._attempt()
-    clock += 14
-    assert not await second._attempt()
-    await first._attempt()  # renewed: the count starts anew
-    clock += 2
-    assert not await second._attempt()
-    clock += 16
-    assert await second._attempt()
-    assert not await first._attempt(), "the old leader does not take it back"
-
-
-async def test_a_leader_that_cannot_renew_gives_up_before_another_may_start(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock = 100.0
-
-    async def sleep(seconds: float) -> None:
-        nonlocal clock
-        clock += seconds
-
-    store = LeaseStore()
-    first = candidate(store, "a")
-    monkeypatch.setattr(lease_module.time, "monotonic", lambda: clock)
-    monkeypatch.setattr(lease_module.asyncio, "sleep", sleep)
-    await first.acquire()
-    store.away = True
-    with pytest.raises(LeaseLostError):
-        await first.keep()
-    assert 110 < clock < 115
-
-
-async def test_a_leader_whose_calls_hang_gives_up_in_time_as_well(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock, limit, hangs = 100.0, 0.0, False
-
-    async def sleep(seconds: float) -> None:
-        nonlocal clock
-        clock += seconds
-
-    @contextlib.asynccontextmanager
-    async def timeout(seconds: float) -> AsyncIterator[None]:
-        nonlocal limit
-        limit = seconds
-        yield
-
-    class SlowStore(LeaseStore):
-        async def get_lease(self, namespace: str, name: str) -> Raw | None:
-            nonlocal clock
-            if hangs:
-                clock += limit
-                raise TimeoutError
-            return await super().get_lease(namespace, name)
-
-        async def put_lease(self, lease: Raw) -> Raw:
-            nonlocal clock
-            written = await super().put_lease(lease)
-            clock += 4  # the answer is slow: the others count from the write
-            return written
-
-    monkeypatch.setattr(lease_module.time, "monotonic", lambda: clock)
-    monkeypatch.setattr(lease_module.asyncio, "sleep", sleep)
-    monkeypatch.setattr(lease_module.asyncio, "timeout", timeout)
-    first = candidate(SlowStore(), "a")
-    await first.acquire()  # written at 100
-    hangs = True
-    with pytest.raises(LeaseLostError):
-        await first.keep()
-    assert 110 <= clock < 115
 
 
 async def test_an_operator_that_starts_before_the_api_server_waits_for_it(
@@ -412,6 +288,21 @@ async def test_an_operator_that_starts_before_the_api_server_waits_for_it(
     kube.failures["list WanFineTune"] = [PermanentError("not found", "NotFound")]
     with pytest.raises(SystemExit, match="CRD is not installed"):
         await process.check_installed(cast(Kube, kube), SETTINGS, asyncio.Event())
+
+
+async def test_waiting_for_write_tokens_is_not_being_stuck(
+    kube: FakeKube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a write in ten seconds, eight workers with a few writes each wait for ten minutes."""
+    async with aiohttp.ClientSession() as http:
+        slow = replace(SETTINGS, writes_per_second=0.1)
+        controller = Controller(cast(Kube, kube), slow, Metrics(), http)
+        health = Health(Metrics())
+        health.controller = controller
+        monkeypatch.setattr(controller.queue, "longest_work", lambda: 640.0)
+        assert health.problems() == []
+        monkeypatch.setattr(controller.queue, "longest_work", lambda: 3600.0)
+        assert "worker has been at one key" in health.problems()[0]
 
 
 async def test_a_pod_cannot_send_the_operator_elsewhere(

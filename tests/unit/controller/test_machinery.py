@@ -123,6 +123,16 @@ def test_what_the_sweep_has_acted_on_is_no_news(clock: list[float]) -> None:
     assert dog.delivered("Job", "u2", "1"), "the sweep broke off before it acted"
 
 
+def test_what_no_watch_delivered_is_forgotten_with_its_end(clock: list[float]) -> None:
+    """Or an operator whose watches are deaf would remember every Job there ever was."""
+    dog = Watchdog()
+    dog.listed("Job", "u1", "5", began=clock[0])
+    dog.listed("Pod", "u2", "5", began=clock[0])
+    dog.keep_only("Job", set())
+    assert dog.delivered("Job", "u1", "5"), "its uid is unknown again"
+    assert not dog.delivered("Pod", "u2", "5"), "another kind's"
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [

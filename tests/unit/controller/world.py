@@ -13,12 +13,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from wan_operator import conditions
+from wan_operator.api.v1alpha1.finetune import WanFineTuneStatus
 from wan_operator.kube import merge_patch
 from wan_operator.reconcile.decision import Decision, Event
 from wan_operator.reconcile.finetune import reconcile
 from wan_operator.reconcile.observed import Observed, finished, is_deleting
 from wan_operator.settings import Settings
-from wan_runtime.job import ExitClass, ManifestRef, Progress, Reason, Result
+from wan_runtime.job import ExitClass, JobSpec, ManifestRef, Progress, Reason, Result
 
 Raw = dict[str, Any]
 
@@ -100,6 +101,7 @@ class World:
             self._delete(target.kind, target.name, target.uid, target.propagation)
         if decision.status is not None and merge_patch(self.cr.get("status", {}), decision.status):
             call()
+            WanFineTuneStatus.model_validate(decision.status)  # as the API server would
             self.cr["status"] = copy.deepcopy(decision.status)
             self.events += decision.events
             for condition in decision.status["conditions"]:
@@ -287,3 +289,16 @@ class World:
     @property
     def is_final(self) -> bool:
         return self.is_true("Complete") or self.is_true("Failed")
+
+
+def job_file(world: World, step: str) -> JobSpec:
+    return JobSpec.model_validate_json(world.config_maps[f"demo-{step}"]["data"]["job.json"])
+
+
+def finished_world(**spec: Any) -> World:
+    world = World(**spec)
+    world.reach("export")
+    world.ends(ExitClass.DONE)
+    world.settle()
+    assert world.is_true("Complete")
+    return world

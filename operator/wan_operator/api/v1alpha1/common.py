@@ -16,6 +16,8 @@ API_VERSION = f"{GROUP}/{VERSION}"
 CATEGORY = "wan"
 MAX_INT32 = 2**31 - 1
 """The API server's own limit for seconds of a Job."""
+MAX_EXACT = 2**53 - 1
+"""Of a number in JSON; a schema's bounds are stored as such."""
 
 ObjectName = Annotated[
     str,
@@ -36,7 +38,7 @@ S3Uri = Annotated[
         "must be an S3 address: s3://bucket/path",
     ),
 ]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Field(max_length=64, pattern=r"^[0-9a-f]{64}$")]
 
 
 class ApiModel(BaseModel):
@@ -181,7 +183,7 @@ class Condition(ApiModel):
     """For people, with names and numbers."""
     last_transition_time: datetime
     """When the status last changed."""
-    observed_generation: Annotated[int, Field(ge=0)] | None = None
+    observed_generation: Annotated[int, Field(ge=0, le=MAX_EXACT)] | None = None
     """Generation of the spec that it speaks of."""
 
 

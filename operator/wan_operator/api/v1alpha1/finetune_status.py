@@ -8,19 +8,25 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from wan_operator.api.markers import list_map
-from wan_operator.api.v1alpha1.common import ApiModel, Artifact, Condition
+from wan_operator.api.v1alpha1.common import MAX_EXACT, MAX_INT32, ApiModel, Artifact, Condition
+
+Count = Annotated[int, Field(ge=0, le=MAX_INT32)]
+StepId = Annotated[str, Field(max_length=32)]
+Name = Annotated[str, Field(max_length=253)]
+"""Of an object."""
+Short = Annotated[str, Field(max_length=64)]
 
 
 class EffectiveStore(ApiModel):
-    endpoint: str
+    endpoint: Annotated[str, Field(max_length=512)]
     """http(s)://host[:port] of the S3 API."""
-    bucket: str
+    bucket: Short
     """Name of the bucket."""
-    prefix: str
+    prefix: Annotated[str, Field(max_length=512)]
     """Everything is written below it."""
-    region: str
+    region: Short
     """S3 region."""
-    secret_name: str
+    secret_name: Name
     """Secret that the pods mount."""
 
 
@@ -29,17 +35,17 @@ class Effective(ApiModel):
 
     store: EffectiveStore
     """From spec.store and the operator's settings."""
-    frames: int
+    frames: Count
     """Frames a clip."""
-    fps: int
+    fps: Count
     """Frames a second."""
-    width: int
+    width: Count
     """Pixels."""
-    height: int
+    height: Count
     """Pixels."""
-    experts: Annotated[list[str], Field(max_length=2)]
+    experts: Annotated[list[Short], Field(max_length=2)]
     """`Only` for Wan2.1."""
-    gpus: int
+    gpus: Count
     """GPUs of the training step."""
     image: Annotated[str, Field(max_length=512)]
     """Of the pods of all steps."""
@@ -50,35 +56,35 @@ class Effective(ApiModel):
 class LastFailure(ApiModel):
     """The latest failed attempt, kept after the step recovers."""
 
-    step: str
+    step: StepId
     """Name of the step."""
-    attempt: int
+    attempt: Count
     """Counted from 1."""
-    exit_code: int | None = None
+    exit_code: Annotated[int, Field(ge=-MAX_INT32, le=MAX_INT32)] | None = None
     """Of the container, if it ran."""
-    reason: str
+    reason: Short
     """From the list in the API reference."""
     message: Annotated[str, Field(max_length=4096)] = ""
     """What the step or the cluster said."""
-    pod: str = ""
+    pod: Name = ""
     """Its pod."""
-    node: str = ""
+    node: Name = ""
     """The node of the pod."""
     time: datetime
     """When it was seen."""
 
 
 class StepStatus(ApiModel):
-    name: Annotated[str, Field(max_length=32)]
+    name: StepId
     """`prepare`, `encode`, `train` (or `train-high-noise`, `train-low-noise`), `export`,
     `sample`."""
     state: Literal["Waiting", "Running", "Complete", "Failed"]
     """Where the step is."""
-    attempts: int = 0
+    attempts: Count = 0
     """Jobs created so far."""
-    infrastructure_retries: int = 0
+    infrastructure_retries: Count = 0
     """Spent of spec.retries.infrastructure."""
-    out_of_memory_retries: int = 0
+    out_of_memory_retries: Count = 0
     """Spent of spec.retries.outOfMemory."""
     next_attempt_time: datetime | None = None
     """When a step in back-off starts again."""
@@ -96,28 +102,28 @@ class StepStatus(ApiModel):
 class ProgressStatus(ApiModel):
     """Of the running step; refreshed at most every 15 seconds."""
 
-    step: str
+    step: StepId
     """Name of the step."""
-    activity: str = ""
+    activity: Annotated[str, Field(max_length=256)] = ""
     """What it does, for people."""
-    current: int = 0
+    current: Count = 0
     """Done, of total."""
-    total: int = 0
+    total: Count = 0
     """0 while unknown."""
-    unit: str = "steps"
+    unit: Short = "steps"
     """What is counted."""
-    display: str = ""
+    display: Short = ""
     """`train 40/200`, for the Progress column."""
-    eta: str = ""
+    eta: Short = ""
     """`4m10s`, for the ETA column."""
-    loss: str = ""
+    loss: Short = ""
     """Of the last training step."""
     time: datetime
     """When the pod said so."""
 
 
 class WanFineTuneStatus(ApiModel):
-    observed_generation: int | None = None
+    observed_generation: Annotated[int, Field(ge=0, le=MAX_EXACT)] | None = None
     """Generation of the spec that this status speaks of."""
     conditions: Annotated[list[Condition], list_map("type"), Field(max_length=16)] = Field(
         default=[]
@@ -127,7 +133,7 @@ class WanFineTuneStatus(ApiModel):
     """When the operator first saw the run."""
     completion_time: datetime | None = None
     """When it became Complete or Failed."""
-    suspended_seconds: int = 0
+    suspended_seconds: Count = 0
     """Time held by spec.suspend so far, not counted against the deadline."""
     suspended_since: datetime | None = None
     """Set while spec.suspend holds the run."""

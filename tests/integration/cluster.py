@@ -1,4 +1,4 @@
-"""What the controller's tests need: the operator as a process, and hands that play the kubelet.
+"""The objects of one namespace, and hands that play the kubelet.
 
 The API server, the Job controller and the garbage collector are real. There is no node: a test sets
 the status that a kubelet would set. The real kubelet has its turn in e2e/.
@@ -6,149 +6,18 @@ the status that a kubelet would set. The real kubelet has its turn in e2e/.
 
 from __future__ import annotations
 
-import asyncio
-import http.server
-import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from integration.apiserver import ApiError, ApiServer, free_ports, stop
+from integration.apiserver import ApiError, ApiServer
+from integration.operator_process import eventually
 
-T = TypeVar("T")
 Raw = dict[str, Any]
-
-ROOT = Path(__file__).parents[2]
 GROUP = "/apis/wan-operator.dev/v1alpha1"
 RESULT_SHA = "a" * 64
-WAIT_SECONDS = 30.0
-
-
-def eventually(probe: Callable[[], T], what: str, seconds: float = WAIT_SECONDS) -> T:
-    """The first true answer of `probe`; fails with the last answer."""
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = probe()
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}; last: {answer!r}"
-        time.sleep(0.05)  # between two looks at the condition
-
-
-@contextmanager
-def controllers(server: ApiServer) -> Iterator[None]:
-    """The Job controller and the garbage collector of Kubernetes."""
-    (port,) = free_ports(1)
-    command = [
-        server.binaries / "kube-controller-manager",
-        f"--kubeconfig={server.kubeconfig}",
-        "--controllers=job-controller,garbage-collector-controller",
-        "--leader-elect=false",
-        "--bind-address=127.0.0.1",
-        f"--secure-port={port}",
-        f"--cert-dir={server.folder}/kcm",
-    ]
-    with open(server.folder / "kube-controller-manager.log", "wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        yield
-    finally:
-        stop(process)
-
-
-@dataclass
-class Operator:
-    """`python -m wan_operator run` in a process of its own."""
-
-    server: ApiServer
-    namespace: str
-    settings: dict[str, str] = field(default_factory=dict)
-    kubeconfig: Path | None = None
-    process: subprocess.Popen[bytes] | None = None
-    port: int = 0
-    starts: int = 0
-
-    def start(self) -> Operator:
-        (self.port,) = free_ports(1)
-        self.starts += 1
-        defaults = {
-            "WAN_RUNTIME_IMAGE": "registry.example/wan-runtime@sha256:0",
-            "WAN_NAMESPACE": self.namespace,
-            "WAN_WATCH_NAMESPACES": self.namespace,
-            "WAN_POD_NAME": f"operator-of-{self.namespace}",
-            "WAN_STORE_ENDPOINT": "http://minio:9000",
-            "WAN_STORE_BUCKET": "wan",
-            "WAN_STORE_SECRET": "minio",
-            "WAN_HEALTH_PORT": str(self.port),
-            "WAN_RETRY_BASE_SECONDS": "0.5",
-            "WAN_PROGRESS_SECONDS": "1",
-            "WAN_LOG_FORMAT": "text",
-        }
-        environment = {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": f"{ROOT}/operator:{ROOT}/runtime",
-            "KUBECONFIG": str(self.kubeconfig or self.server.kubeconfig),
-            "HOME": str(self.server.folder),
-            **defaults,
-            **self.settings,
-        }
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "wan_operator", "run"],
-                env=environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        eventually(self.is_ready, "the operator to be ready")
-        return self
-
-    @property
-    def log(self) -> Path:
-        return self.server.folder / f"operator-{self.namespace}.log"
-
-    def is_ready(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, f"operator ended: {self.log.read_text()[-3000:]}"
-        return self.get("/readyz")[0] == 200
-
-    def get(self, path: str) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-        except OSError as error:
-            return 0, str(error)
-
-    def kill(self) -> None:
-        """As the kernel would: nothing is finished, nothing is given back."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-    def terminate(self) -> int:
-        assert self.process is not None
-        self.process.terminate()
-        return self.process.wait(40)
-
-    def rss_mib(self) -> float:
-        assert self.process is not None
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-        return int(line.split()[1]) / 1024
 
 
 @dataclass
@@ -337,99 +206,6 @@ def exists(server: ApiServer, path: str) -> bool:
             raise
         return False
     return True
-
-
-@dataclass
-class Wire:
-    """The network between the operator and the API server: bytes pass through until a test cuts
-    it."""
-
-    server: ApiServer
-    port: int = 0
-    cut: bool = False
-    _loop: asyncio.AbstractEventLoop | None = None
-    _stop: asyncio.Event = field(default_factory=asyncio.Event)
-    _open: set[asyncio.StreamWriter] = field(default_factory=set)
-
-    @contextmanager
-    def laid(self) -> Iterator[Wire]:
-        ready = threading.Event()
-        thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready)), daemon=True)
-        thread.start()
-        assert ready.wait(10)
-        yield self
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._stop.set)
-        thread.join(10)
-
-    def kubeconfig(self) -> Path:
-        config = json.loads(self.server.kubeconfig.read_text())
-        config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{self.port}"
-        path = self.server.folder / f"kubeconfig-{self.port}"
-        path.write_text(json.dumps(config))
-        return path
-
-    def breaks(self) -> None:
-        """Every connection is reset and none is taken."""
-        self.cut = True
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._reset)
-
-    def heals(self) -> None:
-        self.cut = False
-
-    def _reset(self) -> None:
-        for writer in self._open:
-            writer.transport.abort()
-
-    async def _serve(self, ready: threading.Event) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        listener = await asyncio.start_server(self._connect, "127.0.0.1", 0)
-        self.port = listener.sockets[0].getsockname()[1]
-        ready.set()
-        await self._stop.wait()
-        self.cut = True
-        self._reset()
-        listener.close()
-
-    async def _connect(self, near: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
-        if self.cut:
-            answer.transport.abort()
-            return
-        far, ask = await asyncio.open_connection("127.0.0.1", self.server.port)
-        self._open |= {answer, ask}
-        await asyncio.gather(pump(near, ask), pump(far, answer))
-        self._open -= {answer, ask}
-
-
-async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await source.read(65536):
-            target.write(data)
-            await target.drain()
-    target.close()
-
-
-@contextmanager
-def progress_of_a_pod(answer: Callable[[], str]) -> Iterator[str]:
-    """The address of something that answers as a pod's :9400/progress does."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = answer().encode()
-            self.send_response(200 if self.path == "/progress" else 404)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    address = f"127.77.{os.getpid() % 250}.9"
-    with http.server.ThreadingHTTPServer((address, 9400), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield address
-        server.shutdown()
 
 
 def writes_of(server: ApiServer) -> dict[str, float]:

@@ -1,0 +1,126 @@
+"""The real trainer at the shapes of a 14B model, on random weights and synthetic latents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import torch
+from diffsynth.core.vram.initialization import skip_model_initialization
+from diffsynth.models.wan_video_dit import WanModel
+from torch import Tensor, nn
+
+from wan_runtime.data.latents import EncodedClip, Entry, Latents
+from wan_runtime.job import JobSpec, ManifestRef, Step
+from wan_runtime.models.load import compute_dtype
+from wan_runtime.presets import Preset
+from wan_runtime.progress import Reporter
+from wan_runtime.training import train
+from wan_runtime.training.train import Trainer
+
+WAN21_I2V_14B: dict[str, Any] = {
+    "has_image_input": True,
+    "patch_size": [1, 2, 2],
+    "in_dim": 36,
+    "dim": 5120,
+    "ffn_dim": 13824,
+    "freq_dim": 256,
+    "text_dim": 4096,
+    "out_dim": 16,
+    "num_heads": 40,
+    "num_layers": 40,
+    "eps": 1e-6,
+}
+
+
+WAN22_I2V_14B = {**WAN21_I2V_14B, "has_image_input": False, "require_clip_embedding": False}
+
+
+class Synthetic:
+    """In place of the latent cache: clips of the right shapes, from a seed."""
+
+    def __init__(self, preset: Preset, config: dict[str, Any], dtype: torch.dtype) -> None:
+        self.frames = 25
+        self._preset, self._config, self._dtype = preset, config, dtype
+
+    def load(self, entry: Entry) -> dict[str, Tensor]:
+        draw = torch.Generator().manual_seed(int(entry.sha256[:4], 16))
+        shape = (1 + (self.frames - 1) // 4, self._preset.height // 8, self._preset.width // 8)
+
+        def normal(*size: int) -> Tensor:
+            return torch.randn(size, generator=draw).to(self._dtype)
+
+        if "video" in entry.key:
+            return {"latents": normal(16, *shape)}
+        if "text" in entry.key:
+            return {"context": normal(40, self._config["text_dim"])}
+        image = {"y": normal(20, *shape)}
+        return image | ({"clip": normal(257, 1280)} if self._preset.uses_clip else {})
+
+
+def latents() -> Latents:
+    def entry(kind: str, number: int) -> Entry:
+        return Entry(key=f"{kind}/{number}", bytes=1, sha256=f"{number:064x}"[::-1])
+
+    clips = tuple(
+        EncodedClip(
+            path=f"{number}.mp4", sha256=f"{number:064x}", prompt="", source=str(number),
+            split="Train", text=entry("text", number), video=entry("video", number),
+            image=entry("image", number),
+        )
+        for number in range(4)
+    )  # fmt: skip
+    return Latents(clips=clips, empty_text=entry("text", 8), negative_text=entry("text", 9))
+
+
+def random_dit(config: dict[str, Any], dtype: torch.dtype, device: torch.device) -> nn.Module:
+    """A transformer made on the device, frozen, with torch's own initial distributions."""
+    with skip_model_initialization():
+        dit = WanModel(**config)
+    dit = dit.to(dtype).to_empty(device=device)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in dit.named_parameters():
+            if "modulation" in name:
+                parameter.normal_(std=parameter.shape[-1] ** -0.5)
+            elif parameter.dim() > 1:
+                parameter.uniform_(-1, 1).mul_(parameter[0].numel() ** -0.5)
+            else:
+                parameter.fill_(float("norm" in name and name.endswith("weight")))
+    return dit.eval().requires_grad_(False)
+
+
+def build(
+    preset: Preset, config: dict[str, Any], device: torch.device
+) -> tuple[Trainer, Synthetic]:
+    """The real `Trainer.build`; only where weights and latents come from is replaced."""
+    expert = preset.experts[0]
+    ref = ManifestRef(uri="s3://none/manifest.json", sha256="0" * 64)
+    job = JobSpec.model_validate(
+        {
+            "namespace": "gpu", "name": "step", "uid": "0f9e8d7c-0000-4000-8000-000000000000",
+            "step": Step.TRAIN, "expert": expert, "model": {"preset": preset.name},
+            "store": {"endpoint": "http://127.0.0.1:1", "bucket": "none"},
+            "dataset": {
+                "source": "s3://none/data", "frames": 25, "fps": 16,
+                "width": preset.width, "height": preset.height,
+            },
+            "training": {"steps": 1000},
+            "lora": {"rank": 32, "alpha": 32},  # on q, k, v, o, ffn.0, ffn.2
+            "inputs": {"prepare": ref.model_dump(), "encode": ref.model_dump()},
+        }
+    )  # fmt: skip
+    assert job.training.gradient_checkpointing == "Full"
+    cache = Synthetic(preset, config, compute_dtype(device))
+    with mock.patch.multiple(
+        train,
+        base_model=lambda *_: SimpleNamespace(dits={expert: ()}),
+        files_digest=lambda _: "0" * 64,
+        load_latents=lambda *_: latents(),
+        LocalCache=lambda *_: cache,
+        load_dit=lambda _files, _expert, dtype, where: random_dit(config, dtype, where),
+    ):
+        trainer = Trainer.build(job, mock.Mock(), Path(), Reporter("train", terminal=False))
+    return trainer, cache

@@ -1,0 +1,137 @@
+"""The operator as a process, and the controllers of Kubernetes that its tests need."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from integration.apiserver import ApiServer, free_ports, stop
+
+T = TypeVar("T")
+ROOT = Path(__file__).parents[2]
+WAIT_SECONDS = 30.0
+
+
+def eventually(probe: Callable[[], T], what: str, seconds: float = WAIT_SECONDS) -> T:
+    """The first true answer of `probe`; fails with the last answer."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = probe()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}; last: {answer!r}"
+        time.sleep(0.05)  # between two looks at the condition
+
+
+@contextmanager
+def controllers(server: ApiServer) -> Iterator[None]:
+    """The Job controller and the garbage collector of Kubernetes."""
+    (port,) = free_ports(1)
+    command = [
+        server.binaries / "kube-controller-manager",
+        f"--kubeconfig={server.kubeconfig}",
+        "--controllers=job-controller,garbage-collector-controller",
+        "--leader-elect=false",
+        "--bind-address=127.0.0.1",
+        f"--secure-port={port}",
+        f"--cert-dir={server.folder}/kcm",
+    ]
+    with open(server.folder / "kube-controller-manager.log", "wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        yield
+    finally:
+        stop(process)
+
+
+@dataclass
+class Operator:
+    """`python -m wan_operator run` in a process of its own."""
+
+    server: ApiServer
+    namespace: str
+    settings: dict[str, str] = field(default_factory=dict)
+    kubeconfig: Path | None = None
+    process: subprocess.Popen[bytes] | None = None
+    port: int = 0
+    starts: int = 0
+
+    def start(self) -> Operator:
+        (self.port,) = free_ports(1)
+        self.starts += 1
+        defaults = {
+            "WAN_RUNTIME_IMAGE": "registry.example/wan-runtime@sha256:0",
+            "WAN_NAMESPACE": self.namespace,
+            "WAN_WATCH_NAMESPACES": self.namespace,
+            "WAN_POD_NAME": f"operator-of-{self.namespace}",
+            "WAN_STORE_ENDPOINT": "http://minio:9000",
+            "WAN_STORE_BUCKET": "wan",
+            "WAN_STORE_SECRET": "minio",
+            "WAN_HEALTH_PORT": str(self.port),
+            "WAN_RETRY_BASE_SECONDS": "0.5",
+            "WAN_PROGRESS_SECONDS": "1",
+            "WAN_LOG_FORMAT": "text",
+        }
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": f"{ROOT}/operator:{ROOT}/runtime",
+            "KUBECONFIG": str(self.kubeconfig or self.server.kubeconfig),
+            "HOME": str(self.server.folder),
+            **defaults,
+            **self.settings,
+        }
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "wan_operator", "run"],
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        eventually(self.is_ready, "the operator to be ready")
+        return self
+
+    @property
+    def log(self) -> Path:
+        return self.server.folder / f"operator-{self.namespace}.log"
+
+    def is_ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"operator ended: {self.log.read_text()[-3000:]}"
+        return self.get("/readyz")[0] == 200
+
+    def get(self, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError as error:
+            return 0, str(error)
+
+    def kill(self) -> None:
+        """As the kernel would: nothing is finished, nothing is given back."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def terminate(self) -> int:
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(40)
+
+    def rss_mib(self) -> float:
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) / 1024

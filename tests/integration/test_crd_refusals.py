@@ -1,0 +1,132 @@
+"""What the CRD refuses, and how it says so; what may change and what is fixed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from integration.apiserver import ApiError
+from integration.runs import DEFAULTS, INVALID, ROOT, Runs, load, minimal, sent_is_kept
+from wan_operator.api.v1alpha1.finetune import (
+    WanFineTuneSpec,
+)
+
+
+def expectation(path: Path) -> tuple[str, str]:
+    """Message and field that the comments at the top of an invalid example name."""
+    head = path.read_text()
+    message = re.match(r"# refused: (.+)\n# field: (.+)\n", head)
+    assert message, f"{path.name} must begin with '# refused: <message>' and '# field: <path>'"
+    return message[1], message[2]
+
+
+@pytest.mark.parametrize("example", INVALID, ids=lambda path: path.stem)
+def test_invalid_example_is_refused(runs: Runs, example: Path) -> None:
+    message, field = expectation(example)
+    with pytest.raises(ApiError) as refused:
+        runs.create(load(example))
+    assert refused.value.code == 422
+    assert field in refused.value.fields
+    assert message in refused.value.message
+    assert runs.names() == []
+
+
+@pytest.mark.parametrize("example", INVALID, ids=lambda path: path.stem)
+def test_invalid_example_is_wrong_in_one_way_only(example: Path) -> None:
+    """Each is the minimal run and one mistake: no other rule can stand in for the one shown."""
+    sound = minimal()["spec"]
+    spec = load(example)["spec"]
+    changed = {key for key in sound | spec if spec.get(key) != sound.get(key)}
+    assert len(changed) == (0 if example.stem.startswith("name") else 1), changed
+
+
+def test_kubectl_shows_field_and_message(runs: Runs) -> None:
+    done = runs.kubectl("apply", "-f", str(ROOT / "examples/invalid/frames.yaml"), check=False)
+    assert done.returncode == 1
+    assert "spec.dataset.frames: " in done.stderr
+    assert "57 or 61, not 60" in done.stderr
+
+
+def test_an_unknown_field_is_refused_by_kubectl(runs: Runs) -> None:
+    manifest = minimal(trainning={"steps": 5})
+    done = runs.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(manifest), check=False)
+    assert done.returncode == 1
+    assert 'unknown field "spec.trainning"' in done.stderr
+    assert runs.names() == []
+
+
+def test_an_unknown_field_is_dropped_otherwise(runs: Runs) -> None:
+    assert runs.create(minimal(trainning={"steps": 5}))["spec"] == DEFAULTS
+
+
+# -- What may change
+
+
+FIXED = {
+    "model": {"preset": "Wan2.2-I2V-Tiny"},
+    "dataset": {"frames": 17},
+    "method": {"lora": {"rank": 4}},
+    "training": {"steps": 7},
+    "store": {"bucket": "other"},
+}
+
+
+FREE = {
+    "suspend": True,
+    "retries": {"infrastructure": 0},
+    "resources": {"memory": "8Gi"},
+    "podTemplate": {"nodeSelector": {"disk": "fast"}},
+    "activeDeadlineSeconds": 3600,
+    "ttlSecondsAfterFinished": 60,
+    "checkpoint": {"everySteps": 10},
+    "validation": {"samples": 0},
+}
+
+
+@pytest.mark.parametrize("field", FIXED)
+def test_what_the_result_depends_on_is_fixed(runs: Runs, field: str) -> None:
+    before = runs.create(minimal())
+    with pytest.raises(ApiError, match=f"{field} is fixed once the run exists") as refused:
+        runs.patch("run", {"spec": {field: FIXED[field]}})
+    assert refused.value.fields == [f"spec.{field}"]
+    assert runs.server.request("GET", f"{runs.path}/run")["spec"] == before["spec"]
+
+
+def test_a_store_is_fixed_whether_it_appears_changes_or_goes(runs: Runs) -> None:
+    runs.create(minimal(store={"bucket": "first"}))
+    for store in ({"bucket": "second"}, {"prefix": "added"}, None):
+        with pytest.raises(ApiError, match="store is fixed"):
+            runs.patch("run", {"spec": {"store": store}})
+
+
+def test_experts_are_fixed(runs: Runs) -> None:
+    runs.create(minimal(model={"preset": "Wan2.2-I2V-Tiny"}, experts=["HighNoise"]))
+    for experts in (["HighNoise", "LowNoise"], None):
+        with pytest.raises(ApiError, match="experts is fixed"):
+            runs.patch("run", {"spec": {"experts": experts}})
+
+
+@pytest.mark.parametrize("field", FREE)
+def test_the_rest_may_be_edited(runs: Runs, field: str) -> None:
+    first = runs.create(minimal())
+    edited = runs.patch("run", {"spec": {field: FREE[field]}})
+    assert edited["metadata"]["generation"] == first["metadata"]["generation"] + 1
+    assert sent_is_kept({field: FREE[field]}, edited["spec"])
+
+
+def test_every_field_is_either_fixed_or_free() -> None:
+    """A new field needs a decision, and a line above."""
+    decided = {*FIXED, *FREE, "experts", "parallelism", "output"}
+    assert decided == {field.alias for field in WanFineTuneSpec.model_fields.values()}
+
+
+def test_applying_the_same_again_changes_nothing(runs: Runs) -> None:
+    example = str(ROOT / "examples/finetune-tiny.yaml")
+    runs.kubectl("apply", "--server-side", "-f", example)
+    before = runs.server.request("GET", f"{runs.path}/demo")["metadata"]
+    runs.kubectl("apply", "--server-side", "-f", example)
+    after = runs.server.request("GET", f"{runs.path}/demo")["metadata"]
+    assert after["resourceVersion"] == before["resourceVersion"]

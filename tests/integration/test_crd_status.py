@@ -1,0 +1,203 @@
+"""The status as the API server keeps it, and what people see of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from copy import deepcopy
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from integration.apiserver import ApiError
+from integration.runs import Runs, minimal
+from wan_operator.api.v1alpha1.common import Artifact, Condition
+from wan_operator.api.v1alpha1.finetune import (
+    Effective,
+    EffectiveStore,
+    LastFailure,
+    ProgressStatus,
+    StepStatus,
+    WanFineTuneStatus,
+)
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+DIGEST = "0" * 64
+
+
+def full_status() -> WanFineTuneStatus:
+    """Every field set: the round trip below fails when a new one is not."""
+    artifact = Artifact(uri="s3://wan/runs/team/run/0123abcd/export/manifest.json", sha256=DIGEST)
+    return WanFineTuneStatus(
+        observed_generation=3,
+        conditions=[
+            Condition(
+                type=type_,
+                status=status,
+                reason=reason,
+                message="training step 40 of 200",
+                last_transition_time=NOW,
+                observed_generation=3,
+            )
+            for type_, status, reason in (
+                ("Running", "True", "StepRunning"),
+                ("DatasetReady", "True", "DatasetPrepared"),
+                ("Stalled", "False", "StepRunning"),
+            )
+        ],
+        start_time=NOW,
+        completion_time=NOW,
+        suspended_seconds=12,
+        suspended_since=NOW,
+        effective=Effective(
+            store=EffectiveStore(
+                endpoint="http://minio:9000",
+                bucket="wan",
+                prefix="runs",
+                region="us-east-1",
+                secret_name="wan-store",
+            ),
+            frames=17,
+            fps=16,
+            width=128,
+            height=96,
+            experts=["Only"],
+            gpus=1,
+            image="wan-runtime@sha256:" + DIGEST,
+            run_prefix="s3://wan/runs/team/run/0123abcd",
+        ),
+        steps=[
+            StepStatus(
+                name=name,
+                state="Running",
+                attempts=2,
+                infrastructure_retries=1,
+                out_of_memory_retries=1,
+                next_attempt_time=NOW,
+                start_time=NOW,
+                completion_time=NOW,
+                artifact=artifact,
+                summary={"clips": "12"},
+            )
+            for name in ("prepare", "train")
+        ],
+        progress=ProgressStatus(
+            step="train",
+            activity="training",
+            current=40,
+            total=200,
+            unit="steps",
+            display="train 40/200",
+            eta="4m10s",
+            loss="0.123",
+            time=NOW,
+        ),
+        artifact=artifact,
+        last_failure=LastFailure(
+            step="train",
+            attempt=1,
+            exit_code=30,
+            reason="StoreUnreachable",
+            message="no answer",
+            pod="run-train-1-abcde",
+            node="node-0",
+            time=NOW,
+        ),
+    )
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield from leaves(child, f"{path}.{key}")
+    else:
+        yield path, value
+
+
+def test_status_round_trip(runs: Runs) -> None:
+    status = full_status()
+    sent = status.model_dump(mode="json", by_alias=True)
+    empty = [path for path, value in leaves(sent) if value in (None, [], "")]
+    assert not empty, "set these in full_status()"
+    runs.create(minimal() | {"status": sent})
+    assert "status" not in runs.server.request("GET", f"{runs.path}/run"), (
+        "only the subresource writes it"
+    )
+
+    patched = runs.patch("run", {"status": sent}, "/status")
+    assert patched["status"] == sent, "the schema drops or changes a field of the status"
+    assert WanFineTuneStatus.model_validate(patched["status"]) == status
+    assert patched["metadata"]["generation"] == 1, "a status is no change of what is wanted"
+
+
+def test_the_server_adds_nothing_to_a_status(runs: Runs) -> None:
+    """Else the one writer would see differences that are none, and write for ever."""
+    runs.create(minimal())
+    sent = {"observedGeneration": 1, "steps": [{"name": "train", "state": "Waiting"}]}
+    assert runs.patch("run", {"status": sent}, "/status")["status"] == sent
+
+
+def test_a_broken_status_is_refused(runs: Runs) -> None:
+    runs.create(minimal())
+    sent = full_status().model_dump(mode="json", by_alias=True)
+    broken = deepcopy(sent)
+    broken["conditions"].append(broken["conditions"][0])
+    with pytest.raises(ApiError, match=r"status\.conditions\[3\]: Duplicate value"):
+        runs.patch("run", {"status": broken}, "/status")
+    broken = deepcopy(sent)
+    broken["artifact"]["sha256"] = "abc"
+    with pytest.raises(ApiError, match=r"status\.artifact\.sha256"):
+        runs.patch("run", {"status": broken}, "/status")
+
+
+# -- What people see
+
+
+def table(text: str) -> list[list[str]]:
+    """Cells of kubectl's table; an empty cell stays one."""
+    head, *rows = text.splitlines()
+    starts = [match.start() for match in re.finditer(r"\S+", head)]
+    spans = list(zip(starts, [*starts[1:], None], strict=True))
+    return [[line[start:stop].strip() for start, stop in spans] for line in (head, *rows)]
+
+
+def test_columns(runs: Runs) -> None:
+    runs.create(minimal("busy"))
+    runs.create(minimal("fresh"))
+    status = full_status().model_dump(mode="json", by_alias=True)
+    runs.patch("busy", {"status": status}, "/status")
+
+    head, busy, fresh = table(runs.kubectl("get", "wft").stdout)
+    assert head == ["NAME", "STATE", "REASON", "PROGRESS", "ETA", "GPUS", "AGE"]
+    assert busy[:6] == ["busy", "Running", "StepRunning", "train 40/200", "4m10s", "1"]
+    assert fresh[:6] == ["fresh", "", "", "", "", ""]
+    assert re.fullmatch(r"\d+s", busy[6])
+
+    head, busy, _ = table(runs.kubectl("get", "wft", "-o", "wide").stdout)
+    assert head[6:] == ["ARTIFACT", "MODEL", "AGE"] or head[6:] == ["AGE", "ARTIFACT", "MODEL"]
+    assert status["artifact"]["uri"] in busy
+    assert "Wan2.1-I2V-Tiny" in busy
+
+
+def test_the_first_true_condition_is_shown(runs: Runs) -> None:
+    runs.create(minimal())
+    status = full_status().model_dump(mode="json", by_alias=True)
+    told = {
+        "Failed": ("True", "ClipInvalid"),
+        "Stalled": ("True", "ClipInvalid"),
+        "Running": ("False", "ClipInvalid"),
+    }
+    status["conditions"] = [
+        status["conditions"][0] | {"type": type_, "status": state, "reason": reason}
+        for type_, (state, reason) in told.items()
+    ]
+    runs.patch("run", {"status": status}, "/status")
+    _, row = table(runs.kubectl("get", "wft").stdout)
+    assert row[1:3] == ["Failed", "ClipInvalid"]
+
+
+def test_explain_has_the_words_of_the_models(runs: Runs) -> None:
+    said = " ".join(runs.kubectl("explain", "wft.spec.dataset.rejectedClips").stdout.split())
+    assert "stop the run with its name, or be left out and counted" in said
+    assert "ENUM: Fail Skip" in said
