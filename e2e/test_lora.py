@@ -94,4 +94,10 @@ def test_both_experts_of_wan22(start: Callable[..., Run]) -> None:
     names = [step["name"] for step in status["steps"]]
     assert names == ["prepare", "encode", "train-high-noise", "train-low-noise", "export", "sample"]
     weights = {name for name in run.committed("export") if name.endswith(".safetensors")}
-    assert weights == {"pair-high-noise.safetensors", "pair-low-noise.safetensors"}
+    assert weights == {
+        f"pair-{expert}-noise{tool}.safetensors"
+        for expert in ("high", "low")
+        for tool in ("", ".comfyui", ".diffusers")
+    }
+    assert [each["name"] for each in status["formats"]] == ["DiffSynth", "ComfyUI", "Diffusers"]
+    assert all(float(each["worstDifference"]) < 1e-3 for each in status["formats"])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from wan_runtime.job import JobSpec
+from wan_runtime.job import JobSpec, ManifestRef, Step
 
 DATASET = {"source": "s3://wan/data", "frames": 17, "fps": 16, "width": 128, "height": 96}
 
@@ -23,3 +24,13 @@ def make_job(**change: Any) -> JobSpec:
         "dataset": {**DATASET, **change.get("dataset", {})},
     }
     return JobSpec.model_validate(content)
+
+
+def earlier(inputs: Mapping[str, ManifestRef], step: Step) -> dict[str, Any]:
+    """Results of the steps before `step`, as the operator hands them on."""
+    order = list(Step)
+    return {
+        name: ref.model_dump()
+        for name, ref in inputs.items()
+        if order.index(Step(name.split("-")[0])) < order.index(step)
+    }

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from job_files import make_job
+from job_files import earlier, make_job
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import Store
 from wan_runtime.data import encode, prepare
-from wan_runtime.job import Expert, JobSpec, ManifestRef, Step, step_id
+from wan_runtime.job import Dialect, Expert, JobSpec, ManifestRef, Step, step_id
 from wan_runtime.outcome import Outcome
 from wan_runtime.presets import PRESETS
 from wan_runtime.progress import Reporter
@@ -31,6 +31,7 @@ STEPS: dict[Step, ModuleType] = {
 TRAINING = {"steps": 4, "probeEvery": 10, "checkpointEvery": 100, "warmupSteps": 2}
 LORA = {"rank": 4, "alpha": 8, "learningRate": 3e-3}
 METHODS: dict[str, dict[str, Any]] = {"lora": LORA, "full": {"learningRate": 3e-4}}
+FORMATS = {"lora": list(Dialect), "full": ["DiffSynth"]}
 
 
 def moving_picture(number: int, frames: int = FRAMES) -> NDArray[np.uint8]:
@@ -55,7 +56,6 @@ class Run:
 
     def job(self, step: Step, expert: Expert = Expert.ONLY, **change: Any) -> JobSpec:
         """`change`: top-level fields; `training` and the method's merged into small defaults."""
-        order = list(Step)
         method = {**METHODS[self.method], **change.pop(self.method, {})}
         return make_job(
             name=self.folder.name,
@@ -72,12 +72,9 @@ class Run:
             },
             training={**TRAINING, **change.pop("training", {})},
             **{self.method: method},
+            formats=change.pop("formats", FORMATS[self.method]),
             sample={"count": 1, "inferenceSteps": 4},
-            inputs={
-                name: ref.model_dump()
-                for name, ref in self.inputs.items()
-                if order.index(Step(name.split("-")[0])) < order.index(step)
-            },
+            inputs=earlier(self.inputs, step),
             **change,
         )
 

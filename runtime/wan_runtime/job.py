@@ -262,7 +262,8 @@ class JobSpec(Contract):
     """What is trained: exactly one of the two."""
     training: TrainingSpec = TrainingSpec()
     sample: SampleSpec = SampleSpec()
-    formats: tuple[Literal["DiffSynth"], ...] = ("DiffSynth",)
+    formats: tuple[Dialect, ...] = (Dialect.DIFFSYNTH,)
+    """Of the exported weights."""
     inputs: dict[str, ManifestRef] = {}
     """Results of earlier steps by step id: `prepare`, `encode`, `train` (or `train-high-noise`,
     ...), `export`."""
@@ -305,6 +306,20 @@ def step_id(step: Step, expert: Expert = Expert.ONLY) -> str:
     return f"{step}{suffix}"
 
 
+class Certificate(Contract):
+    """The weights in one format were reloaded as its tool reloads them, and are what was
+    trained."""
+
+    format: Dialect
+    consumer: str
+    """What reloaded them, with its version."""
+    worst_difference: float
+    """Largest over layers of |reloaded - trained| / |trained|: of an adapter's deltas; of full
+    weights, where it is their rounding to bfloat16."""
+    files: tuple[str, ...] = ()
+    """Paths in the manifest, which has their checksums; left out of a Result."""
+
+
 class Progress(Contract):
     """What `:9400/progress` answers."""
 
@@ -330,6 +345,8 @@ class Result(Contract):
     manifest: ManifestRef | None = None
     summary: dict[str, int | float | str] = {}
     """A few numbers for status: clips, steps, probe losses. Details are in the store."""
+    certificates: tuple[Certificate, ...] = ()
+    """Of the export step, one for each format."""
 
     def dump(self) -> str:
         """JSON of at most RESULT_LIMIT bytes; a long message is cut, the rest is kept whole."""

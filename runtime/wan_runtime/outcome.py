@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from wan_runtime.job import ManifestRef
+from wan_runtime.job import Certificate, ManifestRef
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,3 +17,5 @@ class Outcome:
     """For people: '10 clips train, 2 held out'."""
     summary: Mapping[str, int | float | str] = field(default_factory=dict)
     """A few numbers for the status. Equal to the manifest's, where a repeated run finds them."""
+    certificates: tuple[Certificate, ...] = ()
+    """Of exported weights; the manifest's."""

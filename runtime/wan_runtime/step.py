@@ -23,7 +23,7 @@ from wan_runtime import logs, stopping
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
 from wan_runtime.errors import InfrastructureError, InputError, OutOfMemoryError, StepError
-from wan_runtime.job import ExitClass, JobSpec, Reason, Result, Step
+from wan_runtime.job import Certificate, ExitClass, JobSpec, Reason, Result, Step
 from wan_runtime.outcome import Outcome
 from wan_runtime.progress import Reporter
 
@@ -82,6 +82,7 @@ def perform(job: JobSpec, work: Path, report: Reporter) -> Result:
         message=outcome.message,
         manifest=outcome.manifest,
         summary=dict(outcome.summary),
+        certificates=_brief(outcome.certificates),
     )
 
 
@@ -171,7 +172,13 @@ def _committed(job: JobSpec, store: Store) -> Result | None:
         message="already committed",
         manifest=ref,
         summary=content.summary,
+        certificates=_brief(content.certificates),
     )
+
+
+def _brief(certificates: tuple[Certificate, ...]) -> tuple[Certificate, ...]:
+    """Without the files: a Result is small, and a full model has many."""
+    return tuple(each.model_copy(update={"files": ()}) for each in certificates)
 
 
 def _is_gpu_memory(error: BaseException) -> bool:

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from job_files import earlier
 from object_store import ACCESS_KEY, BUCKET, SECRET_KEY, ObjectStore
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import Store
@@ -74,7 +75,6 @@ class Run:
         return copy
 
     def job(self, step: Step, expert: Expert, training: dict[str, Any]) -> JobSpec:
-        order = list(Step)
         return JobSpec.model_validate(
             {
                 "namespace": "gpu",
@@ -95,11 +95,7 @@ class Run:
                 "training": {"steps": STEPS, "probeEvery": 20, "warmupSteps": 5, **training},
                 "lora": {"rank": 8, "alpha": 16, "learningRate": 3e-3},
                 "sample": {"count": 1, "inferenceSteps": 8},
-                "inputs": {
-                    name: ref.model_dump()
-                    for name, ref in self.inputs.items()
-                    if order.index(Step(name.split("-")[0])) < order.index(step)
-                },
+                "inputs": earlier(self.inputs, step),
             }
         )
 

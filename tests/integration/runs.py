@@ -83,7 +83,6 @@ DEFAULTS = {
         }
     },
     "model": {"preset": "Wan2.1-I2V-Tiny"},
-    "output": {"formats": ["DiffSynth"]},
     "parallelism": {"gpusPerNode": 1, "nodes": 1},
     "retries": {"infrastructure": 5, "outOfMemory": 0},
     "suspend": False,

@@ -16,6 +16,7 @@ from wan_operator.api.v1alpha1.common import Artifact, Condition
 from wan_operator.api.v1alpha1.finetune import (
     Effective,
     EffectiveStore,
+    FormatStatus,
     LastFailure,
     ProgressStatus,
     StepStatus,
@@ -63,6 +64,7 @@ def full_status() -> WanFineTuneStatus:
             width=128,
             height=96,
             experts=["Only"],
+            formats=["DiffSynth", "ComfyUI"],
             gpus=1,
             image="wan-runtime@sha256:" + DIGEST,
             run_prefix="s3://wan/runs/team/run/0123abcd",
@@ -94,6 +96,9 @@ def full_status() -> WanFineTuneStatus:
             time=NOW,
         ),
         artifact=artifact,
+        formats=[
+            FormatStatus(name="ComfyUI", consumer="its key names", worst_difference="2.1e-08")
+        ],
         last_failure=LastFailure(
             step="train",
             attempt=1,

@@ -57,7 +57,8 @@ def step_done(run: Run, step: StepStatus, outcome: Outcome) -> Decision:
     )
     run = run.with_step(done)
     if step.name == Step.EXPORT:
-        run = run.with_status(artifact=artifact)
+        formats = [report.certified(each) for each in outcome.result.certificates]
+        run = run.with_status(artifact=artifact, formats=formats)
     event = Event(
         type="Normal",
         reason="Completed",

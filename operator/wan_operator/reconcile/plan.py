@@ -21,6 +21,7 @@ from wan_operator.settings import Settings
 from wan_runtime.job import (
     Columns,
     DatasetSpec,
+    Dialect,
     Expert,
     FullSpec,
     JobSpec,
@@ -111,10 +112,16 @@ def resolve(
         width=spec.dataset.width or preset.width,
         height=spec.dataset.height or preset.height,
         experts=[expert.value for expert in experts_of(spec)],
+        formats=list(spec.output.formats or default_formats(spec)),
         gpus=spec.parallelism.gpus_per_node * spec.parallelism.nodes,
         image=settings.runtime_image,
         run_prefix=f"s3://{store.bucket}/{key_prefix}",
     )
+
+
+def default_formats(spec: WanFineTuneSpec) -> tuple[Dialect, ...]:
+    """An adapter is small: all. A full 14B transformer is 28 GB in each."""
+    return tuple(Dialect) if spec.method.lora is not None else (Dialect.DIFFSYNTH,)
 
 
 def resolve_store(store: Store, settings: Settings) -> EffectiveStore:
@@ -216,6 +223,7 @@ def job_spec(
             inference_steps=spec.validation.inference_steps or preset.inference_steps,
             seed=spec.validation.seed,
         ),
+        formats=tuple(Dialect(name) for name in effective.formats),
         inputs=dict(inputs),
         image=effective.image,
     )

@@ -9,11 +9,11 @@ from pydantic import ValidationError
 
 from wan_operator import conditions
 from wan_operator.api.v1alpha1.common import Condition
-from wan_operator.api.v1alpha1.finetune import ProgressStatus, StepStatus
+from wan_operator.api.v1alpha1.finetune import FormatStatus, ProgressStatus, StepStatus
 from wan_operator.conditions import Wanted
 from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.run import Run
-from wan_runtime.job import Progress, Step
+from wan_runtime.job import Certificate, Progress, Step
 
 STARTING = "starting"
 PENDING = "waiting for the pod"
@@ -120,6 +120,15 @@ def summary(values: dict[str, int | float | str]) -> dict[str, str]:
         name[:64]: f"{value:.6g}" if isinstance(value, float) else str(value)
         for name, value in sorted(values.items())
     }
+
+
+def certified(certificate: Certificate) -> FormatStatus:
+    return built(
+        FormatStatus,
+        name=certificate.format,
+        consumer=certificate.consumer,
+        worst_difference=f"{certificate.worst_difference:.1e}",
+    )
 
 
 def of_validation(error: ValidationError) -> str:

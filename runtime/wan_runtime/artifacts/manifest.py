@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationError
 
 from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound, Store, file_sha256
-from wan_runtime.job import Contract, Expert, JobSpec, ManifestRef, Step
+from wan_runtime.job import Certificate, Contract, Expert, JobSpec, ManifestRef, Step
 from wan_runtime.parallel import in_order
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,27 @@ class Lineage(Contract):
     seed: int | None = None
     inputs: dict[str, ManifestRef] = Field(default_factory=dict)
 
+    @classmethod
+    def of(
+        cls,
+        job: JobSpec,
+        *,
+        base_weights: str | None = None,
+        dataset: str | None = None,
+        seed: int | None = None,
+    ) -> Lineage:
+        """Of what `job` makes; what the job itself says is taken from there."""
+        return cls(
+            config_hash=job_hash(job),
+            preset=job.model.preset,
+            expert=job.expert,
+            image=job.image,
+            base_weights=base_weights,
+            dataset=dataset,
+            seed=seed,
+            inputs=dict(job.inputs),
+        )
+
 
 class Manifest(Contract):
     """manifest.json."""
@@ -73,6 +94,8 @@ class Manifest(Contract):
     """Sorted by path."""
     lineage: Lineage
     summary: dict[str, int | float | str] = Field(default_factory=dict)
+    certificates: tuple[Certificate, ...] = ()
+    """Of exported weights, one for each format."""
 
     def dump(self) -> bytes:
         """Equal manifests give equal bytes."""
@@ -125,6 +148,7 @@ def commit(
     kind: str,
     lineage: Lineage,
     summary: Mapping[str, int | float | str],
+    certificates: tuple[Certificate, ...] = (),
 ) -> ManifestRef:
     """Upload `files` (path below `prefix` -> local file), then the manifest.
 
@@ -139,7 +163,12 @@ def commit(
         )
     )
     manifest = Manifest(
-        kind=kind, created=datetime.now(UTC), files=entries, lineage=lineage, summary=dict(summary)
+        kind=kind,
+        created=datetime.now(UTC),
+        files=entries,
+        lineage=lineage,
+        summary=dict(summary),
+        certificates=certificates,
     )
     present = find(store, prefix)
     if present is not None and present[1].same_content(manifest):

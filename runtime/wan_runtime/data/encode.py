@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from wan_runtime.artifacts import manifest
-from wan_runtime.artifacts.manifest import Lineage, job_hash
+from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import Store
 from wan_runtime.data import latents
 from wan_runtime.data.dataset import Clip, load_dataset
@@ -72,14 +72,10 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
         {latents.FILE: path},
         kind="latents",
         summary=summary,
-        lineage=Lineage(
-            config_hash=job_hash(job),
-            preset=job.model.preset,
-            expert=job.expert,
-            image=job.image,
+        lineage=Lineage.of(
+            job,
             base_weights=hashlib.sha256(canonical_json(encoders.model_dump())).hexdigest(),
             dataset=job.inputs["prepare"].sha256,
-            inputs=dict(job.inputs),
         ),
     )
     message = (

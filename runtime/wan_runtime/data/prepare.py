@@ -70,13 +70,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
         "rejectedClips": len(dataset.rejected),
         "recordings": len({clip.source for clip in dataset.clips if clip.split}),
     }
-    lineage = manifest.Lineage(
-        config_hash=manifest.job_hash(job),
-        preset=job.model.preset,
-        dataset=listing.digest(),
-        image=job.image,
-        seed=spec.split_seed,
-    )
+    lineage = manifest.Lineage.of(job, dataset=listing.digest(), seed=spec.split_seed)
     ref = manifest.commit(
         store, job.output_prefix, {FILE: file}, kind="dataset", lineage=lineage, summary=summary
     )

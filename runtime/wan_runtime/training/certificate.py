@@ -1,49 +1,69 @@
-"""Proof that an exported adapter file means what was trained: reload it as diffsynth would, compare
+"""Proof that an exported adapter file means what was trained: reload it as its tool would, compare
 the deltas.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from diffsynth.core.loader.file import load_state_dict
 from diffsynth.utils.lora.general import GeneralLoRALoader
+from safetensors.torch import load_file
 from torch import Tensor
 
 from wan_runtime.errors import InfrastructureError
-from wan_runtime.job import Reason
+from wan_runtime.job import Dialect, Reason
+from wan_runtime.training.dialects import Factors, read_adapter
 
 # Shapes: O out and I in features of a layer, R rank. A is [R, I], B is [O, R].
 
 TOLERANCE = 1e-3
-Factors = dict[str, tuple[Tensor, Tensor]]
-"""(B, A) of each layer, by its name; the layer's weight grows by B A."""
+CONSUMERS = {
+    Dialect.DIFFSYNTH: f"diffsynth {version('diffsynth')}",
+    Dialect.COMFYUI: "ComfyUI's key names",
+    Dialect.DIFFUSERS: "diffusers' key names",
+}
+"""What stands for the tool. DiffSynth's own loader; for the others, their published names."""
 
 
-def certify(path: Path, trained: Factors) -> float:
+def certify(dialect: Dialect, path: Path, trained: Factors) -> float:
     """Largest relative difference, over layers, between the file's delta and the trained one.
 
     Raises:
         InfrastructureError: UNEXPECTED, if layers differ or a difference reaches TOLERANCE: a bug
-            of the export, or a
-            file damaged on disk.
+            of the export, or a file damaged on disk.
     """
-    reloaded = read_with_diffsynth(path)
+    reloaded = reload(dialect, path, trained)
     if reloaded.keys() != trained.keys():
         odd = sorted(reloaded.keys() ^ trained.keys())
-        raise _broken(path, f"{len(odd)} layers are only on one side, {odd[0]} among them")
+        raise _broken(dialect, path, f"{len(odd)} layers are only on one side, {odd[0]} among them")
     worst = 0.0
     for layer, factors in trained.items():
         difference = relative_difference(reloaded[layer], factors)
         # "not <" also catches NaN.
         if not difference < TOLERANCE:
             raise _broken(
-                path, f"the weight delta of {layer} differs by {difference:.2e} of its norm"
+                dialect,
+                path,
+                f"the weight delta of {layer} differs by {difference:.2e} of its norm",
             )
         worst = max(worst, difference)
     return worst
+
+
+def reload(dialect: Dialect, path: Path, layers: Iterable[str]) -> Factors:
+    """The file as its tool reads it onto a model whose linear layers are `layers`."""
+    match dialect:
+        case Dialect.DIFFSYNTH:
+            return read_with_diffsynth(path)
+        case Dialect.COMFYUI:
+            return read_as_comfyui(path, layers)
+        case Dialect.DIFFUSERS:
+            return read_adapter(path)[1]
 
 
 def read_with_diffsynth(path: Path) -> Factors:
@@ -57,6 +77,19 @@ def read_with_diffsynth(path: Path) -> Factors:
         for name, b in converted.items()
         if name.endswith(suffix)
     }
+
+
+def read_as_comfyui(path: Path, layers: Iterable[str]) -> Factors:
+    """The file as ComfyUI looks at it: from the model's side, each weight asks for its own keys,
+    and a key that none asked for is "not loaded" and counts as a layer of that name.
+    """
+    state = load_file(path)
+    factors = {}
+    for layer in layers:
+        a, b = (f"diffusion_model.{layer}.lora_{side}.weight" for side in "AB")
+        if a in state and b in state:
+            factors[layer] = (state.pop(b), state.pop(a))
+    return factors | {name: (tensor, tensor) for name, tensor in state.items()}
 
 
 def relative_difference(ours: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor]) -> float:
@@ -80,8 +113,8 @@ def _norm(u: Tensor, v: Tensor) -> float:
     return math.sqrt(max(float(torch.trace((u.T @ u) @ (v @ v.T))), 0.0))
 
 
-def _broken(path: Path, what: str) -> InfrastructureError:
+def _broken(dialect: Dialect, path: Path, what: str) -> InfrastructureError:
     return InfrastructureError(
         Reason.UNEXPECTED,
-        f"{path.name}, reloaded as DiffSynth does, is not what was trained: {what}. Not committed",
+        f"{path.name}, reloaded as {dialect} does, is not what was trained: {what}. Not committed",
     )

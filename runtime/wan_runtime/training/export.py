@@ -2,9 +2,9 @@
 artifact.
 
 Full weights are rounded to bfloat16, as the base model's are, in the base model's names. Adapters:
-DiffSynth's `load_lora` adds B A to the weights, so the factor alpha / rank is folded into B and no
-alpha is stored. Their files are float32: bfloat16 would halve them, but round each factor by up to
-0.4 %, and the certificate promises the trained delta within 0.1 %. Readers cast on loading anyway.
+every tool adds B A to the weights, so the factor alpha / rank is folded into B and no alpha is
+stored. Their files are float32: bfloat16 would halve them, but round each factor by up to 0.4 %,
+and the certificate promises the trained delta within 0.1 %. Readers cast on loading anyway.
 """
 
 from __future__ import annotations
@@ -17,20 +17,28 @@ from typing import Any
 from safetensors.torch import load_file
 
 from wan_runtime.artifacts import manifest
-from wan_runtime.artifacts.manifest import Lineage, Manifest, job_hash
+from wan_runtime.artifacts.manifest import Lineage, Manifest
 from wan_runtime.artifacts.store import Store
-from wan_runtime.job import Expert, JobSpec, ManifestRef, Step, step_id
+from wan_runtime.job import Certificate, Dialect, Expert, JobSpec, ManifestRef, Step, step_id
 from wan_runtime.models.load import prepare
 from wan_runtime.models.source import preset_of
 from wan_runtime.outcome import Outcome
 from wan_runtime.progress import Reporter
 from wan_runtime.training import full, lora
 from wan_runtime.training.card import model_card
-from wan_runtime.training.certificate import Factors, certify
+from wan_runtime.training.certificate import CONSUMERS, certify
+from wan_runtime.training.dialects import write_adapter
 from wan_runtime.training.train import PICTURE, RECORD
-from wan_runtime.training.weights import SafetensorsFiles, write_safetensors
+from wan_runtime.training.weights import SafetensorsFiles
 
 SUFFIXES = {Expert.ONLY: "", Expert.HIGH_NOISE: "-high-noise", Expert.LOW_NOISE: "-low-noise"}
+ENDINGS = {
+    Dialect.DIFFSYNTH: ".safetensors",
+    Dialect.COMFYUI: ".comfyui.safetensors",
+    Dialect.DIFFUSERS: ".diffusers.safetensors",
+}
+"""Files, not folders: ComfyUI lists what lies in its models/loras by file name, and a name that
+says what it is for survives being copied there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +72,17 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
         parts.append(Trained(expert, ref, manifest.fetch(store, ref, folder), folder))
 
     prepare(preset)
-    files: dict[str, Path] = {}
-    worst = 0.0
-    for number, part in enumerate(parts):
-        report.update(activity="exporting", current=number, total=len(parts), unit="files")
-        write = _write_full if job.full is not None else _write_adapter
-        written, difference = write(job, part, work)
-        worst = max(worst, difference)
-        files |= written
-        files[file_name(job, part.expert, f"-{PICTURE}")] = part.folder / PICTURE
-    card = work / "README.md"
-    card.write_text(
-        model_card(job, preset, {part.expert: part.record() for part in parts}, list(files), worst)
+    certificates = tuple(
+        export_format(job, dialect, parts, work, report) for dialect in job.formats
     )
-    files[card.name] = card
+    pictures = {file_name(job, part.expert, f"-{PICTURE}"): part.folder / PICTURE for part in parts}
+    records = {part.expert: part.record() for part in parts}
+    card = work / "README.md"
+    card.write_text(model_card(job, preset, records, list(pictures), certificates))
+    weights = {name: work / name for each in certificates for name in each.files}
 
     summary: dict[str, int | float | str] = {
-        "files": sum(name.endswith(".safetensors") for name in files)
+        "files": sum(name.endswith(".safetensors") for name in weights)
     }
     if job.full is None:
         summary["rank"] = int(_record_lora(parts[0])["rank"])
@@ -89,26 +91,26 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
             part.expert
         ]
         summary |= {f"{prefix}{key}": value for key, value in part.manifest.summary.items()}
+    source = parts[0].manifest.lineage
     ref = manifest.commit(
         store,
         job.output_prefix,
-        files,
+        {**weights, **pictures, card.name: card},
         kind="weights",
         summary=summary,
-        lineage=Lineage(
-            config_hash=job_hash(job),
-            preset=job.model.preset,
-            expert=job.expert,
-            image=job.image,
-            base_weights=parts[0].manifest.lineage.base_weights,
-            dataset=parts[0].manifest.lineage.dataset,
-            seed=parts[0].manifest.lineage.seed,
-            inputs=dict(job.inputs),
+        lineage=Lineage.of(
+            job, base_weights=source.base_weights, dataset=source.dataset, seed=source.seed
         ),
+        certificates=certificates,
     )
-    names = ", ".join(name for name in files if name.endswith(".safetensors"))
+    worst = max(each.worst_difference for each in certificates)
     what = "weight deltas as trained" if job.full is None else "weights as trained, in bfloat16,"
-    return Outcome(manifest=ref, message=f"{names}: {what} within {worst:.1e}", summary=summary)
+    return Outcome(
+        manifest=ref,
+        message=f"{', '.join(job.formats)}: {what} within {worst:.1e}",
+        summary=summary,
+        certificates=certificates,
+    )
 
 
 def trained_experts(job: JobSpec) -> tuple[Expert, ...]:
@@ -117,32 +119,52 @@ def trained_experts(job: JobSpec) -> tuple[Expert, ...]:
     return tuple(expert for expert in experts if step_id(Step.TRAIN, expert) in job.inputs)
 
 
-def _write_adapter(job: JobSpec, part: Trained, work: Path) -> tuple[dict[str, Path], float]:
-    """Certified files by name, and their largest relative difference."""
+def export_format(
+    job: JobSpec, dialect: Dialect, parts: list[Trained], work: Path, report: Reporter
+) -> Certificate:
+    """Write all experts in one format and reload them. Raises InfrastructureError if what is read
+    is not what was trained.
+    """
+    files: list[str] = []
+    worst = 0.0
+    for number, part in enumerate(parts):
+        report.update(
+            activity=f"exporting for {dialect}", current=number, total=len(parts), unit="files"
+        )
+        write = _write_full if job.full is not None else _write_adapter
+        written, difference = write(job, dialect, part, work)
+        files += written
+        worst = max(worst, difference)
+    return Certificate(
+        format=dialect,
+        consumer=CONSUMERS[dialect],
+        worst_difference=float(f"{worst:.3g}"),
+        files=tuple(files),
+    )
+
+
+def _write_adapter(
+    job: JobSpec, dialect: Dialect, part: Trained, work: Path
+) -> tuple[list[str], float]:
+    """Names of the certified files, and their largest relative difference."""
     factors = lora.delta_factors(load_file(part.folder / lora.WEIGHTS), _scale(part))
-    path = work / file_name(job, part.expert, ".safetensors")
+    path = work / file_name(job, part.expert, ENDINGS[dialect])
     spec = _record_lora(part)
     scale = {"rank": str(spec["rank"]), "alpha": str(spec["alpha"]), "alphaFolded": "true"}
-    write_diffsynth(path, factors, {**_metadata(job, part), **scale})
-    return {path.name: path}, certify(path, factors)
+    write_adapter(dialect, path, factors, {**_metadata(job, part), **scale})
+    return [path.name], certify(dialect, path, factors)
 
 
-def _write_full(job: JobSpec, part: Trained, work: Path) -> tuple[dict[str, Path], float]:
+def _write_full(
+    job: JobSpec, dialect: Dialect, part: Trained, work: Path
+) -> tuple[list[str], float]:
     """As `_write_adapter`."""
+    assert dialect is Dialect.DIFFSYNTH, "the CRD refuses the others for full weights"
     with SafetensorsFiles(full.trained_files(part.folder)) as trained:
         stem = file_name(job, part.expert, "")
         files = full.export(trained, work, stem, _metadata(job, part))
         shards = [path for name, path in files.items() if name.endswith(".safetensors")]
-        return files, full.certify(shards, trained)
-
-
-def write_diffsynth(path: Path, factors: Factors, metadata: dict[str, str]) -> None:
-    """A file that stock `pipe.load_lora(module, path)` reads at its default strength of 1."""
-    tensors = {}
-    for layer, (b, a) in factors.items():
-        tensors[f"{layer}.lora_A.{lora.ADAPTER}.weight"] = a
-        tensors[f"{layer}.lora_B.{lora.ADAPTER}.weight"] = b
-    write_safetensors(path, tensors, metadata)
+        return list(files), full.certify(shards, trained)
 
 
 def _record_lora(part: Trained) -> dict[str, Any]:

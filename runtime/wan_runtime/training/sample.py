@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wan_runtime.artifacts import manifest
-from wan_runtime.artifacts.manifest import Lineage, job_hash
+from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import Store
 from wan_runtime.data.dataset import Clip, load_dataset
 from wan_runtime.data.encoders import TILE_SIZE, TILE_STRIDE
@@ -90,15 +90,11 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
         videos,
         kind="samples",
         summary=summary,
-        lineage=Lineage(
-            config_hash=job_hash(job),
-            preset=job.model.preset,
-            expert=job.expert,
-            image=job.image,
+        lineage=Lineage.of(
+            job,
             base_weights=weights.lineage.base_weights,
             dataset=job.inputs["prepare"].sha256,
             seed=job.sample.seed,
-            inputs=dict(job.inputs),
         ),
     )
     told = (

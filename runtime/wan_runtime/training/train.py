@@ -17,7 +17,7 @@ from torch import Tensor
 
 from wan_runtime import stopping
 from wan_runtime.artifacts import manifest
-from wan_runtime.artifacts.manifest import Lineage, job_hash
+from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import Store
 from wan_runtime.data.latents import EncodedClip, LocalCache, load_latents
 from wan_runtime.errors import InputError
@@ -96,15 +96,11 @@ class Trainer:
         dtype = compute_dtype(device)
         report.update(activity="fetching the base model")
         files = base_model(job, store, work)
-        lineage = Lineage(
-            config_hash=job_hash(job),
-            preset=job.model.preset,
-            expert=job.expert,
-            image=job.image,
-            seed=spec.seed,
+        lineage = Lineage.of(
+            job,
             base_weights=files_digest(files.dits[job.expert]),
-            inputs=dict(job.inputs),
             dataset=job.inputs["encode"].sha256,
+            seed=spec.seed,
         )
         report.update(activity="fetching the latents")
         latents = load_latents(store, job.inputs["encode"], work)

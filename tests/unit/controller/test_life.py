@@ -33,6 +33,9 @@ def test_goes_from_step_to_step_and_hands_on_what_each_committed() -> None:
         "Running",
     ]
     assert world.status["artifact"]["uri"] == "s3://wan/export/manifest.json"
+    assert world.status["formats"] == [
+        {"name": "DiffSynth", "consumer": "diffsynth 2.1.12", "worstDifference": "2.1e-08"}
+    ]
     assert world.status["progress"]["display"] == "done"
     assert set(job_file(world, "export").inputs) == {"prepare", "encode", "train"}
     assert world.created == [f"demo-{step}-1" for step in STEPS]

@@ -19,7 +19,16 @@ from wan_operator.reconcile.decision import Decision, Event
 from wan_operator.reconcile.finetune import reconcile
 from wan_operator.reconcile.observed import Observed, finished, is_deleting
 from wan_operator.settings import Settings
-from wan_runtime.job import ExitClass, JobSpec, ManifestRef, Progress, Reason, Result
+from wan_runtime.job import (
+    Certificate,
+    Dialect,
+    ExitClass,
+    JobSpec,
+    ManifestRef,
+    Progress,
+    Reason,
+    Result,
+)
 
 Raw = dict[str, Any]
 
@@ -34,6 +43,9 @@ SETTINGS = Settings(
     identity="test",
 )
 STEPS = ("prepare", "encode", "train", "export")
+CERTIFICATES = (
+    Certificate(format=Dialect.DIFFSYNTH, consumer="diffsynth 2.1.12", worst_difference=2.13e-8),
+)
 REASON_OF = {
     ExitClass.DONE: Reason.COMPLETED,
     ExitClass.INPUT: Reason.CLIP_INVALID,
@@ -195,6 +207,7 @@ class World:
             message=message,
             manifest=manifest,
             summary={"clips": 12},
+            certificates=CERTIFICATES if step == "export" else (),
         )
         self.exits(int(exit_class), result.dump(), name=name)
 

@@ -1,8 +1,9 @@
-"""Export: files that stock diffsynth loads to the trained delta, and the proof of it."""
+"""Export: files that each tool loads to the trained delta, and the proof of it."""
 
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from safetensors.torch import load_file, save_file
 from ml_runs import LORA, Run
 from wan_runtime.artifacts import manifest
 from wan_runtime.errors import InfrastructureError
-from wan_runtime.job import Expert, Step
+from wan_runtime.job import Dialect, Expert, Step
 from wan_runtime.models import load
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.training import export, lora, train
 from wan_runtime.training.certificate import TOLERANCE, certify, relative_difference
+from wan_runtime.training.dialects import read_adapter
 from wan_runtime.training.lora import delta_factors
 
 pytest_plugins = ["ml_fixtures"]
@@ -47,14 +49,62 @@ def test_stock_load_lora_adds_the_trained_delta(exported21: Run, tiny21: ModelFi
 
 def test_artifact_lists_weights_curve_and_card(exported21: Run, exported22: Run) -> None:
     single = {path.name for path in exported21.fetch("export").iterdir()}
-    assert single == {"exported21.safetensors", "exported21-loss.png", "README.md"}
+    weights = {f"exported21{tool}.safetensors" for tool in ("", ".comfyui", ".diffusers")}
+    assert single == weights | {"exported21-loss.png", "README.md"}
     folder = exported22.fetch("export")
     pair = {path.name for path in folder.iterdir() if path.suffix == ".safetensors"}
-    assert pair == {"exported22-high-noise.safetensors", "exported22-low-noise.safetensors"}
+    assert pair == {
+        f"exported22-{expert}-noise{tool}.safetensors"
+        for expert in ("high", "low")
+        for tool in ("", ".comfyui", ".diffusers")
+    }
     card = (folder / "README.md").read_text()
     assert 'pipe.load_lora(pipe.dit, "exported22-high-noise.safetensors")' in card
     assert 'pipe.load_lora(pipe.dit2, "exported22-low-noise.safetensors")' in card
     assert "switch_DiT_boundary=0.9" in card
+    assert (
+        "`exported22-low-noise.comfyui.safetensors`: node *Load LoRA (Model)* after the low-"
+        in card
+    )
+    second = (
+        'weight_name="exported22-low-noise.diffusers.safetensors", load_into_transformer_2=True'
+    )
+    assert second in card
+    assert 'weight_name="exported22-high-noise.diffusers.safetensors")' in card
+
+
+def test_every_format_holds_the_trained_delta(exported22: Run) -> None:
+    folder = exported22.fetch("export")
+    for name in ("high-noise", "low-noise"):
+        trained = load_file(exported22.fetch(f"train-{name}") / lora.WEIGHTS)
+        wanted = delta_factors(trained, SCALE)
+        for dialect, ending in export.ENDINGS.items():
+            found, factors = read_adapter(folder / f"exported22-{name}{ending}")
+            assert found is dialect
+            assert factors.keys() == wanted.keys()
+            for layer, pair in wanted.items():
+                assert relative_difference(factors[layer], pair) < 1e-6
+
+
+def test_the_certificate_is_in_the_manifest(exported22: Run) -> None:
+    committed = manifest.load(exported22.store, exported22.inputs["export"])
+    assert [each.format for each in committed.certificates] == list(Dialect)
+    listed = {entry.path for entry in committed.files}
+    for each in committed.certificates:
+        assert 0 <= each.worst_difference < TOLERANCE
+        assert len(each.files) == 2
+        assert set(each.files) <= listed
+    assert committed.certificates[0].consumer == f"diffsynth {version('diffsynth')}"
+
+
+def test_only_the_formats_asked_for(exported21: Run) -> None:
+    run = exported21.fork("two-formats")
+    run.inputs["train"] = exported21.inputs["train"]
+    outcome = run.go(Step.EXPORT, formats=["DiffSynth", "ComfyUI"])
+    assert [each.format for each in outcome.certificates] == ["DiffSynth", "ComfyUI"]
+    names = {path.name for path in run.fetch("export").iterdir()}
+    assert "two-formats.comfyui.safetensors" in names
+    assert "two-formats.diffusers.safetensors" not in names
 
 
 def test_metadata_and_lineage(exported22: Run) -> None:
@@ -79,7 +129,7 @@ def test_export_is_repeatable(exported21: Run) -> None:
 
 def tamper_value(path: Path) -> None:
     tensors = load_file(path)
-    name = "blocks.1.ffn.2.lora_B.default.weight"
+    name = next(name for name in tensors if "blocks.1." in name and "lora_B" in name)
     tensors[name] = tensors[name] * 1.002
     save_file(tensors, path)
 
@@ -90,36 +140,47 @@ def tamper_precision(path: Path) -> None:
 
 def tamper_layer(path: Path) -> None:
     tensors = load_file(path)
-    save_file({name: value for name, value in tensors.items() if "0.ffn.2" not in name}, path)
+    save_file({name: value for name, value in tensors.items() if "0.ffn." not in name}, path)
 
 
 def tamper_nan(path: Path) -> None:
     tensors = load_file(path)
-    tensors["blocks.0.ffn.0.lora_A.default.weight"][0, 0] = float("nan")
+    next(value for name, value in tensors.items() if "lora_A" in name)[0, 0] = float("nan")
     save_file(tensors, path)
 
 
+@pytest.mark.parametrize("dialect", Dialect)
 @pytest.mark.parametrize("tamper", [tamper_value, tamper_precision, tamper_layer, tamper_nan])
-def test_certificate_refuses_what_was_not_trained(tamper: Any, exported21: Run) -> None:
-    path = exported21.fetch("export") / "exported21.safetensors"
+def test_certificate_refuses_what_was_not_trained(
+    tamper: Any, dialect: Dialect, exported21: Run
+) -> None:
+    path = exported21.fetch("export") / f"exported21{export.ENDINGS[dialect]}"
     trained = load_file(exported21.fetch("train") / lora.WEIGHTS)
     factors = delta_factors(trained, SCALE)
-    assert certify(path, factors) < 1e-6
+    assert certify(dialect, path, factors) < 1e-6
     tamper(path)
-    with pytest.raises(InfrastructureError, match="is not what was trained"):
-        certify(path, factors)
+    with pytest.raises(InfrastructureError, match=f"reloaded as {dialect} does, is not what was"):
+        certify(dialect, path, factors)
+
+
+def test_certificate_refuses_keys_that_comfyui_would_not_load(exported21: Run) -> None:
+    path = exported21.fetch("export") / f"exported21{export.ENDINGS[Dialect.COMFYUI]}"
+    factors = read_adapter(path)[1]
+    save_file({**load_file(path), "blocks.0.norm3.diff": torch.ones(4)}, path)
+    with pytest.raises(InfrastructureError, match=r"blocks.0.norm3.diff among them"):
+        certify(Dialect.COMFYUI, path, factors)
 
 
 def test_nothing_is_committed_without_the_certificate(
     exported21: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = export.write_diffsynth
+    real = export.write_adapter
 
-    def damaged(path: Path, factors: Any, metadata: dict[str, str]) -> None:
-        real(path, factors, metadata)
+    def damaged(dialect: Dialect, path: Path, factors: Any, metadata: dict[str, str]) -> None:
+        real(dialect, path, factors, metadata)
         tamper_value(path)
 
-    monkeypatch.setattr(export, "write_diffsynth", damaged)
+    monkeypatch.setattr(export, "write_adapter", damaged)
     run = exported21.fork("uncertified")
     run.inputs["train"] = exported21.inputs["train"]
     with pytest.raises(InfrastructureError):

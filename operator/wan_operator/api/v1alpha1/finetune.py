@@ -22,6 +22,7 @@ from wan_operator.api.v1alpha1.common import (
 from wan_operator.api.v1alpha1.finetune_status import (
     Effective,
     EffectiveStore,
+    FormatStatus,
     LastFailure,
     ProgressStatus,
     StepStatus,
@@ -50,6 +51,7 @@ __all__ = [
     "Dataset",
     "Effective",
     "EffectiveStore",
+    "FormatStatus",
     "Full",
     "LastFailure",
     "Lora",
@@ -278,6 +280,13 @@ class WanFineTuneSpec(ApiModel):
                 "self.model.preset.startsWith('Wan2.2') || !has(self.experts)",
                 "only Wan2.2 has experts: leave the field out",
                 ".experts",
+                reason="FieldValueForbidden",
+            ),
+            rule(
+                "!has(self.method.full) || !has(self.output) || !has(self.output.formats) || "
+                "self.output.formats.all(format, format == 'DiffSynth')",
+                "full weights are exported for DiffSynth only in this release",
+                ".output.formats",
                 reason="FieldValueForbidden",
             ),
             *(_fixed(name) for name in ("model", "dataset", "method", "training")),

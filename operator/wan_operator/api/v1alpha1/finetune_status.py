@@ -45,6 +45,8 @@ class Effective(ApiModel):
     """Pixels."""
     experts: Annotated[list[Short], Field(max_length=2)]
     """`Only` for Wan2.1."""
+    formats: Annotated[list[Short], Field(max_length=3)] = Field(default=[])
+    """Of the exported weights."""
     gpus: Count
     """GPUs of the training step."""
     image: Annotated[str, Field(max_length=512)]
@@ -99,6 +101,17 @@ class StepStatus(ApiModel):
     """Numbers that the step reported: clips, steps, probe losses."""
 
 
+class FormatStatus(ApiModel):
+    """The weights in one format were reloaded, and are what was trained."""
+
+    name: Annotated[str, Field(max_length=32)]
+    """One of spec.output.formats."""
+    consumer: Annotated[str, Field(max_length=128)]
+    """What reloaded them, with its version."""
+    worst_difference: Annotated[str, Field(max_length=32)]
+    """Largest relative difference of a layer's weight delta: `2.1e-08`."""
+
+
 class ProgressStatus(ApiModel):
     """Of the running step; refreshed at most every 15 seconds."""
 
@@ -143,4 +156,8 @@ class WanFineTuneStatus(ApiModel):
     progress: ProgressStatus | None = None
     artifact: Artifact | None = None
     """The exported weights, once they are committed."""
+    formats: Annotated[list[FormatStatus], list_map("name"), Field(max_length=3)] = Field(
+        default=[]
+    )
+    """The formats of the artifact, each with its certificate."""
     last_failure: LastFailure | None = None

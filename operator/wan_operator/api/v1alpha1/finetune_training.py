@@ -185,14 +185,18 @@ class Validation(ApiModel):
 
 
 class Output(ApiModel):
-    formats: Annotated[
-        list[
-            Annotated[
-                Literal["DiffSynth", "ComfyUI", "Diffusers"],
-                Cel("self == 'DiffSynth'", "only DiffSynth is available in this release"),
-            ]
-        ],
-        list_set(),
-        Field(min_length=1, max_length=3),
-    ] = Field(default=["DiffSynth"])
-    """One file each; every one is read back and compared before the run is complete."""
+    formats: (
+        Annotated[
+            list[Literal["DiffSynth", "ComfyUI", "Diffusers"]],
+            list_set(),
+            Field(min_length=1, max_length=3),
+            Cel(
+                "self.exists(format, format == 'DiffSynth')",
+                "must hold DiffSynth: the samples are rendered from it",
+            ),
+        ]
+        | None
+    ) = None
+    """The tools that shall load the weights; each gets its own files, which are read back as the
+    tool does and compared before the run is complete. Default: all three for an adapter, since a
+    finished run cannot be exported again; DiffSynth for full weights, which are large."""
