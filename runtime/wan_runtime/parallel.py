@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -13,13 +14,20 @@ Outcome = TypeVar("Outcome")
 def in_order(
     action: Callable[[Item], Outcome], items: Iterable[Item], *, threads: int
 ) -> Iterator[Outcome]:
-    """`action` of each item, in the order of the items.
+    """`action` of each item, in the order of the items, at most `threads` of them ahead of the
+    consumer: `items` may be made as they are needed, and results may be large.
 
     The first error comes out at its item's turn. It, or leaving early, drops what has not begun and
     does not wait for what has: a step that is told to stop must not sit out a transfer.
     """
     pool = ThreadPoolExecutor(threads)
     try:
-        yield from pool.map(action, items)
+        ahead = deque[Future[Outcome]]()
+        for item in items:
+            ahead.append(pool.submit(action, item))
+            if len(ahead) > threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
+from wan_runtime.artifacts import space
 from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound, Store, file_sha256
 from wan_runtime.job import Certificate, Contract, Expert, JobSpec, ManifestRef, Step
 from wan_runtime.parallel import in_order
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 NAME = "manifest.json"
 TRANSFERS = 4
 """Files moved at a time."""
+IN_FLIGHT = TRANSFERS + 1
+"""Files of a set in pieces that exist at a time: those moved, and the one being made or read."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -155,17 +158,48 @@ def commit(
     Files already there with an equal checksum are not sent again. If an equal set is already
     committed, its manifest stays as it is and its reference is returned.
     """
-    entries = tuple(
-        in_order(
-            lambda path: _upload(store, prefix, path, files[path]),
-            sorted(files),
-            threads=TRANSFERS,
-        )
+    entries = in_order(
+        lambda item: _upload(store, prefix, *item), sorted(files.items()), threads=TRANSFERS
     )
+    return _seal(store, prefix, entries, kind, lineage, summary, certificates)
+
+
+def commit_pieces(
+    store: Store,
+    prefix: str,
+    pieces: Iterable[tuple[str, Path]],
+    *,
+    kind: str,
+    lineage: Lineage,
+    summary: Mapping[str, int | float | str],
+) -> ManifestRef:
+    """As `commit`, for files that are made one after another and would not fit on the disk
+    together: each is deleted once it is uploaded, and the next is made when there is room for it.
+    At most IN_FLIGHT of them exist at a time.
+    """
+
+    def move(piece: tuple[str, Path]) -> FileEntry:
+        entry = _upload(store, prefix, *piece)
+        piece[1].unlink()
+        return entry
+
+    entries = in_order(move, pieces, threads=TRANSFERS)
+    return _seal(store, prefix, entries, kind, lineage, summary)
+
+
+def _seal(
+    store: Store,
+    prefix: str,
+    entries: Iterable[FileEntry],
+    kind: str,
+    lineage: Lineage,
+    summary: Mapping[str, int | float | str],
+    certificates: tuple[Certificate, ...] = (),
+) -> ManifestRef:
     manifest = Manifest(
         kind=kind,
         created=datetime.now(UTC),
-        files=entries,
+        files=tuple(sorted(entries, key=lambda entry: entry.path)),
         lineage=lineage,
         summary=dict(summary),
         certificates=certificates,
@@ -207,12 +241,28 @@ def fetch(store: Store, ref: ManifestRef, dest: Path) -> Manifest:
     Raises ArtifactCorrupt if a file is missing or differs.
     """
     manifest = load(store, ref)
-    source, prefix = store.for_uri(ref.uri), _prefix(store, ref)
-    for _ in in_order(
-        lambda entry: _download(source, prefix, entry, dest), manifest.files, threads=TRANSFERS
-    ):
+    dest.mkdir(parents=True, exist_ok=True)
+    missing = (entry.bytes for entry in manifest.files if not (dest / entry.path).is_file())
+    space.require(dest, sum(missing), f"fetching {ref.uri}")
+    for _ in _downloads(store, ref, manifest, dest):
         pass
     return manifest
+
+
+def fetch_pieces(store: Store, ref: ManifestRef, dest: Path) -> Iterator[Path]:
+    """The files of a set in the order of their paths, verified, each deleted when the next is
+    asked for. At most IN_FLIGHT of them exist at a time. Raises as `fetch` does.
+    """
+    for path in _downloads(store, ref, load(store, ref), dest):
+        yield path
+        path.unlink()
+
+
+def _downloads(store: Store, ref: ManifestRef, manifest: Manifest, dest: Path) -> Iterator[Path]:
+    source, prefix = store.for_uri(ref.uri), _prefix(store, ref)
+    return in_order(
+        lambda entry: _download(source, prefix, entry, dest), manifest.files, threads=TRANSFERS
+    )
 
 
 def verify(store: Store, ref: ManifestRef) -> Manifest:
@@ -241,19 +291,20 @@ def _upload(store: Store, prefix: str, path: str, file: Path) -> FileEntry:
     return entry
 
 
-def _download(store: Store, prefix: str, entry: FileEntry, dest: Path) -> None:
+def _download(store: Store, prefix: str, entry: FileEntry, dest: Path) -> Path:
     target = dest / entry.path
     if (
         target.is_file()
         and target.stat().st_size == entry.bytes
         and file_sha256(target) == entry.sha256
     ):
-        return
+        return target
     key = f"{prefix}/{entry.path}"
     try:
         store.download(key, target, sha256=entry.sha256, bytes=entry.bytes)
     except ObjectNotFound as error:
         raise ArtifactCorrupt(f"{store.uri(key)} is missing; its manifest lists it") from error
+    return target
 
 
 def _prefix(store: Store, ref: ManifestRef) -> str:

@@ -2,7 +2,9 @@
 last.
 
 A crash while writing leaves files without a manifest, which nobody reads. Resume takes the newest
-checkpoint that is whole and of the same job.
+checkpoint that is whole and of the same job. Weights and moments of a 14B model are 200 GB: they
+go from the GPU to the store and back a tensor and a file at a time, never all through host memory
+or the disk.
 """
 
 from __future__ import annotations
@@ -11,25 +13,29 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from wan_runtime.artifacts import manifest
-from wan_runtime.artifacts.manifest import Lineage
+from wan_runtime.artifacts import manifest, space
+from wan_runtime.artifacts.manifest import IN_FLIGHT, Lineage, Manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound, Store
 from wan_runtime.job import ManifestRef
+from wan_runtime.training.weights import SafetensorsFiles, shard_name, shards, write_safetensors
 
 log = logging.getLogger(__name__)
 
 KIND = "checkpoint"
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")
-"""AdamW's state of one parameter."""
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""AdamW's state of one parameter, beside its step count."""
+STATE, RANDOM = "state.json", "random.safetensors"
+PIECE_BYTES = 2 * 10**9
+"""Of one file."""
 
 
 @dataclass
@@ -49,59 +55,108 @@ class TrainState:
     history: dict[str, Any] = field(default_factory=lambda: {"steps": [], "probes": []})
     """For training.json: one entry a step, one a probe evaluation."""
 
+    def tensors(self) -> dict[str, Mapping[str, Tensor]]:
+        """The live tensors that a checkpoint holds, by set and name of the parameter."""
+        moments = {
+            moment: {
+                name: self.optimizer.state[parameter][moment]
+                for name, parameter in self.trainable.items()
+            }
+            for moment in MOMENTS
+        }
+        return {"weights": self.trainable, **moments}
+
+    def begin_moments(self) -> None:
+        """Moments as AdamW makes them at its first step, to be overwritten."""
+        for parameter in self.trainable.values():
+            self.optimizer.state[parameter] = {
+                "step": torch.tensor(0.0, device=parameter.device if self.fused else "cpu"),
+                **{moment: torch.zeros_like(parameter) for moment in MOMENTS},
+            }
+
+    @property
+    def fused(self) -> bool:
+        """Whether AdamW runs as one kernel; it then counts its steps on the GPU."""
+        return bool(self.optimizer.defaults["fused"])
+
 
 class Checkpoints:
     """The checkpoints of one training run, at `<prefix>/step-00000100/`."""
 
     def __init__(self, store: Store, prefix: str, work: Path, lineage: Lineage, keep: int) -> None:
-        self._store, self._prefix, self._work = store, prefix, work
+        self._store, self._prefix, self._folder = store, prefix, work / "checkpoint"
         self._lineage = lineage
         self._keep = max(keep, 1)
 
     def save(self, state: TrainState) -> ManifestRef:
-        """Commit the state, then remove all but the newest `keep` checkpoints."""
-        folder = self._work / "checkpoint"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        files = _write(state, folder)
-        ref = manifest.commit(
+        """Commit the state, then remove all but the newest `keep` checkpoints. Raises
+        InfrastructureError(DISK_FULL) without room for the files in flight.
+        """
+        self._clear()
+        self.check_space(state)
+        ref = manifest.commit_pieces(
             self._store,
             f"{self._prefix}/{_name(state.step)}",
-            files,
+            _write(state, self._folder),
             kind=KIND,
             lineage=self._lineage,
             summary={"step": state.step},
         )
-        shutil.rmtree(folder)
         for step in self._steps()[self._keep :]:
             self._remove(step)
         return ref
 
+    def check_space(self, state: TrainState) -> None:
+        """Whether saving and resuming will find room; also called before training starts."""
+        size = sum(parameter.nbytes for parameter in state.trainable.values())
+        self._folder.mkdir(parents=True, exist_ok=True)
+        space.require(self._folder, min(3 * size, IN_FLIGHT * PIECE_BYTES), "a checkpoint")
+
     def resume(self, state: TrainState) -> bool:
-        """Load the newest valid checkpoint into `state`. False if there is none."""
+        """Load the newest valid checkpoint into `state`. False if there is none.
+
+        Raises:
+            InfrastructureError: ARTIFACT_CORRUPT, if the only checkpoint turned out to be damaged
+                after `state` was written to. It is removed: the next attempt starts over.
+        """
+        damage: ArtifactCorrupt | None = None
         for step in self._steps():
-            folder = self._work / "resume"
-            shutil.rmtree(folder, ignore_errors=True)
             try:
                 found = manifest.find(self._store, f"{self._prefix}/{_name(step)}")
-                if found is None:
+                if found is None or not self._fits(*found, state):
                     continue
-                ref, content = found
-                if content.kind != KIND or content.lineage.config_hash != self._lineage.config_hash:
-                    log.warning("%s is of another job: not resumed from", ref.uri)
-                    continue
-                manifest.fetch(self._store, ref, folder)
-                _read(state, folder)
+                manifest.verify(self._store, found[0])
             except (ArtifactCorrupt, ObjectNotFound) as error:
-                log.warning(
-                    "checkpoint at step %d is not valid, looking for an older one: %s", step, error
-                )
+                log.warning("checkpoint at step %d passed over: %s", step, error)
                 continue
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+            try:
+                self._clear()
+                _read(state, manifest.fetch_pieces(self._store, found[0], self._folder))
+            except ArtifactCorrupt as error:
+                log.warning("checkpoint at step %d is damaged and removed: %s", step, error)
+                self._remove(step)
+                damage = error
+                continue
             log.info("resumed from step %d", state.step)
             return True
+        if damage is not None:
+            raise damage
         return False
+
+    def _fits(self, ref: ManifestRef, content: Manifest, state: TrainState) -> bool:
+        """Whether it is of this job, base model and form."""
+        mine, its = self._lineage, content.lineage
+        same = (its.config_hash, its.base_weights) == (mine.config_hash, mine.base_weights)
+        held = {re.split(r"[-.]", entry.path)[0] for entry in content.files}
+        whole = held == {"weights", *MOMENTS, "state", "random"}
+        if content.kind != KIND or not same or not whole:
+            log.warning("%s is of another job: not resumed from", ref.uri)
+            return False
+        return True
+
+    def _clear(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(parents=True)
 
     def _steps(self) -> list[int]:
         """Steps with a manifest, newest first."""
@@ -120,59 +175,54 @@ def _name(step: int) -> str:
     return f"step-{step:08d}"
 
 
-def _write(state: TrainState, folder: Path) -> dict[str, Path]:
-    weights = {
-        name: parameter.detach().cpu().contiguous() for name, parameter in state.trainable.items()
-    }
-    moments = {
-        f"{name}/{moment}": torch.as_tensor(state.optimizer.state[parameter][moment])
-        .detach()
-        .cpu()
-        .contiguous()
-        for name, parameter in state.trainable.items()
-        for moment in MOMENTS
-        if parameter in state.optimizer.state
-    }
+def _write(state: TrainState, folder: Path) -> Iterator[tuple[str, Path]]:
+    """The files one after another: `weights-00001-of-00030.safetensors` and the like."""
+    for label, tensors in state.tensors().items():
+        groups = shards({name: tensor.nbytes for name, tensor in tensors.items()}, PIECE_BYTES)
+        for number, names in enumerate(groups):
+            path = folder / shard_name(label, number, len(groups))
+            write_safetensors(path, {name: tensors[name] for name in names}, {})
+            yield path.name, path
     random = {"noise": state.generator.get_state(), "cpu": torch.get_rng_state()}
     if state.device.type == "cuda":
         random["cuda"] = torch.cuda.get_rng_state(state.device)
+    write_safetensors(folder / RANDOM, random, {})
+    yield RANDOM, folder / RANDOM
     content = {
         "step": state.step,
         "position": state.position,
         "schedule": state.schedule.state_dict()["last_epoch"],
         "history": state.history,
     }
-    files = {
-        name: folder / name
-        for name in ("weights.safetensors", "optimizer.safetensors", "random.safetensors")
-    }
-    for path, tensors in zip(files.values(), (weights, moments, random), strict=True):
-        save_file(tensors, path)
-    path = folder / "state.json"
-    path.write_text(json.dumps(content, sort_keys=True))
-    return {**files, path.name: path}
+    (folder / STATE).write_text(json.dumps(content, sort_keys=True))
+    yield STATE, folder / STATE
 
 
-def _read(state: TrainState, folder: Path) -> None:
-    """Raises ArtifactCorrupt, before anything of `state` is touched, if the checkpoint is of
-    another model.
-    """
-    weights = load_file(folder / "weights.safetensors")
-    moments = load_file(folder / "optimizer.safetensors")
-    random = load_file(folder / "random.safetensors")
-    content: Mapping[str, Any] = json.loads((folder / "state.json").read_text())
-    shapes = {name: parameter.shape for name, parameter in state.trainable.items()}
-    if {name: tensor.shape for name, tensor in weights.items()} != shapes:
-        raise ArtifactCorrupt("the checkpoint's weights are not those of this model")
-    if moments.keys() != {f"{name}/{moment}" for name in shapes for moment in MOMENTS}:
-        raise ArtifactCorrupt("the checkpoint's optimizer state is not that of this model")
-    with torch.no_grad():
-        for name, parameter in state.trainable.items():
-            parameter.copy_(weights[name])
-            state.optimizer.state[parameter] = {
-                moment: _moment(moments[f"{name}/{moment}"], moment, parameter)
-                for moment in MOMENTS
-            }
+def _read(state: TrainState, paths: Iterator[Path]) -> None:
+    """Overwrite `state` with the files. Raises ArtifactCorrupt if some of it is left."""
+    state.begin_moments()
+    targets = state.tensors()
+    left = {(label, name) for label, tensors in targets.items() for name in tensors}
+    for path in paths:
+        if path.name == STATE:
+            _restore_counts(state, json.loads(path.read_text()))
+        elif path.name == RANDOM:
+            _restore_random(state, load_file(path))
+        else:
+            label = re.split(r"[-.]", path.name)[0]
+            with SafetensorsFiles([path]) as tensors, torch.no_grad():
+                for name in tensors:
+                    targets[label][name].copy_(tensors[name])
+                    left.discard((label, name))
+    if left:
+        raise ArtifactCorrupt(f"the checkpoint lacks {len(left)} tensors, {min(left)} among them")
+
+
+def _restore_counts(state: TrainState, content: Mapping[str, Any]) -> None:
+    state.step, state.position = int(content["step"]), int(content["position"])
+    state.history = dict(content["history"])
+    for parameter in state.trainable.values():
+        state.optimizer.state[parameter]["step"].fill_(state.step)
     # LambdaLR derives the rate from its count alone; the optimizer's groups must be told it too.
     state.schedule.last_epoch = int(content["schedule"])
     rates = [
@@ -181,16 +231,10 @@ def _read(state: TrainState, folder: Path) -> None:
     ]
     for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
+
+
+def _restore_random(state: TrainState, random: Mapping[str, Tensor]) -> None:
     state.generator.set_state(random["noise"])
     torch.set_rng_state(random["cpu"])
     if "cuda" in random and state.device.type == "cuda":
         torch.cuda.set_rng_state(random["cuda"], state.device)
-    state.step, state.position = int(content["step"]), int(content["position"])
-    state.history = dict(content["history"])
-
-
-def _moment(value: Tensor, moment: str, parameter: nn.Parameter) -> Tensor:
-    # AdamW keeps its step count on the CPU, its fused kernel on the GPU.
-    if moment == "step":
-        return value.to(parameter.device, copy=True)
-    return value.to(parameter.device, parameter.dtype)

@@ -11,7 +11,7 @@ masters beside it takes as much and accumulates in bfloat16.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,14 +73,12 @@ class Full:
 
     def write(
         self, weights: Mapping[str, Tensor], folder: Path, metadata: Mapping[str, str]
-    ) -> dict[str, Path]:
+    ) -> Iterator[tuple[str, Path]]:
         groups = shards({name: weights[name].nbytes for name in weights}, SHARD_BYTES)
-        files = {}
         for number, names in enumerate(groups):
-            file = shard_name(STEM, number, len(groups))
-            files[file] = folder / file
-            write_safetensors(files[file], {name: weights[name] for name in names}, metadata)
-        return files
+            path = folder / shard_name(STEM, number, len(groups))
+            write_safetensors(path, {name: weights[name] for name in names}, metadata)
+            yield path.name, path
 
 
 def trained_files(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,10 @@ class Lora:
 
     def write(
         self, weights: Mapping[str, Tensor], folder: Path, metadata: Mapping[str, str]
-    ) -> dict[str, Path]:
+    ) -> Iterator[tuple[str, Path]]:
         scale = {"rank": str(self.spec.rank), "alpha": repr(self.spec.alpha)}
         write_safetensors(folder / WEIGHTS, weights, {**metadata, **scale})
-        return {WEIGHTS: folder / WEIGHTS}
+        yield WEIGHTS, folder / WEIGHTS
 
 
 def inject(dit: nn.Module, spec: LoraSpec, seed: int) -> dict[str, nn.Parameter]:

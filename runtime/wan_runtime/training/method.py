@@ -6,7 +6,7 @@ of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,8 +39,8 @@ class Method(Protocol):
 
     def write(
         self, weights: Mapping[str, Tensor], folder: Path, metadata: Mapping[str, str]
-    ) -> dict[str, Path]:
-        """Files of the trained weights, in float32, by name."""
+    ) -> Iterator[tuple[str, Path]]:
+        """Files of the trained weights, in float32, one after another, with their names."""
 
 
 def method_of(job: JobSpec) -> Method:

@@ -9,8 +9,9 @@ import json
 import math
 import time
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -46,22 +47,17 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     """Train, or go on training from the newest checkpoint, and commit weights, record and curve."""
     trainer = Trainer.build(job, store, work, report)
     with stopping.deferred():
+        trainer.checkpoints.check_space(trainer.state)
         trainer.checkpoints.resume(trainer.state)
-        trainer.resumed_from = trainer.state.step
+        trainer.resumed_from = trainer.saved = trainer.state.step
         trainer.probe()
         while trainer.state.step < trainer.total:
+            if stopping.requested():
+                trainer.stop()
             trainer.step()
             trainer.probe()
-            due = (
-                trainer.state.step % job.training.checkpoint_every == 0
-                and trainer.state.step < trainer.total
-            )
-            if due or stopping.requested():
-                trainer.checkpoints.save(trainer.state)
-            if stopping.requested():
-                raise stopping.stopped(
-                    f"stopped on request with a checkpoint at step {trainer.state.step}"
-                )
+            if trainer.state.step % job.training.checkpoint_every == 0:
+                trainer.save()
         return trainer.commit()
 
 
@@ -87,6 +83,8 @@ class Trainer:
     total: int
     resumed_from: int = 0
     """Step of the checkpoint that this attempt went on from."""
+    saved: int = 0
+    """Step of the newest checkpoint."""
 
     @classmethod
     def build(cls, job: JobSpec, store: Store, work: Path, report: Reporter) -> Trainer:
@@ -225,20 +223,29 @@ class Trainer:
         if due and not (evaluated and evaluated[-1]["step"] == step):
             evaluated.append({"step": step, "losses": self.probes.evaluate(self.dit)})
 
+    def save(self) -> None:
+        """Write a checkpoint, unless the newest is of this step or the run is at its end."""
+        if self.state.step not in (self.saved, self.total):
+            self.checkpoints.save(self.state)
+            self.saved = self.state.step
+
+    def stop(self) -> NoReturn:
+        """Save and raise Stopped."""
+        self.save()
+        raise stopping.stopped(f"stopped on request with a checkpoint at step {self.saved}")
+
     def commit(self) -> Outcome:
         """Write and commit what was trained."""
         self.report.update(activity="committing the weights")
         history, spec = self.state.history, self.job.training
         about = {"preset": self.job.model.preset, "expert": str(self.job.expert)}
         settings = {**self.method.settings(), "training": spec.model_dump(mode="json")}
-        files = {
-            **self.method.write(self.state.trainable, self.work, about),
-            RECORD: self.work / RECORD,
-            PICTURE: self.work / PICTURE,
-        }
-        files[RECORD].write_text(json.dumps({**about, **settings, **history}, indent=1))
-        curve.draw(
-            history, files[PICTURE], f"{self.job.namespace}/{self.job.name} · {self.job.step_id}"
+        record, picture = self.work / RECORD, self.work / PICTURE
+        record.write_text(json.dumps({**about, **settings, **history}, indent=1))
+        curve.draw(history, picture, f"{self.job.namespace}/{self.job.name} · {self.job.step_id}")
+        files = chain(
+            [(RECORD, record), (PICTURE, picture)],
+            self.method.write(self.state.trainable, self.work, about),
         )
         seconds = sorted(entry["seconds"] for entry in history["steps"])
         first, last = (
@@ -252,7 +259,7 @@ class Trainer:
             "lastProbeLoss": round(last, 6),
             "secondsPerStep": round(seconds[len(seconds) // 2], 4),
         }
-        ref = manifest.commit(
+        ref = manifest.commit_pieces(
             self.store,
             self.job.output_prefix,
             files,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +14,8 @@ from job_files import make_job
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import FileEntry, Lineage, Manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound, Store
-from wan_runtime.job import Expert, ManifestRef, Step
+from wan_runtime.errors import InfrastructureError
+from wan_runtime.job import Expert, ManifestRef, Reason, Step
 
 LINEAGE = Lineage(config_hash="a" * 64, preset="Wan2.1-I2V-Tiny", seed=7)
 
@@ -49,6 +53,48 @@ def test_what_is_committed_is_found_loaded_and_fetched(
     assert got == found[1]
     assert (tmp_path / "got/a.txt").read_text() == "one" * 100
     assert (tmp_path / "got/b/two.txt").read_text() == "two" * 100
+
+
+def test_a_set_in_pieces_never_lies_on_the_disk_as_a_whole(
+    store: Store, prefix: str, tmp_path: Path
+) -> None:
+    made, got = tmp_path / "made", tmp_path / "got"
+    seen: list[int] = []
+
+    def pieces() -> Iterator[tuple[str, Path]]:
+        made.mkdir()
+        for number in range(20):
+            path = made / f"{number:02d}"
+            path.write_text(f"piece {number}")
+            seen.append(len(list(made.iterdir())))
+            yield path.name, path
+
+    ref = manifest.commit_pieces(
+        store, prefix, pieces(), kind="checkpoint", lineage=LINEAGE, summary={}
+    )
+    assert list(made.iterdir()) == []
+    read = []
+    for path in manifest.fetch_pieces(store, ref, got):
+        read.append(path.read_text())
+        seen.append(len(list(got.glob("[0-9]*"))))
+    assert read == [f"piece {number}" for number in range(20)]
+    assert list(got.iterdir()) == []
+    assert max(seen) <= manifest.IN_FLIGHT
+
+
+def test_a_set_that_does_not_fit_on_the_disk_is_refused_before_it_is_fetched(
+    store: Store,
+    prefix: str,
+    files: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ref = commit(store, prefix, files)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=599))
+    with pytest.raises(InfrastructureError, match=r"needs 0\.0 GB of scratch space") as caught:
+        manifest.fetch(store, ref, tmp_path / "got")
+    assert caught.value.reason is Reason.DISK_FULL
+    assert list((tmp_path / "got").iterdir()) == []
 
 
 def test_nothing_is_found_where_nothing_was_committed(store: Store, prefix: str) -> None:

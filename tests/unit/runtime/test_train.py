@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,52 +12,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ml_runs import Run
-from wan_runtime import stopping
 from wan_runtime.artifacts import manifest
-from wan_runtime.errors import InputError, NumericalError, Stopped
+from wan_runtime.errors import InputError, NumericalError
 from wan_runtime.job import ExitClass, Expert, Reason, Step, TrainingSpec
 from wan_runtime.models import load
-from wan_runtime.progress import Reporter
 from wan_runtime.training import lora, train
 from wan_runtime.training.curve import smooth
 from wan_runtime.training.train import rate_factor
 
 pytest_plugins = ["ml_fixtures"]
-
-# All that could make a resumed run differ: dropout's random state, accumulation, a moving rate.
-EXACT = {
-    "training": {
-        "steps": 6, "gradientAccumulation": 2, "schedule": "Cosine", "checkpointEvery": 2,
-        "probeEvery": 3,
-    },
-    "lora": {"dropout": 0.2},
-}  # fmt: skip
-
-
-class Watch(Reporter):
-    """Remembers the steps done; sends this process SIGTERM while it reports `stop_at`."""
-
-    def __init__(self, stop_at: int | None = None) -> None:
-        super().__init__("train")
-        self._stop_at = stop_at
-        self.steps: list[int] = []
-
-    def update(self, **change: Any) -> None:
-        super().update(**change)
-        if change.get("activity") == "training":
-            self.steps.append(change["current"])
-            if change["current"] == self._stop_at:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-
-@pytest.fixture
-def sigterm() -> Iterator[None]:
-    """The runtime's handler, as the step's entry point installs it; everything put back after."""
-    before = signal.getsignal(signal.SIGTERM)
-    stopping.install()
-    yield
-    signal.signal(signal.SIGTERM, before)
-    stopping._requested.clear()
 
 
 def result(run: Run, name: str = "train") -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -68,12 +28,6 @@ def result(run: Run, name: str = "train") -> tuple[dict[str, Tensor], dict[str, 
     folder = run.fetch(name)
     record: dict[str, Any] = json.loads((folder / train.RECORD).read_text())
     return load_file(folder / lora.WEIGHTS), record
-
-
-def checkpoints(run: Run) -> list[str]:
-    """Keys of the manifests of the run's checkpoints."""
-    prefix = f"{run.job(Step.TRAIN).output_prefix}/checkpoints/"
-    return [entry.key for entry in run.store.list(prefix) if entry.key.endswith("manifest.json")]
 
 
 def test_training_lowers_the_loss_of_held_out_probes(exported21: Run) -> None:
@@ -111,75 +65,6 @@ def test_only_the_transformer_is_loaded(encoded21: Run, monkeypatch: pytest.Monk
     monkeypatch.setattr(load, "_load", spy)
     encoded21.fork("only-dit").go(Step.TRAIN, training={"steps": 1})
     assert loaded == ["wan_video_dit"]
-
-
-def test_resume_after_sigterm_continues_to_the_bit(encoded21: Run, sigterm: None) -> None:
-    whole = encoded21.fork("uninterrupted")
-    whole.go(Step.TRAIN, **EXACT)
-    broken = encoded21.fork("interrupted")
-    with pytest.raises(Stopped) as caught:
-        broken.go(Step.TRAIN, report=Watch(3), **EXACT)
-    assert caught.value.reason is Reason.TERMINATED
-    assert caught.value.exit_class is ExitClass.STOPPED
-    assert "step 3" in caught.value.message
-    assert checkpoints(broken)[-1].endswith("step-00000003/manifest.json")
-    stopping._requested.clear()
-    watch = Watch()
-    broken.go(Step.TRAIN, report=watch, **EXACT)
-    # Training is deterministic: without this, starting over would look like resuming.
-    assert watch.steps == [4, 5, 6]
-    wanted, got = result(whole), result(broken)
-    assert wanted[0].keys() == got[0].keys()
-    for name, tensor in wanted[0].items():
-        assert torch.equal(tensor, got[0][name]), name
-    times = {"seconds"}
-    steps = [
-        [{key: value for key, value in step.items() if key not in times} for step in side["steps"]]
-        for side in (wanted[1], got[1])
-    ]
-    assert steps[0] == steps[1]
-    assert wanted[1]["probes"] == got[1]["probes"]
-
-
-def test_resume_passes_over_a_damaged_checkpoint(encoded21: Run, sigterm: None) -> None:
-    whole = encoded21.fork("undamaged")
-    whole.go(Step.TRAIN, **EXACT)
-    broken = encoded21.fork("damaged")
-    with pytest.raises(Stopped):
-        broken.go(Step.TRAIN, report=Watch(5), **EXACT)
-    stopping._requested.clear()
-    newest = checkpoints(broken)[-1].replace("manifest.json", "optimizer.safetensors")
-    assert "step-00000005" in newest
-    data = broken.store.get_bytes(newest)
-    broken.store.put_bytes(newest, data[: len(data) // 2])
-    watch = Watch()
-    broken.go(Step.TRAIN, report=watch, **EXACT)
-    assert watch.steps == [5, 6], "from the checkpoint at step 4, the newest that is whole"
-    wanted, got = result(whole)[0], result(broken)[0]
-    assert all(torch.equal(tensor, got[name]) for name, tensor in wanted.items())
-
-
-def test_checkpoints_of_another_job_are_not_resumed(encoded21: Run, sigterm: None) -> None:
-    run = encoded21.fork("changed")
-    with pytest.raises(Stopped):
-        run.go(Step.TRAIN, report=Watch(3), **EXACT)
-    stopping._requested.clear()
-    watch = Watch()
-    run.go(Step.TRAIN, report=watch, training={**EXACT["training"], "seed": 9})
-    assert watch.steps[0] == 1
-    fresh = encoded21.fork("fresh")
-    fresh.go(Step.TRAIN, training={**EXACT["training"], "seed": 9})
-    wanted, got = result(fresh)[0], result(run)[0]
-    assert all(torch.equal(tensor, got[name]) for name, tensor in wanted.items())
-
-
-def test_only_the_newest_checkpoints_are_kept(encoded21: Run) -> None:
-    run = encoded21.fork("kept")
-    run.go(Step.TRAIN, training={"steps": 6, "checkpointEvery": 1, "keepCheckpoints": 2})
-    names = [key.split("/")[-2] for key in checkpoints(run)]
-    assert names == ["step-00000004", "step-00000005"]
-    prefix = f"{run.job(Step.TRAIN).output_prefix}/checkpoints/step-00000003"
-    assert list(run.store.list(prefix)) == []
 
 
 def test_attention_without_backward_is_caught(

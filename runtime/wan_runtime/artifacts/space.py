@@ -1,0 +1,20 @@
+"""Scratch space: checked before it is used, because a full disk ends hours of work at their end."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from wan_runtime.errors import InfrastructureError
+from wan_runtime.job import Reason
+
+
+def require(folder: Path, size: int, what: str) -> None:
+    """Raises InfrastructureError(DISK_FULL) unless `folder` has room for `size` bytes."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise InfrastructureError(
+            Reason.DISK_FULL,
+            f"{what} needs {size / 1e9:.1f} GB of scratch space and {free / 1e9:.1f} GB are free: "
+            "raise spec.resources.cache",
+        )
