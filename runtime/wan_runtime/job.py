@@ -97,9 +97,10 @@ class Reason(StrEnum):
     CLIP_INVALID = "ClipInvalid"
     """At least one clip fails a check; the message names the first ones, the manifest lists all."""
     MODEL_NOT_FOUND = "ModelNotFound"
-    """The model source does not hold the files that the preset needs."""
+    """The model source does not hold the files that the preset needs, or initFrom names nothing."""
     MODEL_INVALID = "ModelInvalid"
-    """The files are there, but are not this preset's weights, or their digest differs."""
+    """The files are there, but are not this preset's weights, or their digest differs; or those of
+    initFrom do not fit."""
     JOB_INVALID = "JobInvalid"
     """The job file cannot be read. A mismatch of operator and runtime image versions."""
     LORA_TARGET_UNKNOWN = "LoraTargetUnknown"
@@ -189,12 +190,17 @@ class LoraSpec(Contract):
     dropout: float = 0.0
     target_modules: tuple[str, ...] = ("q", "k", "v", "o", "ffn.0", "ffn.2")
     learning_rate: float = 1e-4
+    init_from: str | None = None
+    """s3:// address of an artifact or a safetensors file that this expert's training starts
+    from."""
 
 
 class FullSpec(Contract):
     """All weights of the transformer."""
 
     learning_rate: float = 1e-5
+    init_from: str | None = None
+    """As for LoraSpec; an adapter is merged into the base weights."""
 
 
 class OptimizerSpec(Contract):

@@ -43,6 +43,17 @@ def test_invalid_example_is_wrong_in_one_way_only(example: Path) -> None:
     assert len(changed) == (0 if example.stem.startswith("name") else 1), changed
 
 
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_one_file_cannot_start_both_experts(runs: Runs, method: str) -> None:
+    def start(uri: str) -> None:
+        init = {method: {"initFrom": {"uri": uri}}}
+        runs.create(minimal(model={"preset": "Wan2.2-I2V-Tiny"}, method=init))
+
+    with pytest.raises(ApiError, match="one file holds one expert: set highNoise and lowNoise"):
+        start("s3://wan/high.safetensors")
+    start("s3://wan/runs/team/first/0a1b2c3d/export")
+
+
 def test_kubectl_shows_field_and_message(runs: Runs) -> None:
     done = runs.kubectl("apply", "-f", str(ROOT / "examples/invalid/frames.yaml"), check=False)
     assert done.returncode == 1

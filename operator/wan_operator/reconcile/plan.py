@@ -12,6 +12,7 @@ from wan_operator.api.v1alpha1.common import ConfigMapKey, Store
 from wan_operator.api.v1alpha1.finetune import (
     Effective,
     EffectiveStore,
+    InitFrom,
     StepStatus,
     WanFineTuneSpec,
 )
@@ -197,8 +198,8 @@ def job_spec(
             split_seed=dataset.split.seed,
             rejected_clips=dataset.rejected_clips,
         ),
-        lora=lora_spec(spec),
-        full=full_spec(spec),
+        lora=lora_spec(spec, planned.expert),
+        full=full_spec(spec, planned.expert),
         training=TrainingSpec(
             steps=training.steps,
             epochs=training.epochs or defaults.epochs,
@@ -239,7 +240,7 @@ def model_spec(spec: WanFineTuneSpec) -> ModelSpec:
     return ModelSpec(preset=spec.model.preset, source=source.s3)
 
 
-def lora_spec(spec: WanFineTuneSpec) -> LoraSpec | None:
+def lora_spec(spec: WanFineTuneSpec, expert: Expert) -> LoraSpec | None:
     lora = spec.method.lora
     if lora is None:
         return None
@@ -249,12 +250,22 @@ def lora_spec(spec: WanFineTuneSpec) -> LoraSpec | None:
         dropout=lora.dropout_percent / 100,
         target_modules=tuple(lora.target_modules),
         learning_rate=lora.learning_rate,
+        init_from=init_from(lora.init_from, expert),
     )
 
 
-def full_spec(spec: WanFineTuneSpec) -> FullSpec | None:
+def full_spec(spec: WanFineTuneSpec, expert: Expert) -> FullSpec | None:
     full = spec.method.full
-    return None if full is None else FullSpec(learning_rate=full.learning_rate)
+    if full is None:
+        return None
+    return FullSpec(learning_rate=full.learning_rate, init_from=init_from(full.init_from, expert))
+
+
+def init_from(source: InitFrom | None, expert: Expert) -> str | None:
+    if source is None:
+        return None
+    own = {Expert.HIGH_NOISE: source.high_noise, Expert.LOW_NOISE: source.low_noise}
+    return source.uri or own.get(expert)
 
 
 def inputs_of(steps: list[StepStatus]) -> dict[str, ManifestRef]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
@@ -235,16 +235,20 @@ def load(store: Store, ref: ManifestRef) -> Manifest:
     return _parse(ref, data)
 
 
-def fetch(store: Store, ref: ManifestRef, dest: Path) -> Manifest:
-    """Download a whole set into `dest`, each file verified. Files already there and right are kept.
+def fetch(
+    store: Store, ref: ManifestRef, dest: Path, only: Collection[str] | None = None
+) -> Manifest:
+    """Download a whole set, or the paths in `only`, into `dest`, each file verified. Files already
+    there and right are kept.
 
     Raises ArtifactCorrupt if a file is missing or differs.
     """
     manifest = load(store, ref)
     dest.mkdir(parents=True, exist_ok=True)
-    missing = (entry.bytes for entry in manifest.files if not (dest / entry.path).is_file())
+    entries = [entry for entry in manifest.files if only is None or entry.path in only]
+    missing = (entry.bytes for entry in entries if not (dest / entry.path).is_file())
     space.require(dest, sum(missing), f"fetching {ref.uri}")
-    for _ in _downloads(store, ref, manifest, dest):
+    for _ in _downloads(store, ref, entries, dest):
         pass
     return manifest
 
@@ -253,15 +257,17 @@ def fetch_pieces(store: Store, ref: ManifestRef, dest: Path) -> Iterator[Path]:
     """The files of a set in the order of their paths, verified, each deleted when the next is
     asked for. At most IN_FLIGHT of them exist at a time. Raises as `fetch` does.
     """
-    for path in _downloads(store, ref, load(store, ref), dest):
+    for path in _downloads(store, ref, load(store, ref).files, dest):
         yield path
         path.unlink()
 
 
-def _downloads(store: Store, ref: ManifestRef, manifest: Manifest, dest: Path) -> Iterator[Path]:
+def _downloads(
+    store: Store, ref: ManifestRef, entries: Iterable[FileEntry], dest: Path
+) -> Iterator[Path]:
     source, prefix = store.for_uri(ref.uri), _prefix(store, ref)
     return in_order(
-        lambda entry: _download(source, prefix, entry, dest), manifest.files, threads=TRANSFERS
+        lambda entry: _download(source, prefix, entry, dest), entries, threads=TRANSFERS
     )
 
 

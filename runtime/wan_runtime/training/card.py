@@ -51,10 +51,15 @@ def model_card(
         f"| {each.format} | {each.consumer} | {each.worst_difference:.1e} |"
         for each in certificates
     )
+    started = "".join(
+        f"\n{expert} started from `{record['initFrom']['uri']}`."
+        for expert, record in records.items()
+        if "initFrom" in record
+    )
     return f"""# {job.name}
 
 {title}, of {preset.name}.
-Trained by `{job.namespace}/{job.name}` on {clips}.
+Trained by `{job.namespace}/{job.name}` on {clips}.{started}
 
 | expert | steps | held-out loss before | after |
 | --- | --- | --- | --- |

@@ -29,7 +29,7 @@ from wan_runtime.models.load import compute_device, compute_dtype, load_dit
 from wan_runtime.models.source import base_model, preset_of
 from wan_runtime.outcome import Outcome
 from wan_runtime.progress import Reporter
-from wan_runtime.training import curve, guard
+from wan_runtime.training import curve, guard, initial
 from wan_runtime.training.batches import Batch, load_batch
 from wan_runtime.training.checkpoint import Checkpoints, TrainState
 from wan_runtime.training.flow import NoiseLevels, add_noise, velocity
@@ -48,7 +48,8 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     trainer = Trainer.build(job, store, work, report)
     with stopping.deferred():
         trainer.checkpoints.check_space(trainer.state)
-        trainer.checkpoints.resume(trainer.state)
+        if not trainer.checkpoints.resume(trainer.state):
+            trainer.begin()
         trainer.resumed_from = trainer.saved = trainer.state.step
         trainer.probe()
         while trainer.state.step < trainer.total:
@@ -158,6 +159,12 @@ class Trainer:
             lineage=lineage,
             total=total,
         )
+
+    def begin(self) -> None:
+        """Start from the weights that `initFrom` names, if it does."""
+        source = initial.begin(self.job, self.store, self.work, self.state.trainable)
+        if source is not None:
+            self.state.history["initFrom"] = source
 
     def step(self) -> None:
         """One optimizer step: draw, predict, check, clip, update, record."""

@@ -144,6 +144,24 @@ def test_the_job_file_has_the_method_of_the_spec() -> None:
         JobSpec.model_validate({**job.model_dump(), "full": None})
 
 
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_each_expert_starts_from_its_own_weights(method: str) -> None:
+    def sources(**init: str) -> dict[str, str | None]:
+        made = children(model={"preset": "Wan2.2-I2V-Tiny"}, method={method: {"initFrom": init}})
+        found = {}
+        for name in ("train-high-noise", "train-low-noise", "export"):
+            job = JobSpec.model_validate_json(made[f"ConfigMap/demo-{name}"]["data"]["job.json"])
+            chosen = job.lora or job.full
+            assert chosen is not None
+            found[name] = chosen.init_from
+        return found
+
+    assert set(sources(uri="s3://wan/a").values()) == {"s3://wan/a"}
+    assert sources(lowNoise="s3://wan/low") == {
+        "train-high-noise": None, "train-low-noise": "s3://wan/low", "export": None,
+    }  # fmt: skip
+
+
 def test_our_labels_win_over_the_templates() -> None:
     labels = children(**RUNS["wan22"])["Job/demo-prepare-1"]["spec"]["template"]["metadata"][
         "labels"

@@ -31,6 +31,7 @@ from wan_operator.api.v1alpha1.finetune_status import (
 from wan_operator.api.v1alpha1.finetune_training import (
     Checkpoint,
     Full,
+    InitFrom,
     Lora,
     Method,
     Optimizer,
@@ -53,6 +54,7 @@ __all__ = [
     "EffectiveStore",
     "FormatStatus",
     "Full",
+    "InitFrom",
     "LastFailure",
     "Lora",
     "Method",
@@ -268,6 +270,28 @@ def _fixed(name: str, *, optional: bool = False) -> Schema:
     return rule(same, f"{name} {FROZEN}", f".{name}", reason="FieldValueForbidden")
 
 
+def _init_rules(method: str) -> tuple[Schema, Schema]:
+    """What initFrom may name depends on whether the model is a pair."""
+    given = f"!has(self.method.{method}) || !has(self.method.{method}.initFrom)"
+    source = f"self.method.{method}.initFrom"
+    where = f".method.{method}.initFrom"
+    return (
+        rule(
+            f"{given} || self.model.preset.startsWith('Wan2.2') || has({source}.uri)",
+            "only Wan2.2 has experts: set uri",
+            where,
+            reason="FieldValueForbidden",
+        ),
+        rule(
+            f"{given} || !self.model.preset.startsWith('Wan2.2') || !has({source}.uri)"
+            f" || !{source}.uri.endsWith('.safetensors')",
+            "one file holds one expert: set highNoise and lowNoise",
+            f"{where}.uri",
+            reason="FieldValueForbidden",
+        ),
+    )
+
+
 class WanFineTuneSpec(ApiModel):
     """A Wan image-to-video model fine-tuned on clips in a bucket: a LoRA, or all weights.
 
@@ -289,6 +313,8 @@ class WanFineTuneSpec(ApiModel):
                 ".output.formats",
                 reason="FieldValueForbidden",
             ),
+            *_init_rules("lora"),
+            *_init_rules("full"),
             *(_fixed(name) for name in ("model", "dataset", "method", "training")),
             *(_fixed(name, optional=True) for name in ("store", "experts")),
         )

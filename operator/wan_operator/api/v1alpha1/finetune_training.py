@@ -7,7 +7,29 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from wan_operator.api.markers import Cel, list_set, rule
-from wan_operator.api.v1alpha1.common import MAX_INT32, ApiModel, rules
+from wan_operator.api.v1alpha1.common import MAX_INT32, ApiModel, S3Uri, rules
+
+
+class InitFrom(ApiModel):
+    """Weights to start from: the folder of an artifact of ours, such as that of an export, whose
+    manifest is verified; or a .safetensors file under the names of DiffSynth, ComfyUI or
+    Diffusers."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "has(self.uri) != (has(self.highNoise) || has(self.lowNoise))",
+                "set uri, or one or both of highNoise and lowNoise",
+            ),
+        )
+    )
+
+    uri: S3Uri | None = None
+    """For Wan2.1; for Wan2.2 an artifact with all experts that are trained."""
+    high_noise: S3Uri | None = None
+    """For this expert of Wan2.2 alone."""
+    low_noise: S3Uri | None = None
+    """For this expert of Wan2.2 alone."""
 
 
 class Lora(ApiModel):
@@ -25,6 +47,8 @@ class Lora(ApiModel):
     """Linear layers that get an adapter, by the end of their name."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-4
     """Of AdamW, after the warm-up."""
+    init_from: InitFrom | None = None
+    """An adapter of the same rank to go on from. Default: an adapter that changes nothing."""
 
 
 class Full(ApiModel):
@@ -49,6 +73,8 @@ class Full(ApiModel):
 
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-5
     """Of AdamW, after the warm-up."""
+    init_from: InitFrom | None = None
+    """Full weights to go on from, or an adapter to merge into the model's. Default: the model's."""
     rank: Annotated[int, Field(ge=1, le=512)] | None = None
     """Not allowed here."""
     alpha: Annotated[int, Field(ge=1, le=4096)] | None = None
