@@ -98,7 +98,7 @@ _OF_OPERATOR: dict[str, str] = {
     "StepStarting": "The next step is about to start.",
     "StepRunning": "The container of the step runs.",
     "DatasetPrepared": "The dataset's manifest is committed.",
-    "Suspending": "The pod has been told to stop and is saving a checkpoint.",
+    "Suspending": "The pods have been told to stop; a training step saves a checkpoint first.",
     "SuspendedByUser": "spec.suspend is true.",
     "DeadlineExceeded": "The run took longer than spec.activeDeadlineSeconds.",
     "StoreNotConfigured": "Neither spec.store nor the operator's settings name the store; the "

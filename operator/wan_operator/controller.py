@@ -8,6 +8,7 @@ import logging
 import random
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,8 +22,7 @@ from wan_operator.kube import Kube
 from wan_operator.metrics import Metrics
 from wan_operator.reconcile.decision import Decision
 from wan_operator.reconcile.ends import stalled
-from wan_operator.reconcile.finetune import progress_address, reconcile
-from wan_operator.reconcile.observed import Observed
+from wan_operator.reconcile.finetune import progress_addresses, reconcile
 from wan_operator.settings import Settings
 from wan_operator.sweep import Key
 from wan_operator.watchdog import Watchdog
@@ -121,14 +121,10 @@ class Controller:
             return None
         observed = await self._kube.observe(namespace, name)
         now = datetime.now(UTC)
-        address = progress_address(cr, observed, self.settings, now)
-        if address is not None:
-            observed = Observed(
-                jobs=observed.jobs,
-                pods=observed.pods,
-                config_maps=observed.config_maps,
-                progress=await self._progress(address),
-            )
+        addresses = progress_addresses(cr, observed, self.settings, now)
+        said = await asyncio.gather(*(self._progress(each) for each in addresses.values()))
+        answers = {id: each for id, each in zip(addresses, said, strict=True) if each is not None}
+        observed = replace(observed, progress=answers)
         decision = reconcile(cr, observed, self.settings, now)
         try:
             await self._carry_out(cr, decision)

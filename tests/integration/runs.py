@@ -83,7 +83,7 @@ DEFAULTS = {
         }
     },
     "model": {"preset": "Wan2.1-I2V-Tiny"},
-    "parallelism": {"gpusPerNode": 1, "nodes": 1},
+    "parallelism": {"experts": "Sequential", "gpusPerNode": 1, "nodes": 1},
     "retries": {"infrastructure": 5, "outOfMemory": 0},
     "suspend": False,
     "training": {

@@ -147,16 +147,16 @@ KINDS = (
             ),
             Column(name="Reason", path=f"{_TRUE_CONDITION}.reason", description="Its reason."),
             Column(
-                name="Progress", path=".status.progress.display", description="Of the running step."
+                name="Progress",
+                path=".status.progress.display",
+                description="Of what runs.",
             ),
-            Column(
-                name="ETA", path=".status.progress.eta", description="Until the running step ends."
-            ),
+            Column(name="ETA", path=".status.progress.eta", description="Until that ends."),
             Column(
                 name="GPUs",
                 path=".status.effective.gpus",
                 type="integer",
-                description="Used by the GPU steps.",
+                description="That train at the same time.",
             ),
             Column(
                 name="Artifact",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from pydantic import TypeAdapter, ValidationError
@@ -16,6 +17,7 @@ from wan_operator.reconcile.decision import Decision, Delete, Event
 from wan_operator.reconcile.failures import Outcome, Verdict
 from wan_operator.reconcile.observed import Raw, is_deleting
 from wan_operator.reconcile.run import Run, closed, delete, orphans, resumed
+from wan_operator.reconcile.watch import watch
 from wan_runtime.job import ExitClass, Step
 
 _CONDITIONS = TypeAdapter(list[Condition])
@@ -65,18 +67,10 @@ def step_done(run: Run, step: StepStatus, outcome: Outcome) -> Decision:
         action="FinishStep",
         message=f"{step.name} is done" + (f": {outcome.message}" if outcome.message else ""),
     )
-    following = next((each for each in run.status.steps if each.state != "Complete"), None)
-    if following is None:
+    if all(each.state == "Complete" for each in run.status.steps):
         ended = complete(run)
-        return Decision(
-            deletes=ended.deletes,
-            status=ended.status,
-            events=(event, *ended.events),
-            look_again_after=ended.look_again_after,
-        )
-    text = f"{step.name} is done, {following.name} is next"
-    run = report.telling(run, Wanted(conditions.RECONCILING, True, "StepStarting", text))
-    return Decision(status=run.dump(), events=(event,), look_again_after=0.0)
+        return replace(ended, events=(event, *ended.events))
+    return replace(watch(run), events=(event,), look_again_after=0.0)
 
 
 def restart(run: Run, step: StepStatus, outcome: Outcome) -> Decision:
@@ -84,18 +78,24 @@ def restart(run: Run, step: StepStatus, outcome: Outcome) -> Decision:
     again and again must not spin."""
     base = run.settings.retry_base_seconds
     pause = timedelta(seconds=0 if outcome.seconds >= base else base)
-    run = run.with_step(closed(step, round_up(run.now + pause)))
-    text = f"{step.name} was stopped and goes on from its last checkpoint: {outcome.message}"
-    run = report.telling(run, Wanted(conditions.RECONCILING, True, outcome.reason, text))
+    text = f"{step.name} was stopped and {goes_on(run, step)}: {outcome.message}"
+    due = round_up(run.now + pause)
+    run = run.with_step(closed(step, due, reason=outcome.reason, message=text))
     event = Event(type="Normal", reason=outcome.reason, action="RestartStep", message=text)
-    return Decision(status=run.dump(), events=(event,), look_again_after=pause.total_seconds())
+    told = watch(run)
+    return replace(told, events=(event,), look_again_after=told.look_again_after if pause else 0.0)
+
+
+def goes_on(run: Run, step: StepStatus) -> str:
+    saves = run.planned(step.name).has_checkpoints
+    return "goes on from its last checkpoint" if saves else "starts again"
 
 
 def release(run: Run, step: StepStatus) -> Decision:
     """The attempt that a suspension stopped is over; its Job may be gone by now. The next look
     holds or resumes."""
     run = run.with_step(closed(step))
-    text = f"{step.name} has stopped and will go on from its last checkpoint"
+    text = f"{step.name} has stopped; once resumed it {goes_on(run, step)}"
     run = report.telling(run, Wanted(conditions.RECONCILING, True, "Suspending", text))
     return Decision(status=run.dump(), look_again_after=0.0)
 
@@ -110,16 +110,15 @@ def retry(run: Run, step: StepStatus, outcome: Outcome) -> Decision:
     base = run.settings.retry_base_seconds
     delay = failures.retry_delay(run.owner.uid, step.attempts, spent + 1, base)
     due = round_up(run.now + delay)
-    run = run.with_step(closed(step, due, **{field: spent + 1}))
-    run = run.with_status(last_failure=last_failure(run, step, outcome))
     text = (
         f"{step.name} failed: {outcome.message or outcome.reason}. "
         f"Attempt {spent + 2} of {allowed + 1} starts at {due:%Y-%m-%dT%H:%M:%SZ}"
     )
-    run = report.telling(run, Wanted(conditions.RECONCILING, True, outcome.reason, text))
+    spending = {field: spent + 1}
+    run = run.with_step(closed(step, due, reason=outcome.reason, message=text, **spending))
+    run = run.with_status(last_failure=last_failure(run, step, outcome))
     event = Event(type="Warning", reason=outcome.reason, action="RetryStep", message=text)
-    seconds = (due - run.now).total_seconds()
-    return Decision(status=run.dump(), events=(event,), look_again_after=seconds)
+    return replace(watch(run), events=(event,))
 
 
 def round_up(time: datetime) -> datetime:
@@ -142,13 +141,18 @@ def last_failure(run: Run, step: StepStatus, outcome: Outcome) -> LastFailure:
 
 
 def fail(run: Run, step: StepStatus, reason: str, message: str) -> Decision:
-    """The end without a result. Whatever still runs is stopped."""
+    """The end without a result. Whatever still runs is stopped and keeps what it has committed."""
     text = message or reason
-    ended = step.model_copy(
-        update={"state": "Failed", "completion_time": run.now, "next_attempt_time": None}
-    )
-    run = resumed(report.halted(run)).with_step(ended).with_status(completion_time=run.now)
+    over = {"completion_time": run.now, "next_attempt_time": None}
+    others = [each for each in run.running if each.name != step.name]
+    run = resumed(report.halted(run)).with_status(completion_time=run.now)
+    run = run.with_step(step.model_copy(update={"state": "Failed", **over}))
+    for each in others:
+        run = run.with_step(each.model_copy(update={"state": "Stopped", **over}))
     message = f"{step.name} failed: {text}" if reason != "DeadlineExceeded" else text
+    if others and reason != "DeadlineExceeded":
+        names = report.joined(each.name for each in others)
+        message += f"; {names} {'was' if len(others) == 1 else 'were'} stopped"
     run = report.telling(
         run,
         Wanted(conditions.FAILED, True, reason, message),

@@ -210,6 +210,12 @@ def verdict(outcome: Outcome, step: StepStatus, retries: Retries) -> Verdict:
             return Verdict.FAIL
 
 
+def is_fatal(outcome: Outcome, step: StepStatus, retries: Retries) -> bool:
+    """Whether this end of one attempt ends the run without its result."""
+    done = outcome.exit_class is ExitClass.DONE
+    return not done and verdict(outcome, step, retries) is Verdict.FAIL
+
+
 def budget(outcome: Outcome, step: StepStatus, retries: Retries) -> tuple[int, int]:
     """(retries spent, retries allowed) of the outcome's class."""
     if outcome.exit_class is ExitClass.OUT_OF_MEMORY:

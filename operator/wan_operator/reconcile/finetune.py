@@ -5,11 +5,13 @@ in the status before anything builds on it, so that a crash between any two call
 the decision and loses none.
 
 A step is `Waiting` while all its attempts are closed, and `Running` while attempt number `attempts`
-is open.
+is open. Steps that wait for no other step run side by side; each has its own attempts and retries,
+and the first that fails for good ends the run.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from pydantic import ValidationError
@@ -18,12 +20,13 @@ from wan_operator import conditions
 from wan_operator.api.v1alpha1.finetune import NAME_LIMIT, StepStatus
 from wan_operator.conditions import Wanted
 from wan_operator.reconcile import failures, report
-from wan_operator.reconcile.decision import Decision, Event
+from wan_operator.reconcile.attempts import children, obstacle
+from wan_operator.reconcile.decision import Decision, Delete, Event
 from wan_operator.reconcile.ends import after_end, complete, fail, has_ended, record, stalled
+from wan_operator.reconcile.failures import Outcome
 from wan_operator.reconcile.observed import (
     Observed,
     Raw,
-    attempt_of,
     container_state,
     controller_uid,
     is_deleting,
@@ -32,19 +35,12 @@ from wan_operator.reconcile.observed import (
     pods_of,
     step_of,
 )
-from wan_operator.reconcile.plan import (
-    PlannedStep,
-    StoreNotConfiguredError,
-    ca_bundle,
-    inputs_of,
-    job_spec,
-    resolve,
-)
+from wan_operator.reconcile.plan import PlannedStep, StoreNotConfiguredError, resolve
 from wan_operator.reconcile.run import (
     Run,
+    adopted,
     deadline,
     delete,
-    is_suspending,
     merged_steps,
     open_job,
     opened,
@@ -53,18 +49,11 @@ from wan_operator.reconcile.run import (
     read,
     resumed,
 )
-from wan_operator.resources.configmaps import job_config_map
-from wan_operator.resources.jobs import Attempt, job
+from wan_operator.reconcile.watch import PENDING_LOOK_SECONDS, watch
 from wan_operator.resources.labels import RECONCILE, Manifest
 from wan_operator.settings import Settings
 
-PENDING_LOOK_SECONDS = 30.0
-"""While a pod cannot start: what no event announces, such as a node that went silent, is found by
-looking."""
 STRANGER_LOOK_SECONDS = 2.0
-FIRST_LOOK_SECONDS = 2.0
-"""Until a pod that has just started answers with its progress."""
-YOUNG_SECONDS = 30.0
 
 
 def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Decision:
@@ -85,7 +74,12 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
         effective = resolve(run.owner, run.spec, settings, run.status.effective)
     except StoreNotConfiguredError as error:
         return stalled(cr, "StoreNotConfigured", str(error), now)
-    return advance(run.with_status(effective=effective, steps=merged_steps(run)))
+    before = run.status.steps
+    run = run.with_status(effective=effective, steps=merged_steps(run))
+    if before and not {step.name for step in before}.issuperset(each.id for each in run.plan):
+        # An edit has added a step. Recorded before it starts, with the number of its last Job.
+        return Decision(status=run.dump(), look_again_after=0.0)
+    return advance(run)
 
 
 def is_ours(cr: Raw) -> bool:
@@ -98,114 +92,108 @@ def is_ours(cr: Raw) -> bool:
 def advance(run: Run) -> Decision:
     """Records an end, else stops what must not run, else starts what is due, else tells what is
     awaited."""
-    index = next((i for i, step in enumerate(run.status.steps) if step.state != "Complete"), None)
-    if index is None:
+    if all(step.state == "Complete" for step in run.status.steps):
         return complete(run)
-    planned, step = run.plan[index], run.status.steps[index]
-    current = open_job(run, step)
-    if current is not None and attempt_of(current) > step.attempts:
-        step = opened(run, step, attempt_of(current))
-        run = run.with_step(step).with_status(start_time=run.status.start_time or run.now)
-
-    held = run.spec.suspend or is_suspending(run, step)
-    if step.state == "Running":
-        outcome = failures.outcome_of(current, list(run.observed.pods), step.name)
-        if outcome is not None:
-            return record(run, step, outcome, was_stopped=held)
+    run = adopted(run)
+    # What we have told to stop is no failure, even if spec.suspend is false again meanwhile.
+    held = run.spec.suspend or (run.status.suspended_since is not None and bool(run.running))
+    ended = first_end(run)
+    if ended is not None:
+        return record(run, *ended, was_stopped=held)
     limit = deadline(run)
     if limit is not None and run.now >= limit:
-        text = f"{step.name} was not done {run.spec.active_deadline_seconds} s after the start"
-        return fail(run, step, "DeadlineExceeded", text)
+        return exceed(run)
     if held:
-        return suspend(run, step, current)
+        return suspend(run)
     run = resumed(run)
-    if step.state == "Running" and current is not None:
-        return watch(run, planned, step, current)
-    if step.next_attempt_time is not None and step.next_attempt_time > run.now:
-        return wait(run, step.next_attempt_time)
-    return start(run, planned, step)
+    due = [planned for planned in run.ready if is_due(run, planned)]
+    return start(run, due) if due else watch(run)
 
 
-def start(run: Run, planned: PlannedStep, step: StepStatus) -> Decision:
-    """Opens the next attempt."""
-    number = step.attempts + 1
-    wanted = (config_map(run, planned), job(attempt(run, planned, step, number)))
-    in_the_way = stranger(run, wanted)
-    if in_the_way is not None:
-        text = f"waits until {in_the_way} of an earlier WanFineTune of this name is removed"
-        told = report.telling(run, Wanted(conditions.RECONCILING, True, "StepStarting", text))
-        return Decision(status=told.dump(), look_again_after=STRANGER_LOOK_SECONDS)
-    name = wanted[1]["metadata"]["name"]
-    run = run.with_step(opened(run, step, number))
-    run = run.with_status(start_time=run.status.start_time or run.now)
-    run = report.progressed(run, step, report.STARTING)
-    text = f"Job {name} is making its pod"
-    run = report.telling(run, Wanted(conditions.RECONCILING, True, "StepStarting", text))
-    return Decision(
-        children=wanted,
-        deletes=(*orphans(run, keep=name), *outdated(run, step, number)),
-        status=run.dump(),
-        events=(Event(type="Normal", reason="StepStarting", action="StartStep", message=text),),
-        look_again_after=until(run, PENDING_LOOK_SECONDS),
+def first_end(run: Run) -> tuple[StepStatus, Outcome] | None:
+    """An attempt that has ended. What ends the run comes last: before it, the others have said what
+    they committed."""
+    ends = []
+    for step in run.running:
+        outcome = failures.outcome_of(open_job(run, step), list(run.observed.pods), step.name)
+        if outcome is not None:
+            ends.append((step, outcome))
+    return min(
+        ends, key=lambda end: failures.is_fatal(end[1], end[0], run.spec.retries), default=None
     )
 
 
-def watch(run: Run, planned: PlannedStep, step: StepStatus, current: Raw) -> Decision:
-    """The attempt goes on: say how, or why not yet."""
-    name, pods = current["metadata"]["name"], list(run.observed.pods)
-    waiting = failures.waiting_of(current, pods, run.now)
-    if waiting is None:
-        run = report.progressed(run, step, report.STARTING)
-        news = Wanted(
-            conditions.RUNNING, True, "StepRunning", where(run, step, pods_of(pods, current)[0])
-        )
-        look = progress_look(run, pods_of(pods, current)[0])
-    else:
-        run = report.progressed(run, step, report.PENDING)
-        news = Wanted(conditions.RECONCILING, True, waiting.reason, waiting.message)
-        look = PENDING_LOOK_SECONDS
-    run = report.telling(run, news)
-    # The pod reads the job file once, when it starts: put it back if it is lost, but leave a
-    # running attempt's as it is.
-    job_file = config_map(run, planned)
-    there = {item["metadata"]["name"] for item in run.observed.config_maps}
-    lost = job_file["metadata"]["name"] not in there
-    return Decision(
-        children=(job_file,) if lost else (),
-        deletes=orphans(run, keep=name),
-        status=run.dump(),
-        look_again_after=until(run, look),
+def exceed(run: Run) -> Decision:
+    late = [step.name for step in run.running] or [planned.id for planned in run.ready]
+    verb = "was" if len(late) == 1 else "were"
+    limit = run.spec.active_deadline_seconds
+    text = f"{report.joined(late)} {verb} not done {limit} s after the start"
+    return fail(run, run.step(late[0]), "DeadlineExceeded", text)
+
+
+def is_due(run: Run, planned: PlannedStep) -> bool:
+    due = run.step(planned.id).next_attempt_time
+    return due is None or due <= run.now
+
+
+def start(run: Run, due: list[PlannedStep]) -> Decision:
+    """Opens the next attempt of each, unless something of its name has to go first."""
+    wanted: list[Manifest] = []
+    removed: list[Delete] = []
+    texts, obstacles = [], []
+    for planned in due:
+        step = run.step(planned.id)
+        made = children(run, planned, step)
+        in_the_way = obstacle(run, made, step)
+        if in_the_way:
+            obstacles.append(in_the_way)
+            continue
+        texts.append(f"Job {made[1]['metadata']['name']} is making its pod")
+        wanted += made
+        removed += outdated(run, step, step.attempts + 1)
+        run = run.with_step(opened(run, step, step.attempts + 1))
+        run = run.with_status(start_time=run.status.start_time or run.now)
+    news = (
+        Wanted(conditions.RECONCILING, True, "StepStarting", text) for text in (*texts, *obstacles)
+    )
+    told = watch(run, *news)
+    look = told.look_again_after or 0.0
+    return replace(
+        told,
+        children=(*told.children, *wanted),
+        deletes=(*told.deletes, *removed),
+        events=tuple(
+            Event(type="Normal", reason="StepStarting", action="StartStep", message=text)
+            for text in texts
+        ),
+        look_again_after=min(look, STRANGER_LOOK_SECONDS) if obstacles else look,
     )
 
 
-def wait(run: Run, due: datetime) -> Decision:
-    """Between two attempts: the conditions of the failure stand, only the look is due."""
-    seconds = (due - run.now).total_seconds()
-    if not conditions.is_true(run.status.conditions, conditions.RECONCILING):
-        text = f"the next attempt starts at {due.isoformat()}"
-        run = report.telling(run, Wanted(conditions.RECONCILING, True, "StepStarting", text))
-    return Decision(deletes=orphans(run), status=run.dump(), look_again_after=until(run, seconds))
-
-
-def suspend(run: Run, step: StepStatus, current: Raw | None) -> Decision:
-    """Stops the open attempt, whose pod saves a checkpoint; then holds."""
+def suspend(run: Run) -> Decision:
+    """Stops the open attempts, whose pods save what they can; then holds."""
     first = run.status.suspended_since is None
     run = run.with_status(suspended_since=run.status.suspended_since or run.now)
-    if step.state == "Running" and current is not None:
-        name = current["metadata"]["name"]
-        states = [container_state(pod)[0] for pod in pods_of(run.observed.pods, current)]
-        saving = " and is saving a checkpoint" if "running" in states else ""
-        text = f"Job {name} has been told to stop{saving}"
+    texts, stops = [], []
+    for step in run.running:
+        current = open_job(run, step)
+        if current is None:
+            continue
+        texts.append(stopping(run, step, current))
+        if not is_deleting(current):
+            stops.append(delete(current, "Job", "Foreground"))
+    if texts:
+        text = "; ".join(texts)
         run = report.telling(run, Wanted(conditions.RECONCILING, True, "Suspending", text))
-        stop = () if is_deleting(current) else (delete(current, "Job", "Foreground"),)
         event = Event(type="Normal", reason="Suspending", action="StopStep", message=text)
         return Decision(
-            deletes=(*stop, *orphans(run, keep=name)),
+            deletes=(*stops, *orphans(run)),
             status=run.dump(),
             events=(event,) if first else (),
             look_again_after=PENDING_LOOK_SECONDS,
         )
-    text = f"held before {step.name}; set spec.suspend to false to go on"
+    names = report.joined(planned.id for planned in run.ready)
+    text = f"held before {names}; set spec.suspend to false to go on"
     news = Wanted(conditions.SUSPENDED, True, "SuspendedByUser", text)
     told = not conditions.is_true(run.status.conditions, conditions.SUSPENDED)
     run = report.telling(run, news)
@@ -213,91 +201,30 @@ def suspend(run: Run, step: StepStatus, current: Raw | None) -> Decision:
     return Decision(deletes=orphans(run), status=run.dump(), events=(event,) if told else ())
 
 
-def config_map(run: Run, planned: PlannedStep) -> Manifest:
-    assert run.status.effective is not None
-    spec = job_spec(
-        run.owner,
-        run.spec,
-        run.status.effective,
-        planned,
-        inputs_of(run.status.steps),
-        with_ca=ca_bundle(run.spec, run.settings) is not None,
-    )
-    return job_config_map(run.owner, spec)
+def stopping(run: Run, step: StepStatus, current: Raw) -> str:
+    states = [container_state(pod)[0] for pod in pods_of(run.observed.pods, current)]
+    saves = "running" in states and run.planned(step.name).has_checkpoints
+    saving = " and is saving a checkpoint" if saves else ""
+    return f"Job {current['metadata']['name']} has been told to stop{saving}"
 
 
-def attempt(run: Run, planned: PlannedStep, step: StepStatus, number: int) -> Attempt:
-    assert run.status.effective is not None
-    source, last = run.spec.model.source, run.status.last_failure
-    failed_here = last is not None and (last.step, last.attempt) == (step.name, step.attempts)
-    return Attempt(
-        owner=run.owner,
-        step_id=step.name,
-        step=planned.step.value,
-        number=number,
-        preset=run.spec.model.preset,
-        needs_gpu=planned.needs_gpu,
-        gpus=run.spec.parallelism.gpus_per_node,
-        image=run.status.effective.image,
-        image_pull_policy=run.settings.image_pull_policy,
-        image_pull_secrets=run.settings.image_pull_secrets,
-        store_secret=run.status.effective.store.secret_name,
-        ca_bundle=ca_bundle(run.spec, run.settings),
-        model_volume=source.persistent_volume_claim if source else None,
-        overrides=run.spec.resources,
-        pod_template=run.spec.pod_template,
-        avoid_node=last.node if last is not None and failed_here else "",
-        queue_name=run.queue_name,
-    )
-
-
-def stranger(run: Run, wanted: tuple[Manifest, ...]) -> str | None:
-    """What has the name of a wanted child and another owner."""
-    names = {item["metadata"]["name"] for item in wanted}
-    taken = (item["metadata"]["name"] for item in run.strangers)
-    return next((name for name in taken if name in names), None)
-
-
-def where(run: Run, step: StepStatus, pod: Raw) -> str:
-    number = [each.name for each in run.status.steps].index(step.name) + 1
-    name, node = pod["metadata"]["name"], pod.get("spec", {}).get("nodeName", "")
-    place = f"{step.name} (step {number} of {len(run.status.steps)}) runs as pod {name} on {node}"
-    return f"{place}, attempt {step.attempts}" if step.attempts > 1 else place
-
-
-def until(run: Run, seconds: float) -> float:
-    """Sooner, if the deadline is."""
-    limit = deadline(run)
-    return seconds if limit is None else max(0.0, min(seconds, (limit - run.now).total_seconds()))
-
-
-def progress_look(run: Run, pod: Raw) -> float:
-    """Seconds until the running pod is asked again; soon while it has just started and not
-    answered."""
-    progress = run.status.progress
-    unread = progress is None or progress.activity in report.UNREAD
-    started = container_state(pod)[1].get("startedAt")
-    young = started and (run.now - parse_time(started)).total_seconds() < YOUNG_SECONDS
-    return FIRST_LOOK_SECONDS if unread and young else run.settings.progress_seconds
-
-
-def progress_address(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> str | None:
-    """Address of the pod whose progress is due to be read, if one runs."""
+def progress_addresses(
+    cr: Raw, observed: Observed, settings: Settings, now: datetime
+) -> dict[str, str]:
+    """Step id -> address of each running pod, if their progress is due to be read."""
     last = cr.get("status", {}).get("progress")
+    age = (now - parse_time(last["time"])).total_seconds() if last else 0.0
+    if last and last["activity"] not in report.UNREAD and age < settings.progress_seconds:
+        return {}
     jobs = {item["metadata"]["uid"] for item in owned_by(observed.jobs, cr["metadata"]["uid"])}
-    for pod in observed.pods:
-        address: str = pod.get("status", {}).get("podIP", "")
-        running = container_state(pod)[0] == "running" and not is_deleting(pod)
-        if not running or not address or controller_uid(pod) not in jobs:
-            continue
-        fresh = (
-            last is not None
-            and last["step"] == step_of(pod)
-            and last["activity"] not in report.UNREAD
-            and ((now - parse_time(last["time"])).total_seconds() < settings.progress_seconds)
-        )
-        return None if fresh else address
-    return None
+    return {
+        step_of(pod): pod["status"]["podIP"]
+        for pod in observed.pods
+        if container_state(pod)[0] == "running"
+        and not is_deleting(pod)
+        and pod["status"].get("podIP")
+        and controller_uid(pod) in jobs
+    }
 
 
 def needs_look(cr: Raw) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -16,14 +16,15 @@ Raw = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Observed:
-    """Children that name this run as their owner, and what its pod says of its progress."""
+    """Children that name this run as their owner, and what its pods say of their progress."""
 
     jobs: Sequence[Raw] = ()
     pods: Sequence[Raw] = ()
     """Of those Jobs. Listed after the Jobs: a Job that has ended had its pod's end in the API
     before."""
     config_maps: Sequence[Raw] = ()
-    progress: Progress | None = None
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+    """By step id, of the pods that were asked and answered."""
 
 
 def owned_by(objects: Iterable[Raw], uid: str) -> list[Raw]:

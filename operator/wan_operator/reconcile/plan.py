@@ -1,11 +1,12 @@
-"""What a run consists of: its steps in order, the resolved values, and the job file of each step.
+"""What a run consists of: its steps and what each waits for, the resolved values, and the job file
+of each step.
 
 Derived from the spec and the settings alone, so that it comes out the same after every restart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from wan_operator.api.v1alpha1.common import ConfigMapKey, Store
@@ -48,12 +49,22 @@ class StoreNotConfiguredError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
+    """One Job at a time, attempt after attempt."""
+
     step: Step
     expert: Expert = Expert.ONLY
+    needs: tuple[str, ...] = ()
+    """Ids of the steps whose output it reads."""
+    after: tuple[str, ...] = ()
+    """Ids of the steps that it waits for only so as not to run beside them."""
 
     @property
     def id(self) -> str:
         return step_id(self.step, self.expert)
+
+    @property
+    def has_checkpoints(self) -> bool:
+        return self.step is Step.TRAIN
 
     @property
     def needs_gpu(self) -> bool:
@@ -61,16 +72,33 @@ class PlannedStep:
 
 
 def plan_steps(spec: WanFineTuneSpec) -> tuple[PlannedStep, ...]:
-    """In the order in which they run."""
-    trains = [PlannedStep(Step.TRAIN, expert) for expert in experts_of(spec)]
-    samples = [PlannedStep(Step.SAMPLE)] if spec.validation.samples else []
-    return (
-        PlannedStep(Step.PREPARE),
-        PlannedStep(Step.ENCODE),
-        *trains,
-        PlannedStep(Step.EXPORT),
-        *samples,
-    )
+    """A graph, listed in an order in which its steps could run one by one. What waits for nothing
+    any more runs, beside whatever else does."""
+    prepare = PlannedStep(Step.PREPARE)
+    encode = PlannedStep(Step.ENCODE, needs=(prepare.id,))
+    trains = trainings(spec, needs=(encode.id,))
+    export = PlannedStep(Step.EXPORT, needs=tuple(train.id for train in trains))
+    samples = [PlannedStep(Step.SAMPLE, needs=(export.id,))] if spec.validation.samples else []
+    return (prepare, encode, *trains, export, *samples)
+
+
+def trainings(spec: WanFineTuneSpec, needs: tuple[str, ...]) -> list[PlannedStep]:
+    """One for each expert; in sequence, each after the one before."""
+    made: list[PlannedStep] = []
+    for expert in experts_of(spec):
+        after = () if trains_in_parallel(spec) else tuple(earlier.id for earlier in made)
+        made.append(PlannedStep(Step.TRAIN, expert, needs, after))
+    return made
+
+
+def trains_in_parallel(spec: WanFineTuneSpec) -> bool:
+    return spec.parallelism.experts == "Parallel"
+
+
+def sources(plan: Sequence[PlannedStep], id: str) -> frozenset[str]:
+    """Ids of all steps that the output of `id` is made from, at any distance."""
+    direct = next(planned.needs for planned in plan if planned.id == id)
+    return frozenset(direct).union(*(sources(plan, each) for each in direct))
 
 
 def experts_of(spec: WanFineTuneSpec) -> tuple[Expert, ...]:
@@ -114,7 +142,9 @@ def resolve(
         height=spec.dataset.height or preset.height,
         experts=[expert.value for expert in experts_of(spec)],
         formats=list(spec.output.formats or default_formats(spec)),
-        gpus=spec.parallelism.gpus_per_node * spec.parallelism.nodes,
+        gpus=spec.parallelism.gpus_per_node
+        * spec.parallelism.nodes
+        * (len(experts_of(spec)) if trains_in_parallel(spec) else 1),
         image=settings.runtime_image,
         run_prefix=f"s3://{store.bucket}/{key_prefix}",
     )
@@ -268,10 +298,11 @@ def init_from(source: InitFrom | None, expert: Expert) -> str | None:
     return source.uri or own.get(expert)
 
 
-def inputs_of(steps: list[StepStatus]) -> dict[str, ManifestRef]:
-    """Manifests of the steps that are done, by step id."""
+def inputs_of(steps: Iterable[StepStatus], wanted: Collection[str]) -> dict[str, ManifestRef]:
+    """Manifests of the steps of these ids, by step id. Not of all that are done: which those are
+    depends on the moment, and a checkpoint is resumed from only by a job of equal inputs."""
     return {
         step.name: ManifestRef(uri=step.artifact.uri, sha256=step.artifact.sha256)
         for step in steps
-        if step.artifact is not None and step.state == "Complete"
+        if step.artifact is not None and step.name in wanted
     }

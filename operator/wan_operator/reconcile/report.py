@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from pydantic import ValidationError
 
@@ -15,22 +16,40 @@ from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.run import Run
 from wan_runtime.job import Certificate, Progress, Step
 
-STARTING = "starting"
 PENDING = "waiting for the pod"
-UNREAD = ("", STARTING, PENDING)
-"""Activities that stand for a progress that nobody has read yet, or that an end has left."""
+UNREAD = ("", "starting", PENDING)
+"""Activities that stand for a progress that nobody has read yet, or that an end has left; a pod's
+own first word is `starting`."""
 DATASET_REASONS = frozenset({"DatasetNotFound", "DatasetEmpty", "DatasetInvalid", "ClipInvalid"})
 
 
-def telling(run: Run, leading: Wanted, *others: Wanted) -> Run:
-    """The run with `leading` as its news. Running is false with the same reason, unless it is the
-    news."""
-    wanted = [leading, *others]
-    if leading.type != conditions.RUNNING:
-        wanted.append(Wanted(conditions.RUNNING, False, leading.reason, leading.message))
-    wanted += _dataset(run.status.steps, leading)
+def telling(run: Run, *news: Wanted) -> Run:
+    """The run with this news, the first of it in the lead. Running is false with the reason of the
+    first, unless it is news itself."""
+    wanted = together(news)
+    if not any(each.type == conditions.RUNNING for each in wanted):
+        first = wanted[0]
+        wanted.append(Wanted(conditions.RUNNING, False, first.reason, first.message))
+    wanted += _dataset(run.status.steps, wanted[0])
     previous = run.status.conditions
     return run.with_status(conditions=conditions.merge(previous, wanted, run.generation, run.now))
+
+
+def together(news: Iterable[Wanted]) -> list[Wanted]:
+    """One condition of each type: the first reason, and what all of them say."""
+    by_type: dict[str, list[Wanted]] = {}
+    for each in news:
+        by_type.setdefault(each.type, []).append(each)
+    return [
+        replace(same[0], message="; ".join(each.message for each in same))
+        for same in by_type.values()
+    ]
+
+
+def joined(names: Iterable[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *rest, last = names
+    return f"{', '.join(rest)} and {last}" if rest else last
 
 
 def _dataset(steps: Sequence[StepStatus], leading: Wanted) -> list[Wanted]:
@@ -57,23 +76,41 @@ def stalled(previous: Iterable[Condition], reason: str, message: str) -> list[Wa
     ]
 
 
-def progressed(run: Run, step: StepStatus, activity: str) -> Run:
-    """The run with fresh progress, if there is any and the last is old enough."""
+def progressed(run: Run, computing: Sequence[str]) -> Run:
+    """The run with fresh progress, if there is any and the last is old enough.
+
+    `computing`: ids of the steps whose container runs. What of them has not answered would be
+    missing from the sum, so nothing is shown before all have.
+    """
+    open_ = [step.name for step in run.running]
+    if not open_:
+        return run
+    label = label_of(run, open_)
     before, fresh = run.status.progress, run.observed.progress
-    if before is None or before.step != step.name:
-        start = ProgressStatus(step=step.name, activity=activity, display=step.name, time=run.now)
+    if before is None or before.step != label:
+        start = ProgressStatus(step=label, activity=PENDING, display=label, time=run.now)
         run, before = run.with_status(progress=start), start
     elif (
         before.activity not in UNREAD
         and (run.now - before.time).total_seconds() < run.settings.progress_seconds
     ):
         return run
-    if fresh is None or fresh.step_id != step.name:
+    if not computing or not fresh.keys() >= set(computing):
         return run
-    current = shown(fresh).model_copy(update={"time": before.time})
+    said = [fresh[name] for name in computing if fresh[name].step_id == name]
+    if len(said) < len(computing):
+        return run
+    current = shown(label, said).model_copy(update={"time": before.time})
     if current == before:
         return run
     return run.with_status(progress=current.model_copy(update={"time": run.now}))
+
+
+def label_of(run: Run, names: Sequence[str]) -> str:
+    """The step's id, or what several have in common."""
+    if len(names) == 1:
+        return names[0]
+    return ", ".join(sorted({run.planned(name).step.value for name in names}))
 
 
 def halted(run: Run, **changes: str) -> Run:
@@ -84,20 +121,25 @@ def halted(run: Run, **changes: str) -> Run:
     return run.with_status(progress=run.status.progress.model_copy(update=update))
 
 
-def shown(progress: Progress) -> ProgressStatus:
-    eta = progress.eta_seconds
-    counted = f" {progress.current}/{progress.total}" if progress.total else ""
+def shown(label: str, said: Sequence[Progress]) -> ProgressStatus:
+    """The sum of what pods say; done when the slowest is."""
+    units = {each.unit for each in said}
+    known = len(units) == 1 and all(each.total for each in said)
+    current, total = sum(each.current for each in said), sum(each.total for each in said)
+    etas = [each.eta_seconds for each in said]
+    eta = max((each for each in etas if each is not None), default=None)
+    whole = eta is not None and None not in etas and all(math.isfinite(each or 0) for each in etas)
     return built(
         ProgressStatus,
-        step=progress.step_id,
-        activity=progress.activity,
-        current=progress.current,
-        total=progress.total,
-        unit=progress.unit,
-        display=f"{progress.step_id}{counted}",
-        eta=duration(eta) if eta is not None and math.isfinite(eta) else "",
-        loss="" if progress.loss is None else f"{progress.loss:.4g}",
-        time=progress.updated,
+        step=label,
+        activity=", ".join(dict.fromkeys(each.activity for each in said)),
+        current=current if len(units) == 1 else 0,
+        total=total if known else 0,
+        unit=said[0].unit,
+        display=f"{label} {current}/{total}" if known else label,
+        eta=duration(eta) if eta is not None and whole else "",
+        loss=", ".join(f"{each.loss:.4g}" for each in said if each.loss is not None),
+        time=max(each.updated for each in said),
     )
 
 

@@ -48,6 +48,28 @@ class Run:
     def plan(self) -> tuple[PlannedStep, ...]:
         return plan_steps(self.spec)
 
+    def planned(self, id: str) -> PlannedStep:
+        return next(planned for planned in self.plan if planned.id == id)
+
+    def step(self, id: str) -> StepStatus:
+        return next(step for step in self.status.steps if step.name == id)
+
+    @property
+    def running(self) -> list[StepStatus]:
+        """Steps with an open attempt."""
+        return [step for step in self.status.steps if step.state == "Running"]
+
+    @property
+    def ready(self) -> list[PlannedStep]:
+        """Steps that wait for no other step; perhaps for the time of their next attempt."""
+        done = {step.name for step in self.status.steps if step.state == "Complete"}
+        return [
+            planned
+            for planned in self.plan
+            if self.step(planned.id).state == "Waiting"
+            and done.issuperset((*planned.needs, *planned.after))
+        ]
+
     def with_status(self, **changes: Any) -> Run:
         return replace(self, status=self.status.model_copy(update=changes))
 
@@ -86,12 +108,22 @@ def dump_status(status: WanFineTuneStatus) -> dict[str, Any]:
 
 
 def merged_steps(run: Run) -> list[StepStatus]:
-    """One entry for each planned step, with what is known of it."""
+    """One entry for each planned step, with what is known of it. A step that an edit took out and
+    has put back goes on counting after its old Jobs: theirs are the names and the results of
+    another plan."""
     known = {step.name: step for step in run.status.steps}
     return [
-        known.get(planned.id) or StepStatus(name=planned.id, state="Waiting")
+        known.get(planned.id)
+        or StepStatus(
+            name=planned.id, state="Waiting", attempts=last_attempt(run, planned.id) if known else 0
+        )
         for planned in run.plan
     ]
+
+
+def last_attempt(run: Run, id: str) -> int:
+    """Of the Jobs that are there; 0 without any."""
+    return max((attempt_of(job) for job in run.observed.jobs if step_of(job) == id), default=0)
 
 
 def open_job(run: Run, step: StepStatus) -> Raw | None:
@@ -110,23 +142,29 @@ def opened(run: Run, step: StepStatus, attempt: int) -> StepStatus:
             "state": "Running",
             "attempts": attempt,
             "next_attempt_time": None,
+            "reason": "",
+            "message": "",
             "start_time": step.start_time or run.now,
         }
     )
 
 
+def adopted(run: Run) -> Run:
+    """With the attempts that a crash kept out of the status."""
+    for step in run.status.steps:
+        current = open_job(run, step) if step.state in ("Waiting", "Running") else None
+        if current is not None and attempt_of(current) > step.attempts:
+            run = run.with_step(opened(run, step, attempt_of(current)))
+            run = run.with_status(start_time=run.status.start_time or run.now)
+    return run
+
+
 def closed(
-    step: StepStatus, next_attempt_time: datetime | None = None, **changes: int
+    step: StepStatus, next_attempt_time: datetime | None = None, **changes: int | str
 ) -> StepStatus:
     """Waiting for another attempt."""
     update = {"state": "Waiting", "next_attempt_time": next_attempt_time, **changes}
     return step.model_copy(update=update)
-
-
-def is_suspending(run: Run, step: StepStatus) -> bool:
-    """We have told the attempt to stop, and it has not ended: true even if spec.suspend is false
-    again, since what we stopped is no failure."""
-    return run.status.suspended_since is not None and step.state == "Running"
 
 
 def resumed(run: Run) -> Run:
@@ -147,13 +185,14 @@ def deadline(run: Run) -> datetime | None:
     return started + timedelta(seconds=limit + run.status.suspended_seconds)
 
 
-def orphans(run: Run, keep: str = "") -> tuple[Delete, ...]:
+def orphans(run: Run) -> tuple[Delete, ...]:
     """Jobs of ours that run and should not: after the end, or of steps that an edit took out of the
     plan."""
+    current = [open_job(run, step) for step in run.running]
     return tuple(
         delete(item, "Job", "Foreground")
         for item in run.observed.jobs
-        if item["metadata"]["name"] != keep
+        if item not in current
         and not finished(item)
         and not is_deleting(item)
         and not has_ended(run, item)

@@ -71,12 +71,12 @@ def test_what_does_not_run_has_no_eta(end: str) -> None:
     world = World(activeDeadlineSeconds=1000)
     world.reach("train")
     world.starts()
-    world.progress = Progress(
-        step_id="train", activity="training", current=40, total=200, eta_seconds=250.0
+    world.says(
+        Progress(step_id="train", activity="training", current=40, total=200, eta_seconds=250.0)
     )
     world.settle()
     assert world.status["progress"]["eta"] == "4m10s"
-    world.progress = None
+    world.answers.clear()
     ENDS[end](world)
     world.settle()
     progress = world.status["progress"]
@@ -88,7 +88,7 @@ def test_an_eta_without_end_is_none() -> None:
     """A pod's words: json has Infinity and 1e999, and neither may stop the reconcile."""
     for seconds in (math.inf, math.nan):
         said = Progress(step_id="train", activity="training", eta_seconds=seconds)
-        assert shown(said).eta == ""
+        assert shown("train", [said]).eta == ""
     assert duration(1e12).endswith("h")
 
 

@@ -106,3 +106,22 @@ def test_suspended_time_does_not_count_against_the_deadline() -> None:
     world.passes(1)
     world.settle()
     assert world.is_true("Failed")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_only_a_step_that_has_checkpoints_speaks_of_them(step: str) -> None:
+    world = World()
+    world.reach(step)
+    world.starts()
+    world.edit(suspend=True)
+    world.settle()
+    told = world.status["conditions"][0]["message"]
+    world.ends(ExitClass.STOPPED, name=f"demo-{step}-1")
+    world.look()
+    told += world.status["conditions"][0]["message"]
+    world.edit(suspend=False)
+    world.settle()
+    world.ends(ExitClass.STOPPED)
+    world.look()
+    told += "".join(event.message for event in world.events if event.action == "RestartStep")
+    assert ("checkpoint" in told) == (step == "train")

@@ -108,6 +108,33 @@ def test_an_edit_that_takes_a_running_step_out_of_the_plan_stops_it() -> None:
     assert not world.running_jobs()
 
 
+def test_a_step_that_an_edit_puts_back_does_not_take_its_old_job_for_its_own() -> None:
+    """Names go on counting; what the old Job committed was of another plan."""
+    world = World(validation={"samples": 1})
+    world.reach("sample")
+    world.ends(ExitClass.DONE)
+    taken_out = [step for step in world.status["steps"] if step["name"] != "sample"]
+    world.cr["status"]["steps"] = taken_out
+    world.settle()
+    assert world.open_job == "demo-sample-2"
+    assert not world.is_final
+
+
+def test_a_step_that_is_put_back_waits_until_its_old_pod_has_stopped() -> None:
+    world = World(validation={"samples": 1})
+    world.reach("sample")
+    world.starts()
+    world.jobs["demo-sample-1"]["metadata"]["deletionTimestamp"] = world.now.isoformat()
+    world.cr["status"]["steps"] = [s for s in world.status["steps"] if s["name"] != "sample"]
+    decision = world.settle()
+    assert world.created[-1] == "demo-sample-1"
+    assert "waits until Job demo-sample-1 has stopped" in world.status["conditions"][0]["message"]
+    assert decision.look_again_after == 2
+    world.removes_deleted()
+    world.settle()
+    assert world.open_job == "demo-sample-2"
+
+
 def test_an_edit_of_a_running_attempts_settings_waits_for_the_next() -> None:
     world = World()
     world.reach("train")

@@ -7,7 +7,7 @@ from unit.controller.world import (
     World,
     finished_world,
 )
-from wan_operator.reconcile.finetune import needs_look, progress_address
+from wan_operator.reconcile.finetune import needs_look, progress_addresses
 from wan_operator.reconcile.observed import Observed
 from wan_runtime.job import ExitClass, Progress, Reason, Result
 
@@ -19,14 +19,16 @@ def test_progress_is_refreshed_no_more_often_than_the_settings_say() -> None:
     world.settle()
     shown = []
     for step in range(1, 31):
-        world.progress = Progress(
-            step_id="train",
-            activity="training",
-            current=step,
-            total=200,
-            eta_seconds=250.0,
-            loss=0.123456,
-            updated=world.now,
+        world.says(
+            Progress(
+                step_id="train",
+                activity="training",
+                current=step,
+                total=200,
+                eta_seconds=250.0,
+                loss=0.123456,
+                updated=world.now,
+            )
         )
         world.settle()
         shown.append(world.status["progress"]["display"])
@@ -42,19 +44,19 @@ def test_progress_is_asked_of_our_running_pod_and_only_when_due() -> None:
     world = World()
     world.settle()
 
-    def address() -> str | None:
+    def address() -> dict[str, str]:
         observed = Observed(jobs=list(world.jobs.values()), pods=list(world.pods.values()))
-        return progress_address(world.cr, observed, SETTINGS, world.now)
+        return progress_addresses(world.cr, observed, SETTINGS, world.now)
 
-    assert address() is None, "not running"
+    assert address() == {}, "not running"
     world.starts()
     world.passes(15)
-    assert address() == "10.0.0.9"
+    assert address() == {"prepare": "10.0.0.9"}
     world.status["progress"] |= {"time": world.now.isoformat(), "activity": "checking clips"}
-    assert address() is None, "just asked"
+    assert address() == {}, "just asked"
     world.passes(15)
     world.pods["demo-prepare-1"]["metadata"]["ownerReferences"][0]["uid"] = "a-strangers-job"
-    assert address() is None, "a label alone does not make us call an address"
+    assert address() == {}, "a label alone does not make us call an address"
 
 
 def test_transition_times_change_with_the_status_only() -> None:
@@ -105,7 +107,7 @@ def test_progress_that_does_not_move_is_not_written_again() -> None:
     world = World()
     world.reach("train")
     world.starts()
-    world.progress = Progress(step_id="train", activity="training", current=1, total=9)
+    world.says(Progress(step_id="train", activity="training", current=1, total=9))
     world.settle()
     before = world.writes
     world.passes(60)
@@ -118,9 +120,7 @@ def test_whatever_a_pod_says_fits_the_status() -> None:
     world = World()
     world.reach("train")
     world.starts()
-    world.progress = Progress(
-        step_id="train", activity="x" * 5000, current=10**30, total=-5, loss=1e300
-    )
+    world.says(Progress(step_id="train", activity="x" * 5000, current=10**30, total=-5, loss=1e300))
     world.settle()
     progress = world.status["progress"]
     assert progress["activity"] == "x" * 254 + " …"

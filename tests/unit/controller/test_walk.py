@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -24,16 +25,18 @@ def act(world: World, rng: random.Random) -> None:
         world.removes_deleted,
     ]
     if world.running_jobs():
+        name = rng.choice(world.running_jobs())
         ends = [ExitClass.DONE] * 6 + list(ExitClass)
+        missing = 'secret "x" not found'
         kinds += [
-            world.starts,
-            lambda: world.waits("CreateContainerConfigError", 'secret "x" not found'),
-            lambda: world.ends(rng.choice(ends)),
-            lambda: world.ends(ExitClass.DONE),
-            lambda: world.exits(rng.choice([0, 1, 10, 20, 137, 143])),
-            world.evicts,
-            world.loses_pod,
-            world.loses_job,
+            lambda: world.starts(name),
+            lambda: world.waits("CreateContainerConfigError", missing, name),
+            lambda: world.ends(rng.choice(ends), name=name),
+            lambda: world.ends(ExitClass.DONE, name=name),
+            lambda: world.exits(rng.choice([0, 1, 10, 20, 137, 143]), name=name),
+            lambda: world.evicts(name=name),
+            lambda: world.loses_pod(name),
+            lambda: world.loses_job(name),
         ]
     rng.choice(kinds)()
 
@@ -44,17 +47,24 @@ def look(world: World, rng: random.Random) -> None:
         world.look(die_after=rng.choice([None] * 16 + [0, 1, 2, 3]))
 
 
+@pytest.mark.parametrize("at_once", [1, 2])
 @pytest.mark.parametrize("seed", range(WALKS))
-def test_a_random_walk_ends_or_waits_with_a_reason(seed: int) -> None:
+def test_a_random_walk_ends_or_waits_with_a_reason(seed: int, at_once: int) -> None:
     rng = random.Random(seed)
+    pair: dict[str, Any] = {
+        "model": {"preset": "Wan2.2-I2V-Tiny"},
+        "parallelism": {"experts": "Parallel"},
+    }
     world = World(
+        **(pair if at_once == 2 else {}),
         retries={"infrastructure": rng.randint(0, 4), "outOfMemory": rng.randint(0, 1)},
         **({"activeDeadlineSeconds": 5000} if rng.random() < 0.3 else {}),
     )
+    world.at_once = at_once
     ended: dict[str, object] | None = None
     for _ in range(120):
         look(world, rng)
-        assert len(world.running_jobs()) <= 1
+        assert len(world.running_jobs()) <= at_once
         if world.is_final and ended is None:
             ended = {key: world.status[key] for key in ("conditions", "completionTime", "steps")}
         act(world, rng)

@@ -68,9 +68,12 @@ class World:
         self.pods: dict[str, Raw] = {}
         self.config_maps: dict[str, Raw] = {}
         self.events: list[Event] = []
-        self.progress: Progress | None = None
+        self.answers: dict[str, Progress] = {}
+        """What pods say of their progress, by step id."""
         self.created: list[str] = []
         self.writes = 0
+        self.at_once = 1
+        """Jobs that may run side by side."""
         self._uids = itertools.count(1)
         self.cr: Raw = {
             "apiVersion": "wan-operator.dev/v1alpha1",
@@ -91,7 +94,7 @@ class World:
             jobs=copy.deepcopy(list(self.jobs.values())),
             pods=copy.deepcopy(list(self.pods.values())),
             config_maps=copy.deepcopy(list(self.config_maps.values())),
-            progress=self.progress,
+            progress=dict(self.answers),
         )
         return reconcile(copy.deepcopy(self.cr), observed, self.settings, self.now)
 
@@ -139,7 +142,13 @@ class World:
             self.config_maps[name] = made
             return
         assert name not in self.jobs, f"{name} created twice"
-        assert not self.running_jobs(), f"{name} beside {self.running_jobs()}"
+        beside = [
+            each
+            for each in self.running_jobs()
+            if each.rpartition("-")[0] == name.rpartition("-")[0]
+        ]
+        assert not beside, f"{name} beside {beside}"
+        assert len(self.running_jobs()) < self.at_once, f"{name} beside {self.running_jobs()}"
         self.created.append(name)
         metadata |= {"uid": f"job-{next(self._uids)}", "creationTimestamp": self.now.isoformat()}
         self.jobs[name] = made
@@ -170,6 +179,9 @@ class World:
 
     # The cluster's part
 
+    def says(self, progress: Progress) -> None:
+        self.answers[progress.step_id] = progress
+
     def running_jobs(self) -> list[str]:
         return [
             name
@@ -190,8 +202,10 @@ class World:
         state = {"running": {"startedAt": self.now.isoformat()}}
         self._state(name or self.open_job, "Running", state)
 
-    def waits(self, reason: str, message: str) -> None:
-        self._state(self.open_job, "Pending", {"waiting": {"reason": reason, "message": message}})
+    def waits(self, reason: str, message: str, name: str = "") -> None:
+        self._state(
+            name or self.open_job, "Pending", {"waiting": {"reason": reason, "message": message}}
+        )
 
     def ends(self, exit_class: ExitClass, message: str = "said so", name: str = "") -> None:
         """With a Result, as the runtime leaves it."""
@@ -223,19 +237,21 @@ class World:
         self._state(name, "Failed" if code else "Succeeded", {"terminated": ended})
         self._finish_job(name, "Failed" if code else "Complete")
 
-    def loses_pod(self) -> None:
+    def loses_pod(self, name: str = "") -> None:
         """Deleted with its node; the Job's controller gives up, having no retries."""
-        name = self.open_job
+        name = name or self.open_job
         del self.pods[name]
         self._finish_job(name, "Failed")
 
-    def evicts(self, message: str = "The node was low on resource: memory.") -> None:
-        name = self.open_job
+    def evicts(
+        self, message: str = "The node was low on resource: memory.", name: str = ""
+    ) -> None:
+        name = name or self.open_job
         self.pods[name]["status"] = {"phase": "Failed", "reason": "Evicted", "message": message}
         self._finish_job(name, "Failed")
 
-    def loses_job(self) -> None:
-        name = self.open_job
+    def loses_job(self, name: str = "") -> None:
+        name = name or self.open_job
         del self.jobs[name], self.pods[name]
 
     def removes_deleted(self) -> None:

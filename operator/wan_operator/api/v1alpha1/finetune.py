@@ -315,6 +315,14 @@ class WanFineTuneSpec(ApiModel):
             ),
             *_init_rules("lora"),
             *_init_rules("full"),
+            rule(
+                "self.parallelism.experts == 'Sequential' || "
+                "(self.model.preset.startsWith('Wan2.2') && "
+                "(!has(self.experts) || self.experts.size() == 2))",
+                "only the two experts of Wan2.2 can train in parallel: use Sequential",
+                ".parallelism.experts",
+                reason="FieldValueForbidden",
+            ),
             *(_fixed(name) for name in ("model", "dataset", "method", "training")),
             *(_fixed(name, optional=True) for name in ("store", "experts")),
         )
@@ -332,7 +340,7 @@ class WanFineTuneSpec(ApiModel):
         ]
         | None
     ) = None
-    """Which transformers of Wan2.2 to train, one after the other. Default: both."""
+    """Which transformers of Wan2.2 to train. Default: both."""
     training: Training = Training()
     """How it is trained."""
     parallelism: Parallelism = Parallelism()

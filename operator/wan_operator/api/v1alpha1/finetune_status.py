@@ -48,7 +48,7 @@ class Effective(ApiModel):
     formats: Annotated[list[Short], Field(max_length=3)] = Field(default=[])
     """Of the exported weights."""
     gpus: Count
-    """GPUs of the training step."""
+    """GPUs that train at the same time: of one training step, or of both experts."""
     image: Annotated[str, Field(max_length=512)]
     """Of the pods of all steps."""
     run_prefix: Annotated[str, Field(max_length=1024)]
@@ -80,8 +80,12 @@ class StepStatus(ApiModel):
     name: StepId
     """`prepare`, `encode`, `train` (or `train-high-noise`, `train-low-noise`), `export`,
     `sample`."""
-    state: Literal["Waiting", "Running", "Complete", "Failed"]
-    """Where the step is."""
+    state: Literal["Waiting", "Running", "Complete", "Failed", "Stopped"]
+    """Where the step is. Stopped: it ran while another step failed for good."""
+    reason: Short = ""
+    """Why it waits for its next attempt; from the list in the API reference."""
+    message: Annotated[str, Field(max_length=4096)] = ""
+    """What ended its last attempt, and when the next starts."""
     attempts: Count = 0
     """Jobs created so far."""
     infrastructure_retries: Count = 0
@@ -113,10 +117,10 @@ class FormatStatus(ApiModel):
 
 
 class ProgressStatus(ApiModel):
-    """Of the running step; refreshed at most every 15 seconds."""
+    """Of the running steps, all together; refreshed at most every 15 seconds."""
 
     step: StepId
-    """Name of the step."""
+    """Name of the step; `train` for both experts at the same time."""
     activity: Annotated[str, Field(max_length=256)] = ""
     """What it does, for people."""
     current: Count = 0
@@ -130,7 +134,7 @@ class ProgressStatus(ApiModel):
     eta: Short = ""
     """`4m10s`, for the ETA column."""
     loss: Short = ""
-    """Of the last training step."""
+    """Of the last training step; one for each expert that runs."""
     time: datetime
     """When the pod said so."""
 
@@ -152,7 +156,7 @@ class WanFineTuneStatus(ApiModel):
     """Set while spec.suspend holds the run."""
     effective: Effective | None = None
     steps: Annotated[list[StepStatus], list_map("name"), Field(max_length=16)] = Field(default=[])
-    """In the order they run."""
+    """In the order they run. Two experts in parallel stand one after the other."""
     progress: ProgressStatus | None = None
     artifact: Artifact | None = None
     """The exported weights, once they are committed."""

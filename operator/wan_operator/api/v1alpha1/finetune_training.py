@@ -188,6 +188,9 @@ class Parallelism(ApiModel):
         Cel("self == 1", "training on several nodes is not available in this release: use 1"),
     ] = 1
     """Nodes that train together."""
+    experts: Literal["Sequential", "Parallel"] = "Sequential"
+    """Whether the two transformers of Wan2.2 train one after the other, or at the same time in a
+    Job each, on GPUs of their own: twice the GPUs, half the time."""
 
 
 class Checkpoint(ApiModel):

@@ -1,0 +1,73 @@
+"""What an attempt is made of, and what may stand in the way of its names."""
+
+from __future__ import annotations
+
+from wan_operator.api.v1alpha1.finetune import StepStatus
+from wan_operator.reconcile.observed import Raw, is_deleting, pods_of, step_of
+from wan_operator.reconcile.plan import PlannedStep, ca_bundle, inputs_of, job_spec, sources
+from wan_operator.reconcile.run import Run, has_ended
+from wan_operator.resources.configmaps import job_config_map
+from wan_operator.resources.jobs import Attempt, job
+from wan_operator.resources.labels import Manifest
+
+
+def children(run: Run, planned: PlannedStep, step: StepStatus) -> tuple[Manifest, Manifest]:
+    """(job file, Job) of the next attempt."""
+    return config_map(run, planned), job(attempt(run, planned, step, step.attempts + 1))
+
+
+def config_map(run: Run, planned: PlannedStep) -> Manifest:
+    assert run.status.effective is not None
+    spec = job_spec(
+        run.owner,
+        run.spec,
+        run.status.effective,
+        planned,
+        inputs_of(run.status.steps, sources(run.plan, planned.id)),
+        with_ca=ca_bundle(run.spec, run.settings) is not None,
+    )
+    return job_config_map(run.owner, spec)
+
+
+def attempt(run: Run, planned: PlannedStep, step: StepStatus, number: int) -> Attempt:
+    assert run.status.effective is not None
+    source, last = run.spec.model.source, run.status.last_failure
+    failed_here = last is not None and (last.step, last.attempt) == (step.name, step.attempts)
+    return Attempt(
+        owner=run.owner,
+        step_id=step.name,
+        step=planned.step.value,
+        number=number,
+        preset=run.spec.model.preset,
+        needs_gpu=planned.needs_gpu,
+        gpus=run.spec.parallelism.gpus_per_node,
+        image=run.status.effective.image,
+        image_pull_policy=run.settings.image_pull_policy,
+        image_pull_secrets=run.settings.image_pull_secrets,
+        store_secret=run.status.effective.store.secret_name,
+        ca_bundle=ca_bundle(run.spec, run.settings),
+        model_volume=source.persistent_volume_claim if source else None,
+        overrides=run.spec.resources,
+        pod_template=run.spec.pod_template,
+        avoid_node=last.node if last is not None and failed_here else "",
+        queue_name=run.queue_name,
+    )
+
+
+def obstacle(run: Run, wanted: tuple[Manifest, ...], step: StepStatus) -> str:
+    """What has to go first, in words; empty if nothing does."""
+    names = {item["metadata"]["name"] for item in wanted}
+    for item in run.strangers:
+        name = item["metadata"]["name"]
+        if name in names:
+            return f"waits until {name} of an earlier WanFineTune of this name is removed"
+    for item in run.observed.jobs:
+        if step_of(item) == step.name and is_going(run, item):
+            return f"waits until Job {item['metadata']['name']} has stopped"
+    return ""
+
+
+def is_going(run: Run, item: Raw) -> bool:
+    """Told to stop, with a pod that still writes where the next attempt would."""
+    pods = pods_of(run.observed.pods, item)
+    return is_deleting(item) and bool(pods) and not has_ended(run, item)

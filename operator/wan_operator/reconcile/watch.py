@@ -1,0 +1,93 @@
+"""What is awaited: of every attempt that goes on, why or how; of every other, until when."""
+
+from __future__ import annotations
+
+from wan_operator import conditions
+from wan_operator.api.v1alpha1.finetune import StepStatus
+from wan_operator.conditions import Wanted
+from wan_operator.reconcile import failures, report
+from wan_operator.reconcile.attempts import config_map
+from wan_operator.reconcile.decision import Decision
+from wan_operator.reconcile.observed import Raw, container_state, parse_time, pods_of
+from wan_operator.reconcile.run import Run, deadline, open_job, orphans
+from wan_operator.resources.labels import Manifest
+
+PENDING_LOOK_SECONDS = 30.0
+"""While a pod cannot start: what no event announces, such as a node that went silent, is found by
+looking."""
+FIRST_LOOK_SECONDS = 2.0
+"""Until a pod that has just started answers with its progress."""
+YOUNG_SECONDS = 30.0
+
+
+def watch(run: Run, *starting: Wanted) -> Decision:
+    """Changes nothing but what is told, and puts back a job file that is lost. `starting`: news of
+    attempts that are not observed yet."""
+    news, looks = list(starting), [PENDING_LOOK_SECONDS] * bool(starting)
+    files: list[Manifest] = []
+    computing: list[str] = []
+    for step in run.running:
+        current = open_job(run, step)
+        if current is None:
+            continue
+        pods = list(run.observed.pods)
+        waiting = failures.waiting_of(current, pods, run.now)
+        if waiting is None:
+            pod = pods_of(pods, current)[0]
+            computing.append(step.name)
+            news.append(Wanted(conditions.RUNNING, True, "StepRunning", where(run, step, pod)))
+            looks.append(progress_look(run, pod))
+        else:
+            news.append(Wanted(conditions.RECONCILING, True, waiting.reason, waiting.message))
+            looks.append(PENDING_LOOK_SECONDS)
+        files += lost_file(run, step)
+    for planned in run.ready:
+        step = run.step(planned.id)
+        due = step.next_attempt_time
+        if due is not None and due > run.now:
+            text = step.message or f"{step.name} starts again at {due:%Y-%m-%dT%H:%M:%SZ}"
+            reason = step.reason or "StepStarting"
+            news.append(Wanted(conditions.RECONCILING, True, reason, text))
+            looks.append((due - run.now).total_seconds())
+    if not news:
+        names = [planned.id for planned in run.ready]
+        text = f"{report.joined(names)} {'is' if len(names) == 1 else 'are'} next"
+        news.append(Wanted(conditions.RECONCILING, True, "StepStarting", text))
+        looks.append(0.0)
+    run = report.telling(report.progressed(run, computing), *news)
+    return Decision(
+        children=tuple(files),
+        deletes=orphans(run),
+        status=run.dump(),
+        look_again_after=until(run, min(looks)),
+    )
+
+
+def lost_file(run: Run, step: StepStatus) -> list[Manifest]:
+    """The pod reads the job file once, when it starts: a running attempt's is left as it is."""
+    wanted = config_map(run, run.planned(step.name))
+    there = {item["metadata"]["name"] for item in run.observed.config_maps}
+    return [] if wanted["metadata"]["name"] in there else [wanted]
+
+
+def where(run: Run, step: StepStatus, pod: Raw) -> str:
+    number = [each.name for each in run.status.steps].index(step.name) + 1
+    name, node = pod["metadata"]["name"], pod.get("spec", {}).get("nodeName", "")
+    place = f"{step.name} (step {number} of {len(run.status.steps)}) runs as pod {name} on {node}"
+    return f"{place}, attempt {step.attempts}" if step.attempts > 1 else place
+
+
+def until(run: Run, seconds: float) -> float:
+    """Sooner, if the deadline is."""
+    limit = deadline(run)
+    return seconds if limit is None else max(0.0, min(seconds, (limit - run.now).total_seconds()))
+
+
+def progress_look(run: Run, pod: Raw) -> float:
+    """Seconds until the running pod is asked again; soon while it has just started and not
+    answered."""
+    progress = run.status.progress
+    unread = progress is None or progress.activity in report.UNREAD
+    started = container_state(pod)[1].get("startedAt")
+    young = started and (run.now - parse_time(started)).total_seconds() < YOUNG_SECONDS
+    return FIRST_LOOK_SECONDS if unread and young else run.settings.progress_seconds
