@@ -73,6 +73,7 @@ DEFAULTS = {
         "rejectedClips": "Fail",
         "source": "s3://wan/datasets/demo",
         "split": {"seed": 0, "trainPercent": 90},
+        "window": "First",
     },
     "method": {
         "lora": {

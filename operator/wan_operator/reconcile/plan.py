@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from wan_operator.api.v1alpha1.common import ConfigMapKey, Store
 from wan_operator.api.v1alpha1.finetune import (
+    Dataset,
     Effective,
     EffectiveStore,
     InitFrom,
@@ -39,6 +40,7 @@ from wan_runtime.job import (
 )
 from wan_runtime.presets import PRESETS
 
+SPREAD_WINDOWS = 2
 GPU_STEPS = frozenset({Step.ENCODE, Step.TRAIN, Step.SAMPLE})
 
 
@@ -224,6 +226,8 @@ def job_spec(
             fps=effective.fps,
             width=effective.width,
             height=effective.height,
+            window=dataset.window,
+            windows_per_clip=windows_of(dataset),
             train_fraction=dataset.split.train_percent / 100,
             split_seed=dataset.split.seed,
             rejected_clips=dataset.rejected_clips,
@@ -258,6 +262,11 @@ def job_spec(
         inputs=dict(inputs),
         image=effective.image,
     )
+
+
+def windows_of(dataset: Dataset) -> int:
+    """Windows taken from each clip, at most."""
+    return (dataset.windows_per_clip or SPREAD_WINDOWS) if dataset.window == "Spread" else 1
 
 
 def model_spec(spec: WanFineTuneSpec) -> ModelSpec:
