@@ -58,7 +58,7 @@ class Runs:
 
 
 DEFAULTS = {
-    "checkpoint": {"everySteps": 100, "keepLast": 2},
+    "checkpoint": {"keepLast": 2},
     "dataset": {
         "columns": {
             "controlVideo": "control_video",

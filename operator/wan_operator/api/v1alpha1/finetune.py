@@ -21,6 +21,7 @@ from wan_operator.api.v1alpha1.common import (
 )
 from wan_operator.api.v1alpha1.finetune_status import (
     Effective,
+    EffectivePlan,
     EffectiveStore,
     FormatStatus,
     LastFailure,
@@ -51,6 +52,7 @@ __all__ = [
     "Columns",
     "Dataset",
     "Effective",
+    "EffectivePlan",
     "EffectiveStore",
     "FormatStatus",
     "Full",
