@@ -22,16 +22,21 @@ def caption_counter(model: ModelSpec, store: Store, work: Path) -> Count:
     """Counts the tokens of a caption with the model's own tokenizer; without one (a Tiny preset has
     none before it is made), a token for every four characters.
 
-    Raises ObjectNotFound never: a model that is not there is found by the steps that need it.
+    A model that is not there is no error here: the steps that need it say so.
     """
     path = _tokenizer(model, store, work)
     if path is None:
-        return lambda text: -(-len(text) // CHARACTERS_A_TOKEN)
+        return estimate
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_truncation()
     return lambda text: len(tokenizer.encode(" ".join(text.split())).ids)
+
+
+def estimate(text: str) -> int:
+    """Tokens of a caption, about."""
+    return -(-len(text) // CHARACTERS_A_TOKEN)
 
 
 def _tokenizer(model: ModelSpec, store: Store, work: Path) -> Path | None:

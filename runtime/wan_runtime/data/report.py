@@ -28,7 +28,7 @@ def write_report(path: Path, dataset: Dataset, thumbnails: Mapping[int, bytes]) 
     """`thumbnails`: WebP of a clip by its row. Rejected clips come first, then those with
     warnings."""
     with path.open("w", encoding="utf-8") as file:
-        file.write(f"{HEAD}<h1>{escape(dataset.source)}</h1>\n<p>{_summary(dataset)}</p>\n")
+        file.write(f"{HEAD}<h1>{escape(dataset.source)}</h1>\n<p>{escape(summary(dataset))}</p>\n")
         file.write("<table><tr><th>Clip<th>Verdict<th>Caption\n")
         for clip in sorted(dataset.clips, key=_urgency):
             file.write(_row(clip, thumbnails.get(clip.row)))
@@ -47,7 +47,8 @@ def counts(clips: Sequence[Clip]) -> str:
     return ", ".join(f"{count} {code}" for code, count in found.most_common())
 
 
-def _summary(dataset: Dataset) -> str:
+def summary(dataset: Dataset) -> str:
+    """One line for people."""
     size = f"{dataset.frames} frames at {dataset.fps:g} fps, {dataset.width}x{dataset.height}"
     parts = [f"{len(dataset.clips)} clips of {dataset.metadata} for {size}"]
     parts.append(f"{len(dataset.train)} train, {len(dataset.held_out)} held out")
@@ -55,7 +56,7 @@ def _summary(dataset: Dataset) -> str:
         parts.append(f"{len(dataset.rejected)} rejected: {counts(dataset.rejected)}")
     if dataset.warned:
         parts.append(f"{len(dataset.warned)} with warnings: {counts(dataset.warned)}")
-    return escape(". ".join(parts) + ".")
+    return ". ".join(parts) + "."
 
 
 def _urgency(clip: Clip) -> tuple[int, int]:
