@@ -68,6 +68,7 @@ _OF_STEPS: dict[str, str] = {
     "Terminated": "The pod was told to stop and saved a checkpoint. It starts again and costs no "
     "retry.",
     "NonFiniteLoss": "The loss is not a number any more. Lower the learning rate.",
+    "Diverged": "The held-out loss rose to three times its lowest value; the message has both.",
     "DeadGradients": "After the first step some trainable module has no gradient; the message "
     "lists them.",
 }
@@ -101,8 +102,6 @@ _OF_OPERATOR: dict[str, str] = {
     "Suspending": "The pods have been told to stop; a training step saves a checkpoint first.",
     "SuspendedByUser": "spec.suspend is true.",
     "DeadlineExceeded": "The run took longer than spec.activeDeadlineSeconds.",
-    "DoesNotFit": "By the planner, training needs more GPU memory than the GPU has; the message "
-    "has the numbers and the smallest changes that help. No pod was started.",
     "StoreNotConfigured": "Neither spec.store nor the operator's settings name the store; the "
     "message says which "
     "field or Helm value would.",

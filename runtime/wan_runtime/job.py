@@ -124,6 +124,8 @@ class Reason(StrEnum):
     """SIGTERM: suspended, preempted or drained."""
     # NUMERICAL
     NON_FINITE_LOSS = "NonFiniteLoss"
+    DIVERGED = "Diverged"
+    """The held-out loss rose far above its lowest value."""
     DEAD_GRADIENTS = "DeadGradients"
     """After the first step some trainable module has no gradient; the message lists them."""
 
@@ -153,7 +155,6 @@ class ModelSpec(Contract):
 
 
 DatasetFormat = Literal["DiffSynth", "Musubi", "Folder", "WebDataset"]
-WindowKind = Literal["First", "Middle", "Spread"]
 
 
 class Columns(Contract):
@@ -179,10 +180,6 @@ class DatasetSpec(Contract):
     fps: float
     width: int
     height: int
-    window: WindowKind = "First"
-    """Which `frames` frames of a longer clip are trained on."""
-    windows_per_clip: int = 1
-    """Of Spread."""
     train_fraction: float = 0.9
     split_seed: int = 0
     rejected_clips: Literal["Fail", "Skip"] = "Fail"
@@ -237,6 +234,10 @@ class TrainingSpec(Contract):
     checkpoint_every: int = 100
     """Optimizer steps between checkpoints."""
     keep_checkpoints: int = 2
+    weights: Literal["Last", "Best"] = "Last"
+    """Which are committed: the last step's, or those of the lowest mean probe loss."""
+    preview_every: int | None = None
+    """Optimizer steps between previews of a held-out clip; None makes none."""
     probe_every: int = 50
     """Optimizer steps between evaluations of the fixed held-out probes; step 0 and the last always
     count."""

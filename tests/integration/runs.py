@@ -58,7 +58,7 @@ class Runs:
 
 
 DEFAULTS = {
-    "checkpoint": {"keepLast": 2},
+    "checkpoint": {"everySteps": 100, "keepLast": 2},
     "dataset": {
         "columns": {
             "controlVideo": "control_video",
@@ -73,7 +73,6 @@ DEFAULTS = {
         "rejectedClips": "Fail",
         "source": "s3://wan/datasets/demo",
         "split": {"seed": 0, "trainPercent": 90},
-        "window": "First",
     },
     "method": {
         "lora": {
@@ -101,6 +100,7 @@ DEFAULTS = {
         "seed": 0,
         "tiledVae": False,
         "timestepSampling": "Uniform",
+        "weights": "Last",
     },
     "validation": {"everySteps": 50, "samples": 1, "seed": 0},
 }

@@ -113,6 +113,12 @@ def test_a_store_is_fixed_whether_it_appears_changes_or_goes(runs: Runs) -> None
             runs.patch("run", {"spec": {"store": store}})
 
 
+def test_what_decides_the_best_weights_is_fixed(runs: Runs) -> None:
+    runs.create(minimal())
+    with pytest.raises(ApiError, match=r"validation\.everySteps is fixed"):
+        runs.patch("run", {"spec": {"validation": {"everySteps": 10}}})
+
+
 def test_experts_are_fixed(runs: Runs) -> None:
     runs.create(minimal(model={"preset": "Wan2.2-I2V-Tiny"}, experts=["HighNoise"]))
     for experts in (["HighNoise", "LowNoise"], None):

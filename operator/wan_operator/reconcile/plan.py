@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from wan_operator.api.v1alpha1.common import ConfigMapKey, Store
 from wan_operator.api.v1alpha1.finetune import (
-    Dataset,
     Effective,
     EffectiveStore,
     InitFrom,
@@ -40,7 +39,6 @@ from wan_runtime.job import (
 )
 from wan_runtime.presets import PRESETS
 
-SPREAD_WINDOWS = 2
 GPU_STEPS = frozenset({Step.ENCODE, Step.TRAIN, Step.SAMPLE})
 
 
@@ -226,8 +224,6 @@ def job_spec(
             fps=effective.fps,
             width=effective.width,
             height=effective.height,
-            window=dataset.window,
-            windows_per_clip=windows_of(dataset),
             train_fraction=dataset.split.train_percent / 100,
             split_seed=dataset.split.seed,
             rejected_clips=dataset.rejected_clips,
@@ -246,12 +242,14 @@ def job_spec(
             max_gradient_norm=training.max_gradient_norm,
             seed=training.seed,
             loss_weighting=training.loss_weighting,
-            gradient_checkpointing="None" if effective.gradient_checkpointing == "None" else "Full",
+            gradient_checkpointing="None" if training.gradient_checkpointing == "None" else "Full",
             tiled_vae=training.tiled_vae,
             attention="SDPA" if training.attention == "SDPA" else "Auto",
-            checkpoint_every=effective.checkpoint_every_steps,
+            checkpoint_every=spec.checkpoint.every_steps,
             keep_checkpoints=spec.checkpoint.keep_last,
             probe_every=spec.validation.every_steps,
+            preview_every=spec.validation.preview_every_steps,
+            weights=training.weights,
         ),
         sample=SampleSpec(
             count=spec.validation.samples,
@@ -262,11 +260,6 @@ def job_spec(
         inputs=dict(inputs),
         image=effective.image,
     )
-
-
-def windows_of(dataset: Dataset) -> int:
-    """Windows taken from each clip, at most."""
-    return (dataset.windows_per_clip or SPREAD_WINDOWS) if dataset.window == "Spread" else 1
 
 
 def model_spec(spec: WanFineTuneSpec) -> ModelSpec:

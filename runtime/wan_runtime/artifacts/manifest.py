@@ -124,7 +124,7 @@ def job_hash(job: JobSpec) -> str:
     dataset: dict[str, object] = {"dataset": job.dataset.model_dump(mode="json")}
     model = {"model": job.model.model_dump(mode="json"), "expert": job.expert}
     training = job.training.model_dump(
-        mode="json", exclude={"checkpoint_every", "keep_checkpoints"}
+        mode="json", exclude={"checkpoint_every", "keep_checkpoints", "preview_every"}
     )
     method = job.model_dump(mode="json", include={"lora", "full"}, exclude_none=True)
     size = job.dataset.model_dump(mode="json", include={"frames", "fps", "width", "height"})

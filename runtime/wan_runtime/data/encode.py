@@ -45,13 +45,11 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     step = _Encoding(job, store, work, report, files, encoders, device, dtype)
     clips = [*dataset.train, *dataset.held_out]
     texts = step.encode_texts({"", latents.NEGATIVE_PROMPT, *(clip.prompt for clip in clips)})
-    windows = [(clip, start) for clip in clips for start in clip.starts]
-    videos = step.encode_windows(windows)
+    videos = step.encode_clips(clips)
     listing = Latents(
         clips=tuple(
             EncodedClip(
                 path=clip.path,
-                start=start,
                 sha256=clip.sha256 or "",
                 prompt=clip.prompt,
                 source=clip.source,
@@ -60,7 +58,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
                 video=video,
                 image=image,
             )
-            for (clip, start), (video, image) in zip(windows, videos, strict=True)
+            for clip, (video, image) in zip(clips, videos, strict=True)
         ),
         empty_text=texts[""],
         negative_text=texts[latents.NEGATIVE_PROMPT],
@@ -128,23 +126,24 @@ class _Encoding:
             self._free()
         return {caption: entry for caption, entry in entries.items() if entry is not None}
 
-    def encode_windows(self, windows: list[tuple[Clip, int]]) -> list[tuple[Entry, Entry]]:
-        """(video, image) entries of each window: a clip and its first frame."""
+    def encode_clips(self, clips: list[Clip]) -> list[tuple[Entry, Entry]]:
+        """(video, image) entries of each clip."""
         encoder: VideoEncoder | None = None
-        size, folder = self._job.dataset, self._work / "clips"
+        size = self._job.dataset
         entries = []
-        for number, (clip, start) in enumerate(windows):
+        for number, clip in enumerate(clips):
             self._report.update(
-                activity="encoding clips", current=number, total=len(windows), unit="clips"
+                activity="encoding clips", current=number, total=len(clips), unit="clips"
             )
-            video_key = self._key(latents.video_key(clip, size, self._encoders, start))
-            image_key = self._key(latents.image_key(clip, size, self._encoders, start))
+            video_key = self._key(latents.video_key(clip, size, self._encoders))
+            image_key = self._key(latents.image_key(clip, size, self._encoders))
             video, image = self._find(video_key), self._find(image_key)
             if video is None or image is None:
                 encoder = encoder or VideoEncoder(
                     self._files, self._dtype, self._device, tiled=self._encoders.tiled
                 )
-                frames = frames_of(self._store, clip, size, folder, start)
+                folder = self._work / "clips"
+                frames = frames_of(self._store, clip, size, folder)
                 first = first_frame_of(self._store, clip, frames, size, folder)
                 video = video or self._put(video_key, encoder.encode_video(frames), clip.path)
                 image = image or self._put(
@@ -152,7 +151,7 @@ class _Encoding:
                 )
             entries.append((video, image))
         self._report.update(
-            activity="encoding clips", current=len(windows), total=len(windows), unit="clips"
+            activity="encoding clips", current=len(clips), total=len(clips), unit="clips"
         )
         del encoder
         self._free()

@@ -53,11 +53,9 @@ class Entry(Contract):
 
 
 class EncodedClip(Contract):
-    """A clip's window and its three entries."""
+    """A clip and its three entries."""
 
     path: str
-    start: int = 0
-    """First frame of the window, at the target rate."""
     sha256: str
     """Of the clip's file."""
     prompt: str
@@ -112,12 +110,12 @@ def text_key(caption: str, encoders: Encoders) -> str:
     )
 
 
-def video_key(clip: Clip, size: DatasetSpec, encoders: Encoders, start: int = 0) -> str:
-    """Key of the latents of a clip's window that begins with frame `start`, within the cache."""
+def video_key(clip: Clip, size: DatasetSpec, encoders: Encoders) -> str:
+    """Key of a clip's video latents within the cache."""
     return _key(
         "video",
         {
-            **_pixels(clip, size, start),
+            **_pixels(clip, size),
             "vae": encoders.vae,
             "tiled": encoders.tiled,
             "dtype": encoders.dtype,
@@ -125,9 +123,9 @@ def video_key(clip: Clip, size: DatasetSpec, encoders: Encoders, start: int = 0)
     )
 
 
-def image_key(clip: Clip, size: DatasetSpec, encoders: Encoders, start: int = 0) -> str:
-    """Key of the first-frame conditioning of a clip's window within the cache."""
-    shape = _pixels(clip, size, start)
+def image_key(clip: Clip, size: DatasetSpec, encoders: Encoders) -> str:
+    """Key of a clip's first-frame conditioning within the cache."""
+    shape = _pixels(clip, size)
     if clip.first_frame is not None:  # then nothing of the clip itself is in it
         shape = {"picture": clip.first_frame.sha256} | {
             name: shape[name] for name in ("frames", "width", "height", "crop")
@@ -144,10 +142,10 @@ def image_key(clip: Clip, size: DatasetSpec, encoders: Encoders, start: int = 0)
     )
 
 
-def _pixels(clip: Clip, size: DatasetSpec, start: int) -> dict[str, object]:
+def _pixels(clip: Clip, size: DatasetSpec) -> dict[str, object]:
     return {
         "clip": clip.sha256,
-        "firstFrame": start,
+        "firstFrame": 0,
         "frames": size.frames,
         "fps": float(size.fps),
         "width": size.width,

@@ -102,7 +102,7 @@ class Checkpoints:
             lineage=self._lineage,
             summary={"step": state.step},
         )
-        for step in self._steps()[self._keep :]:
+        for step in self.steps()[self._keep :]:
             self._remove(step)
         return ref
 
@@ -120,7 +120,7 @@ class Checkpoints:
                 after `state` was written to. It is removed: the next attempt starts over.
         """
         damage: ArtifactCorrupt | None = None
-        for step in self._steps():
+        for step in self.steps():
             try:
                 found = manifest.find(self._store, f"{self._prefix}/{_name(step)}")
                 if found is None or not self._fits(*found, state):
@@ -158,7 +158,7 @@ class Checkpoints:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
 
-    def _steps(self) -> list[int]:
+    def steps(self) -> list[int]:
         """Steps with a manifest, newest first."""
         pattern = re.compile(re.escape(self._prefix) + r"/step-(\d+)/" + re.escape(manifest.NAME))
         matches = (pattern.fullmatch(entry.key) for entry in self._store.list(f"{self._prefix}/"))

@@ -15,9 +15,16 @@ from PIL import Image, ImageDraw, ImageFont
 
 Frames = NDArray[np.uint8]
 """[F, H, W, 3]."""
+Pixels = NDArray[np.float32]
+"""[F, H, W, 3] in [-1, 1], as the VAE gave them."""
 COLUMNS = 5
 LABEL_WIDTH = 96
 GAP = 4
+
+
+def quantize(pixels: Pixels) -> Frames:
+    """[-1, 1] to uint8."""
+    return ((pixels.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
 
 
 def write_mp4(frames_FHWC: Frames, path: Path, fps: float) -> None:

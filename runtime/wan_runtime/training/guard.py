@@ -7,7 +7,8 @@ parameters without a gradient, AdamW skips them, and nothing errors. The first t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,6 +17,9 @@ from wan_runtime.errors import NumericalError
 from wan_runtime.job import Reason
 from wan_runtime.training.lora import layer_of
 
+DIVERGENCE = 3.0
+"""Times its lowest value that the mean probe loss may reach. Overfitting raises it by tenths; too
+high a rate by orders of magnitude, and no later step brings the weights back."""
 SHOWN = 12
 GUARDED_STEPS = 2
 
@@ -36,6 +40,20 @@ def check_norm(norm: float, step: int) -> None:
     if not math.isfinite(norm):
         raise NumericalError(
             Reason.NON_FINITE_LOSS, f"the gradients are not finite at step {step}: norm {norm}"
+        )
+
+
+def check_divergence(probes: Sequence[Mapping[str, Any]]) -> None:
+    """Call after each evaluation of the probes. Raises NumericalError(DIVERGED)."""
+    means = [entry["losses"]["mean"] for entry in probes]
+    lowest, last = min(means), means[-1]
+    # "not <=" also catches NaN.
+    if not last <= DIVERGENCE * lowest:
+        raise NumericalError(
+            Reason.DIVERGED,
+            f"the loss of the held-out probes is {last:.4g} at step {probes[-1]['step']}, "
+            f"{last / lowest:.1f} times its lowest ({lowest:.4g} at step "
+            f"{probes[means.index(lowest)]['step']}): lower the learning rate",
         )
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from wan_runtime.artifacts import manifest
@@ -35,11 +34,9 @@ from wan_runtime.presets import Preset
 from wan_runtime.progress import Reporter
 from wan_runtime.training.card import MODULES
 from wan_runtime.training.export import file_name, trained_experts
-from wan_runtime.training.film import Frames, contact_sheet, write_mp4
+from wan_runtime.training.film import Frames, Pixels, contact_sheet, quantize, write_mp4
 
 SHEET = "contact-sheet.png"
-Pixels = NDArray[np.float32]
-"""[F, H, W, 3], as the VAE gave them."""
 
 
 def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
@@ -143,11 +140,6 @@ def render(pipe: Any, preset: Preset, job: JobSpec, prompt: str, reference: Fram
     return pixels
 
 
-def quantize(pixels: Pixels) -> Frames:
-    """[-1, 1] to uint8."""
-    return ((pixels.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
-
-
 def open_pipeline(files: ModelFiles) -> Any:
     """The stock pipeline on this machine's device."""
     device = compute_device()
@@ -199,7 +191,7 @@ def check_rendered(pixels: Pixels, what: str) -> None:
 
 def _reference(job: JobSpec, store: Store, work: Path, clip: Clip) -> Frames:
     """The clip, beginning with what the model starts from."""
-    frames = frames_of(store, clip, job.dataset, work / "clips", clip.starts[0])
+    frames = frames_of(store, clip, job.dataset, work / "clips")
     frames[0] = first_frame_of(store, clip, frames, job.dataset, work / "clips")
     return frames
 

@@ -31,12 +31,15 @@ from wan_runtime.outcome import Outcome
 from wan_runtime.progress import Reporter
 from wan_runtime.training import curve, guard, initial
 from wan_runtime.training.batches import Batch, load_batch
+from wan_runtime.training.best import BestWeights
 from wan_runtime.training.checkpoint import Checkpoints, TrainState
 from wan_runtime.training.flow import NoiseLevels, add_noise, velocity
 from wan_runtime.training.forward import keep_time_embedding_fp32, predict_velocity
 from wan_runtime.training.method import Method, method_of
+from wan_runtime.training.preview import Previews
 from wan_runtime.training.probes import Probes
 from wan_runtime.training.sampler import Sampler, total_steps
+from wan_runtime.training.validation import Validation
 
 # Shapes: B batch, C channels, T latent frames, H W latent rows and columns.
 
@@ -51,12 +54,12 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
         if not trainer.checkpoints.resume(trainer.state):
             trainer.begin()
         trainer.resumed_from = trainer.saved = trainer.state.step
-        trainer.probe()
+        trainer.validation.look()
         while trainer.state.step < trainer.total:
             if stopping.requested():
                 trainer.stop()
             trainer.step()
-            trainer.probe()
+            trainer.validation.look()
             if trainer.state.step % job.training.checkpoint_every == 0:
                 trainer.save()
         return trainer.commit()
@@ -78,7 +81,7 @@ class Trainer:
     clips: list[EncodedClip]
     cache: LocalCache
     sampler: Sampler
-    probes: Probes
+    validation: Validation
     checkpoints: Checkpoints
     lineage: Lineage
     total: int
@@ -134,9 +137,23 @@ class Trainer:
             optimizer, lambda step: rate_factor(step, total, spec)
         )
         levels = NoiseLevels.build(preset_of(job), job.expert, spec.loss_weighting)
+        state = TrainState(
+            trainable, optimizer, schedule, torch.Generator().manual_seed(spec.seed), device
+        )
         # A dataset of one recording has nothing held out; its first clip still shows whether
         # training learns.
         probed = latents.held_out or latents.train
+        validation = Validation(
+            job=job,
+            store=store,
+            work=work,
+            dit=dit,
+            state=state,
+            total=total,
+            probes=Probes(probed, cache, levels, spec.seed, device, dtype),
+            previews=Previews(job, store, work, files, latents, cache, device, dtype),
+            best=BestWeights(store, f"{job.output_prefix}/best", work, lineage, method),
+        )
         return cls(
             job=job,
             store=store,
@@ -146,13 +163,11 @@ class Trainer:
             dit=dit,
             dtype=dtype,
             levels=levels,
-            state=TrainState(
-                trainable, optimizer, schedule, torch.Generator().manual_seed(spec.seed), device
-            ),
+            state=state,
             clips=latents.train,
             cache=cache,
             sampler=Sampler(len(latents.train), spec.seed),
-            probes=Probes(probed, cache, levels, spec.seed, device, dtype),
+            validation=validation,
             checkpoints=Checkpoints(
                 store, f"{job.output_prefix}/checkpoints", work, lineage, spec.keep_checkpoints
             ),
@@ -223,18 +238,12 @@ class Trainer:
         errors_B = (predicted - velocity(batch.clean_BCTHW, noise)).pow(2).mean(dim=(1, 2, 3, 4))
         return (errors_B * weights.to(errors_B.device)).mean()
 
-    def probe(self) -> None:
-        """Evaluate the probes if due, unless an earlier attempt of the run did it at this step."""
-        step, evaluated = self.state.step, self.state.history["probes"]
-        due = step in (0, self.total) or step % self.job.training.probe_every == 0
-        if due and not (evaluated and evaluated[-1]["step"] == step):
-            evaluated.append({"step": step, "losses": self.probes.evaluate(self.dit)})
-
     def save(self) -> None:
         """Write a checkpoint, unless the newest is of this step or the run is at its end."""
         if self.state.step not in (self.saved, self.total):
             self.checkpoints.save(self.state)
             self.saved = self.state.step
+            self.validation.checkpointed(self.checkpoints.steps())
 
     def stop(self) -> NoReturn:
         """Save and raise Stopped."""
@@ -245,6 +254,7 @@ class Trainer:
         """Write and commit what was trained."""
         self.report.update(activity="committing the weights")
         history, spec = self.state.history, self.job.training
+        committed = self.validation.choose()
         about = {"preset": self.job.model.preset, "expert": str(self.job.expert)}
         settings = {**self.method.settings(), "training": spec.model_dump(mode="json")}
         record, picture = self.work / RECORD, self.work / PICTURE
@@ -255,12 +265,11 @@ class Trainer:
             self.method.write(self.state.trainable, self.work, about),
         )
         seconds = sorted(entry["seconds"] for entry in history["steps"])
-        first, last = (
-            history["probes"][0]["losses"]["mean"],
-            history["probes"][-1]["losses"]["mean"],
-        )
+        means = {probe["step"]: probe["losses"]["mean"] for probe in history["probes"]}
+        first, last = means[0], means[committed]
         summary: dict[str, int | float | str] = {
             "steps": self.state.step,
+            "committedStep": committed,
             "resumedFromStep": self.resumed_from,
             "firstProbeLoss": round(first, 6),
             "lastProbeLoss": round(last, 6),
@@ -274,6 +283,7 @@ class Trainer:
             lineage=self.lineage,
             summary=summary,
         )
+        self.validation.close()
         message = f"{self.state.step} steps; loss of the held-out probes {first:.4f} -> {last:.4f}"
         return Outcome(manifest=ref, message=message, summary=summary)
 

@@ -140,6 +140,9 @@ class Training(ApiModel):
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     """How the learning rate runs."""
+    weights: Literal["Last", "Best"] = "Last"
+    """Which are exported: those of the last step, or those with the lowest mean loss of the
+    held-out probes, which costs an upload of the weights at each new best."""
     max_gradient_norm: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """Longer gradients are scaled down to it."""
     seed: Annotated[int, Field(ge=0, le=MAX_INT32)] = 0
@@ -155,15 +158,13 @@ class Training(ApiModel):
     ] = "BF16"
     """Of the frozen weights."""
     gradient_checkpointing: Annotated[
-        Literal["Auto", "None", "Full", "KeepAttention", "Offload"],
+        Literal["None", "Full", "KeepAttention", "Offload"],
         Cel(
-            "self in ['Auto', 'None', 'Full']",
-            "KeepAttention and Offload are not available in this release: use Auto, Full or None",
+            "self in ['None', 'Full']",
+            "KeepAttention and Offload are not available in this release: use Full or None",
         ),
     ] = "Full"
-    """Full keeps one activation a block and computes the rest again: slower, far less memory. Auto
-    is None where the planner is sure that all activations fit, else Full; see
-    status.effective.gradientCheckpointing."""
+    """Full keeps one activation a block and computes the rest again: slower, far less memory."""
     tiled_vae: bool = False
     """Encode clips in tiles: less GPU memory, slower."""
     attention: Annotated[
@@ -196,10 +197,8 @@ class Parallelism(ApiModel):
 
 
 class Checkpoint(ApiModel):
-    every_steps: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Optimizer steps between checkpoints; a suspended run writes one besides. Default: 100; for
-    method.full, as often as costs 3 % of the time by the planner's estimate. See
-    status.effective.checkpointEverySteps."""
+    every_steps: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """Optimizer steps between checkpoints; a suspended run writes one besides."""
     keep_last: Annotated[int, Field(ge=1, le=100)] = 2
     """Older ones are deleted."""
 
@@ -207,7 +206,10 @@ class Checkpoint(ApiModel):
 class Validation(ApiModel):
     every_steps: Annotated[int, Field(ge=1, le=100_000)] = 50
     """Steps between evaluations of the loss at fixed (clip, noise, level) probes on held-out
-    clips."""
+    clips. A run whose probes rise to three times their lowest loss has diverged and fails."""
+    preview_every_steps: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Steps between short videos of one held-out clip by the weights as they are, written beside
+    the event files. Each takes as long as sampling does. Default: none."""
     samples: Annotated[int, Field(ge=0, le=16)] = 1
     """Held-out first frames rendered with the base and the trained weights after training; 0
     renders none."""

@@ -1,1 +1,0 @@
-"""`kubectl wan`: what users run beside kubectl, on their own machine."""

@@ -1,0 +1,106 @@
+"""What is looked at while a run trains: probes, event files, previews, the best weights.
+
+Nothing here changes what is trained: it draws from generators of its own and leaves the training
+mode as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from wan_runtime.artifacts.store import Store
+from wan_runtime.job import JobSpec
+from wan_runtime.training import guard
+from wan_runtime.training.best import BestWeights, best_step
+from wan_runtime.training.checkpoint import TrainState
+from wan_runtime.training.events import EventFiles
+from wan_runtime.training.preview import Previews
+from wan_runtime.training.probes import Probes
+
+
+@dataclass
+class Validation:
+    """Call `look` once before the first step and after every one."""
+
+    job: JobSpec
+    store: Store
+    work: Path
+    dit: Any
+    state: TrainState
+    total: int
+    probes: Probes
+    previews: Previews
+    best: BestWeights
+
+    def look(self) -> None:
+        """Do what is due at this step. Raises NumericalError(DIVERGED)."""
+        step, spec = self.state.step, self.job.training
+        fresh = step > self._resumed_from
+        if fresh:
+            self._record(self.state.history["steps"][-1])
+        looked = self._probe() if self._due(spec.probe_every) else False
+        if spec.preview_every and (fresh or step == 0) and self._due(spec.preview_every):
+            self.events.picture(step, "preview", self.previews.make(self.dit, step))
+            looked = True
+        if looked:
+            self.events.upload()
+            guard.check_divergence(self.state.history["probes"])
+
+    def checkpointed(self, steps: Iterable[int]) -> None:
+        """Told which checkpoints there are: weights that no run resumed from one could still call
+        its best are removed.
+        """
+        self.events.upload()
+        if self.job.training.weights == "Best":
+            probes = self.state.history["probes"]
+            best = {best_step(probes, until=step) for step in (*steps, self.state.step)}
+            self.best.keep({step for step in best if step is not None})
+
+    def choose(self) -> int:
+        """At the end: make the weights those that are to be committed; the step they are of."""
+        best = best_step(self.state.history["probes"])
+        if self.job.training.weights == "Last" or best in (None, self.state.step):
+            return self.state.step
+        assert best is not None
+        self.best.restore(best, self.state.trainable)
+        return best
+
+    def close(self) -> None:
+        """Send the last events and remove the best weights, which by now are the result."""
+        self.events.upload()
+        self.events.close()
+        self.best.keep(set())
+
+    @cached_property
+    def events(self) -> EventFiles:
+        """Opened after resuming: it tells readers to drop what an earlier attempt did beyond."""
+        place = f"{self.job.output_prefix}/events"
+        return EventFiles(self.store, place, self.work / "events", resumed_from=self._resumed_from)
+
+    @cached_property
+    def _resumed_from(self) -> int:
+        return self.state.step
+
+    def _due(self, every: int) -> bool:
+        return self.state.step in (0, self.total) or self.state.step % every == 0
+
+    def _record(self, entry: dict[str, Any]) -> None:
+        names = ("loss", "gradientNorm", "learningRate", "seconds")
+        self.events.scalars(entry["step"], {f"train/{name}": entry[name] for name in names})
+
+    def _probe(self) -> bool:
+        """Evaluate, unless an earlier attempt of the run did it at this step."""
+        step, evaluated = self.state.step, self.state.history["probes"]
+        if evaluated and evaluated[-1]["step"] == step:
+            return False
+        losses = self.probes.evaluate(self.dit)
+        evaluated.append({"step": step, "losses": losses})
+        self.events.scalars(step, {f"probe/{name}": loss for name, loss in losses.items()})
+        if self.job.training.weights == "Best" and best_step(evaluated) == step:
+            about = {"preset": self.job.model.preset, "expert": str(self.job.expert)}
+            self.best.save(step, self.state.trainable, about)
+        return True
