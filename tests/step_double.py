@@ -11,13 +11,14 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from wan_runtime import step, stopping
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import Store
 from wan_runtime.errors import InputError, NumericalError
-from wan_runtime.job import JobSpec, Reason, Step
+from wan_runtime.job import Checkpoint, JobSpec, ManifestRef, Reason, Step
 from wan_runtime.outcome import Outcome
 from wan_runtime.progress import Reporter
 
@@ -80,6 +81,8 @@ def save(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
         while not stopping.requested():
             time.sleep(0.01)
         (work / "checkpoint").write_text("saved")
+        ref = ManifestRef(uri="s3://wan/checkpoints/step-7/manifest.json", sha256="c" * 64)
+        report.saved(Checkpoint(step=7, manifest=ref, saved=datetime.now(UTC)))
     raise AssertionError
 
 

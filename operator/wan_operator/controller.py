@@ -144,6 +144,10 @@ class Controller:
             return
         if await self._kube.patch_status(cr, decision.status) is None:
             return
+        before, after = (
+            each.get("lostGpuSeconds", 0) for each in (cr.get("status", {}), decision.status)
+        )
+        self._metrics.lost_gpu_seconds.inc(max(0, after - before))
         for event in decision.events:
             logger.info(event.message, extra={**of_cr(cr), "reason": event.reason})
             try:

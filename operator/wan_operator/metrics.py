@@ -81,6 +81,11 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
+        self.lost_gpu_seconds = Counter(
+            "wan_operator_lost_gpu_seconds",
+            "GPU time of attempts after their last checkpoint, as status.lostGpuSeconds counts it.",
+            registry=registry,
+        )
         self.leading = Gauge(
             "wan_operator_leading", "1 while this replica holds the Lease.", registry=registry
         )

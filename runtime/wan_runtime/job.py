@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 JOB_FILE = "/etc/wan/job.json"
@@ -332,6 +332,16 @@ class Certificate(Contract):
     """Paths in the manifest, which has their checksums; left out of a Result."""
 
 
+class Checkpoint(Contract):
+    """The newest state of a training step that is in the store: what a later attempt goes on
+    from."""
+
+    step: int
+    """Optimizer steps done."""
+    manifest: ManifestRef
+    saved: AwareDatetime
+
+
 class Progress(Contract):
     """What `:9400/progress` answers."""
 
@@ -344,7 +354,8 @@ class Progress(Contract):
     unit: Literal["clips", "steps", "files", "videos"] = "steps"
     eta_seconds: float | None = None
     loss: float | None = None
-    updated: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    checkpoint: Checkpoint | None = None
+    updated: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
 
 
 class Result(Contract):
@@ -355,6 +366,8 @@ class Result(Contract):
     reason: Reason
     message: str = ""
     manifest: ManifestRef | None = None
+    checkpoint: Checkpoint | None = None
+    """What is left of a training step that has not come to its end."""
     summary: dict[str, int | float | str] = {}
     """A few numbers for status: clips, steps, probe losses. Details are in the store."""
     certificates: tuple[Certificate, ...] = ()

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
-from wan_runtime.job import Progress
+from wan_runtime.job import Checkpoint, Progress
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +78,7 @@ class Reporter:
             unit=unit or last.unit,
             eta_seconds=self._eta(at, of),
             loss=loss if loss is not None else (None if fresh else last.loss),
+            checkpoint=last.checkpoint,
         )
         done = bool(of) and at >= of
         if fresh or done or now - self._published >= PUBLISH_SECONDS:
@@ -88,6 +89,11 @@ class Reporter:
         elif fresh or (done and at != last.current) or now - self._logged >= LOG_SECONDS:
             self._logged = now
             log.info("%s", str(self))  # as it is now, not when a handler gets to it
+
+    def saved(self, checkpoint: Checkpoint) -> None:
+        """A checkpoint is committed, or was by an earlier attempt. Published at once."""
+        self.progress = self.progress.model_copy(update={"checkpoint": checkpoint})
+        self._publish()
 
     def close(self) -> None:
         """Publish the last state and take the bar away."""

@@ -113,6 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logs.configure(options.step)
     step_id = str(options.step)
+    report: Reporter | None = None
     try:
         stopping.install()
         job = load_job(options.job, options.step)
@@ -128,6 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
             exit_class=found.exit_class,
             reason=found.reason,
             message=found.message,
+            checkpoint=report.progress.checkpoint if report is not None else None,
         )
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end is decided
     write_result(options.run, result)

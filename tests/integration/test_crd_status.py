@@ -14,6 +14,7 @@ from integration.apiserver import ApiError
 from integration.runs import Runs, minimal
 from wan_operator.api.v1alpha1.common import Artifact, Condition
 from wan_operator.api.v1alpha1.finetune import (
+    CheckpointStatus,
     Effective,
     EffectiveStore,
     FormatStatus,
@@ -30,6 +31,13 @@ DIGEST = "0" * 64
 def full_status() -> WanFineTuneStatus:
     """Every field set: the round trip below fails when a new one is not."""
     artifact = Artifact(uri="s3://wan/runs/team/run/0123abcd/export/manifest.json", sha256=DIGEST)
+    checkpoint = CheckpointStatus(
+        name="train",
+        step=40,
+        uri="s3://wan/runs/team/run/0123abcd/train/checkpoints/step-00000040/manifest.json",
+        sha256=DIGEST,
+        time=NOW,
+    )
     return WanFineTuneStatus(
         observed_generation=3,
         conditions=[
@@ -73,6 +81,10 @@ def full_status() -> WanFineTuneStatus:
             StepStatus(
                 name=name,
                 state="Running",
+                reason="StoreUnreachable",
+                message="train failed: no route",
+                running_since=NOW,
+                checkpoint=checkpoint,
                 attempts=2,
                 infrastructure_retries=1,
                 out_of_memory_retries=1,
@@ -99,6 +111,8 @@ def full_status() -> WanFineTuneStatus:
         formats=[
             FormatStatus(name="ComfyUI", consumer="its key names", worst_difference="2.1e-08")
         ],
+        checkpoint=checkpoint,
+        lost_gpu_seconds=640,
         last_failure=LastFailure(
             step="train",
             attempt=1,
@@ -180,7 +194,8 @@ def test_columns(runs: Runs) -> None:
     assert re.fullmatch(r"\d+s", busy[6])
 
     head, busy, _ = table(runs.kubectl("get", "wft", "-o", "wide").stdout)
-    assert head[6:] == ["ARTIFACT", "MODEL", "AGE"] or head[6:] == ["AGE", "ARTIFACT", "MODEL"]
+    assert head[6:] == ["CHECKPOINT", "ARTIFACT", "MODEL", "AGE"]
+    assert re.fullmatch(r"\d+d", busy[6]), "of NOW"
     assert status["artifact"]["uri"] in busy
     assert "Wan2.1-I2V-Tiny" in busy
 

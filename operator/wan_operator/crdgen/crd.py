@@ -159,6 +159,13 @@ KINDS = (
                 description="That train at the same time.",
             ),
             Column(
+                name="Checkpoint",
+                path=".status.checkpoint.time",
+                type="date",
+                wide=True,
+                description="Age of the newest.",
+            ),
+            Column(
                 name="Artifact",
                 path=".status.artifact.uri",
                 wide=True,

@@ -15,6 +15,7 @@ from wan_operator.reconcile import failures, report
 from wan_operator.reconcile.bounds import built, fitted
 from wan_operator.reconcile.decision import Decision, Delete, Event
 from wan_operator.reconcile.failures import Outcome, Verdict
+from wan_operator.reconcile.losses import with_checkpoint, with_loss
 from wan_operator.reconcile.observed import Raw, is_deleting
 from wan_operator.reconcile.run import Run, closed, delete, orphans, resumed
 from wan_operator.reconcile.watch import watch
@@ -28,7 +29,9 @@ def record(run: Run, step: StepStatus, outcome: Outcome, was_stopped: bool) -> D
 
     `was_stopped`: by us, for a suspension. What we stopped and could not save costs no retry.
     """
-    run = report.halted(run)
+    run = with_checkpoint(run, step, outcome.result.checkpoint if outcome.result else None)
+    run = with_loss(report.halted(run), run.step(step.name), outcome)
+    step = run.step(step.name).model_copy(update={"running_since": None})
     if outcome.exit_class is ExitClass.DONE:
         return step_done(run, step, outcome)
     if was_stopped and outcome.exit_class in (ExitClass.STOPPED, ExitClass.INFRASTRUCTURE):

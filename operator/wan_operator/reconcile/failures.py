@@ -47,8 +47,14 @@ class Outcome:
     exit_code: int | None = None
     pod: str = ""
     node: str = ""
-    seconds: float = 0.0
-    """That the container ran."""
+    began: datetime | None = None
+    ended: datetime | None = None
+    """Of the container, if the cluster still knows."""
+
+    @property
+    def seconds(self) -> float:
+        """That the container ran."""
+        return (self.ended - self.began).total_seconds() if self.began and self.ended else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,7 @@ def _of_pod(pod: Raw, step_id: str) -> Outcome | None:
         return _lost(reason, message, pod=name, node=node)
 
     exit_code: int = state.get("exitCode", -1)
-    seconds = _seconds(state)
+    began, finished_at = _times(state)
     result = parse_result(state.get("message", ""), step_id)
     if result is not None and int(result.exit_class) == exit_code and is_whole(result):
         return Outcome(
@@ -114,7 +120,8 @@ def _of_pod(pod: Raw, step_id: str) -> Outcome | None:
             exit_code=exit_code,
             pod=name,
             node=node,
-            seconds=seconds,
+            began=began,
+            ended=finished_at,
         )
     exit_class, reason, message = _without_result(pod, state, exit_code)
     return Outcome(
@@ -124,7 +131,8 @@ def _of_pod(pod: Raw, step_id: str) -> Outcome | None:
         exit_code=exit_code,
         pod=name,
         node=node,
-        seconds=seconds,
+        began=began,
+        ended=finished_at,
     )
 
 
@@ -191,9 +199,9 @@ def _lost(reason: str, message: str, pod: str = "", node: str = "") -> Outcome:
     )
 
 
-def _seconds(state: Raw) -> float:
+def _times(state: Raw) -> tuple[datetime, datetime] | tuple[None, None]:
     start, end = state.get("startedAt"), state.get("finishedAt")
-    return (parse_time(end) - parse_time(start)).total_seconds() if start and end else 0.0
+    return (parse_time(start), parse_time(end)) if start and end else (None, None)
 
 
 def verdict(outcome: Outcome, step: StepStatus, retries: Retries) -> Verdict:

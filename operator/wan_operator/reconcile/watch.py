@@ -8,6 +8,7 @@ from wan_operator.conditions import Wanted
 from wan_operator.reconcile import failures, report
 from wan_operator.reconcile.attempts import config_map
 from wan_operator.reconcile.decision import Decision
+from wan_operator.reconcile.losses import with_checkpoint
 from wan_operator.reconcile.observed import Raw, container_state, parse_time, pods_of
 from wan_operator.reconcile.run import Run, deadline, open_job, orphans
 from wan_operator.resources.labels import Manifest
@@ -35,6 +36,7 @@ def watch(run: Run, *starting: Wanted) -> Decision:
         if waiting is None:
             pod = pods_of(pods, current)[0]
             computing.append(step.name)
+            run = seen(run, step, pod)
             news.append(Wanted(conditions.RUNNING, True, "StepRunning", where(run, step, pod)))
             looks.append(progress_look(run, pod))
         else:
@@ -61,6 +63,17 @@ def watch(run: Run, *starting: Wanted) -> Decision:
         status=run.dump(),
         look_again_after=until(run, min(looks)),
     )
+
+
+def seen(run: Run, step: StepStatus, pod: Raw) -> Run:
+    """The run with what an open attempt would take with it: since when it runs, and its newest
+    checkpoint."""
+    started = container_state(pod)[1].get("startedAt")
+    since = parse_time(started) if started else None
+    if since != step.running_since:
+        run = run.with_step(step.model_copy(update={"running_since": since}))
+    said = run.observed.progress.get(step.name)
+    return with_checkpoint(run, run.step(step.name), said.checkpoint if said else None)
 
 
 def lost_file(run: Run, step: StepStatus) -> list[Manifest]:

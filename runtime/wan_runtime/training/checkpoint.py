@@ -15,6 +15,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from wan_runtime.artifacts import manifest, space
 from wan_runtime.artifacts.manifest import IN_FLIGHT, Lineage, Manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound, Store
-from wan_runtime.job import ManifestRef
+from wan_runtime.job import Checkpoint, ManifestRef
 from wan_runtime.training.weights import SafetensorsFiles, shard_name, shards, write_safetensors
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,8 @@ class Checkpoints:
         self._store, self._prefix, self._folder = store, prefix, work / "checkpoint"
         self._lineage = lineage
         self._keep = max(keep, 1)
+        self.newest: Checkpoint | None = None
+        """The last that was saved or resumed from."""
 
     def save(self, state: TrainState) -> ManifestRef:
         """Commit the state, then remove all but the newest `keep` checkpoints. Raises
@@ -102,6 +105,7 @@ class Checkpoints:
             lineage=self._lineage,
             summary={"step": state.step},
         )
+        self.newest = Checkpoint(step=state.step, manifest=ref, saved=datetime.now(UTC))
         for step in self.steps()[self._keep :]:
             self._remove(step)
         return ref
@@ -137,6 +141,8 @@ class Checkpoints:
                 self._remove(step)
                 damage = error
                 continue
+            ref, content = found
+            self.newest = Checkpoint(step=state.step, manifest=ref, saved=content.created)
             log.info("resumed from step %d", state.step)
             return True
         if damage is not None:

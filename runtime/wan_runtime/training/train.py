@@ -53,6 +53,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
         trainer.checkpoints.check_space(trainer.state)
         if not trainer.checkpoints.resume(trainer.state):
             trainer.begin()
+        trainer.tell_checkpoint()
         trainer.resumed_from = trainer.saved = trainer.state.step
         trainer.validation.look()
         while trainer.state.step < trainer.total:
@@ -244,6 +245,12 @@ class Trainer:
             self.checkpoints.save(self.state)
             self.saved = self.state.step
             self.validation.checkpointed(self.checkpoints.steps())
+            self.tell_checkpoint()
+
+    def tell_checkpoint(self) -> None:
+        """Who reads the progress learns what is safe."""
+        if self.checkpoints.newest is not None:
+            self.report.saved(self.checkpoints.newest)
 
     def stop(self) -> NoReturn:
         """Save and raise Stopped."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from wan_runtime import progress
-from wan_runtime.job import Progress
+from wan_runtime.job import Checkpoint, ManifestRef, Progress
 from wan_runtime.progress import Reporter
 
 
@@ -108,3 +109,15 @@ def test_a_terminal_gets_a_bar_and_no_log(
     assert "training" in shown
     assert "3/4" in shown
     assert "loss=0.1250" in shown
+
+
+def test_a_checkpoint_is_published_at_once_and_outlives_the_activity(tmp_path: Path) -> None:
+    report = Reporter("train", tmp_path, terminal=False)
+    report.update(activity="training", current=4, total=9)
+    ref = ManifestRef(uri="s3://wan/checkpoints/step-4/manifest.json", sha256="c" * 64)
+    report.saved(Checkpoint(step=4, manifest=ref, saved=datetime.now(UTC)))
+    first = published(tmp_path).checkpoint
+    assert first is not None
+    assert (first.step, first.manifest) == (4, ref)
+    report.update(activity="committing the weights")
+    assert published(tmp_path).checkpoint == first

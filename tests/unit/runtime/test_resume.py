@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ml_runs import Run
 from wan_runtime import stopping
+from wan_runtime.artifacts import manifest
 from wan_runtime.errors import InfrastructureError, Stopped
 from wan_runtime.job import ExitClass, Expert, Reason, Step, step_id
 from wan_runtime.progress import Reporter
@@ -145,6 +146,22 @@ def test_a_stop_says_where_it_saved(encoded21: Run) -> None:
     assert "a checkpoint at step 3" in error.message
     assert checkpoints(run)[-1].endswith("step-00000003/manifest.json")
     assert steps_of(run) == [4, 5, 6]
+
+
+def test_the_progress_tells_of_the_newest_checkpoint(encoded21: Run) -> None:
+    run = encoded21.fork("told")
+    first, second = Watch(3), Watch(4, kill=True)
+    with pytest.raises(Stopped):
+        run.go(Step.TRAIN, report=first, **EXACT["lora"])
+    stopping._requested.clear()
+    with pytest.raises(Killed):  # before it saves again
+        run.go(Step.TRAIN, report=second, **EXACT["lora"])
+    for watch in (first, second):
+        told = watch.progress.checkpoint
+        assert told is not None
+        assert told.step == 3
+        assert run.store.parse(told.manifest.uri)[1] == checkpoints(run)[-1]
+        assert manifest.load(run.store, told.manifest).summary == {"step": 3}
 
 
 def test_a_stop_before_the_first_step_saves_nothing(encoded21: Run) -> None:

@@ -198,6 +198,8 @@ def test_a_signal_lets_the_step_save(start: Callable[[str], Pod], number: signal
     assert ended.code == 40
     assert ended.result.reason is Reason.TERMINATED
     assert (pod.work / "checkpoint").read_text() == "saved"
+    assert ended.result.checkpoint is not None
+    assert ended.result.checkpoint.step == 7
 
 
 def test_a_step_with_nothing_to_save_stops_too(start: Callable[[str], Pod]) -> None:

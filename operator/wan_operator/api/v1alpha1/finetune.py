@@ -20,6 +20,7 @@ from wan_operator.api.v1alpha1.common import (
     rules,
 )
 from wan_operator.api.v1alpha1.finetune_status import (
+    CheckpointStatus,
     Effective,
     EffectiveStore,
     FormatStatus,
@@ -48,6 +49,7 @@ __all__ = [
     "PLURAL",
     "SHORT_NAME",
     "Checkpoint",
+    "CheckpointStatus",
     "Columns",
     "Dataset",
     "Effective",

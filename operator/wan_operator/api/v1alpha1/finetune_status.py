@@ -8,7 +8,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from wan_operator.api.markers import list_map
-from wan_operator.api.v1alpha1.common import MAX_EXACT, MAX_INT32, ApiModel, Artifact, Condition
+from wan_operator.api.v1alpha1.common import (
+    MAX_EXACT,
+    MAX_INT32,
+    ApiModel,
+    Artifact,
+    Condition,
+    Sha256,
+)
 
 Count = Annotated[int, Field(ge=0, le=MAX_INT32)]
 StepId = Annotated[str, Field(max_length=32)]
@@ -76,6 +83,21 @@ class LastFailure(ApiModel):
     """When it was seen."""
 
 
+class CheckpointStatus(ApiModel):
+    """What a training step goes on from if it is interrupted."""
+
+    name: StepId
+    """Of the training step: one for each expert."""
+    step: Count
+    """Optimizer steps done."""
+    uri: Annotated[str, Field(max_length=2048)]
+    """s3:// address of its manifest.json."""
+    sha256: Sha256
+    """Of the manifest."""
+    time: datetime
+    """When it was committed."""
+
+
 class StepStatus(ApiModel):
     name: StepId
     """`prepare`, `encode`, `train` (or `train-high-noise`, `train-low-noise`), `export`,
@@ -96,9 +118,13 @@ class StepStatus(ApiModel):
     """When a step in back-off starts again."""
     start_time: datetime | None = None
     """When the first attempt was created."""
+    running_since: datetime | None = None
+    """When the container of the open attempt started."""
     completion_time: datetime | None = None
     """When its result was seen."""
     artifact: Artifact | None = None
+    checkpoint: CheckpointStatus | None = None
+    """Of a training step: the newest."""
     summary: Annotated[dict[str, Annotated[str, Field(max_length=256)]], Field(max_length=32)] = (
         Field(default={})
     )
@@ -164,4 +190,9 @@ class WanFineTuneStatus(ApiModel):
         default=[]
     )
     """The formats of the artifact, each with its certificate."""
+    checkpoint: CheckpointStatus | None = None
+    """The newest of all training steps; each has its own under steps."""
+    lost_gpu_seconds: Annotated[int, Field(ge=0, le=MAX_EXACT)] = 0
+    """Time that attempts of train and sample had run since their last checkpoint when they were
+    lost, times their GPUs."""
     last_failure: LastFailure | None = None

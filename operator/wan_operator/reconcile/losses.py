@@ -1,0 +1,46 @@
+"""What is safe in the store, and the GPU time that was lost because it was not."""
+
+from __future__ import annotations
+
+from wan_operator.api.v1alpha1.finetune import CheckpointStatus, StepStatus
+from wan_operator.reconcile.bounds import built
+from wan_operator.reconcile.failures import Outcome
+from wan_operator.reconcile.run import Run
+from wan_runtime.job import Checkpoint, ExitClass, Step
+
+REPEATED = frozenset({Step.TRAIN, Step.SAMPLE})
+"""GPU steps that do again what they had not committed; encode commits clip by clip."""
+
+
+def with_checkpoint(run: Run, step: StepStatus, said: Checkpoint | None) -> Run:
+    """The run with what its pod says is committed, if it is news."""
+    if said is None:
+        return run
+    fresh = built(
+        CheckpointStatus,
+        name=step.name,
+        step=said.step,
+        uri=said.manifest.uri,
+        sha256=said.manifest.sha256,
+        time=said.saved.replace(microsecond=0),
+    )
+    if fresh == step.checkpoint:
+        return run
+    run = run.with_step(step.model_copy(update={"checkpoint": fresh}))
+    newest = run.status.checkpoint
+    # In the order of the pods' clocks, or of what one pod says.
+    if newest is None or newest.name == fresh.name or newest.time <= fresh.time:
+        run = run.with_status(checkpoint=fresh)
+    return run
+
+
+def with_loss(run: Run, step: StepStatus, outcome: Outcome) -> Run:
+    """The run with what the end of this attempt cost. Nothing, if its container never ran."""
+    began = outcome.began or step.running_since
+    repeated = run.planned(step.name).step in REPEATED
+    if outcome.exit_class is ExitClass.DONE or not repeated or began is None:
+        return run
+    safe = max(began, step.checkpoint.time) if step.checkpoint else began
+    seconds = max(0.0, ((outcome.ended or run.now) - safe).total_seconds())
+    gpus = run.spec.parallelism.gpus_per_node * run.spec.parallelism.nodes
+    return run.with_status(lost_gpu_seconds=run.status.lost_gpu_seconds + round(seconds * gpus))
