@@ -51,6 +51,7 @@ class Run:
     ) -> None:
         self.store, self.spec, self.folder, self.preset = store, spec, folder, PRESETS[preset]
         self.method = method
+        self.dataset: dict[str, Any] = {}
         self.inputs: dict[str, ManifestRef] = {}
         self.attempts = 0
 
@@ -69,6 +70,7 @@ class Run:
                 "width": WIDTH,
                 "height": HEIGHT,
                 "trainFraction": 0.75,
+                **self.dataset,
             },
             training={**TRAINING, **change.pop("training", {})},
             **{self.method: method},
@@ -104,13 +106,13 @@ class Run:
         }
         return copy
 
-    def upload_clips(self) -> None:
-        """Four clips of four recordings, and their metadata."""
+    def upload_clips(self, length: int = FRAMES + 3) -> None:
+        """Four clips of `length` frames, of four recordings, and their metadata."""
         self.folder.mkdir(parents=True, exist_ok=True)
         rows = ["video,prompt,source"]
         for number in range(CLIPS):
             path = self.folder / f"clip{number}.mp4"
-            write_mp4(moving_picture(number, FRAMES + 3), path, 16)
+            write_mp4(moving_picture(number, length), path, 16)
             self.store.put_file(f"{self.folder.name}/data/{path.name}", path)
             rows.append(f"{path.name},a drifting picture {number},recording{number}")
         self.store.put_bytes(f"{self.folder.name}/data/metadata.csv", "\n".join(rows).encode())

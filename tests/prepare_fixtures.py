@@ -16,7 +16,7 @@ from wan_runtime.artifacts.store import Store
 def good(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     """Four good clips of two originals."""
     folder = tmp_path_factory.mktemp("good")
-    cuts = [("bikes", 0), ("bikes", 20), ("bigbuckbunny", 0), ("bigbuckbunny", 20)]
+    cuts = [("bikes", 0), ("bikes", 30), ("bigbuckbunny", 0), ("bigbuckbunny", 20)]
     return [
         videos.cut(folder / f"{number}.mp4", name, start=start).read_bytes()
         for number, (name, start) in enumerate(cuts)

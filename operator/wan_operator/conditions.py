@@ -102,6 +102,8 @@ _OF_OPERATOR: dict[str, str] = {
     "Suspending": "The pods have been told to stop; a training step saves a checkpoint first.",
     "SuspendedByUser": "spec.suspend is true.",
     "DeadlineExceeded": "The run took longer than spec.activeDeadlineSeconds.",
+    "DoesNotFit": "By the planner, training needs more GPU memory than the GPU has; the message "
+    "has the numbers and the smallest changes that help. No pod was started.",
     "StoreNotConfigured": "Neither spec.store nor the operator's settings name the store; the "
     "message says which "
     "field or Helm value would.",

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_name, parse_catalogue
+
 
 class SettingsError(Exception):
     """A variable has a value that cannot be used. Caught once, by the command line, which exits
@@ -152,6 +154,23 @@ class Settings:
     )
     """Key within WAN_STORE_CA_CONFIGMAP. Default ca.crt, as cert-manager writes it."""
 
+    gpu_catalogue: tuple[Gpu, ...] = _setting(
+        "WAN_GPU_CATALOGUE",
+        parse_catalogue,
+        "must be a JSON list of GPU types with name, memoryGib, bf16Tflops, bandwidthGbs and "
+        "pricePerHour, none twice",
+        DEFAULTS,
+    )
+    """GPU types that plans know: the list's, beside those of the built-in catalogue that it does
+    not replace by name or product. Default the built-in catalogue, whose prices are examples."""
+
+    gpu_type: str = _setting(
+        "WAN_GPU_TYPE", _matching(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,62}"), "must name a GPU type", ""
+    )
+    """Type of the cluster's GPUs by its name in the catalogue, for runs whose podTemplate selects
+    none by nvidia.com/gpu.product. Default unknown: such a run is refused only if it fits no type.
+    """
+
     watch_namespaces: tuple[str, ...] = _setting(
         "WAN_WATCH_NAMESPACES",
         _names,
@@ -253,7 +272,16 @@ class Settings:
             except ValueError:
                 raise SettingsError(variable, text, wanted) from None
         values.setdefault("identity", platform.node())
-        return cls(**values)
+        made = cls(**values)
+        if made.gpu_type and made.default_gpu is None:
+            known = ", ".join(gpu.name for gpu in made.gpu_catalogue)
+            raise SettingsError("WAN_GPU_TYPE", made.gpu_type, f"must be one of {known}")
+        return made
+
+    @property
+    def default_gpu(self) -> Gpu | None:
+        """Of the type of the cluster's GPUs; None if it is unknown."""
+        return by_name(self.gpu_type, self.gpu_catalogue)
 
     def show(self) -> dict[str, str]:
         """Variable -> value in use. None of them is a secret."""
@@ -261,6 +289,6 @@ class Settings:
         for setting in dataclasses.fields(self):
             value = getattr(self, setting.name)
             shown[setting.metadata["variable"]] = (
-                ",".join(value) if isinstance(value, tuple) else str(value)
+                ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             )
         return shown

@@ -9,7 +9,7 @@ import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from wan_runtime import early, logs, supervisor
+from wan_runtime import dataset_command, early, logs, supervisor
 from wan_runtime.job import JOB_FILE, PROGRESS_PORT, TERMINATION_FILE, Step
 from wan_runtime.presets import PRESETS
 
@@ -74,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
         choices=[name for name, preset in PRESETS.items() if preset.tiny],
         help="whose architecture",
     )
+    dataset_command.add_to(commands)
     return root
 
 
@@ -87,6 +88,8 @@ def main(arguments: list[str] | None = None) -> int:
         # Imported here: torch takes seconds, and no other command of this process needs it.
         importlib.import_module("wan_runtime.models.tiny").write(options.preset, options.folder)
         return 0
+    if options.command == "dataset":
+        return dataset_command.run(options)
     step = Step(options.command)
     if options.work is not None:
         options.work.mkdir(parents=True, exist_ok=True)

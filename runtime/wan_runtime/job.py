@@ -155,6 +155,7 @@ class ModelSpec(Contract):
 
 
 DatasetFormat = Literal["DiffSynth", "Musubi", "Folder", "WebDataset"]
+WindowKind = Literal["First", "Middle", "Spread"]
 
 
 class Columns(Contract):
@@ -180,6 +181,10 @@ class DatasetSpec(Contract):
     fps: float
     width: int
     height: int
+    window: WindowKind = "First"
+    """Which `frames` frames of a longer clip are trained on."""
+    windows_per_clip: int = 1
+    """Of Spread."""
     train_fraction: float = 0.9
     split_seed: int = 0
     rejected_clips: Literal["Fail", "Skip"] = "Fail"

@@ -58,7 +58,7 @@ class Runs:
 
 
 DEFAULTS = {
-    "checkpoint": {"everySteps": 100, "keepLast": 2},
+    "checkpoint": {"keepLast": 2},
     "dataset": {
         "columns": {
             "controlVideo": "control_video",
@@ -73,6 +73,7 @@ DEFAULTS = {
         "rejectedClips": "Fail",
         "source": "s3://wan/datasets/demo",
         "split": {"seed": 0, "trainPercent": 90},
+        "window": "First",
     },
     "method": {
         "lora": {

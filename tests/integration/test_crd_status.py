@@ -16,6 +16,7 @@ from wan_operator.api.v1alpha1.common import Artifact, Condition
 from wan_operator.api.v1alpha1.finetune import (
     CheckpointStatus,
     Effective,
+    EffectivePlan,
     EffectiveStore,
     FormatStatus,
     LastFailure,
@@ -76,6 +77,19 @@ def full_status() -> WanFineTuneStatus:
             gpus=1,
             image="wan-runtime@sha256:" + DIGEST,
             run_prefix="s3://wan/runs/team/run/0123abcd",
+            gradient_checkpointing="None",
+            checkpoint_every_steps=50,
+            plan=EffectivePlan(
+                gpu="H100-80GB",
+                gpu_gib=78.3,
+                gpu_error_percent=2,
+                seconds_per_step=32.61,
+                steps=1800,
+                hours=16.3,
+                time_error_percent=7,
+                cost=48.9,
+                confidence="Measured",
+            ),
         ),
         steps=[
             StepStatus(

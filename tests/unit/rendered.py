@@ -105,6 +105,15 @@ def environment(documents: list[Manifest]) -> dict[str, str]:
     return {each["name"]: each.get("value", "") for each in container["env"]}
 
 
+GPU = {
+    "name": "ours",
+    "products": ["NVIDIA-L40S"],
+    "memoryGib": 44.4,
+    "bf16Tflops": 362,
+    "fp8Tflops": 733,
+    "bandwidthGbs": 864,
+    "pricePerHour": 0.75,
+}
 FULL: Manifest = {
     "runtime": {
         "image": "wan-runtime@sha256:" + "0" * 64,
@@ -119,6 +128,8 @@ FULL: Manifest = {
         "secretName": "wan-store",
         "caBundle": {"configMap": "ca", "key": "bundle.pem"},
     },
+    "gpuType": "ours",
+    "gpuCatalogue": [GPU],
     "watchNamespaces": ["team-a", "team-b"],
     "log": {"level": "DEBUG", "format": "text"},
     "reconcile": {

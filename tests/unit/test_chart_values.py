@@ -12,6 +12,7 @@ import yaml
 from unit.rendered import (
     CHART,
     FULL,
+    GPU,
     KUBERNETES,
     NAMESPACE,
     ROOT,
@@ -29,6 +30,7 @@ from unit.rendered import (
 )
 from wan_operator.crdgen import chart
 from wan_operator.settings import Settings
+from wan_runtime.planner.gpus import Gpu, with_own
 
 # -- Values and their schema
 
@@ -97,6 +99,9 @@ REFUSED = [
     ({"store": {"endpoint": "http://minio:9000/wan"}}, "/store/endpoint"),
     ({"store": {"bucket": "My_Bucket"}}, "/store/bucket"),
     ({"store": {"prefix": "/runs/"}}, "/store/prefix"),
+    ({"gpuType": "an H100"}, "/gpuType"),
+    ({"gpuCatalogue": [{"name": "x"}]}, "/gpuCatalogue/0"),
+    ({"gpuCatalogue": [{**GPU, "vendor": "x"}]}, "/gpuCatalogue/0"),
     ({"watchNamespaces": ["a,b"]}, "/watchNamespaces/0"),
     ({"watchNamespaces": "team-a"}, "/watchNamespaces"),
     ({"log": {"level": "loud"}}, "/log/level"),
@@ -144,6 +149,8 @@ def test_values_reach_the_operator() -> None:
         store_secret="wan-store",
         store_ca_config_map="ca",
         store_ca_key="bundle.pem",
+        gpu_catalogue=with_own([Gpu.model_validate(GPU)]),
+        gpu_type="ours",
         watch_namespaces=("team-a", "team-b"),
         namespace=NAMESPACE,
         lease_name="wan-operator",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wan_operator.api.v1alpha1.finetune import StepStatus
+from wan_operator.reconcile import fit
 from wan_operator.reconcile.observed import Raw, is_deleting, pods_of, step_of
 from wan_operator.reconcile.plan import PlannedStep, ca_bundle, inputs_of, job_spec, sources
 from wan_operator.reconcile.run import Run, has_ended
@@ -40,6 +41,7 @@ def attempt(run: Run, planned: PlannedStep, step: StepStatus, number: int) -> At
         number=number,
         preset=run.spec.model.preset,
         needs_gpu=planned.needs_gpu,
+        host=fit.host_plan(run, planned),
         gpus=run.spec.parallelism.gpus_per_node,
         image=run.status.effective.image,
         image_pull_policy=run.settings.image_pull_policy,

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from wan_operator import conditions
 from wan_operator.api.v1alpha1.finetune import NAME_LIMIT, StepStatus
 from wan_operator.conditions import Wanted
-from wan_operator.reconcile import failures, report
+from wan_operator.reconcile import failures, fit, report
 from wan_operator.reconcile.attempts import children, obstacle
 from wan_operator.reconcile.decision import Decision, Delete, Event
 from wan_operator.reconcile.ends import after_end, complete, fail, has_ended, record, stalled
@@ -74,8 +74,11 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
         effective = resolve(run.owner, run.spec, settings, run.status.effective)
     except StoreNotConfiguredError as error:
         return stalled(cr, "StoreNotConfigured", str(error), now)
-    before = run.status.steps
-    run = run.with_status(effective=effective, steps=merged_steps(run))
+    before, steps = run.status.steps, merged_steps(run)
+    run = run.with_status(effective=fit.planned(run, effective, steps), steps=steps)
+    refusal = fit.refusal(cr, run)
+    if refusal is not None:
+        return stalled({**cr, "status": run.dump()}, "DoesNotFit", refusal, now)
     if before and not {step.name for step in before}.issuperset(each.id for each in run.plan):
         # An edit has added a step. Recorded before it starts, with the number of its last Job.
         return Decision(status=run.dump(), look_again_after=0.0)

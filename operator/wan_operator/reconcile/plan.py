@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from wan_operator.api.v1alpha1.common import ConfigMapKey, Store
 from wan_operator.api.v1alpha1.finetune import (
+    Dataset,
     Effective,
     EffectiveStore,
     InitFrom,
@@ -39,6 +40,7 @@ from wan_runtime.job import (
 )
 from wan_runtime.presets import PRESETS
 
+SPREAD_WINDOWS = 2
 GPU_STEPS = frozenset({Step.ENCODE, Step.TRAIN, Step.SAMPLE})
 
 
@@ -224,6 +226,8 @@ def job_spec(
             fps=effective.fps,
             width=effective.width,
             height=effective.height,
+            window=dataset.window,
+            windows_per_clip=windows_of(dataset),
             train_fraction=dataset.split.train_percent / 100,
             split_seed=dataset.split.seed,
             rejected_clips=dataset.rejected_clips,
@@ -242,10 +246,10 @@ def job_spec(
             max_gradient_norm=training.max_gradient_norm,
             seed=training.seed,
             loss_weighting=training.loss_weighting,
-            gradient_checkpointing="None" if training.gradient_checkpointing == "None" else "Full",
+            gradient_checkpointing="None" if effective.gradient_checkpointing == "None" else "Full",
             tiled_vae=training.tiled_vae,
             attention="SDPA" if training.attention == "SDPA" else "Auto",
-            checkpoint_every=spec.checkpoint.every_steps,
+            checkpoint_every=effective.checkpoint_every_steps,
             keep_checkpoints=spec.checkpoint.keep_last,
             probe_every=spec.validation.every_steps,
             preview_every=spec.validation.preview_every_steps,
@@ -260,6 +264,11 @@ def job_spec(
         inputs=dict(inputs),
         image=effective.image,
     )
+
+
+def windows_of(dataset: Dataset) -> int:
+    """Windows taken from each clip, at most."""
+    return (dataset.windows_per_clip or SPREAD_WINDOWS) if dataset.window == "Spread" else 1
 
 
 def model_spec(spec: WanFineTuneSpec) -> ModelSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from wan_operator.resources.labels import (
     metadata,
 )
 from wan_runtime.job import JOB_FILE, PROGRESS_PORT, TERMINATION_FILE
+from wan_runtime.planner.host import BAND, HostPlan
 
 CONTAINER = "step"
 RUN_AS = 10001
@@ -47,15 +49,27 @@ class Size:
 TINY = Size(cpu="500m", memory="1536Mi", memory_limit="3Gi", cache="2Gi", shm="256Mi")
 LARGE_CPU = Size(cpu="4", memory="16Gi", memory_limit="32Gi", cache="100Gi")
 """Prepare reads one clip at a time; export holds one adapter twice."""
-LARGE_GPU = Size(cpu="8", memory="64Gi", memory_limit="96Gi", cache="200Gi", shm="8Gi")
-"""The bf16 weights of one 14B transformer pass through host memory once (28 GiB); the cache volume
-holds the base model (60-130 GB) and the latents in use."""
+LIMIT_OVER_REQUEST = 1.5
+"""Of memory: the estimate is not measured, and what is spare goes to the page cache."""
 
 
-def size_of(preset: str, needs_gpu: bool) -> Size:
-    if preset.endswith("-Tiny"):
+def size_of(attempt: Attempt) -> Size:
+    if attempt.preset.endswith("-Tiny"):
         return TINY
-    return LARGE_GPU if needs_gpu else LARGE_CPU
+    if attempt.host is None:
+        return LARGE_CPU
+    memory = attempt.host.gib * (1 + BAND)
+    return Size(
+        cpu="8",
+        memory=_gib(memory, step=4),
+        memory_limit=_gib(memory * LIMIT_OVER_REQUEST, step=4),
+        cache=_gib(attempt.host.scratch_gib * (1 + BAND), step=10),
+        shm="8Gi",
+    )
+
+
+def _gib(value: float, step: int) -> str:
+    return f"{math.ceil(value / step) * step}Gi"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +83,8 @@ class Attempt:
     number: int
     preset: str
     needs_gpu: bool
+    host: HostPlan | None
+    """By the planner; None for a step that holds no model, and for Tiny presets."""
     gpus: int
     image: str
     image_pull_policy: str
@@ -170,7 +186,7 @@ def container(attempt: Attempt) -> Manifest:
 
 
 def resources(attempt: Attempt) -> Manifest:
-    size = size_of(attempt.preset, attempt.needs_gpu)
+    size = size_of(attempt)
     requests = {"cpu": size.cpu, "memory": size.memory}
     limits = {"memory": size.memory_limit}
     if attempt.needs_gpu:
@@ -184,7 +200,7 @@ def resources(attempt: Attempt) -> Manifest:
 
 def volumes(attempt: Attempt) -> list[tuple[Manifest, Manifest]]:
     """(volume, mount) pairs."""
-    size = size_of(attempt.preset, attempt.needs_gpu)
+    size = size_of(attempt)
     cache = (attempt.overrides.cache if attempt.needs_gpu else None) or size.cache
     config_map = config_map_name(attempt.owner, attempt.step_id)
     pairs = [

@@ -20,6 +20,8 @@ ATTEMPT = f"{GROUP}/attempt"
 SPEC_HASH = f"{GROUP}/spec-hash"
 RECONCILE = f"{GROUP}/reconcile"
 """Annotation; `disabled` makes the operator leave the resource alone."""
+FIT_CHECK = f"{GROUP}/fit-check"
+"""Annotation; `disabled` starts a run that by the planner does not fit its GPU."""
 QUEUE_NAME = "kueue.x-k8s.io/queue-name"
 
 

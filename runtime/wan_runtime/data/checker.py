@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from wan_runtime.artifacts.store import ObjectNotFound
+from wan_runtime.data import look
+from wan_runtime.data.captions import TOKENS, Count
 from wan_runtime.data.clips import ClipRejected, Facts, check_clip, read_picture
-from wan_runtime.data.dataset import Clip, Code, StoredFile
+from wan_runtime.data.dataset import Clip, Code, Concern, StoredFile, Warned
 from wan_runtime.data.formats.rows import Row
 from wan_runtime.data.source import Place, Source, path_fault
 from wan_runtime.job import DatasetSpec
+
+Opens = Callable[..., object]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A row with its verdict, and what is needed of its pictures."""
+
+    clip: Clip
+    fingerprint: NDArray[np.uint64] | None = None
+    """Of an accepted clip."""
+    thumbnail: bytes | None = None
+    """WebP. None if nothing could be decoded."""
 
 
 class Checker:
     """Checks one row after another, from several threads."""
 
-    def __init__(self, source: Source, spec: DatasetSpec, folder: Path) -> None:
-        """`folder`: where a file is while it is looked at, and no longer."""
+    def __init__(self, source: Source, spec: DatasetSpec, folder: Path, count: Count) -> None:
+        """`folder`: where a file is while it is looked at, and no longer. `count`: the tokens of a
+        caption."""
         self._source = source
         self._spec = spec
         self._folder = folder
+        self._count = count
 
-    def __call__(self, row: Row) -> Clip:
+    def __call__(self, row: Row) -> Checked:
         """The row with its verdict."""
         place = row.video
         path = str(PurePosixPath(place.path)) if place.path else ""
@@ -40,35 +60,74 @@ class Checker:
             code=Code.ACCEPTED,
         )
         if (fault := path_fault(row.video.path)) is not None:
-            return reject(clip, Code.PATH_INVALID, fault)
+            return Checked(reject(clip, Code.PATH_INVALID, fault))
         if not row.prompt:
-            return reject(clip, Code.CAPTION_EMPTY, "has no caption")
-        clip = self._inspect(clip, place)
-        return clip if clip.code is not Code.ACCEPTED else self._beside(clip, row)
+            return Checked(reject(clip, Code.CAPTION_EMPTY, "has no caption"))
+        checked = self._inspect(clip, place)
+        if checked.clip.code is not Code.ACCEPTED:
+            return checked
+        return replace(checked, clip=self._beside(checked.clip, row))
 
-    def _inspect(self, clip: Clip, place: Place) -> Clip:
+    def _inspect(self, clip: Clip, place: Place) -> Checked:
         spec = self._spec
         scratch = self._folder / f"{clip.row}{PurePosixPath(clip.path).suffix}"
         try:
             with self._source.opened(place, scratch) as (path, got):
                 clip = clip.model_copy(update={"sha256": got.sha256, "bytes": got.bytes})
                 facts = check_clip(
-                    path, frames=spec.frames, fps=spec.fps, width=spec.width, height=spec.height
+                    path,
+                    frames=spec.frames,
+                    fps=spec.fps,
+                    width=spec.width,
+                    height=spec.height,
+                    window=spec.window,
+                    windows=spec.windows_per_clip,
                 )
         except ObjectNotFound:
-            return reject(clip, Code.NOT_FOUND, f"does not exist: {clip.uri}")
+            return Checked(reject(clip, Code.NOT_FOUND, f"does not exist: {clip.uri}"))
         except ClipRejected as rejection:
-            return reject(_with_facts(clip, rejection.facts), rejection.code, rejection.message)
-        return _with_facts(clip, facts)
+            clip = reject(_with_facts(clip, rejection.facts), rejection.code, rejection.message)
+            stills = rejection.facts.stills
+            return Checked(clip, thumbnail=look.thumbnail(np.stack(stills)) if stills else None)
+        windows = [facts.window(number, spec.frames) for number in range(len(facts.starts))]
+        warnings = (*self._of_caption(clip.prompt), *self._of_pictures(facts.starts, windows))
+        clip = _with_facts(clip, facts).model_copy(
+            update={"starts": facts.starts, "warnings": warnings}
+        )
+        shown = np.concatenate(windows)
+        return Checked(clip, look.fingerprint(shown), look.thumbnail(shown))
+
+    def _of_caption(self, caption: str) -> Iterator[Warned]:
+        tokens = self._count(caption)
+        if tokens > TOKENS:
+            text = f"its caption has about {tokens} tokens; the model reads {TOKENS}"
+            yield Warned(code=Concern.CAPTION_TOO_LONG, message=text)
+
+    def _of_pictures(
+        self, starts: Sequence[int], windows: Sequence[look.Stills]
+    ) -> Iterator[Warned]:
+        fps = self._spec.fps
+        cuts = sorted({start + cut for start, stills in zip(starts, windows, strict=True)
+                       for cut in look.cuts(stills)})  # fmt: skip
+        if cuts:
+            at = ", ".join(f"{cut / fps:.1f} s" for cut in cuts)
+            yield Warned(code=Concern.SCENE_CUT, message=f"cuts to another scene at {at}")
+        for start, stills in zip(starts, windows, strict=True):
+            levels = look.drift(stills)
+            if levels < look.STILL_LEVELS:
+                text = f"hardly moves from {start / fps:.1f} s on: {levels:.1f} of 255 levels"
+                yield Warned(code=Concern.NEAR_STATIC, message=text)
+        if found := look.bars(np.concatenate(windows)):
+            yield Warned(code=Concern.BLACK_BARS, message=f"has the black bars of a {found}")
 
     def _beside(self, clip: Clip, row: Row) -> Clip:
         spec = self._spec
-        checks: tuple[tuple[str, str, Code, Callable[..., object], dict[str, Any]], ...] = (
+        checks: tuple[tuple[str, str, Code, Opens, dict[str, Any]], ...] = (
             ("first_frame", row.first_frame, Code.FIRST_FRAME_INVALID, read_picture, {}),
             ("control_video", row.control_video, Code.CONTROL_VIDEO_INVALID, check_clip, _VIDEO),
             ("vace_video", row.vace_video, Code.VACE_VIDEO_INVALID, check_clip, _VIDEO),
         )
-        for field, path, code, look, wanted in checks:
+        for field, path, code, opens, wanted in checks:
             if not path:
                 continue
             what = f"its {field.replace('_', ' ')} {path}"
@@ -78,7 +137,7 @@ class Checker:
             scratch = self._folder / f"{row.number}-{field}{PurePosixPath(path).suffix}"
             try:
                 with self._source.opened(Place(path), scratch) as (file, got):
-                    look(file, width=spec.width, height=spec.height, **wanted)
+                    opens(file, width=spec.width, height=spec.height, **wanted)
             except ObjectNotFound:
                 return reject(clip, code, f"{what} does not exist: {self._source.uri(path)}")
             except ClipRejected as rejection:

@@ -17,9 +17,13 @@ from PIL import Image, ImageOps
 
 from wan_runtime.data.dataset import Code
 from wan_runtime.data.frames import Shown, crop_box, exact_rate, fits, resample
+from wan_runtime.data.window import starts_of
+from wan_runtime.job import WindowKind
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,gif,asf,ogg"
 """Containers that are opened. Not playlists: they make FFmpeg open other files."""
+STILL = 128
+"""Pixels at the longer side of what is looked at for cuts, bars and the like."""
 PICTURES = ("PNG", "JPEG", "WEBP")
 MAX_PIXELS = 2**26
 """Of a frame: a file of a few bytes may claim any size."""
@@ -37,9 +41,19 @@ class Facts:
     """Seconds."""
     frames: int = 0
     """At the target rate, at most the number wanted."""
+    starts: tuple[int, ...] = (0,)
+    """First frame of each window, at the target rate."""
+    stills: list[NDArray[np.uint8]] = field(default_factory=list, repr=False)
+    """[H, W, 3] of each frame of the windows, in order, STILL pixels at the longer side."""
     decoded: int = field(default=0, repr=False)
     declared: int = field(default=0, repr=False)
     """Frames by the container's own count; 0 if it has none."""
+
+    def window(self, number: int, frames: int) -> NDArray[np.uint8]:
+        """[F, H, W, 3]: the stills of one window."""
+        kept = sorted({start + index for start in self.starts for index in range(frames)})
+        at = kept.index(self.starts[number])
+        return np.stack(self.stills[at : at + frames])
 
 
 class ClipRejected(Exception):
@@ -52,19 +66,49 @@ class ClipRejected(Exception):
         self.facts = facts
 
 
-def check_clip(path: Path, *, frames: int, fps: float, width: int, height: int) -> Facts:
-    """Decode as much of a clip as training would use. Raises ClipRejected."""
+def check_clip(
+    path: Path,
+    *,
+    frames: int,
+    fps: float,
+    width: int,
+    height: int,
+    window: WindowKind = "First",
+    windows: int = 1,
+) -> Facts:
+    """Decode as much of a clip as training would use, and find its windows. Raises ClipRejected."""
     facts = Facts()
-    for frame in islice(_timeline(path, fps, facts), frames):
-        if facts.frames == 0:
+    if window != "First":  # where they begin depends on where the clip ends
+        total = _count(path, fps, frames)
+        facts.starts = starts_of(window, windows, total=total, frames=frames)
+    kept = {start + index for start in facts.starts for index in range(frames)}
+    needed = facts.starts[-1] + frames
+    last: av.VideoFrame | None = None
+    for index, frame in enumerate(islice(_timeline(path, fps, facts), needed)):
+        if index == 0:
             _check_picture(frame, facts, width, height)
+        if index in kept:
+            again = frame is last and bool(facts.stills)
+            facts.stills.append(facts.stills[-1] if again else _still(frame, width, height))
+            last = frame
         facts.frames += 1
-    _check_length(facts, frames, fps)
+    _check_length(facts, needed, fps)
     return facts
 
 
-def read_clip(path: Path, *, frames: int, fps: float, width: int, height: int) -> NDArray[np.uint8]:
-    """The first `frames` frames at `fps`: uint8 [frames, height, width, 3], RGB.
+def _count(path: Path, fps: float, frames: int) -> int:
+    """Frames of the whole clip at the target rate, at least those that are needed."""
+    facts = Facts()
+    for _ in _timeline(path, fps, facts):
+        facts.frames += 1
+    _check_length(facts, frames, fps)
+    return facts.frames
+
+
+def read_clip(
+    path: Path, *, frames: int, fps: float, width: int, height: int, start: int = 0
+) -> NDArray[np.uint8]:
+    """`frames` frames at `fps` from number `start` on: uint8 [frames, height, width, 3], RGB.
 
     Resampled by timestamp, turned as the metadata ask, cut to the centre and scaled down with
     antialiasing. Raises ClipRejected.
@@ -72,15 +116,17 @@ def read_clip(path: Path, *, frames: int, fps: float, width: int, height: int) -
     facts = Facts()
     pixels = np.empty((frames, height, width, 3), np.uint8)
     last: av.VideoFrame | None = None
-    for frame in islice(_timeline(path, fps, facts), frames):
+    for index, frame in enumerate(islice(_timeline(path, fps, facts), start + frames)):
+        facts.frames += 1
+        if index < start:
+            continue
         if frame is last:  # a slow source shows one frame at several moments
-            pixels[facts.frames] = pixels[facts.frames - 1]
+            pixels[index - start] = pixels[index - start - 1]
         else:
             _check_picture(frame, facts, width, height)
-            pixels[facts.frames] = fit(_upright(frame), width, height, _pixel_aspect(frame))
+            pixels[index - start] = fit(_upright(frame), width, height, _pixel_aspect(frame))
         last = frame
-        facts.frames += 1
-    _check_length(facts, frames, fps)
+    _check_length(facts, start + frames, fps)
     return pixels
 
 
@@ -206,6 +252,22 @@ def _pixel_aspect(frame: av.VideoFrame) -> float:
     stated = getattr(frame, "sample_aspect_ratio", None)
     aspect = float(stated) if stated else 1.0
     return 1 / aspect if frame.rotation % 180 else aspect
+
+
+def _still(frame: av.VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
+    """[H, W, 3] of the part that is trained on, STILL pixels at the longer side."""
+    # Twice as fine before the cut, by FFmpeg, which is fast.
+    scale = min(1.0, 2 * STILL / max(frame.width, frame.height))
+    small = frame.reformat(
+        width=max(1, round(frame.width * scale)),
+        height=max(1, round(frame.height * scale)),
+        format="rgb24",
+        interpolation="AREA",
+    )
+    image = np.ascontiguousarray(np.rot90(small.to_ndarray(), frame.rotation // 90))
+    factor = STILL / max(width, height)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return fit(image, *size, _pixel_aspect(frame))
 
 
 def _upright(frame: av.VideoFrame) -> NDArray[np.uint8]:

@@ -41,6 +41,28 @@ class Code(StrEnum):
     """An earlier row has a clip of the same bytes."""
 
 
+class Concern(StrEnum):
+    """What is odd about a clip that is trained on all the same. Closed."""
+
+    CAPTION_TOO_LONG = "CaptionTooLong"
+    """The text encoder reads 512 tokens; the rest is lost."""
+    SCENE_CUT = "SceneCut"
+    """The model learns to jump from one scene to another."""
+    NEAR_STATIC = "NearStatic"
+    """The model learns not to move."""
+    BLACK_BARS = "BlackBars"
+    """The model learns to paint them."""
+    NEAR_DUPLICATE = "NearDuplicate"
+    """Shows a picture that a clip of another recording shows too."""
+
+
+class Warned(Contract):
+    """One concern, with the numbers."""
+
+    code: Concern
+    message: str
+
+
 class StoredFile(Contract):
     """A file beside a clip."""
 
@@ -84,6 +106,10 @@ class Clip(Contract):
     """At the target rate, as far as it was decoded: at least the number wanted if accepted."""
     duration: float | None = None
     """Seconds, as the container states."""
+    starts: tuple[int, ...] = (0,)
+    """First frame of each window that is trained on, at the target rate."""
+    warnings: tuple[Warned, ...] = ()
+    """Of an accepted clip."""
     first_frame: StoredFile | None = None
     """Picture to start from instead of the clip's own first frame."""
     control_video: StoredFile | None = None
@@ -118,6 +144,11 @@ class Dataset(Contract):
     def rejected(self) -> list[Clip]:
         """Clips that failed a check."""
         return [clip for clip in self.clips if clip.code is not Code.ACCEPTED]
+
+    @property
+    def warned(self) -> list[Clip]:
+        """Clips that are trained on, or held out, although something is odd."""
+        return [clip for clip in self.clips if clip.code is Code.ACCEPTED and clip.warnings]
 
 
 def load_dataset(store: Store, ref: ManifestRef) -> Dataset:

@@ -45,11 +45,13 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     step = _Encoding(job, store, work, report, files, encoders, device, dtype)
     clips = [*dataset.train, *dataset.held_out]
     texts = step.encode_texts({"", latents.NEGATIVE_PROMPT, *(clip.prompt for clip in clips)})
-    videos = step.encode_clips(clips)
+    windows = [(clip, start) for clip in clips for start in clip.starts]
+    videos = step.encode_windows(windows)
     listing = Latents(
         clips=tuple(
             EncodedClip(
                 path=clip.path,
+                start=start,
                 sha256=clip.sha256 or "",
                 prompt=clip.prompt,
                 source=clip.source,
@@ -58,7 +60,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
                 video=video,
                 image=image,
             )
-            for clip, (video, image) in zip(clips, videos, strict=True)
+            for (clip, start), (video, image) in zip(windows, videos, strict=True)
         ),
         empty_text=texts[""],
         negative_text=texts[latents.NEGATIVE_PROMPT],
@@ -126,24 +128,23 @@ class _Encoding:
             self._free()
         return {caption: entry for caption, entry in entries.items() if entry is not None}
 
-    def encode_clips(self, clips: list[Clip]) -> list[tuple[Entry, Entry]]:
-        """(video, image) entries of each clip."""
+    def encode_windows(self, windows: list[tuple[Clip, int]]) -> list[tuple[Entry, Entry]]:
+        """(video, image) entries of each window: a clip and its first frame."""
         encoder: VideoEncoder | None = None
-        size = self._job.dataset
+        size, folder = self._job.dataset, self._work / "clips"
         entries = []
-        for number, clip in enumerate(clips):
+        for number, (clip, start) in enumerate(windows):
             self._report.update(
-                activity="encoding clips", current=number, total=len(clips), unit="clips"
+                activity="encoding clips", current=number, total=len(windows), unit="clips"
             )
-            video_key = self._key(latents.video_key(clip, size, self._encoders))
-            image_key = self._key(latents.image_key(clip, size, self._encoders))
+            video_key = self._key(latents.video_key(clip, size, self._encoders, start))
+            image_key = self._key(latents.image_key(clip, size, self._encoders, start))
             video, image = self._find(video_key), self._find(image_key)
             if video is None or image is None:
                 encoder = encoder or VideoEncoder(
                     self._files, self._dtype, self._device, tiled=self._encoders.tiled
                 )
-                folder = self._work / "clips"
-                frames = frames_of(self._store, clip, size, folder)
+                frames = frames_of(self._store, clip, size, folder, start)
                 first = first_frame_of(self._store, clip, frames, size, folder)
                 video = video or self._put(video_key, encoder.encode_video(frames), clip.path)
                 image = image or self._put(
@@ -151,7 +152,7 @@ class _Encoding:
                 )
             entries.append((video, image))
         self._report.update(
-            activity="encoding clips", current=len(clips), total=len(clips), unit="clips"
+            activity="encoding clips", current=len(windows), total=len(windows), unit="clips"
         )
         del encoder
         self._free()

@@ -53,9 +53,11 @@ class Entry(Contract):
 
 
 class EncodedClip(Contract):
-    """A clip and its three entries."""
+    """A clip's window and its three entries."""
 
     path: str
+    start: int = 0
+    """First frame of the window, at the target rate."""
     sha256: str
     """Of the clip's file."""
     prompt: str
@@ -110,12 +112,12 @@ def text_key(caption: str, encoders: Encoders) -> str:
     )
 
 
-def video_key(clip: Clip, size: DatasetSpec, encoders: Encoders) -> str:
-    """Key of a clip's video latents within the cache."""
+def video_key(clip: Clip, size: DatasetSpec, encoders: Encoders, start: int = 0) -> str:
+    """Key of the latents of a clip's window that begins with frame `start`, within the cache."""
     return _key(
         "video",
         {
-            **_pixels(clip, size),
+            **_pixels(clip, size, start),
             "vae": encoders.vae,
             "tiled": encoders.tiled,
             "dtype": encoders.dtype,
@@ -123,9 +125,9 @@ def video_key(clip: Clip, size: DatasetSpec, encoders: Encoders) -> str:
     )
 
 
-def image_key(clip: Clip, size: DatasetSpec, encoders: Encoders) -> str:
-    """Key of a clip's first-frame conditioning within the cache."""
-    shape = _pixels(clip, size)
+def image_key(clip: Clip, size: DatasetSpec, encoders: Encoders, start: int = 0) -> str:
+    """Key of the first-frame conditioning of a clip's window within the cache."""
+    shape = _pixels(clip, size, start)
     if clip.first_frame is not None:  # then nothing of the clip itself is in it
         shape = {"picture": clip.first_frame.sha256} | {
             name: shape[name] for name in ("frames", "width", "height", "crop")
@@ -142,10 +144,10 @@ def image_key(clip: Clip, size: DatasetSpec, encoders: Encoders) -> str:
     )
 
 
-def _pixels(clip: Clip, size: DatasetSpec) -> dict[str, object]:
+def _pixels(clip: Clip, size: DatasetSpec, start: int) -> dict[str, object]:
     return {
         "clip": clip.sha256,
-        "firstFrame": 0,
+        "firstFrame": start,
         "frames": size.frames,
         "fps": float(size.fps),
         "width": size.width,

@@ -13,13 +13,22 @@ from wan_runtime.data.dataset import Clip, bring
 from wan_runtime.job import DatasetSpec
 
 
-def frames_of(store: Store, clip: Clip, size: DatasetSpec, folder: Path) -> NDArray[np.uint8]:
-    """uint8 [F, H, W, 3] of a clip that is fetched into `folder` for as long as it is read."""
+def frames_of(
+    store: Store, clip: Clip, size: DatasetSpec, folder: Path, start: int = 0
+) -> NDArray[np.uint8]:
+    """uint8 [F, H, W, 3] of a clip's window, which begins with frame `start` at the target rate.
+
+    The clip is fetched into `folder` for as long as it is read."""
     path = folder / f"{clip.sha256}{Path(clip.path).suffix}"
     bring(store, clip, path)
     try:
         return read_clip(
-            path, frames=size.frames, fps=size.fps, width=size.width, height=size.height
+            path,
+            frames=size.frames,
+            fps=size.fps,
+            width=size.width,
+            height=size.height,
+            start=start,
         )
     finally:
         path.unlink(missing_ok=True)

@@ -191,7 +191,7 @@ def check_rendered(pixels: Pixels, what: str) -> None:
 
 def _reference(job: JobSpec, store: Store, work: Path, clip: Clip) -> Frames:
     """The clip, beginning with what the model starts from."""
-    frames = frames_of(store, clip, job.dataset, work / "clips")
+    frames = frames_of(store, clip, job.dataset, work / "clips", clip.starts[0])
     frames[0] = first_frame_of(store, clip, frames, job.dataset, work / "clips")
     return frames
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import torch
 
+from wan_runtime.planner.steps import total_steps as total_steps
+
 
 class Sampler:
     """Endless passes over `count` clips, each pass in an order of its own."""
@@ -33,14 +35,3 @@ class Sampler:
             self._pass = current
         self.position += 1
         return self._order[offset]
-
-
-def total_steps(
-    clips: int, *, steps: int | None, epochs: int, repeat: int, batch: int, accumulation: int
-) -> int:
-    """Optimizer steps: as asked, or enough to see each clip `epochs * repeat` times (the last step
-    may wrap over).
-    """
-    if steps is not None:
-        return steps
-    return max(1, -(-clips * repeat * epochs // (batch * accumulation)))

@@ -43,6 +43,10 @@ def test_what_has_no_default_is_asked_for_by_name(variable: str, value: str | No
         ("WAN_STORE_PREFIX", "/a"),
         ("WAN_STORE_PREFIX", "a/"),
         ("WAN_STORE_SECRET", "Not_A_Name"),
+        ("WAN_GPU_TYPE", "no type"),
+        ("WAN_GPU_TYPE", "H1000"),
+        ("WAN_GPU_CATALOGUE", "H100"),
+        ("WAN_GPU_CATALOGUE", '[{"name": "x", "memoryGib": 80}]'),
         ("WAN_WATCH_NAMESPACES", "a,B"),
         ("WAN_HEALTH_PORT", "99999"),
         ("WAN_HEALTH_PORT", "tcp://10.0.0.1:80"),
@@ -62,6 +66,17 @@ def test_a_bad_value_is_refused_with_its_name_and_what_would_be_right(
     with pytest.raises(SettingsError) as caught:
         Settings.from_env({**LEAST, variable: value})
     assert str(caught.value).startswith(f"{variable} is {value!r}: must ")
+
+
+def test_the_gpu_type_may_be_one_of_the_clusters_own() -> None:
+    entry = (
+        '[{"name": "ours", "memoryGib": 40, "bf16Tflops": 1, "bandwidthGbs": 1, "pricePerHour": 1}]'
+    )
+    settings = Settings.from_env({**LEAST, "WAN_GPU_CATALOGUE": entry, "WAN_GPU_TYPE": "ours"})
+    assert settings.default_gpu is not None
+    assert settings.default_gpu.memory_gib == 40
+    assert settings.show()["WAN_GPU_CATALOGUE"].startswith("A100-40GB,")
+    assert Settings.from_env(LEAST).default_gpu is None
 
 
 def test_an_empty_value_is_the_default() -> None:

@@ -95,6 +95,21 @@ def test_a_picture_beside_a_clip_is_what_it_starts_from(
     assert torch.equal(tensors["clip"], stock["clip_feature"][0])
 
 
+def test_windows_are_entries_of_their_own(encoded21: Run, tmp_path: Path) -> None:
+    """Later frames are seen: DiffSynth trains on the beginning of every clip."""
+    run = Run(encoded21.store, encoded21.spec, tmp_path / "windows", "Wan2.1-I2V-Tiny")
+    run.dataset |= {"window": "Spread", "windowsPerClip": 2}
+    run.upload_clips(length=30)
+    run.go(Step.PREPARE)
+    run.go(Step.ENCODE)
+    content = listing(run, tmp_path / "new")
+    assert (len(content.train), len(content.held_out)) == (6, 2)
+    assert {clip.start for clip in content.clips} == {0, 30 - FRAMES}
+    assert len({clip.video.key for clip in content.clips}) == 2 * CLIPS
+    assert len({clip.image.key for clip in content.clips}) == 2 * CLIPS
+    run.go(Step.TRAIN)
+
+
 def test_listing_keeps_the_split_and_the_extra_prompts(encoded21: Run, tmp_path: Path) -> None:
     content = listing(encoded21, tmp_path)
     assert (len(content.train), len(content.held_out)) == (3, 1)
@@ -194,3 +209,5 @@ def test_keys_move_with_what_shapes_the_entry(
     pictured = clip.model_copy(update={"first_frame": StoredFile.model_validate(file)})
     assert latents.video_key(pictured, SIZE, ENCODERS) == before["video"]
     assert latents.image_key(pictured, SIZE, ENCODERS) != before["image"]
+    assert latents.video_key(clip, SIZE, ENCODERS, 4) != before["video"]
+    assert latents.image_key(clip, SIZE, ENCODERS, 4) != before["image"]

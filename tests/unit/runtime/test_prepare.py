@@ -16,7 +16,7 @@ import videos
 from object_store import ObjectStore
 from prepare_bench import Bench, Row
 from wan_runtime.artifacts import manifest
-from wan_runtime.data import checker, prepare
+from wan_runtime.data import checker, review
 from wan_runtime.data.dataset import Clip, Code
 from wan_runtime.job import Reason
 
@@ -42,7 +42,8 @@ def test_good_clips_are_accepted_split_and_committed(bench: Bench, four: list[Ro
     assert first.uri == f"s3://wan/{bench.prefix}/clips/0.mp4"
     assert outcome.message == "2 clips train, 2 held out"
     assert outcome.summary == {
-        "clips": 4, "trainClips": 2, "heldOutClips": 2, "rejectedClips": 0, "recordings": 2,
+        "clips": 4, "trainClips": 2, "heldOutClips": 2, "rejectedClips": 0,
+        "warnedClips": 0, "recordings": 2,
     }  # fmt: skip
     listed = manifest.verify(bench.store, outcome.manifest)
     assert listed.kind == "dataset"
@@ -211,7 +212,7 @@ def make_clip(row: int, sha256: str, code: Code = Code.ACCEPTED) -> Clip:
 
 def test_a_copy_of_a_rejected_clip_is_no_duplicate() -> None:
     clips = [make_clip(1, "a", Code.TOO_SHORT), make_clip(2, "a"), make_clip(3, "a")]
-    codes = [clip.code for clip in prepare.reject_duplicates(clips)]
+    codes = [clip.code for clip in review.reject_duplicates(clips)]
     assert codes == [Code.TOO_SHORT, Code.ACCEPTED, Code.DUPLICATE_CLIP]
 
 
@@ -229,4 +230,4 @@ def test_clips_are_not_all_on_disk_at_once(
     monkeypatch.setattr(checker, "check_clip", check)
     bench.put({}, [{**row, "prompt": f"{row['prompt']} {n}"} for row in four for n in range(6)])
     bench.run(rejectedClips="Skip")
-    assert 1 <= most <= prepare.THREADS
+    assert 1 <= most <= review.THREADS

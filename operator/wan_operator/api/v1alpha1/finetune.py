@@ -22,6 +22,7 @@ from wan_operator.api.v1alpha1.common import (
 from wan_operator.api.v1alpha1.finetune_status import (
     CheckpointStatus,
     Effective,
+    EffectivePlan,
     EffectiveStore,
     FormatStatus,
     LastFailure,
@@ -53,6 +54,7 @@ __all__ = [
     "Columns",
     "Dataset",
     "Effective",
+    "EffectivePlan",
     "EffectiveStore",
     "FormatStatus",
     "Full",
@@ -201,6 +203,12 @@ class Dataset(ApiModel):
                 ".columns.prompt",
                 reason="FieldValueForbidden",
             ),
+            rule(
+                "self.window == 'Spread' || !has(self.windowsPerClip)",
+                "windowsPerClip is for the window Spread: First and Middle are one window",
+                ".windowsPerClip",
+                reason="FieldValueForbidden",
+            ),
         )
     )
 
@@ -241,6 +249,11 @@ class Dataset(ApiModel):
     """Pixels; clips are scaled and cropped about their centre. Default: the preset's."""
     height: Annotated[int, Field(ge=32, le=1920), MULTIPLE_OF_16] | None = None
     """Pixels. Default: the preset's."""
+    window: Literal["First", "Middle", "Spread"] = "First"
+    """Which part of a longer clip is trained on. Spread takes several, from the beginning to the
+    end; each counts as a clip in an epoch."""
+    windows_per_clip: Annotated[int, Field(ge=2, le=16)] | None = None
+    """Of Spread; fewer where more would share over half of their frames. Default 2."""
     rejected_clips: Literal["Fail", "Skip"] = "Fail"
     """What one clip that fails its checks does: stop the run with its name, or be left out and
     counted."""

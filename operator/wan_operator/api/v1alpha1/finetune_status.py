@@ -22,6 +22,7 @@ StepId = Annotated[str, Field(max_length=32)]
 Name = Annotated[str, Field(max_length=253)]
 """Of an object."""
 Short = Annotated[str, Field(max_length=64)]
+Amount = Annotated[float, Field(ge=0, le=1e20)]
 
 
 class EffectiveStore(ApiModel):
@@ -35,6 +36,30 @@ class EffectiveStore(ApiModel):
     """S3 region."""
     secret_name: Name
     """Secret that the pods mount."""
+
+
+class EffectivePlan(ApiModel):
+    """What the planner expects, from measurements. Left out for the Tiny presets."""
+
+    gpu: Short = ""
+    """Type of GPU planned for, from the node selector or the operator's settings. Empty: unknown.
+    """
+    gpu_gib: Amount
+    """GPU memory that training needs, in GiB."""
+    gpu_error_percent: Count
+    """How far that may be off."""
+    seconds_per_step: Amount | None = None
+    """Of training; unknown for an unknown GPU."""
+    steps: Count | None = None
+    """Of one expert; unknown until the clips are counted."""
+    hours: Amount | None = None
+    """Of training and rendering the samples."""
+    time_error_percent: Count | None = None
+    """How far seconds, hours and cost may be off."""
+    cost: Amount | None = None
+    """Of all GPUs in those hours, in the currency of the GPU catalogue."""
+    confidence: Literal["Measured", "Extrapolated", "Estimated"]
+    """Whether rows of this GPU, method and size exist; near ones; or none."""
 
 
 class Effective(ApiModel):
@@ -60,6 +85,11 @@ class Effective(ApiModel):
     """Of the pods of all steps."""
     run_prefix: Annotated[str, Field(max_length=1024)]
     """s3:// address below which this run writes."""
+    gradient_checkpointing: Short = "Full"
+    """None or Full: what Auto became."""
+    checkpoint_every_steps: Count = 100
+    """Optimizer steps between checkpoints."""
+    plan: EffectivePlan | None = None
 
 
 class LastFailure(ApiModel):

@@ -1,0 +1,1 @@
+"""`kubectl wan`: what users run beside kubectl, on their own machine."""

@@ -1,0 +1,35 @@
+"""`kubectl-wan`, which kubectl finds as `kubectl wan`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from wan_operator.cli import version
+from wan_operator.kubectl import plan
+from wan_operator.kubectl.documents import DocumentError
+
+PROGRAM = "kubectl wan"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 done; 1 something does not fit; 2 the input or the command line is wrong."""
+    options = parser().parse_args(argv)
+    try:
+        return int(options.run(options))
+    except DocumentError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog=PROGRAM, description="Works with Wan resources.")
+    made.add_argument("--version", action="version", version=f"{PROGRAM} {version()}")
+    commands = made.add_subparsers(title="commands", metavar="", required=True)
+    plan.add_to(commands)
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())

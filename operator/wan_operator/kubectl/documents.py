@@ -1,0 +1,123 @@
+"""WanFineTunes from YAML files, checked without a cluster."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from wan_operator.api.markers import Schema
+from wan_operator.api.v1alpha1.common import API_VERSION
+from wan_operator.api.v1alpha1.finetune import KIND, WanFineTuneSpec
+from wan_operator.crdgen.schema import structural
+
+LIMIT = 4 * 2**20
+"""Bytes of one file."""
+
+
+class DocumentError(Exception):
+    """What is wrong with the input, with file, document and field."""
+
+
+@dataclass(frozen=True, slots=True)
+class FineTune:
+    """One document."""
+
+    name: str
+    spec: WanFineTuneSpec
+
+
+def read_finetunes(files: Sequence[str]) -> list[FineTune]:
+    """The WanFineTunes in `files`, `-` being standard input; other kinds are passed over.
+
+    Types, bounds and names of fields are checked here. Rules between fields are the API server's.
+
+    Raises:
+        DocumentError: for a file or a document that cannot be read, or if there is no WanFineTune.
+    """
+    found = [finetune for name in files for finetune in _of_file(name)]
+    if not found:
+        raise DocumentError(f"no {KIND} in {', '.join(map(_shown, files))}")
+    return found
+
+
+def _shown(file: str) -> str:
+    return "standard input" if file == "-" else file
+
+
+def _of_file(file: str) -> Iterator[FineTune]:
+    try:
+        documents = list(yaml.safe_load_all(_text(file)))
+    except yaml.YAMLError as error:
+        raise DocumentError(f"{_shown(file)} is no YAML: {error}") from error
+    for number, document in enumerate(documents, 1):
+        where = f"{_shown(file)}, document {number}"
+        if document is None:
+            continue
+        if not isinstance(document, dict):
+            raise DocumentError(f"{where}: must be an object with apiVersion and kind")
+        items = document.get("items", []) if document.get("kind") == "List" else [document]
+        yield from (_read(item, where) for item in items if item.get("kind") == KIND)
+
+
+def _text(file: str) -> str:
+    try:
+        if file == "-":
+            return sys.stdin.read(LIMIT)
+        path = Path(file)
+        if path.stat().st_size > LIMIT:
+            raise DocumentError(f"{file} is larger than {LIMIT // 2**20} MiB")
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DocumentError(f"{_shown(file)} cannot be read: {error}") from error
+
+
+def _read(document: dict[str, Any], where: str) -> FineTune:
+    metadata = document.get("metadata")
+    named = metadata if isinstance(metadata, dict) else {}
+    name = str(named.get("name") or named.get("generateName") or "")
+    where = f"{where} ({KIND} {name or 'without a name'})"
+    if document.get("apiVersion") != API_VERSION:
+        raise DocumentError(
+            f"{where}: apiVersion must be {API_VERSION}, not {document.get('apiVersion')}"
+        )
+    spec = document.get("spec")
+    if not isinstance(spec, dict):
+        raise DocumentError(f"{where}: spec is missing")
+    unknown = list(_unknown(spec, structural(WanFineTuneSpec), "spec"))
+    if unknown:
+        raise DocumentError(f"{where}: there is no {', no '.join(unknown)}")
+    try:
+        finetune = FineTune(name, WanFineTuneSpec.model_validate(spec))
+    except ValidationError as error:
+        raise DocumentError(f"{where}: {_errors(error)}") from error
+    method = finetune.spec.method
+    if (method.lora is None) == (method.full is None):
+        raise DocumentError(f"{where}: spec.method: set exactly one of lora and full")
+    return finetune
+
+
+def _unknown(value: Any, schema: Schema, path: str) -> Iterator[str]:
+    """Paths of fields that the schema does not name: kubectl refuses them, pydantic would not."""
+    if isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _unknown(item, schema.get("items", {}), f"{path}[{number}]")
+    if isinstance(value, dict) and "properties" in schema:
+        for name, child in value.items():
+            if name not in schema["properties"]:
+                yield f"{path}.{name}"
+            else:
+                yield from _unknown(child, schema["properties"][name], f"{path}.{name}")
+
+
+def _errors(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(('spec', *map(str, each['loc'])))}: {each['msg']}"
+        + ("" if each["type"] == "missing" else f", not {each['input']!r}")
+        for each in error.errors()
+    )

@@ -1,0 +1,226 @@
+"""What the planner makes of a run: what `Auto` becomes, whether it fits its GPU, what its pods ask
+for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+from wan_operator.api.v1alpha1.finetune import (
+    Effective,
+    EffectivePlan,
+    StepStatus,
+    WanFineTuneSpec,
+)
+from wan_operator.reconcile.observed import Raw
+from wan_operator.reconcile.plan import PlannedStep, experts_of, trains_in_parallel
+from wan_operator.reconcile.run import Run
+from wan_operator.resources.labels import FIT_CHECK
+from wan_runtime.job import Step, TrainingSpec
+from wan_runtime.planner.gpus import Gpu, by_product
+from wan_runtime.planner.host import HostPlan, plan_host
+from wan_runtime.planner.remedies import remedies
+from wan_runtime.planner.run import RunPlan, plan_run
+from wan_runtime.planner.steps import checkpoint_interval, total_steps
+from wan_runtime.planner.training import TrainingPlan, plan_training
+from wan_runtime.planner.workload import Training
+from wan_runtime.presets import PRESETS
+
+PRODUCT = "nvidia.com/gpu.product"
+"""Node label of NVIDIA's GPU feature discovery."""
+CHECKPOINT_EVERY = 100
+"""Steps. An adapter's checkpoint takes seconds."""
+UNCOUNTED_CLIPS = 1000
+"""Room for so many, where a run does not know its number."""
+Checkpointing = Literal["None", "Full"]
+
+
+def planned(run: Run, effective: Effective, steps: Sequence[StepStatus]) -> Effective:
+    """With the plan and what it decides. What was decided when the run began stays: the catalogue
+    may change under it."""
+    spec, gpu = run.spec, _gpu(run)
+    work = workload(spec, gpu, _begun(run))
+    plan = None
+    if work is not None:
+        plan = run_plan(spec, work, gpu, clips_of(steps))
+    return effective.model_copy(
+        update={
+            "gradient_checkpointing": checkpointing(spec, work, gpu, _begun(run)),
+            "checkpoint_every_steps": checkpoint_every(spec, plan, _begun(run)),
+            "plan": None if plan is None else shown(plan),
+        }
+    )
+
+
+def refusal(cr: Raw, run: Run) -> str | None:
+    """Why the run must not start. Only before its first pod: what runs has shown that it fits."""
+    disabled = cr["metadata"].get("annotations", {}).get(FIT_CHECK) == "disabled"
+    gpu, catalogue = _gpu(run), run.settings.gpu_catalogue
+    work = workload(run.spec, gpu, _begun(run))
+    begun = any(step.attempts for step in run.status.steps)
+    if disabled or begun or work is None:
+        return None
+    # Of an unknown GPU only this is known: it is none that nobody has.
+    candidates = [gpu] if gpu is not None else list(catalogue)
+    plans = [plan_training(work, each) for each in candidates]
+    if any(plan.verdict != "no" for plan in plans):
+        return None
+    return _refusal(max(plans, key=_memory), catalogue)
+
+
+def _refusal(plan: TrainingPlan, catalogue: Sequence[Gpu]) -> str:
+    assert plan.gpu is not None
+    low, high = plan.gib_range
+    changes = remedies(plan.work, plan.gpu, catalogue)
+    helps = f"it fits with {', or '.join(changes)}" if changes else "no single change makes it fit"
+    return (
+        f"training needs {plan.gib:.0f} GiB of GPU memory ({low:.0f} to {high:.0f}) and "
+        f"{plan.gpu.name} has {plan.gpu.memory_gib:.0f}: {helps}. "
+        f"To try it all the same, set the annotation {FIT_CHECK}: disabled"
+    )
+
+
+def _memory(plan: TrainingPlan) -> float:
+    return plan.gpu.memory_gib if plan.gpu is not None else math.inf
+
+
+def host_plan(run: Run, step: PlannedStep) -> HostPlan | None:
+    """What the pod of a step that holds a model takes of its node; None for the others and for Tiny
+    presets."""
+    work = workload(run.spec, _gpu(run), _begun(run))
+    if work is None or not step.needs_gpu:
+        return None
+    source = run.spec.model.source
+    clips = clips_of(run.status.steps)
+    return plan_host(
+        work,
+        step.step,
+        fetches_model=source is not None and source.s3 is not None,
+        clips=UNCOUNTED_CLIPS if clips is None else clips,
+    )
+
+
+# Of a spec alone, for the operator and for `kubectl wan plan`
+
+
+def gpu_of(spec: WanFineTuneSpec, default: Gpu | None, catalogue: Sequence[Gpu]) -> Gpu | None:
+    """The type that the run's pods are bound to by their node selector; else the cluster's default.
+    None: not known."""
+    label = spec.pod_template.node_selector.get(PRODUCT)
+    return default if label is None else by_product(label, catalogue)
+
+
+def workload(
+    spec: WanFineTuneSpec, gpu: Gpu | None, begun: Effective | None = None
+) -> Training | None:
+    """One train step of the run; None for a Tiny preset, which fits everywhere.
+
+    Raises ValueError with the field for a size that Wan cannot hold, which the API server refuses.
+    """
+    preset = PRESETS[spec.model.preset]
+    if preset.tiny:
+        return None
+    dataset, training, lora = spec.dataset, spec.training, spec.method.lora
+    work = Training(
+        preset=preset.name,
+        frames=dataset.frames or preset.frames,
+        width=dataset.width or preset.width,
+        height=dataset.height or preset.height,
+        batch=training.batch_size,
+        accumulation=training.gradient_accumulation,
+        precision=training.base_precision,
+        gpus=spec.parallelism.gpus_per_node * spec.parallelism.nodes,
+    )
+    if lora is None:
+        work = replace(work, method="full")
+    else:
+        work = replace(work, rank=lora.rank, targets=tuple(lora.target_modules))
+    return replace(work, checkpointing=checkpointing(spec, work, gpu, begun))
+
+
+def checkpointing(
+    spec: WanFineTuneSpec, work: Training | None, gpu: Gpu | None, begun: Effective | None
+) -> Checkpointing:
+    """As asked. `Auto` is None where all activations surely fit, else Full."""
+    asked = spec.training.gradient_checkpointing
+    if asked != "Auto":
+        return "None" if asked == "None" else "Full"
+    if begun is not None:
+        return "None" if begun.gradient_checkpointing == "None" else "Full"
+    if work is None:
+        return "None"
+    kept = plan_training(replace(work, checkpointing="None"), gpu)
+    return "None" if gpu is not None and kept.verdict == "yes" else "Full"
+
+
+def checkpoint_every(spec: WanFineTuneSpec, plan: RunPlan | None, begun: Effective | None) -> int:
+    """As asked; else, for full fine-tuning, as often as costs little."""
+    if spec.checkpoint.every_steps is not None:
+        return spec.checkpoint.every_steps
+    if begun is not None:
+        return begun.checkpoint_every_steps
+    if plan is None or spec.method.full is None or plan.training.gpu is None:
+        return CHECKPOINT_EVERY
+    training = plan.training
+    return checkpoint_interval(training.work.checkpoint_bytes, training.seconds_per_step)
+
+
+def run_plan(spec: WanFineTuneSpec, work: Training, gpu: Gpu | None, clips: int | None) -> RunPlan:
+    """`clips`: that are trained on; None while they are not counted."""
+    training, steps = spec.training, spec.training.steps
+    experts = len(experts_of(spec))
+    if steps is None and clips is not None:
+        steps = total_steps(
+            clips,
+            steps=None,
+            epochs=training.epochs or TrainingSpec().epochs,
+            repeat=training.dataset_repeat,
+            batch=training.batch_size,
+            accumulation=training.gradient_accumulation,
+        )
+    return plan_run(
+        work,
+        gpu,
+        experts=experts,
+        at_once=experts if trains_in_parallel(spec) else 1,
+        steps=steps,
+        videos=2 * spec.validation.samples,
+        inference_steps=spec.validation.inference_steps or PRESETS[work.preset].inference_steps,
+    )
+
+
+# Into and out of the status
+
+
+def shown(plan: RunPlan) -> EffectivePlan:
+    training = plan.training
+    known = training.gpu is not None
+    return EffectivePlan(
+        gpu=training.gpu.name if training.gpu is not None else "",
+        gpu_gib=round(training.gib, 1),
+        gpu_error_percent=math.ceil(100 * training.memory_band),
+        seconds_per_step=round(training.seconds_per_step, 2) if known else None,
+        steps=plan.steps,
+        hours=None if plan.hours is None else round(plan.hours, 2),
+        time_error_percent=math.ceil(100 * plan.time_band) if known else None,
+        cost=None if plan.cost is None else round(plan.cost, 2),
+        confidence=training.confidence,
+    )
+
+
+def clips_of(steps: Sequence[StepStatus]) -> int | None:
+    """That are trained on, once the prepare step has counted them."""
+    prepare = next((step for step in steps if step.name == Step.PREPARE), None)
+    counted = "" if prepare is None else prepare.summary.get("trainClips", "")
+    return int(counted) if counted.isdecimal() else None
+
+
+def _gpu(run: Run) -> Gpu | None:
+    return gpu_of(run.spec, run.settings.default_gpu, run.settings.gpu_catalogue)
+
+
+def _begun(run: Run) -> Effective | None:
+    """What was resolved, once the run has begun."""
+    return run.status.effective if run.status.start_time is not None else None

@@ -1,0 +1,77 @@
+"""How far a plan may be off: from the residuals where rows were taken, wide where none were."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from wan_runtime.planner.calibration import clip_of, leave_one_out
+from wan_runtime.planner.gpus import MEASURED_ON, Gpu
+from wan_runtime.planner.rows import measured
+from wan_runtime.planner.workload import Confidence, Serving, Training
+
+EXTRAPOLATED = {"GiB": 0.06, "seconds": 0.20}
+ESTIMATED = {"GiB": 0.25, "seconds": 0.40}
+"""Relative; judgement, since no row says."""
+LEAST = {"GiB": 0.02, "seconds": 0.05}
+SAFETY = 2.0
+"""A band is that many times the largest residual: the rows are few."""
+ORDER: tuple[Confidence, ...] = ("Measured", "Extrapolated", "Estimated")
+
+
+def band(confidence: Confidence, quantity: str) -> float:
+    """Relative error of `GiB` or `seconds`."""
+    match confidence:
+        case "Measured":
+            return _measured()[quantity]
+        case "Extrapolated":
+            return EXTRAPOLATED[quantity]
+        case "Estimated":
+            return ESTIMATED[quantity]
+
+
+@cache
+def _measured() -> dict[str, float]:
+    residuals = leave_one_out(measured())
+    return {
+        quantity: max(
+            least, SAFETY * max(abs(r.error) for r in residuals if r.quantity == quantity)
+        )
+        for quantity, least in LEAST.items()
+    }
+
+
+def worse(first: Confidence, second: Confidence) -> Confidence:
+    return max(first, second, key=ORDER.index)
+
+
+def of_training_memory(work: Training, gpu: Gpu | None) -> Confidence:
+    if not _as_measured(work):
+        return "Estimated"
+    same = gpu is not None and gpu.name == MEASURED_ON and work.batch == 1 and work.rank <= 64
+    return "Measured" if same and _among_rows(work) else "Extrapolated"
+
+
+def of_training_time(work: Training, gpu: Gpu) -> Confidence:
+    if not _as_measured(work) or gpu.name != MEASURED_ON:
+        return "Estimated"
+    return "Measured" if work.batch == 1 and _among_rows(work) else "Extrapolated"
+
+
+def of_serving(work: Serving, gpu: Gpu) -> Confidence:
+    """Never measured: one row a quantity."""
+    return "Extrapolated" if gpu.name == MEASURED_ON and work.gpus == 1 else "Estimated"
+
+
+def _as_measured(work: Training) -> bool:
+    """In the settings that all rows were taken with."""
+    return (
+        work.method == "lora"
+        and work.checkpointing == "Full"
+        and work.precision == "BF16"
+        and work.gpus == 1
+    )
+
+
+def _among_rows(work: Training) -> bool:
+    tokens = [clip_of(row).tokens for row in measured().calibrating("Training")]
+    return min(tokens) * 0.8 <= work.tokens <= max(tokens) * 1.2

@@ -1,0 +1,115 @@
+"""The GPU catalogue: what a plan knows of a type of GPU.
+
+Rates, bandwidth and memory are the vendor's; only the H100's memory is measured. Prices are
+examples, in whatever currency yours are in: set your own with the Helm value `gpuCatalogue`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic.alias_generators import to_camel
+
+
+class Gpu(BaseModel):
+    """One type of GPU."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True
+    )
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9_.]{0,62}$")]
+    """As shown, and as the Helm value `gpuType` names it."""
+    products: tuple[str, ...] = ()
+    """Values of the node label nvidia.com/gpu.product. An exact match: a slice of a GPU (MIG) has a
+    label of its own."""
+    memory_gib: Annotated[float, Field(ge=1, le=1e5)]
+    """That a process can allocate."""
+    bf16_tflops: Annotated[float, Field(ge=1, le=1e6)]
+    """Dense."""
+    fp8_tflops: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    """Dense; 0 without FP8."""
+    bandwidth_gbs: Annotated[float, Field(ge=1, le=1e6)]
+    """Of its memory, in GB/s."""
+    price_per_hour: Annotated[float, Field(ge=0, le=1e6)]
+    """Of one."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _gpu(
+    name: str, memory: float, bf16: float, fp8: float, bandwidth: float, price: float, *labels: str
+) -> Gpu:
+    return Gpu(
+        name=name,
+        products=tuple(f"NVIDIA-{label}" for label in labels),
+        memory_gib=memory,
+        bf16_tflops=bf16,
+        fp8_tflops=fp8,
+        bandwidth_gbs=bandwidth,
+        price_per_hour=price,
+    )
+
+
+MEASURED_ON = "H100-80GB"
+"""The only type that rows were taken on."""
+
+DEFAULTS: tuple[Gpu, ...] = (
+    _gpu("A100-40GB", 39.4, 312, 0, 1555, 1.30, "A100-SXM4-40GB", "A100-PCIE-40GB"),
+    _gpu("A100-80GB", 79.1, 312, 0, 2039, 1.80, "A100-SXM4-80GB"),
+    _gpu(MEASURED_ON, 79.18, 989, 1979, 3350, 3.00, "H100-80GB-HBM3"),
+    _gpu("H200-141GB", 139.8, 989, 1979, 4800, 3.80, "H200"),
+    _gpu("L40S-48GB", 44.4, 362, 733, 864, 1.00, "L40S"),
+    _gpu("RTX-6000-Ada-48GB", 47.4, 364, 728, 960, 0.90, "RTX-6000-Ada-Generation"),
+    _gpu(
+        "RTX-PRO-6000-96GB", 94.9, 503, 1007, 1792, 1.70,
+        "RTX-PRO-6000-Blackwell-Server-Edition", "RTX-PRO-6000-Blackwell-Workstation-Edition",
+    ),
+    _gpu("B200-180GB", 178.3, 2250, 4500, 8000, 5.50, "B200"),
+)  # fmt: skip
+
+
+class _Entries(BaseModel):
+    model_config = ConfigDict(frozen=True)
+    entries: tuple[Gpu, ...]
+
+    @model_validator(mode="after")
+    def _once(self) -> _Entries:
+        for what, values in (
+            ("name", [gpu.name for gpu in self.entries]),
+            ("product", [label for gpu in self.entries for label in gpu.products]),
+        ):
+            twice = sorted({value for value in values if values.count(value) > 1})
+            if twice:
+                raise ValueError(f"{what} {', '.join(twice)} stands twice")
+        return self
+
+
+def parse_catalogue(text: str) -> tuple[Gpu, ...]:
+    """The defaults with the entries of a JSON list in their place, by name, or added.
+
+    Raises ValueError that names the entry and the field.
+    """
+    own = TypeAdapter(tuple[Gpu, ...]).validate_json(text)
+    return with_own(own)
+
+
+def with_own(own: Iterable[Gpu]) -> tuple[Gpu, ...]:
+    """The defaults, with `own` replacing those of the same name or product. Raises ValueError."""
+    ours = _Entries(entries=tuple(own)).entries
+    names = {gpu.name for gpu in ours}
+    labels = {label for gpu in ours for label in gpu.products}
+    kept = (gpu for gpu in DEFAULTS if gpu.name not in names and not labels & set(gpu.products))
+    return (*kept, *ours)
+
+
+def by_name(name: str, catalogue: Sequence[Gpu]) -> Gpu | None:
+    return next((gpu for gpu in catalogue if gpu.name == name), None)
+
+
+def by_product(label: str, catalogue: Sequence[Gpu]) -> Gpu | None:
+    """The type whose nodes carry `label` as nvidia.com/gpu.product."""
+    return next((gpu for gpu in catalogue if label in gpu.products), None)

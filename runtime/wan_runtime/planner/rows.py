@@ -1,0 +1,97 @@
+"""The table of measured rows, and which of them calibrate.
+
+A row calibrates if the code it ran is what our images run today: the runtime's own training step,
+and diffsynth's pipeline, which renders samples. Rows of other code stay for comparison. A row that
+ran out of memory calibrates nothing and is checked: the plan must say that it does not fit.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+Kind = Literal["Training", "Forward", "Decode"]
+RUN_TODAY: dict[Kind, str] = {"Training": "runtime", "Forward": "diffsynth", "Decode": "diffsynth"}
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True
+    )
+
+
+class Kernels(_Model):
+    """Sustained rates of single kernels, in TFLOP/s."""
+
+    gpu: str
+    linears: float
+    attention_forward: float
+    attention_both: float
+    """Forward and backward together, counted as 1 + 2.5 forward passes."""
+    source: str
+
+
+class Allocator(_Model):
+    """GPU memory beside what tensors take."""
+
+    context_gib: float
+    fragmentation_gib: float
+    source: str
+
+
+class Scaling(_Model):
+    """Speed of two GPUs over one when serving."""
+
+    cfg_parallel: float
+    ulysses: float
+    source: str
+
+
+class Row(_Model):
+    """One measurement. LoRA of rank 32 on q, k, v, o, ffn.0 and ffn.2, every block recomputed,
+    bfloat16, batch 1."""
+
+    id: str
+    kind: Kind
+    code: Literal["runtime", "diffsynth", "compiled"]
+    gpu: str
+    preset: str
+    frames: int
+    width: int
+    height: int
+    seconds: float | None = None
+    """A step, a forward pass, or a decoded clip."""
+    allocated_gib: float | None = None
+    """PyTorch's peak."""
+    reserved_gib: float | None = None
+    out_of_memory: bool = False
+    source: str
+
+    @property
+    def calibrates(self) -> bool:
+        return self.code == RUN_TODAY[self.kind] and not self.out_of_memory
+
+
+class Measured(_Model):
+    kernels: Kernels
+    allocator: Allocator
+    scaling: Scaling
+    rows: tuple[Row, ...]
+
+    def calibrating(self, kind: Kind) -> list[Row]:
+        return [row for row in self.rows if row.kind == kind and row.calibrates]
+
+    def without(self, row_id: str) -> Measured:
+        """For the test that leaves each row out in turn."""
+        return self.model_copy(update={"rows": tuple(r for r in self.rows if r.id != row_id)})
+
+
+@cache
+def measured() -> Measured:
+    """What is in measured.json."""
+    file = resources.files("wan_runtime.planner").joinpath("measured.json")
+    return Measured.model_validate_json(file.read_text())

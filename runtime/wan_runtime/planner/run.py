@@ -1,0 +1,91 @@
+"""A whole run: hours and cost of training and of rendering samples.
+
+Encoding and the start of pods are not in it: they have not been measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wan_runtime.planner.gpus import Gpu
+from wan_runtime.planner.serving import ServingPlan, is_guided, plan_serving
+from wan_runtime.planner.training import TrainingPlan, plan_training
+from wan_runtime.planner.workload import Serving, Training
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunPlan:
+    training: TrainingPlan
+    """Of one expert; the other's is the same."""
+    experts: int
+    at_once: int
+    """Experts that train beside each other, each on GPUs of its own."""
+    steps: int | None
+    """Of one expert. None: the number of clips is not known yet."""
+    sampling: ServingPlan | None
+    """Of one sample; None without samples or for an unknown GPU."""
+    videos: int
+
+    @property
+    def sample_seconds(self) -> float:
+        return 0.0 if self.sampling is None else self.videos * self.sampling.seconds_per_clip
+
+    @property
+    def training_seconds(self) -> float | None:
+        """Until all experts are trained; None without steps or for an unknown GPU."""
+        if self.steps is None or self.training.gpu is None:
+            return None
+        rounds = -(-self.experts // self.at_once)
+        return rounds * self.steps * self.training.seconds_per_step
+
+    @property
+    def hours(self) -> float | None:
+        """Of training and samples together, where training's are known."""
+        training = self.training_seconds
+        return None if training is None else (training + self.sample_seconds) / 3600
+
+    @property
+    def time_band(self) -> float:
+        """Relative error of the hours and the cost."""
+        training, samples = self.training_seconds or 0.0, self.sample_seconds
+        if self.sampling is None or not training:
+            return self.training.time_band
+        weighted = training * self.training.time_band + samples * self.sampling.time_band
+        return weighted / (training + samples)
+
+    @property
+    def cost(self) -> float | None:
+        """In the catalogue's currency."""
+        gpu, steps, training = self.training.gpu, self.steps, self.training
+        if gpu is None or steps is None:
+            return None
+        trained = self.experts * steps * training.seconds_per_step * training.work.gpus
+        return (trained + self.sample_seconds) / 3600 * gpu.price_per_hour
+
+
+def plan_run(
+    work: Training,
+    gpu: Gpu | None,
+    *,
+    experts: int = 1,
+    at_once: int = 1,
+    steps: int | None = None,
+    videos: int = 0,
+    inference_steps: int = 40,
+) -> RunPlan:
+    """`videos`: rendered after training, base and tuned ones together."""
+    sampling = None
+    if gpu is not None and videos:
+        clip = Serving(
+            preset=work.preset, frames=work.frames, width=work.width, height=work.height,
+            steps=inference_steps, guided=is_guided(work.preset),
+        )  # fmt: skip
+        sampling = plan_serving(clip, gpu)
+    return RunPlan(
+        training=plan_training(work, gpu),
+        experts=experts,
+        at_once=at_once,
+        steps=steps,
+        sampling=sampling,
+        videos=videos,
+    )

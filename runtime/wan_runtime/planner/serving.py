@@ -1,0 +1,98 @@
+"""A plan of one rendered clip: GPU memory and seconds, term by term."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wan_runtime.planner import bands
+from wan_runtime.planner.calibration import calibration
+from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name
+from wan_runtime.planner.rows import Scaling, measured
+from wan_runtime.planner.terms import GIB, elementwise_seconds, kernel_seconds, resident_gib
+from wan_runtime.planner.workload import Confidence, Serving, Terms
+from wan_runtime.presets import PRESETS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServingPlan:
+    work: Serving
+    gpu: Gpu
+    memory: Terms
+    """GiB of one GPU, with one transformer resident: T5, CLIP and the other expert of Wan2.2 wait
+    in host memory, as the sample step keeps them."""
+    seconds: Terms
+    """Of one clip. Text and first frame are not in it: they have not been measured."""
+    confidence: Confidence
+
+    @property
+    def gib(self) -> float:
+        return sum(self.memory.values())
+
+    @property
+    def gib_range(self) -> tuple[float, float]:
+        band = bands.band(self.confidence, "GiB")
+        return self.gib * (1 - band), self.gib * (1 + band)
+
+    @property
+    def seconds_per_clip(self) -> float:
+        return sum(self.seconds.values())
+
+    @property
+    def time_band(self) -> float:
+        """Relative error of the seconds."""
+        return bands.band(self.confidence, "seconds")
+
+    @property
+    def fits(self) -> bool:
+        return self.gib <= self.gpu.memory_gib
+
+
+def plan_serving(work: Serving, gpu: Gpu) -> ServingPlan:
+    known = calibration()
+    forward = sum(kernel_seconds(work, gpu, known.efficiency).values())
+    forward += elementwise_seconds(work, gpu, known.passes)
+    passes = work.steps * (2 if work.guided else 1)
+    speed = speedup(work, measured().scaling)
+    unit = work.architecture.activation_bytes(work.tokens) / GIB
+    # One GPU decodes; it holds no activations of the transformer then.
+    decode = known.decode_bytes * work.tokens / GIB
+    shards = max(1, work.gpus // (2 if work.guided else 1))
+    allocator = measured().allocator
+    return ServingPlan(
+        work=work,
+        gpu=gpu,
+        memory={
+            **resident_gib(work),
+            "activations": max(known.live_forward * unit / shards, decode),
+            "fragmentation": allocator.fragmentation_gib,
+            "CUDA context": allocator.context_gib,
+        },
+        seconds={
+            "transformer": passes * forward / speed,
+            "VAE decode": known.decode_seconds * work.tokens * _slower(gpu),
+        },
+        confidence=bands.of_serving(work, gpu),
+    )
+
+
+def speedup(work: Serving, scaling: Scaling) -> float:
+    """Of `work.gpus` over one: guidance's two passes apart first, then each pass over the GPUs that
+    are left. Beyond two GPUs a guess: the loss of each doubling is taken to be the same."""
+    speed, gpus = 1.0, work.gpus
+    if work.guided and gpus >= 2:
+        speed, gpus = speed * scaling.cfg_parallel, gpus // 2
+    while gpus >= 2:
+        speed, gpus = speed * scaling.ulysses, gpus // 2
+    return speed
+
+
+def _slower(gpu: Gpu) -> float:
+    """The decoder's convolutions, by the dense rate."""
+    reference = by_name(MEASURED_ON, DEFAULTS)
+    assert reference is not None
+    return reference.bf16_tflops / gpu.bf16_tflops
+
+
+def is_guided(preset: str) -> bool:
+    """By the preset's own sampling."""
+    return PRESETS[preset].guidance != 1.0

@@ -1,0 +1,76 @@
+"""What memory and time are made of: the terms that are counted, not fitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wan_runtime.planner.gpus import Gpu
+from wan_runtime.planner.workload import Clip, Terms, Training
+
+GIB = 2.0**30
+BACKWARD_OF_ATTENTION = 2.5
+"""FLOPs of attention's backward over those of its forward (FlashAttention)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Efficiency:
+    """Shares of a GPU's dense bfloat16 rate."""
+
+    linears: float
+    attention_forward: float
+    attention_backward: float
+
+
+def resident_gib(clip: Clip) -> Terms:
+    """What stays on the GPU whatever the block: weights, states, the inputs of all blocks."""
+    shape = clip.architecture
+    if not isinstance(clip, Training):
+        return {"base weights": 2.0 * shape.parameters / GIB}
+    if clip.method == "full":
+        # Sharded over the GPUs: float32 weights, gradients and two moments.
+        terms: Terms = {
+            "weights": 4.0 * shape.parameters / clip.gpus / GIB,
+            "gradients": 4.0 * shape.parameters / clip.gpus / GIB,
+            "optimizer": 8.0 * shape.parameters / clip.gpus / GIB,
+        }
+    else:
+        per_weight = 1.0 if clip.precision == "FP8" else 2.0
+        terms = {
+            "base weights": per_weight * shape.parameters / GIB,
+            "adapter, gradients, optimizer": 16.0 * clip.trainable / GIB,
+        }
+    unit = clip.batch * shape.activation_bytes(clip.tokens) / GIB
+    return terms | {"block inputs": shape.layers * unit if clip.checkpointing == "Full" else 0.0}
+
+
+def forward_passes(clip: Clip) -> tuple[float, float]:
+    """(forward passes, backward passes) of one batch."""
+    if not isinstance(clip, Training):
+        return 1.0, 0.0
+    return (2.0 if clip.checkpointing == "Full" else 1.0), 1.0
+
+
+def kernel_seconds(clip: Clip, gpu: Gpu, efficiency: Efficiency) -> Terms:
+    """Matrix and attention kernels of one batch of one clip."""
+    forward, backward = forward_passes(clip)
+    shape, peak = clip.architecture, gpu.bf16_tflops * 1e12
+    linear, attention = shape.linear_flops(clip.tokens), shape.attention_flops(clip.tokens)
+    # Backward of a frozen layer is the gradient of its input; a trained one has its weights' too.
+    weights = backward if isinstance(clip, Training) and clip.method == "full" else 0.0
+    adapters = 0.0
+    if isinstance(clip, Training) and clip.method == "lora":
+        adapters = 2.0 * clip.trainable * clip.tokens * (forward + 2 * backward)
+    matrices = linear * (forward + backward + weights) + adapters
+    return {
+        "linear layers": matrices / (peak * efficiency.linears),
+        "attention": attention * forward / (peak * efficiency.attention_forward)
+        + attention * BACKWARD_OF_ATTENTION * backward / (peak * efficiency.attention_backward),
+    }
+
+
+def elementwise_seconds(clip: Clip, gpu: Gpu, passes: float) -> float:
+    """Norms, RoPE, modulation, casts: bound by memory. A backward counts as two forwards."""
+    forward, backward = forward_passes(clip)
+    shape = clip.architecture
+    traffic = passes * shape.layers * shape.activation_bytes(clip.tokens)
+    return traffic * (forward + 2 * backward) / (gpu.bandwidth_gbs * 1e9)

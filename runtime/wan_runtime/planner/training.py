@@ -1,0 +1,117 @@
+"""A plan of one train step: GPU memory and seconds, term by term."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from wan_runtime.planner import bands
+from wan_runtime.planner.calibration import Calibration, calibration
+from wan_runtime.planner.gpus import Gpu
+from wan_runtime.planner.rows import measured
+from wan_runtime.planner.terms import GIB, elementwise_seconds, kernel_seconds, resident_gib
+from wan_runtime.planner.workload import Confidence, Terms, Training
+
+ADAMW_BYTES = 28.0
+"""That an update moves for each parameter: weight, gradient and two moments read, three written."""
+
+
+Verdict = Literal["yes", "barely", "unlikely", "no"]
+"""Whether it fits: all of the range, the estimate, only its lower end, nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingPlan:
+    work: Training
+    gpu: Gpu | None
+    """None: of unknown type. Memory is planned all the same."""
+    memory: Terms
+    """GiB of one GPU."""
+    seconds: Terms
+    """Of one optimizer step; empty for an unknown GPU."""
+    memory_confidence: Confidence
+    confidence: Confidence
+    """The worse of memory's and time's."""
+
+    @property
+    def gib(self) -> float:
+        return sum(self.memory.values())
+
+    @property
+    def gib_range(self) -> tuple[float, float]:
+        return self.gib * (1 - self.memory_band), self.gib * (1 + self.memory_band)
+
+    @property
+    def memory_band(self) -> float:
+        """Relative error of the memory."""
+        return bands.band(self.memory_confidence, "GiB")
+
+    @property
+    def seconds_per_step(self) -> float:
+        return sum(self.seconds.values())
+
+    @property
+    def time_band(self) -> float:
+        """Relative error of the seconds."""
+        return bands.band(self.confidence, "seconds")
+
+    @property
+    def fits(self) -> bool:
+        """As far as the middle of the estimate goes."""
+        return self.gpu is None or self.gib <= self.gpu.memory_gib
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of the estimate and its range against the GPU's memory."""
+        low, high = self.gib_range
+        if self.gpu is None or high <= self.gpu.memory_gib:
+            return "yes"
+        if self.fits:
+            return "barely"
+        return "unlikely" if low <= self.gpu.memory_gib else "no"
+
+
+def plan_training(work: Training, gpu: Gpu | None) -> TrainingPlan:
+    known = calibration()
+    memory_confidence = bands.of_training_memory(work, gpu)
+    confidence = memory_confidence
+    if gpu is not None:
+        confidence = bands.worse(confidence, bands.of_training_time(work, gpu))
+    return TrainingPlan(
+        work=work,
+        gpu=gpu,
+        memory=memory_terms(work, known),
+        seconds={} if gpu is None else time_terms(work, gpu, known),
+        memory_confidence=memory_confidence,
+        confidence=confidence,
+    )
+
+
+def memory_terms(work: Training, known: Calibration) -> Terms:
+    """GiB of one GPU."""
+    shape = work.architecture
+    unit = work.batch * shape.activation_bytes(work.tokens) / GIB
+    blocks = 1 if work.checkpointing == "Full" else shape.layers
+    live = {"live block" if blocks == 1 else "all blocks": blocks * known.live_block * unit}
+    if work.method == "full":
+        # Rounded to bfloat16 as they are used, a block at a time.
+        live["block's rounded weights"] = 2.0 * shape.block_parameters * blocks / GIB
+    allocator = measured().allocator
+    return {
+        **resident_gib(work),
+        **live,
+        "fragmentation": allocator.fragmentation_gib,
+        "CUDA context": allocator.context_gib,
+    }
+
+
+def time_terms(work: Training, gpu: Gpu, known: Calibration) -> Terms:
+    """Seconds of one optimizer step."""
+    clips = work.batch * work.accumulation
+    kernels = kernel_seconds(work, gpu, known.efficiency)
+    update = ADAMW_BYTES * work.trainable / (gpu.bandwidth_gbs * 1e9)
+    return {
+        **{name: seconds * clips for name, seconds in kernels.items()},
+        "element-wise": clips * elementwise_seconds(work, gpu, known.passes),
+        "optimizer": update / (work.gpus if work.method == "full" else 1),
+    }

@@ -1,0 +1,73 @@
+"""What is to be planned: a training run or a clip, on one type of GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from wan_runtime.planner.architecture import Architecture, architecture_of, tokens_of
+
+Confidence = Literal["Measured", "Extrapolated", "Estimated"]
+Terms = dict[str, float]
+"""What a total is made of, by name; in GiB or seconds."""
+
+DEFAULT_TARGETS = ("q", "k", "v", "o", "ffn.0", "ffn.2")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Clip:
+    """A model and the clips it works on. Raises ValueError with the field for what Wan cannot
+    hold."""
+
+    preset: str
+    frames: int
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        tokens_of(self.frames, self.width, self.height)
+
+    @property
+    def tokens(self) -> int:
+        return tokens_of(self.frames, self.width, self.height)
+
+    @property
+    def architecture(self) -> Architecture:
+        return architecture_of(self.preset)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training(Clip):
+    """One train step of a run: one expert."""
+
+    method: Literal["lora", "full"] = "lora"
+    rank: int = 32
+    targets: tuple[str, ...] = DEFAULT_TARGETS
+    batch: int = 1
+    accumulation: int = 1
+    checkpointing: Literal["None", "Full"] = "Full"
+    precision: Literal["BF16", "FP8"] = "BF16"
+    """Of the frozen weights."""
+    gpus: int = 1
+    """That train together: an adapter on copies, full fine-tuning on shards."""
+
+    @property
+    def trainable(self) -> int:
+        if self.method == "full":
+            return self.architecture.parameters
+        return self.architecture.lora_parameters(self.rank, self.targets)
+
+    @property
+    def checkpoint_bytes(self) -> float:
+        """Weights that train and AdamW's two moments, in float32."""
+        return 12.0 * self.trainable
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Serving(Clip):
+    """One clip, rendered."""
+
+    steps: int
+    guided: bool = True
+    """Classifier-free guidance: two forward passes a step."""
+    gpus: int = 1

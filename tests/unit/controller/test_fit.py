@@ -1,0 +1,230 @@
+"""Runs that cannot fit their GPU do not start; what the planner decides reaches status and pods."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from unit.controller.world import SETTINGS, World
+from wan_operator.api.v1alpha1.finetune import WanFineTuneSpec
+from wan_operator.reconcile import fit
+from wan_runtime.job import ExitClass
+from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_name
+from wan_runtime.planner.run import plan_run
+from wan_runtime.planner.steps import checkpoint_interval
+
+H100 = replace(SETTINGS, gpu_type="H100-80GB")
+H200 = replace(SETTINGS, gpu_type="H200-141GB")
+SOURCE = {"persistentVolumeClaim": {"claimName": "models"}}
+
+
+def spec(preset: str = "Wan2.1-I2V-14B-720P", frames: int = 81, **more: Any) -> dict[str, Any]:
+    dataset = {"source": "s3://data/clips", "frames": frames}
+    return {"model": {"preset": preset, "source": SOURCE}, "dataset": dataset, **more}
+
+
+def selecting(product: str) -> dict[str, Any]:
+    return {"podTemplate": {"nodeSelector": {"nvidia.com/gpu.product": product}}}
+
+
+def gpu(name: str) -> Gpu:
+    found = by_name(name, DEFAULTS)
+    assert found is not None
+    return found
+
+
+def refused(world: World) -> bool:
+    world.settle()
+    stalled = world.condition("Stalled")
+    assert (stalled is not None) == (not world.jobs)
+    if stalled is not None:
+        assert world.leading == ("Stalled", "DoesNotFit")
+        assert not world.config_maps
+    return stalled is not None
+
+
+def test_a_run_that_cannot_fit_starts_no_pod_and_says_what_would() -> None:
+    world = World(H100, **spec())
+    assert refused(world)
+    condition = world.condition("Stalled")
+    assert condition is not None
+    assert condition["message"] == (
+        "training needs 96 GiB of GPU memory (90 to 102) and H100-80GB has 79: it fits with 57 "
+        "frames, or 832x480, or a GPU of type H200-141GB. To try it all the same, set the "
+        "annotation wan-operator.dev/fit-check: disabled"
+    )
+    assert world.condition("Failed") is None, "another GPU or the annotation heals it"
+    plan = world.status["effective"]["plan"]
+    assert (plan["gpu"], plan["gpuGib"], plan["confidence"]) == ("H100-80GB", 96.1, "Extrapolated")
+    before = world.writes
+    world.passes(600)
+    world.settle()
+    assert world.writes == before, "told once"
+    assert len(world.events) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "run", "is_refused"),
+    [
+        (H100, spec(frames=57), False),
+        (H100, spec(frames=61), True),
+        (H200, spec(), False),
+        (H200, spec(**selecting("NVIDIA-H100-80GB-HBM3")), True),
+        (H100, spec(**selecting("NVIDIA-H200")), False),
+        (H100, spec(**selecting("NVIDIA-H100-80GB-HBM3-MIG-1g.10gb")), False),
+        (SETTINGS, spec(), False),
+        (SETTINGS, spec(frames=241), True),
+        (H100, spec("Wan2.2-I2V-A14B", frames=57), False),
+        (H100, {}, False),
+        (H100, spec("Wan2.1-I2V-Tiny", frames=241, training={"batchSize": 64}), False),
+        (H100, spec(frames=25, training={"batchSize": 4}), True),
+        (H100, spec(frames=57, training={"gradientCheckpointing": "None"}), True),
+    ],
+)
+def test_the_gpu_is_the_selected_one_else_the_clusters(
+    settings: Any, run: dict[str, Any], is_refused: bool
+) -> None:
+    assert refused(World(settings, **run)) == is_refused
+
+
+def test_the_annotation_starts_it_all_the_same() -> None:
+    world = World(H100, **spec())
+    assert refused(world)
+    world.cr["metadata"]["annotations"] = {"wan-operator.dev/fit-check": "disabled"}
+    assert not refused(world)
+    assert world.open_job == "demo-prepare-1"
+
+
+def test_another_gpu_heals_it() -> None:
+    world = World(H100, **spec())
+    assert refused(world)
+    world.edit(**selecting("NVIDIA-H200"))
+    assert not refused(world)
+
+
+def test_a_run_that_has_begun_is_not_stopped_by_new_settings() -> None:
+    world = World(H200, **spec())
+    assert not refused(world)
+    world.settings = H100
+    world.ends(ExitClass.DONE)
+    world.settle()
+    assert world.open_job == "demo-encode-1"
+    assert world.status["effective"]["plan"]["gpu"] == "H100-80GB"
+
+
+def test_hours_and_cost_follow_once_clips_are_counted() -> None:
+    world = World(H100, **spec(frames=25))
+    world.settle()
+    plan = world.status["effective"]["plan"]
+    assert "steps" not in plan
+    assert "hours" not in plan
+    world.starts()
+    world.ends(ExitClass.DONE, summary={"clips": 12, "trainClips": 11})
+    world.settle()
+    plan = world.status["effective"]["plan"]
+    assert plan["steps"] == 11 * 10 * 2
+    assert plan["hours"] == pytest.approx(220 * plan["secondsPerStep"] / 3600, abs=0.01)
+    assert plan["cost"] == pytest.approx(3 * plan["hours"], abs=0.02)
+    assert plan["confidence"] == "Measured"
+
+
+def test_no_plan_for_tiny_and_no_times_for_an_unknown_gpu() -> None:
+    tiny, unknown = World(), World(SETTINGS, **spec(frames=25))
+    tiny.settle()
+    unknown.settle()
+    assert "plan" not in tiny.status["effective"]
+    plan = unknown.status["effective"]["plan"]
+    assert (plan["gpu"], plan["gpuGib"]) == ("", 54.6)
+    assert not {"secondsPerStep", "hours", "cost", "timeErrorPercent"} & set(plan)
+
+
+AUTO = {"training": {"gradientCheckpointing": "Auto"}}
+SMALL = {"source": "s3://data/clips", "frames": 5, "width": 256, "height": 256}
+
+
+@pytest.mark.parametrize(
+    ("settings", "run", "chosen"),
+    [
+        (H100, spec(frames=25, **AUTO), "Full"),
+        (H100, spec(**AUTO) | {"dataset": SMALL}, "None"),
+        (SETTINGS, spec(**AUTO) | {"dataset": SMALL}, "Full"),
+        (SETTINGS, AUTO, "None"),
+        (H100, spec(**AUTO) | {"dataset": SMALL, **AUTO}, "None"),
+        (H100, spec() | {"dataset": SMALL}, "Full"),
+        (H100, spec() | {"dataset": SMALL, "training": {"gradientCheckpointing": "None"}}, "None"),
+    ],
+)
+def test_auto_is_none_only_where_all_surely_fits(
+    settings: Any, run: dict[str, Any], chosen: str
+) -> None:
+    world = World(settings, **run)
+    world.settle()
+    assert world.status["effective"]["gradientCheckpointing"] == chosen
+    job = json.loads(world.config_maps["demo-prepare"]["data"]["job.json"])
+    assert job["training"].get("gradientCheckpointing", "Full") == chosen
+
+
+def test_what_auto_became_stays() -> None:
+    world = World(H100, **spec(**AUTO) | {"dataset": SMALL})
+    world.settle()
+    world.settings = SETTINGS
+    world.ends(ExitClass.DONE)
+    world.settle()
+    assert world.status["effective"]["gradientCheckpointing"] == "None"
+
+
+def test_checkpoints_every_hundred_steps_unless_asked_otherwise() -> None:
+    for asked, steps in (({}, 100), ({"checkpoint": {"everySteps": 7}}, 7)):
+        world = World(H100, **spec(frames=25, **asked))
+        world.settle()
+        assert world.status["effective"]["checkpointEverySteps"] == steps
+        job = json.loads(world.config_maps["demo-prepare"]["data"]["job.json"])
+        assert job["training"].get("checkpointEvery", 100) == steps
+        world.edit(checkpoint={"everySteps": 9})
+        world.ends(ExitClass.DONE)
+        world.settle()
+        assert world.status["effective"]["checkpointEverySteps"] == 9
+
+
+def test_full_fine_tuning_saves_as_often_as_costs_three_percent() -> None:
+    full = WanFineTuneSpec.model_validate(spec(frames=25, method={"full": {}}))
+    work = fit.workload(full, gpu("H100-80GB"))
+    assert work is not None
+    assert work.method == "full"
+    plan = plan_run(work, gpu("H100-80GB"))
+    steps = fit.checkpoint_every(full, plan, None)
+    assert steps == checkpoint_interval(work.checkpoint_bytes, plan.training.seconds_per_step)
+    assert steps > 1000, "197 GB at 0.25 GB/s, 11 s a step"
+    assert fit.checkpoint_every(full, plan_run(work, None), None) == 100
+
+
+def resources(world: World, step: str) -> tuple[str, str, str]:
+    """(requested memory, its limit, size of the scratch volume)."""
+    world.reach(step)
+    spec = world.jobs[world.open_job]["spec"]["template"]["spec"]
+    asked = spec["containers"][0]["resources"]
+    (scratch,) = (each for each in spec["volumes"] if each["name"] == "cache")
+    memory = asked["requests"]["memory"], asked["limits"]["memory"]
+    return *memory, scratch["emptyDir"]["sizeLimit"]
+
+
+def test_pods_ask_for_what_their_step_holds() -> None:
+    world = World(H100, **spec("Wan2.2-I2V-A14B", frames=25, validation={"samples": 1}))
+    assert resources(world, "prepare") == ("16Gi", "32Gi", "100Gi")
+    assert resources(world, "encode") == ("24Gi", "36Gi", "20Gi")
+    train, limit, scratch = resources(world, "train-high-noise")
+    assert (train, limit) == ("52Gi", "76Gi")
+    assert resources(world, "sample")[0] == "100Gi", "both transformers and T5 wait in it"
+    fetched = spec("Wan2.2-I2V-A14B", frames=25)
+    fetched["model"]["source"] = {"s3": "s3://models/wan22"}
+    more = resources(World(H100, **fetched), "train-high-noise")[2]
+    assert int(more[:-2]) > int(scratch[:-2]) + 117, "126 GB as released"
+
+
+def test_what_the_user_asks_for_wins() -> None:
+    overrides = {"memory": "200Gi", "cache": "7Gi"}
+    world = World(H100, **spec(frames=25, resources=overrides))
+    assert resources(world, "train") == ("200Gi", "200Gi", "7Gi")

@@ -1,0 +1,165 @@
+"""`wan-runtime dataset`: real folders, the real command line, a real store."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import videos
+from object_store import ObjectStore
+from unit.runtime.test_formats import tar
+from wan_runtime import cli
+from wan_runtime.artifacts.store import Store
+from wan_runtime.data import push
+
+SIZE = ("--preset", "Wan2.1-I2V-Tiny")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two good clips with captions, and one that is too short."""
+    folder = tmp_path / "set"
+    videos.cut(folder / "a.mp4")
+    videos.cut(folder / "in" / "b.mp4", "bigbuckbunny")
+    videos.cut(folder / "short.mp4", frames=5)
+    rows = ["video,prompt", "a.mp4,first", "in/b.mp4,second", "short.mp4,third"]
+    (folder / "metadata.csv").write_text("\n".join(rows))
+    for path in folder.rglob("*.mp4"):
+        path.with_suffix(".txt").write_text("a caption")
+    return folder
+
+
+@pytest.fixture
+def target(server: ObjectStore, credentials: None, request: pytest.FixtureRequest) -> list[str]:
+    name = re.sub(r"\W+", "-", request.node.name)
+    return [f"s3://wan/push/{name}", "--endpoint", server.endpoint]
+
+
+def keys(store: Store, target: list[str]) -> list[str]:
+    prefix = f"{target[0].removeprefix('s3://wan/')}/"
+    return [entry.key.removeprefix(prefix) for entry in store.list(prefix)]
+
+
+def test_check_prints_verdicts_and_writes_the_report(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "report.html"
+    assert cli.main(["dataset", "check", str(folder), *SIZE, "--report", str(report)]) == 10
+    out, err = capsys.readouterr()
+    assert "rejected  row 3  short.mp4  TooShort: has 5 frames at 16 fps" in out
+    assert "3 clips of metadata.csv for 17 frames at 16 fps, 128x96" in out
+    assert "error: ClipInvalid: clip short.mp4" in err
+    assert "--skip-rejected to train without them" in err
+    assert report.read_text().count("<img") == 3
+    skip = ["dataset", "check", str(folder), *SIZE, "--skip-rejected"]
+    assert cli.main(skip) == 0
+    assert "1 train, 1 held out. 1 rejected: 1 TooShort" in capsys.readouterr().out
+
+
+def test_a_folder_with_a_bad_clip_is_not_pushed(
+    folder: Path, target: list[str], store: Store
+) -> None:
+    assert cli.main(["dataset", "push", str(folder), *target, *SIZE]) == 10
+    assert keys(store, target) == []
+
+
+def test_push_sends_what_is_good_and_only_once(
+    folder: Path, target: list[str], store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["dataset", "push", str(folder), *target, *SIZE, "--skip-rejected"]
+    assert cli.main([*command, "--dry-run"]) == 0
+    assert "3 files would be uploaded" in capsys.readouterr().out
+    assert keys(store, target) == []
+    assert cli.main(command) == 0
+    out = capsys.readouterr().out
+    assert "3 files uploaded" in out
+    assert f"dataset.source: {target[0]}" in out
+    assert "metadata.csv still lists rejected clips: set dataset.rejectedClips: Skip" in out
+    assert keys(store, target) == ["a.mp4", "in/b.mp4", "metadata.csv"]
+    assert cli.main(command) == 0
+    assert "0 files uploaded (0.0 MB), 3 were there already." in capsys.readouterr().out
+    (folder / "metadata.csv").write_text((folder / "metadata.csv").read_text() + "\n")
+    assert cli.main(command) == 0
+    assert "1 files uploaded (0.0 MB), 2 were there already." in capsys.readouterr().out
+
+
+def test_a_broken_push_goes_on_and_lists_nothing_before_the_end(
+    folder: Path, target: list[str], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["dataset", "push", str(folder), *target, *SIZE, "--skip-rejected"]
+    real = Store.put_file
+
+    def interrupted(self: Store, key: str, path: Path, *, sha256: str | None = None) -> object:
+        if path.name == "b.mp4":
+            raise KeyboardInterrupt
+        return real(self, key, path, sha256=sha256)
+
+    monkeypatch.setattr(push, "THREADS", 1)
+    monkeypatch.setattr(Store, "put_file", interrupted)
+    assert cli.main(command) == 130
+    assert keys(store, target) == ["a.mp4"]
+    monkeypatch.setattr(Store, "put_file", real)
+    assert cli.main(command) == 0
+    assert keys(store, target) == ["a.mp4", "in/b.mp4", "metadata.csv"]
+
+
+def test_captions_beside_clips_go_with_them(folder: Path, target: list[str], store: Store) -> None:
+    skip = ("--format", "Folder", "--skip-rejected")
+    assert cli.main(["dataset", "push", str(folder), *target, *SIZE, *skip]) == 0
+    assert keys(store, target) == ["a.mp4", "a.txt", "in/b.mp4", "in/b.txt", "short.txt"]
+
+
+def test_shards_go_whole(tmp_path: Path, target: list[str], store: Store) -> None:
+    for number, name in enumerate(("bikes", "bigbuckbunny")):
+        clip = videos.cut(tmp_path / "cut.mp4", name).read_bytes()
+        shard = tmp_path / "set" / f"{number}.tar"
+        shard.parent.mkdir(exist_ok=True)
+        shard.write_bytes(tar({"a.mp4": clip, "a.txt": "a caption"}))
+    command = ["dataset", "push", str(tmp_path / "set"), *target, *SIZE, "--format", "WebDataset"]
+    assert cli.main(command) == 0
+    assert keys(store, target) == ["0.tar", "1.tar"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--frames", "60"], 2, "must be 4n+1: 57 or 61, not 60"),
+        (["--width", "100"], 2, "must be a multiple of 16: 96 or 112, not 100"),
+        (["--fps", "-1"], 2, "'-1' is no number above 0"),
+        (["--column", "text=prompt"], 10, "FIELD one of video, prompt, source, firstFrame"),
+        (["--format", "Musubi"], 10, "that looks like dataset.format: DiffSynth"),
+    ],
+)
+def test_wrong_options_are_named(
+    folder: Path, options: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        sys.exit(cli.main(["dataset", "check", str(folder), *SIZE, *options]))
+    assert ended.value.code == code
+    assert message in capsys.readouterr().err
+
+
+def test_columns_may_be_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (folder / "metadata.csv").read_text().replace("video,prompt", "file,text")
+    (folder / "metadata.csv").write_text(text)
+    columns = ("--column", "video=file", "--column", "prompt=text", "--skip-rejected")
+    assert cli.main(["dataset", "check", str(folder), *SIZE, *columns]) == 0
+
+
+def test_an_unreachable_or_closed_store_is_found_before_the_clips(
+    folder: Path,
+    target: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    assert cli.main(["dataset", "push", str(folder), *target, *SIZE]) == 30
+    assert "error: StoreAccessDenied" in capsys.readouterr().err
+    assert cli.main(["dataset", "push", str(folder), "wan/x", *target[1:], *SIZE]) == 10
+    assert "'wan/x' is not s3://bucket/key" in capsys.readouterr().err
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    assert cli.main(["dataset", "push", str(folder), target[0], *SIZE]) == 10
+    assert "no endpoint: give --endpoint" in capsys.readouterr().err

@@ -1,0 +1,268 @@
+"""The planner against the rows it was measured by."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffsynth.models.wan_video_dit import WanModel
+
+from wan_runtime.job import LoraSpec, Step
+from wan_runtime.planner.architecture import Architecture, architecture_of, tokens_of
+from wan_runtime.planner.bands import band
+from wan_runtime.planner.calibration import Residual, calibrate, clip_of, leave_one_out
+from wan_runtime.planner.gpus import (
+    DEFAULTS,
+    MEASURED_ON,
+    Gpu,
+    by_name,
+    by_product,
+    parse_catalogue,
+)
+from wan_runtime.planner.host import plan_host
+from wan_runtime.planner.remedies import remedies
+from wan_runtime.planner.rows import Measured, measured
+from wan_runtime.planner.run import plan_run
+from wan_runtime.planner.serving import plan_serving
+from wan_runtime.planner.steps import CHECKPOINT_SHARE, STORE_GB_PER_SECOND, checkpoint_interval
+from wan_runtime.planner.training import plan_training
+from wan_runtime.planner.workload import Serving, Training
+from wan_runtime.training import lora
+
+ROOT = Path(__file__).parents[3]
+LIMITS = {"GiB": 0.10, "seconds": 0.15}
+WAN21 = Training(preset="Wan2.1-I2V-14B-720P", frames=81, width=1280, height=720)
+DIT: dict[str, Any] = {
+    "patch_size": (1, 2, 2), "in_dim": 36, "dim": 5120, "ffn_dim": 13824, "freq_dim": 256,
+    "text_dim": 4096, "out_dim": 16, "num_heads": 40, "num_layers": 40, "eps": 1e-6,
+}  # fmt: skip
+
+
+def gpu(name: str = MEASURED_ON) -> Gpu:
+    found = by_name(name, DEFAULTS)
+    assert found is not None
+    return found
+
+
+def too_far(table: Measured) -> list[Residual]:
+    return [each for each in leave_one_out(table) if abs(each.error) > LIMITS[each.quantity]]
+
+
+def with_row(table: Measured, row_id: str, **changes: float) -> Measured:
+    rows = [row.model_copy(update=changes) if row.id == row_id else row for row in table.rows]
+    return table.model_copy(update={"rows": tuple(rows)})
+
+
+def test_each_row_is_predicted_from_the_others() -> None:
+    assert too_far(measured()) == []
+
+
+def test_every_calibrating_row_of_training_was_left_out() -> None:
+    left_out = {(each.row.id, each.quantity) for each in leave_one_out(measured())}
+    for row in measured().calibrating("Training"):
+        assert {(row.id, "GiB"), (row.id, "seconds")} <= left_out
+    assert ("forward-wan21-81", "seconds") in left_out
+
+
+@pytest.mark.parametrize(
+    ("row_id", "changes"),
+    [
+        ("train-wan21-45", {"seconds": 23.64 * 1.2}),
+        ("train-wan21-57", {"seconds": 33.59 / 1.25}),
+        ("train-wan22-25", {"allocated_gib": 49.5 * 1.15}),
+        ("forward-wan21-81", {"seconds": 12.215 * 1.25}),
+    ],
+)
+def test_a_row_that_disagrees_is_found(row_id: str, changes: dict[str, float]) -> None:
+    assert row_id in {each.row.id for each in too_far(with_row(measured(), row_id, **changes))}
+
+
+def test_what_ran_fits_and_what_ran_out_of_memory_does_not() -> None:
+    checked = 0
+    for row in measured().rows:
+        if row.kind != "Training" or row.code != "runtime":
+            continue
+        work = clip_of(row)
+        assert isinstance(work, Training)
+        verdict = plan_training(work, gpu(row.gpu)).verdict
+        assert verdict == "no" if row.out_of_memory else verdict in ("yes", "barely"), row.id
+        checked += row.out_of_memory
+    assert checked == 1
+
+
+def test_only_code_that_images_run_calibrates() -> None:
+    assert {row.code for row in measured().calibrating("Training")} == {"runtime"}
+    altered = with_row(measured(), "train-wan21-61-compiled", seconds=1.0)
+    assert calibrate(altered) == calibrate(measured())
+    altered = with_row(measured(), "train-wan21-45", seconds=20.0)
+    assert calibrate(altered) != calibrate(measured())
+
+
+@pytest.mark.parametrize("image_input", [True, False])
+def test_parameters_are_those_of_the_real_transformer(image_input: bool) -> None:
+    with torch.device("meta"):
+        dit = WanModel(has_image_input=image_input, **DIT)
+    shape = Architecture(image_input=image_input)
+    assert shape.parameters == sum(parameter.numel() for parameter in dit.parameters())
+    assert shape.block_parameters == sum(p.numel() for p in dit.blocks[0].parameters())
+    layers = lora.target_layers(dit, LoraSpec().target_modules)
+    features = (dit.get_submodule(name) for name in layers)
+    expected = sum(8 * (layer.in_features + layer.out_features) for layer in features)
+    assert shape.lora_parameters(8, LoraSpec().target_modules) == expected
+
+
+def test_memory_and_time_are_the_sums_of_their_terms() -> None:
+    plan = plan_training(WAN21, gpu())
+    assert plan.gib == pytest.approx(sum(plan.memory.values()))
+    assert plan.memory["base weights"] == pytest.approx(2 * WAN21.architecture.parameters / 2**30)
+    assert plan.memory["block inputs"] == pytest.approx(40 * 75_600 * 5120 * 2 / 2**30)
+    doubled = plan_training(replace(WAN21, batch=2), gpu())
+    assert doubled.seconds_per_step == pytest.approx(2 * plan.seconds_per_step, rel=0.01)
+    assert doubled.memory["block inputs"] == pytest.approx(2 * plan.memory["block inputs"])
+    assert doubled.memory["base weights"] == plan.memory["base weights"]
+
+
+def test_full_fine_tuning_takes_sixteen_bytes_a_parameter_and_shares_them() -> None:
+    full = replace(WAN21, method="full")
+    states = ("weights", "gradients", "optimizer")
+    alone, shared = plan_training(full, gpu()), plan_training(replace(full, gpus=8), gpu())
+    total = sum(alone.memory[name] for name in states)
+    assert total == pytest.approx(16 * WAN21.architecture.parameters / 2**30)
+    assert sum(shared.memory[name] for name in states) == pytest.approx(total / 8)
+    assert alone.seconds["linear layers"] > plan_training(WAN21, gpu()).seconds["linear layers"]
+
+
+def test_bands_are_wide_where_nothing_was_measured() -> None:
+    near = replace(WAN21, frames=49)
+    cases = {
+        "Measured": (near, MEASURED_ON),
+        "Extrapolated": (replace(near, batch=2), MEASURED_ON),
+        "Estimated": (near, "A100-80GB"),
+    }
+    for confidence, (work, name) in cases.items():
+        assert plan_training(work, gpu(name)).confidence == confidence
+    for changes in ({"method": "full"}, {"checkpointing": "None"}, {"gpus": 2}):
+        plan = plan_training(replace(near, **changes), gpu())  # type: ignore[arg-type]
+        assert plan.confidence == "Estimated"
+        assert plan.time_band >= 0.4
+        assert plan.memory_band >= 0.25
+    for quantity, limit in LIMITS.items():
+        assert band("Measured", quantity) <= limit
+        assert band("Measured", quantity) < band("Extrapolated", quantity)
+        assert band("Extrapolated", quantity) < band("Estimated", quantity)
+
+
+def test_what_does_not_fit_comes_with_the_smallest_changes_that_do() -> None:
+    changes = remedies(WAN21, gpu(), DEFAULTS)
+    assert changes == ["57 frames", "832x480", "a GPU of type H200-141GB"]
+    assert plan_training(replace(WAN21, frames=57), gpu()).fits
+    assert not plan_training(replace(WAN21, frames=61), gpu()).fits
+    assert remedies(replace(WAN21, frames=45, checkpointing="None"), gpu(), DEFAULTS)[0] == (
+        "gradientCheckpointing: Full"
+    )
+    assert "batchSize: 2" in remedies(replace(WAN21, frames=25, batch=4), gpu(), DEFAULTS)
+    assert remedies(replace(WAN21, method="full", frames=25), gpu(), DEFAULTS) == ["method.lora"]
+
+
+def test_a_run_costs_its_hours() -> None:
+    work = replace(WAN21, frames=25)
+    plan = plan_run(work, gpu(), experts=2, steps=100, videos=0)
+    assert plan.hours == pytest.approx(200 * plan.training.seconds_per_step / 3600)
+    assert plan.cost == pytest.approx((plan.hours or 0) * gpu().price_per_hour)
+    together = plan_run(work, gpu(), experts=2, at_once=2, steps=100)
+    assert together.hours == pytest.approx((plan.hours or 0) / 2)
+    assert together.cost == pytest.approx(plan.cost), "on twice the GPUs"
+    with_samples = plan_run(work, gpu(), experts=2, steps=100, videos=2)
+    assert with_samples.sample_seconds > 0
+    assert (with_samples.hours or 0) > (plan.hours or 0)
+    assert plan_run(work, None, steps=100).hours is None
+    assert plan_run(work, gpu()).hours is None
+
+
+def test_a_clip_takes_what_a_forward_pass_was_measured_to_take() -> None:
+    work = Serving(preset=WAN21.preset, frames=81, width=1280, height=720, steps=40)
+    plan = plan_serving(work, gpu())
+    assert plan.seconds["transformer"] == pytest.approx(80 * 12.215, rel=LIMITS["seconds"])
+    assert plan.seconds["VAE decode"] == pytest.approx(4.231)
+    assert plan.gib == pytest.approx(40.2, rel=LIMITS["GiB"])
+    unguided = plan_serving(replace(work, guided=False), gpu())
+    assert unguided.seconds["transformer"] == pytest.approx(plan.seconds["transformer"] / 2)
+    two, four = (plan_serving(replace(work, gpus=count), gpu()) for count in (2, 4))
+    assert plan.seconds["transformer"] / two.seconds["transformer"] == pytest.approx(1.99)
+    assert plan.seconds["transformer"] / four.seconds["transformer"] == pytest.approx(1.99 * 1.91)
+    assert two.confidence == "Estimated"
+
+
+def test_checkpoints_cost_their_share_of_the_time() -> None:
+    size = replace(WAN21, method="full").checkpoint_bytes
+    steps = checkpoint_interval(size, seconds_per_step=50)
+    saving = size / STORE_GB_PER_SECOND / 1e9
+    assert saving <= CHECKPOINT_SHARE * 50 * steps
+    assert saving > CHECKPOINT_SHARE * 50 * (steps - 1)
+
+
+def test_host_memory_and_scratch_follow_what_a_step_holds() -> None:
+    pair = replace(WAN21, preset="Wan2.2-I2V-A14B")
+
+    def gib(work: Training, step: Step) -> float:
+        return plan_host(work, step, fetches_model=False, clips=100).gib
+
+    assert gib(pair, Step.SAMPLE) > gib(WAN21, Step.SAMPLE), "two transformers wait"
+    assert gib(WAN21, Step.ENCODE) < gib(WAN21, Step.TRAIN)
+    assert gib(replace(WAN21, method="full"), Step.TRAIN) > 200, "its checkpoint alone is 183"
+    mounted = plan_host(WAN21, Step.TRAIN, fetches_model=False, clips=100)
+    fetched = plan_host(WAN21, Step.TRAIN, fetches_model=True, clips=100)
+    assert 70 < fetched.scratch_gib - mounted.scratch_gib < 85, "65.6 GB and the encoders"
+    many = plan_host(WAN21, Step.TRAIN, fetches_model=False, clips=5000)
+    assert 100 < many.scratch["latents"] < 160
+    with pytest.raises(ValueError, match="holds no model"):
+        plan_host(WAN21, Step.PREPARE, fetches_model=False, clips=1)
+
+
+def test_sizes_that_wan_cannot_hold_are_refused_by_name() -> None:
+    assert tokens_of(81, 1280, 720) == 75_600
+    for size, field in (
+        ((80, 1280, 720), "frames"),
+        ((81, 1270, 720), "width"),
+        ((81, 1280, 0), "height"),
+    ):
+        with pytest.raises(ValueError, match=field):
+            tokens_of(*size)
+    with pytest.raises(ValueError, match="frames"):
+        replace(WAN21, frames=82)
+    with pytest.raises(ValueError, match="Tiny"):
+        architecture_of("Wan2.1-I2V-Tiny")
+
+
+def test_the_catalogue_is_replaced_by_name_and_product() -> None:
+    entry = (
+        '[{"name": "ours", "products": ["NVIDIA-L40S"], "memoryGib": 44, "bf16Tflops": 300,'
+        ' "bandwidthGbs": 800, "pricePerHour": 0.5}]'
+    )
+    catalogue = parse_catalogue(entry)
+    assert by_product("NVIDIA-L40S", catalogue) == by_name("ours", catalogue)
+    assert by_name("L40S-48GB", catalogue) is None
+    assert len(catalogue) == len(DEFAULTS)
+    assert by_product("NVIDIA-H100-80GB-HBM3-MIG-1g.10gb", DEFAULTS) is None, "a slice is no GPU"
+    for wrong, named in (
+        ("{}", "tuple"),
+        ('[{"name": "x"}]', "memoryGib"),
+        (entry.replace("300", "-1"), "bf16Tflops"),
+        (entry.replace('"name"', '"nmae"'), "nmae"),
+        (f"[{entry[1:-1]}, {entry[1:-1]}]", "ours stands twice"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            parse_catalogue(wrong)
+    parse_catalogue("[" + ", ".join(gpu.model_dump_json(by_alias=True) for gpu in DEFAULTS) + "]")
+
+
+def test_the_documented_table_is_the_current_one() -> None:
+    lines = [
+        f"| `{each.row.id}` | {each.quantity} | {each.measured:g} | {each.predicted:.2f} "
+        f"| {each.error:+.1%} |"
+        for each in leave_one_out(measured())
+    ]
+    assert "\n".join(lines) in (ROOT / "docs" / "planner.md").read_text()

@@ -1,0 +1,223 @@
+"""`kubectl wan plan`: what it prints, and what it says to bad input."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from wan_operator.kubectl.__main__ import main
+from wan_runtime.planner.gpus import DEFAULTS
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "finetune-wan21-720p-lora.yaml"
+SHOWN = re.compile(r"^\$ kubectl wan (plan .*)\n((?:(?!```|\$ ).*\n)*)", re.MULTILINE)
+
+
+def document(**spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "wan-operator.dev/v1alpha1",
+        "kind": "WanFineTune",
+        "metadata": {"name": "mine"},
+        "spec": {
+            "model": {
+                "preset": "Wan2.1-I2V-14B-720P",
+                "source": {"persistentVolumeClaim": {"claimName": "models"}},
+            },
+            "dataset": {"source": "s3://data/clips"},
+            **spec,
+        },
+    }
+
+
+def on_h100(**spec: Any) -> dict[str, Any]:
+    selector = {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
+    return document(podTemplate={"nodeSelector": selector}, **spec)
+
+
+@pytest.fixture
+def plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Any:
+    """(exit status, stdout, stderr) of the command over documents given on standard input."""
+
+    def run(*arguments: str, of: Any) -> tuple[int, str, str]:
+        text = (
+            of if isinstance(of, str) else yaml.safe_dump_all(of if isinstance(of, list) else [of])
+        )
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        status = main(["plan", "-f", "-", *arguments])
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return run
+
+
+def test_documented_output_is_what_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    pages = ("README.md", "docs/planner.md", "docs/quickstart.md")
+    blocks = [block for page in pages for block in SHOWN.findall((ROOT / page).read_text())]
+    assert len(blocks) >= 3
+    for command, output in blocks:
+        main(shlex.split(command))
+        assert capsys.readouterr().out == output, command
+
+
+def test_a_run_that_fits_and_one_that_does_not(plan: Any) -> None:
+    small, large = on_h100(training={"steps": 100}), on_h100()
+    small["spec"]["dataset"]["frames"] = 49
+    status, out, _ = plan(of=small)
+    assert status == 0
+    assert re.search(r"^fits +yes$", out, re.MULTILINE)
+    assert re.search(r"^run +100 steps: 1\.[0-9] h", out, re.MULTILINE)
+    status, out, _ = plan(of=[small, large])
+    assert status == 1
+    assert re.search(r"^fits +no: the operator refuses it$", out, re.MULTILINE)
+    assert re.search(r"^fits with +57 frames, or 832x480, or a GPU of type H200", out, re.MULTILINE)
+    assert "unknown: say how many clips with --clips" in out
+
+
+def test_the_gpu_asked_for_wins_over_the_selector(plan: Any) -> None:
+    status, out, _ = plan("--gpu", "H200-141GB", of=on_h100())
+    assert status == 0
+    assert re.search(r"^GPU +H200-141GB", out, re.MULTILINE)
+    status, _, error = plan("--gpu", "H1000", of=on_h100())
+    assert status == 2
+    assert "--gpu H1000 is not in the catalogue: it has A100-40GB" in error
+
+
+@pytest.mark.parametrize("arguments", [(), ("--compare",)])
+def test_without_a_known_gpu_all_are_compared(plan: Any, arguments: tuple[str, ...]) -> None:
+    """What fits comes first, and of that the cheapest."""
+    status, out, _ = plan(*arguments, "--clips", "90", "-o", "json", of=document())
+    assert status == 0
+    assert {row["gpu"] for row in json.loads(out)} == {gpu.name for gpu in DEFAULTS}
+    _, table, _ = plan(*arguments, "--clips", "90", of=document())
+    lines = [line.split() for line in table.splitlines()[2:]]
+    fitting = [line for line in lines if line[3] in ("yes", "barely")]
+    assert lines[: len(fitting)] == fitting
+    assert {line[0] for line in fitting} == {"H200-141GB", "B200-180GB"}
+    costs = [int(line[6]) for line in fitting]
+    assert costs == sorted(costs)
+
+
+def test_json_has_the_terms(plan: Any) -> None:
+    status, out, _ = plan("--clips", "90", "-o", "json", of=on_h100())
+    [one] = json.loads(out)
+    assert status == 1
+    assert one["fits"] == "no"
+    assert one["steps"] == 1800
+    assert sum(one["gpuGibTerms"].values()) == pytest.approx(one["gpuGib"], abs=0.1)
+    assert sum(one["secondsTerms"].values()) == pytest.approx(one["secondsPerStep"], abs=0.1)
+    assert one["gpuGibRange"][0] < one["gpuGib"] < one["gpuGibRange"][1]
+
+
+def test_both_experts_take_twice_as_long(plan: Any) -> None:
+    one, both = on_h100(experts=["LowNoise"]), on_h100()
+    for each in (one, both):
+        each["spec"]["model"]["preset"] = "Wan2.2-I2V-A14B"
+        each["spec"] |= {"training": {"steps": 100}, "validation": {"samples": 0}}
+    _, out, _ = plan("-o", "json", of=[one, both])
+    first, second = json.loads(out)
+    assert second["hours"] == pytest.approx(2 * first["hours"], abs=0.02)
+
+
+def test_tiny_presets_fit_everywhere(plan: Any) -> None:
+    tiny = document(model={"preset": "Wan2.2-I2V-Tiny"})
+    status, out, _ = plan(of=tiny)
+    assert (status, out) == (
+        0,
+        "WanFineTune mine: Wan2.2-I2V-Tiny fits everywhere and is not planned\n",
+    )
+    status, out, _ = plan("--compare", "-o", "json", of=tiny)
+    assert json.loads(out)[0]["fits"] == "yes"
+
+
+@pytest.mark.parametrize("form", ["list", "values"])
+def test_a_catalogue_of_ones_own(plan: Any, tmp_path: Path, form: str) -> None:
+    entry = {
+        "name": "H100-80GB", "products": ["NVIDIA-H100-80GB-HBM3"], "memoryGib": 79.18,
+        "bf16Tflops": 989, "bandwidthGbs": 3350, "pricePerHour": 30,
+    }  # fmt: skip
+    file = tmp_path / "catalogue.yaml"
+    file.write_text(yaml.safe_dump([entry] if form == "list" else {"gpuCatalogue": [entry]}))
+    arguments = ("--clips", "90", "-o", "json")
+    _, built_in, _ = plan(*arguments, of=on_h100())
+    _, own, _ = plan(*arguments, "--catalogue", str(file), of=on_h100())
+    assert json.loads(own)[0]["cost"] == pytest.approx(
+        10 * json.loads(built_in)[0]["cost"], rel=0.01
+    )
+    file.write_text("gpuCatalog: []")
+    status, _, error = plan("--catalogue", str(file), of=on_h100())
+    assert status == 2
+    assert "holds neither a list nor gpuCatalogue" in error
+    file.write_text(yaml.safe_dump([{**entry, "memoryGib": 0}]))
+    status, _, error = plan("--catalogue", str(file), of=on_h100())
+    assert status == 2
+    assert "memoryGib" in error
+
+
+WRONG: list[tuple[Any, str]] = [
+    ("a: [", "standard input is no YAML"),
+    ("- 1", "standard input, document 1: must be an object"),
+    ("", "no WanFineTune in standard input"),
+    ({"kind": "ConfigMap", "apiVersion": "v1"}, "no WanFineTune in standard input"),
+    (
+        document() | {"apiVersion": "wan-operator.dev/v1"},
+        "apiVersion must be wan-operator.dev/v1al",
+    ),
+    (document() | {"spec": None}, "(WanFineTune mine): spec is missing"),
+    (document(modell={}), "there is no spec.modell"),
+    (document(dataset={"source": "s3://d/c", "frame": 5}), "there is no spec.dataset.frame"),
+    (
+        document(podTemplate={"tolerations": [{"keys": "a"}]}),
+        "there is no spec.podTemplate.tolerations[0].keys",
+    ),
+    (document(dataset={}), "spec.dataset.source: Field required"),
+    (document(model={"preset": "Wan3"}), "spec.model.preset: Input should be"),
+    (document(method={}), "spec.method: set exactly one of lora and full"),
+    (document(training={"batchSize": 0}), "spec.training.batchSize: Input should be greater"),
+    (on_h100(dataset={"source": "s3://d/c", "frames": 80}), "spec.dataset.frames must be 4n+1"),
+    (
+        on_h100(dataset={"source": "s3://d/c", "width": 1000}),
+        "spec.dataset.width must be a multiple",
+    ),
+]
+
+
+@pytest.mark.parametrize(("of", "message"), WRONG, ids=[message for _, message in WRONG])
+def test_bad_input_is_refused_with_file_and_field(plan: Any, of: Any, message: str) -> None:
+    status, out, error = plan(of=of)
+    assert (status, out) == (2, "")
+    assert message in error
+    assert error.startswith("kubectl wan: ")
+
+
+def test_a_file_that_is_not_there(plan: Any) -> None:
+    status, _, error = plan("-f", "/nonexistent.yaml", of=on_h100())
+    assert status == 2
+    assert "/nonexistent.yaml cannot be read" in error
+
+
+def test_other_kinds_beside_it_are_passed_over_and_lists_are_read(plan: Any) -> None:
+    config = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "x"}}
+    listed = {"kind": "List", "apiVersion": "v1", "items": [config, document()]}
+    status, out, _ = plan("--gpu", "H200-141GB", "-o", "json", of=[config, listed, on_h100()])
+    assert status == 0
+    assert len(json.loads(out)) == 2
+
+
+def test_every_example_is_planned(capsys: pytest.CaptureFixture[str]) -> None:
+    files = sorted((ROOT / "examples").glob("*.yaml"))
+    assert EXAMPLE in files
+    for file in files:
+        assert main(["plan", "-f", str(file), "--clips", "90"]) == 0, file.name
+        assert "WanFineTune" in capsys.readouterr().out
