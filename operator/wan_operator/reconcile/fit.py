@@ -34,6 +34,7 @@ CHECKPOINT_EVERY = 100
 """Steps. An adapter's checkpoint takes seconds."""
 UNCOUNTED_CLIPS = 1000
 """Room for so many, where a run does not know its number."""
+HEAVY = frozenset({Step.ENCODE, Step.TRAIN, Step.EXPORT, Step.SAMPLE})
 Checkpointing = Literal["None", "Full"]
 
 
@@ -87,10 +88,10 @@ def _memory(plan: TrainingPlan) -> float:
 
 
 def host_plan(run: Run, step: PlannedStep) -> HostPlan | None:
-    """What the pod of a step that holds a model takes of its node; None for the others and for Tiny
+    """What the pod of a step that holds weights takes of its node; None for the others and for Tiny
     presets."""
     work = workload(run.spec, _gpu(run), _begun(run))
-    if work is None or not step.needs_gpu:
+    if work is None or step.step not in HEAVY:
         return None
     source = run.spec.model.source
     clips = clips_of(run.status.steps)

@@ -48,7 +48,7 @@ class Size:
 
 TINY = Size(cpu="500m", memory="1536Mi", memory_limit="3Gi", cache="2Gi", shm="256Mi")
 LARGE_CPU = Size(cpu="4", memory="16Gi", memory_limit="32Gi", cache="100Gi")
-"""Prepare reads one clip at a time; export holds one adapter twice."""
+"""Prepare reads one clip at a time."""
 LIMIT_OVER_REQUEST = 1.5
 """Of memory: the estimate is not measured, and what is spare goes to the page cache."""
 
@@ -60,7 +60,7 @@ def size_of(attempt: Attempt) -> Size:
         return LARGE_CPU
     memory = attempt.host.gib * (1 + BAND)
     return Size(
-        cpu="8",
+        cpu="8" if attempt.needs_gpu else "4",
         memory=_gib(memory, step=4),
         memory_limit=_gib(memory * LIMIT_OVER_REQUEST, step=4),
         cache=_gib(attempt.host.scratch_gib * (1 + BAND), step=10),
@@ -84,7 +84,7 @@ class Attempt:
     preset: str
     needs_gpu: bool
     host: HostPlan | None
-    """By the planner; None for a step that holds no model, and for Tiny presets."""
+    """By the planner; None for a step that holds no weights, and for Tiny presets."""
     gpus: int
     image: str
     image_pull_policy: str

@@ -21,8 +21,9 @@ PROCESS_GIB = 6.0
 BAND = 0.4
 SCRATCH_GIB = 10.0
 """A clip that is being read, results before they are sent, logs."""
-CHECKPOINTS_KEPT = 2
-"""In the scratch volume: the one being sent and the one that the run came from."""
+PIECES_BYTES = 10e9
+"""Of a checkpoint or of full weights: they go to the store in files of which so much exists at a
+time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +43,7 @@ class HostPlan:
 
 
 def plan_host(work: Training, step: Step, *, fetches_model: bool, clips: int) -> HostPlan:
-    """Of the pod of a step that holds a model.
+    """Of the pod of a step that holds a model or its trained weights.
 
     Args:
         fetches_model: whether the base model comes from the store into the scratch volume.
@@ -54,9 +55,14 @@ def plan_host(work: Training, step: Step, *, fetches_model: bool, clips: int) ->
     if step is Step.TRAIN:
         size = cached_clip_bytes(work.frames, work.width, work.height)
         scratch["latents"] = clips * size / GIB
-        scratch["checkpoints"] = CHECKPOINTS_KEPT * work.checkpoint_bytes / GIB
-    if step is Step.SAMPLE and work.method == "full":
-        scratch["trained weights"] = _weights(work) / GIB
+        scratch["checkpoint"] = min(work.checkpoint_bytes, PIECES_BYTES) / GIB
+    if step is Step.EXPORT:
+        # Float32 as trained, and written again: in bfloat16, or an adapter in up to three formats.
+        copies = 6.0 if work.method == "full" else 16.0
+        scratch["trained weights"] = copies * work.trainable * _experts(work) / GIB
+    if step is Step.SAMPLE:
+        copies = 2.0 if work.method == "full" else 4.0
+        scratch["trained weights"] = copies * work.trainable * _experts(work) / GIB
     return HostPlan(memory=_memory(work, step), scratch=scratch)
 
 
@@ -70,7 +76,7 @@ def _memory(work: Training, step: Step) -> Terms:
             bytes_each = 4.0 if work.method == "full" else 2.0
             parameters = work.architecture.parameters
             terms["weights on their way to the GPU"] = bytes_each * parameters / GIB
-            terms["checkpoint being written"] = work.checkpoint_bytes / GIB
+            terms["checkpoint on its way"] = min(work.checkpoint_bytes, PIECES_BYTES) / GIB
             return {name: gib * work.gpus for name, gib in terms.items()}
         case Step.ENCODE:
             terms["encoders on their way to the GPU"] = encoders / GIB
@@ -80,10 +86,17 @@ def _memory(work: Training, step: Step) -> Terms:
             terms["transformers"] = _weights(work) / GIB
             terms["encoders and VAE"] = (encoders + 2.0 * VAE_PARAMETERS) / GIB
             terms["rendered clips"] = 24.0 * work.frames * work.width * work.height / GIB
+        case Step.EXPORT:
+            # A shard, or the adapter, as trained, as written and as read back.
+            terms["trained weights"] = min(12.0 * work.trainable, 2 * PIECES_BYTES) / GIB
         case _:
             raise ValueError(f"{step} holds no model")
     return terms
 
 
 def _weights(work: Training) -> float:
-    return 2.0 * work.architecture.parameters * len(PRESETS[work.preset].experts)
+    return 2.0 * work.architecture.parameters * _experts(work)
+
+
+def _experts(work: Training) -> int:
+    return len(PRESETS[work.preset].experts)

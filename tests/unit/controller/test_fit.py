@@ -217,6 +217,7 @@ def test_pods_ask_for_what_their_step_holds() -> None:
     assert resources(world, "encode") == ("24Gi", "36Gi", "20Gi")
     train, limit, scratch = resources(world, "train-high-noise")
     assert (train, limit) == ("52Gi", "76Gi")
+    assert resources(world, "export") == ("12Gi", "20Gi", "30Gi")
     assert resources(world, "sample")[0] == "100Gi", "both transformers and T5 wait in it"
     fetched = spec("Wan2.2-I2V-A14B", frames=25)
     fetched["model"]["source"] = {"s3": "s3://models/wan22"}
