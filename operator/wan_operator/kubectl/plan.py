@@ -217,7 +217,7 @@ def length(plan: RunPlan) -> str:
     together = " at once" if plan.at_once > 1 else ""
     experts = f"{plan.experts} experts{together} x " if plan.experts > 1 else ""
     sampling = plan.sample_seconds / 3600
-    samples = f" of which {sampling:.1f} h render samples," if sampling else ""
+    samples = f" of which {sampling:.1f} h render videos," if sampling else ""
     return (
         f"{experts}{plan.steps:,} steps: {ranged(hours, plan.time_band, 'h')},{samples} "
         f"costs {cost:.0f}; encoding not counted"

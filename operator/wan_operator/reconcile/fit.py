@@ -188,6 +188,7 @@ def run_plan(spec: WanFineTuneSpec, work: Training, gpu: Gpu | None, clips: int 
         at_once=experts if trains_in_parallel(spec) else 1,
         steps=steps,
         videos=2 * spec.validation.samples,
+        preview_every=spec.validation.preview_every_steps,
         inference_steps=spec.validation.inference_steps or PRESETS[work.preset].inference_steps,
     )
 

@@ -1,4 +1,4 @@
-"""A whole run: hours and cost of training and of rendering samples.
+"""A whole run: hours and cost of training and of rendering previews and samples.
 
 Encoding and the start of pods are not in it: they have not been measured.
 """
@@ -23,12 +23,21 @@ class RunPlan:
     steps: int | None
     """Of one expert. None: the number of clips is not known yet."""
     sampling: ServingPlan | None
-    """Of one sample; None without samples or for an unknown GPU."""
+    """Of one video; None for an unknown GPU."""
     videos: int
+    """Samples, rendered after training."""
+    preview_every: int | None
+    """Steps between previews while training. An expert of a pair renders its share of one."""
 
     @property
     def sample_seconds(self) -> float:
-        return 0.0 if self.sampling is None else self.videos * self.sampling.seconds_per_clip
+        """Of previews and samples."""
+        previews = (self.steps or 0) // self.preview_every if self.preview_every else 0
+        return (
+            0.0
+            if self.sampling is None
+            else ((previews + self.videos) * self.sampling.seconds_per_clip)
+        )
 
     @property
     def training_seconds(self) -> float | None:
@@ -71,11 +80,12 @@ def plan_run(
     at_once: int = 1,
     steps: int | None = None,
     videos: int = 0,
+    preview_every: int | None = None,
     inference_steps: int = 40,
 ) -> RunPlan:
     """`videos`: rendered after training, base and tuned ones together."""
     sampling = None
-    if gpu is not None and videos:
+    if gpu is not None:
         clip = Serving(
             preset=work.preset, frames=work.frames, width=work.width, height=work.height,
             steps=inference_steps, guided=is_guided(work.preset),
@@ -88,4 +98,5 @@ def plan_run(
         steps=steps,
         sampling=sampling,
         videos=videos,
+        preview_every=preview_every,
     )

@@ -178,6 +178,8 @@ def test_a_run_costs_its_hours() -> None:
     with_samples = plan_run(work, gpu(), experts=2, steps=100, videos=2)
     assert with_samples.sample_seconds > 0
     assert (with_samples.hours or 0) > (plan.hours or 0)
+    shown = plan_run(work, gpu(), experts=2, steps=100, videos=2, preview_every=40)
+    assert shown.sample_seconds == pytest.approx(2 * with_samples.sample_seconds), "two previews"
     assert plan_run(work, None, steps=100).hours is None
     assert plan_run(work, gpu()).hours is None
 

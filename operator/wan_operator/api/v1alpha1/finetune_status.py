@@ -53,7 +53,7 @@ class EffectivePlan(ApiModel):
     steps: Count | None = None
     """Of one expert; unknown until the clips are counted."""
     hours: Amount | None = None
-    """Of training and rendering the samples."""
+    """Of training and rendering previews and samples."""
     time_error_percent: Count | None = None
     """How far seconds, hours and cost may be off."""
     cost: Amount | None = None
