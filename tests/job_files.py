@@ -26,11 +26,13 @@ def make_job(**change: Any) -> JobSpec:
     return JobSpec.model_validate(content)
 
 
-def earlier(inputs: Mapping[str, ManifestRef], step: Step) -> dict[str, Any]:
-    """Results of the steps before `step`, as the operator hands them on."""
+def earlier(inputs: Mapping[str, ManifestRef], step: Step, *, whole: bool = True) -> dict[str, Any]:
+    """Results of the steps before `step`, as the operator hands them on. `whole`: also of its own
+    parts."""
     order = list(Step)
     return {
         name: ref.model_dump()
         for name, ref in inputs.items()
         if order.index(Step(name.split("-")[0])) < order.index(step)
+        or (whole and name.startswith(f"{step}-part"))
     }

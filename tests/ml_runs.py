@@ -13,7 +13,7 @@ from job_files import earlier, make_job
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import Store
 from wan_runtime.data import encode, prepare
-from wan_runtime.job import Dialect, Expert, JobSpec, ManifestRef, Step, step_id
+from wan_runtime.job import Dialect, Expert, JobSpec, ManifestRef, Step
 from wan_runtime.outcome import Outcome
 from wan_runtime.presets import PRESETS
 from wan_runtime.progress import Reporter
@@ -76,7 +76,7 @@ class Run:
             **{self.method: method},
             formats=change.pop("formats", FORMATS[self.method]),
             sample={"count": 1, "inferenceSteps": 4},
-            inputs=earlier(self.inputs, step),
+            inputs=earlier(self.inputs, step, whole="shard" not in change),
             **change,
         )
 
@@ -94,7 +94,7 @@ class Run:
         work = self.folder / f"{self.attempts}-{job.step_id}"
         work.mkdir(parents=True)
         outcome: Outcome = STEPS[step].run(job, self.store, work, report or Reporter(job.step_id))
-        self.inputs[step_id(step, expert)] = outcome.manifest
+        self.inputs[job.step_id] = outcome.manifest
         return outcome
 
     def fork(self, name: str, method: str | None = None) -> Run:

@@ -262,6 +262,13 @@ class ManifestRef(Contract):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+class Shard(Contract):
+    """A part of the clips: every `count`th, beginning with number `index` from 0."""
+
+    index: Annotated[int, Field(ge=0)]
+    count: Annotated[int, Field(ge=1)]
+
+
 class JobSpec(Contract):
     """All that one step needs. The same file serves every attempt of the step."""
 
@@ -271,6 +278,8 @@ class JobSpec(Contract):
     uid: str
     step: Step
     expert: Expert = Expert.ONLY
+    shard: Shard | None = None
+    """Of an encode step that takes a part of the clips."""
     model: ModelSpec
     store: StoreSpec
     dataset: DatasetSpec
@@ -295,8 +304,9 @@ class JobSpec(Contract):
 
     @property
     def step_id(self) -> str:
-        """`train-high-noise` for the expert of a pair, else the step's name."""
-        return step_id(self.step, self.expert)
+        """`train-high-noise` for the expert of a pair, `encode-part1` for a part, else the step's
+        name."""
+        return step_id(self.step, self.expert, self.shard)
 
     @property
     def run_prefix(self) -> str:
@@ -315,12 +325,13 @@ class JobSpec(Contract):
         return "/".join(part for part in (self.store.prefix, "cache") if part)
 
 
-def step_id(step: Step, expert: Expert = Expert.ONLY) -> str:
+def step_id(step: Step, expert: Expert = Expert.ONLY, shard: Shard | None = None) -> str:
     """Name of a step within a run, fit for a Kubernetes object name."""
     suffix = {Expert.ONLY: "", Expert.HIGH_NOISE: "-high-noise", Expert.LOW_NOISE: "-low-noise"}[
         expert
     ]
-    return f"{step}{suffix}"
+    part = "" if shard is None else f"-part{shard.index + 1}"
+    return f"{step}{suffix}{part}"
 
 
 class Certificate(Contract):

@@ -69,6 +69,7 @@ DEFAULTS = {
             "video": "video",
         },
         "conditioning": "FirstFrame",
+        "encodeParallelism": 1,
         "format": "DiffSynth",
         "rejectedClips": "Fail",
         "source": "s3://wan/datasets/demo",

@@ -213,9 +213,9 @@ def shown(plan: RunPlan) -> EffectivePlan:
 
 
 def clips_of(steps: Sequence[StepStatus]) -> int | None:
-    """That are trained on, once the prepare step has counted them."""
+    """That are trained on, each of its windows counted, once the prepare step has counted them."""
     prepare = next((step for step in steps if step.name == Step.PREPARE), None)
-    counted = "" if prepare is None else prepare.summary.get("trainClips", "")
+    counted = "" if prepare is None else prepare.summary.get("trainWindows", "")
     return int(counted) if counted.isdecimal() else None
 
 

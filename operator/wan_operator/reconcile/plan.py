@@ -33,6 +33,7 @@ from wan_runtime.job import (
     ModelSpec,
     OptimizerSpec,
     SampleSpec,
+    Shard,
     Step,
     StoreSpec,
     TrainingSpec,
@@ -59,10 +60,14 @@ class PlannedStep:
     """Ids of the steps whose output it reads."""
     after: tuple[str, ...] = ()
     """Ids of the steps that it waits for only so as not to run beside them."""
+    shard: Shard | None = None
+    """The part of the clips that it takes."""
+    gathers: bool = False
+    """It only lists what its parts made."""
 
     @property
     def id(self) -> str:
-        return step_id(self.step, self.expert)
+        return step_id(self.step, self.expert, self.shard)
 
     @property
     def has_checkpoints(self) -> bool:
@@ -70,18 +75,29 @@ class PlannedStep:
 
     @property
     def needs_gpu(self) -> bool:
-        return self.step in GPU_STEPS
+        return self.step in GPU_STEPS and not self.gathers
 
 
 def plan_steps(spec: WanFineTuneSpec) -> tuple[PlannedStep, ...]:
     """A graph, listed in an order in which its steps could run one by one. What waits for nothing
     any more runs, beside whatever else does."""
     prepare = PlannedStep(Step.PREPARE)
-    encode = PlannedStep(Step.ENCODE, needs=(prepare.id,))
-    trains = trainings(spec, needs=(encode.id,))
+    encodes = encodings(spec, needs=(prepare.id,))
+    trains = trainings(spec, needs=(encodes[-1].id,))
     export = PlannedStep(Step.EXPORT, needs=tuple(train.id for train in trains))
     samples = [PlannedStep(Step.SAMPLE, needs=(export.id,))] if spec.validation.samples else []
-    return (prepare, encode, *trains, export, *samples)
+    return (prepare, *encodes, *trains, export, *samples)
+
+
+def encodings(spec: WanFineTuneSpec, needs: tuple[str, ...]) -> list[PlannedStep]:
+    """One, or some that take a part of the clips each and one that gathers their lists."""
+    count = spec.dataset.encode_parallelism
+    if count == 1:
+        return [PlannedStep(Step.ENCODE, needs=needs)]
+    shards = [Shard(index=index, count=count) for index in range(count)]
+    parts = [PlannedStep(Step.ENCODE, needs=needs, shard=shard) for shard in shards]
+    whole = (*needs, *(part.id for part in parts))
+    return [*parts, PlannedStep(Step.ENCODE, needs=whole, gathers=True)]
 
 
 def trainings(spec: WanFineTuneSpec, needs: tuple[str, ...]) -> list[PlannedStep]:
@@ -210,6 +226,7 @@ def job_spec(
         uid=owner.uid,
         step=planned.step,
         expert=planned.expert,
+        shard=planned.shard,
         model=model_spec(spec),
         store=StoreSpec(
             endpoint=effective.store.endpoint,

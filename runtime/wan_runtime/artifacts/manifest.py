@@ -128,9 +128,10 @@ def job_hash(job: JobSpec) -> str:
     )
     method = job.model_dump(mode="json", include={"lora", "full"}, exclude_none=True)
     size = job.dataset.model_dump(mode="json", include={"frames", "fps", "width", "height"})
+    part = {} if job.shard is None else {"shard": job.shard.model_dump(mode="json")}
     fields: dict[Step, dict[str, object]] = {
         Step.PREPARE: dataset,
-        Step.ENCODE: {**model, "size": size, "tiled_vae": job.training.tiled_vae},
+        Step.ENCODE: {**model, "size": size, "tiled_vae": job.training.tiled_vae, **part},
         Step.TRAIN: {**model, **method, "size": size, "training": training},
         Step.EXPORT: {**model, **method, "formats": job.formats},
         Step.SAMPLE: {**model, "size": size, "sample": job.sample.model_dump(mode="json")},

@@ -1,4 +1,7 @@
-"""The encode step: every caption and clip of the prepared dataset into the latent cache, once."""
+"""The encode step: every caption and clip of the prepared dataset into the latent cache, once.
+
+Or a part of the clips, beside other pods; then one more step makes one list of theirs.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,11 @@ from pathlib import Path
 
 import torch
 
-from wan_runtime.artifacts import manifest
-from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import Store
 from wan_runtime.data import latents
 from wan_runtime.data.dataset import Clip, load_dataset
 from wan_runtime.data.encoders import TextEncoder, VideoEncoder
+from wan_runtime.data.gather import commit_listing, gather, parts_of
 from wan_runtime.data.latents import EncodedClip, Encoders, Entry, Latents
 from wan_runtime.data.pixels import first_frame_of, frames_of
 from wan_runtime.errors import NumericalError
@@ -28,7 +30,13 @@ from wan_runtime.progress import Reporter
 
 
 def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
-    """Encode what the cache lacks and commit the list of entries."""
+    """Encode what the cache lacks, and commit the list of entries."""
+    parts = parts_of(job)
+    return gather(job, store, work, parts) if parts else encode(job, store, work, report)
+
+
+def encode(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
+    """Of all clips, or of the job's part of them."""
     dataset = load_dataset(store, job.inputs["prepare"])
     files = base_model(job, store, work)
     device = compute_device()
@@ -44,6 +52,8 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     )
     step = _Encoding(job, store, work, report, files, encoders, device, dtype)
     clips = [*dataset.train, *dataset.held_out]
+    if job.shard is not None:
+        clips = clips[job.shard.index :: job.shard.count]
     texts = step.encode_texts({"", latents.NEGATIVE_PROMPT, *(clip.prompt for clip in clips)})
     windows = [(clip, start) for clip in clips for start in clip.starts]
     videos = step.encode_windows(windows)
@@ -65,26 +75,12 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
         empty_text=texts[""],
         negative_text=texts[latents.NEGATIVE_PROMPT],
     )
-    path = work / latents.FILE
-    path.write_bytes(canonical_json(listing.model_dump(mode="json", by_alias=True)))
-    summary = {"clips": len(clips), "train": len(listing.train), "heldOut": len(listing.held_out)}
-    ref = manifest.commit(
-        store,
-        job.output_prefix,
-        {latents.FILE: path},
-        kind="latents",
-        summary=summary,
-        lineage=Lineage.of(
-            job,
-            base_weights=hashlib.sha256(canonical_json(encoders.model_dump())).hexdigest(),
-            dataset=job.inputs["prepare"].sha256,
-        ),
-    )
     message = (
         f"{len(clips)} clips in the latent cache: "
         f"{step.encoded} objects encoded, {step.reused} already there"
     )
-    return Outcome(manifest=ref, message=message, summary=summary)
+    digest = hashlib.sha256(canonical_json(encoders.model_dump())).hexdigest()
+    return commit_listing(job, store, work, clips, listing, digest, message)
 
 
 class _Encoding:

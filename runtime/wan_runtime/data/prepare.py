@@ -49,6 +49,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     summary: dict[str, int | float | str] = {
         "clips": len(dataset.clips),
         "trainClips": len(dataset.train),
+        "trainWindows": sum(len(clip.starts) for clip in dataset.train),
         "heldOutClips": len(dataset.held_out),
         "rejectedClips": len(dataset.rejected),
         "warnedClips": len(dataset.warned),

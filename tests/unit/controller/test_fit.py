@@ -122,7 +122,7 @@ def test_hours_and_cost_follow_once_clips_are_counted() -> None:
     assert "steps" not in plan
     assert "hours" not in plan
     world.starts()
-    world.ends(ExitClass.DONE, summary={"clips": 12, "trainClips": 11})
+    world.ends(ExitClass.DONE, summary={"clips": 12, "trainWindows": 11})
     world.settle()
     plan = world.status["effective"]["plan"]
     assert plan["steps"] == 11 * 10 * 2

@@ -312,3 +312,48 @@ def test_the_plan_is_listed_in_an_order_in_which_it_could_run(experts: str, pres
         seen.add(planned.id)
     assert sources(plan, "sample") == seen - {"sample"}
     assert sources(plan, "encode") == {"prepare"}
+
+
+def test_parts_encode_at_once_and_are_gathered_without_a_gpu() -> None:
+    world = World(dataset={"source": "s3://data/clips", "encodeParallelism": 3})
+    world.at_once = 3
+    world.settle()
+    world.starts()
+    world.ends(ExitClass.DONE)
+    world.settle()
+    parts = [f"encode-part{number}" for number in (1, 2, 3)]
+    names = [f"demo-{part}-1" for part in parts]
+    assert world.running_jobs() == names
+    files = [job_file(world, part) for part in parts]
+    assert [(file.shard.index, file.shard.count) for file in files if file.shard] == [
+        (0, 3), (1, 3), (2, 3),
+    ]  # fmt: skip
+    assert {file.output_prefix.rsplit("/", 1)[1] for file in files} == set(parts)
+    assert all(set(file.inputs) == {"prepare"} for file in files)
+    for name in names:
+        world.starts(name)
+    world.ends(ExitClass.INFRASTRUCTURE, name=names[1])
+    world.ends(ExitClass.DONE, name=names[0])
+    world.ends(ExitClass.DONE, name=names[2])
+    world.settle()
+    assert "demo-encode-1" not in world.jobs
+    world.passes(600)
+    world.settle()
+    assert world.open_job == "demo-encode-part2-2"
+    world.starts()
+    world.ends(ExitClass.DONE)
+    world.settle()
+    assert world.open_job == "demo-encode-1"
+    gathering = job_file(world, "encode")
+    assert set(gathering.inputs) == {"prepare", *parts}
+    assert gathering.shard is None
+    requests = {
+        name: "nvidia.com/gpu" in container["resources"]["requests"]
+        for name in ("demo-encode-1", "demo-encode-part2-2")
+        for container in world.jobs[name]["spec"]["template"]["spec"]["containers"]
+    }
+    assert requests == {"demo-encode-1": False, "demo-encode-part2-2": True}
+    world.starts()
+    world.ends(ExitClass.DONE)
+    world.settle()
+    assert world.open_job == "demo-train-1"

@@ -42,7 +42,7 @@ def test_good_clips_are_accepted_split_and_committed(bench: Bench, four: list[Ro
     assert first.uri == f"s3://wan/{bench.prefix}/clips/0.mp4"
     assert outcome.message == "2 clips train, 2 held out"
     assert outcome.summary == {
-        "clips": 4, "trainClips": 2, "heldOutClips": 2, "rejectedClips": 0,
+        "clips": 4, "trainClips": 2, "trainWindows": 2, "heldOutClips": 2, "rejectedClips": 0,
         "warnedClips": 0, "recordings": 2,
     }  # fmt: skip
     listed = manifest.verify(bench.store, outcome.manifest)

@@ -254,6 +254,9 @@ class Dataset(ApiModel):
     end; each counts as a clip in an epoch."""
     windows_per_clip: Annotated[int, Field(ge=2, le=16)] | None = None
     """Of Spread; fewer where more would share over half of their frames. Default 2."""
+    encode_parallelism: Annotated[int, Field(ge=1, le=8)] = 1
+    """Jobs that encode a part of the clips each, at the same time, on a GPU each. Worth it for
+    thousands of clips: every one of them loads the encoders."""
     rejected_clips: Literal["Fail", "Skip"] = "Fail"
     """What one clip that fails its checks does: stop the run with its name, or be left out and
     counted."""

@@ -130,8 +130,8 @@ class CheckpointStatus(ApiModel):
 
 class StepStatus(ApiModel):
     name: StepId
-    """`prepare`, `encode`, `train` (or `train-high-noise`, `train-low-noise`), `export`,
-    `sample`."""
+    """`prepare`, `encode` (with parts, `encode-part1` and so on before it), `train` (or
+    `train-high-noise`, `train-low-noise`), `export`, `sample`."""
     state: Literal["Waiting", "Running", "Complete", "Failed", "Stopped"]
     """Where the step is. Stopped: it ran while another step failed for good."""
     reason: Short = ""
