@@ -33,9 +33,7 @@ def remedies(work: Training, gpu: Gpu, catalogue: Sequence[Gpu]) -> list[str]:
     if frames is not None:
         found.append(f"{frames} frames")
     width, height = SMALLER if work.width >= work.height else SMALLER[::-1]
-    if width * height < work.width * work.height and fits(
-        replace(work, width=width, height=height), gpu
-    ):
+    if fits(replace(work, width=width, height=height), gpu):
         found.append(f"{width}x{height}")
     larger = [other for other in catalogue if other.name != gpu.name and fits(work, other)]
     if larger:

@@ -160,6 +160,8 @@ def test_what_does_not_fit_comes_with_the_smallest_changes_that_do() -> None:
     assert changes == ["57 frames", "832x480", "a GPU of type H200-141GB"]
     assert plan_training(replace(WAN21, frames=57), gpu()).fits
     assert not plan_training(replace(WAN21, frames=61), gpu()).fits
+    small = replace(WAN21, width=480, height=832)
+    assert remedies(small, gpu("L40S-48GB"), DEFAULTS) == ["29 frames", "a GPU of type A100-80GB"]
     assert remedies(replace(WAN21, frames=45, checkpointing="None"), gpu(), DEFAULTS)[0] == (
         "gradientCheckpointing: Full"
     )
