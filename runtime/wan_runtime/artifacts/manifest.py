@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from wan_runtime.artifacts import space
 from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound, Store, file_sha256
-from wan_runtime.job import Certificate, Contract, Expert, JobSpec, ManifestRef, Step
+from wan_runtime.job import Certificate, Contract, Dialect, Expert, JobSpec, ManifestRef, Step
 from wan_runtime.parallel import in_order
 
 log = logging.getLogger(__name__)
@@ -104,6 +104,10 @@ class Manifest(Contract):
         """Equal manifests give equal bytes."""
         content = self.model_dump(mode="json", by_alias=True)
         return (json.dumps(content, sort_keys=True, indent=1) + "\n").encode()
+
+    def certified(self, dialect: Dialect) -> tuple[str, ...]:
+        """Paths of the weights in one format; empty if they were not exported for it."""
+        return next((each.files for each in self.certificates if each.format is dialect), ())
 
     def same_content(self, other: Manifest) -> bool:
         """Equal but for the time of creation."""

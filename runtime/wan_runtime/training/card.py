@@ -136,6 +136,22 @@ def _diffsynth_full(experts: Sequence[Expert], files: Sequence[str]) -> str:
     )
 
 
+def _comfyui_full(experts: Sequence[Expert], files: Sequence[str]) -> str:
+    names = ", ".join(f"`{name}`" for name in files)
+    return f"## ComfyUI\nInto `models/diffusion_models/`, for *Load Diffusion Model*: {names}"
+
+
+def _diffusers_full(experts: Sequence[Expert], files: Sequence[str]) -> str:
+    folders = sorted({name.rsplit("/", 1)[0] for name in files})
+    models = ", ".join(
+        f'{path.rsplit("/", 1)[1]}=WanTransformer3DModel.from_pretrained("{path}")'
+        for path in folders
+    )
+    return "## Diffusers\n" + _python(
+        f"pipe = WanImageToVideoPipeline.from_pretrained(<base model>, {models})"
+    )
+
+
 def _python(code: str) -> str:
     return f"```python\n{code}\n```"
 
@@ -145,4 +161,8 @@ LOAD_ADAPTER = {
     Dialect.COMFYUI: _comfyui_adapter,
     Dialect.DIFFUSERS: _diffusers_adapter,
 }
-LOAD_FULL = {Dialect.DIFFSYNTH: _diffsynth_full}
+LOAD_FULL = {
+    Dialect.DIFFSYNTH: _diffsynth_full,
+    Dialect.COMFYUI: _comfyui_full,
+    Dialect.DIFFUSERS: _diffusers_full,
+}

@@ -5,7 +5,6 @@ the deltas.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from wan_runtime.errors import InfrastructureError
 from wan_runtime.job import Dialect, Reason
-from wan_runtime.training.dialects import Factors, read_adapter
+from wan_runtime.training.dialects import Factors
 
 # Shapes: O out and I in features of a layer, R rank. A is [R, I], B is [O, R].
 
@@ -25,9 +24,11 @@ TOLERANCE = 1e-3
 CONSUMERS = {
     Dialect.DIFFSYNTH: f"diffsynth {version('diffsynth')}",
     Dialect.COMFYUI: "ComfyUI's key names",
-    Dialect.DIFFUSERS: "diffusers' key names",
+    Dialect.DIFFUSERS: f"diffusers {version('diffusers')}",
 }
-"""What stands for the tool. DiffSynth's own loader; for the others, their published names."""
+"""What stands for the tool: its own loader, or for ComfyUI, which is no library, the key names that
+it publishes.
+"""
 
 
 def certify(dialect: Dialect, path: Path, trained: Factors) -> float:
@@ -37,7 +38,7 @@ def certify(dialect: Dialect, path: Path, trained: Factors) -> float:
         InfrastructureError: UNEXPECTED, if layers differ or a difference reaches TOLERANCE: a bug
             of the export, or a file damaged on disk.
     """
-    reloaded = reload(dialect, path, trained)
+    reloaded = reload(dialect, path, list(trained))
     if reloaded.keys() != trained.keys():
         odd = sorted(reloaded.keys() ^ trained.keys())
         raise _broken(dialect, path, f"{len(odd)} layers are only on one side, {odd[0]} among them")
@@ -55,7 +56,7 @@ def certify(dialect: Dialect, path: Path, trained: Factors) -> float:
     return worst
 
 
-def reload(dialect: Dialect, path: Path, layers: Iterable[str]) -> Factors:
+def reload(dialect: Dialect, path: Path, layers: list[str]) -> Factors:
     """The file as its tool reads it onto a model whose linear layers are `layers`."""
     match dialect:
         case Dialect.DIFFSYNTH:
@@ -63,7 +64,7 @@ def reload(dialect: Dialect, path: Path, layers: Iterable[str]) -> Factors:
         case Dialect.COMFYUI:
             return read_as_comfyui(path, layers)
         case Dialect.DIFFUSERS:
-            return read_adapter(path)[1]
+            return read_with_diffusers(path, layers)
 
 
 def read_with_diffsynth(path: Path) -> Factors:
@@ -79,14 +80,32 @@ def read_with_diffsynth(path: Path) -> Factors:
     }
 
 
-def read_as_comfyui(path: Path, layers: Iterable[str]) -> Factors:
-    """The file as ComfyUI looks at it: from the model's side, each weight asks for its own keys,
-    and a key that none asked for is "not loaded" and counts as a layer of that name.
+def read_as_comfyui(path: Path, layers: list[str]) -> Factors:
+    """The file as ComfyUI looks at it: each weight of the model asks for its own keys."""
+    return _asked_for(load_file(path), {layer: f"diffusion_model.{layer}" for layer in layers})
+
+
+def read_with_diffusers(path: Path, layers: list[str]) -> Factors:
+    """The file through diffusers' `load_lora_weights`, up to the model: a layer is where diffusers'
+    own conversion of the official checkpoint puts its weight.
     """
-    state = load_file(path)
+    # Here, because it takes seconds.
+    from diffusers.loaders.lora_pipeline import WanLoraLoaderMixin
+    from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
+
+    weights = convert_wan_transformer_to_diffusers({f"{layer}.weight": None for layer in layers})
+    stems = [f"transformer.{name.removesuffix('.weight')}" for name in weights]
+    state = WanLoraLoaderMixin.lora_state_dict(str(path))
+    return _asked_for(state, dict(zip(layers, stems, strict=True)))
+
+
+def _asked_for(state: dict[str, Tensor], stems: dict[str, str]) -> Factors:
+    """(B, A) of each layer, by the start of its keys. A key that no layer asks for would be left
+    out by the tool; it counts as a layer of its own, so that the certificate names it.
+    """
     factors = {}
-    for layer in layers:
-        a, b = (f"diffusion_model.{layer}.lora_{side}.weight" for side in "AB")
+    for layer, stem in stems.items():
+        a, b = (f"{stem}.lora_{side}.weight" for side in "AB")
         if a in state and b in state:
             factors[layer] = (state.pop(b), state.pop(a))
     return factors | {name: (tensor, tensor) for name, tensor in state.items()}

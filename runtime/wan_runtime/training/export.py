@@ -24,7 +24,7 @@ from wan_runtime.models.load import prepare
 from wan_runtime.models.source import preset_of
 from wan_runtime.outcome import Outcome
 from wan_runtime.progress import Reporter
-from wan_runtime.training import full, lora
+from wan_runtime.training import full, full_export, lora
 from wan_runtime.training.card import model_card
 from wan_runtime.training.certificate import CONSUMERS, certify
 from wan_runtime.training.dialects import write_adapter
@@ -39,6 +39,14 @@ ENDINGS = {
 }
 """Files, not folders: ComfyUI lists what lies in its models/loras by file name, and a name that
 says what it is for survives being copied there."""
+FOLDERS = {
+    Expert.ONLY: "transformer",
+    Expert.HIGH_NOISE: "transformer",
+    Expert.LOW_NOISE: "transformer_2",
+}
+"""Of full weights for diffusers, as its pipelines name the models."""
+DIFFUSERS_STEM = "diffusion_pytorch_model"
+"""The file that diffusers looks for in a model's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +167,15 @@ def _write_full(
     job: JobSpec, dialect: Dialect, part: Trained, work: Path
 ) -> tuple[list[str], float]:
     """As `_write_adapter`."""
-    assert dialect is Dialect.DIFFSYNTH, "the CRD refuses the others for full weights"
+    stem = {
+        Dialect.DIFFSYNTH: file_name(job, part.expert, ""),
+        Dialect.COMFYUI: file_name(job, part.expert, ".comfyui"),
+        Dialect.DIFFUSERS: f"{job.name}.diffusers/{FOLDERS[part.expert]}/{DIFFUSERS_STEM}",
+    }[dialect]
     with SafetensorsFiles(full.trained_files(part.folder)) as trained:
-        stem = file_name(job, part.expert, "")
-        files = full.export(trained, work, stem, _metadata(job, part))
-        shards = [path for name, path in files.items() if name.endswith(".safetensors")]
-        return list(files), full.certify(shards, trained)
+        files = full_export.export(dialect, trained, work, stem, _metadata(job, part))
+        shards = [work / name for name in files if name.endswith(".safetensors")]
+        return files, full_export.certify(dialect, shards, trained)
 
 
 def _record_lora(part: Trained) -> dict[str, Any]:

@@ -10,7 +10,6 @@ masters beside it takes as much and accumulates in bfloat16.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +17,13 @@ from typing import Any
 
 import torch
 from diffsynth.configs import MODEL_CONFIGS
-from diffsynth.core.loader.file import hash_model_file, hash_state_dict_keys, load_state_dict
+from diffsynth.core.loader.file import hash_state_dict_keys
 from torch import Tensor, nn
 
-from wan_runtime.errors import InfrastructureError, InputError
+from wan_runtime.errors import InputError
 from wan_runtime.job import FullSpec, Reason
 from wan_runtime.training.weights import (
     SHARD_BYTES,
-    SafetensorsFiles,
     shard_name,
     shards,
     write_safetensors,
@@ -50,7 +48,7 @@ class Full:
 
     def prepare(self, dit: nn.Module, seed: int) -> dict[str, nn.Parameter]:
         """Raises InputError(MODEL_INVALID) if the result could not be loaded under these names."""
-        if not _recognised(hash_state_dict_keys(dit.state_dict())):
+        if not recognised(hash_state_dict_keys(dit.state_dict())):
             raise InputError(
                 Reason.MODEL_INVALID,
                 "method.full needs a transformer that diffsynth recognises by its own tensor "
@@ -86,63 +84,9 @@ def trained_files(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{STEM}*.safetensors"))
 
 
-def export(
-    trained: SafetensorsFiles, folder: Path, stem: str, metadata: Mapping[str, str]
-) -> dict[str, Path]:
-    """bfloat16 shards in the base model's names, which the stock loader detects, and for more than
-    one shard their index; by file name. One shard at a time is in memory.
-    """
-    sizes = {name: 2 * trained.shape(name).numel() for name in trained}
-    groups = shards(sizes, SHARD_BYTES)
-    files: dict[str, Path] = {}
-    index: dict[str, str] = {}
-    for number, names in enumerate(groups):
-        file = shard_name(stem, number, len(groups))
-        files[file] = folder / file
-        shard = {name: trained[name].to(torch.bfloat16) for name in names}
-        write_safetensors(files[file], shard, metadata)
-        index |= dict.fromkeys(names, file)
-    if len(groups) > 1:
-        path = folder / f"{stem}.safetensors.index.json"
-        content = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": index}
-        path.write_text(json.dumps(content, indent=1))
-        files[path.name] = path
-    return files
-
-
-def certify(paths: list[Path], trained: SafetensorsFiles) -> float:
-    """Reload exported shards through diffsynth's reader and compare them with the trained weights.
-
-    Returns the largest relative difference, over tensors, between the file and the float32 weights:
-    the rounding to bfloat16, and nothing else.
-
-    Raises:
-        InfrastructureError: UNEXPECTED, if diffsynth does not take the files for a Wan transformer,
-            or a tensor is not the trained one rounded: a bug of the export, or a damaged disk.
-    """
-    if not _recognised(hash_model_file([str(path) for path in paths])):
-        raise _broken(paths, "diffsynth does not recognise them as a Wan transformer")
-    worst = 0.0
-    for path in paths:
-        for name, found in load_state_dict(str(path)).items():
-            wanted = trained[name]
-            if not torch.equal(found, wanted.to(torch.bfloat16)):
-                raise _broken([path], f"{name} differs from the trained weights")
-            size = float(wanted.norm())
-            worst = max(worst, float((found.float() - wanted).norm()) / size if size else 0.0)
-    return worst
-
-
-def _recognised(model_hash: str) -> bool:
+def recognised(model_hash: str) -> bool:
+    """Whether diffsynth takes tensors of these names and shapes for a Wan transformer."""
     return any(
         config["model_hash"] == model_hash and config["model_name"] == "wan_video_dit"
         for config in MODEL_CONFIGS
-    )
-
-
-def _broken(paths: list[Path], what: str) -> InfrastructureError:
-    names = ", ".join(path.name for path in paths)
-    return InfrastructureError(
-        Reason.UNEXPECTED,
-        f"{names}, reloaded as DiffSynth does, is not what was trained: {what}. Not committed",
     )

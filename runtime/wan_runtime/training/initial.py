@@ -18,7 +18,7 @@ from wan_runtime.artifacts import manifest, space
 from wan_runtime.artifacts.manifest import Manifest
 from wan_runtime.artifacts.store import Store, file_sha256
 from wan_runtime.errors import InputError
-from wan_runtime.job import Expert, JobSpec, LoraSpec, Reason, Step, step_id
+from wan_runtime.job import Dialect, Expert, JobSpec, LoraSpec, Reason, Step, step_id
 from wan_runtime.presets import PRESETS
 from wan_runtime.training.dialects import Factors, read_adapter
 from wan_runtime.training.lora import ADAPTER
@@ -92,7 +92,7 @@ def fetch(uri: str, store: Store, expert: Expert, folder: Path) -> Source:
 
 
 def files_of(uri: str, content: Manifest, expert: Expert) -> tuple[str, ...]:
-    """Files of an artifact with the weights of `expert`, in one dialect of those it has."""
+    """Files of an artifact with the weights of `expert`: an export's are DiffSynth's."""
     its = content.lineage
     preset = PRESETS.get(its.preset)
     if content.kind not in TRAINABLE_KINDS or preset is None:
@@ -100,14 +100,14 @@ def files_of(uri: str, content: Manifest, expert: Expert) -> tuple[str, ...]:
     if expert not in preset.experts or (content.kind == "training" and its.expert is not expert):
         held = its.expert if content.kind == "training" else " and ".join(preset.experts)
         raise _invalid(uri, f"holds {held} of {its.preset}; this run trains {expert}")
-    names = [entry.path for entry in content.files if entry.path.endswith(".safetensors")]
-    if content.kind == "weights" and len(preset.experts) > 1:
-        names = [name for name in names if step_id(Step.TRAIN, expert)[len(Step.TRAIN) :] in name]
-    for ending in (r"", r"\.comfyui", r"\.diffusers"):
-        plain = r"(?<!\.comfyui)(?<!\.diffusers)" if not ending else ""
-        chosen = [name for name in names if re.search(rf"{plain}{ending}\.safetensors$", name)]
-        if chosen:
-            return tuple(chosen)
+    if content.kind == "training":
+        paths: Iterable[str] = (entry.path for entry in content.files)
+    else:
+        paths = content.certified(Dialect.DIFFSYNTH)
+    part = step_id(Step.TRAIN, expert).removeprefix(Step.TRAIN) if content.kind == "weights" else ""
+    chosen = tuple(path for path in paths if path.endswith(".safetensors") and part in path)
+    if chosen:
+        return chosen
     raise _invalid(uri, f"has no weights of {expert}")
 
 

@@ -25,7 +25,7 @@ from wan_runtime.data.encoders import TILE_SIZE, TILE_STRIDE
 from wan_runtime.data.latents import NEGATIVE_PROMPT
 from wan_runtime.data.pixels import first_frame_of, frames_of
 from wan_runtime.errors import NumericalError
-from wan_runtime.job import JobSpec, Reason
+from wan_runtime.job import Dialect, JobSpec, Reason
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import compute_device, compute_dtype, load_pipeline, quietly
 from wan_runtime.models.source import base_model, preset_of
@@ -45,7 +45,9 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     dataset = load_dataset(store, job.inputs["prepare"])
     clips = (dataset.held_out or dataset.train)[: job.sample.count]
     artifact = work / "artifact"
-    weights = manifest.fetch(store, job.inputs["export"], artifact)
+    exported = job.inputs["export"]
+    names = manifest.load(store, exported).certified(Dialect.DIFFSYNTH)
+    weights = manifest.fetch(store, exported, artifact, names)
     references = [_reference(job, store, work, clip) for clip in clips]
 
     method = "lora" if job.full is None else "full"
@@ -150,12 +152,13 @@ def open_pipeline(files: ModelFiles) -> Any:
 
 def with_trained(files: ModelFiles, job: JobSpec, folder: Path) -> ModelFiles:
     """The base model with the exported full weights in place of the transformers trained."""
-    dits = {
-        expert: tuple(
-            sorted(folder.glob(f"{glob.escape(file_name(job, expert, ''))}*.safetensors"))
+    dits = {}
+    for expert in trained_experts(job):
+        stem = glob.escape(file_name(job, expert, ""))
+        dits[expert] = (
+            *folder.glob(f"{stem}.safetensors"),
+            *sorted(folder.glob(f"{stem}-*-of-*.safetensors")),
         )
-        for expert in trained_experts(job)
-    }
     return replace(files, dits={**files.dits, **dits})
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -36,16 +36,27 @@ def write_safetensors(
 
     Tensors may be on any device: they come to the host one at a time.
     """
+    layout = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
+    stream_safetensors(path, layout, tensors.__getitem__, metadata)
+
+
+def stream_safetensors(
+    path: Path,
+    layout: Mapping[str, tuple[torch.dtype, torch.Size]],
+    tensor: Callable[[str], Tensor],
+    metadata: Mapping[str, str],
+) -> None:
+    """As `write_safetensors`, of tensors that are made when they are written, once each."""
     # Wide types first, as the library does, so that every tensor is aligned.
-    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    names = sorted(layout, key=lambda name: (-layout[name][0].itemsize, name))
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     end = 0
     for name in names:
-        tensor = tensors[name]
-        start, end = end, end + tensor.numel() * tensor.element_size()
+        dtype, shape = layout[name]
+        start, end = end, end + shape.numel() * dtype.itemsize
         header[name] = {
-            "dtype": DTYPES[tensor.dtype],
-            "shape": list(tensor.shape),
+            "dtype": DTYPES[dtype],
+            "shape": list(shape),
             "data_offsets": [start, end],
         }
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
@@ -54,7 +65,7 @@ def write_safetensors(
         file.write(struct.pack("<Q", len(text)))
         file.write(text)
         for name in names:
-            data = tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            data = tensor(name).detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             file.write(data.numpy().data)
 
 

@@ -163,12 +163,15 @@ def test_certificate_refuses_what_was_not_trained(
         certify(dialect, path, factors)
 
 
-def test_certificate_refuses_keys_that_comfyui_would_not_load(exported21: Run) -> None:
-    path = exported21.fetch("export") / f"exported21{export.ENDINGS[Dialect.COMFYUI]}"
+@pytest.mark.parametrize("dialect", [Dialect.COMFYUI, Dialect.DIFFUSERS])
+def test_certificate_refuses_keys_that_the_tool_would_not_load(
+    dialect: Dialect, exported21: Run
+) -> None:
+    path = exported21.fetch("export") / f"exported21{export.ENDINGS[dialect]}"
     factors = read_adapter(path)[1]
-    save_file({**load_file(path), "blocks.0.norm3.diff": torch.ones(4)}, path)
-    with pytest.raises(InfrastructureError, match=r"blocks.0.norm3.diff among them"):
-        certify(Dialect.COMFYUI, path, factors)
+    save_file({**load_file(path), "blocks.0.norm3.lora_A.weight": torch.ones(4)}, path)
+    with pytest.raises(InfrastructureError, match=r"blocks.0.norm3.lora_A.weight among them"):
+        certify(dialect, path, factors)
 
 
 def test_nothing_is_committed_without_the_certificate(

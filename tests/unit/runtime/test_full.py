@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from ml_runs import Run
 from wan_runtime.artifacts import manifest
 from wan_runtime.errors import InfrastructureError, InputError, NumericalError
-from wan_runtime.job import Expert, FullSpec, Reason, Step
+from wan_runtime.job import Dialect, Expert, FullSpec, Reason, Step
 from wan_runtime.models import load
 from wan_runtime.models.layout import ModelFiles
-from wan_runtime.training import full, train
+from wan_runtime.training import full, full_export, train
 from wan_runtime.training.forward import Conditions, keep_time_embedding_fp32, predict_velocity
-from wan_runtime.training.full import Full, certify
+from wan_runtime.training.full import Full
+from wan_runtime.training.full_export import certify
 from wan_runtime.training.weights import SafetensorsFiles
 
 pytest_plugins = ["ml_fixtures"]
@@ -75,7 +76,8 @@ def test_samples_show_what_full_fine_tuning_changed(full21: Run) -> None:
 def test_large_weights_come_in_shards_with_an_index(
     encoded21: Run, full21: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(full, "SHARD_BYTES", 3_500_000)
+    for module in (full, full_export):
+        monkeypatch.setattr(module, "SHARD_BYTES", 3_500_000)
     run = encoded21.fork("sharded", "full")
     run.go(Step.TRAIN, training={"steps": 40})
     whole, parts = trained(full21), trained(run)
@@ -99,9 +101,16 @@ def test_both_experts_and_one_of_them(encoded22: Run) -> None:
     both = encoded22.fork("pair", "full")
     for expert in (Expert.HIGH_NOISE, Expert.LOW_NOISE):
         both.go(Step.TRAIN, expert)
-    both.go(Step.EXPORT)
-    names = {path.name for path in both.fetch("export").glob("*.safetensors")}
-    assert names == {"pair-high-noise.safetensors", "pair-low-noise.safetensors"}
+    both.go(Step.EXPORT, formats=list(Dialect))
+    folder = both.fetch("export")
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*.safetensors")} == {
+        "pair-high-noise.safetensors",
+        "pair-low-noise.safetensors",
+        "pair-high-noise.comfyui.safetensors",
+        "pair-low-noise.comfyui.safetensors",
+        "pair.diffusers/transformer/diffusion_pytorch_model.safetensors",
+        "pair.diffusers/transformer_2/diffusion_pytorch_model.safetensors",
+    }
     both.go(Step.SAMPLE)
     for method in ("lora", "full"):
         one = encoded22.fork(f"one-{method}", method)
@@ -202,28 +211,28 @@ def tamper_nan(tensors: dict[str, Tensor]) -> None:
 def test_certificate_refuses_what_was_not_trained(tamper: Any, full21: Run) -> None:
     path = full21.fetch("export") / "full21.safetensors"
     with SafetensorsFiles(full.trained_files(full21.fetch("train"))) as weights:
-        assert 0 < certify([path], weights) < 2**-8
+        assert 0 < certify(Dialect.DIFFSYNTH, [path], weights) < 2**-8
         tensors = load_file(path)
         tamper(tensors)
         save_file(tensors, path)
         with pytest.raises(InfrastructureError, match="is not what was trained"):
-            certify([path], weights)
+            certify(Dialect.DIFFSYNTH, [path], weights)
 
 
 def test_nothing_is_committed_without_the_certificate(
     full21: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = full.export
+    real = full_export.export
 
-    def damaged(*arguments: Any) -> dict[str, Path]:
-        files = real(*arguments)
-        path = files["uncertified-full.safetensors"]
+    def damaged(dialect: Dialect, weights: Any, folder: Path, *arguments: Any) -> list[str]:
+        files = real(dialect, weights, folder, *arguments)
+        path = folder / files[0]
         tensors = load_file(path)
         tamper_value(tensors)
         save_file(tensors, path)
         return files
 
-    monkeypatch.setattr(full, "export", damaged)
+    monkeypatch.setattr(full_export, "export", damaged)
     run = full21.fork("uncertified-full")
     run.inputs["train"] = full21.inputs["train"]
     with pytest.raises(InfrastructureError):

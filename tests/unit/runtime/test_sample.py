@@ -15,7 +15,7 @@ from ml_runs import FRAMES, HEIGHT, WIDTH, Run, moving_picture
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.errors import NumericalError
-from wan_runtime.job import Step
+from wan_runtime.job import Certificate, Dialect, Step
 from wan_runtime.models import load
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.progress import Reporter
@@ -55,8 +55,12 @@ def test_adapter_that_changes_nothing_is_refused(exported21: Run, tmp_path: Path
     path = tmp_path / "zero.safetensors"
     save_file({key: value * ("lora_A" in key) for key, value in tensors.items()}, path)
     run.inputs["train"] = exported21.inputs["train"]
+    name = f"{run.folder.name}.safetensors"
+    certificate = Certificate(
+        format=Dialect.DIFFSYNTH, consumer="none", worst_difference=0, files=(name,)
+    )
     run.inputs["export"] = manifest.commit(
-        run.store, "zero", {f"{run.folder.name}.safetensors": path}, kind="weights", summary={},
+        run.store, "zero", {name: path}, kind="weights", summary={}, certificates=(certificate,),
         lineage=Lineage(config_hash="0" * 64, preset=run.preset.name),
     )  # fmt: skip
     with pytest.raises(NumericalError, match="changes nothing"):

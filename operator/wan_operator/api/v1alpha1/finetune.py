@@ -324,13 +324,6 @@ class WanFineTuneSpec(ApiModel):
                 ".experts",
                 reason="FieldValueForbidden",
             ),
-            rule(
-                "!has(self.method.full) || !has(self.output) || !has(self.output.formats) || "
-                "self.output.formats.all(format, format == 'DiffSynth')",
-                "full weights are exported for DiffSynth only in this release",
-                ".output.formats",
-                reason="FieldValueForbidden",
-            ),
             *_init_rules("lora"),
             *_init_rules("full"),
             rule(
