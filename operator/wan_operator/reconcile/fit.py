@@ -93,12 +93,13 @@ def host_plan(run: Run, step: PlannedStep) -> HostPlan | None:
     work = workload(run.spec, _gpu(run), _begun(run))
     if work is None or step.step not in HEAVY:
         return None
-    source = run.spec.model.source
+    source, effective = run.spec.model.source, run.status.effective
     clips = clips_of(run.status.steps)
     return plan_host(
         work,
         step.step,
-        fetches_model=source is not None and source.s3 is not None,
+        fetches_model=step.needs_gpu and source is not None and source.s3 is not None,
+        formats=len(effective.formats) if effective is not None else 1,
         clips=UNCOUNTED_CLIPS if clips is None else clips,
     )
 

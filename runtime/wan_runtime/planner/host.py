@@ -42,12 +42,15 @@ class HostPlan:
         return sum(self.scratch.values())
 
 
-def plan_host(work: Training, step: Step, *, fetches_model: bool, clips: int) -> HostPlan:
+def plan_host(
+    work: Training, step: Step, *, fetches_model: bool, clips: int, formats: int = 1
+) -> HostPlan:
     """Of the pod of a step that holds a model or its trained weights.
 
     Args:
         fetches_model: whether the base model comes from the store into the scratch volume.
         clips: that are trained on.
+        formats: that the weights are exported in.
     """
     scratch = {"working files": SCRATCH_GIB}
     if fetches_model:
@@ -57,9 +60,10 @@ def plan_host(work: Training, step: Step, *, fetches_model: bool, clips: int) ->
         scratch["latents"] = clips * size / GIB
         scratch["checkpoint"] = min(work.checkpoint_bytes, PIECES_BYTES) / GIB
     if step is Step.EXPORT:
-        # Float32 as trained, and written again: in bfloat16, or an adapter in up to three formats.
-        copies = 6.0 if work.method == "full" else 16.0
-        scratch["trained weights"] = copies * work.trainable * _experts(work) / GIB
+        # Float32 as trained, and written again for each format: full weights in bfloat16.
+        written = 2.0 if work.method == "full" else 4.0
+        weights = work.trainable * _experts(work)
+        scratch["trained weights"] = (4.0 + formats * written) * weights / GIB
     if step is Step.SAMPLE:
         copies = 2.0 if work.method == "full" else 4.0
         scratch["trained weights"] = copies * work.trainable * _experts(work) / GIB

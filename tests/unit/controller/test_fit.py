@@ -227,6 +227,14 @@ def test_pods_ask_for_what_their_step_holds() -> None:
     assert int(more[:-2]) > int(scratch[:-2]) + 117, "126 GB as released"
 
 
+def test_an_export_of_full_weights_has_room_for_them() -> None:
+    full = spec("Wan2.2-I2V-A14B", frames=25, method={"full": {}})
+    one = resources(World(**full), "export")[2]
+    full["output"] = {"formats": ["DiffSynth", "ComfyUI", "Diffusers"]}
+    three = resources(World(**full), "export")[2]
+    assert int(three[:-2]) > int(one[:-2]) + 2 * 53, "57 GB more for each of two"
+
+
 def test_what_the_user_asks_for_wins() -> None:
     overrides = {"memory": "200Gi", "cache": "7Gi"}
     world = World(H100, **spec(frames=25, resources=overrides))
