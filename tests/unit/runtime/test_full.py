@@ -48,7 +48,7 @@ def test_every_weight_learns_and_the_probes_fall(full21: Run, tiny21: ModelFiles
     assert not [name for name in base if torch.equal(weights[name], base[name].float())]
     first, last = (record(full21)["probes"][index]["losses"] for index in (0, -1))
     assert last["mean"] < 0.75 * first["mean"]
-    assert record(full21)["full"] == {"learning_rate": 3e-4}
+    assert record(full21)["full"] == {"learning_rate": 3e-4, "init_from": None}
 
 
 def test_stock_pipeline_loads_the_export_in_place_of_the_base(
