@@ -230,7 +230,7 @@ def test_host_memory_and_scratch_follow_what_a_step_holds() -> None:
     full = replace(pair, method="full")
     three = plan_host(full, Step.EXPORT, fetches_model=False, clips=100, formats=3)
     assert 265 < three.scratch_gib < 280, "two experts of 14.3e9, each in 4 + 3 x 2 bytes"
-    assert three.gib < 16
+    assert three.gib < 30
     with pytest.raises(ValueError, match="holds no model"):
         plan_host(WAN21, Step.PREPARE, fetches_model=False, clips=1)
 
