@@ -21,6 +21,8 @@ import torch
 from diffsynth.configs import MODEL_CONFIGS
 from diffsynth.core.loader.file import hash_model_file, hash_state_dict_keys, load_state_dict
 from diffsynth.utils.state_dict_converters.wan_video_dit import WanVideoDiTFromDiffusers
+from diffusers import WanTransformer3DModel
+from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 from torch import Tensor
 
 from wan_runtime.errors import InfrastructureError
@@ -140,9 +142,6 @@ def _names(dialect: Dialect, official: Iterable[str]) -> dict[str, str]:
     same = {name: name for name in official}
     if dialect is not Dialect.DIFFUSERS:
         return same
-    # Here, because it takes seconds.
-    from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
-
     renamed: dict[str, str] = convert_wan_transformer_to_diffusers(same)
     return renamed
 
@@ -169,8 +168,6 @@ def _check_diffusers(paths: list[Path], trained: SafetensorsFiles) -> dict[str, 
     """diffusers' own model, made from config.json without memory, has just these tensors; their
     names are led back by another's table than the one that gave them.
     """
-    from diffusers import WanTransformer3DModel
-
     config = json.loads((paths[0].parent / "config.json").read_text())
     with torch.device("meta"):
         model = WanTransformer3DModel.from_config(config)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffsynth.core.vram.initialization import skip_model_initialization
 from diffsynth.models.wan_video_dit import WanModel
+from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -106,6 +107,12 @@ def test_every_linear_layer_has_a_name() -> None:
         linear |= {name for name, part in model.named_modules() if isinstance(part, nn.Linear)}
     named = {name.replace("*", block) for name in DIFFUSERS for block in "01"}
     assert linear == named
+
+
+def test_the_names_are_those_of_diffusers_own_conversion() -> None:
+    official = [f"{name.replace('*', '7')}.weight" for name in DIFFUSERS]
+    converted = convert_wan_transformer_to_diffusers(dict.fromkeys(official))
+    assert list(converted) == [f"{name.replace('*', '7')}.weight" for name in DIFFUSERS.values()]
 
 
 def kohya(alpha: float | None, stem: str) -> dict[str, Tensor]:
