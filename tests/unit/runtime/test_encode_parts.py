@@ -85,14 +85,16 @@ def test_a_caption_that_two_parts_stored_is_listed_as_it_is(encoded22: Run, tmp_
     whole = listing(run, run.inputs.pop("encode"), tmp_path / "whole")
     for index in range(2):
         encode_part(run, index, 2)
-    entry = whole.empty_text
-    data = run.store.get_bytes(entry.key)
+    caption, empty = whole.clips[0].text, whole.empty_text
+    data = {entry.key: run.store.get_bytes(entry.key) for entry in (caption, empty)}
     try:
-        run.store.put_bytes(entry.key, data + b" ")
+        for key in data:
+            run.store.put_bytes(key, data[key] + b" ")
         run.go(Step.ENCODE)
         gathered = listing(run, run.inputs["encode"], tmp_path / "gathered")
-        assert gathered.empty_text == latents.find(run.store, entry.key)
-        assert gathered.empty_text != entry
+        assert gathered.empty_text == latents.find(run.store, empty.key) != empty
+        assert gathered.clips[0].text == latents.find(run.store, caption.key) != caption
         assert gathered.negative_text == whole.negative_text
     finally:
-        run.store.put_bytes(entry.key, data)
+        for key in data:
+            run.store.put_bytes(key, data[key])

@@ -35,6 +35,7 @@ def encoded(path: Path, images: list[Frames]) -> look.Stills:
         ("bikes", 250, 25, [30, 76, 137, 187, 242]),  # where its scenes change
         ("bikes", 160, 16, [20, 49, 88, 120, 155]),
         ("bikes", 300, 30, [36, 92, 165, 225, 291]),  # every sixth frame is shown twice
+        ("bikes", 500, 50, [60, 152, 274, 374, 484]),  # every frame is
         ("bigbuckbunny", 132, 25, []),
         ("carphone_pristine", 119, 30, []),
     ],

@@ -202,11 +202,17 @@ def test_an_upload_outlives_the_death_of_the_store(
         assert middle, "the upload was over before the store was killed: make the file larger"
 
 
+@pytest.mark.parametrize(("offset", "length"), [(None, 5 * 2**20), (2**20 + 7, 4 * 2**20)])
 def test_a_download_goes_on_where_the_connection_broke(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    offset: int | None,
+    length: int,
 ) -> None:
-    data = os.urandom(5 * 2**20)
-    store.put_bytes("t/broken", data)
+    whole = os.urandom(7 * 2**20 if offset else length)
+    store.put_bytes("t/broken", whole)
+    data = whole[offset or 0 :][:length]
     real, sent = HTTPResponse.stream, []
 
     def stream(self: HTTPResponse, amount: int = 2**16, decode_content: bool | None = None):  # type: ignore[no-untyped-def]
@@ -217,9 +223,23 @@ def test_a_download_goes_on_where_the_connection_broke(
             yield chunk
 
     monkeypatch.setattr(HTTPResponse, "stream", stream)
-    store.download("t/broken", tmp_path / "file", sha256=sha(data))
+    store.download("t/broken", tmp_path / "file", sha256=sha(data), bytes=length, offset=offset)
     assert (tmp_path / "file").read_bytes() == data
     assert sum(sent) == len(data) + 2**20  # one chunk twice, not the whole object
+
+
+def test_a_part_of_an_object(store: Store, tmp_path: Path) -> None:
+    data = bytes(range(256))
+    store.put_bytes("t/part", data)
+    assert store.get_range("t/part", 10, 20) == data[10:30]
+    assert store.get_range("t/part", 250, 20) == data[250:]
+    assert store.get_range("t/part", 10, 0) == b""
+    got = store.download("t/part", tmp_path / "part", bytes=5, offset=0)
+    assert (got.bytes, got.sha256) == (5, sha(data[:5]))
+    assert (tmp_path / "part").read_bytes() == data[:5]
+    with pytest.raises(ArtifactCorrupt):
+        store.download("t/part", tmp_path / "other", bytes=20, offset=250)
+    assert not (tmp_path / "other").exists()
 
 
 def test_listing_and_deleting(store: Store) -> None:
