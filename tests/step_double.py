@@ -70,7 +70,7 @@ def bug(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
 
 
 def wait(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
-    report.update(activity="waiting", current=2, total=8, unit="steps", loss=0.5)
+    report.update(activity="waiting", current=2, total=8, unit="steps", loss=0.5, updates_lost=0.25)
     while True:
         time.sleep(0.05)
 

@@ -12,8 +12,13 @@ from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import AwareDatetime, Field, model_validator
+
+from wan_runtime.contract import Contract as Contract
+from wan_runtime.job_training import FullSpec as FullSpec
+from wan_runtime.job_training import LoraSpec as LoraSpec
+from wan_runtime.job_training import OptimizerSpec as OptimizerSpec
+from wan_runtime.job_training import TrainingSpec as TrainingSpec
 
 JOB_FILE = "/etc/wan/job.json"
 TERMINATION_FILE = "/dev/termination-log"
@@ -21,18 +26,6 @@ PROGRESS_PORT = 9400
 RESULT_LIMIT = 3072
 """Bytes. The kubelet keeps 4 KiB of a termination message; the rest is headroom for its own
 truncation."""
-
-
-class Contract(BaseModel):
-    """camelCase on the wire, closed against unknown fields: both sides ship from one release."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        populate_by_name=True,
-        extra="forbid",
-        frozen=True,
-        use_attribute_docstrings=True,
-    )
 
 
 class Step(StrEnum):
@@ -191,63 +184,6 @@ class DatasetSpec(Contract):
     """What one bad clip does: fail the run with its name, or leave it out."""
 
 
-class LoraSpec(Contract):
-    rank: int = 32
-    alpha: float = 32.0
-    dropout: float = 0.0
-    target_modules: tuple[str, ...] = ("q", "k", "v", "o", "ffn.0", "ffn.2")
-    learning_rate: float = 1e-4
-    init_from: str | None = None
-    """s3:// address of an artifact or a safetensors file that this expert's training starts
-    from."""
-
-
-class FullSpec(Contract):
-    """All weights of the transformer."""
-
-    learning_rate: float = 1e-5
-    init_from: str | None = None
-    """As for LoraSpec; an adapter is merged into the base weights."""
-
-
-class OptimizerSpec(Contract):
-    """AdamW."""
-
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    weight_decay: float = 0.01
-
-
-class TrainingSpec(Contract):
-    steps: int | None = None
-    """Optimizer steps. None: derived from epochs, the repeat and the number of training clips."""
-    epochs: int = 2
-    dataset_repeat: int = 10
-    batch_size: int = 1
-    gradient_accumulation: int = 1
-    optimizer: OptimizerSpec = OptimizerSpec()
-    schedule: Literal["Constant", "Cosine"] = "Constant"
-    warmup_steps: int = 0
-    max_gradient_norm: float = 1.0
-    seed: int = 0
-    loss_weighting: Literal["Uniform", "Bell"] = "Uniform"
-    """Over noise levels, within an expert. Bell is DiffSynth's."""
-    gradient_checkpointing: Literal["None", "Full"] = "Full"
-    tiled_vae: bool = False
-    attention: Literal["Auto", "SDPA"] = "Auto"
-    checkpoint_every: int = 100
-    """Optimizer steps between checkpoints."""
-    keep_checkpoints: int = 2
-    weights: Literal["Last", "Best"] = "Last"
-    """Which are committed: the last step's, or those of the lowest mean probe loss."""
-    preview_every: int | None = None
-    """Optimizer steps between previews of a held-out clip; None makes none."""
-    probe_every: int = 50
-    """Optimizer steps between evaluations of the fixed held-out probes; step 0 and the last always
-    count."""
-
-
 class SampleSpec(Contract):
     count: int = 1
     """Held-out first frames to render; 0 renders none."""
@@ -290,7 +226,7 @@ class JobSpec(Contract):
     sample: SampleSpec = SampleSpec()
     formats: tuple[Dialect, ...] = (Dialect.DIFFSYNTH,)
     """Of the exported weights."""
-    inputs: dict[str, ManifestRef] = {}
+    inputs: dict[str, ManifestRef] = Field(default_factory=dict)
     """Results of earlier steps by step id: `prepare`, `encode`, `train` (or `train-high-noise`,
     ...), `export`."""
     image: str = ""
@@ -370,6 +306,8 @@ class Progress(Contract):
     unit: Literal["clips", "steps", "files", "videos"] = "steps"
     eta_seconds: float | None = None
     loss: float | None = None
+    updates_lost: float | None = None
+    """Share of parameter updates of the last step that rounding swallowed."""
     checkpoint: Checkpoint | None = None
     updated: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
 
@@ -384,7 +322,7 @@ class Result(Contract):
     manifest: ManifestRef | None = None
     checkpoint: Checkpoint | None = None
     """What is left of a training step that has not come to its end."""
-    summary: dict[str, int | float | str] = {}
+    summary: dict[str, int | float | str] = Field(default_factory=dict)
     """A few numbers for status: clips, steps, probe losses. Details are in the store."""
     certificates: tuple[Certificate, ...] = ()
     """Of the export step, one for each format."""

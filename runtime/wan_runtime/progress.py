@@ -56,8 +56,9 @@ class Reporter:
         total: int | None = None,
         unit: Unit | None = None,
         loss: float | None = None,
+        updates_lost: float | None = None,
     ) -> None:
-        """Change what is given. A new activity starts from 0 with total and loss unknown."""
+        """Change what is given. A new activity starts from 0 with the rest unknown."""
         last = self.progress
         fresh = activity is not None and activity != last.activity
         now = self._clock()
@@ -78,6 +79,9 @@ class Reporter:
             unit=unit or last.unit,
             eta_seconds=self._eta(at, of),
             loss=loss if loss is not None else (None if fresh else last.loss),
+            updates_lost=updates_lost
+            if updates_lost is not None
+            else (None if fresh else last.updates_lost),
             checkpoint=last.checkpoint,
         )
         done = bool(of) and at >= of

@@ -24,6 +24,7 @@ GAUGES = {
     "total": "Units of the activity in all; 0 while unknown.",
     "eta_seconds": "Estimated seconds to the end of the activity.",
     "loss": "Last training loss.",
+    "updates_lost": "Share of parameter updates of the last step that rounding swallowed.",
 }
 
 

@@ -34,6 +34,10 @@ from wan_runtime.job import ExitClass, Expert, JobSpec, ManifestRef, Reason, Res
 from wan_runtime.presets import PRESETS
 
 RUNNING: list[subprocess.Popen[bytes]] = []
+METHODS: dict[str, dict[str, Any]] = {
+    "lora": {"rank": 8, "alpha": 16, "learningRate": 3e-3},
+    "full": {"learningRate": 3e-4},
+}
 STEPS = 60
 STOP_AT = 12
 """Optimizer steps before SIGTERM."""
@@ -62,15 +66,19 @@ class Report:
 class Run:
     """A fine-tune: each step in processes of its own, as in its pod."""
 
-    def __init__(self, server: ObjectStore, store: Store, folder: Path, preset: str) -> None:
+    def __init__(
+        self, server: ObjectStore, store: Store, folder: Path, preset: str, method: str = "lora"
+    ) -> None:
         self.server, self.store, self.folder, self.preset = server, store, folder, PRESETS[preset]
+        self.method = method
         self.inputs: dict[str, ManifestRef] = {}
         self.seconds: dict[str, float] = {}
         self._attempts = 0
 
-    def fork(self, name: str) -> Run:
+    def fork(self, name: str, method: str | None = None) -> Run:
         """Another run over the same dataset and latents."""
-        copy = Run(self.server, self.store, self.folder.with_name(name), self.preset.name)
+        folder = self.folder.with_name(name)
+        copy = Run(self.server, self.store, folder, self.preset.name, method or self.method)
         copy.inputs = {name: self.inputs[name] for name in ("prepare", "encode")}
         return copy
 
@@ -93,7 +101,7 @@ class Run:
                     "trainFraction": 0.75,
                 },
                 "training": {"steps": STEPS, "probeEvery": 20, "warmupSteps": 5, **training},
-                "lora": {"rank": 8, "alpha": 16, "learningRate": 3e-3},
+                self.method: METHODS[self.method],
                 "sample": {"count": 1, "inferenceSteps": 8},
                 "inputs": earlier(self.inputs, step),
             }
@@ -170,7 +178,8 @@ class Run:
         return folder
 
     def weights(self, name: str = "train") -> dict[str, torch.Tensor]:
-        return load_file(self.fetch(name) / "lora.safetensors")
+        files = self.fetch(name).glob("*.safetensors")
+        return {key: value for path in files for key, value in load_file(path).items()}
 
 
 def _wait_for_step(process: subprocess.Popen[bytes], path: Path, step: int) -> None:
@@ -187,7 +196,7 @@ def _wait_for_step(process: subprocess.Popen[bytes], path: Path, step: int) -> N
 
 def pipeline(run: Run, report: Report) -> None:
     """prepare, encode, train each expert, export, sample."""
-    name = run.preset.name
+    name = f"{run.preset.name} {run.method}"
     run.expect(Step.PREPARE)
     encoded = run.expect(Step.ENCODE)
     report.check(f"{name} encode", int(encoded.summary["clips"]) == 12, encoded.message)
@@ -208,7 +217,7 @@ def pipeline(run: Run, report: Report) -> None:
 
 def exactness(base: Run, report: Report, *, does: str | None) -> None:
     """Twice uninterrupted, once stopped by SIGTERM and resumed: which bits are the same?"""
-    label = does or "as shipped"
+    label = f"{base.method}, {does or 'as shipped'}"
     prefix = f"{base.folder.name}-{does or 'plain'}"
     # Interrupted while it runs for long enough to be caught.
     training = {"steps": 400, "probeEvery": 1000}
@@ -276,7 +285,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     parser.add_argument(
         "--only",
-        choices=("pipelines", "exactness"),
+        choices=("pipelines", "exactness", "full"),
         help="the checks of one kind, and what they need",
     )
     options = parser.parse_args()
@@ -297,7 +306,12 @@ def main() -> int:
             Run(server, store, Path(name) / "wan21", "Wan2.1-I2V-Tiny"),
             Run(server, store, Path(name) / "wan22", "Wan2.2-I2V-Tiny"),
         ]
-        if options.only == "exactness":
+        if options.only == "full":
+            with ThreadPoolExecutor(2) as pool:
+                runs = [Run(server, store, run.folder, run.preset.name, "full") for run in runs]
+                for future in [pool.submit(pipeline, run, report) for run in runs]:
+                    _guarded(report, future.result)
+        elif options.only == "exactness":
             for step in (Step.PREPARE, Step.ENCODE):
                 runs[0].expect(step)
         else:

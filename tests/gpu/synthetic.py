@@ -88,12 +88,19 @@ def random_dit(config: dict[str, Any], dtype: torch.dtype, device: torch.device)
             elif parameter.dim() > 1:
                 parameter.uniform_(-1, 1).mul_(parameter[0].numel() ** -0.5)
             else:
-                parameter.fill_(float("norm" in name and name.endswith("weight")))
+                parameter.fill_(float(name.endswith("weight")))  # of a norm
     return dit.eval().requires_grad_(False)
 
 
+LORA = {"lora": {"rank": 32, "alpha": 32}}
+"""On q, k, v, o, ffn.0, ffn.2."""
+
+
 def build(
-    preset: Preset, config: dict[str, Any], device: torch.device
+    preset: Preset,
+    config: dict[str, Any],
+    device: torch.device,
+    method: dict[str, Any] = LORA,
 ) -> tuple[Trainer, Synthetic]:
     """The real `Trainer.build`; only where weights and latents come from is replaced."""
     expert = preset.experts[0]
@@ -108,7 +115,7 @@ def build(
                 "width": preset.width, "height": preset.height,
             },
             "training": {"steps": 1000},
-            "lora": {"rank": 32, "alpha": 32},  # on q, k, v, o, ffn.0, ffn.2
+            **method,
             "inputs": {"prepare": ref.model_dump(), "encode": ref.model_dump()},
         }
     )  # fmt: skip

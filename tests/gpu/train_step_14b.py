@@ -63,7 +63,7 @@ class Row:
 ROWS = (
     Row("Wan2.1-I2V-14B-720P", "ours", 25),
     Row("Wan2.1-I2V-14B-720P", "peer", 25),
-    Row("Wan2.1-I2V-14B-720P", "ours-without-casts", 25),
+    Row("Wan2.1-I2V-14B-720P", "ours-with-casts", 25),
     Row("Wan2.1-I2V-14B-720P", "ours-deterministic", 25),
     Row("Wan2.1-I2V-14B-720P", "ours", 45),
     Row("Wan2.2-I2V-A14B", "ours", 25),
@@ -123,7 +123,7 @@ def variant(trainer: Trainer, code: str) -> Iterator[None]:
     layers = [m for m in trainer.dit.modules() if hasattr(m, "cast_input_dtype_enabled")]
     assert layers, "peft has renamed its switch"
     for layer in layers:
-        layer.cast_input_dtype_enabled = code != "ours-without-casts"
+        layer.cast_input_dtype_enabled = code == "ours-with-casts"
     # Not `warn_only`: with that, attention keeps its own backward.
     torch.use_deterministic_algorithms(code == "ours-deterministic")
     try:
@@ -131,7 +131,7 @@ def variant(trainer: Trainer, code: str) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(False)
         for layer in layers:
-            layer.cast_input_dtype_enabled = True
+            layer.cast_input_dtype_enabled = False
 
 
 def restore(trainer: Trainer) -> None:

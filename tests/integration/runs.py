@@ -94,6 +94,7 @@ DEFAULTS = {
         "batchSize": 1,
         "datasetRepeat": 10,
         "gradientAccumulation": 1,
+        "captionDropoutPercent": 0,
         "gradientCheckpointing": "Full",
         "lossWeighting": "Uniform",
         "maxGradientNorm": 1,

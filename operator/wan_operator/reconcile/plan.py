@@ -257,6 +257,8 @@ def job_spec(
             dataset_repeat=training.dataset_repeat,
             batch_size=training.batch_size,
             gradient_accumulation=training.gradient_accumulation,
+            caption_dropout=training.caption_dropout_percent / 100,
+            ema_decay=training.ema.decay if training.ema is not None else None,
             optimizer=OptimizerSpec(**training.optimizer.model_dump()),
             schedule=training.schedule.type,
             warmup_steps=training.schedule.warmup_steps,

@@ -14,6 +14,7 @@ import logging
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ from wan_runtime.artifacts import manifest, space
 from wan_runtime.artifacts.manifest import IN_FLIGHT, Lineage, Manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound, Store
 from wan_runtime.job import Checkpoint, ManifestRef
+from wan_runtime.training.average import Average
 from wan_runtime.training.weights import SafetensorsFiles, shard_name, shards, write_safetensors
 
 log = logging.getLogger(__name__)
@@ -49,12 +51,27 @@ class TrainState:
     generator: torch.Generator
     """Draws noise levels and noise, on the CPU: alike on every device."""
     device: torch.device
+    average: Average | None = None
+    """Of `trainable` over steps, if one is kept."""
     step: int = 0
     """Optimizer steps done."""
     position: int = 0
     """Clips drawn by the sampler."""
     history: dict[str, Any] = field(default_factory=lambda: {"steps": [], "probes": []})
     """For training.json: one entry a step, one a probe evaluation."""
+
+    @contextmanager
+    def judged(self) -> Iterator[None]:
+        """Inside, `trainable` are the weights to be judged and committed: their average, if one is
+        kept.
+        """
+        with self.average.in_place() if self.average else nullcontext():
+            yield
+
+    @property
+    def sets(self) -> set[str]:
+        """Labels of `tensors`."""
+        return {"weights", *MOMENTS, *(["average"] if self.average else [])}
 
     def tensors(self) -> dict[str, Mapping[str, Tensor]]:
         """The live tensors that a checkpoint holds, by set and name of the parameter."""
@@ -65,7 +82,8 @@ class TrainState:
             }
             for moment in MOMENTS
         }
-        return {"weights": self.trainable, **moments}
+        average = {"average": self.average.tensors} if self.average else {}
+        return {"weights": self.trainable, **moments, **average}
 
     def begin_moments(self) -> None:
         """Moments as AdamW makes them at its first step, to be overwritten."""
@@ -114,7 +132,9 @@ class Checkpoints:
         """Whether saving and resuming will find room; also called before training starts."""
         size = sum(parameter.nbytes for parameter in state.trainable.values())
         self._folder.mkdir(parents=True, exist_ok=True)
-        space.require(self._folder, min(3 * size, IN_FLIGHT * PIECE_BYTES), "a checkpoint")
+        space.require(
+            self._folder, min(len(state.sets) * size, IN_FLIGHT * PIECE_BYTES), "a checkpoint"
+        )
 
     def resume(self, state: TrainState) -> bool:
         """Load the newest valid checkpoint into `state`. False if there is none.
@@ -154,7 +174,7 @@ class Checkpoints:
         mine, its = self._lineage, content.lineage
         same = (its.config_hash, its.base_weights) == (mine.config_hash, mine.base_weights)
         held = {re.split(r"[-.]", entry.path)[0] for entry in content.files}
-        whole = held == {"weights", *MOMENTS, "state", "random"}
+        whole = held == {*state.sets, "state", "random"}
         if content.kind != KIND or not same or not whole:
             log.warning("%s is of another job: not resumed from", ref.uri)
             return False

@@ -61,7 +61,7 @@ def check_gradients(trainable: Mapping[str, nn.Parameter], step: int) -> None:
     """Call after backward of steps 1 and 2, before clipping.
 
     An adapter's B starts at zero, so at step 1 the gradient of A is zero by nature and only B is
-    looked at; at step 2, both.
+    looked at; at step 2, when B has moved, both.
 
     Raises:
         NumericalError: DEAD_GRADIENTS with the layers that got none; NON_FINITE_LOSS if one is not
@@ -69,7 +69,7 @@ def check_gradients(trainable: Mapping[str, nn.Parameter], step: int) -> None:
     """
     dead: list[str] = []
     for name, parameter in trainable.items():
-        if step == 1 and ".lora_A." in name:
+        if ".lora_A." in name and not bool(trainable[name.replace("_A.", "_B.")].any()):
             continue
         gradient = parameter.grad
         if gradient is not None and not bool(torch.isfinite(gradient).all()):

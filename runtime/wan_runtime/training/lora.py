@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from wan_runtime.errors import InputError
@@ -80,6 +81,10 @@ def inject(dit: nn.Module, spec: LoraSpec, seed: int) -> dict[str, nn.Parameter]
     )
     with torch.random.fork_rng(devices=[]):
         inject_adapter_in_model(config, dit, adapter_name=ADAPTER)
+    for module in dit.modules():
+        if isinstance(module, LoraLayer):
+            # Autocast narrows the input anyway; widening it first costs 2 GB and 2.5 % at 14B.
+            module.cast_input_dtype_enabled = False
     generator = torch.Generator().manual_seed(seed)
     trainable: dict[str, nn.Parameter] = {}
     for name, parameter in dit.named_parameters():

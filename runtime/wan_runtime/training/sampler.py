@@ -4,6 +4,8 @@ position.
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 
 from wan_runtime.planner.steps import total_steps as total_steps
@@ -35,3 +37,11 @@ class Sampler:
             self._pass = current
         self.position += 1
         return self._order[offset]
+
+
+def drops_caption(seed: int, position: int, share: float) -> bool:
+    """Whether the clip drawn at `position` is seen with the empty caption: a function of these
+    alone, so that resuming needs nothing more.
+    """
+    drawn = hashlib.sha256(f"caption/{seed}/{position}".encode()).digest()
+    return int.from_bytes(drawn[:8], "big") < share * 2**64

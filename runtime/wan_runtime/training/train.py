@@ -20,7 +20,7 @@ from wan_runtime import stopping
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import Store
-from wan_runtime.data.latents import EncodedClip, LocalCache, load_latents
+from wan_runtime.data.latents import EncodedClip, Entry, LocalCache, load_latents
 from wan_runtime.errors import InputError
 from wan_runtime.job import JobSpec, Reason, TrainingSpec
 from wan_runtime.models.attention import use_trainable
@@ -29,7 +29,8 @@ from wan_runtime.models.load import compute_device, compute_dtype, load_dit
 from wan_runtime.models.source import base_model, preset_of
 from wan_runtime.outcome import Outcome
 from wan_runtime.progress import Reporter
-from wan_runtime.training import curve, guard, initial
+from wan_runtime.training import curve, guard, initial, rounding
+from wan_runtime.training.average import Average
 from wan_runtime.training.batches import Batch, load_batch
 from wan_runtime.training.best import BestWeights
 from wan_runtime.training.checkpoint import Checkpoints, TrainState
@@ -38,7 +39,7 @@ from wan_runtime.training.forward import keep_time_embedding_fp32, predict_veloc
 from wan_runtime.training.method import Method, method_of
 from wan_runtime.training.preview import Previews
 from wan_runtime.training.probes import Probes
-from wan_runtime.training.sampler import Sampler, total_steps
+from wan_runtime.training.sampler import Sampler, drops_caption, total_steps
 from wan_runtime.training.validation import Validation
 
 # Shapes: B batch, C channels, T latent frames, H W latent rows and columns.
@@ -55,15 +56,16 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
             trainer.begin()
         trainer.tell_checkpoint()
         trainer.resumed_from = trainer.saved = trainer.state.step
-        trainer.validation.look()
+        trainer.look()
         while trainer.state.step < trainer.total:
             if stopping.requested():
                 trainer.stop()
             trainer.step()
-            trainer.validation.look()
+            trainer.look()
             if trainer.state.step % job.training.checkpoint_every == 0:
                 trainer.save()
-        return trainer.commit()
+        with trainer.state.judged():
+            return trainer.commit()
 
 
 @dataclass
@@ -80,6 +82,7 @@ class Trainer:
     state: TrainState
     levels: NoiseLevels
     clips: list[EncodedClip]
+    empty_text: Entry
     cache: LocalCache
     sampler: Sampler
     validation: Validation
@@ -141,6 +144,8 @@ class Trainer:
         state = TrainState(
             trainable, optimizer, schedule, torch.Generator().manual_seed(spec.seed), device
         )
+        if spec.ema_decay is not None:
+            state.average = Average(trainable, spec.ema_decay)
         # A dataset of one recording has nothing held out; its first clip still shows whether
         # training learns.
         probed = latents.held_out or latents.train
@@ -166,6 +171,7 @@ class Trainer:
             levels=levels,
             state=state,
             clips=latents.train,
+            empty_text=latents.empty_text,
             cache=cache,
             sampler=Sampler(len(latents.train), spec.seed),
             validation=validation,
@@ -181,6 +187,8 @@ class Trainer:
         source = initial.begin(self.job, self.store, self.work, self.state.trainable)
         if source is not None:
             self.state.history["initFrom"] = source
+            if self.state.average is not None:
+                self.state.average.reset()
 
     def step(self) -> None:
         """One optimizer step: draw, predict, check, clip, update, record."""
@@ -194,16 +202,21 @@ class Trainer:
             loss += float(part.detach())
         number = state.step + 1
         guard.check_loss(loss, number)
-        if number <= guard.GUARDED_STEPS:
+        # Bell weighs one level with zero: a step of it alone has no gradient by nature.
+        if number <= guard.GUARDED_STEPS and loss != 0:
             guard.check_gradients(state.trainable, number)
         norm = float(
             torch.nn.utils.clip_grad_norm_(state.trainable.values(), spec.max_gradient_norm)
         )
         guard.check_norm(norm, number)
         rate = state.optimizer.param_groups[0]["lr"]
+        before = rounding.sample(state.trainable.values())
         state.optimizer.step()
+        lost = rounding.lost_share(before, state.trainable.values(), state.optimizer)
         state.optimizer.zero_grad(set_to_none=True)
         state.schedule.step()
+        if state.average is not None:
+            state.average.update(number)
         state.step, state.position = number, self.sampler.position
         state.history["steps"].append(
             {
@@ -211,15 +224,27 @@ class Trainer:
                 "loss": loss,
                 "gradientNorm": norm,
                 "learningRate": rate,
+                "updatesLost": lost,
                 "seconds": time.perf_counter() - started,
             }
         )
         self.report.update(
-            activity="training", current=number, total=self.total, unit="steps", loss=loss
+            activity="training",
+            current=number,
+            total=self.total,
+            unit="steps",
+            loss=loss,
+            updates_lost=lost,
         )
 
     def _batch(self) -> Batch:
-        chosen = [self.clips[index] for index in self.sampler.take(self.job.training.batch_size)]
+        spec, first = self.job.training, self.sampler.position
+        chosen = []
+        for place, index in enumerate(self.sampler.take(spec.batch_size), start=first):
+            clip = self.clips[index]
+            if drops_caption(spec.seed, place, spec.caption_dropout):
+                clip = clip.model_copy(update={"text": self.empty_text})
+            chosen.append(clip)
         return load_batch(self.cache, chosen, self.state.device, self.dtype)
 
     def _loss(self, batch: Batch) -> Tensor:
@@ -238,6 +263,11 @@ class Trainer:
         )
         errors_B = (predicted - velocity(batch.clean_BCTHW, noise)).pow(2).mean(dim=(1, 2, 3, 4))
         return (errors_B * weights.to(errors_B.device)).mean()
+
+    def look(self) -> None:
+        """What is due after a step, on the weights that would be committed."""
+        with self.state.judged():
+            self.validation.look()
 
     def save(self) -> None:
         """Write a checkpoint, unless the newest is of this step or the run is at its end."""

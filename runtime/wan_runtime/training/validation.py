@@ -89,7 +89,7 @@ class Validation:
         return self.state.step in (0, self.total) or self.state.step % every == 0
 
     def _record(self, entry: dict[str, Any]) -> None:
-        names = ("loss", "gradientNorm", "learningRate", "seconds")
+        names = ("loss", "gradientNorm", "learningRate", "updatesLost", "seconds")
         self.events.scalars(entry["step"], {f"train/{name}": entry[name] for name in names})
 
     def _probe(self) -> bool:

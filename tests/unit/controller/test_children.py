@@ -162,6 +162,15 @@ def test_each_expert_starts_from_its_own_weights(method: str) -> None:
     }  # fmt: skip
 
 
+def test_the_mean_and_dropped_captions_reach_the_runtime() -> None:
+    made = children(training={"ema": {}, "captionDropoutPercent": 10})
+    job = JobSpec.model_validate_json(made["ConfigMap/demo-train"]["data"]["job.json"])
+    assert (job.training.ema_decay, job.training.caption_dropout) == (0.999, 0.1)
+    made = children()
+    job = JobSpec.model_validate_json(made["ConfigMap/demo-train"]["data"]["job.json"])
+    assert (job.training.ema_decay, job.training.caption_dropout) == (None, 0.0)
+
+
 def test_our_labels_win_over_the_templates() -> None:
     labels = children(**RUNS["wan22"])["Job/demo-prepare-1"]["spec"]["template"]["metadata"][
         "labels"

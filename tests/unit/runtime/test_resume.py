@@ -27,13 +27,14 @@ from wan_runtime.training import checkpoint, train
 
 pytest_plugins = ["ml_fixtures"]
 
-# All that could make a resumed run differ: dropout's random state, accumulation, a moving rate.
+# All that could make a resumed run differ: dropout's random state, dropped captions, accumulation,
+# a moving rate, a mean of the weights.
 TRAINING = {
     "steps": 6, "gradientAccumulation": 2, "schedule": "Cosine", "checkpointEvery": 2,
-    "probeEvery": 3,
+    "probeEvery": 3, "captionDropout": 0.5,
 }  # fmt: skip
 EXACT: dict[str, dict[str, Any]] = {
-    "lora": {"training": TRAINING, "lora": {"dropout": 0.2}},
+    "lora": {"training": {**TRAINING, "emaDecay": 0.9}, "lora": {"dropout": 0.2}},
     "full": {"training": TRAINING},
 }
 
@@ -222,7 +223,7 @@ def test_checkpoints_of_another_job_or_base_are_not_resumed(
 ) -> None:
     run, fresh = encoded21.fork("changed"), encoded21.fork("fresh")
     stop(run, 3)
-    seed = {**TRAINING, "seed": 9}
+    seed = {**EXACT["lora"]["training"], "seed": 9}
     assert steps_of(run, training=seed) == [1, 2, 3, 4, 5, 6]
     fresh.go(Step.TRAIN, training=seed, lora=EXACT["lora"]["lora"])
     assert same(fresh, run)

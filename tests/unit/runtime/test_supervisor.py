@@ -237,6 +237,7 @@ def test_progress_metrics_and_health_are_served(start: Callable[[str], Pod]) -> 
     metrics = pod.get("/metrics")
     assert 'wan_step_current{step="prepare",unit="steps"} 2.0' in metrics
     assert 'wan_step_loss{step="prepare",unit="steps"} 0.5' in metrics
+    assert 'wan_step_updates_lost{step="prepare",unit="steps"} 0.25' in metrics
     assert 'wan_step_info{activity="waiting",step="prepare"} 1.0' in metrics
     assert "eta" not in metrics  # unknown is absent, not zero
     assert pod.get("/healthz") == "ok\n"

@@ -32,6 +32,7 @@ from wan_operator.api.v1alpha1.finetune_status import (
 )
 from wan_operator.api.v1alpha1.finetune_training import (
     Checkpoint,
+    Ema,
     Full,
     InitFrom,
     Lora,
@@ -56,6 +57,7 @@ __all__ = [
     "Effective",
     "EffectivePlan",
     "EffectiveStore",
+    "Ema",
     "FormatStatus",
     "Full",
     "InitFrom",
@@ -322,6 +324,12 @@ class WanFineTuneSpec(ApiModel):
                 "self.model.preset.startsWith('Wan2.2') || !has(self.experts)",
                 "only Wan2.2 has experts: leave the field out",
                 ".experts",
+                reason="FieldValueForbidden",
+            ),
+            rule(
+                "!has(self.method.full) || !has(self.training.ema)",
+                "a mean of all weights would need another copy of them: it is for method.lora",
+                ".training.ema",
                 reason="FieldValueForbidden",
             ),
             *_init_rules("lora"),

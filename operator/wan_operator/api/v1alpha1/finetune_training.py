@@ -115,6 +115,12 @@ class Schedule(ApiModel):
     """Steps over which the learning rate rises from zero."""
 
 
+class Ema(ApiModel):
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    """Weight of what was before, at each step; smaller at first, so that a short run's mean is not
+    its start."""
+
+
 class Training(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -137,6 +143,11 @@ class Training(ApiModel):
     """Clips a GPU takes at once."""
     gradient_accumulation: Annotated[int, Field(ge=1, le=1024)] = 1
     """Batches summed for one optimizer step."""
+    caption_dropout_percent: Annotated[int, Field(ge=0, le=100)] = 0
+    """Share of clips that are seen with an empty caption: keeps guidance working."""
+    ema: Ema | None = None
+    """Keeps the mean of a LoRA's weights over steps, probes it and exports it in their place.
+    Default: none."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     """How the learning rate runs."""

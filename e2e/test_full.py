@@ -1,0 +1,56 @@
+"""All weights of both experts: one YAML in, weights that stock DiffSynth takes for the model's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from finetunes import Run
+from wan_runtime.job import Expert
+from wan_runtime.models import tiny
+from wan_runtime.models.layout import locate
+from wan_runtime.models.load import load_pipeline
+from wan_runtime.presets import PRESETS
+
+pytestmark = pytest.mark.timeout(900)
+
+EXPERTS = {Expert.HIGH_NOISE: "high-noise", Expert.LOW_NOISE: "low-noise"}
+
+
+def test_full_weights_of_both_experts(start: Callable[..., Run], tmp_path: Path) -> None:
+    run = start(
+        "full-pair",
+        model={"preset": "Wan2.2-I2V-Tiny"},
+        method={"full": {"learningRate": 3e-4}},
+        training={"steps": 20, "captionDropoutPercent": 10},
+    )
+    run.wait_complete()
+
+    preset = PRESETS["Wan2.2-I2V-Tiny"]
+    tiny.write(preset, tmp_path / "base")
+    base = locate(preset, tmp_path / "base")
+    exported = run.committed("export")
+    shards = {}
+    for expert, name in EXPERTS.items():
+        probes = json.loads(run.committed(f"train-{name}")["training.json"])["probes"]
+        assert probes[-1]["losses"]["mean"] < probes[0]["losses"]["mean"], probes
+        path = tmp_path / f"{name}.safetensors"
+        path.write_bytes(exported[f"full-pair-{name}.safetensors"])
+        shards[expert] = (path,)
+    cpu = torch.device("cpu")
+    before = load_pipeline(base, torch.float32, cpu)
+    after = load_pipeline(replace(base, dits=shards), torch.float32, cpu)
+    for expert in ("dit", "dit2"):
+        weights = dict(getattr(before, expert).named_parameters())
+        same = [
+            name
+            for name, weight in getattr(after, expert).named_parameters()
+            if weight.equal(weights[name])
+        ]
+        assert not same, "every weight is trained"
+    assert {"base-0.mp4", "full-0.mp4"} <= set(run.committed("sample"))
