@@ -12,7 +12,9 @@ import numpy
 import pytest
 import torch
 
+from diffusers_peer import check_same_change
 from finetunes import Run
+from wan_runtime.job import Expert
 from wan_runtime.models import tiny
 from wan_runtime.models.layout import locate
 from wan_runtime.models.load import load_pipeline
@@ -77,6 +79,17 @@ def test_the_weights_load_in_stock_diffsynth(reference: Run, tmp_path: Path) -> 
         if name.endswith(tuple(f".{target}.weight" for target in targets)) and "blocks" in name
     }
     assert changed == wanted
+
+
+def test_diffusers_changes_the_prediction_alike(reference: Run, tmp_path: Path) -> None:
+    """Stock `diffsynth` and stock `diffusers`, each with its own file."""
+    committed = reference.committed("export")
+    paths = [tmp_path / f"reference{tool}.safetensors" for tool in ("", ".diffusers")]
+    for path in paths:
+        path.write_bytes(committed[path.name])
+    preset = PRESETS["Wan2.1-I2V-Tiny"]
+    tiny.write(preset, tmp_path / "base")
+    check_same_change(locate(preset, tmp_path / "base"), Expert.ONLY, *paths)
 
 
 def pictures(video: bytes) -> numpy.ndarray:

@@ -2,19 +2,56 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import WanTransformer3DModel
+from diffusers import WanImageToVideoPipeline, WanTransformer3DModel
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 from safetensors.torch import load_file
 
 from wan_runtime.job import Expert
+from wan_runtime.models import load
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.tiny import DIT21
-from wan_runtime.training.forward import Conditions
+from wan_runtime.training.forward import Conditions, predict_velocity
 
 # Shapes: B batch, C channels, T latent frames, H W latent rows and columns.
+
+SIGMA = torch.tensor([0.93])
+NAMES = {
+    Expert.ONLY: "transformer",
+    Expert.HIGH_NOISE: "transformer",
+    Expert.LOW_NOISE: "transformer_2",
+}
+"""Of the models in diffusers' pipeline."""
+
+
+def check_same_change(files: ModelFiles, expert: Expert, ours: Path, theirs: Path) -> None:
+    """The adapter `ours` through diffsynth's `load_lora` and `theirs` through diffusers'
+    `load_lora_weights` change the expert's prediction by the same.
+    """
+    noisy, conditions = random_inputs(clip=files.preset.uses_clip)
+    diffsynth = load.load_pipeline(files, torch.float32, torch.device("cpu"))
+    dit = diffsynth.dit2 if expert is Expert.LOW_NOISE else diffsynth.dit
+    models = {NAMES[each]: stock_transformer(files, each) for each in files.preset.experts}
+    diffusers = WanImageToVideoPipeline(None, None, None, None, **models)
+
+    def both() -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.no_grad():
+            velocity = predict_velocity(dit, noisy, SIGMA, conditions, dtype=torch.float32)
+        return velocity, predict(models[NAMES[expert]], noisy, SIGMA, conditions)
+
+    before = both()
+    diffsynth.load_lora(dit, str(ours))
+    second = {"load_into_transformer_2": True} if expert is Expert.LOW_NOISE else {}
+    diffusers.load_lora_weights(str(theirs.parent), weight_name=theirs.name, **second)
+    after = both()
+
+    assert torch.allclose(*before, atol=1e-4)
+    change = after[0] - before[0]
+    assert float(change.norm() / before[0].norm()) > 1e-4
+    assert float((after[1] - before[1] - change).norm() / change.norm()) < 1e-2
 
 
 def stock_transformer(files: ModelFiles, expert: Expert) -> Any:

@@ -13,11 +13,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ml_runs import LORA, Run
+from wan_runtime import step
 from wan_runtime.artifacts import manifest
 from wan_runtime.errors import InfrastructureError
-from wan_runtime.job import Dialect, Expert, Step
+from wan_runtime.job import Dialect, Expert, Result, Step
 from wan_runtime.models import load
 from wan_runtime.models.layout import ModelFiles
+from wan_runtime.progress import Reporter
 from wan_runtime.training import export, lora, train
 from wan_runtime.training.certificate import TOLERANCE, certify, relative_difference
 from wan_runtime.training.dialects import read_adapter
@@ -95,6 +97,14 @@ def test_the_certificate_is_in_the_manifest(exported22: Run) -> None:
         assert len(each.files) == 2
         assert set(each.files) <= listed
     assert committed.certificates[0].consumer == f"diffsynth {version('diffsynth')}"
+
+
+def test_a_repeated_step_tells_the_certificates_again(exported21: Run, tmp_path: Path) -> None:
+    result = step.perform(exported21.job(Step.EXPORT), tmp_path, Reporter("export"))
+    assert result.message == "already committed"
+    assert [each.format for each in result.certificates] == list(Dialect)
+    assert [each.files for each in result.certificates] == [()] * 3, "a full model has hundreds"
+    assert Result.model_validate_json(result.dump()) == result
 
 
 def test_only_the_formats_asked_for(exported21: Run) -> None:

@@ -13,7 +13,7 @@ from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from diffusers_peer import predict, random_inputs
+from diffusers_peer import SIGMA, predict, random_inputs
 from ml_runs import Run
 from wan_runtime.artifacts import manifest
 from wan_runtime.errors import InfrastructureError
@@ -27,7 +27,6 @@ from wan_runtime.training.weights import SafetensorsFiles
 
 pytest_plugins = ["ml_fixtures"]
 
-SIGMA = torch.tensor([0.93])
 FOLDER = "formats.diffusers/transformer"
 
 
