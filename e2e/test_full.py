@@ -35,7 +35,7 @@ def test_full_weights_of_both_experts(start: Callable[..., Run], tmp_path: Path)
     tiny.write(preset, tmp_path / "base")
     base = locate(preset, tmp_path / "base")
     exported = run.committed("export")
-    shards = {}
+    shards: dict[Expert, tuple[Path, ...]] = {}
     for expert, name in EXPERTS.items():
         probes = json.loads(run.committed(f"train-{name}")["training.json"])["probes"]
         assert probes[-1]["losses"]["mean"] < probes[0]["losses"]["mean"], probes
@@ -45,11 +45,11 @@ def test_full_weights_of_both_experts(start: Callable[..., Run], tmp_path: Path)
     cpu = torch.device("cpu")
     before = load_pipeline(base, torch.float32, cpu)
     after = load_pipeline(replace(base, dits=shards), torch.float32, cpu)
-    for expert in ("dit", "dit2"):
-        weights = dict(getattr(before, expert).named_parameters())
+    for transformer in ("dit", "dit2"):
+        weights = dict(getattr(before, transformer).named_parameters())
         same = [
             name
-            for name, weight in getattr(after, expert).named_parameters()
+            for name, weight in getattr(after, transformer).named_parameters()
             if weight.equal(weights[name])
         ]
         assert not same, "every weight is trained"
