@@ -8,9 +8,12 @@ from __future__ import annotations
 import gc
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from wan_runtime.artifacts.store import Store
 from wan_runtime.data import latents
@@ -26,6 +29,7 @@ from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import compute_device, compute_dtype
 from wan_runtime.models.source import base_model
 from wan_runtime.outcome import Outcome
+from wan_runtime.parallel import in_order
 from wan_runtime.progress import Reporter
 
 
@@ -83,6 +87,26 @@ def encode(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     return commit_listing(job, store, work, clips, listing, digest, message)
 
 
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """A part of a clip, about to be encoded."""
+
+    path: str
+    """Of the clip."""
+    video_key: str
+    image_key: str
+    video: Entry | None
+    image: Entry | None
+    """What the cache has already."""
+    frames: NDArray[np.uint8]
+    """[F, H, W, 3]; nothing if the cache has both."""
+    first: NDArray[np.uint8]
+    """[H, W, 3]"""
+
+
+NOTHING: NDArray[np.uint8] = np.empty(0, np.uint8)
+
+
 class _Encoding:
     """Encodes into the cache and counts. T5 is gone before VAE and CLIP arrive: they never share
     the GPU.
@@ -110,8 +134,9 @@ class _Encoding:
             caption: self._key(latents.text_key(caption, self._encoders))
             for caption in sorted(captions)
         }
-        entries = {caption: self._find(key) for caption, key in keys.items()}
+        entries = {caption: latents.find(self._store, key) for caption, key in keys.items()}
         missing = [caption for caption, entry in entries.items() if entry is None]
+        self.reused += len(entries) - len(missing)
         if missing:
             encoder = TextEncoder(self._files, self._dtype, self._device)
             for number, caption in enumerate(missing):
@@ -127,40 +152,45 @@ class _Encoding:
     def encode_windows(self, windows: list[tuple[Clip, int]]) -> list[tuple[Entry, Entry]]:
         """(video, image) entries of each window: a clip and its first frame."""
         encoder: VideoEncoder | None = None
-        size, folder = self._job.dataset, self._work / "clips"
         entries = []
-        for number, (clip, start) in enumerate(windows):
-            self._report.update(
-                activity="encoding clips", current=number, total=len(windows), unit="clips"
-            )
-            video_key = self._key(latents.video_key(clip, size, self._encoders, start))
-            image_key = self._key(latents.image_key(clip, size, self._encoders, start))
-            video, image = self._find(video_key), self._find(image_key)
+        self._report.update(activity="encoding clips", current=0, total=len(windows), unit="clips")
+        # One thread: the next window is fetched and decoded while the GPU encodes this one.
+        for read in in_order(self._read, windows, threads=1):
+            video, image = read.video, read.image
+            self.reused += (video is not None) + (image is not None)
             if video is None or image is None:
                 encoder = encoder or VideoEncoder(
                     self._files, self._dtype, self._device, tiled=self._encoders.tiled
                 )
-                frames = frames_of(self._store, clip, size, folder, start)
-                first = first_frame_of(self._store, clip, frames, size, folder)
-                video = video or self._put(video_key, encoder.encode_video(frames), clip.path)
+                video = video or self._put(
+                    read.video_key, encoder.encode_video(read.frames), read.path
+                )
                 image = image or self._put(
-                    image_key, encoder.encode_first_frame(first, len(frames)), clip.path
+                    read.image_key,
+                    encoder.encode_first_frame(read.first, len(read.frames)),
+                    read.path,
                 )
             entries.append((video, image))
-        self._report.update(
-            activity="encoding clips", current=len(windows), total=len(windows), unit="clips"
-        )
+            self._report.update(current=len(entries))
         del encoder
         self._free()
         return entries
 
+    def _read(self, window: tuple[Clip, int]) -> _Window:
+        """What the cache has of a window, and its pixels if that is not all."""
+        (clip, start), size = window, self._job.dataset
+        video_key = self._key(latents.video_key(clip, size, self._encoders, start))
+        image_key = self._key(latents.image_key(clip, size, self._encoders, start))
+        video, image = latents.find(self._store, video_key), latents.find(self._store, image_key)
+        frames = first = NOTHING
+        if video is None or image is None:
+            folder = self._work / "clips"
+            frames = frames_of(self._store, clip, size, folder, start)
+            first = first_frame_of(self._store, clip, frames, size, folder)
+        return _Window(clip.path, video_key, image_key, video, image, frames, first)
+
     def _key(self, name: str) -> str:
         return f"{self._job.cache_prefix}/{name}"
-
-    def _find(self, key: str) -> Entry | None:
-        entry = latents.find(self._store, key)
-        self.reused += entry is not None
-        return entry
 
     def _put(self, key: str, tensors: dict[str, torch.Tensor], what: str) -> Entry:
         # A bad entry would poison every later run of the store prefix: it is never stored.

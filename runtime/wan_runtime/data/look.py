@@ -67,7 +67,7 @@ def drift(stills: Stills) -> float:
 
 def bars(stills: Stills) -> str:
     """`letterbox` or `pillarbox` for black bars above and below, or at both sides; else empty."""
-    brightest = (stills.astype(np.float32) @ _LUMA).max(axis=0)
+    brightest = stills.max(axis=0).astype(np.float32) @ _LUMA
     if brightest.max() < 2 * BAR_LEVEL:
         return ""  # a dark scene
     for name, lines in (("letterbox", brightest.max(axis=1)), ("pillarbox", brightest.max(axis=0))):

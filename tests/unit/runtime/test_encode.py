@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,39 @@ def test_second_run_encodes_nothing(
     outcome = run.go(Step.ENCODE)
     assert "0 objects encoded, 14 already there" in outcome.message
     assert listing(run, tmp_path / "new") == listing(encoded21, tmp_path / "old")
+
+
+def test_the_next_clip_is_read_while_one_is_encoded(
+    encoded21: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no more than that: the frames of a clip may be hundreds of megabytes."""
+    before = listing(encoded21, tmp_path / "before")
+    encoded21.store.delete([clip.video.key for clip in before.clips])
+    read: list[str] = []
+    ahead: list[int] = []
+    came = threading.Condition()
+    frames_of, encode_video = encode.frames_of, encode.VideoEncoder.encode_video
+
+    def reading(*arguments: Any) -> Any:
+        with came:
+            read.append(arguments[1].path)
+            came.notify()
+        return frames_of(*arguments)
+
+    def encoding(self: Any, frames: Any) -> Any:
+        with came:  # until the next one is being read
+            last = len(ahead) + 1 == CLIPS
+            assert came.wait_for(lambda: last or len(read) > len(ahead) + 1, timeout=60)
+            ahead.append(len(read) - len(ahead) - 1)
+        return encode_video(self, frames)
+
+    monkeypatch.setattr(encode, "frames_of", reading)
+    monkeypatch.setattr(encode.VideoEncoder, "encode_video", encoding)
+    run = encoded21.fork("ahead")
+    run.go(Step.ENCODE)
+    assert listing(run, tmp_path / "after") == before
+    assert ahead == [1, 1, 1, 0]
+    assert not list((run.folder / "1-encode" / "clips").iterdir())
 
 
 def test_one_missing_object_is_encoded_again(encoded21: Run, tmp_path: Path) -> None:
