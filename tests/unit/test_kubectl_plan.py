@@ -81,7 +81,9 @@ def test_a_run_that_fits_and_one_that_does_not(plan: Any) -> None:
     status, out, _ = plan(of=[small, large])
     assert status == 1
     assert re.search(r"^fits +no: the operator refuses it$", out, re.MULTILINE)
-    assert re.search(r"^fits with +57 frames, or 832x480, or a GPU of type H200", out, re.MULTILINE)
+    assert re.search(
+        r"^fits with +65 frames, or 832x480, or a GPU of type RTX-PRO", out, re.MULTILINE
+    )
     assert "unknown: say how many clips with --clips" in out
 
 
@@ -104,7 +106,7 @@ def test_without_a_known_gpu_all_are_compared(plan: Any, arguments: tuple[str, .
     lines = [line.split() for line in table.splitlines()[2:]]
     fitting = [line for line in lines if line[3] in ("yes", "barely")]
     assert lines[: len(fitting)] == fitting
-    assert {line[0] for line in fitting} == {"H200-141GB", "B200-180GB"}
+    assert {line[0] for line in fitting} == {"H200-141GB", "B200-180GB", "RTX-PRO-6000-96GB"}
     costs = [int(line[6]) for line in fitting]
     assert costs == sorted(costs)
 

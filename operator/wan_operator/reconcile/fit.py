@@ -91,7 +91,7 @@ def host_plan(run: Run, step: PlannedStep) -> HostPlan | None:
     """What the pod of a step that holds weights takes of its node; None for the others and for Tiny
     presets."""
     work = workload(run.spec, _gpu(run), _begun(run))
-    if work is None or step.step not in HEAVY:
+    if work is None or step.step not in HEAVY or step.gathers:
         return None
     source, effective = run.spec.model.source, run.status.effective
     clips = clips_of(run.status.steps)
@@ -138,7 +138,8 @@ def workload(
     if lora is None:
         work = replace(work, method="full")
     else:
-        work = replace(work, rank=lora.rank, targets=tuple(lora.target_modules))
+        ema = training.ema is not None
+        work = replace(work, rank=lora.rank, targets=tuple(lora.target_modules), ema=ema)
     return replace(work, checkpointing=checkpointing(spec, work, gpu, begun))
 
 

@@ -108,9 +108,7 @@ def leave_one_out(table: Measured) -> list[Residual]:
     one row knows (memory of a forward pass, the VAE's decoder) is taken as it is, and no plan that
     rests on it counts as measured."""
     found = []
-    for row in table.rows:
-        if not row.calibrates or row.kind == "Decode":
-            continue
+    for row in (*table.calibrating("Training"), *table.calibrating("Forward")):
         rest = table.without(row.id)
         if row.seconds is not None:
             _, known, unit = _time(row, efficiency_of(rest))

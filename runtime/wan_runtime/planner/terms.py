@@ -37,7 +37,7 @@ def resident_gib(clip: Clip) -> Terms:
         per_weight = 1.0 if clip.precision == "FP8" else 2.0
         terms = {
             "base weights": per_weight * shape.parameters / GIB,
-            "adapter, gradients, optimizer": 16.0 * clip.trainable / GIB,
+            "adapter, gradients, optimizer": (20.0 if clip.ema else 16.0) * clip.trainable / GIB,
         }
     unit = clip.batch * shape.activation_bytes(clip.tokens) / GIB
     return terms | {"block inputs": shape.layers * unit if clip.checkpointing == "Full" else 0.0}

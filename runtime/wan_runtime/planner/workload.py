@@ -48,6 +48,8 @@ class Training(Clip):
     checkpointing: Literal["None", "Full"] = "Full"
     precision: Literal["BF16", "FP8"] = "BF16"
     """Of the frozen weights."""
+    ema: bool = False
+    """Also keeps the mean of an adapter's weights."""
     gpus: int = 1
     """That train together: an adapter on copies, full fine-tuning on shards."""
 
@@ -59,8 +61,8 @@ class Training(Clip):
 
     @property
     def checkpoint_bytes(self) -> float:
-        """Weights that train and AdamW's two moments, in float32."""
-        return 12.0 * self.trainable
+        """Weights that train, AdamW's two moments and the mean, in float32."""
+        return (16.0 if self.ema else 12.0) * self.trainable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

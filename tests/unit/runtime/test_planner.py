@@ -97,6 +97,8 @@ def test_only_code_that_images_run_calibrates() -> None:
     assert {row.code for row in measured().calibrating("Training")} == {"runtime"}
     altered = with_row(measured(), "train-wan21-61-compiled", seconds=1.0)
     assert calibrate(altered) == calibrate(measured())
+    altered = with_row(measured(), "train-wan21-25-casts", seconds=1.0)
+    assert calibrate(altered) == calibrate(measured())
     altered = with_row(measured(), "train-wan21-45", seconds=20.0)
     assert calibrate(altered) != calibrate(measured())
 
@@ -123,6 +125,26 @@ def test_memory_and_time_are_the_sums_of_their_terms() -> None:
     assert doubled.seconds_per_step == pytest.approx(2 * plan.seconds_per_step, rel=0.01)
     assert doubled.memory["block inputs"] == pytest.approx(2 * plan.memory["block inputs"])
     assert doubled.memory["base weights"] == plan.memory["base weights"]
+
+
+def test_a_change_that_was_measured_is_added_to_the_rows_before_it() -> None:
+    rows = {row.id: row for row in measured().calibrating("Training")}
+    raw = {row.id: row for row in measured().rows}
+    change = measured().changes["withoutCasts"]
+    assert rows["train-wan21-25"] == raw["train-wan21-25"]
+    before, today = raw["train-wan21-45"], rows["train-wan21-45"]
+    share = 43_200 / 25_200
+    assert today.seconds == pytest.approx((before.seconds or 0) + share * change.seconds)
+    assert today.allocated_gib == pytest.approx(
+        (before.allocated_gib or 0) + share * change.allocated_gib
+    )
+
+
+def test_a_mean_of_the_weights_is_another_copy_of_the_adapter() -> None:
+    with_mean = replace(WAN21, ema=True)
+    more = plan_training(with_mean, gpu()).gib - plan_training(WAN21, gpu()).gib
+    assert more == pytest.approx(4 * WAN21.trainable / 2**30)
+    assert with_mean.checkpoint_bytes - WAN21.checkpoint_bytes == 4 * WAN21.trainable
 
 
 def test_full_fine_tuning_takes_sixteen_bytes_a_parameter_and_shares_them() -> None:
@@ -157,11 +179,11 @@ def test_bands_are_wide_where_nothing_was_measured() -> None:
 
 def test_what_does_not_fit_comes_with_the_smallest_changes_that_do() -> None:
     changes = remedies(WAN21, gpu(), DEFAULTS)
-    assert changes == ["57 frames", "832x480", "a GPU of type H200-141GB"]
-    assert plan_training(replace(WAN21, frames=57), gpu()).fits
-    assert not plan_training(replace(WAN21, frames=61), gpu()).fits
+    assert changes == ["65 frames", "832x480", "a GPU of type RTX-PRO-6000-96GB"]
+    assert plan_training(replace(WAN21, frames=65), gpu()).fits
+    assert not plan_training(replace(WAN21, frames=69), gpu()).fits
     small = replace(WAN21, width=480, height=832)
-    assert remedies(small, gpu("L40S-48GB"), DEFAULTS) == ["29 frames", "a GPU of type A100-80GB"]
+    assert remedies(small, gpu("L40S-48GB"), DEFAULTS) == ["33 frames", "a GPU of type A100-80GB"]
     assert remedies(replace(WAN21, frames=45, checkpointing="None"), gpu(), DEFAULTS)[0] == (
         "gradientCheckpointing: Full"
     )
@@ -274,7 +296,7 @@ def test_the_catalogue_is_replaced_by_name_and_product() -> None:
 
 def test_the_documented_table_is_the_current_one() -> None:
     lines = [
-        f"| `{each.row.id}` | {each.quantity} | {each.measured:g} | {each.predicted:.2f} "
+        f"| `{each.row.id}` | {each.quantity} | {each.measured:.4g} | {each.predicted:.2f} "
         f"| {each.error:+.1%} |"
         for each in leave_one_out(measured())
     ]
