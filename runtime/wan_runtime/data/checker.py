@@ -90,7 +90,7 @@ class Checker:
             stills = rejection.facts.stills
             return Checked(clip, thumbnail=look.thumbnail(np.stack(stills)) if stills else None)
         windows = [facts.window(number, spec.frames) for number in range(len(facts.starts))]
-        warnings = (*self._of_caption(clip.prompt), *self._of_pictures(facts.starts, windows))
+        warnings = (*self._of_caption(clip.prompt), *self._of_pictures(facts, windows))
         clip = _with_facts(clip, facts).model_copy(
             update={"starts": facts.starts, "warnings": warnings}
         )
@@ -103,20 +103,22 @@ class Checker:
             text = f"its caption has about {tokens} tokens; the model reads {TOKENS}"
             yield Warned(code=Concern.CAPTION_TOO_LONG, message=text)
 
-    def _of_pictures(
-        self, starts: Sequence[int], windows: Sequence[look.Stills]
-    ) -> Iterator[Warned]:
+    def _of_pictures(self, facts: Facts, windows: Sequence[look.Stills]) -> Iterator[Warned]:
         fps = self._spec.fps
-        cuts = sorted({start + cut for start, stills in zip(starts, windows, strict=True)
-                       for cut in look.cuts(stills)})  # fmt: skip
-        if cuts:
-            at = ", ".join(f"{cut / fps:.1f} s" for cut in cuts)
-            yield Warned(code=Concern.SCENE_CUT, message=f"cuts to another scene at {at}")
-        for start, stills in zip(starts, windows, strict=True):
-            levels = look.drift(stills)
+        for start, stills in zip(facts.starts, windows, strict=True):
+            levels, repeated = look.drift(stills), look.repeats(stills)
+            if cuts := look.cuts(stills):
+                at = ", ".join(f"{(start + cut) / fps:.1f} s" for cut in cuts)
+                yield Warned(code=Concern.SCENE_CUT, message=f"cuts to another scene at {at}")
             if levels < look.STILL_LEVELS:
                 text = f"hardly moves from {start / fps:.1f} s on: {levels:.1f} of 255 levels"
                 yield Warned(code=Concern.NEAR_STATIC, message=text)
+            elif repeated > look.REPEATED_SHARE * len(stills):
+                text = (
+                    f"{repeated} of {len(stills)} frames at {fps:g} fps repeat the one before: "
+                    f"it has {facts.fps:g} fps, or stalls"
+                )
+                yield Warned(code=Concern.REPEATED_FRAMES, message=text)
         if found := look.bars(np.concatenate(windows)):
             yield Warned(code=Concern.BLACK_BARS, message=f"has the black bars of a {found}")
 

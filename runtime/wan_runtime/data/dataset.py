@@ -50,6 +50,8 @@ class Concern(StrEnum):
     """The model learns to jump from one scene to another."""
     NEAR_STATIC = "NearStatic"
     """The model learns not to move."""
+    REPEATED_FRAMES = "RepeatedFrames"
+    """Its rate is below the target's, or it stalls: the model learns to stutter."""
     BLACK_BARS = "BlackBars"
     """The model learns to paint them."""
     NEAR_DUPLICATE = "NearDuplicate"

@@ -26,6 +26,8 @@ CUT_LEVELS, CUT_RATIO = 20.0, 2.2
 NEIGHBOURS = 3
 """Changes on either side that a change is compared with."""
 STILL_LEVELS = 2.0
+REPEATED_SHARE = 0.1
+"""Of frames. 15 frames a second shown at 16 repeat one in 16."""
 BAR_LEVEL = 30
 """Black of limited range, with what compression adds."""
 BAR_SHARE = 0.03
@@ -63,6 +65,11 @@ def cuts(stills: Stills) -> list[int]:
 def drift(stills: Stills) -> float:
     """Levels of 255 by which the most different frame differs from the first, on average."""
     return float(np.abs(stills.astype(np.int16) - stills[0]).mean(axis=(1, 2, 3)).max())
+
+
+def repeats(stills: Stills) -> int:
+    """Frames that are the one before once more."""
+    return sum(np.array_equal(before, now) for before, now in pairwise(stills))
 
 
 def bars(stills: Stills) -> str:

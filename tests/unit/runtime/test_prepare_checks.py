@@ -57,6 +57,17 @@ def test_odd_clips_are_kept_with_a_warning(bench: Bench, four: list[Row], tmp_pa
     assert "warned of: 1 SceneCut, 1 NearStatic" in outcome.message
 
 
+@pytest.mark.parametrize(("fps", "message"), [(8, "8 of 17 frames at 16 fps repeat"), (15, "")])
+def test_a_slow_source_stutters(
+    bench: Bench, four: list[Row], tmp_path: Path, fps: int, message: str
+) -> None:
+    add(bench, four, videos.cut(tmp_path / "slow.mp4", "bigbuckbunny", frames=20, fps=fps))
+    found = warnings(bench.dataset(bench.run()).clips[4])
+    assert found.get(Concern.REPEATED_FRAMES, "")[: len(message) or None] == message
+    if message:
+        assert found[Concern.REPEATED_FRAMES].endswith("it has 8 fps, or stalls")
+
+
 def test_what_two_recordings_show_is_not_held_out(
     bench: Bench, four: list[Row], good: list[bytes], tmp_path: Path
 ) -> None:
