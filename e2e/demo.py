@@ -144,7 +144,7 @@ def fetch(stack: Stack, name: str) -> None:
     steps = stack.get("-n", NAMESPACE, "wft", name)["status"]["steps"]
     rows = []
     for step in steps:
-        if step["name"] in ("export", "sample"):
+        if step["name"] in ("prepare", "export", "sample"):
             rows += fetch_step(stack, step)
     lines = ["| step | file | bytes | SHA-256 |", "| --- | --- | --- | --- |", *rows]
     (OUTPUT / "artifacts.md").write_text("\n".join(lines) + "\n")

@@ -206,6 +206,22 @@ class Dataset(ApiModel):
                 reason="FieldValueForbidden",
             ),
             rule(
+                "self.format != 'Musubi' || (self.columns.controlVideo == 'control_video' && "
+                "self.columns.vaceVideo == 'vace_video')",
+                "the format Musubi names control videos control_path, and knows no VACE videos",
+                ".columns",
+                reason="FieldValueForbidden",
+            ),
+            rule(
+                "self.format != 'Folder' || (self.columns.source == 'source' && "
+                "self.columns.firstFrame == 'input_image' && "
+                "self.columns.controlVideo == 'control_video' && "
+                "self.columns.vaceVideo == 'vace_video')",
+                "the format Folder has no columns: leave them out",
+                ".columns",
+                reason="FieldValueForbidden",
+            ),
+            rule(
                 "self.window == 'Spread' || !has(self.windowsPerClip)",
                 "windowsPerClip is for the window Spread: First and Middle are one window",
                 ".windowsPerClip",
