@@ -83,13 +83,15 @@ SAME: list[tuple[DatasetFormat, dict[str, str | bytes]]] = [
         "Folder",
         {
             "in/a.mp4": b"", "in/a.txt": "a fox, running\n", "b.webm": b"", "b.txt": "zwei Füchse",
-            "in/cover.jpg": b"",
+            "in/cover.jpg": b"", "in/._a.mp4": b"", "in/._a.txt": b"\xff", ".trash/c.mp4": b"",
         },
     ),
     (
         "WebDataset",
         {
-            "0.tar": tar({"x/a.txt": "a fox, running\n", "x/a.mp4": b"0" * 90_000}),
+            "0.tar": tar(
+                {"./x/._a.mp4": b"", "./x/a.txt": "a fox, running\n", "./x/a.mp4": b"0" * 90_000}
+            ),
             "1.tar": tar({"b.mp4": b"1", "b.json": json.dumps({"prompt": "zwei Füchse"})}),
         },
     ),

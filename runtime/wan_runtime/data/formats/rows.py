@@ -89,8 +89,10 @@ def plain(value: object) -> str:
 
 
 def is_video(path: str) -> bool:
-    """By its suffix."""
-    return PurePosixPath(path).suffix.lower() in VIDEO_SUFFIXES
+    """By its suffix. Nothing hidden is, such as the `._a.mp4` that macOS leaves beside `a.mp4`."""
+    pure = PurePosixPath(path)
+    hidden = any(part.startswith(".") for part in pure.parts)
+    return pure.suffix.lower() in VIDEO_SUFFIXES and not hidden
 
 
 def beside(path: str, suffix: str) -> str:
