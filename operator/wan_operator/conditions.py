@@ -62,7 +62,8 @@ _OF_STEPS: dict[str, str] = {
     "it.",
     "StoreNotFound": "The bucket does not exist. Retried: creating it heals it.",
     "ArtifactCorrupt": "A stored object does not match the checksum in its manifest.",
-    "DiskFull": "The pod's scratch volume is full. Raise spec.resources.cache.",
+    "DiskFull": "The pod's scratch volume or the model cache is too small; the message says which "
+    "and by how much. Raise spec.resources.cache.",
     "Unexpected": "An error that we did not foresee; the message holds its last line, the log the "
     "rest.",
     "Terminated": "The pod was told to stop and saved a checkpoint. It starts again and costs no "

@@ -171,6 +171,16 @@ class Settings:
     none by nvidia.com/gpu.product. Default unknown: such a run is refused only if it fits no type.
     """
 
+    model_cache: str = _setting(
+        "WAN_MODEL_CACHE",
+        _matching(r"/[^:\s]{1,250}|" + _DNS_NAME.pattern),
+        "must be the name of a PersistentVolumeClaim or an absolute path of the nodes",
+        "",
+    )
+    """Where pods keep imported base models for the next: a PersistentVolumeClaim in the
+    WanFineTune's namespace, or a folder of the nodes that group 10001 may write, which Pod Security
+    baseline and restricted refuse. Default none: each GPU pod fetches into its scratch volume."""
+
     watch_namespaces: tuple[str, ...] = _setting(
         "WAN_WATCH_NAMESPACES",
         _names,

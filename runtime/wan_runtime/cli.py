@@ -15,6 +15,7 @@ from wan_runtime.presets import PRESETS
 
 HELP = {
     Step.PREPARE: "check every clip, split them by recording, commit the dataset (CPU)",
+    Step.IMPORT: "verify the base model and convert what is no safetensors (CPU)",
     Step.ENCODE: "fill the latent cache with text, image and video latents (GPU)",
     Step.TRAIN: "train one expert from the cache, resuming from its last checkpoint (GPU)",
     Step.EXPORT: "convert the trained weights and commit them (CPU)",

@@ -33,6 +33,8 @@ class Step(StrEnum):
 
     PREPARE = "prepare"
     """Checks every clip, splits by source video, writes the dataset manifest. CPU."""
+    IMPORT = "import"
+    """Verifies the base model, converts what is no safetensors, writes its manifest. CPU."""
     ENCODE = "encode"
     """Fills the content-addressed latent cache: T5, CLIP and VAE. GPU."""
     TRAIN = "train"
@@ -285,8 +287,7 @@ class Certificate(Contract):
 
 
 class Checkpoint(Contract):
-    """The newest state of a training step that is in the store: what a later attempt goes on
-    from."""
+    """The newest committed state of a training step: what a later attempt goes on from."""
 
     step: int
     """Optimizer steps done."""
@@ -321,7 +322,6 @@ class Result(Contract):
     message: str = ""
     manifest: ManifestRef | None = None
     checkpoint: Checkpoint | None = None
-    """What is left of a training step that has not come to its end."""
     summary: dict[str, int | float | str] = Field(default_factory=dict)
     """A few numbers for status: clips, steps, probe losses. Details are in the store."""
     certificates: tuple[Certificate, ...] = ()

@@ -37,6 +37,7 @@ Run = Callable[[JobSpec, Store, Path, Reporter], Outcome]
 # Imported only when it is their turn: most of them bring torch, which takes seconds and gigabytes.
 RUNS: dict[Step, str] = {
     Step.PREPARE: "wan_runtime.data.prepare",
+    Step.IMPORT: "wan_runtime.models.importer",
     Step.ENCODE: "wan_runtime.data.encode",
     Step.TRAIN: "wan_runtime.training.train",
     Step.EXPORT: "wan_runtime.training.export",

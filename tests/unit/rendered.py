@@ -130,6 +130,7 @@ FULL: Manifest = {
     },
     "gpuType": "ours",
     "gpuCatalogue": [GPU],
+    "modelCache": {"persistentVolumeClaim": "models"},
     "watchNamespaces": ["team-a", "team-b"],
     "log": {"level": "DEBUG", "format": "text"},
     "reconcile": {

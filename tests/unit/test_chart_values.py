@@ -89,6 +89,11 @@ def test_a_value_left_empty_renders_or_is_refused_by_name(path: tuple[str, ...])
 
 REFUSED = [
     (
+        {"modelCache": {"persistentVolumeClaim": "models", "hostPath": "/var/models"}},
+        "modelCache: set persistentVolumeClaim or hostPath, not both",
+    ),
+    ({"modelCache": {"hostPath": "models"}}, "/modelCache/hostPath"),
+    (
         {"networkPolicy": {"workloads": {"enabled": True}}},
         "networkPolicy.workloads.enabled needs networkPolicy.workloads.namespaces or",
     ),
@@ -151,6 +156,7 @@ def test_values_reach_the_operator() -> None:
         store_ca_key="bundle.pem",
         gpu_catalogue=with_own([Gpu.model_validate(GPU)]),
         gpu_type="ours",
+        model_cache="models",
         watch_namespaces=("team-a", "team-b"),
         namespace=NAMESPACE,
         lease_name="wan-operator",

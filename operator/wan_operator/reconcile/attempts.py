@@ -10,6 +10,7 @@ from wan_operator.reconcile.run import Run, has_ended
 from wan_operator.resources.configmaps import job_config_map
 from wan_operator.resources.jobs import Attempt, job
 from wan_operator.resources.labels import Manifest
+from wan_runtime.job import Step, step_id
 
 
 def children(run: Run, planned: PlannedStep, step: StepStatus) -> tuple[Manifest, Manifest]:
@@ -49,11 +50,24 @@ def attempt(run: Run, planned: PlannedStep, step: StepStatus, number: int) -> At
         store_secret=run.status.effective.store.secret_name,
         ca_bundle=ca_bundle(run.spec, run.settings),
         model_volume=source.persistent_volume_claim if source else None,
+        model_cache=model_cache(run, planned),
         overrides=run.spec.resources,
         pod_template=run.spec.pod_template,
         avoid_node=last.node if last is not None and failed_here else "",
         queue_name=run.queue_name,
     )
+
+
+def model_cache(run: Run, planned: PlannedStep) -> Manifest | None:
+    """Of the steps that fetch an imported model."""
+    source, where = run.spec.model.source, run.settings.model_cache
+    if not where or source is None or source.s3 is None:
+        return None
+    if step_id(Step.IMPORT) not in planned.needs:
+        return None
+    if where.startswith("/"):
+        return {"hostPath": {"path": where, "type": "Directory"}}
+    return {"persistentVolumeClaim": {"claimName": where}}
 
 
 def obstacle(run: Run, wanted: tuple[Manifest, ...], step: StepStatus) -> str:

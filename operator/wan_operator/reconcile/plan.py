@@ -82,11 +82,15 @@ def plan_steps(spec: WanFineTuneSpec) -> tuple[PlannedStep, ...]:
     """A graph, listed in an order in which its steps could run one by one. What waits for nothing
     any more runs, beside whatever else does."""
     prepare = PlannedStep(Step.PREPARE)
-    encodes = encodings(spec, needs=(prepare.id,))
-    trains = trainings(spec, needs=(encodes[-1].id,))
+    # Tiny presets without a source are made where they are needed.
+    imports = [PlannedStep(Step.IMPORT)] if spec.model.source is not None else []
+    model = tuple(planned.id for planned in imports)
+    encodes = encodings(spec, needs=(prepare.id, *model))
+    trains = trainings(spec, needs=(encodes[-1].id, *model))
     export = PlannedStep(Step.EXPORT, needs=tuple(train.id for train in trains))
-    samples = [PlannedStep(Step.SAMPLE, needs=(export.id,))] if spec.validation.samples else []
-    return (prepare, *encodes, *trains, export, *samples)
+    sample = PlannedStep(Step.SAMPLE, needs=(export.id, *model))
+    samples = [sample] if spec.validation.samples else []
+    return (prepare, *imports, *encodes, *trains, export, *samples)
 
 
 def encodings(spec: WanFineTuneSpec, needs: tuple[str, ...]) -> list[PlannedStep]:

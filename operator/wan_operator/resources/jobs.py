@@ -28,6 +28,7 @@ GRACE_SECONDS = 120
 """Between SIGTERM and SIGKILL: a 14B adapter's checkpoint takes a minute to reach a slow store."""
 MODEL_PATH = "/models"
 CACHE_PATH = "/cache"
+MODEL_CACHE_PATH = "/model-cache"
 CA_PATH = "/etc/wan-ca"
 """Beside /etc/wan, not below it: nothing can be mounted into a read-only ConfigMap volume."""
 CA_FILE = f"{CA_PATH}/ca.crt"
@@ -92,6 +93,9 @@ class Attempt:
     store_secret: str
     ca_bundle: ConfigMapKey | None
     model_volume: PersistentVolumeClaimSource | None
+    model_cache: Manifest | None
+    """Source of a volume that keeps imported models for the next pod; None for steps that read
+    none."""
     overrides: ResourceOverrides
     pod_template: PodTemplate
     avoid_node: str = ""
@@ -161,6 +165,8 @@ def pod_spec(attempt: Attempt) -> Manifest:
 
 
 def container(attempt: Attempt) -> Manifest:
+    shared = attempt.model_cache is not None
+    cache = [{"name": "WAN_MODEL_CACHE", "value": MODEL_CACHE_PATH}] if shared else []
     return {
         "name": CONTAINER,
         "image": attempt.image,
@@ -170,6 +176,7 @@ def container(attempt: Attempt) -> Manifest:
             {"name": "HOME", "value": "/home/wan"},
             secret_env("AWS_ACCESS_KEY_ID", attempt.store_secret, "accessKey"),
             secret_env("AWS_SECRET_ACCESS_KEY", attempt.store_secret, "secretKey"),
+            *cache,
         ],
         "ports": [{"name": "progress", "containerPort": PROGRESS_PORT, "protocol": "TCP"}],
         "resources": resources(attempt),
@@ -218,6 +225,8 @@ def volumes(attempt: Attempt) -> list[tuple[Manifest, Manifest]]:
     if attempt.model_volume is not None:
         claim = {"claimName": attempt.model_volume.claim_name, "readOnly": True}
         pairs.append(_volume("model", MODEL_PATH, read_only=True, persistentVolumeClaim=claim))
+    if attempt.model_cache is not None:
+        pairs.append(_volume("model-cache", MODEL_CACHE_PATH, **attempt.model_cache))
     return pairs
 
 

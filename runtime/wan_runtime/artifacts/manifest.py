@@ -126,7 +126,7 @@ def job_hash(job: JobSpec) -> str:
     for more sample videos does not train again.
     """
     dataset: dict[str, object] = {"dataset": job.dataset.model_dump(mode="json")}
-    model = {"model": job.model.model_dump(mode="json"), "expert": job.expert}
+    model: dict[str, object] = {"model": job.model.model_dump(mode="json"), "expert": job.expert}
     training = job.training.model_dump(
         mode="json", exclude={"checkpoint_every", "keep_checkpoints", "preview_every"}
     )
@@ -135,6 +135,7 @@ def job_hash(job: JobSpec) -> str:
     part = {} if job.shard is None else {"shard": job.shard.model_dump(mode="json")}
     fields: dict[Step, dict[str, object]] = {
         Step.PREPARE: dataset,
+        Step.IMPORT: model,
         Step.ENCODE: {**model, "size": size, "tiled_vae": job.training.tiled_vae, **part},
         Step.TRAIN: {**model, **method, "size": size, "training": training},
         Step.EXPORT: {**model, **method, "formats": job.formats},

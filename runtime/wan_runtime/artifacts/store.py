@@ -76,6 +76,8 @@ class ObjectInfo:
     bytes: int
     sha256: str | None
     """Hex. None if it was uploaded by something else than a Store, and in listings."""
+    etag: str | None = None
+    """In listings: changes with the content."""
 
 
 class Store:
@@ -175,6 +177,12 @@ class Store:
         self._receive(key, (sink.write,), offset, length)
         return sink.getvalue()
 
+    def stream(
+        self, key: str, sink: Callable[[bytes], Any], *, offset: int = 0, length: int | None = None
+    ) -> None:
+        """Pass an object on in chunks, from `offset` on. Raises ObjectNotFound."""
+        self._receive(key, (sink,), offset, length)
+
     def download(
         self,
         key: str,
@@ -224,7 +232,7 @@ class Store:
         """All objects whose key starts with `prefix`, in order of their keys, without checksums."""
         found = self._client.list_objects(self.bucket, prefix=prefix, recursive=True)
         while (entry := self._call(prefix, lambda: next(found, None))) is not None:
-            yield ObjectInfo(str(entry.object_name), int(entry.size or 0), None)
+            yield ObjectInfo(str(entry.object_name), int(entry.size or 0), None, entry.etag)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects; those that do not exist count as removed."""

@@ -42,7 +42,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
 def encode(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     """Of all clips, or of the job's part of them."""
     dataset = load_dataset(store, job.inputs["prepare"])
-    files = base_model(job, store, work)
+    files = base_model(job, store, work, report)
     device = compute_device()
     dtype = compute_dtype(device)
     report.update(activity="hashing the encoders")

@@ -18,20 +18,30 @@ def file_digest(path: Path) -> str:
     while its size and modification time stand; a read-only folder is hashed again each time."""
     stat = path.stat()
     identity = {"bytes": stat.st_size, "mtimeNs": stat.st_mtime_ns}
-    note = path.with_name(path.name + ".sha256.json")
-    if stat.st_size >= SMALL and note.is_file():
+    if stat.st_size >= SMALL and _note_of(path).is_file():
         with contextlib.suppress(ValueError, OSError):
-            known = json.loads(note.read_text())
+            known = json.loads(_note_of(path).read_text())
             if isinstance(known, dict) and {key: known.get(key) for key in identity} == identity:
                 return str(known["sha256"])
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK):
             digest.update(chunk)
-    if stat.st_size >= SMALL:
-        with contextlib.suppress(OSError):
-            note.write_text(json.dumps({**identity, "sha256": digest.hexdigest()}))
+    note(path, digest.hexdigest())
     return digest.hexdigest()
+
+
+def note(path: Path, sha256: str) -> None:
+    """Keep the digest of a large file that was just read or written."""
+    stat = path.stat()
+    if stat.st_size >= SMALL:
+        content = {"bytes": stat.st_size, "mtimeNs": stat.st_mtime_ns, "sha256": sha256}
+        with contextlib.suppress(OSError):
+            _note_of(path).write_text(json.dumps(content))
+
+
+def _note_of(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256.json")
 
 
 def files_digest(paths: Iterable[Path]) -> str:

@@ -8,7 +8,9 @@ without unpickling and without a second pass over the file.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from wan_runtime.errors import InputError
@@ -22,6 +24,7 @@ IMAGE_ENCODER = (
     "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth",
 )
 TOKENIZER = "google/umt5-xxl"
+TOKENIZER_PART = "tokenizer"
 DIT_SHARDS = "diffusion_pytorch_model*.safetensors"
 EXPERT_FOLDERS = {
     Expert.ONLY: "",
@@ -49,36 +52,79 @@ class ModelFiles:
         return tuple(sorted(path for path in self.tokenizer.iterdir() if path.is_file()))
 
 
+def select(preset: Preset, names: Iterable[str], where: str) -> dict[str, tuple[str, ...]]:
+    """Part -> its files, sorted, out of all the paths that there are: `dit` (or `dit-HighNoise`,
+    `dit-LowNoise`), `text_encoder`, `vae`, `image_encoder` and `tokenizer`.
+
+    Raises:
+        InputError: MODEL_NOT_FOUND; the message lists the names looked for that are not there.
+    """
+    present = set(names)
+    missing: list[str] = []
+    parts: dict[str, tuple[str, ...]] = {}
+
+    def matching(part: str, pattern: str) -> None:
+        folder = pattern.rpartition("/")[0]
+        parts[part] = tuple(
+            sorted(
+                name
+                for name in present
+                if name.rpartition("/")[0] == folder and fnmatchcase(name, pattern)
+            )
+        )
+        if not parts[part]:
+            missing.append(pattern.removesuffix("*"))
+
+    def first(part: str, choices: tuple[str, ...]) -> None:
+        parts[part] = tuple(name for name in choices if name in present)[:1]
+        if not parts[part]:
+            missing.append(" or ".join(choices))
+
+    for expert in preset.experts:
+        folder = EXPERT_FOLDERS[expert]
+        matching(dit_part(expert), f"{folder}/{DIT_SHARDS}" if folder else DIT_SHARDS)
+    first("text_encoder", TEXT_ENCODER)
+    first("vae", VAE)
+    if preset.uses_clip:
+        first("image_encoder", IMAGE_ENCODER)
+    matching(TOKENIZER_PART, f"{TOKENIZER}/*")
+    if missing:
+        raise InputError(
+            Reason.MODEL_NOT_FOUND,
+            f"{where} does not hold {preset.name}: missing {'; '.join(missing)}. "
+            "Expected the layout of the official release.",
+        )
+    return parts
+
+
+def dit_part(expert: Expert) -> str:
+    return "dit" if expert is Expert.ONLY else f"dit-{expert}"
+
+
 def locate(preset: Preset, folder: Path) -> ModelFiles:
     """Files of `preset` below `folder`.
 
     Raises:
         InputError: MODEL_NOT_FOUND; the message lists the names looked for that are not there.
     """
-    missing: list[str] = []
-
-    def first(names: tuple[str, ...]) -> Path:
-        for name in names:
-            if (folder / name).is_file():
-                return folder / name
-        missing.append(" or ".join(names))
-        return folder / names[0]
-
-    dits: dict[Expert, tuple[Path, ...]] = {}
-    for expert in preset.experts:
-        shards = tuple(sorted((folder / EXPERT_FOLDERS[expert]).glob(DIT_SHARDS)))
-        if not shards:
-            missing.append("/".join(part for part in (EXPERT_FOLDERS[expert], DIT_SHARDS) if part))
-        dits[expert] = shards
-    text_encoder, vae = first(TEXT_ENCODER), first(VAE)
-    image_encoder = first(IMAGE_ENCODER) if preset.uses_clip else None
-    tokenizer = folder / TOKENIZER
-    if not tokenizer.is_dir() or not any(tokenizer.iterdir()):
-        missing.append(f"{TOKENIZER}/")
-    if missing:
-        raise InputError(
-            Reason.MODEL_NOT_FOUND,
-            f"{folder} does not hold {preset.name}: missing {'; '.join(missing)}. "
-            "Expected the layout of the official release.",
-        )
-    return ModelFiles(preset, folder, dits, text_encoder, tokenizer, vae, image_encoder)
+    folders = {"", TOKENIZER, *(EXPERT_FOLDERS[expert] for expert in preset.experts)}
+    names = [
+        path.relative_to(folder).as_posix()
+        for each in folders
+        if (folder / each).is_dir()
+        for path in (folder / each).iterdir()
+        if path.is_file()
+    ]
+    parts = {
+        part: tuple(folder / name for name in files)
+        for part, files in select(preset, names, str(folder)).items()
+    }
+    return ModelFiles(
+        preset=preset,
+        folder=folder,
+        dits={expert: parts[dit_part(expert)] for expert in preset.experts},
+        text_encoder=parts["text_encoder"][0],
+        tokenizer=folder / TOKENIZER,
+        vae=parts["vae"][0],
+        image_encoder=parts["image_encoder"][0] if preset.uses_clip else None,
+    )

@@ -1,4 +1,5 @@
-"""Where a job's base weights come from: a mounted folder, the store, or a seed. Never a hub."""
+"""Where a job's base weights come from: a mounted folder, an imported model, or a seed. Never a
+hub."""
 
 from __future__ import annotations
 
@@ -6,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wan_runtime.errors import InputError
-from wan_runtime.job import JobSpec, Reason
+from wan_runtime.job import JobSpec, Reason, Step, step_id
+from wan_runtime.models import imported
 from wan_runtime.models.layout import ModelFiles, locate
 from wan_runtime.presets import PRESETS, Preset
 
 if TYPE_CHECKING:
     from wan_runtime.artifacts.store import Store
+    from wan_runtime.progress import Reporter
 
 
 def preset_of(job: JobSpec) -> Preset:
@@ -28,7 +31,9 @@ def preset_of(job: JobSpec) -> Preset:
     return PRESETS[job.model.preset]
 
 
-def base_model(job: JobSpec, store: Store, work: Path) -> ModelFiles:
+def base_model(
+    job: JobSpec, store: Store, work: Path, report: Reporter | None = None
+) -> ModelFiles:
     """Files of the job's base model on this machine, fetched or made if need be.
 
     Raises:
@@ -42,41 +47,21 @@ def base_model(job: JobSpec, store: Store, work: Path) -> ModelFiles:
                 Reason.MODEL_NOT_FOUND, f"model.path {folder} is not a folder in the pod"
             )
         return locate(preset, folder)
-    folder = work / "model" / preset.name
     if job.model.source is not None:
-        _fetch(job.model.source, store, folder)
-    elif preset.tiny:
+        ref = job.inputs.get(step_id(Step.IMPORT))
+        if ref is None:
+            raise InputError(
+                Reason.JOB_INVALID,
+                "a model of a bucket is imported first: inputs.import is missing",
+            )
+        return locate(preset, imported.fetch(store, ref, work, report))
+    if preset.tiny:
         from wan_runtime.models import tiny
 
+        folder = work / "model" / preset.name
         tiny.write(preset, folder)
-    else:
-        raise InputError(
-            Reason.MODEL_NOT_FOUND,
-            f"{preset.name} needs model.path or model.source: only Tiny presets are made here",
-        )
-    return locate(preset, folder)
-
-
-def _fetch(source: str, store: Store, folder: Path) -> None:
-    """Bring every object below `source` into `folder`; those there in full size are kept."""
-    try:
-        _, prefix = store.parse(source)
-    except ValueError as error:
-        raise InputError(Reason.MODEL_NOT_FOUND, f"model.source: {error}") from error
-    bucket = store.for_uri(source)
-    below = f"{prefix}/" if prefix else ""
-    found = 0
-    for entry in bucket.list(below):
-        name = entry.key.removeprefix(below)
-        if not name or name.endswith("/"):
-            continue
-        found += 1
-        target = folder / name
-        if not target.resolve().is_relative_to(folder.resolve()):
-            raise InputError(
-                Reason.MODEL_INVALID, f"{source} holds an object with an unsafe name: {entry.key!r}"
-            )
-        if not target.is_file() or target.stat().st_size != entry.bytes:
-            bucket.download(entry.key, target, bytes=entry.bytes)
-    if not found:
-        raise InputError(Reason.MODEL_NOT_FOUND, f"there is nothing below {source}")
+        return locate(preset, folder)
+    raise InputError(
+        Reason.MODEL_NOT_FOUND,
+        f"{preset.name} needs model.path or model.source: only Tiny presets are made here",
+    )

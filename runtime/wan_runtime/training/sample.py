@@ -55,7 +55,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     tuned: list[Pixels] = []
     if clips:
         report.update(activity="loading the pipeline")
-        files = base_model(job, store, work)
+        files = base_model(job, store, work, report)
         pipe = open_pipeline(files)
         for target, label in ((base, "base"), (tuned, method)):
             if label == "lora":

@@ -101,7 +101,7 @@ class Trainer:
         device = compute_device()
         dtype = compute_dtype(device)
         report.update(activity="fetching the base model")
-        files = base_model(job, store, work)
+        files = base_model(job, store, work, report)
         lineage = Lineage.of(
             job,
             base_weights=files_digest(files.dits[job.expert]),

@@ -45,6 +45,7 @@ RUNS: dict[str, dict[str, Any]] = {
 def children(**spec: Any) -> dict[str, Any]:
     """Every child of a whole run, by kind and name."""
     world = World(**spec)
+    world.at_once = 2
     made: dict[str, Any] = {}
     for _ in range(20):
         decision = world.decide()
@@ -53,8 +54,8 @@ def children(**spec: Any) -> dict[str, Any]:
         world.look()
         if world.is_final:
             break
-        if world.running_jobs():
-            world.ends(ExitClass.DONE)
+        for name in world.running_jobs():
+            world.ends(ExitClass.DONE, name=name)
     return made
 
 
@@ -169,6 +170,42 @@ def test_the_mean_and_dropped_captions_reach_the_runtime() -> None:
     made = children()
     job = JobSpec.model_validate_json(made["ConfigMap/demo-train"]["data"]["job.json"])
     assert (job.training.ema_decay, job.training.caption_dropout) == (None, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "source"),
+    [
+        ("models", {"persistentVolumeClaim": {"claimName": "models"}}),
+        ("/var/models", {"hostPath": {"path": "/var/models", "type": "Directory"}}),
+    ],
+)
+def test_imported_models_are_kept_where_the_settings_say(setting: str, source: Any) -> None:
+    from dataclasses import replace
+
+    from unit.controller.world import SETTINGS
+
+    world = World(
+        replace(SETTINGS, model_cache=setting),
+        model={"preset": "Wan2.1-I2V-Tiny", "source": {"s3": "s3://wan/models/tiny"}},
+        validation={"samples": 1},
+    )
+    world.at_once = 2
+    seen = set()
+    for _ in range(20):
+        world.settle()
+        if world.is_final:
+            break
+        for name in world.running_jobs():
+            spec = world.jobs[name]["spec"]["template"]["spec"]
+            volumes = [v for v in spec["volumes"] if v["name"] == "model-cache"]
+            step = name.split("-")[1]
+            if volumes:
+                seen.add(step)
+                assert volumes == [{"name": "model-cache", **source}]
+                variables = {v["name"]: v.get("value") for v in spec["containers"][0]["env"]}
+                assert variables["WAN_MODEL_CACHE"] == "/model-cache"
+            world.ends(ExitClass.DONE, name=name)
+    assert seen == {"encode", "train", "sample"}
 
 
 def test_our_labels_win_over_the_templates() -> None:

@@ -111,7 +111,8 @@ def test_a_run_that_has_begun_is_not_stopped_by_new_settings() -> None:
     world = World(H200, **spec())
     assert not refused(world)
     world.settings = H100
-    world.ends(ExitClass.DONE)
+    for name in world.running_jobs():
+        world.ends(ExitClass.DONE, name=name)
     world.settle()
     assert world.open_job == "demo-encode-1"
     assert world.status["effective"]["plan"]["gpu"] == "H100-80GB"

@@ -357,3 +357,17 @@ def test_parts_encode_at_once_and_are_gathered_without_a_gpu() -> None:
     world.ends(ExitClass.DONE)
     world.settle()
     assert world.open_job == "demo-train-1"
+
+
+def test_a_model_of_ones_own_is_imported_beside_the_check_of_the_clips() -> None:
+    world = World(model={"preset": "Wan2.1-I2V-Tiny", "source": {"s3": "s3://wan/models/tiny"}})
+    world.at_once = 2
+    world.settle()
+    assert world.running_jobs() == ["demo-prepare-1", "demo-import-1"]
+    world.ends(ExitClass.DONE, name="demo-prepare-1")
+    world.settle()
+    assert world.running_jobs() == ["demo-import-1"], "encode needs both"
+    world.ends(ExitClass.DONE, name="demo-import-1")
+    world.settle()
+    assert set(job_file(world, "encode").inputs) == {"prepare", "import"}
+    assert "nvidia.com/gpu" not in str(world.jobs["demo-import-1"]["spec"])

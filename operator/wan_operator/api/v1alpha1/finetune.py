@@ -13,11 +13,16 @@ from wan_operator.api.markers import Cel, Schema, list_set, rule
 from wan_operator.api.v1alpha1.common import (
     MAX_INT32,
     ApiModel,
-    ObjectName,
     PodTemplate,
     S3Uri,
     Store,
     rules,
+)
+from wan_operator.api.v1alpha1.finetune_model import (
+    Model,
+    ModelSource,
+    PersistentVolumeClaimSource,
+    PresetName,
 )
 from wan_operator.api.v1alpha1.finetune_status import (
     CheckpointStatus,
@@ -99,69 +104,9 @@ MULTIPLE_OF_16 = Cel(
     ".format([self - self % 16, self - self % 16 + 16, self])",
 )
 
-PresetName = Literal[
-    "Wan2.1-I2V-14B-720P",
-    "Wan2.1-I2V-14B-480P",
-    "Wan2.2-I2V-A14B",
-    "Wan2.1-I2V-Tiny",
-    "Wan2.2-I2V-Tiny",
-]
-
-
 Quantity = Annotated[
     str, Field(max_length=32), Cel("isQuantity(self)", "must be a quantity, such as 8 or 64Gi")
 ]
-
-
-class PersistentVolumeClaimSource(ApiModel):
-    claim_name: ObjectName
-    """PersistentVolumeClaim in the same namespace."""
-    path: Annotated[
-        str,
-        Field(max_length=1024),
-        Cel(
-            "!self.startsWith('/') && !self.split('/').exists(part, part == '..')",
-            "must be relative to the volume's root, without '..'",
-        ),
-    ] = ""
-    """Folder within the volume. Default: its root."""
-
-
-class ModelSource(ApiModel):
-    """Where the base weights are, in the layout of the official release."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            rule(
-                "has(self.persistentVolumeClaim) != has(self.s3)",
-                "set exactly one of persistentVolumeClaim and s3",
-            ),
-        )
-    )
-
-    persistent_volume_claim: PersistentVolumeClaimSource | None = None
-    """A volume that all training nodes can mount read-only."""
-    s3: S3Uri | None = None
-    """Fetched with the store's endpoint and credentials into the pod's cache volume."""
-
-
-class Model(ApiModel):
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            rule(
-                "has(self.source) || self.preset.endsWith('-Tiny')",
-                "name the volume or the S3 folder with the weights; "
-                "only the Tiny presets make their own",
-                ".source",
-                reason="FieldValueRequired",
-            ),
-        )
-    )
-
-    preset: PresetName
-    """Which Wan model."""
-    source: ModelSource | None = None
-    """Where its weights are. The Tiny presets need none."""
 
 
 class Columns(ApiModel):

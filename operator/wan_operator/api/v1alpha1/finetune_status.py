@@ -130,7 +130,7 @@ class CheckpointStatus(ApiModel):
 
 class StepStatus(ApiModel):
     name: StepId
-    """`prepare`, `encode` (with parts, `encode-part1` and so on before it), `train` (or
+    """`prepare`, `import`, `encode` (with parts, `encode-part1` and so on before it), `train` (or
     `train-high-noise`, `train-low-noise`), `export`, `sample`."""
     state: Literal["Waiting", "Running", "Complete", "Failed", "Stopped"]
     """Where the step is. Stopped: it ran while another step failed for good."""

@@ -1,0 +1,398 @@
+"""Importing base models: what is verified, what is converted, and what a pod gets of it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from diffsynth.core.loader.file import hash_state_dict_keys
+from safetensors.torch import load_file
+
+from job_files import make_job
+from wan_runtime.artifacts.store import ArtifactCorrupt, Store
+from wan_runtime.errors import InfrastructureError, InputError
+from wan_runtime.job import JobSpec, ManifestRef, Reason, Step
+from wan_runtime.models import imported, importer, layout, load, shapes
+from wan_runtime.models.layout import ModelFiles
+from wan_runtime.models.source import base_model
+from wan_runtime.outcome import Outcome
+from wan_runtime.presets import PRESETS
+from wan_runtime.progress import Reporter
+
+pytest_plugins = ["ml_fixtures"]
+
+WAN21, WAN22 = PRESETS["Wan2.1-I2V-14B-720P"], PRESETS["Wan2.2-I2V-A14B"]
+
+
+class Bucket:
+    """A base model as users upload it, below a prefix of its own."""
+
+    def __init__(self, store: Store, name: str, preset: str, work: Path) -> None:
+        self.store, self.name, self.preset, self.work = store, name, preset, work
+        self.attempts = 0
+
+    def upload(self, files: ModelFiles) -> None:
+        for path in sorted(files.folder.rglob("*")):
+            if path.is_file():
+                self.put(path, path.relative_to(files.folder).as_posix())
+
+    def put(self, path: Path, name: str) -> None:
+        self.store.put_bytes(f"{self.name}/{name}", path.read_bytes())
+
+    def job(self, step: Step = Step.IMPORT, **change: Any) -> JobSpec:
+        source = f"s3://{self.store.bucket}/{self.name}"
+        return make_job(
+            step=step,
+            model={"preset": self.preset, "source": source},
+            store={"endpoint": "http://127.0.0.1:1", "bucket": "wan", "prefix": f"p/{self.name}"},
+            **change,
+        )
+
+    def go(self) -> Outcome:
+        """As a fresh pod would."""
+        self.attempts += 1
+        work = self.work / f"import-{self.attempts}"
+        return importer.run(self.job(), self.store, work, Reporter("import", terminal=False))
+
+    def model(self, ref: ManifestRef, work: str = "pod") -> ModelFiles:
+        """What a later step finds."""
+        job = self.job(Step.ENCODE, inputs={"import": ref.model_dump()})
+        return base_model(job, self.store, self.work / work)
+
+
+def pickle_encoders(files: ModelFiles, folder: Path) -> ModelFiles:
+    """The model with its encoders and VAE as `.pth`, as they are released."""
+    shutil.copytree(files.folder, folder)
+    for path in folder.glob("*.safetensors"):
+        if not path.name.startswith("diffusion"):
+            torch.save(load_file(path), path.with_suffix(".pth"))
+            path.unlink()
+    return layout.locate(files.preset, folder)
+
+
+@pytest.fixture
+def bucket(ml_store: Store, tmp_path: Path) -> Bucket:
+    return Bucket(ml_store, f"models/{tmp_path.name}", "Wan2.1-I2V-Tiny", tmp_path)
+
+
+# -- What a preset's weights look like
+
+
+@pytest.mark.parametrize(
+    ("preset", "part", "known"),
+    [
+        (WAN21, "dit", "6bfcfb3b342cb286ce886889d519a77e"),
+        (WAN22, "dit", "5b013604280dd715f8457c6ed6d6a626"),
+        (WAN21, "text_encoder", "9c8818c2cbea55eca56c7b447df170da"),
+        (WAN22, "vae", "ccc42284ea13e1ad04693284c7a09be6"),
+    ],
+)
+def test_what_is_expected_is_what_diffsynth_knows_the_releases_by(
+    preset: Any, part: str, known: str
+) -> None:
+    """The hash that its authors took of the released files, over every name and shape."""
+    wanted = shapes.expected(preset, part)
+    tensors = {name: torch.empty(shape, device="meta") for name, shape in wanted.items()}
+    assert hash_state_dict_keys(tensors) == known
+
+
+def test_clip_is_expected_without_its_text_half() -> None:
+    wanted = shapes.expected(WAN21, "image_encoder")
+    assert wanted["visual.patch_embedding.weight"] == (1280, 3, 14, 14)
+    shapes.check(
+        WAN21, "image_encoder", "x.pth", {**wanted, "textual.token.weight": (250002, 1024)}
+    )
+
+
+def sparse(path: Path, held: dict[str, tuple[int, ...]]) -> None:
+    """A safetensors file of the full size with a true header, and holes for data."""
+    header: dict[str, Any] = {}
+    end = 0
+    for name, shape in held.items():
+        size = 2 * int(torch.Size(shape).numel())
+        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
+
+
+def released(folder: Path, **change: tuple[int, ...]) -> Path:
+    """Wan2.2-I2V-A14B at its real names, shapes and sizes: 126 GB in a few blocks."""
+    wanted = {**shapes.expected(WAN22, "dit"), **change}
+    names = sorted(wanted)
+    for expert in ("high_noise_model", "low_noise_model"):
+        for number in range(6):
+            part = {name: wanted[name] for name in names[number::6]}
+            name = f"diffusion_pytorch_model-{number + 1:05d}-of-00006.safetensors"
+            sparse(folder / expert / name, part)
+        (folder / expert / "diffusion_pytorch_model.safetensors.index.json").write_text("{}")
+    for label, name in (("text_encoder", layout.TEXT_ENCODER[0]), ("vae", layout.VAE[0])):
+        sparse(folder / name, dict(shapes.expected(WAN22, label)))
+    (folder / layout.TOKENIZER).mkdir(parents=True)
+    (folder / layout.TOKENIZER / "tokenizer.json").write_text("{}")
+    return folder
+
+
+def check_all(folder: Path) -> None:
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    for part, files in layout.select(WAN22, names, str(folder)).items():
+        if part == layout.TOKENIZER_PART:
+            continue
+        held: dict[str, tuple[int, ...]] = {}
+        for name in files:
+            held |= shapes.of_file(folder / name, name)
+        shapes.check(WAN22, part.split("-")[0], ", ".join(files), held)
+
+
+def test_a_model_of_full_size_is_verified_by_its_headers(tmp_path: Path) -> None:
+    folder = released(tmp_path / "wan22")
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) > 60e9
+    assert sum(path.stat().st_blocks * 512 for path in files) < 10e6
+    check_all(folder)
+
+
+def test_weights_of_another_model_are_told_by_name_and_shape(tmp_path: Path) -> None:
+    folder = released(
+        tmp_path / "wan22", **{"patch_embedding.weight": (5120, 16, 1, 2, 2), "extra.bias": (5,)}
+    )
+    with pytest.raises(InputError, match="these are not the weights") as caught:
+        check_all(folder)
+    assert caught.value.reason is Reason.MODEL_INVALID
+    for text in (
+        "1 tensors are not of this model (extra.bias)",
+        "patch_embedding.weight is [5120, 16, 1, 2, 2], not [5120, 36, 1, 2, 2]",
+    ):
+        assert text in caught.value.message
+
+
+# -- The step
+
+
+def test_a_release_with_pickles_becomes_verified_safetensors(
+    bucket: Bucket, tiny21: ModelFiles, tmp_path: Path
+) -> None:
+    bucket.upload(pickle_encoders(tiny21, tmp_path / "released"))
+    outcome = bucket.go()
+    assert "imported" in outcome.message
+    assert f"/p/{bucket.name}/models/{outcome.summary['digest']}/" in outcome.manifest.uri
+    found = bucket.model(outcome.manifest)
+    paths = [found.text_encoder, found.vae, found.image_encoder, *found.dits[layout.Expert.ONLY]]
+    assert all(path is not None and path.suffix == ".safetensors" for path in paths)
+    for path in paths:
+        assert path is not None
+        original = load_file(tiny21.folder / path.name)
+        made = load_file(path)
+        assert made.keys() == original.keys()
+        assert all(torch.equal(made[name], original[name]) for name in made)
+    load.load_text_encoder(found, torch.float32, torch.device("cpu"))
+    model = imported.load(bucket.store, outcome.manifest)
+    here = [file.path for file in model.files if f"/{bucket.name}/models/files/" in file.uri]
+    assert len(here) == 3, "only what was converted is stored again"
+    again = bucket.go()
+    assert again.manifest == outcome.manifest
+    assert "already imported" in again.message
+
+
+def test_a_new_upload_is_imported_anew(bucket: Bucket, tiny21: ModelFiles) -> None:
+    bucket.upload(tiny21)
+    first = bucket.go()
+    tokenizer = tiny21.tokenizer / "tokenizer_config.json"
+    changed = tokenizer.read_bytes().replace(b"512", b"511")
+    bucket.store.put_bytes(f"{bucket.name}/{layout.TOKENIZER}/{tokenizer.name}", changed)
+    second = bucket.go()
+    assert second.summary["digest"] != first.summary["digest"]
+    with pytest.raises(ArtifactCorrupt, match=r"tokenizer_config.json has .* expected"):
+        bucket.model(first.manifest)
+    assert bucket.model(second.manifest, "other").tokenizer.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("s3://wan/nothing/here", "there is nothing below s3://wan/nothing/here"),
+        ("https://example.com/weights", "is not s3://bucket/key"),
+    ],
+)
+def test_a_source_that_holds_nothing_is_refused(store: Store, source: str, text: str) -> None:
+    job = make_job(step=Step.IMPORT, model={"preset": "Wan2.1-I2V-Tiny", "source": source})
+    with pytest.raises(InputError, match=text) as caught:
+        importer.run(job, store, Path(), Reporter("import", terminal=False))
+    assert caught.value.reason is Reason.MODEL_NOT_FOUND
+
+
+def test_folder_markers_and_names_that_lead_elsewhere_are_no_files(
+    bucket: Bucket, tiny21: ModelFiles
+) -> None:
+    bucket.upload(tiny21)
+    bucket.store.put_bytes(f"{bucket.name}/{layout.TOKENIZER}/", b"")
+    model = imported.load(bucket.store, bucket.go().manifest)
+    assert all(not file.path.endswith("/") for file in model.files)
+
+
+def test_what_is_missing_is_listed(bucket: Bucket, tiny21: ModelFiles) -> None:
+    bucket.put(tiny21.vae, "Wan2.1_VAE.safetensors")
+    with pytest.raises(InputError, match="missing diffusion_pytorch_model") as caught:
+        bucket.go()
+    assert caught.value.reason is Reason.MODEL_NOT_FOUND
+    assert "models_t5_umt5-xxl-enc-bf16.safetensors or" in caught.value.message
+    assert "google/umt5-xxl/" in caught.value.message
+
+
+def test_another_presets_weights_are_refused_before_any_data_is_read(
+    bucket: Bucket, tiny21: ModelFiles, tiny22: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.upload(tiny21)
+    (wrong,) = tiny22.dits[layout.Expert.HIGH_NOISE]
+    bucket.put(wrong, "diffusion_pytorch_model.safetensors")
+    monkeypatch.setattr(Store, "stream", None)
+    with pytest.raises(InputError, match="these are not the weights") as caught:
+        bucket.go()
+    assert "tensors are missing (blocks.0.cross_attn.k_img" in caught.value.message
+
+
+def test_a_file_that_was_cut_off_is_told(bucket: Bucket, tiny21: ModelFiles) -> None:
+    bucket.upload(tiny21)
+    data = tiny21.vae.read_bytes()
+    bucket.store.put_bytes(f"{bucket.name}/{tiny21.vae.name}", data[:-100])
+    with pytest.raises(InputError, match="was it cut off"):
+        bucket.go()
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return (print, ("run by unpickling",))
+
+
+def test_a_pickle_runs_nothing(
+    bucket: Bucket, tiny21: ModelFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = pickle_encoders(tiny21, tmp_path / "released")
+    torch.save({"weight": torch.zeros(2), "x": Evil()}, files.vae)
+    bucket.upload(files)
+    with pytest.raises(InputError, match="more than tensors"):
+        bucket.go()
+    assert "run by" not in capsys.readouterr().out
+
+
+def test_a_volume_is_verified_and_left_as_it_is(
+    ml_store: Store, tiny21: ModelFiles, tmp_path: Path
+) -> None:
+    files = pickle_encoders(tiny21, tmp_path / "volume")
+    before = sorted(files.folder.rglob("*"))
+    job = make_job(
+        step=Step.IMPORT,
+        model={"preset": "Wan2.1-I2V-Tiny", "path": str(files.folder)},
+        store={"endpoint": "http://127.0.0.1:1", "bucket": "wan", "prefix": tmp_path.name},
+    )
+    outcome = importer.run(job, ml_store, tmp_path / "work", Reporter("import", terminal=False))
+    assert "verified" in outcome.message
+    assert sorted(files.folder.rglob("*")) == before
+    torch.save({"weight": torch.zeros(2)}, files.vae)
+    with pytest.raises(InputError, match="not the weights"):
+        importer.run(job, ml_store, tmp_path / "work", Reporter("import", terminal=False))
+
+
+# -- In a pod
+
+
+@pytest.fixture
+def ref(bucket: Bucket, tiny21: ModelFiles) -> ManifestRef:
+    bucket.upload(tiny21)
+    return bucket.go().manifest
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "shared"
+    monkeypatch.setenv(imported.CACHE_VARIABLE, str(folder))
+    return folder
+
+
+def test_the_next_pod_of_a_node_fetches_nothing(
+    bucket: Bucket, ref: ManifestRef, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = bucket.model(ref, "one")
+    assert first.folder.parent == shared
+    monkeypatch.setattr(Store, "stream", None)
+    assert bucket.model(ref, "two") == first
+
+
+def test_a_fetch_goes_on_where_it_broke_off(bucket: Bucket, ref: ManifestRef) -> None:
+    model = imported.load(bucket.store, ref)
+    file = max(model.files, key=lambda file: file.bytes)
+    target = bucket.work / "pod" / "model" / model.digest / file.path
+    target.parent.mkdir(parents=True)
+    whole = bucket.store.get_bytes(bucket.store.parse(file.uri)[1])
+    partial = target.with_name(f".{target.name}.part")
+    partial.write_bytes(bytes(1000))  # not its beginning: seen only if it is kept
+    with pytest.raises(ArtifactCorrupt, match="expected"):
+        bucket.model(ref)
+    assert not partial.exists(), "the next attempt starts anew"
+    partial.write_bytes(whole[:1000])
+    bucket.model(ref)
+    assert target.read_bytes() == whole
+
+
+def test_two_pods_do_not_fetch_at_the_same_time(
+    bucket: Bucket, ref: ManifestRef, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = imported.load(bucket.store, ref).digest
+    shared.mkdir()
+    report = Reporter("encode", terminal=False)
+    waits, fetches = threading.Event(), threading.Event()
+    tell, stream = report.update, Store.stream
+
+    def counted(*arguments: Any, **options: Any) -> None:
+        fetches.set()
+        stream(*arguments, **options)
+
+    monkeypatch.setattr(Store, "stream", counted)
+
+    def update(**change: Any) -> None:
+        tell(**change)
+        if "another pod" in str(change.get("activity")):
+            waits.set()
+
+    report.update = update  # type: ignore[method-assign]
+    with (shared / f"{digest}.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        thread = threading.Thread(
+            target=imported.fetch, args=(bucket.store, ref, bucket.work, report)
+        )
+        thread.start()
+        assert waits.wait(10)
+        assert not fetches.wait(0.5), "while another does"
+    thread.join(30)
+    assert len([path for path in (shared / digest).rglob("*") if path.is_file()]) >= 6
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = SimpleNamespace(total=1e9, used=1e9 - 1e6, free=1e6)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+
+
+def test_a_full_disk_is_told_before_anything_is_fetched(
+    bucket: Bucket, ref: ManifestRef, shared: Path, full_disk: None
+) -> None:
+    with pytest.raises(InfrastructureError, match="free space in") as caught:
+        bucket.model(ref)
+    assert caught.value.reason is Reason.DISK_FULL
+    assert "needs 0.0 GB" in caught.value.message
+    assert not list(shared.rglob("*.part"))
+
+
+def test_a_step_without_the_import_says_so(bucket: Bucket) -> None:
+    with pytest.raises(InputError, match="imported first"):
+        base_model(bucket.job(Step.ENCODE), bucket.store, bucket.work)
