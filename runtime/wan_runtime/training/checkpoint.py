@@ -110,7 +110,8 @@ class Checkpoints:
         """The last that was saved or resumed from."""
 
     def save(self, state: TrainState) -> ManifestRef:
-        """Commit the state, then remove all but the newest `keep` checkpoints. Raises
+        """Commit the state, then remove all but the newest `keep` checkpoints, and what attempts
+        that were killed while saving left without a manifest. Raises
         InfrastructureError(DISK_FULL) without room for the files in flight.
         """
         self._clear()
@@ -124,8 +125,10 @@ class Checkpoints:
             summary={"step": state.step},
         )
         self.newest = Checkpoint(step=state.step, manifest=ref, saved=datetime.now(UTC))
-        for step in self.steps()[self._keep :]:
-            self._remove(step)
+        kept = self.steps()[: self._keep]
+        for step in self._begun():
+            if step not in kept:
+                self._remove(step)
         return ref
 
     def check_space(self, state: TrainState) -> None:
@@ -186,9 +189,13 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps with a manifest, newest first."""
-        pattern = re.compile(re.escape(self._prefix) + r"/step-(\d+)/" + re.escape(manifest.NAME))
+        return sorted(self._begun(re.escape(manifest.NAME)), reverse=True)
+
+    def _begun(self, name: str = ".*") -> set[int]:
+        """Steps with a file of a name that matches."""
+        pattern = re.compile(rf"{re.escape(self._prefix)}/step-(\d+)/{name}")
         matches = (pattern.fullmatch(entry.key) for entry in self._store.list(f"{self._prefix}/"))
-        return sorted((int(match[1]) for match in matches if match), reverse=True)
+        return {int(match[1]) for match in matches if match}
 
     def _remove(self, step: int) -> None:
         prefix = f"{self._prefix}/{_name(step)}/"

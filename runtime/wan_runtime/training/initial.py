@@ -18,7 +18,7 @@ from wan_runtime.artifacts import manifest, space
 from wan_runtime.artifacts.manifest import Manifest
 from wan_runtime.artifacts.store import Store, file_sha256
 from wan_runtime.errors import InputError
-from wan_runtime.job import Dialect, Expert, JobSpec, LoraSpec, Reason, Step, step_id
+from wan_runtime.job import Dialect, Expert, JobSpec, LoraSpec, Reason
 from wan_runtime.presets import PRESETS
 from wan_runtime.training.dialects import Factors, read_adapter
 from wan_runtime.training.lora import ADAPTER
@@ -26,6 +26,13 @@ from wan_runtime.training.weights import SafetensorsFiles
 
 # Shapes: O out and I in features of a layer, R rank. A is [R, I], B is [O, R].
 
+_ENDING = r"(\.comfyui|\.diffusers)?(-\d{5}-of-\d{5})?\.safetensors$"
+OF_EXPERT = {
+    Expert.ONLY: r"\.safetensors$",
+    Expert.HIGH_NOISE: rf"-high-noise{_ENDING}|/transformer/.*\.safetensors$",
+    Expert.LOW_NOISE: rf"-low-noise{_ENDING}|/transformer_2/.*\.safetensors$",
+}
+"""What an export's names have in common."""
 TRAINABLE_KINDS = ("weights", "training")
 """Kinds of artifact that hold weights: of an export and of a train step."""
 
@@ -92,7 +99,7 @@ def fetch(uri: str, store: Store, expert: Expert, folder: Path) -> Source:
 
 
 def files_of(uri: str, content: Manifest, expert: Expert) -> tuple[str, ...]:
-    """Files of an artifact with the weights of `expert`: an export's are DiffSynth's."""
+    """Files of an artifact with the weights of `expert`, in one of the formats it has."""
     its = content.lineage
     preset = PRESETS.get(its.preset)
     if content.kind not in TRAINABLE_KINDS or preset is None:
@@ -101,14 +108,13 @@ def files_of(uri: str, content: Manifest, expert: Expert) -> tuple[str, ...]:
         held = its.expert if content.kind == "training" else " and ".join(preset.experts)
         raise _invalid(uri, f"holds {held} of {its.preset}; this run trains {expert}")
     if content.kind == "training":
-        paths: Iterable[str] = (entry.path for entry in content.files)
-    else:
-        paths = content.certified(Dialect.DIFFSYNTH)
-    part = step_id(Step.TRAIN, expert).removeprefix(Step.TRAIN) if content.kind == "weights" else ""
-    chosen = tuple(path for path in paths if path.endswith(".safetensors") and part in path)
-    if chosen:
-        return chosen
-    raise _invalid(uri, f"has no weights of {expert}")
+        return tuple(entry.path for entry in content.files if entry.path.endswith(".safetensors"))
+    formats = (content.certified(form) for form in Dialect)
+    paths = next((paths for paths in formats if paths), ())
+    chosen = tuple(path for path in paths if re.search(OF_EXPERT[expert], path))
+    if not chosen:
+        raise _invalid(uri, f"has no weights of {expert}")
+    return chosen
 
 
 def into_adapter(

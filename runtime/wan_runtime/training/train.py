@@ -22,7 +22,7 @@ from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import Store
 from wan_runtime.data.latents import EncodedClip, Entry, LocalCache, load_latents
 from wan_runtime.errors import InputError
-from wan_runtime.job import JobSpec, Reason, TrainingSpec
+from wan_runtime.job import JobSpec, ManifestRef, Reason, TrainingSpec
 from wan_runtime.models.attention import use_trainable
 from wan_runtime.models.digest import files_digest
 from wan_runtime.models.load import compute_device, compute_dtype, load_dit
@@ -317,12 +317,20 @@ class Trainer:
             self.job.output_prefix,
             files,
             kind="training",
-            lineage=self.lineage,
+            lineage=self._lineage(),
             summary=summary,
         )
         self.validation.close()
         message = f"{self.state.step} steps; loss of the held-out probes {first:.4f} -> {last:.4f}"
         return Outcome(manifest=ref, message=message, summary=summary)
+
+    def _lineage(self) -> Lineage:
+        """With where the weights started from."""
+        source = self.state.history.get("initFrom")
+        if source is None:
+            return self.lineage
+        inputs = {**self.lineage.inputs, "initFrom": ManifestRef(**source)}
+        return self.lineage.model_copy(update={"inputs": inputs})
 
 
 def rate_factor(step: int, total: int, spec: TrainingSpec) -> float:

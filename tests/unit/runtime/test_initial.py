@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ml_runs import Run
+from wan_runtime.artifacts import manifest
+from wan_runtime.artifacts.manifest import FileEntry, Lineage, Manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt
 from wan_runtime.errors import InputError
-from wan_runtime.job import Dialect, Expert, Reason, Step
+from wan_runtime.job import Certificate, Dialect, Expert, Reason, Step
 from wan_runtime.models import load
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.training import initial, lora, train
@@ -126,6 +129,8 @@ def test_a_run_goes_on_where_another_ended_and_says_so(exported21: Run) -> None:
     assert after["initFrom"] == {
         "uri": f"{uri}/manifest.json", "sha256": exported21.inputs["export"].sha256,
     }  # fmt: skip
+    lineage = manifest.load(run.store, run.inputs["train"]).lineage
+    assert lineage.inputs["initFrom"] == exported21.inputs["export"]
     assert (
         f"Only started from `{uri}/manifest.json`"
         in (run.fetch("export") / "README.md").read_text()
@@ -182,6 +187,68 @@ def test_full_weights_go_on_from_an_artifact_and_from_float32(
         not torch.equal(parameter, begun.trainable[name])
         for name, parameter in exact.trainable.items()
     )
+
+
+@pytest.mark.parametrize("formats", [list(Dialect), list(Dialect)[1:], list(Dialect)[2:]])
+def test_of_an_artifact_in_several_formats_one_is_taken(
+    formats: list[Dialect],
+    full21: Run,
+    exported22: Run,
+    tiny21: ModelFiles,
+    tiny22: ModelFiles,
+    tmp_path: Path,
+) -> None:
+    run = full21.fork(f"full-{len(formats)}-formats")
+    run.inputs["train"] = full21.inputs["train"]
+    run.go(Step.EXPORT, formats=formats)
+    begun = Begun(run, tiny21, tmp_path / "full", place(run, "export"))
+    for name, value in official(full21).items():
+        assert torch.equal(begun.trainable[name], value.float()), name
+
+    pair = exported22.fork(f"pair-high-noise-{len(formats)}")
+    pair.inputs |= {
+        name: exported22.inputs[name] for name in ("train-high-noise", "train-low-noise")
+    }
+    pair.go(Step.EXPORT, formats=formats)
+    wanted = read_adapter(exported22.fetch("export") / "exported22-low-noise.safetensors")[1]
+    low = Begun(pair, tiny22, tmp_path / "pair", place(pair, "export"), Expert.LOW_NOISE)
+    assert close(low.deltas(), products(wanted))
+
+
+def test_shards_of_one_expert_are_all_taken() -> None:
+    names = [
+        f"x-high-noise-{level}-noise{tool}-0000{number}-of-00002.safetensors"
+        for tool in ("", ".comfyui")
+        for level in ("high", "low")
+        for number in (1, 2)
+    ]
+    names += [f"x.diffusers/transformer{n}/d-00001-of-00001.safetensors" for n in ("", "_2")]
+
+    def content(*formats: tuple[Dialect, str]) -> Manifest:
+        return Manifest(
+            kind="weights",
+            created=datetime.now(UTC),
+            files=tuple(FileEntry(path=name, bytes=1, sha256="0" * 64) for name in sorted(names)),
+            lineage=Lineage(config_hash="0" * 64, preset="Wan2.2-I2V-Tiny"),
+            certificates=tuple(
+                Certificate(
+                    format=form,
+                    consumer="",
+                    worst_difference=0,
+                    files=tuple(name for name in names if mark in name),
+                )
+                for form, mark in formats
+            ),
+        )
+
+    both = content((Dialect.DIFFUSERS, "/"), (Dialect.COMFYUI, ".comfyui-"))
+    chosen = initial.files_of("s3://a/b", both, Expert.LOW_NOISE)
+    assert set(chosen) == {name for name in names if "low-noise.comfyui" in name}
+    one = content((Dialect.DIFFUSERS, "/"))
+    assert initial.files_of("s3://a/b", one, Expert.HIGH_NOISE) == (names[-2],)
+    assert initial.files_of("s3://a/b", one, Expert.LOW_NOISE) == (names[-1],)
+    with pytest.raises(InputError, match="has no weights of LowNoise"):
+        initial.files_of("s3://a/b", content(), Expert.LOW_NOISE)
 
 
 def test_full_weights_may_start_from_an_adapter(

@@ -17,12 +17,14 @@ from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import load_dit
 from wan_runtime.training import lora, rounding, train
 from wan_runtime.training.average import Average
+from wan_runtime.training.probes import Probes
 from wan_runtime.training.sampler import drops_caption
 
 pytest_plugins = ["ml_fixtures"]
 
 STEPS, DECAY = 6, 0.4
 """Few enough for the decay to begin below its value, (1 + 1) / (10 + 1), and to reach it."""
+B = "blocks.0.ffn.0.lora_B.default.weight"
 TRAINING = {"steps": STEPS, "probeEvery": 3, "checkpointEvery": 1, "keepCheckpoints": STEPS}
 
 
@@ -64,7 +66,8 @@ def test_the_mean_of_the_weights_is_probed_and_committed(encoded21: Run) -> None
     mean.go(Step.EXPORT)
     again = encoded21.fork("from-mean")
     uri = mean.inputs["export"].uri
-    again.go(Step.TRAIN, training={"steps": 1}, lora={"initFrom": uri})
+    training = {"steps": 1, "emaDecay": DECAY}
+    again.go(Step.TRAIN, training=training, lora={"initFrom": uri})
     assert record(again)["probes"][0]["losses"]["mean"] == pytest.approx(probes[-1], rel=1e-5)
 
 
@@ -73,6 +76,21 @@ def _fresh(encoded: Run) -> dict[str, Tensor]:
     run = encoded.fork("unmoved")
     run.go(Step.TRAIN, training={"steps": 1}, lora={"learningRate": 1e-30})
     return weights(run)
+
+
+def test_the_best_weights_of_a_mean_are_the_mean_at_its_best(
+    encoded21: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([5.0, 4.0, 2.0, 3.0, 4.0, 4.0, 4.0])  # of the base model, then after each step
+    monkeypatch.setattr(Probes, "evaluate", lambda *_: {"mean": next(losses)})
+    run = encoded21.fork("best-mean")
+    run.go(
+        Step.TRAIN,
+        training={**TRAINING, "probeEvery": 1, "emaDecay": DECAY, "weights": "Best"},
+    )
+    best, committed = checkpointed(run, "average", 2), weights(run)
+    assert all(torch.equal(committed[name], best[name]) for name in best)
+    assert not torch.equal(*(checkpointed(run, label, 2)[B] for label in ("average", "weights")))
 
 
 def test_the_mean_takes_the_parameters_place_and_gives_it_back() -> None:
