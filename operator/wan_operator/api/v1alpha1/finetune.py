@@ -48,6 +48,7 @@ from wan_operator.api.v1alpha1.finetune_training import (
     Schedule,
     Training,
     Validation,
+    init_rules,
 )
 
 __all__ = [
@@ -251,28 +252,6 @@ def _fixed(name: str, *, optional: bool = False) -> Schema:
     return rule(same, f"{name} {FROZEN}", f".{name}", reason="FieldValueForbidden")
 
 
-def _init_rules(method: str) -> tuple[Schema, Schema]:
-    """What initFrom may name depends on whether the model is a pair."""
-    given = f"!has(self.method.{method}) || !has(self.method.{method}.initFrom)"
-    source = f"self.method.{method}.initFrom"
-    where = f".method.{method}.initFrom"
-    return (
-        rule(
-            f"{given} || self.model.preset.startsWith('Wan2.2') || has({source}.uri)",
-            "only Wan2.2 has experts: set uri",
-            where,
-            reason="FieldValueForbidden",
-        ),
-        rule(
-            f"{given} || !self.model.preset.startsWith('Wan2.2') || !has({source}.uri)"
-            f" || !{source}.uri.endsWith('.safetensors')",
-            "one file holds one expert: set highNoise and lowNoise",
-            f"{where}.uri",
-            reason="FieldValueForbidden",
-        ),
-    )
-
-
 class WanFineTuneSpec(ApiModel):
     """A Wan image-to-video model fine-tuned on clips in a bucket: a LoRA, or all weights.
 
@@ -293,8 +272,8 @@ class WanFineTuneSpec(ApiModel):
                 ".training.ema",
                 reason="FieldValueForbidden",
             ),
-            *_init_rules("lora"),
-            *_init_rules("full"),
+            *init_rules("lora"),
+            *init_rules("full"),
             rule(
                 "self.parallelism.experts == 'Sequential' || "
                 "(self.model.preset.startsWith('Wan2.2') && "

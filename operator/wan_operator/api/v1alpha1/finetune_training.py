@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from wan_operator.api.markers import Cel, list_set, rule
+from wan_operator.api.markers import Cel, Schema, list_set, rule
 from wan_operator.api.v1alpha1.common import MAX_INT32, ApiModel, S3Uri, rules
 
 
@@ -30,6 +30,28 @@ class InitFrom(ApiModel):
     """For this expert of Wan2.2 alone."""
     low_noise: S3Uri | None = None
     """For this expert of Wan2.2 alone."""
+
+
+def init_rules(method: str) -> tuple[Schema, Schema]:
+    """Of the whole spec: what initFrom may name depends on whether the model is a pair."""
+    given = f"!has(self.method.{method}) || !has(self.method.{method}.initFrom)"
+    source = f"self.method.{method}.initFrom"
+    where = f".method.{method}.initFrom"
+    return (
+        rule(
+            f"{given} || self.model.preset.startsWith('Wan2.2') || has({source}.uri)",
+            "only Wan2.2 has experts: set uri",
+            where,
+            reason="FieldValueForbidden",
+        ),
+        rule(
+            f"{given} || !self.model.preset.startsWith('Wan2.2') || !has({source}.uri)"
+            f" || !{source}.uri.endsWith('.safetensors')",
+            "one file holds one expert: set highNoise and lowNoise",
+            f"{where}.uri",
+            reason="FieldValueForbidden",
+        ),
+    )
 
 
 class Lora(ApiModel):
