@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from job_files import earlier, make_job
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import Store
-from wan_runtime.data import encode, prepare
+from wan_runtime.data import cache, prepare
 from wan_runtime.job import Dialect, Expert, JobSpec, ManifestRef, Step
 from wan_runtime.outcome import Outcome
 from wan_runtime.presets import PRESETS
@@ -23,7 +23,7 @@ from wan_runtime.training.film import write_mp4
 FRAMES, WIDTH, HEIGHT, CLIPS = 9, 64, 48, 4
 STEPS: dict[Step, ModuleType] = {
     Step.PREPARE: prepare,
-    Step.ENCODE: encode,
+    Step.ENCODE: cache,
     Step.TRAIN: train,
     Step.EXPORT: export,
     Step.SAMPLE: sample,

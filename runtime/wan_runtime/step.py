@@ -38,7 +38,7 @@ Run = Callable[[JobSpec, Store, Path, Reporter], Outcome]
 RUNS: dict[Step, str] = {
     Step.PREPARE: "wan_runtime.data.prepare",
     Step.IMPORT: "wan_runtime.models.importer",
-    Step.ENCODE: "wan_runtime.data.encode",
+    Step.ENCODE: "wan_runtime.data.cache",
     Step.TRAIN: "wan_runtime.training.train",
     Step.EXPORT: "wan_runtime.training.export",
     Step.SAMPLE: "wan_runtime.training.sample",

@@ -1,6 +1,6 @@
 """The encode step: every caption and clip of the prepared dataset into the latent cache, once.
 
-Or a part of the clips, beside other pods; then one more step makes one list of theirs.
+Or of a part of the clips, beside other pods that encode theirs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from wan_runtime.artifacts.store import Store
 from wan_runtime.data import latents
 from wan_runtime.data.dataset import Clip, load_dataset
 from wan_runtime.data.encoders import TextEncoder, VideoEncoder
-from wan_runtime.data.gather import commit_listing, gather, parts_of
+from wan_runtime.data.gather import commit_listing
 from wan_runtime.data.latents import EncodedClip, Encoders, Entry, Latents
 from wan_runtime.data.pixels import first_frame_of, frames_of
 from wan_runtime.errors import NumericalError
@@ -34,13 +34,8 @@ from wan_runtime.progress import Reporter
 
 
 def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
-    """Encode what the cache lacks, and commit the list of entries."""
-    parts = parts_of(job)
-    return gather(job, store, work, parts) if parts else encode(job, store, work, report)
-
-
-def encode(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
-    """Of all clips, or of the job's part of them."""
+    """Encode what the cache lacks of the dataset, or of the job's part of it; commit the list of
+    entries."""
     dataset = load_dataset(store, job.inputs["prepare"])
     files = base_model(job, store, work, report)
     device = compute_device()

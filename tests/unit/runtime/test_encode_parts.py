@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,12 @@ def test_parts_make_the_list_that_one_step_makes(
                   (encoded21.inputs["encode"], outcome.manifest))  # fmt: skip
     assert one.base_weights == other.base_weights
     assert set(other.inputs) == {"prepare", *names}
+
+
+def test_gathering_needs_no_model_code() -> None:
+    """Ten seconds of imports, on a node without a GPU."""
+    script = "import sys, wan_runtime.data.cache; assert 'diffsynth' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_a_part_is_a_job_of_its_own(encoded21: Run) -> None:

@@ -1,0 +1,23 @@
+"""The encode step: fills the latent cache, or makes one list of what its parts put there."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from wan_runtime.artifacts.store import Store
+from wan_runtime.data.gather import gather, parts_of
+from wan_runtime.job import JobSpec
+from wan_runtime.outcome import Outcome
+from wan_runtime.progress import Reporter
+
+
+def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
+    """Commit the list of the dataset's entries, or of those of one part."""
+    if parts := parts_of(job):
+        return gather(job, store, work, parts)
+    # Imported here: diffsynth takes ten seconds and more, and a list needs none of it.
+    outcome: Outcome = importlib.import_module("wan_runtime.data.encode").run(
+        job, store, work, report
+    )
+    return outcome
