@@ -54,6 +54,13 @@ def test_one_file_cannot_start_both_experts(runs: Runs, method: str) -> None:
     start("s3://wan/runs/team/first/0a1b2c3d/export")
 
 
+def test_a_mean_of_all_weights_is_refused(runs: Runs) -> None:
+    with pytest.raises(ApiError, match=r"it is for method\.lora") as refused:
+        runs.create(minimal(method={"full": {}}, training={"ema": {}}))
+    assert refused.value.fields == ["spec.training.ema"]
+    runs.create(minimal(method={"lora": {}}, training={"ema": {"decay": 0.99}}))
+
+
 def test_kubectl_shows_field_and_message(runs: Runs) -> None:
     done = runs.kubectl("apply", "-f", str(ROOT / "examples/invalid/frames.yaml"), check=False)
     assert done.returncode == 1

@@ -86,7 +86,7 @@ def adapter(exported21: Run) -> Factors:
 def test_an_adapter_goes_on_from_an_artifact_or_a_file(
     exported21: Run, tiny21: ModelFiles, tmp_path: Path, adapter: Factors, step: str, ending: str
 ) -> None:
-    begun = Begun(exported21, tiny21, tmp_path, place(exported21, step) + ending, alpha=4)
+    begun = Begun(exported21, tiny21, tmp_path, place(exported21, step) + ending, alpha=2)
     assert close(begun.deltas(), products(adapter)), "whatever alpha this run scales by"
     assert begun.source is not None
     assert len(begun.source["sha256"]) == 64
