@@ -11,7 +11,7 @@ import pytest
 
 from integration.apiserver import ApiServer
 from integration.cluster import Cluster
-from integration.operator_process import Operator, controllers
+from integration.operator_process import Operator, controllers, eventually
 from integration.runs import CRD, Manifest, Runs
 
 _numbers = itertools.count(1)
@@ -40,12 +40,18 @@ def namespace(apiserver: ApiServer) -> str:
 def crd(apiserver: ApiServer) -> Manifest:
     """Applied as a user would, and established."""
     apiserver.kubectl("apply", "-f", str(CRD))
-    apiserver.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRD))
-    found: Manifest = apiserver.request(
-        "GET",
-        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/wanfinetunes.wan-operator.dev",
-    )
-    return found
+
+    # `kubectl wait` fails on an object whose conditions nobody has written yet.
+    def established() -> Manifest | None:
+        found: Manifest = apiserver.request(
+            "GET",
+            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/wanfinetunes.wan-operator.dev",
+        )
+        conditions = found.get("status", {}).get("conditions") or []
+        true = {each["type"] for each in conditions if each["status"] == "True"}
+        return found if "Established" in true else None
+
+    return eventually(established, "the CRD to be established")
 
 
 @pytest.fixture
