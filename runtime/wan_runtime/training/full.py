@@ -2,10 +2,10 @@
 
 Weights, gradients and AdamW's moments are float32: at a rate of 1e-5, nearly all updates of
 bfloat16 weights round to nothing. The forward pass rounds each weight to the compute dtype as it is
-used (`predict_velocity(..., dtype=)`), so what trains is, to the bit, what the exported bfloat16
-weights compute, every attention kernel gets the dtype it wants, and gradients still accumulate in
-float32. That is 16 bytes a parameter and no second copy; a bfloat16 working copy with float32
-masters beside it takes as much and accumulates in bfloat16.
+used (`predict_velocity(..., dtype=)`; the time embedding alone stays float32), so what trains is,
+to the bit, what the exported bfloat16 weights compute, every attention kernel gets the dtype it
+wants, and gradients still accumulate in float32. That is 16 bytes a parameter and no second copy; a
+bfloat16 working copy with float32 masters beside it takes as much and accumulates in bfloat16.
 """
 
 from __future__ import annotations
