@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from unit.controller.world import Crash, World, job_file
-from wan_operator.api.v1alpha1.finetune import WanFineTuneSpec
+from wan_operator.api.v1alpha1.finetune import WanFineTuneSpec, WanFineTuneStatus
 from wan_operator.reconcile.plan import plan_steps, sources
 from wan_runtime.job import ExitClass, Progress
 
@@ -371,3 +371,18 @@ def test_a_model_of_ones_own_is_imported_beside_the_check_of_the_clips() -> None
     world.settle()
     assert set(job_file(world, "encode").inputs) == {"prepare", "import"}
     assert "nvidia.com/gpu" not in str(world.jobs["demo-import-1"]["spec"])
+
+
+def test_the_longest_plan_fits_the_status() -> None:
+    """What is written is cut to its bounds: a step that is cut would start again and again."""
+    spec = WanFineTuneSpec.model_validate(
+        {
+            "model": {"preset": "Wan2.2-I2V-A14B", "source": {"s3": "s3://wan/models"}},
+            "dataset": {"source": "s3://data/clips", "encodeParallelism": 8},
+            "parallelism": PARALLEL,
+        }
+    )
+    plan = plan_steps(spec)
+    limits = WanFineTuneStatus.model_json_schema()["properties"]["steps"]
+    assert len(plan) <= limits["maxItems"]
+    assert max(len(planned.id) for planned in plan) <= 32
