@@ -14,6 +14,7 @@ import torch
 
 from diffusers_peer import check_same_change
 from finetunes import Run
+from stack import wait_until
 from wan_runtime.job import Expert
 from wan_runtime.models import tiny
 from wan_runtime.models.layout import locate
@@ -101,8 +102,19 @@ def pictures(video: bytes) -> numpy.ndarray:
 
 
 def test_both_experts_of_wan22(start: Callable[..., Run]) -> None:
-    run = start("pair", model={"preset": "Wan2.2-I2V-Tiny"}, training={"steps": 10})
+    run = start(
+        "pair",
+        model={"preset": "Wan2.2-I2V-Tiny"},
+        training={"steps": 40},
+        parallelism={"experts": "Parallel"},
+    )
+    experts = ("train-high-noise", "train-low-noise")
+    wait_until(lambda: all(map(run.running_pod, experts)), seconds=240, what=run.story, every=0.2)
     status = run.wait_complete()
+    assert status["effective"]["gpus"] == 2
+    for expert in experts:
+        probes = json.loads(run.committed(expert)["training.json"])["probes"]
+        assert probes[-1]["losses"]["mean"] < probes[0]["losses"]["mean"], (expert, probes)
 
     names = [step["name"] for step in status["steps"]]
     assert names == ["prepare", "encode", "train-high-noise", "train-low-noise", "export", "sample"]
