@@ -52,10 +52,16 @@ def patch(run: Run, content: str) -> None:
 
 
 def suspend(run: Run) -> None:
-    """And wait until nothing of it runs."""
+    """And wait until its training pod is gone; what is left of one that failed may stay."""
+    pod = run.running_pod("train")
     patch(run, '{"spec":{"suspend":true}}')
     wait_until(
-        lambda: run.is_true("Suspended") and not run.pods("train"), seconds=150, what=run.story
+        lambda: (
+            run.is_true("Suspended")
+            and pod not in [each["metadata"]["name"] for each in run.pods("train")]
+        ),
+        seconds=150,
+        what=run.story,
     )
 
 
