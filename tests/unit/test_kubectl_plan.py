@@ -170,6 +170,8 @@ def test_a_catalogue_of_ones_own(plan: Any, tmp_path: Path, form: str) -> None:
 WRONG: list[tuple[Any, str]] = [
     ("a: [", "standard input is no YAML"),
     ("- 1", "standard input, document 1: must be an object"),
+    ("{kind: List, items: [1]}", "standard input, document 1: must be an object"),
+    ("{kind: List, items: }", "no WanFineTune in standard input"),
     ("", "no WanFineTune in standard input"),
     ({"kind": "ConfigMap", "apiVersion": "v1"}, "no WanFineTune in standard input"),
     (

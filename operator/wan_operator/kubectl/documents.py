@@ -59,10 +59,12 @@ def _of_file(file: str) -> Iterator[FineTune]:
         where = f"{_shown(file)}, document {number}"
         if document is None:
             continue
-        if not isinstance(document, dict):
-            raise DocumentError(f"{where}: must be an object with apiVersion and kind")
-        items = document.get("items", []) if document.get("kind") == "List" else [document]
-        yield from (_read(item, where) for item in items if item.get("kind") == KIND)
+        is_list = isinstance(document, dict) and document.get("kind") == "List"
+        for item in (document.get("items") or []) if is_list else [document]:
+            if not isinstance(item, dict):
+                raise DocumentError(f"{where}: must be an object with apiVersion and kind")
+            if item.get("kind") == KIND:
+                yield _read(item, where)
 
 
 def _text(file: str) -> str:

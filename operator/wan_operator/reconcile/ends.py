@@ -144,14 +144,19 @@ def last_failure(run: Run, step: StepStatus, outcome: Outcome) -> LastFailure:
 
 
 def fail(run: Run, step: StepStatus, reason: str, message: str) -> Decision:
-    """The end without a result. Whatever still runs is stopped and keeps what it has committed."""
+    """The end without a result. What runs or would be tried again is stopped and keeps what it has
+    committed."""
     text = message or reason
     over = {"completion_time": run.now, "next_attempt_time": None}
-    others = [each for each in run.running if each.name != step.name]
+    others = [
+        each
+        for each in run.status.steps
+        if each.name != step.name and (each.state == "Running" or each.next_attempt_time)
+    ]
     run = resumed(report.halted(run)).with_status(completion_time=run.now)
     run = run.with_step(step.model_copy(update={"state": "Failed", **over}))
     for each in others:
-        run = run.with_step(each.model_copy(update={"state": "Stopped", **over}))
+        run = run.with_step(each.model_copy(update={"state": "Stopped", "message": "", **over}))
     message = f"{step.name} failed: {text}" if reason != "DeadlineExceeded" else text
     if others and reason != "DeadlineExceeded":
         names = report.joined(each.name for each in others)

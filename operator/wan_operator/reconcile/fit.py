@@ -68,17 +68,20 @@ def refusal(cr: Raw, run: Run) -> str | None:
     plans = [plan_training(work, each) for each in candidates]
     if any(plan.verdict != "no" for plan in plans):
         return None
-    return _refusal(max(plans, key=_memory), catalogue)
+    largest = max(plans, key=_memory)
+    assert largest.gpu is not None
+    named = f"the largest type of the catalogue, {largest.gpu.name}," if gpu is None else gpu.name
+    return _refusal(largest, named, catalogue)
 
 
-def _refusal(plan: TrainingPlan, catalogue: Sequence[Gpu]) -> str:
+def _refusal(plan: TrainingPlan, named: str, catalogue: Sequence[Gpu]) -> str:
     assert plan.gpu is not None
     low, high = plan.gib_range
     changes = remedies(plan.work, plan.gpu, catalogue)
     helps = f"it fits with {', or '.join(changes)}" if changes else "no single change makes it fit"
     return (
         f"training needs {plan.gib:.0f} GiB of GPU memory ({low:.0f} to {high:.0f}) and "
-        f"{plan.gpu.name} has {plan.gpu.memory_gib:.0f}: {helps}. "
+        f"{named} has {plan.gpu.memory_gib:.0f}: {helps}. "
         f"To try it all the same, set the annotation {FIT_CHECK}: disabled"
     )
 

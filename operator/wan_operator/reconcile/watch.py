@@ -52,7 +52,8 @@ def watch(run: Run, *starting: Wanted) -> Decision:
             news.append(Wanted(conditions.RECONCILING, True, reason, text))
             looks.append((due - run.now).total_seconds())
     if not news:
-        names = [planned.id for planned in run.ready]
+        # Running without a Job: it is gone, and the next look records that.
+        names = [planned.id for planned in run.ready] or [step.name for step in run.running]
         text = f"{report.joined(names)} {'is' if len(names) == 1 else 'are'} next"
         news.append(Wanted(conditions.RECONCILING, True, "StepStarting", text))
         looks.append(0.0)

@@ -214,3 +214,13 @@ def test_a_pod_that_ended_before_its_job_was_marked_keeps_its_logs() -> None:
     world.settle()
     assert world.is_true("Failed")
     assert "deletionTimestamp" not in world.jobs["demo-prepare-1"]["metadata"]
+
+
+def test_a_step_is_done_while_the_job_of_another_is_gone() -> None:
+    world = World(model={"preset": "Wan2.1-I2V-Tiny", "source": {"s3": "s3://wan/models/tiny"}})
+    world.settle()
+    world.ends(ExitClass.DONE, name="demo-prepare-1")
+    del world.jobs["demo-import-1"], world.pods["demo-import-1"]
+    world.settle()
+    assert world.step("prepare")["state"] == "Complete"
+    assert world.leading == ("Reconciling", "JobLost")

@@ -92,6 +92,14 @@ def test_the_gpu_is_the_selected_one_else_the_clusters(
     assert refused(World(settings, **run)) == is_refused
 
 
+def test_of_an_unknown_gpu_the_refusal_does_not_say_that_it_is_the_clusters() -> None:
+    world = World(SETTINGS, **spec(frames=241))
+    assert refused(world)
+    said = world.condition("Stalled")
+    assert said is not None
+    assert "and the largest type of the catalogue, B200-180GB, has 178: it fits" in said["message"]
+
+
 def test_the_annotation_starts_it_all_the_same() -> None:
     world = World(H100, **spec())
     assert refused(world)

@@ -131,6 +131,15 @@ def test_both_in_back_off_are_both_told() -> None:
     for text in ("train-low-noise failed: no route", "train-high-noise failed: no bucket"):
         assert text in message(world, "Reconciling")
     assert not world.is_true("Running")
+    world.passes(60)
+    world.settle()
+    world.ends(ExitClass.INFRASTRUCTURE, "no route", name="demo-train-low-noise-2")
+    world.settle()
+    world.ends(ExitClass.NUMERICAL, name="demo-train-high-noise-2")
+    world.settle()
+    low = world.step("train-low-noise")
+    assert (low["state"], low["message"]) == ("Stopped", "")
+    assert "nextAttemptTime" not in low, "nothing starts any more"
 
 
 def test_one_is_preempted_and_goes_on_without_the_other_noticing() -> None:

@@ -179,7 +179,7 @@ class Training(ApiModel):
     max_gradient_norm: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """Longer gradients are scaled down to it."""
     seed: Annotated[int, Field(ge=0, le=MAX_INT32)] = 0
-    """Of the adapter, the order of clips and the noise: equal seeds train alike."""
+    """Of the adapter, the order of clips, the noise and the probes: equal seeds train alike."""
     timestep_sampling: Literal["Uniform"] = "Uniform"
     """Noise levels are drawn uniformly from the shifted training grid of the expert."""
     loss_weighting: Literal["Uniform", "Bell"] = "Uniform"
@@ -253,7 +253,7 @@ class Validation(ApiModel):
     inference_steps: Annotated[int, Field(ge=1, le=200)] | None = None
     """Default: the preset's."""
     seed: Annotated[int, Field(ge=0, le=MAX_INT32)] = 0
-    """Of the probes and the samples."""
+    """Of the noise of previews and samples; that of the probes comes from training.seed."""
 
 
 class Output(ApiModel):
