@@ -196,19 +196,25 @@ def resources(attempt: Attempt) -> Manifest:
     size = size_of(attempt)
     requests = {"cpu": size.cpu, "memory": size.memory}
     limits = {"memory": size.memory_limit}
+    overrides = overrides_of(attempt)
+    requests["cpu"] = overrides.cpu or requests["cpu"]
+    if overrides.memory:
+        requests["memory"] = limits["memory"] = overrides.memory
     if attempt.needs_gpu:
-        # The overrides are for the steps that carry the model; the others are small in every run.
-        requests["cpu"] = attempt.overrides.cpu or requests["cpu"]
-        if attempt.overrides.memory:
-            requests["memory"] = limits["memory"] = attempt.overrides.memory
         limits[GPU] = requests[GPU] = str(attempt.gpus)
     return {"requests": requests, "limits": limits}
+
+
+def overrides_of(attempt: Attempt) -> ResourceOverrides:
+    """Of the steps that hold weights, the export too; the others are small in every run."""
+    held = attempt.needs_gpu or attempt.host is not None
+    return attempt.overrides if held else ResourceOverrides()
 
 
 def volumes(attempt: Attempt) -> list[tuple[Manifest, Manifest]]:
     """(volume, mount) pairs."""
     size = size_of(attempt)
-    cache = (attempt.overrides.cache if attempt.needs_gpu else None) or size.cache
+    cache = overrides_of(attempt).cache or size.cache
     config_map = config_map_name(attempt.owner, attempt.step_id)
     pairs = [
         _volume("job", "/etc/wan", read_only=True, configMap=_items(config_map, JOB_KEY, JOB_KEY)),

@@ -111,6 +111,16 @@ def test_only_the_steps_that_compute_ask_for_a_gpu(run: str) -> None:
         assert ("/dev/shm" in mounts) == computes
 
 
+def test_resources_are_for_the_steps_that_hold_weights() -> None:
+    """The export too: what was trained for days must not end at a memory limit that nobody can
+    raise."""
+    for name, spec in pods(**RUNS["wan22"]).items():
+        (container,) = spec["containers"]
+        heavy = not any(f"-{step}-" in name for step in ("prepare", "import"))
+        assert (container["resources"]["limits"]["memory"] == "128Gi") == heavy, name
+        assert ({"name": "cache", "emptyDir": {"sizeLimit": "300Gi"}} in spec["volumes"]) == heavy
+
+
 def test_jobs_never_retry_on_their_own_and_never_double_a_pod() -> None:
     for name, child in children().items():
         if child["kind"] != "Job":

@@ -315,7 +315,7 @@ class WanFineTuneSpec(ApiModel):
     store: Store | None = None
     """Where everything is written. Default: the operator's settings."""
     resources: ResourceOverrides = ResourceOverrides()
-    """Of the GPU steps. Default: by preset."""
+    """Of the steps that hold weights: encode, train, export, sample. Default: by the planner."""
     pod_template: PodTemplate = PodTemplate()
     """Of the pods of all steps."""
     suspend: bool = False
