@@ -382,3 +382,4 @@ def test_the_reference_has_every_field_condition_and_reason() -> None:
                     assert " ".join(each["message"].split()) in text
     for word in (*CONDITION_TYPES, *REASONS):
         assert f"| `{word}` |" in text
+    assert "\n    " not in text, "Markdown takes indented text for code"

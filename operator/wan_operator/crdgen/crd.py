@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 
 from pydantic import BaseModel
@@ -51,7 +52,7 @@ class Kind:
 
     @property
     def description(self) -> str:
-        return (self.spec.__doc__ or "").strip()
+        return inspect.cleandoc(self.spec.__doc__ or "")
 
     def schema(self) -> Schema:
         """Of a whole object."""

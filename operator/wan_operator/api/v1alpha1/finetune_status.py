@@ -133,7 +133,8 @@ class StepStatus(ApiModel):
     """`prepare`, `import`, `encode` (with parts, `encode-part1` and so on before it), `train` (or
     `train-high-noise`, `train-low-noise`), `export`, `sample`."""
     state: Literal["Waiting", "Running", "Complete", "Failed", "Stopped"]
-    """Where the step is. Stopped: it was not done when another failed for good."""
+    """Where the step is. Stopped: it ran, or was to be tried again, when another failed for
+    good."""
     reason: Short = ""
     """Why it waits for its next attempt; from the list in the API reference."""
     message: Annotated[str, Field(max_length=4096)] = ""
