@@ -171,6 +171,10 @@ def test_clips_are_not_read_with_the_headers(tmp_path: Path) -> None:
     assert len(read) <= 10
 
 
+TWO = tar({"a.mp4": b"0", "b.mp4": b"1"})
+"""The second member's header begins at byte 1024."""
+
+
 def link(name: str, target: str) -> bytes:
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w") as archive:
@@ -188,6 +192,8 @@ def link(name: str, target: str) -> bytes:
         ("WebDataset", {"0.tar": link("a.mp4", "/etc/passwd")}, "'a.mp4', which is no plain file"),
         ("WebDataset", {"0.tar": b"x" * 2000}, "0.tar is no whole tar archive"),
         ("WebDataset", {"0.tar": tar({"a.mp4": b"0" * 9000})[:4000]}, "0.tar is no whole tar"),
+        ("WebDataset", {"0.tar": TWO[:1024] + b"?" + TWO[1025:]}, "0.tar is no whole tar archive"),
+        ("WebDataset", {"0.tar": TWO[:1024]}, "0.tar is no whole tar archive"),
         ("WebDataset", {"0.tar": tar({"a.mp4": b"", "a.mov": b""})}, "two videos of the key 'a'"),
         ("WebDataset", {"0.tar": tar({"a.json": "{"})}, "0.tar/a.json line 1: "),
         ("WebDataset", {"0.tar": tar({"a.json": "[]"})}, "0.tar/a.json is not an object"),

@@ -77,9 +77,14 @@ def _samples(source: Source, shard: Found) -> list[_Sample]:
     """The samples of one shard, in the order in which their keys appear."""
     samples: dict[str, _Sample] = {}
     try:
-        with tarfile.open(fileobj=_buffered(source, shard), mode="r:") as archive:
+        file = _buffered(source, shard)
+        with tarfile.open(fileobj=file, mode="r:") as archive:
             for member in archive:
                 _take(archive, member, shard.path, samples)
+            # tarfile takes a damaged header for the end, and what follows would be lost in silence.
+            file.seek(archive.offset)
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError(f"no header and no end at byte {archive.offset}")
     except tarfile.TarError as error:
         raise invalid(shard.path, f"is no whole tar archive: {error}") from error
     return list(samples.values())
