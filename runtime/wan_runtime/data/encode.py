@@ -193,6 +193,10 @@ class _Encoding:
             raise NumericalError(
                 Reason.NON_FINITE_LOSS, f"the encoding of {what} holds NaN or infinite values"
             )
+        # Another run may have stored it meanwhile, on a GPU not to the same bit, and listed it.
+        if (stored := latents.find(self._store, key)) is not None:
+            self.reused += 1
+            return stored
         self.encoded += 1
         return latents.put(self._store, key, tensors)
 

@@ -16,7 +16,14 @@ from wan_runtime.artifacts.store import ArtifactCorrupt
 from wan_runtime.data import encode, latents
 from wan_runtime.data.clips import read_clip
 from wan_runtime.data.dataset import StoredFile, load_dataset
-from wan_runtime.data.latents import EncodedClip, Encoders, Latents, LocalCache, load_latents
+from wan_runtime.data.latents import (
+    EncodedClip,
+    Encoders,
+    Entry,
+    Latents,
+    LocalCache,
+    load_latents,
+)
 from wan_runtime.errors import NumericalError
 from wan_runtime.job import DatasetSpec, Step
 from wan_runtime.models import load
@@ -173,6 +180,31 @@ def test_one_missing_object_is_encoded_again(encoded21: Run, tmp_path: Path) -> 
     run = encoded21.fork("one-missing")
     assert "1 objects encoded, 13 already there" in run.go(Step.ENCODE).message
     assert listing(run, tmp_path / "after") == before, "to the same bytes"
+
+
+def test_what_another_run_stored_meanwhile_stays(
+    encoded21: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs that begin together, on GPUs that do not encode to the same bit."""
+    store, ours = encoded21.store, listing(encoded21, tmp_path / "before").clips[0].video
+    good = store.get_bytes(ours.key)
+    store.delete([ours.key])
+    encode_video = encode.VideoEncoder.encode_video
+    theirs: list[Entry] = []
+
+    def overtaken(self: Any, frames: Any) -> Any:
+        tensors = encode_video(self, frames)
+        theirs.append(latents.put(store, ours.key, {"latents": tensors["latents"] + 1}))
+        return tensors
+
+    monkeypatch.setattr(encode.VideoEncoder, "encode_video", overtaken)
+    try:
+        run = encoded21.fork("overtaken")
+        assert "0 objects encoded, 14 already there" in run.go(Step.ENCODE).message
+        assert [latents.find(store, ours.key)] == theirs
+        assert listing(run, tmp_path / "after").clips[0].video == theirs[0] != ours
+    finally:
+        store.put_bytes(ours.key, good)
 
 
 def test_damaged_object_is_not_read(encoded22: Run, tmp_path: Path) -> None:
