@@ -187,11 +187,14 @@ def _pickled(names: Sequence[str]) -> bool:
 
 
 def _known(store: Store, index: str) -> tuple[ManifestRef, ImportedModel] | None:
+    """What was imported, if all of it is still there: converted files may have been removed."""
     try:
         ref = ManifestRef.model_validate_json(store.get_bytes(index))
-        return ref, imported.load(store, ref)
+        model = imported.load(store, ref)
     except ObjectNotFound:
         return None
+    there = (store.for_uri(file.uri).stat(store.parse(file.uri)[1]) for file in model.files)
+    return (ref, model) if all(there) else None
 
 
 def _outcome(ref: ManifestRef, model: ImportedModel, how: str) -> Outcome:

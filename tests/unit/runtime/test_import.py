@@ -204,6 +204,17 @@ def test_a_release_with_pickles_becomes_verified_safetensors(
     assert "already imported" in again.message
 
 
+def test_converted_files_that_were_removed_are_made_again(
+    bucket: Bucket, tiny21: ModelFiles, tmp_path: Path
+) -> None:
+    bucket.upload(pickle_encoders(tiny21, tmp_path / "released"))
+    outcome = bucket.go()
+    made = [entry.key for entry in bucket.store.list(f"p/{bucket.name}/models/files/")]
+    bucket.store.delete(made[:1])
+    assert bucket.go().manifest == outcome.manifest
+    assert [entry.key for entry in bucket.store.list(f"p/{bucket.name}/models/files/")] == made
+
+
 def test_a_new_upload_is_imported_anew(bucket: Bucket, tiny21: ModelFiles) -> None:
     bucket.upload(tiny21)
     first = bucket.go()
