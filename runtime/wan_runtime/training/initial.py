@@ -6,6 +6,7 @@ The names of DiffSynth, ComfyUI and diffusers are understood, of adapters and of
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,7 @@ def begin(
         merge(uri, read_adapter(source.paths[0])[1], trainable)
     else:
         into_full(uri, source.paths, trainable)
+    shutil.rmtree(work / "initial")  # tens of gigabytes that checkpoints may need
     return {"uri": source.uri, "sha256": source.sha256}
 
 

@@ -90,6 +90,7 @@ def test_an_adapter_goes_on_from_an_artifact_or_a_file(
     assert close(begun.deltas(), products(adapter)), "whatever alpha this run scales by"
     assert begun.source is not None
     assert len(begun.source["sha256"]) == 64
+    assert not (tmp_path / "initial").exists(), "no scratch space is held while it trains"
 
 
 @pytest.mark.parametrize("dialect", list(Dialect))
