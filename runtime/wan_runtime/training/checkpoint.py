@@ -29,7 +29,13 @@ from wan_runtime.artifacts.manifest import IN_FLIGHT, Lineage, Manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound, Store
 from wan_runtime.job import Checkpoint, ManifestRef
 from wan_runtime.training.average import Average
-from wan_runtime.training.weights import SafetensorsFiles, shard_name, shards, write_safetensors
+from wan_runtime.training.weights import (
+    PIECE_BYTES,
+    SafetensorsFiles,
+    shard_name,
+    shards,
+    write_safetensors,
+)
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +43,6 @@ KIND = "checkpoint"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """AdamW's state of one parameter, beside its step count."""
 STATE, RANDOM = "state.json", "random.safetensors"
-PIECE_BYTES = 2 * 10**9
-"""Of one file."""
 
 
 @dataclass
@@ -110,8 +114,8 @@ class Checkpoints:
         """The last that was saved or resumed from."""
 
     def save(self, state: TrainState) -> ManifestRef:
-        """Commit the state, then remove all but the newest `keep` checkpoints, and what attempts
-        that were killed while saving left without a manifest. Raises
+        """Commit the state, then remove all but the newest `keep` checkpoints up to it, and what
+        attempts that were killed while saving left without a manifest. Raises
         InfrastructureError(DISK_FULL) without room for the files in flight.
         """
         self._clear()
@@ -125,7 +129,8 @@ class Checkpoints:
             summary={"step": state.step},
         )
         self.newest = Checkpoint(step=state.step, manifest=ref, saved=datetime.now(UTC))
-        kept = self.steps()[: self._keep]
+        # Later ones were passed over when this attempt began: no run goes on from them.
+        kept = [step for step in self.steps() if step <= state.step][: self._keep]
         for step in self._begun():
             if step not in kept:
                 self._remove(step)

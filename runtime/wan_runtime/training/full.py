@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from wan_runtime.errors import InputError
 from wan_runtime.job import FullSpec, Reason
 from wan_runtime.training.weights import (
-    SHARD_BYTES,
+    PIECE_BYTES,
     shard_name,
     shards,
     write_safetensors,
@@ -72,7 +72,7 @@ class Full:
     def write(
         self, weights: Mapping[str, Tensor], folder: Path, metadata: Mapping[str, str]
     ) -> Iterator[tuple[str, Path]]:
-        groups = shards({name: weights[name].nbytes for name in weights}, SHARD_BYTES)
+        groups = shards({name: weights[name].nbytes for name in weights}, PIECE_BYTES)
         for number, names in enumerate(groups):
             path = folder / shard_name(STEM, number, len(groups))
             write_safetensors(path, {name: weights[name] for name in names}, metadata)

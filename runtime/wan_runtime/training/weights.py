@@ -19,6 +19,9 @@ from torch import Tensor
 
 SHARD_BYTES = 5 * 10**9
 """Of one file of a sharded set, as the official releases have them."""
+PIECE_BYTES = 2 * 10**9
+"""Of one file of float32 state on its way between GPU and store: several are on the disk at a
+time."""
 DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",

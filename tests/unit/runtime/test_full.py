@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from wan_runtime.errors import InfrastructureError, InputError, NumericalError
 from wan_runtime.job import Dialect, Expert, FullSpec, Reason, Step
 from wan_runtime.models import load
 from wan_runtime.models.layout import ModelFiles
+from wan_runtime.planner import host
 from wan_runtime.training import full, full_export, train
 from wan_runtime.training.forward import Conditions, keep_time_embedding_fp32, predict_velocity
 from wan_runtime.training.full import Full
@@ -73,11 +75,27 @@ def test_samples_show_what_full_fine_tuning_changed(full21: Run) -> None:
     assert videos == {"base-0.mp4", "full-0.mp4", "reference-0.mp4"}
 
 
+def test_what_is_on_its_way_is_no_more_than_the_planner_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def measured(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+        sizes.append(sum(tensor.nbytes for tensor in tensors.values()))
+
+    monkeypatch.setattr(full, "write_safetensors", measured)
+    weights = {str(number): torch.empty(10**8, device="meta") for number in range(140)}
+    names = [name for name, _ in Full(FullSpec()).write(weights, tmp_path, {})]
+    assert len(names) == len(sizes)
+    assert sum(sizes) == 56e9
+    assert manifest.IN_FLIGHT * max(sizes) <= host.PIECES_BYTES
+
+
 def test_large_weights_come_in_shards_with_an_index(
     encoded21: Run, full21: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (full, full_export):
-        monkeypatch.setattr(module, "SHARD_BYTES", 3_500_000)
+    monkeypatch.setattr(full, "PIECE_BYTES", 3_500_000)
+    monkeypatch.setattr(full_export, "SHARD_BYTES", 3_500_000)
     run = encoded21.fork("sharded", "full")
     run.go(Step.TRAIN, training={"steps": 40})
     whole, parts = trained(full21), trained(run)

@@ -245,6 +245,16 @@ def test_only_the_newest_checkpoints_are_kept(encoded21: Run) -> None:
     assert {entry.key.split("/")[-2] for entry in run.store.list(f"{place}/")} == set(names)
 
 
+def test_checkpoints_that_were_passed_over_do_not_crowd_out_new_ones(encoded21: Run) -> None:
+    run = encoded21.fork("crowded")
+    stop(run, 5)  # leaves steps 4 and 5, as many as are kept
+    seed = {**EXACT["lora"]["training"], "seed": 9}
+    with pytest.raises(Stopped):
+        run.go(Step.TRAIN, report=Watch(3), training=seed, lora=EXACT["lora"]["lora"])
+    stopping._requested.clear()
+    assert steps_of(run, training=seed) == [4, 5, 6]
+
+
 def test_no_room_for_a_checkpoint_is_said_before_training(
     encoded21: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
