@@ -80,13 +80,15 @@ def test_an_expert_samples_its_own_levels(encoded22: Run) -> None:
     assert min(high) >= 0.9 == low[0] > low[1]
 
 
-def test_the_best_weights_are_committed(encoded21: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ema", [None, 0.5])
+def test_the_best_weights_are_committed(encoded21: Run, tmp_path: Path, ema: float | None) -> None:
     """At a rate that overshoots after its first step."""
     change = {"warmupSteps": 0, "probeEvery": 1, "checkpointEvery": 2, "keepCheckpoints": 1}
+    change |= {"emaDecay": ema}
     lora = {"learningRate": 0.05}
     weights = {}
     for kept in ("Best", "Last"):
-        run = encoded21.fork(f"kept-{kept.lower()}")
+        run = encoded21.fork(f"kept-{kept.lower()}-{ema}")
         outcome = run.go(Step.TRAIN, training={**change, "weights": kept}, lora=lora)
         assert outcome.manifest is not None
         manifest.fetch(run.store, outcome.manifest, tmp_path / kept)
@@ -96,7 +98,7 @@ def test_the_best_weights_are_committed(encoded21: Run, tmp_path: Path) -> None:
             best = outcome.summary["committedStep"]
             assert isinstance(best, int)
     assert 0 < best < 4
-    short = encoded21.fork("kept-short")
+    short = encoded21.fork(f"kept-short-{ema}")
     ref = short.go(Step.TRAIN, training={**change, "steps": best}, lora=lora).manifest
     assert ref is not None
     manifest.fetch(short.store, ref, tmp_path / "short")
