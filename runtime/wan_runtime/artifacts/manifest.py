@@ -123,23 +123,23 @@ def job_hash(job: JobSpec) -> str:
     """Hex sha256 of the fields that shape what the step commits.
 
     Not its name, uid, image, or where it is stored; nor what belongs to other steps, so that asking
-    for more sample videos does not train again.
+    for more sample videos does not train again. Nor what is as by default: a run goes on from its
+    checkpoints after an upgrade to a release that has more fields.
     """
-    dataset: dict[str, object] = {"dataset": job.dataset.model_dump(mode="json")}
-    model: dict[str, object] = {"model": job.model.model_dump(mode="json"), "expert": job.expert}
-    training = job.training.model_dump(
-        mode="json", exclude={"checkpoint_every", "keep_checkpoints", "preview_every"}
-    )
-    method = job.model_dump(mode="json", include={"lora", "full"}, exclude_none=True)
-    size = job.dataset.model_dump(mode="json", include={"frames", "fps", "width", "height"})
-    part = {} if job.shard is None else {"shard": job.shard.model_dump(mode="json")}
+    dataset: dict[str, object] = {"dataset": _stated(job.dataset)}
+    model: dict[str, object] = {"model": _stated(job.model), "expert": job.expert}
+    training = _stated(job.training, "checkpoint_every", "keep_checkpoints", "preview_every")
+    methods = {"lora": job.lora, "full": job.full}
+    method = {name: _stated(spec) for name, spec in methods.items() if spec is not None}
+    size = {name: getattr(job.dataset, name) for name in ("frames", "fps", "width", "height")}
+    part = {} if job.shard is None else {"shard": _stated(job.shard)}
     fields: dict[Step, dict[str, object]] = {
         Step.PREPARE: dataset,
         Step.IMPORT: model,
         Step.ENCODE: {**model, "size": size, "tiled_vae": job.training.tiled_vae, **part},
         Step.TRAIN: {**model, **method, "size": size, "training": training},
         Step.EXPORT: {**model, **method, "formats": job.formats},
-        Step.SAMPLE: {**model, "size": size, "sample": job.sample.model_dump(mode="json")},
+        Step.SAMPLE: {**model, "size": size, "sample": _stated(job.sample)},
     }
     shape = {
         "step": job.step,
@@ -147,6 +147,10 @@ def job_hash(job: JobSpec) -> str:
         **fields[job.step],
     }
     return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
+
+
+def _stated(spec: Contract, *but: str) -> dict[str, object]:
+    return spec.model_dump(mode="json", exclude_defaults=True, exclude=set(but))
 
 
 def commit(

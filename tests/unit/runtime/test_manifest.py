@@ -15,7 +15,7 @@ from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import FileEntry, Lineage, Manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound, Store
 from wan_runtime.errors import InfrastructureError
-from wan_runtime.job import Expert, ManifestRef, Reason, Step
+from wan_runtime.job import Expert, ManifestRef, Reason, Step, TrainingSpec
 
 LINEAGE = Lineage(config_hash="a" * 64, preset="Wan2.1-I2V-Tiny", seed=7)
 
@@ -223,6 +223,19 @@ def test_the_job_hash_covers_what_shapes_the_output(
 ) -> None:
     before, after = make_job(step=step), make_job(step=step, **change)
     assert (manifest.job_hash(before) == manifest.job_hash(after)) is same
+
+
+def test_the_job_hash_outlives_a_release_with_more_fields() -> None:
+    class Later(TrainingSpec):
+        novelty: float = 0.0
+
+    before = make_job(step=Step.TRAIN)
+    same, other = (
+        before.model_copy(update={"training": Later(**before.training.model_dump(), **change)})
+        for change in ({}, {"novelty": 0.1})
+    )
+    assert manifest.job_hash(before) == manifest.job_hash(same)
+    assert manifest.job_hash(before) != manifest.job_hash(other)
 
 
 def test_the_job_hash_covers_the_dataset() -> None:
