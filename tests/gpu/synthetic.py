@@ -20,23 +20,6 @@ from wan_runtime.progress import Reporter
 from wan_runtime.training import train
 from wan_runtime.training.train import Trainer
 
-WAN21_I2V_14B: dict[str, Any] = {
-    "has_image_input": True,
-    "patch_size": [1, 2, 2],
-    "in_dim": 36,
-    "dim": 5120,
-    "ffn_dim": 13824,
-    "freq_dim": 256,
-    "text_dim": 4096,
-    "out_dim": 16,
-    "num_heads": 40,
-    "num_layers": 40,
-    "eps": 1e-6,
-}
-
-
-WAN22_I2V_14B = {**WAN21_I2V_14B, "has_image_input": False, "require_clip_embedding": False}
-
 
 class Synthetic:
     """In place of the latent cache: clips of the right shapes, from a seed."""

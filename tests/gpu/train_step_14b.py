@@ -34,10 +34,11 @@ from diffsynth.models import wan_video_dit
 from diffsynth.pipelines.wan_video import model_fn_wan_video
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gpu.synthetic import WAN21_I2V_14B, WAN22_I2V_14B, Synthetic, build
+from gpu.synthetic import Synthetic, build
 from wan_runtime import step as step_module
 from wan_runtime.models import tiny
 from wan_runtime.models.load import compute_device
+from wan_runtime.models.shapes import DIT21, DIT22
 from wan_runtime.presets import PRESETS
 from wan_runtime.training import train
 from wan_runtime.training.train import Trainer
@@ -289,7 +290,7 @@ def main() -> int:
             trainer = None
             free_memory(cuda)
             preset = PRESETS[row.model]
-            config = WAN21_I2V_14B if preset.uses_clip else WAN22_I2V_14B
+            config = DIT21 if preset.uses_clip else DIT22
             if options.small:
                 config = tiny.DIT21 if preset.uses_clip else tiny.DIT22
                 name = preset.name.replace("A14B", "Tiny").replace("14B-720P", "Tiny")

@@ -18,9 +18,10 @@ from unittest import mock
 
 import torch
 
-from gpu.synthetic import WAN21_I2V_14B, build
+from gpu.synthetic import build
 from wan_runtime.models import tiny
 from wan_runtime.models.load import compute_device
+from wan_runtime.models.shapes import DIT21
 from wan_runtime.presets import PRESETS
 from wan_runtime.training import checkpoint, full
 from wan_runtime.training.train import Trainer
@@ -71,8 +72,8 @@ def restores(trainer: Trainer, device: torch.device) -> dict[str, Any]:
 
 def costs(device: torch.device, layers: int, frames: int) -> dict[str, Any]:
     """Seconds and memory of a step of blocks of the 14B width."""
-    config = {**WAN21_I2V_14B, "num_layers": layers}
-    with mock.patch.object(full, "_recognised", return_value=True):
+    config = {**DIT21, "num_layers": layers}
+    with mock.patch.object(full, "recognised", return_value=True):
         trainer, cache = build(PRESETS["Wan2.1-I2V-14B-720P"], config, device, METHOD)
     cache.frames = frames
     parameters = sum(one.numel() for one in trainer.state.trainable.values())
