@@ -84,7 +84,7 @@ def _add_checks(command: argparse.ArgumentParser) -> None:
         command.add_argument(f"--{name}", type=number, metavar="N", help="default: the preset's")
     command.add_argument("--window", choices=get_args(WindowKind), default="First")
     command.add_argument(
-        "--windows-per-clip", type=_whole, metavar="N", default=2, help="of Spread"
+        "--windows-per-clip", type=_whole, metavar="N", help="of Spread; default: 2"
     )
     command.add_argument(
         "--column",
@@ -190,6 +190,9 @@ def dataset_spec(options: argparse.Namespace) -> DatasetSpec:
                 Reason.DATASET_INVALID, f"--column {text} is not FIELD=NAME, FIELD one of {fields}"
             )
         columns[field] = name
+    if options.windows_per_clip and options.window != "Spread":
+        text = f"--windows-per-clip is for --window Spread: {options.window} is one window"
+        raise InputError(Reason.DATASET_INVALID, text)
     return DatasetSpec(
         source=str(options.folder),
         format=options.format,
@@ -199,7 +202,7 @@ def dataset_spec(options: argparse.Namespace) -> DatasetSpec:
         width=options.width or preset.width,
         height=options.height or preset.height,
         window=options.window,
-        windows_per_clip=options.windows_per_clip if options.window == "Spread" else 1,
+        windows_per_clip=(options.windows_per_clip or 2) if options.window == "Spread" else 1,
         rejected_clips="Skip" if options.skip_rejected else "Fail",
     )
 

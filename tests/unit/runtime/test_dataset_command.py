@@ -144,6 +144,7 @@ def test_shards_go_whole(tmp_path: Path, target: list[str], store: Store) -> Non
         (["--width", "100"], 2, "must be a multiple of 16: 96 or 112, not 100"),
         (["--fps", "-1"], 2, "'-1' is no number above 0"),
         (["--column", "text=prompt"], 10, "FIELD one of video, prompt, source, firstFrame"),
+        (["--windows-per-clip", "3"], 10, "is for --window Spread: First is one window"),
         (["--format", "Musubi"], 10, "that looks like dataset.format: DiffSynth"),
     ],
 )
