@@ -16,8 +16,8 @@ LAG_LIMIT_SECONDS = 30.0
 WORK_LIMIT_SECONDS = 300.0
 """A reconcile is a dozen calls of at most 30 s each; longer, waits for write tokens aside, means
 stuck."""
-WRITES_AT_MOST = 80
-"""Of one reconcile: the TTL removes four Jobs and a ConfigMap of up to 16 steps at once."""
+WRITES_AT_MOST = 32
+"""Of one reconcile: the TTL removes some thirty children at once."""
 BEAT_SECONDS = 1.0
 
 

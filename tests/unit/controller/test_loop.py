@@ -266,7 +266,7 @@ async def test_liveness_knows_a_stuck_worker_a_dead_watch_and_a_blocked_loop(
     await controller.synced.wait()
     assert health.waits_for() == ""
     assert health.problems() == []
-    monkeypatch.setattr(controller.queue, "longest_work", lambda: 340.0)
+    monkeypatch.setattr(controller.queue, "longest_work", lambda: 320.0)
     monkeypatch.setattr(controller.watchdog, "dead", lambda: ["Job"])
     health._beat -= 60
     told = " ".join(health.problems())
