@@ -9,6 +9,7 @@ import pytest
 from safetensors.torch import load
 
 from cluster import layout_of
+from conftest import SAMPLED
 from finetunes import Run
 from stack import SYSTEM_NAMESPACE, Stack, wait_until
 from stack import run as command
@@ -68,7 +69,7 @@ def suspend(run: Run) -> None:
 def test_operator_killed_in_every_phase(
     stack: Stack, start: Callable[..., Run], reference: Run
 ) -> None:
-    run = start("operator-killed")
+    run = start("operator-killed", validation=SAMPLED)
     for step in STEPS:
         run.wait_running(step)
         pod = operator_pod(stack)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from conftest import SAMPLED
 from finetunes import Run
 from wan_runtime.job import Expert
 from wan_runtime.models import tiny
@@ -28,6 +29,7 @@ def test_full_weights_of_both_experts(start: Callable[..., Run], tmp_path: Path)
         model={"preset": "Wan2.2-I2V-Tiny"},
         method={"full": {"learningRate": 3e-4}},
         training={"steps": 20, "captionDropoutPercent": 10},
+        validation=SAMPLED,
     )
     run.wait_complete()
 
