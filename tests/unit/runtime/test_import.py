@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import shutil
 import threading
 from pathlib import Path
@@ -12,23 +11,19 @@ from typing import Any
 
 import pytest
 import torch
-from diffsynth.core.loader.file import hash_state_dict_keys
 from safetensors.torch import load_file
 
 from job_files import make_job
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
 from wan_runtime.errors import InfrastructureError, InputError
 from wan_runtime.job import JobSpec, ManifestRef, Reason, Step
-from wan_runtime.models import imported, importer, layout, load, shapes
+from wan_runtime.models import imported, importer, layout, load
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.source import base_model
 from wan_runtime.outcome import Outcome
-from wan_runtime.presets import PRESETS
 from wan_runtime.progress import Reporter
 
 pytest_plugins = ["ml_fixtures"]
-
-WAN21, WAN22 = PRESETS["Wan2.1-I2V-14B-720P"], PRESETS["Wan2.2-I2V-A14B"]
 
 
 class Bucket:
@@ -80,100 +75,6 @@ def pickle_encoders(files: ModelFiles, folder: Path) -> ModelFiles:
 @pytest.fixture
 def bucket(ml_store: Store, tmp_path: Path) -> Bucket:
     return Bucket(ml_store, f"models/{tmp_path.name}", "Wan2.1-I2V-Tiny", tmp_path)
-
-
-# -- What a preset's weights look like
-
-
-@pytest.mark.parametrize(
-    ("preset", "part", "known"),
-    [
-        (WAN21, "dit", "6bfcfb3b342cb286ce886889d519a77e"),
-        (WAN22, "dit", "5b013604280dd715f8457c6ed6d6a626"),
-        (WAN21, "text_encoder", "9c8818c2cbea55eca56c7b447df170da"),
-        (WAN22, "vae", "ccc42284ea13e1ad04693284c7a09be6"),
-    ],
-)
-def test_what_is_expected_is_what_diffsynth_knows_the_releases_by(
-    preset: Any, part: str, known: str
-) -> None:
-    """The hash that its authors took of the released files, over every name and shape."""
-    wanted = shapes.expected(preset, part)
-    tensors = {name: torch.empty(shape, device="meta") for name, shape in wanted.items()}
-    assert hash_state_dict_keys(tensors) == known
-
-
-def test_clip_is_expected_without_its_text_half() -> None:
-    wanted = shapes.expected(WAN21, "image_encoder")
-    assert wanted["visual.patch_embedding.weight"] == (1280, 3, 14, 14)
-    shapes.check(
-        WAN21, "image_encoder", "x.pth", {**wanted, "textual.token.weight": (250002, 1024)}
-    )
-
-
-def sparse(path: Path, held: dict[str, tuple[int, ...]]) -> None:
-    """A safetensors file of the full size with a true header, and holes for data."""
-    header: dict[str, Any] = {}
-    end = 0
-    for name, shape in held.items():
-        size = 2 * int(torch.Size(shape).numel())
-        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [end, end + size]}
-        end += size
-    text = json.dumps(header).encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + end)
-
-
-def released(folder: Path, **change: tuple[int, ...]) -> Path:
-    """Wan2.2-I2V-A14B at its real names, shapes and sizes: 126 GB in a few blocks."""
-    wanted = {**shapes.expected(WAN22, "dit"), **change}
-    names = sorted(wanted)
-    for expert in ("high_noise_model", "low_noise_model"):
-        for number in range(6):
-            part = {name: wanted[name] for name in names[number::6]}
-            name = f"diffusion_pytorch_model-{number + 1:05d}-of-00006.safetensors"
-            sparse(folder / expert / name, part)
-        (folder / expert / "diffusion_pytorch_model.safetensors.index.json").write_text("{}")
-    for label, name in (("text_encoder", layout.TEXT_ENCODER[0]), ("vae", layout.VAE[0])):
-        sparse(folder / name, dict(shapes.expected(WAN22, label)))
-    (folder / layout.TOKENIZER).mkdir(parents=True)
-    (folder / layout.TOKENIZER / "tokenizer.json").write_text("{}")
-    return folder
-
-
-def check_all(folder: Path) -> None:
-    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    for part, files in layout.select(WAN22, names, str(folder)).items():
-        if part == layout.TOKENIZER_PART:
-            continue
-        held: dict[str, tuple[int, ...]] = {}
-        for name in files:
-            held |= shapes.of_file(folder / name, name)
-        shapes.check(WAN22, part.split("-")[0], ", ".join(files), held)
-
-
-def test_a_model_of_full_size_is_verified_by_its_headers(tmp_path: Path) -> None:
-    folder = released(tmp_path / "wan22")
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) > 60e9
-    assert sum(path.stat().st_blocks * 512 for path in files) < 10e6
-    check_all(folder)
-
-
-def test_weights_of_another_model_are_told_by_name_and_shape(tmp_path: Path) -> None:
-    folder = released(
-        tmp_path / "wan22", **{"patch_embedding.weight": (5120, 16, 1, 2, 2), "extra.bias": (5,)}
-    )
-    with pytest.raises(InputError, match="these are not the weights") as caught:
-        check_all(folder)
-    assert caught.value.reason is Reason.MODEL_INVALID
-    for text in (
-        "1 tensors are not of this model (extra.bias)",
-        "patch_embedding.weight is [5120, 16, 1, 2, 2], not [5120, 36, 1, 2, 2]",
-    ):
-        assert text in caught.value.message
 
 
 # -- The step
