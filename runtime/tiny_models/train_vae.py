@@ -1,0 +1,351 @@
+"""Train the tiny VAE on the clips: reconstruction, structure and a little noise in the latents.
+
+Called by make.py. The result has diffsynth's names; its latents, scaled as diffsynth scales them,
+have mean 0 and variance 1 on the clips.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+import torch.nn.functional as F
+import whole_clip
+from diffsynth.models.wan_video_vae import VideoVAE_
+from larger import TinyVAE
+from muon import Muon
+from torch import Tensor, nn
+
+# Shapes: B batch, F frames, H W pixels, T h w latent frames, rows, columns.
+
+SIZE = (96, 128)
+"""Height and width at which the presets work."""
+FRAMES = 17
+"""Of a piece that is trained on: those that the presets work with. Zeros before the first frame
+tell a causal convolution where it is, so more frames than these come out worse."""
+BATCH = 8
+CONTEST = (("Adam", 1e-3), ("Muon", 1e-3), ("Muon", 3e-3))
+"""Optimizers and rates, of which the best in CONTEST_STEPS steps trains on."""
+CONTEST_STEPS = 150
+WEIGHTS = {"l1": 1.0, "l2": 1.0, "edges": 0.5, "blocks": 1.0, "ssim": 0.15, "kl": 1e-4}
+"""Of the loss's terms. "blocks" is the error of colours averaged over 8x8 pixels."""
+
+
+def read(paths: list[Path], height: int, width: int) -> list[Tensor]:
+    """uint8 [F, 3, height, width] of each clip."""
+
+    def one(path: Path) -> Tensor:
+        with av.open(str(path)) as container:
+            frames = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
+        video = torch.from_numpy(frames).permute(0, 3, 1, 2)
+        if video.shape[2:] == (height, width):
+            return video
+        size = (height, width)
+        small = F.interpolate(video.float(), size=size, mode="bilinear", antialias=True)
+        return small.round().clamp(0, 255).to(torch.uint8)
+
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(one, paths))
+
+
+@dataclass(frozen=True, slots=True)
+class Bank:
+    """All frames of all clips of one size, on the device."""
+
+    frames: Tensor
+    """uint8 [N, 3, H, W]."""
+    starts: Tensor
+    lengths: Tensor
+
+    @classmethod
+    def build(cls, clips: list[Tensor], device: torch.device) -> Bank:
+        lengths = torch.tensor([len(clip) for clip in clips])
+        frames = torch.cat(clips).to(device)
+        return cls(frames, (lengths.cumsum(0) - lengths).to(device), lengths.to(device))
+
+    def draw(self, count: int) -> Tensor:
+        """[B, 3, FRAMES, *SIZE] in [-1, 1]: random clips, times, places, half of them mirrored."""
+        device = self.frames.device
+        height, width = self.frames.shape[2:]
+
+        def below(limit: Tensor | int) -> Tensor:
+            return (torch.rand(count, 1, device=device) * limit).long()
+
+        clip = below(len(self.starts))
+        first = self.starts[clip] + below(self.lengths[clip] - FRAMES + 1)
+        frame = first + torch.arange(FRAMES, device=device)
+        row = below(height - SIZE[0] + 1) + torch.arange(SIZE[0], device=device)
+        column = below(width - SIZE[1] + 1) + torch.arange(SIZE[1], device=device)
+        column = torch.where(below(2) == 0, column, column.flip(-1))
+        pieces = self.frames[
+            frame[:, :, None, None], :, row[:, None, :, None], column[:, None, None]
+        ]
+        return pieces.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+
+
+def train(
+    clips: list[Tensor],
+    full_size: list[Tensor],
+    seconds: float,
+    device: torch.device,
+    say: Callable[[str], None],
+    start: dict[str, Tensor] | None = None,
+    count: int = BATCH,
+) -> VideoVAE_:
+    """`seconds` of the best optimizer, with a cosine schedule in time, on pieces of SIZE.
+
+    Args:
+        clips: at SIZE; `full_size`: the same in more pixels, so that the codec sees finer scales.
+        start: weights to go on from.
+    """
+    torch.manual_seed(0)
+    until = time.monotonic() + seconds
+    vae = TinyVAE().model.train().requires_grad_(True)
+    for module in vae.modules():  # start each residual branch at zero
+        if hasattr(module, "residual"):
+            nn.init.zeros_(module.residual[6].weight)
+            nn.init.zeros_(module.residual[6].bias)
+    if start is not None:
+        vae.load_state_dict(start)
+    vae.to(device)
+    banks = [
+        Bank.build([clip for clip in some if len(clip) >= FRAMES], device)
+        for some in (clips, full_size)
+    ]
+    choose_kernels(vae, banks[0].draw(count), say)
+    stepper, rate = contest(vae, banks, count, say)
+    started, step, told = time.monotonic(), 0, 0.0
+    while (share := (time.monotonic() - started) / (until - started)) < 1:
+        warm = min(1, (step + 1) / 50)
+        stepper.step(
+            banks[step % 2].draw(count), rate * warm * (0.01 + 0.99 * _cosine(share)), step
+        )
+        step += 1
+        if device.type == "cuda" and step % 10 == 0:
+            torch.cuda.synchronize()
+        if time.monotonic() - told > 15:
+            told = time.monotonic()
+            shown = " ".join(f"{name} {float(value):.4f}" for name, value in stepper.parts.items())
+            say(f"vae {share:4.0%} step {step}: {shown}")
+    say(f"vae: {step} steps")
+    vae.load_state_dict(dict(zip(vae.state_dict(), stepper.average, strict=True)))
+    for parameter in vae.parameters():
+        parameter.data = parameter.data.contiguous()
+    vae.eval().requires_grad_(False)
+    normalise(vae, clips, device)
+    return vae
+
+
+def choose_kernels(vae: VideoVAE_, video: Tensor, say: Callable[[str], None]) -> None:
+    """Kernels differ in the order of channels they are fast at, and fusing may fail: time all."""
+    if video.device.type != "cuda":
+        return
+    best, kept, fused = math.inf, torch.contiguous_format, False
+    for layout in (torch.contiguous_format, torch.channels_last_3d, None):
+        began = time.monotonic()
+        try:
+            if layout is None:
+                whole_clip.fuse()
+            else:
+                _arrange(vae, layout)
+            pace = Stepper(vae, video, "Adam").pace()
+        except Exception as error:
+            say(f"vae, {layout or 'fused'}: {error!r}"[:300])
+            pace = math.inf
+        took = time.monotonic() - began
+        say(f"vae, {layout or 'fused'}: {pace * 1000:.0f} ms a step, {took:.0f} s to find out")
+        if pace < best:
+            best, fused = pace, layout is None
+            kept = layout or kept
+        _arrange(vae, kept)
+    if not fused:
+        whole_clip.activate[0] = whole_clip._activate
+
+
+def _arrange(vae: VideoVAE_, layout: torch.memory_format) -> None:
+    for parameter in vae.parameters():
+        if parameter.ndim == 5:
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+
+
+def contest(
+    vae: VideoVAE_, banks: list[Bank], count: int, say: Callable[[str], None]
+) -> tuple[Stepper, float]:
+    """The best of CONTEST, at the beginning again, and its rate."""
+    start = {name: tensor.clone() for name, tensor in vae.state_dict().items()}
+    scores = {}
+    for kind, rate in CONTEST:
+        vae.load_state_dict(start)
+        stepper = Stepper(vae, banks[0].draw(count), kind)
+        stepper.record(say)
+        losses = []
+        for step in range(CONTEST_STEPS):
+            share = min((step + 1) / 30, 1 - step / CONTEST_STEPS)
+            stepper.step(banks[step % 2].draw(count), rate * share, step)
+            losses.append(stepper.loss.clone())
+            if step % 10 == 0:
+                float(stepper.loss)
+        score = float(torch.stack(losses[-CONTEST_STEPS // 4 :]).mean())
+        scores[kind, rate] = score if math.isfinite(score) else math.inf
+        say(f"vae, {kind} at {rate}: loss {float(losses[0]):.4f}, then {score:.4f}")
+        del stepper
+    kind, rate = min(scores, key=lambda key: scores[key])
+    vae.load_state_dict(start)
+    stepper = Stepper(vae, banks[0].draw(count), kind)
+    stepper.record(say)
+    return stepper, rate
+
+
+class Stepper:
+    """One training step: on a GPU, recorded once and replayed, since kernels this small take less
+    time than their launches.
+    """
+
+    def __init__(self, vae: VideoVAE_, video: Tensor, kind: str) -> None:
+        device = video.device
+        self.vae = vae
+        kernel = vae.decoder.head[2].weight
+        last = kernel.is_contiguous(memory_format=torch.channels_last_3d)
+        layout = torch.channels_last_3d if last else torch.contiguous_format
+        self.video = video.contiguous(memory_format=layout)
+        self.parts: dict[str, Tensor] = {}
+        self.loss = torch.zeros((), device=device)
+        self.optimizer = Muon(vae, kernels=kind == "Muon")
+        self.average = [tensor.detach().clone() for tensor in vae.state_dict().values()]
+        self.forget = torch.ones((), device=device)
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def step(self, video: Tensor, rate: float, number: int) -> None:
+        self.video.copy_(video)
+        self.optimizer.rate.fill_(rate)
+        self.forget.fill_(1 - min(0.998, number / (number + 20)))
+        self._once()
+
+    def pace(self) -> float:
+        """Seconds a step, at rate 0."""
+        for number in range(8):
+            if number == 3:
+                torch.cuda.synchronize()
+                began = time.monotonic()
+            self._once()
+        torch.cuda.synchronize()
+        return (time.monotonic() - began) / 5
+
+    def record(self, say: Callable[[str], None]) -> None:
+        if self.video.device.type != "cuda":
+            return
+        try:
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(3):
+                    self._work()
+            torch.cuda.current_stream().wait_stream(stream)
+            self.vae.zero_grad(set_to_none=True)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                self._work()
+            self.graph = graph
+            torch.cuda.synchronize()
+        except Exception as error:
+            say(f"vae, not recorded: {error!r}"[:300])
+        say(f"vae, recorded {self.graph is not None}: {self.pace() * 1000:.0f} ms a step")
+
+    def _once(self) -> None:
+        if self.graph is None:
+            self._work()
+        else:
+            self.graph.replay()
+
+    def _work(self) -> None:
+        self.vae.zero_grad(set_to_none=True)
+        gpu = self.video.device.type == "cuda"
+        with torch.autocast(self.video.device.type, torch.bfloat16, enabled=gpu):
+            loss, self.parts = _loss(self.vae, self.video)
+        loss.backward()
+        self.loss = loss.detach()
+        self.optimizer.step()
+        with torch.no_grad():
+            for mean, tensor in zip(self.average, self.vae.state_dict().values(), strict=True):
+                mean.lerp_(tensor, self.forget)
+
+
+def _cosine(share: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * min(1, share)))
+
+
+def _loss(vae: VideoVAE_, video: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    mean, variance = whole_clip.encode(vae, video)
+    mean, variance = mean.float(), variance.float().clamp(-20, 10)
+    latents = mean + torch.randn_like(mean) * (0.5 * variance).exp()
+    out = whole_clip.decode(vae, latents).float()
+    with torch.autocast(video.device.type, enabled=False):
+        error = out - video
+        parts = {
+            "l1": (error.square() + 1e-6).sqrt().mean(),
+            "l2": error.square().mean(),
+            "edges": sum(error.diff(dim=dim).abs().mean() for dim in (-1, -2, -3)) / 3,
+            "blocks": F.avg_pool3d(error, (1, 8, 8)).abs().mean(),
+            "ssim": 1 - _ssim(out, video),
+            "kl": 0.5 * (mean.square() + variance.exp() - 1 - variance).mean(),
+        }
+    total = sum(weight * parts[name] for name, weight in WEIGHTS.items())
+    return total, {name: part.detach() for name, part in parts.items()}
+
+
+def _ssim(a: Tensor, b: Tensor) -> Tensor:
+    """Structural similarity of frames over 7x7 windows (Wang et al. 2004), range 2."""
+    a, b = (x.transpose(1, 2).flatten(0, 1) for x in (a, b))
+    mean_a, mean_b = F.avg_pool2d(a, 7, 1), F.avg_pool2d(b, 7, 1)
+    var_a = F.avg_pool2d(a * a, 7, 1) - mean_a**2
+    var_b = F.avg_pool2d(b * b, 7, 1) - mean_b**2
+    cov = F.avg_pool2d(a * b, 7, 1) - mean_a * mean_b
+    c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
+    top = (2 * mean_a * mean_b + c1) * (2 * cov + c2)
+    return (top / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).mean()
+
+
+@torch.no_grad()
+def normalise(vae: VideoVAE_, clips: list[Tensor], device: torch.device) -> None:
+    """Fold into conv1 and conv2 what gives diffsynth's scaled latents mean 0 and variance 1."""
+    scaling = TinyVAE()
+    means = []
+    for clip in clips[:: max(1, len(clips) // 256)]:
+        means.append(whole_clip.encode(vae, _video(clip, device))[0].float().cpu())
+    flat = torch.cat([mean.transpose(0, 1).flatten(1) for mean in means], 1)
+    centre, spread = flat.mean(1), flat.std(1)
+    ratio = (scaling.std / spread).to(device)
+    shift = scaling.mean.to(device) - centre.to(device) * ratio
+    channels = len(ratio)
+    vae.conv1.weight[:channels] *= ratio.view(-1, 1, 1, 1, 1)
+    vae.conv1.bias[:channels] = vae.conv1.bias[:channels] * ratio + shift
+    vae.conv2.bias -= vae.conv2.weight[:, :, 0, 0, 0] @ (shift / ratio)
+    vae.conv2.weight /= ratio.view(1, -1, 1, 1, 1)
+
+
+def _video(clip: Tensor, device: torch.device) -> Tensor:
+    """[1, 3, F, H, W] in [-1, 1], F cut to 4n+1 and FRAMES."""
+    frames = min(FRAMES, (len(clip) - 1) // 4 * 4 + 1)
+    return clip[:frames].to(device).transpose(0, 1)[None].float() / 127.5 - 1
+
+
+@torch.no_grad()
+def reconstruct(vae: VideoVAE_, clip: Tensor, device: torch.device) -> Tensor:
+    """uint8 [F, 3, H, W] through the codec."""
+    out = whole_clip.decode(vae, whole_clip.encode(vae, _video(clip, device))[0])
+    return ((out[0].transpose(0, 1).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
+
+
+def quality(clip: Tensor, out: Tensor) -> tuple[float, float]:
+    """(PSNR in dB, SSIM) of a reconstruction."""
+    a, b = clip[: len(out)].float(), out.float()
+    error = float((a - b).square().mean())
+    ssim = _ssim(*(x.transpose(0, 1)[None] / 127.5 - 1 for x in (a, b)))
+    return 10 * math.log10(255**2 / max(error, 1e-9)), float(ssim)
