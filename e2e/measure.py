@@ -91,12 +91,7 @@ def writes(stack: Stack) -> float:
 
 def metric(stack: Stack, name: str, without: str = "\0") -> float:
     """Sum of a metric of the operator over its labels, those that hold `without` left out."""
-    [pod] = stack.get("-n", SYSTEM_NAMESPACE, "pods", "-l", "app.kubernetes.io/name=wan-operator")[
-        "items"
-    ]
-    path = (
-        f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/pods/{pod['metadata']['name']}:8080/proxy/metrics"
-    )
+    path = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/pods/{stack.operator_pod()}:8080/proxy/metrics"
     text = stack.kubectl("get", "--raw", path)
     lines = [line for line in text.splitlines() if re.match(rf"{name}(\{{| )", line)]
     return sum(float(line.rpartition(" ")[2]) for line in lines if without not in line)

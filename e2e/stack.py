@@ -137,6 +137,17 @@ class Stack:
             f"{key}={value}")),
         )  # fmt: skip
 
+    def operator_pod(self) -> str:
+        """Name of the pod that runs now; one that was evicted may still be listed."""
+        pods = self.get(
+            "-n", SYSTEM_NAMESPACE, "pods", "-l", "app.kubernetes.io/name=wan-operator",
+            "--field-selector=status.phase=Running",
+        )["items"]  # fmt: skip
+        [name] = [
+            pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]
+        ]
+        return str(name)
+
     def helm(self, *arguments: str | Path) -> str:
         return run(self.bin / "helm", *arguments, env={"KUBECONFIG": str(self.kubeconfig)})
 

@@ -26,14 +26,6 @@ def assert_same_weights(run: Run, reference: Run) -> None:
     assert all(ours[name].equal(theirs[name]) for name in ours)
 
 
-def operator_pod(stack: Stack) -> str:
-    pods = stack.get("-n", SYSTEM_NAMESPACE, "pods", "-l", "app.kubernetes.io/name=wan-operator")[
-        "items"
-    ]
-    [name] = [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
-    return str(name)
-
-
 def kill(stack: Stack, namespace: str, pod: str) -> None:
     """SIGKILL to the container, as when the node loses power.
 
@@ -72,7 +64,7 @@ def test_operator_killed_in_every_phase(
     run = start("operator-killed", validation=SAMPLED)
     for step in STEPS:
         run.wait_running(step)
-        pod = operator_pod(stack)
+        pod = stack.operator_pod()
         kill(stack, SYSTEM_NAMESPACE, pod)
         # A new pod at once: the kubelet would restart the container later and later.
         stack.kubectl("-n", SYSTEM_NAMESPACE, "delete", "pod", pod, *NOW)
