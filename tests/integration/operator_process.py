@@ -19,7 +19,7 @@ from integration.apiserver import ApiServer, free_ports, stop
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 90.0
 
 
 def eventually(probe: Callable[[], T], what: str, seconds: float = WAIT_SECONDS) -> T:
