@@ -262,14 +262,20 @@ class JobSpec(Contract):
         """Key prefix of the latent cache, shared by all runs of the store prefix."""
         return "/".join(part for part in (self.store.prefix, "cache") if part)
 
+    @property
+    def models_prefix(self) -> str:
+        """Key prefix of imported base models, shared likewise."""
+        return "/".join(part for part in (self.store.prefix, "models") if part)
+
+
+SUFFIXES = {Expert.ONLY: "", Expert.HIGH_NOISE: "-high-noise", Expert.LOW_NOISE: "-low-noise"}
+"""Of the names of what belongs to one expert: its train step, its files."""
+
 
 def step_id(step: Step, expert: Expert = Expert.ONLY, shard: Shard | None = None) -> str:
     """Name of a step within a run, fit for a Kubernetes object name."""
-    suffix = {Expert.ONLY: "", Expert.HIGH_NOISE: "-high-noise", Expert.LOW_NOISE: "-low-noise"}[
-        expert
-    ]
     part = "" if shard is None else f"-part{shard.index + 1}"
-    return f"{step}{suffix}{part}"
+    return f"{step}{SUFFIXES[expert]}{part}"
 
 
 class Certificate(Contract):

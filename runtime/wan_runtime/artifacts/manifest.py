@@ -239,10 +239,15 @@ def load(store: Store, ref: ManifestRef) -> Manifest:
 
     Raises ArtifactCorrupt if it is not the one that was committed, ObjectNotFound if it is gone.
     """
+    return _parse(ref, read(store, ref))
+
+
+def read(store: Store, ref: ManifestRef) -> bytes:
+    """The bytes that `ref` names. Raises as `load` does."""
     data = store.for_uri(ref.uri).get_bytes(store.parse(ref.uri)[1])
     if digest(data) != ref.sha256:
         raise ArtifactCorrupt(f"{ref.uri} has sha256 {digest(data)}; expected {ref.sha256}")
-    return _parse(ref, data)
+    return data
 
 
 def fetch(

@@ -86,6 +86,13 @@ class Latents(Contract):
     def held_out(self) -> list[EncodedClip]:
         return [clip for clip in self.clips if clip.split == "HeldOut"]
 
+    @property
+    def probed(self) -> list[EncodedClip]:
+        """What shows whether training learns. A dataset of one recording has nothing held out; its
+        own clips still do.
+        """
+        return self.held_out or self.train
+
 
 class Encoders(Contract):
     """Digests of what encodes, and how: the part of the keys that is the same for all clips."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from wan_runtime.artifacts import space
-from wan_runtime.artifacts.manifest import NAME, Sha256, digest
+from wan_runtime.artifacts.manifest import NAME, Sha256, digest, read
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store, file_sha256
 from wan_runtime.job import Contract, JobSpec, ManifestRef
 from wan_runtime.models.digest import canonical_json, note
@@ -51,27 +51,19 @@ class ImportedModel(Contract):
         return self.model_dump_json(by_alias=True, indent=1).encode() + b"\n"
 
 
-def models_prefix(job: JobSpec) -> str:
-    """Shared by all runs of a store prefix, as the latent cache is."""
-    return "/".join(part for part in (job.store.prefix, "models") if part)
-
-
 def commit(job: JobSpec, store: Store, model: ImportedModel) -> ManifestRef:
     """Write the manifest. Equal models of equal sources have one."""
     data = model.dump()
     where = hashlib.sha256(data).hexdigest()[:8]  # the same files may lie in two places
-    key = f"{models_prefix(job)}/{model.digest}/{where}/{NAME}"
+    key = f"{job.models_prefix}/{model.digest}/{where}/{NAME}"
     store.put_bytes(key, data, content_type="application/json")
     return ManifestRef(uri=store.uri(key), sha256=digest(data))
 
 
 def load(store: Store, ref: ManifestRef) -> ImportedModel:
     """Raises ArtifactCorrupt if it is not what was committed, ObjectNotFound if it is gone."""
-    data = store.for_uri(ref.uri).get_bytes(store.parse(ref.uri)[1])
-    if digest(data) != ref.sha256:
-        raise ArtifactCorrupt(f"{ref.uri} has sha256 {digest(data)}; expected {ref.sha256}")
     try:
-        return ImportedModel.model_validate_json(data)
+        return ImportedModel.model_validate_json(read(store, ref))
     except ValidationError as error:
         raise ArtifactCorrupt(f"{ref.uri} is no manifest of a model: {error}") from error
 

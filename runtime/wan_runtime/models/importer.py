@@ -36,7 +36,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
         model = _mounted(preset, Path(job.model.path), report)
         return _outcome(imported.commit(job, store, model), model, "verified")
     source = Source.list(store, job.model.source or "")
-    index = f"{imported.models_prefix(job)}/sources/{source.fingerprint(preset)}.json"
+    index = f"{job.models_prefix}/sources/{source.fingerprint(preset)}.json"
     known = _known(store, index)
     if known is not None:
         return _outcome(*known, "already imported")
@@ -141,7 +141,7 @@ def _converted(
     write_safetensors(path, tensors, {})
     del tensors
     digest = file_sha256(path)
-    key = f"{imported.models_prefix(job)}/files/{digest}.safetensors"
+    key = f"{job.models_prefix}/files/{digest}.safetensors"
     found = store.stat(key)
     if found is None or found.sha256 != digest:
         store.put_file(key, path, sha256=digest)

@@ -13,6 +13,7 @@ from torch import Tensor
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import Store
+from wan_runtime.training.checkpoint import name_of
 from wan_runtime.training.method import Method
 from wan_runtime.training.weights import SafetensorsFiles
 
@@ -38,8 +39,9 @@ class BestWeights:
         self._store, self._prefix, self._work = store, prefix, work
         self._lineage, self._method = lineage, method
 
-    def save(self, step: int, weights: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
+    def save(self, step: int, weights: Mapping[str, Tensor]) -> None:
         """Commit the weights of this step."""
+        about = {"preset": self._lineage.preset, "expert": str(self._lineage.expert)}
         manifest.commit_pieces(
             self._store,
             self._at(step),
@@ -71,4 +73,4 @@ class BestWeights:
         return folder
 
     def _at(self, step: int) -> str:
-        return f"{self._prefix}/step-{step:08d}"
+        return f"{self._prefix}/{name_of(step)}"

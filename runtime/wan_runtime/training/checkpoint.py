@@ -122,7 +122,7 @@ class Checkpoints:
         self.check_space(state)
         ref = manifest.commit_pieces(
             self._store,
-            f"{self._prefix}/{_name(state.step)}",
+            f"{self._prefix}/{name_of(state.step)}",
             _write(state, self._folder),
             kind=KIND,
             lineage=self._lineage,
@@ -154,7 +154,7 @@ class Checkpoints:
         damage: ArtifactCorrupt | None = None
         for step in self.steps():
             try:
-                found = manifest.find(self._store, f"{self._prefix}/{_name(step)}")
+                found = manifest.find(self._store, f"{self._prefix}/{name_of(step)}")
                 if found is None or not self._fits(*found, state):
                     continue
                 manifest.verify(self._store, found[0])
@@ -203,13 +203,14 @@ class Checkpoints:
         return {int(match[1]) for match in matches if match}
 
     def _remove(self, step: int) -> None:
-        prefix = f"{self._prefix}/{_name(step)}/"
+        prefix = f"{self._prefix}/{name_of(step)}/"
         # The manifest first: what is half removed is then no checkpoint any more.
         self._store.delete([prefix + manifest.NAME])
         self._store.delete([entry.key for entry in self._store.list(prefix)])
 
 
-def _name(step: int) -> str:
+def name_of(step: int) -> str:
+    """Of all that is kept of one step; names sort as steps do."""
     return f"step-{step:08d}"
 
 

@@ -19,7 +19,16 @@ from safetensors.torch import load_file
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage, Manifest
 from wan_runtime.artifacts.store import Store
-from wan_runtime.job import Certificate, Dialect, Expert, JobSpec, ManifestRef, Step, step_id
+from wan_runtime.job import (
+    SUFFIXES,
+    Certificate,
+    Dialect,
+    Expert,
+    JobSpec,
+    ManifestRef,
+    Step,
+    step_id,
+)
 from wan_runtime.models.load import prepare
 from wan_runtime.models.source import preset_of
 from wan_runtime.outcome import Outcome
@@ -31,7 +40,6 @@ from wan_runtime.training.dialects import write_adapter
 from wan_runtime.training.train import PICTURE, RECORD
 from wan_runtime.training.weights import SafetensorsFiles
 
-SUFFIXES = {Expert.ONLY: "", Expert.HIGH_NOISE: "-high-noise", Expert.LOW_NOISE: "-low-noise"}
 ENDINGS = {
     Dialect.DIFFSYNTH: ".safetensors",
     Dialect.COMFYUI: ".comfyui.safetensors",

@@ -23,6 +23,7 @@ from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import load_vae
 from wan_runtime.models.source import preset_of
 from wan_runtime.training.batches import load_batch
+from wan_runtime.training.checkpoint import name_of
 from wan_runtime.training.film import Frames, quantize, write_mp4
 from wan_runtime.training.flow import add_noise
 from wan_runtime.training.forward import Conditions, predict_velocity
@@ -49,12 +50,12 @@ class Previews:
 
         Leaves random states and the training mode as they were.
         """
-        clip = (self.latents.held_out or self.latents.train)[0]
+        clip = self.latents.probed[0]
         training = dit.training
         dit.eval()
         frames = self._decode(self._sample(dit, clip))
         dit.train(training)
-        name = f"step-{step:08d}.mp4"
+        name = f"{name_of(step)}.mp4"
         write_mp4(frames, self.work / name, self.job.dataset.fps)
         self.store.put_file(f"{self.job.output_prefix}/previews/{name}", self.work / name)
         return frames

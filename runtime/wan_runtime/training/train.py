@@ -146,9 +146,6 @@ class Trainer:
         )
         if spec.ema_decay is not None:
             state.average = Average(trainable, spec.ema_decay)
-        # A dataset of one recording has nothing held out; its first clip still shows whether
-        # training learns.
-        probed = latents.held_out or latents.train
         validation = Validation(
             job=job,
             store=store,
@@ -156,7 +153,7 @@ class Trainer:
             dit=dit,
             state=state,
             total=total,
-            probes=Probes(probed, cache, levels, spec.seed, device, dtype),
+            probes=Probes(latents.probed, cache, levels, spec.seed, device, dtype),
             previews=Previews(job, store, work, files, latents, cache, device, dtype),
             best=BestWeights(store, f"{job.output_prefix}/best", work, lineage, method),
         )

@@ -101,6 +101,5 @@ class Validation:
         evaluated.append({"step": step, "losses": losses})
         self.events.scalars(step, {f"probe/{name}": loss for name, loss in losses.items()})
         if self.job.training.weights == "Best" and best_step(evaluated) == step:
-            about = {"preset": self.job.model.preset, "expert": str(self.job.expert)}
-            self.best.save(step, self.state.trainable, about)
+            self.best.save(step, self.state.trainable)
         return True

@@ -6,9 +6,9 @@ import pytest
 
 from diffusers_peer import check_same_change
 from ml_runs import Run
-from wan_runtime.job import Dialect, Expert
+from wan_runtime.job import SUFFIXES, Dialect, Expert
 from wan_runtime.models.layout import ModelFiles
-from wan_runtime.training.export import ENDINGS, SUFFIXES
+from wan_runtime.training.export import ENDINGS
 
 pytest_plugins = ["ml_fixtures"]
 
