@@ -22,10 +22,10 @@ from wan_runtime.models.digest import canonical_json, file_digest
 from wan_runtime.models.imported import ImportedModel, ModelFile
 from wan_runtime.models.layout import TOKENIZER_PART, select
 from wan_runtime.models.source import preset_of
+from wan_runtime.models.weights import write_safetensors
 from wan_runtime.outcome import Outcome
 from wan_runtime.presets import Preset
 from wan_runtime.progress import Reporter
-from wan_runtime.training.weights import write_safetensors
 
 
 def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:

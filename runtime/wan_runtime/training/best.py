@@ -13,9 +13,9 @@ from torch import Tensor
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import Store
+from wan_runtime.models.weights import SafetensorsFiles
 from wan_runtime.training.checkpoint import name_of
 from wan_runtime.training.method import Method
-from wan_runtime.training.weights import SafetensorsFiles
 
 KIND = "best"
 

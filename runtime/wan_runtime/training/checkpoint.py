@@ -28,14 +28,14 @@ from wan_runtime.artifacts import manifest, space
 from wan_runtime.artifacts.manifest import IN_FLIGHT, Lineage, Manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound, Store
 from wan_runtime.job import Checkpoint, ManifestRef
-from wan_runtime.training.average import Average
-from wan_runtime.training.weights import (
+from wan_runtime.models.weights import (
     PIECE_BYTES,
     SafetensorsFiles,
     shard_name,
     shards,
     write_safetensors,
 )
+from wan_runtime.training.average import Average
 
 log = logging.getLogger(__name__)
 

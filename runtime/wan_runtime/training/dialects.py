@@ -26,8 +26,8 @@ from torch import Tensor
 
 from wan_runtime.errors import InputError
 from wan_runtime.job import Dialect, Reason
+from wan_runtime.models.weights import write_safetensors
 from wan_runtime.training.lora import ADAPTER
-from wan_runtime.training.weights import write_safetensors
 
 # Shapes: O out and I in features of a layer, R rank. A is [R, I], B is [O, R].
 

@@ -31,6 +31,7 @@ from wan_runtime.job import (
 )
 from wan_runtime.models.load import prepare
 from wan_runtime.models.source import preset_of
+from wan_runtime.models.weights import SafetensorsFiles
 from wan_runtime.outcome import Outcome
 from wan_runtime.progress import Reporter
 from wan_runtime.training import full, full_export, lora
@@ -38,7 +39,6 @@ from wan_runtime.training.card import model_card
 from wan_runtime.training.certificate import CONSUMERS, certify
 from wan_runtime.training.dialects import write_adapter
 from wan_runtime.training.train import PICTURE, RECORD
-from wan_runtime.training.weights import SafetensorsFiles
 
 ENDINGS = {
     Dialect.DIFFSYNTH: ".safetensors",

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from wan_runtime.errors import InputError
 from wan_runtime.job import FullSpec, Reason
-from wan_runtime.training.weights import (
+from wan_runtime.models.weights import (
     PIECE_BYTES,
     shard_name,
     shards,

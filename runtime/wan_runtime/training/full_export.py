@@ -27,14 +27,14 @@ from torch import Tensor
 
 from wan_runtime.errors import InfrastructureError
 from wan_runtime.job import Dialect, Reason
-from wan_runtime.training import full
-from wan_runtime.training.weights import (
+from wan_runtime.models.weights import (
     SHARD_BYTES,
     SafetensorsFiles,
     shard_name,
     shards,
     stream_safetensors,
 )
+from wan_runtime.training import full
 
 DTYPE = torch.bfloat16
 CLIP_WIDTH = 1280

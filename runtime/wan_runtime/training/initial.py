@@ -20,10 +20,10 @@ from wan_runtime.artifacts.manifest import Manifest
 from wan_runtime.artifacts.store import Store, file_sha256
 from wan_runtime.errors import InputError
 from wan_runtime.job import Dialect, Expert, JobSpec, LoraSpec, Reason
+from wan_runtime.models.weights import SafetensorsFiles
 from wan_runtime.presets import PRESETS
 from wan_runtime.training.dialects import Factors, read_adapter
 from wan_runtime.training.lora import ADAPTER
-from wan_runtime.training.weights import SafetensorsFiles
 
 # Shapes: O out and I in features of a layer, R rank. A is [R, I], B is [O, R].
 

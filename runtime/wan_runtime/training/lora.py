@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from wan_runtime.errors import InputError
 from wan_runtime.job import LoraSpec, Reason
-from wan_runtime.training.weights import write_safetensors
+from wan_runtime.models.weights import write_safetensors
 
 # Shapes: O out and I in features of a linear layer, R rank. A is [R, I], B is [O, R]; delta = alpha
 # / R * B A.

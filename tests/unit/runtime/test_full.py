@@ -20,12 +20,12 @@ from wan_runtime.errors import InfrastructureError, InputError, NumericalError
 from wan_runtime.job import Dialect, Expert, FullSpec, Reason, Step
 from wan_runtime.models import load
 from wan_runtime.models.layout import ModelFiles
+from wan_runtime.models.weights import SafetensorsFiles
 from wan_runtime.planner import host
 from wan_runtime.training import full, full_export, train
 from wan_runtime.training.forward import Conditions, keep_time_embedding_fp32, predict_velocity
 from wan_runtime.training.full import Full
 from wan_runtime.training.full_export import certify
-from wan_runtime.training.weights import SafetensorsFiles
 
 pytest_plugins = ["ml_fixtures"]
 

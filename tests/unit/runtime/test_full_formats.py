@@ -20,10 +20,10 @@ from wan_runtime.errors import InfrastructureError
 from wan_runtime.job import Dialect, Expert, Step
 from wan_runtime.models import load
 from wan_runtime.models.layout import ModelFiles
+from wan_runtime.models.weights import SafetensorsFiles
 from wan_runtime.training import full, full_export
 from wan_runtime.training.forward import predict_velocity
 from wan_runtime.training.full_export import certify, diffusers_config
-from wan_runtime.training.weights import SafetensorsFiles
 
 pytest_plugins = ["ml_fixtures"]
 

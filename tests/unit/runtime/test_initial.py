@@ -22,10 +22,10 @@ from wan_runtime.errors import InputError
 from wan_runtime.job import Certificate, Dialect, Expert, Reason, Step
 from wan_runtime.models import load
 from wan_runtime.models.layout import ModelFiles
+from wan_runtime.models.weights import write_safetensors
 from wan_runtime.training import initial, lora, train
 from wan_runtime.training.dialects import Factors, read_adapter, write_adapter
 from wan_runtime.training.method import method_of
-from wan_runtime.training.weights import write_safetensors
 
 pytest_plugins = ["ml_fixtures"]
 

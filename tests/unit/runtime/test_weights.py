@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from wan_runtime.training.weights import SafetensorsFiles, shard_name, shards, write_safetensors
+from wan_runtime.models.weights import SafetensorsFiles, shard_name, shards, write_safetensors
 
 TENSORS = {
     "odd": torch.arange(3, dtype=torch.uint8),
