@@ -15,7 +15,12 @@ from wan_operator.api.v1alpha1.finetune import (
     WanFineTuneSpec,
 )
 from wan_operator.reconcile.observed import Raw
-from wan_operator.reconcile.plan import PlannedStep, experts_of, trains_in_parallel
+from wan_operator.reconcile.plan import (
+    PlannedStep,
+    experts_of,
+    initial_weights,
+    trains_in_parallel,
+)
 from wan_operator.reconcile.run import Run
 from wan_operator.resources.labels import FIT_CHECK
 from wan_runtime.job import Step, TrainingSpec
@@ -104,6 +109,7 @@ def host_plan(run: Run, step: PlannedStep) -> HostPlan | None:
         fetches_model=step.needs_gpu and source is not None and source.s3 is not None,
         formats=len(effective.formats) if effective is not None else 1,
         clips=UNCOUNTED_CLIPS if clips is None else clips,
+        starts_from=initial_weights(run.spec, step.expert) is not None,
     )
 
 

@@ -14,7 +14,6 @@ from wan_operator.api.v1alpha1.finetune import (
     Dataset,
     Effective,
     EffectiveStore,
-    InitFrom,
     StepStatus,
     WanFineTuneSpec,
 )
@@ -314,7 +313,7 @@ def lora_spec(spec: WanFineTuneSpec, expert: Expert) -> LoraSpec | None:
         dropout=lora.dropout_percent / 100,
         target_modules=tuple(lora.target_modules),
         learning_rate=lora.learning_rate,
-        init_from=init_from(lora.init_from, expert),
+        init_from=initial_weights(spec, expert),
     )
 
 
@@ -322,10 +321,13 @@ def full_spec(spec: WanFineTuneSpec, expert: Expert) -> FullSpec | None:
     full = spec.method.full
     if full is None:
         return None
-    return FullSpec(learning_rate=full.learning_rate, init_from=init_from(full.init_from, expert))
+    return FullSpec(learning_rate=full.learning_rate, init_from=initial_weights(spec, expert))
 
 
-def init_from(source: InitFrom | None, expert: Expert) -> str | None:
+def initial_weights(spec: WanFineTuneSpec, expert: Expert) -> str | None:
+    """Address of the weights that an expert's training starts from, if it names any."""
+    method = spec.method.lora or spec.method.full
+    source = method.init_from if method is not None else None
     if source is None:
         return None
     own = {Expert.HIGH_NOISE: source.high_noise, Expert.LOW_NOISE: source.low_noise}

@@ -43,13 +43,20 @@ class HostPlan:
 
 
 def plan_host(
-    work: Training, step: Step, *, fetches_model: bool, clips: int, formats: int = 1
+    work: Training,
+    step: Step,
+    *,
+    fetches_model: bool,
+    clips: int,
+    starts_from: bool = False,
+    formats: int = 1,
 ) -> HostPlan:
     """Of the pod of a step that holds a model or its trained weights.
 
     Args:
         fetches_model: whether the base model comes from the store into the scratch volume.
         clips: that are trained on.
+        starts_from: whether training starts from weights in the store (`initFrom`).
         formats: that the weights are exported in.
     """
     scratch = {"working files": SCRATCH_GIB}
@@ -58,7 +65,10 @@ def plan_host(
     if step is Step.TRAIN:
         size = cached_clip_bytes(work.frames, work.width, work.height)
         scratch["latents"] = clips * size / GIB
-        scratch["checkpoint"] = min(work.checkpoint_bytes, PIECES_BYTES) / GIB
+        # Gone before the first checkpoint. In float32 at most, as a train step commits them.
+        initial = 4.0 * work.trainable if starts_from else 0.0
+        saved = min(work.checkpoint_bytes, PIECES_BYTES)
+        scratch["weights to start from, then checkpoints"] = max(initial, saved) / GIB
     if step is Step.EXPORT:
         # Float32 as trained, and written again for each format: full weights in bfloat16.
         written = 2.0 if work.method == "full" else 4.0

@@ -244,6 +244,19 @@ def test_an_export_of_full_weights_has_room_for_them() -> None:
     assert int(three[:-2]) > int(one[:-2]) + 2 * 53, "57 GB more for each of two"
 
 
+def test_training_has_room_for_the_weights_that_it_starts_from() -> None:
+    def scratch(init_from: dict[str, str], method: str = "full") -> int:
+        start = {"initFrom": init_from} if init_from else {}
+        asked = spec("Wan2.2-I2V-A14B", frames=25, method={method: start})
+        return int(resources(World(**asked), "train-high-noise")[2].removesuffix("Gi"))
+
+    fresh = scratch({})
+    assert scratch({"uri": "s3://wan/x"}) > fresh + 53, "57 GB in float32, 10 of checkpoints go"
+    assert scratch({"highNoise": "s3://wan/x"}) > fresh + 53
+    assert scratch({"lowNoise": "s3://wan/x"}) == fresh, "this expert starts from the base model"
+    assert scratch({"uri": "s3://wan/x"}, "lora") == scratch({}, "lora"), "less than a checkpoint"
+
+
 def test_what_the_user_asks_for_wins() -> None:
     overrides = {"memory": "200Gi", "cache": "7Gi"}
     world = World(H100, **spec(frames=25, resources=overrides))
