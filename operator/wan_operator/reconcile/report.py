@@ -85,7 +85,8 @@ def progressed(run: Run, computing: Sequence[str]) -> Run:
     open_ = [step.name for step in run.running]
     if not open_:
         return run
-    label = label_of(run, open_)
+    names = together_with(run, open_)
+    label = label_of(run, names)
     before, fresh = run.status.progress, run.observed.progress
     if before is None or before.step != label:
         start = ProgressStatus(step=label, activity=PENDING, display=label, time=run.now)
@@ -100,10 +101,18 @@ def progressed(run: Run, computing: Sequence[str]) -> Run:
     said = [fresh[name] for name in computing if fresh[name].step_id == name]
     if len(said) < len(computing):
         return run
-    current = shown(label, said).model_copy(update={"time": before.time})
+    others = [run.step(name) for name in names if name not in computing]
+    current = shown(label, said, others).model_copy(update={"time": before.time})
     if current == before:
         return run
     return run.with_status(progress=current.model_copy(update={"time": run.now}))
+
+
+def together_with(run: Run, open_: Sequence[str]) -> list[str]:
+    """Ids of the steps that share one progress with the open ones: both experts, all parts of an
+    encoding. Those that are done or wait stay in the sum, or it would step back when one ends."""
+    peers = {(each.step, each.needs, each.after) for each in map(run.planned, open_)}
+    return [each.id for each in run.plan if (each.step, each.needs, each.after) in peers]
 
 
 def label_of(run: Run, names: Sequence[str]) -> str:
@@ -121,11 +130,13 @@ def halted(run: Run, **changes: str) -> Run:
     return run.with_status(progress=run.status.progress.model_copy(update=update))
 
 
-def shown(label: str, said: Sequence[Progress]) -> ProgressStatus:
-    """The sum of what pods say; done when the slowest is."""
+def shown(label: str, said: Sequence[Progress], others: Sequence[StepStatus]) -> ProgressStatus:
+    """The sum of what pods say and of what is known of their peers; done when the slowest is."""
     units = {each.unit for each in said}
     known = len(units) == 1 and all(each.total for each in said)
     current, total = sum(each.current for each in said), sum(each.total for each in said)
+    for done, of in [share(step, round(total / len(said))) for step in others]:
+        current, total = current + done, total + of
     etas = [each.eta_seconds for each in said]
     eta = max((each for each in etas if each is not None), default=None)
     whole = eta is not None and None not in etas and all(math.isfinite(each or 0) for each in etas)
@@ -141,6 +152,19 @@ def shown(label: str, said: Sequence[Progress]) -> ProgressStatus:
         loss=", ".join(f"{each.loss:.4g}" for each in said if each.loss is not None),
         time=max(each.updated for each in said),
     )
+
+
+def share(step: StepStatus, usual: int) -> tuple[int, int]:
+    """(done, total) of a step that does not run: done whole, or as far as it is safe. `usual`: of
+    its peers, which do as much."""
+    if step.state == "Complete":
+        total = sum(
+            int(step.summary[name])
+            for name in ("steps", "train", "heldOut")
+            if step.summary.get(name, "").isdecimal()
+        )
+        return (total or usual,) * 2
+    return min(step.checkpoint.step if step.checkpoint else 0, usual), usual
 
 
 def duration(seconds: float) -> str:

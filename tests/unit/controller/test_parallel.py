@@ -9,7 +9,7 @@ import pytest
 from unit.controller.world import Crash, World, job_file
 from wan_operator.api.v1alpha1.finetune import WanFineTuneSpec, WanFineTuneStatus
 from wan_operator.reconcile.plan import plan_steps, sources
-from wan_runtime.job import ExitClass, Progress
+from wan_runtime.job import ExitClass
 
 HIGH, LOW = "demo-train-high-noise-1", "demo-train-low-noise-1"
 PARALLEL = {"experts": "Parallel"}
@@ -71,35 +71,6 @@ def test_what_an_expert_reads_does_not_depend_on_the_others_luck() -> None:
     world.settle()
     assert world.running_jobs() == ["demo-train-low-noise-2"]
     assert job_file(world, "train-low-noise") == before
-
-
-def test_progress_is_the_sum_and_the_slowest_decides_when() -> None:
-    world = parallel()
-    for step, current, eta, loss in (("high", 40, 250.0, 0.5), ("low", 20, 900.0, 0.25)):
-        world.says(
-            Progress(
-                step_id=f"train-{step}-noise",
-                activity="training",
-                current=current,
-                total=200,
-                eta_seconds=eta,
-                loss=loss,
-            )
-        )
-    world.settle()
-    progress = world.status["progress"]
-    assert (progress["display"], progress["eta"], progress["loss"]) == (
-        "train 60/400",
-        "15m0s",
-        "0.5, 0.25",
-    )
-    world.passes(60)
-    del world.answers["train-low-noise"]
-    world.settle()
-    assert world.status["progress"] == progress, "half of the sum would be a step back"
-    world.ends(ExitClass.DONE, name=LOW)
-    world.settle()
-    assert world.status["progress"]["display"] == "train-high-noise 40/200"
 
 
 def test_one_is_tried_again_while_the_other_runs_on() -> None:
