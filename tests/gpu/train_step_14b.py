@@ -66,9 +66,14 @@ ROWS = (
     Row("Wan2.1-I2V-14B-720P", "peer", 25),
     Row("Wan2.1-I2V-14B-720P", "ours-with-casts", 25),
     Row("Wan2.1-I2V-14B-720P", "ours-deterministic", 25),
-    Row("Wan2.1-I2V-14B-720P", "ours", 45),
+    Row("Wan2.1-I2V-14B-720P", "ours", 45, 2),
+    Row("Wan2.1-I2V-14B-720P", "peer", 45, 2),
     Row("Wan2.2-I2V-A14B", "ours", 25),
+    Row("Wan2.2-I2V-A14B", "peer", 25),
+    Row("Wan2.2-I2V-A14B", "ours", 45, 2),
+    Row("Wan2.2-I2V-A14B", "peer", 45, 2),
     Row("Wan2.1-I2V-14B-720P", "ours", 57, 1),
+    Row("Wan2.1-I2V-14B-720P", "ours", 61, 1),
     Row("Wan2.1-I2V-14B-720P", "ours", 81, 1),
 )
 
