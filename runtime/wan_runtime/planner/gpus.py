@@ -6,6 +6,7 @@ examples, in whatever currency yours are in: set your own with the Helm value `g
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated
 
@@ -23,8 +24,7 @@ class Gpu(BaseModel):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9_.]{0,62}$")]
     """As shown, and as the Helm value `gpuType` names it."""
     products: tuple[str, ...] = ()
-    """Values of the node label nvidia.com/gpu.product. An exact match: a slice of a GPU (MIG) has a
-    label of its own."""
+    """Values of the node label nvidia.com/gpu.product, of whole GPUs that nobody else uses."""
     memory_gib: Annotated[float, Field(ge=1, le=1e5)]
     """That a process can allocate."""
     bf16_tflops: Annotated[float, Field(ge=1, le=1e6)]
@@ -60,8 +60,13 @@ MEASURED_ON = "H100-80GB"
 DEFAULTS: tuple[Gpu, ...] = (
     _gpu("A100-40GB", 39.4, 312, 0, 1555, 1.30, "A100-SXM4-40GB", "A100-PCIE-40GB"),
     _gpu("A100-80GB", 79.1, 312, 0, 2039, 1.80, "A100-SXM4-80GB"),
+    _gpu("A100-PCIe-80GB", 79.1, 312, 0, 1935, 1.60, "A100-80GB-PCIe"),
     _gpu(MEASURED_ON, 79.18, 989, 1979, 3350, 3.00, "H100-80GB-HBM3"),
+    _gpu("H100-PCIe-80GB", 79.1, 756, 1513, 2000, 2.40, "H100-PCIe"),
+    _gpu("H100-NVL-94GB", 93.1, 835, 1671, 3900, 2.80, "H100-NVL"),
     _gpu("H200-141GB", 139.8, 989, 1979, 4800, 3.80, "H200"),
+    _gpu("H200-NVL-141GB", 139.8, 835, 1671, 4800, 3.40, "H200-NVL"),
+    _gpu("L40-48GB", 44.4, 181, 362, 864, 0.90, "L40"),
     _gpu("L40S-48GB", 44.4, 362, 733, 864, 1.00, "L40S"),
     _gpu("RTX-6000-Ada-48GB", 47.4, 364, 728, 960, 0.90, "RTX-6000-Ada-Generation"),
     _gpu(
@@ -111,5 +116,42 @@ def by_name(name: str, catalogue: Sequence[Gpu]) -> Gpu | None:
 
 
 def by_product(label: str, catalogue: Sequence[Gpu]) -> Gpu | None:
-    """The type whose nodes carry `label` as nvidia.com/gpu.product."""
-    return next((gpu for gpu in catalogue if label in gpu.products), None)
+    """The type whose nodes carry `label` as nvidia.com/gpu.product; of a MIG label, a slice of it.
+
+    A GPU that is shared in time (`-SHARED`) counts as a whole one: what does not fit that fits no
+    share of it either.
+    """
+    parts = _LABEL.fullmatch(label)
+    assert parts is not None, "any text is a product"
+    # A catalogue may name the slice or the share itself. Drivers before 470 left out the vendor.
+    for product in (label, parts["product"], f"NVIDIA-{parts['product']}"):
+        whole = next((gpu for gpu in catalogue if product in gpu.products), None)
+        if whole is not None:
+            sliced = parts["compute"] is not None and product != label
+            return _slice(whole, parts) if sliced else whole
+    return None
+
+
+_LABEL = re.compile(
+    r"(?P<product>.*?)(-MIG-(?P<compute>\d+)g\.(?P<memory>\d+)gb([.+][a-z.]+)?)?(-SHARED)?"
+)
+"""As NVIDIA's GPU feature discovery makes it: the model, `MIG` and the profile of a slice (`3g.40gb`,
+`1g.10gb+me`), `SHARED` where time slicing gives a GPU to several pods."""
+
+
+def _slice(whole: Gpu, parts: re.Match[str]) -> Gpu:
+    """Sevenths of the compute, and as many eighths of the memory as the profile's rounded size
+    says."""
+    compute = min(1.0, int(parts["compute"]) / 7)
+    memory = min(1.0, max(1, round(8 * int(parts["memory"]) / whole.memory_gib)) / 8)
+    return whole.model_copy(
+        update={
+            "name": f"{whole.name}-MIG-{parts['compute']}g.{parts['memory']}gb",
+            "products": (),
+            "memory_gib": whole.memory_gib * memory,
+            "bf16_tflops": whole.bf16_tflops * compute,
+            "fp8_tflops": whole.fp8_tflops * compute,
+            "bandwidth_gbs": whole.bandwidth_gbs * memory,
+            "price_per_hour": whole.price_per_hour * memory,
+        }
+    )

@@ -53,7 +53,7 @@ def test_a_run_that_cannot_fit_starts_no_pod_and_says_what_would() -> None:
     assert condition is not None
     assert condition["message"] == (
         "training needs 90 GiB of GPU memory (84 to 95) and H100-80GB has 79: it fits with 65 "
-        "frames, or 832x480, or a GPU of type RTX-PRO-6000-96GB. To try it all the same, set the "
+        "frames, or 832x480, or a GPU of type H100-NVL-94GB. To try it all the same, set the "
         "annotation wan-operator.dev/fit-check: disabled"
     )
     assert world.condition("Failed") is None, "another GPU or the annotation heals it"
@@ -74,7 +74,8 @@ def test_a_run_that_cannot_fit_starts_no_pod_and_says_what_would() -> None:
         (H200, spec(), False),
         (H200, spec(**selecting("NVIDIA-H100-80GB-HBM3")), True),
         (H100, spec(**selecting("NVIDIA-H200")), False),
-        (H100, spec(**selecting("NVIDIA-H100-80GB-HBM3-MIG-1g.10gb")), False),
+        (H100, spec(**selecting("NVIDIA-H100-80GB-HBM3-MIG-1g.10gb")), True),
+        (H100, spec(**selecting("NVIDIA-L4")), False),
         (SETTINGS, spec(), False),
         (SETTINGS, spec(frames=241), True),
         # 49.8 GiB, 46.8 at the lower end: neither sure to fit 47.4 nor sure not to.

@@ -179,7 +179,7 @@ def test_bands_are_wide_where_nothing_was_measured() -> None:
 
 def test_what_does_not_fit_comes_with_the_smallest_changes_that_do() -> None:
     changes = remedies(WAN21, gpu(), DEFAULTS)
-    assert changes == ["65 frames", "832x480", "a GPU of type RTX-PRO-6000-96GB"]
+    assert changes == ["65 frames", "832x480", "a GPU of type H100-NVL-94GB"]
     assert plan_training(replace(WAN21, frames=65), gpu()).fits
     assert not plan_training(replace(WAN21, frames=69), gpu()).fits
     small = replace(WAN21, width=480, height=832)
@@ -281,7 +281,6 @@ def test_the_catalogue_is_replaced_by_name_and_product() -> None:
     assert by_product("NVIDIA-L40S", catalogue) == by_name("ours", catalogue)
     assert by_name("L40S-48GB", catalogue) is None
     assert len(catalogue) == len(DEFAULTS)
-    assert by_product("NVIDIA-H100-80GB-HBM3-MIG-1g.10gb", DEFAULTS) is None, "a slice is no GPU"
     for wrong, named in (
         ("{}", "tuple"),
         ('[{"name": "x"}]', "memoryGib"),
