@@ -135,8 +135,8 @@ def by_product(label: str, catalogue: Sequence[Gpu]) -> Gpu | None:
 _LABEL = re.compile(
     r"(?P<product>.*?)(-MIG-(?P<compute>\d+)g\.(?P<memory>\d+)gb([.+][a-z.]+)?)?(-SHARED)?"
 )
-"""As NVIDIA's GPU feature discovery makes it: the model, `MIG` and the profile of a slice (`3g.40gb`,
-`1g.10gb+me`), `SHARED` where time slicing gives a GPU to several pods."""
+"""As NVIDIA's GPU feature discovery makes it: the model, `MIG` and the profile of a slice (such as
+`3g.40gb` or `1g.10gb+me`), `SHARED` where time slicing gives a GPU to several pods."""
 
 
 def _slice(whole: Gpu, parts: re.Match[str]) -> Gpu:
