@@ -6,11 +6,13 @@ A plugin of the test modules (`pytest_plugins`); never imported, or its fixtures
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
 from ml_runs import Run
+from model_bucket import Bucket
 from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
 from wan_runtime.artifacts.patience import Patience
 from wan_runtime.artifacts.store import Store
@@ -49,6 +51,12 @@ def tiny22(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
     folder = tmp_path_factory.mktemp("tiny22")
     tiny.write(PRESETS["Wan2.2-I2V-Tiny"], folder)
     return locate(PRESETS["Wan2.2-I2V-Tiny"], folder)
+
+
+@pytest.fixture
+def bucket(ml_store: Store, tmp_path: Path) -> Bucket:
+    """Where Wan2.1-I2V-Tiny can be uploaded to."""
+    return Bucket(ml_store, f"models/{tmp_path.name}", "Wan2.1-I2V-Tiny", tmp_path)
 
 
 @pytest.fixture(scope="session")

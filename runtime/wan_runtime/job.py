@@ -310,7 +310,7 @@ class Progress(Contract):
     current: int = 0
     total: int = 0
     """Of `unit`; 0 while unknown."""
-    unit: Literal["clips", "steps", "files", "videos"] = "steps"
+    unit: Literal["clips", "steps", "files", "videos", "MB"] = "steps"
     eta_seconds: float | None = None
     loss: float | None = None
     updates_lost: float | None = None

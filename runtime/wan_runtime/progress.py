@@ -21,10 +21,14 @@ log = logging.getLogger(__name__)
 FILE = "progress.json"
 LOG_SECONDS = 10.0
 PUBLISH_SECONDS = 0.5
+MB = 10**6
 RATE_WINDOW = 32
 """Updates whose median is the rate: a checkpoint, or the first, compiling step, does not count."""
 
-Unit = Literal["clips", "steps", "files", "videos"]
+TRANSFER_SECONDS = 1.0
+"""Between updates of a transfer: its rate is then that of the last half minute."""
+
+Unit = Literal["clips", "steps", "files", "videos", "MB"]
 
 
 class Reporter:
@@ -93,6 +97,25 @@ class Reporter:
         elif fresh or (done and at != last.current) or now - self._logged >= LOG_SECONDS:
             self._logged = now
             log.info("%s", str(self))  # as it is now, not when a handler gets to it
+
+    def counting(self, activity: str, total: int) -> Callable[[int], None]:
+        """Begin to move or read `total` bytes. Call what is returned with the number of each
+        chunk's; it is shown in MB."""
+        done, told = 0, float("-inf")
+
+        def tell(count: int) -> None:
+            nonlocal done, told
+            done += count
+            now = self._clock()
+            if done < total and now - told < TRANSFER_SECONDS:
+                return
+            told = now
+            of = -(-total // MB)
+            at = of if done >= total else done // MB
+            self.update(activity=activity, current=at, total=of, unit="MB")
+
+        tell(0)
+        return tell
 
     def saved(self, checkpoint: Checkpoint) -> None:
         """A checkpoint is committed, or was by an earlier attempt. Published at once."""

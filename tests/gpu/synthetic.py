@@ -106,8 +106,8 @@ def build(
     cache = Synthetic(preset, config, compute_dtype(device))
     with mock.patch.multiple(
         train,
-        base_model=lambda *_: SimpleNamespace(dits={expert: ()}),
-        files_digest=lambda _: "0" * 64,
+        base_model=lambda *_: SimpleNamespace(dits={expert: ()}, sha256={}),
+        files_digest=lambda *_: "0" * 64,
         load_latents=lambda *_: latents(),
         LocalCache=lambda *_: cache,
         load_dit=lambda _files, _expert, dtype, where: random_dit(config, dtype, where),

@@ -101,12 +101,16 @@ def host_plan(run: Run, step: PlannedStep) -> HostPlan | None:
     work = workload(run.spec, _gpu(run), _begun(run))
     if work is None or step.step not in HEAVY or step.gathers:
         return None
-    source, effective = run.spec.model.source, run.status.effective
+    spec, effective = run.spec, run.status.effective
+    source, shared = spec.model.source, bool(run.settings.model_cache)
     clips = clips_of(run.status.steps)
     return plan_host(
         work,
         step.step,
-        fetches_model=step.needs_gpu and source is not None and source.s3 is not None,
+        fetches_model=(
+            step.needs_gpu and source is not None and source.s3 is not None and not shared
+        ),
+        previews=spec.validation.preview_every_steps is not None,
         formats=len(effective.formats) if effective is not None else 1,
         clips=UNCOUNTED_CLIPS if clips is None else clips,
         starts_from=initial_weights(run.spec, step.expert) is not None,

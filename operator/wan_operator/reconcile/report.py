@@ -139,6 +139,7 @@ def shown(label: str, said: Sequence[Progress], others: Sequence[StepStatus]) ->
         current, total = current + done, total + of
     etas = [each.eta_seconds for each in said]
     eta = max((each for each in etas if each is not None), default=None)
+    counted = f"{current}/{total}" + (" MB" if units == {"MB"} else "")
     whole = eta is not None and None not in etas and all(math.isfinite(each or 0) for each in etas)
     return built(
         ProgressStatus,
@@ -147,7 +148,7 @@ def shown(label: str, said: Sequence[Progress], others: Sequence[StepStatus]) ->
         current=current if len(units) == 1 else 0,
         total=total if known else 0,
         unit=said[0].unit,
-        display=f"{label} {current}/{total}" if known else label,
+        display=f"{label} {counted}" if known else label,
         eta=duration(eta) if eta is not None and whole else "",
         loss=", ".join(f"{each.loss:.4g}" for each in said if each.loss is not None),
         time=max(each.updated for each in said),

@@ -15,6 +15,6 @@ def require(folder: Path, size: int, what: str, hint: str = "raise spec.resource
     if free < size:
         raise InfrastructureError(
             Reason.DISK_FULL,
-            f"{what} needs {size / 1e9:.1f} GB of scratch space and {free / 1e9:.1f} GB are free: "
+            f"{what} needs {size / 1e9:.1f} GB in {folder} and {free / 1e9:.1f} GB are free there: "
             f"{hint}",
         )

@@ -41,11 +41,12 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     device = compute_device()
     dtype = compute_dtype(device)
     report.update(activity="hashing the encoders")
+    picture = files.image_encoder
     encoders = Encoders(
-        tokenizer=files_digest(files.tokenizer_files()),
-        text_encoder=files_digest([files.text_encoder]),
-        vae=files_digest([files.vae]),
-        image_encoder=None if files.image_encoder is None else files_digest([files.image_encoder]),
+        tokenizer=files_digest(files.tokenizer_files, files.sha256),
+        text_encoder=files_digest([files.text_encoder], files.sha256),
+        vae=files_digest([files.vae], files.sha256),
+        image_encoder=None if picture is None else files_digest([picture], files.sha256),
         tiled=job.training.tiled_vae,
         dtype=str(dtype).removeprefix("torch."),
     )

@@ -1,55 +1,92 @@
-"""Digests of model files. 60 GB take minutes to hash, so each file's digest is kept beside it."""
+"""Digests of model files. 60 GB take minutes to hash: what is as it was is not read again."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Self
+
+from pydantic import ValidationError
+
+from wan_runtime.job import Contract
 
 CHUNK = 1 << 24
 SMALL = 1 << 26
 """Bytes below which hashing is quicker than trusting a note."""
+Tell = Callable[[int], None]
+"""Is told how many bytes more were moved or read."""
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex. A large file's is noted in `<name>.sha256.json` and reused
-    while its size and modification time stand; a read-only folder is hashed again each time."""
-    stat = path.stat()
-    identity = {"bytes": stat.st_size, "mtimeNs": stat.st_mtime_ns}
-    if stat.st_size >= SMALL and _note_of(path).is_file():
-        with contextlib.suppress(ValueError, OSError):
-            known = json.loads(_note_of(path).read_text())
-            if isinstance(known, dict) and {key: known.get(key) for key in identity} == identity:
-                return str(known["sha256"])
+def untold(_: int) -> None:
+    """Of work that nobody watches."""
+
+
+class Stamp(Contract):
+    """Tells that a file is as it was, without reading it."""
+
+    bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    """Set by the kernel alone: a file that is put in the place of another, with its size and its
+    time of modification, has another. (Inode numbers change with each mount of some volumes.)"""
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Raises OSError."""
+        stat = path.stat()
+        return cls(bytes=stat.st_size, mtime_ns=stat.st_mtime_ns, ctime_ns=stat.st_ctime_ns)
+
+
+class Note(Contract):
+    """`<name>.sha256.json`, beside a large file."""
+
+    stamp: Stamp
+    sha256: str
+
+
+def file_digest(path: Path, tell: Tell = untold) -> str:
+    """SHA-256 of a file's bytes, in hex. A large file's is noted beside it, if the folder can be
+    written to, and reused while the file is as it was."""
+    stamp = Stamp.of(path)
+    if stamp.bytes >= SMALL:
+        with contextlib.suppress(ValidationError, OSError):
+            known = Note.model_validate_json(_note_of(path).read_bytes())
+            if known.stamp == stamp:
+                tell(stamp.bytes)
+                return known.sha256
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK):
             digest.update(chunk)
-    note(path, digest.hexdigest())
+            tell(len(chunk))
+    note(path, stamp, digest.hexdigest())
     return digest.hexdigest()
 
 
-def note(path: Path, sha256: str) -> None:
-    """Keep the digest of a large file that was just read or written."""
-    stat = path.stat()
-    if stat.st_size >= SMALL:
-        content = {"bytes": stat.st_size, "mtimeNs": stat.st_mtime_ns, "sha256": sha256}
+def note(path: Path, stamp: Stamp, sha256: str) -> None:
+    """Keep the digest of a large file. `stamp`: from before it was read."""
+    if stamp.bytes >= SMALL:
         with contextlib.suppress(OSError):
-            _note_of(path).write_text(json.dumps(content))
+            _note_of(path).write_text(Note(stamp=stamp, sha256=sha256).model_dump_json())
 
 
 def _note_of(path: Path) -> Path:
     return path.with_name(path.name + ".sha256.json")
 
 
-def files_digest(paths: Iterable[Path]) -> str:
+def files_digest(paths: Iterable[Path], known: Mapping[Path, str] | None = None) -> str:
     """SHA-256 of the canonical list of (name, bytes, sha256): one digest for a sharded model or a
-    tokenizer.
+    tokenizer. `known`: digests of files that need not be read.
     """
     entries = [
-        {"name": path.name, "bytes": path.stat().st_size, "sha256": file_digest(path)}
+        {
+            "name": path.name,
+            "bytes": path.stat().st_size,
+            "sha256": (known or {}).get(path) or file_digest(path),
+        }
         for path in paths
     ]
     return hashlib.sha256(canonical_json(entries)).hexdigest()

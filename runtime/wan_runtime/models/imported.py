@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from wan_runtime.artifacts import space
 from wan_runtime.artifacts.manifest import NAME, Sha256, digest, read
-from wan_runtime.artifacts.store import ArtifactCorrupt, Store, file_sha256
-from wan_runtime.job import Contract, JobSpec, ManifestRef
-from wan_runtime.models.digest import canonical_json, note
+from wan_runtime.artifacts.store import ArtifactCorrupt, Store
+from wan_runtime.errors import InputError
+from wan_runtime.job import Contract, JobSpec, ManifestRef, Reason
+from wan_runtime.models.digest import (
+    CHUNK,
+    Stamp,
+    Tell,
+    canonical_json,
+    file_digest,
+    note,
+    untold,
+)
+from wan_runtime.models.layout import ModelFiles, arrange, select
+from wan_runtime.presets import PRESETS
 from wan_runtime.progress import Reporter
+
+log = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "WAN_MODEL_CACHE"
 """Folder that the pods of a node share; the operator mounts it."""
@@ -32,6 +47,8 @@ class ModelFile(Contract):
     the mounted folder."""
     bytes: int
     sha256: Sha256
+    stamp: Stamp | None = None
+    """Of a file in the mounted folder, when it was read."""
 
 
 class ImportedModel(Contract):
@@ -47,8 +64,20 @@ class ImportedModel(Contract):
         content = [(file.path, file.bytes, file.sha256) for file in self.files]
         return hashlib.sha256(canonical_json([self.preset, content])).hexdigest()
 
+    def parts(self, names: Iterable[str]) -> dict[str, list[ModelFile]]:
+        """Files of these parts of the model."""
+        files = {file.path: file for file in self.files}
+        parts = select(PRESETS[self.preset], files, f"the imported {self.preset}")
+        return {part: [files[path] for path in parts[part]] for part in names}
+
+    def below(self, folder: Path, verified: Iterable[ModelFile]) -> ModelFiles:
+        """The model in a folder that holds at least the files `verified`."""
+        found = arrange(PRESETS[self.preset], folder, [file.path for file in self.files])
+        return replace(found, sha256={folder / file.path: file.sha256 for file in verified})
+
     def dump(self) -> bytes:
-        return self.model_dump_json(by_alias=True, indent=1).encode() + b"\n"
+        text = self.model_dump_json(by_alias=True, indent=1, exclude_none=True)
+        return text.encode() + b"\n"
 
 
 def commit(job: JobSpec, store: Store, model: ImportedModel) -> ManifestRef:
@@ -68,36 +97,90 @@ def load(store: Store, ref: ManifestRef) -> ImportedModel:
         raise ArtifactCorrupt(f"{ref.uri} is no manifest of a model: {error}") from error
 
 
-def fetch(store: Store, ref: ManifestRef, work: Path, report: Reporter | None = None) -> Path:
-    """Folder with all files of the model, each whole and verified; fetched where it is not.
+def fetch(
+    store: Store,
+    ref: ManifestRef,
+    needed: Iterable[str],
+    work: Path,
+    report: Reporter | None = None,
+) -> ModelFiles:
+    """The model with the parts `needed` whole and verified; fetched where they are not.
 
-    Goes on where an earlier attempt broke off. Two pods that share the folder do not fetch twice:
-    the second waits. Raises InfrastructureError(DISK_FULL) before it fills the disk.
+    Goes on where an earlier attempt broke off. Pods that share the folder add what they need to it,
+    and do not fetch a part twice: the second waits. Raises InfrastructureError(DISK_FULL) before it
+    fills the disk.
     """
     model = load(store, ref)
     shared = os.environ.get(CACHE_VARIABLE)
     root = Path(shared) if shared else work / "model"
     folder = root / model.digest
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(root / f"{model.digest}.lock", report):
-        missing = [file for file in model.files if not _is_there(folder / file.path, file)]
-        left = sum(file.bytes - _partial_bytes(folder / file.path) for file in missing)
-        hint = f"free space in {root}" if shared else "raise spec.resources.cache"
-        space.require(folder, left, f"the base model {model.preset}", hint)
-        for number, file in enumerate(missing):
-            if report is not None:
-                report.update(
-                    activity="fetching the base model",
-                    current=number,
-                    total=len(missing),
-                    unit="files",
-                )
-            fetch_file(store, file.uri, folder / file.path, file.bytes, file.sha256)
-            note(folder / file.path, file.sha256)
-    return folder
+    parts = model.parts(needed)
+    files = [file for members in parts.values() for file in members]
+    left = {file: _left(folder / file.path, file.bytes) for file in files}
+    hint = f"free space in {root}" if shared else "raise spec.resources.cache"
+    space.require(folder, sum(left.values()), f"the base model {model.preset}", hint)
+    tell = _counting(report, "fetching the base model", sum(left.values()))
+    for part, members in parts.items():
+        with _alone(root / f"{model.digest}.{part}.lock", report):
+            for file in members:
+                tell(left[file] - _bring(store, file, folder / file.path, tell))
+    return model.below(folder, files)
 
 
-def fetch_file(store: Store, uri: str, target: Path, size: int, sha256: str | None) -> str:
+def mounted(
+    store: Store,
+    ref: ManifestRef,
+    needed: Iterable[str],
+    folder: Path,
+    report: Reporter | None = None,
+) -> ModelFiles:
+    """The model on a volume. Of the parts `needed`, what is as the import step left it is not read
+    again: that step holds no GPU while it hashes.
+
+    Raises:
+        InputError: MODEL_NOT_FOUND or MODEL_INVALID, if it is not the model that was imported.
+    """
+    model = load(store, ref)
+    files = [file for members in model.parts(needed).values() for file in members]
+    touched = [file for file in files if _stamp(folder / file.path) != file.stamp]
+    tell = _counting(report, "verifying the base model", sum(file.bytes for file in touched))
+    for file in touched:
+        found = file_digest(folder / file.path, tell)
+        if found != file.sha256:
+            raise InputError(
+                Reason.MODEL_INVALID,
+                f"{folder / file.path} was changed since this run verified it: its sha256 was "
+                f"{file.sha256} and is {found}. Put it back, or begin a new run",
+            )
+    return model.below(folder, files)
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        return Stamp.of(path)
+    except FileNotFoundError as error:
+        raise InputError(
+            Reason.MODEL_NOT_FOUND, f"{path} is gone since this run verified it"
+        ) from error
+
+
+def _bring(store: Store, file: ModelFile, target: Path, tell: Tell) -> int:
+    """Make `target` the file. The number of bytes that were fetched for it."""
+    if target.is_file():
+        if target.stat().st_size == file.bytes and file_digest(target) == file.sha256:
+            return 0
+        log.warning("%s is damaged and is fetched again", target)
+        target.unlink()
+    left = _left(target, file.bytes)
+    fetch_file(store, file.uri, target, file.bytes, file.sha256, tell)
+    note(target, Stamp.of(target), file.sha256)
+    return left
+
+
+def fetch_file(
+    store: Store, uri: str, target: Path, size: int, sha256: str | None, tell: Tell = untold
+) -> str:
     """Bring an object to `target`, going on where an earlier attempt broke off; its sha256.
 
     `target` appears once it is whole. Raises ArtifactCorrupt if it is not what `sha256` says; the
@@ -107,12 +190,23 @@ def fetch_file(store: Store, uri: str, target: Path, size: int, sha256: str | No
     partial = _partial(target)
     if _partial_bytes(target) > size:
         partial.unlink()
-    with partial.open("ab") as file:
-        key = store.parse(uri)[1]
-        store.for_uri(uri).stream(key, file.write, offset=file.tell(), length=size - file.tell())
-    found = file_sha256(partial)
-    if partial.stat().st_size != size or sha256 not in (None, found):
-        bytes_ = partial.stat().st_size
+    content = hashlib.sha256()
+    with partial.open("a+b") as file:
+
+        def take(chunk: bytes) -> None:
+            file.write(chunk)
+            content.update(chunk)
+            tell(len(chunk))
+
+        file.seek(0)
+        while chunk := file.read(CHUNK):
+            content.update(chunk)
+        key, begun = store.parse(uri)[1], file.tell()
+        store.for_uri(uri).stream(key, take, offset=begun, length=size - begun)
+        file.flush()
+        os.fsync(file.fileno())  # what is noted as verified outlives the node's end
+    found, bytes_ = content.hexdigest(), partial.stat().st_size
+    if bytes_ != size or sha256 not in (None, found):
         partial.unlink()
         raise ArtifactCorrupt(
             f"{uri} has {bytes_} bytes and sha256 {found}; expected {size} and {sha256}"
@@ -121,8 +215,15 @@ def fetch_file(store: Store, uri: str, target: Path, size: int, sha256: str | No
     return found
 
 
-def _is_there(path: Path, file: ModelFile) -> bool:
-    return path.is_file() and path.stat().st_size == file.bytes
+def _left(target: Path, size: int) -> int:
+    """Bytes to fetch."""
+    if target.is_file() and target.stat().st_size == size:
+        return 0
+    return max(0, size - _partial_bytes(target))
+
+
+def _counting(report: Reporter | None, activity: str, total: int) -> Tell:
+    return untold if report is None or not total else report.counting(activity, total)
 
 
 def _partial(target: Path) -> Path:

@@ -18,12 +18,13 @@ from wan_runtime.artifacts.store import ObjectNotFound, Store, file_sha256
 from wan_runtime.errors import InputError
 from wan_runtime.job import JobSpec, ManifestRef, Reason
 from wan_runtime.models import imported, shapes
-from wan_runtime.models.digest import canonical_json, file_digest
+from wan_runtime.models.digest import Stamp, Tell, canonical_json, file_digest
 from wan_runtime.models.imported import ImportedModel, ModelFile
-from wan_runtime.models.layout import TOKENIZER_PART, select
+from wan_runtime.models.layout import select
 from wan_runtime.models.source import preset_of
 from wan_runtime.models.weights import write_safetensors
 from wan_runtime.outcome import Outcome
+from wan_runtime.parts import TOKENIZER
 from wan_runtime.presets import Preset
 from wan_runtime.progress import Reporter
 
@@ -31,19 +32,49 @@ from wan_runtime.progress import Reporter
 def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     """Verify the model of the job, convert what has to be, commit its manifest."""
     preset = preset_of(job)
-    report.update(activity="looking for the base model", unit="files")
+    report.update(activity="looking for the base model")
     if job.model.path is not None:
-        model = _mounted(preset, Path(job.model.path), report)
-        return _outcome(imported.commit(job, store, model), model, "verified")
-    source = Source.list(store, job.model.source or "")
-    index = f"{job.models_prefix}/sources/{source.fingerprint(preset)}.json"
-    known = _known(store, index)
-    if known is not None:
-        return _outcome(*known, "already imported")
-    model = _fetched(job, preset, source, store, work, report)
+        volume = Volume.list(preset, Path(job.model.path))
+        index = _index(job, volume.fingerprint(preset))
+        if known := _known(store, index):
+            return _outcome(*known, "already verified")
+        model, how = _mounted(preset, volume, report), "verified"
+    else:
+        source = Source.list(store, job.model.source or "")
+        index = _index(job, source.fingerprint(preset))
+        if known := _known(store, index):
+            return _outcome(*known, "already imported")
+        model, how = _fetched(job, preset, source, store, work, report), "imported"
     ref = imported.commit(job, store, model)
     store.put_bytes(index, ref.model_dump_json(by_alias=True).encode())
-    return _outcome(ref, model, "imported")
+    return _outcome(ref, model, how)
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """The model's files in a mounted folder."""
+
+    folder: Path
+    parts: Mapping[str, tuple[str, ...]]
+    stamps: Mapping[str, Stamp]
+    """Of all files of the parts, by path."""
+
+    @classmethod
+    def list(cls, preset: Preset, folder: Path) -> Volume:
+        if not folder.is_dir():
+            raise InputError(
+                Reason.MODEL_NOT_FOUND, f"model.path {folder} is not a folder in the pod"
+            )
+        found = (path for path in folder.rglob("*") if path.is_file())
+        names = [path.relative_to(folder).as_posix() for path in found]
+        parts = select(preset, names, str(folder))
+        stamps = {name: Stamp.of(folder / name) for members in parts.values() for name in members}
+        return cls(folder, parts, stamps)
+
+    def fingerprint(self, preset: Preset) -> str:
+        """Changes with every write: what was hashed for one run need not be for the next."""
+        stamps = {name: stamp.model_dump() for name, stamp in self.stamps.items()}
+        return hashlib.sha256(canonical_json([preset.name, "volume", stamps])).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +112,14 @@ class Source:
     def read(self, name: str, offset: int, length: int) -> bytes:
         return self.bucket.get_range(self.prefix + name, offset, length)
 
-    def sha256(self, name: str) -> str:
+    def sha256(self, name: str, tell: Tell) -> str:
         digest = hashlib.sha256()
-        self.bucket.stream(self.prefix + name, digest.update)
+
+        def take(chunk: bytes) -> None:
+            digest.update(chunk)
+            tell(len(chunk))
+
+        self.bucket.stream(self.prefix + name, take)
         return digest.hexdigest()
 
     def address(self, name: str) -> str:
@@ -95,7 +131,7 @@ def _fetched(
 ) -> ImportedModel:
     parts = select(preset, source.objects, source.uri)
     for part, names in parts.items():  # the headers first: minutes before gigabytes
-        if part != TOKENIZER_PART and not _pickled(names):
+        if part != TOKENIZER and not _pickled(names):
             held: dict[str, tuple[int, ...]] = {}
             for name in names:
                 size = source.objects[name][0]
@@ -106,15 +142,15 @@ def _fetched(
                 held |= shapes.of_safetensors(read, size, source.address(name))
             shapes.check(preset, part.split("-")[0], ", ".join(names), held)
     files: list[ModelFile] = []
-    total = sum(len(names) for names in parts.values())
+    total = sum(source.objects[name][0] for names in parts.values() for name in names)
+    tell = report.counting("verifying the base model", total)
     for part, names in parts.items():
         for name in names:
-            report.update(activity="verifying the base model", current=len(files), total=total)
             if _pickled([name]):
-                files.append(_converted(job, preset, part, source, name, store, work))
+                files.append(_converted(job, preset, part, source, name, store, work, tell))
                 continue
             size = source.objects[name][0]
-            digest = source.sha256(name)
+            digest = source.sha256(name, tell)
             files.append(ModelFile(path=name, uri=source.address(name), bytes=size, sha256=digest))
     return _model(preset, files)
 
@@ -127,14 +163,17 @@ def _converted(
     name: str,
     store: Store,
     work: Path,
+    tell: Tell,
 ) -> ModelFile:
     """A `.pth` as safetensors, at `<prefix>/models/files/<sha256>.safetensors`."""
     folder, size = work / "import", source.objects[name][0]
     folder.mkdir(parents=True, exist_ok=True)
     pickled = folder / Path(name).name
     space.require(folder, 2 * size, f"converting {name}")
-    if not pickled.is_file() or pickled.stat().st_size != size:
-        imported.fetch_file(source.bucket, source.address(name), pickled, size, None)
+    if pickled.is_file() and pickled.stat().st_size == size:
+        tell(size)
+    else:
+        imported.fetch_file(source.bucket, source.address(name), pickled, size, None, tell)
     tensors = shapes.unpickled(pickled, name)
     shapes.check(preset, part, name, {key: tuple(each.shape) for key, each in tensors.items()})
     path = pickled.with_suffix(".safetensors")
@@ -155,25 +194,22 @@ def _converted(
     return made
 
 
-def _mounted(preset: Preset, folder: Path, report: Reporter) -> ImportedModel:
+def _mounted(preset: Preset, volume: Volume, report: Reporter) -> ImportedModel:
     """A volume is verified as it is: it may be read-only, and DiffSynth reads `.pth` too."""
-    if not folder.is_dir():
-        raise InputError(Reason.MODEL_NOT_FOUND, f"model.path {folder} is not a folder in the pod")
-    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    parts = select(preset, names, str(folder))
-    for part, members in parts.items():
-        if part != TOKENIZER_PART:
+    folder = volume.folder
+    for part, members in volume.parts.items():
+        if part != TOKENIZER:
             held: dict[str, tuple[int, ...]] = {}
             for name in members:
                 held |= shapes.of_file(folder / name, name)
             shapes.check(preset, part.split("-")[0], ", ".join(members), held)
-    files: list[ModelFile] = []
-    total = sum(len(members) for members in parts.values())
-    for name in (name for members in parts.values() for name in members):
-        report.update(activity="verifying the base model", current=len(files), total=total)
-        path = folder / name
-        size, digest = path.stat().st_size, file_digest(path)
-        files.append(ModelFile(path=name, uri="", bytes=size, sha256=digest))
+    total = sum(stamp.bytes for stamp in volume.stamps.values())
+    tell = report.counting("verifying the base model", total)
+    files = []
+    for name, stamp in volume.stamps.items():
+        digest = file_digest(folder / name, tell)
+        file = ModelFile(path=name, uri="", bytes=stamp.bytes, sha256=digest, stamp=stamp)
+        files.append(file)
     return _model(preset, files)
 
 
@@ -193,8 +229,14 @@ def _known(store: Store, index: str) -> tuple[ManifestRef, ImportedModel] | None
         model = imported.load(store, ref)
     except ObjectNotFound:
         return None
-    there = (store.for_uri(file.uri).stat(store.parse(file.uri)[1]) for file in model.files)
+    stored = [file.uri for file in model.files if file.uri]  # not those of a volume
+    there = (store.for_uri(uri).stat(store.parse(uri)[1]) for uri in stored)
     return (ref, model) if all(there) else None
+
+
+def _index(job: JobSpec, fingerprint: str) -> str:
+    """Key of the reference to what was made of a source that looked like this."""
+    return f"{job.models_prefix}/sources/{fingerprint}.json"
 
 
 def _outcome(ref: ManifestRef, model: ImportedModel, how: str) -> Outcome:

@@ -8,13 +8,15 @@ without unpickling and without a second pass over the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from wan_runtime import parts as part_names
 from wan_runtime.errors import InputError
 from wan_runtime.job import Expert, Reason
+from wan_runtime.parts import dit_part
 from wan_runtime.presets import Preset
 
 TEXT_ENCODER = ("models_t5_umt5-xxl-enc-bf16.safetensors", "models_t5_umt5-xxl-enc-bf16.pth")
@@ -24,7 +26,6 @@ IMAGE_ENCODER = (
     "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth",
 )
 TOKENIZER = "google/umt5-xxl"
-TOKENIZER_PART = "tokenizer"
 DIT_SHARDS = "diffusion_pytorch_model*.safetensors"
 EXPERT_FOLDERS = {
     Expert.ONLY: "",
@@ -35,7 +36,8 @@ EXPERT_FOLDERS = {
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """The files of one base model, all present."""
+    """The files of one base model. Of a model that was fetched for a step, those of the parts that
+    the step loads are present."""
 
     preset: Preset
     folder: Path
@@ -47,14 +49,15 @@ class ModelFiles:
     vae: Path
     image_encoder: Path | None
     """Wan2.1 only."""
-
-    def tokenizer_files(self) -> tuple[Path, ...]:
-        return tuple(sorted(path for path in self.tokenizer.iterdir() if path.is_file()))
+    tokenizer_files: tuple[Path, ...]
+    """Sorted."""
+    sha256: Mapping[Path, str] = field(default_factory=dict)
+    """Of present files that were verified; what is not in it has not been read."""
 
 
 def select(preset: Preset, names: Iterable[str], where: str) -> dict[str, tuple[str, ...]]:
-    """Part -> its files, sorted, out of all the paths that there are: `dit` (or `dit-HighNoise`,
-    `dit-LowNoise`), `text_encoder`, `vae`, `image_encoder` and `tokenizer`.
+    """Part, as `wan_runtime.parts` names it, -> its files, sorted, out of all the paths that there
+    are.
 
     Raises:
         InputError: MODEL_NOT_FOUND; the message lists the names looked for that are not there.
@@ -83,11 +86,11 @@ def select(preset: Preset, names: Iterable[str], where: str) -> dict[str, tuple[
     for expert in preset.experts:
         folder = EXPERT_FOLDERS[expert]
         matching(dit_part(expert), f"{folder}/{DIT_SHARDS}" if folder else DIT_SHARDS)
-    first("text_encoder", TEXT_ENCODER)
-    first("vae", VAE)
+    first(part_names.TEXT_ENCODER, TEXT_ENCODER)
+    first(part_names.VAE, VAE)
     if preset.uses_clip:
-        first("image_encoder", IMAGE_ENCODER)
-    matching(TOKENIZER_PART, f"{TOKENIZER}/*")
+        first(part_names.IMAGE_ENCODER, IMAGE_ENCODER)
+    matching(part_names.TOKENIZER, f"{TOKENIZER}/*")
     if missing:
         raise InputError(
             Reason.MODEL_NOT_FOUND,
@@ -95,10 +98,6 @@ def select(preset: Preset, names: Iterable[str], where: str) -> dict[str, tuple[
             "Expected the layout of the official release.",
         )
     return parts
-
-
-def dit_part(expert: Expert) -> str:
-    return "dit" if expert is Expert.ONLY else f"dit-{expert}"
 
 
 def locate(preset: Preset, folder: Path) -> ModelFiles:
@@ -115,6 +114,11 @@ def locate(preset: Preset, folder: Path) -> ModelFiles:
         for path in (folder / each).iterdir()
         if path.is_file()
     ]
+    return arrange(preset, folder, names)
+
+
+def arrange(preset: Preset, folder: Path, names: Iterable[str]) -> ModelFiles:
+    """The files of `preset` among `names`, paths below `folder`. Raises as `select` does."""
     parts = {
         part: tuple(folder / name for name in files)
         for part, files in select(preset, names, str(folder)).items()
@@ -123,8 +127,9 @@ def locate(preset: Preset, folder: Path) -> ModelFiles:
         preset=preset,
         folder=folder,
         dits={expert: parts[dit_part(expert)] for expert in preset.experts},
-        text_encoder=parts["text_encoder"][0],
+        text_encoder=parts[part_names.TEXT_ENCODER][0],
         tokenizer=folder / TOKENIZER,
-        vae=parts["vae"][0],
-        image_encoder=parts["image_encoder"][0] if preset.uses_clip else None,
+        vae=parts[part_names.VAE][0],
+        image_encoder=parts[part_names.IMAGE_ENCODER][0] if preset.uses_clip else None,
+        tokenizer_files=parts[part_names.TOKENIZER],
     )

@@ -10,6 +10,7 @@ from wan_runtime.errors import InputError
 from wan_runtime.job import JobSpec, Reason, Step, step_id
 from wan_runtime.models import imported
 from wan_runtime.models.layout import ModelFiles, locate
+from wan_runtime.parts import needed
 from wan_runtime.presets import PRESETS, Preset
 
 if TYPE_CHECKING:
@@ -34,27 +35,31 @@ def preset_of(job: JobSpec) -> Preset:
 def base_model(
     job: JobSpec, store: Store, work: Path, report: Reporter | None = None
 ) -> ModelFiles:
-    """Files of the job's base model on this machine, fetched or made if need be.
+    """The job's base model on this machine: the parts that its step loads, fetched or made if need
+    be, and verified if the model was imported.
 
     Raises:
-        InputError: MODEL_NOT_FOUND with the names that are missing.
+        InputError: MODEL_NOT_FOUND with the names that are missing; MODEL_INVALID, if the volume
+            holds another model than the one imported.
     """
     preset = preset_of(job)
+    ref = job.inputs.get(step_id(Step.IMPORT))
     if job.model.path is not None:
         folder = Path(job.model.path)
         if not folder.is_dir():
             raise InputError(
                 Reason.MODEL_NOT_FOUND, f"model.path {folder} is not a folder in the pod"
             )
-        return locate(preset, folder)
+        if ref is None:
+            return locate(preset, folder)
+        return imported.mounted(store, ref, needed(job), folder, report)
     if job.model.source is not None:
-        ref = job.inputs.get(step_id(Step.IMPORT))
         if ref is None:
             raise InputError(
                 Reason.JOB_INVALID,
                 "a model of a bucket is imported first: inputs.import is missing",
             )
-        return locate(preset, imported.fetch(store, ref, work, report))
+        return imported.fetch(store, ref, needed(job), work, report)
     if preset.tiny:
         from wan_runtime.models import tiny
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from wan_runtime.job import Expert
+from wan_runtime import parts
 from wan_runtime.presets import PRESETS, SPATIAL_STRIDE, TEMPORAL_STRIDE
 
 TEXT_TOKENS = 512
@@ -19,9 +19,13 @@ TEXT_ENCODER_PARAMETERS = 5.68e9
 """umT5-XXL's encoder, 11.4 GB in bfloat16."""
 IMAGE_ENCODER_PARAMETERS = 0.63e9
 VAE_PARAMETERS = 0.127e9
-RELEASED_BESIDE_BYTES = 11.4e9 + 0.5e9
-"""T5 and VAE as released, with the tokenizer."""
-RELEASED_IMAGE_ENCODER_BYTES = 4.8e9
+RELEASED_BYTES = {
+    parts.TOKENIZER: 0.02e9,
+    parts.TEXT_ENCODER: 11.4e9,
+    parts.VAE: 0.51e9,
+    parts.IMAGE_ENCODER: 4.8e9,
+}
+"""Of the parts that are released alike for all models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +112,7 @@ def cached_clip_bytes(frames: int, width: int, height: int) -> float:
     return 2.0 * (latent * (LATENT_CHANNELS + 20) + TEXT_TOKENS * 4096 + IMAGE_TOKENS * 1280)
 
 
-def released_bytes(preset: str) -> float:
-    """All files of a base model as released: transformers in float32, the rest as it comes."""
-    experts: tuple[Expert, ...] = PRESETS[preset].experts
-    transformers = 4.0 * architecture_of(preset).parameters * len(experts)
-    image = RELEASED_IMAGE_ENCODER_BYTES if PRESETS[preset].uses_clip else 0.0
-    return transformers + RELEASED_BESIDE_BYTES + image
+def released_bytes(preset: str, names: Iterable[str]) -> float:
+    """Parts of a base model as released: transformers in float32, the rest as it comes."""
+    transformer = 4.0 * architecture_of(preset).parameters
+    return sum(RELEASED_BYTES.get(name, transformer) for name in names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wan_runtime.job import Step
+from wan_runtime.parts import loaded_by
 from wan_runtime.planner.architecture import (
     IMAGE_ENCODER_PARAMETERS,
     TEXT_ENCODER_PARAMETERS,
@@ -50,18 +51,23 @@ def plan_host(
     clips: int,
     starts_from: bool = False,
     formats: int = 1,
+    previews: bool = False,
 ) -> HostPlan:
     """Of the pod of a step that holds a model or its trained weights.
 
     Args:
-        fetches_model: whether the base model comes from the store into the scratch volume.
+        fetches_model: whether what the step loads of the base model comes from the store into the
+            scratch volume.
         clips: that are trained on.
         starts_from: whether training starts from weights in the store (`initFrom`).
         formats: that the weights are exported in.
+        previews: whether training renders some.
     """
     scratch = {"working files": SCRATCH_GIB}
     if fetches_model:
-        scratch["base model, as released"] = released_bytes(work.preset) / GIB
+        expert = PRESETS[work.preset].experts[0]  # either: they are of one size
+        loaded = loaded_by(step, work.preset, expert, previews=previews)
+        scratch["base model, as released"] = released_bytes(work.preset, loaded) / GIB
     if step is Step.TRAIN:
         size = cached_clip_bytes(work.frames, work.width, work.height)
         scratch["latents"] = clips * size / GIB

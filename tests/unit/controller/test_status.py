@@ -40,6 +40,21 @@ def test_progress_is_refreshed_no_more_often_than_the_settings_say() -> None:
     assert (progress["eta"], progress["loss"]) == ("4m10s", "0.1235")
 
 
+def test_a_fetch_is_shown_in_megabytes() -> None:
+    world = World()
+    world.reach("train")
+    world.starts()
+    world.settle()
+    activity = "fetching the base model"
+    world.says(
+        Progress(step_id="train", activity=activity, current=1200, total=57156, unit="MB",
+                 eta_seconds=280, updated=world.now)
+    )  # fmt: skip
+    world.settle()
+    progress = world.status["progress"]
+    assert (progress["display"], progress["eta"]) == ("train 1200/57156 MB", "4m40s")
+
+
 def test_progress_is_asked_of_our_running_pod_and_only_when_due() -> None:
     world = World()
     world.settle()

@@ -1,12 +1,8 @@
-"""Importing base models: what is verified, what is converted, and what a pod gets of it."""
+"""Importing base models: what is verified and what is converted."""
 
 from __future__ import annotations
 
-import fcntl
-import shutil
-import threading
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,70 +10,15 @@ import torch
 from safetensors.torch import load_file
 
 from job_files import make_job
+from model_bucket import Bucket, pickle_encoders
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
-from wan_runtime.errors import InfrastructureError, InputError
-from wan_runtime.job import JobSpec, ManifestRef, Reason, Step
+from wan_runtime.errors import InputError
+from wan_runtime.job import Reason, Step
 from wan_runtime.models import imported, importer, layout, load
 from wan_runtime.models.layout import ModelFiles
-from wan_runtime.models.source import base_model
-from wan_runtime.outcome import Outcome
 from wan_runtime.progress import Reporter
 
 pytest_plugins = ["ml_fixtures"]
-
-
-class Bucket:
-    """A base model as users upload it, below a prefix of its own."""
-
-    def __init__(self, store: Store, name: str, preset: str, work: Path) -> None:
-        self.store, self.name, self.preset, self.work = store, name, preset, work
-        self.attempts = 0
-
-    def upload(self, files: ModelFiles) -> None:
-        for path in sorted(files.folder.rglob("*")):
-            if path.is_file():
-                self.put(path, path.relative_to(files.folder).as_posix())
-
-    def put(self, path: Path, name: str) -> None:
-        self.store.put_bytes(f"{self.name}/{name}", path.read_bytes())
-
-    def job(self, step: Step = Step.IMPORT, **change: Any) -> JobSpec:
-        source = f"s3://{self.store.bucket}/{self.name}"
-        return make_job(
-            step=step,
-            model={"preset": self.preset, "source": source},
-            store={"endpoint": "http://127.0.0.1:1", "bucket": "wan", "prefix": f"p/{self.name}"},
-            **change,
-        )
-
-    def go(self) -> Outcome:
-        """As a fresh pod would."""
-        self.attempts += 1
-        work = self.work / f"import-{self.attempts}"
-        return importer.run(self.job(), self.store, work, Reporter("import", terminal=False))
-
-    def model(self, ref: ManifestRef, work: str = "pod") -> ModelFiles:
-        """What a later step finds."""
-        job = self.job(Step.ENCODE, inputs={"import": ref.model_dump()})
-        return base_model(job, self.store, self.work / work)
-
-
-def pickle_encoders(files: ModelFiles, folder: Path) -> ModelFiles:
-    """The model with its encoders and VAE as `.pth`, as they are released."""
-    shutil.copytree(files.folder, folder)
-    for path in folder.glob("*.safetensors"):
-        if not path.name.startswith("diffusion"):
-            torch.save(load_file(path), path.with_suffix(".pth"))
-            path.unlink()
-    return layout.locate(files.preset, folder)
-
-
-@pytest.fixture
-def bucket(ml_store: Store, tmp_path: Path) -> Bucket:
-    return Bucket(ml_store, f"models/{tmp_path.name}", "Wan2.1-I2V-Tiny", tmp_path)
-
-
-# -- The step
 
 
 def test_a_release_with_pickles_becomes_verified_safetensors(
@@ -213,98 +154,3 @@ def test_a_volume_is_verified_and_left_as_it_is(
     torch.save({"weight": torch.zeros(2)}, files.vae)
     with pytest.raises(InputError, match="not the weights"):
         importer.run(job, ml_store, tmp_path / "work", Reporter("import", terminal=False))
-
-
-# -- In a pod
-
-
-@pytest.fixture
-def ref(bucket: Bucket, tiny21: ModelFiles) -> ManifestRef:
-    bucket.upload(tiny21)
-    return bucket.go().manifest
-
-
-@pytest.fixture
-def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "shared"
-    monkeypatch.setenv(imported.CACHE_VARIABLE, str(folder))
-    return folder
-
-
-def test_the_next_pod_of_a_node_fetches_nothing(
-    bucket: Bucket, ref: ManifestRef, shared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = bucket.model(ref, "one")
-    assert first.folder.parent == shared
-    monkeypatch.setattr(Store, "stream", None)
-    assert bucket.model(ref, "two") == first
-
-
-def test_a_fetch_goes_on_where_it_broke_off(bucket: Bucket, ref: ManifestRef) -> None:
-    model = imported.load(bucket.store, ref)
-    file = max(model.files, key=lambda file: file.bytes)
-    target = bucket.work / "pod" / "model" / model.digest / file.path
-    target.parent.mkdir(parents=True)
-    whole = bucket.store.get_bytes(bucket.store.parse(file.uri)[1])
-    partial = target.with_name(f".{target.name}.part")
-    partial.write_bytes(bytes(1000))  # not its beginning: seen only if it is kept
-    with pytest.raises(ArtifactCorrupt, match="expected"):
-        bucket.model(ref)
-    assert not partial.exists(), "the next attempt starts anew"
-    partial.write_bytes(whole[:1000])
-    bucket.model(ref)
-    assert target.read_bytes() == whole
-
-
-def test_two_pods_do_not_fetch_at_the_same_time(
-    bucket: Bucket, ref: ManifestRef, shared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    digest = imported.load(bucket.store, ref).digest
-    shared.mkdir()
-    report = Reporter("encode", terminal=False)
-    waits, fetches = threading.Event(), threading.Event()
-    tell, stream = report.update, Store.stream
-
-    def counted(*arguments: Any, **options: Any) -> None:
-        fetches.set()
-        stream(*arguments, **options)
-
-    monkeypatch.setattr(Store, "stream", counted)
-
-    def update(**change: Any) -> None:
-        tell(**change)
-        if "another pod" in str(change.get("activity")):
-            waits.set()
-
-    report.update = update  # type: ignore[method-assign]
-    with (shared / f"{digest}.lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        thread = threading.Thread(
-            target=imported.fetch, args=(bucket.store, ref, bucket.work, report)
-        )
-        thread.start()
-        assert waits.wait(10)
-        assert not fetches.wait(0.5), "while another does"
-    thread.join(30)
-    assert len([path for path in (shared / digest).rglob("*") if path.is_file()]) >= 6
-
-
-@pytest.fixture
-def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = SimpleNamespace(total=1e9, used=1e9 - 1e6, free=1e6)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-
-
-def test_a_full_disk_is_told_before_anything_is_fetched(
-    bucket: Bucket, ref: ManifestRef, shared: Path, full_disk: None
-) -> None:
-    with pytest.raises(InfrastructureError, match="free space in") as caught:
-        bucket.model(ref)
-    assert caught.value.reason is Reason.DISK_FULL
-    assert "needs 0.0 GB" in caught.value.message
-    assert not list(shared.rglob("*.part"))
-
-
-def test_a_step_without_the_import_says_so(bucket: Bucket) -> None:
-    with pytest.raises(InputError, match="imported first"):
-        base_model(bucket.job(Step.ENCODE), bucket.store, bucket.work)

@@ -55,6 +55,20 @@ def test_the_estimate_counts_units_not_updates(clock: Clock) -> None:
     assert report.progress.eta_seconds == pytest.approx(35)
 
 
+def test_a_transfer_is_counted_in_megabytes_once_a_second(clock: Clock) -> None:
+    report = Reporter("encode", clock=clock, terminal=False)
+    tell = report.counting("fetching", 10**9 + 1)
+    assert (report.progress.current, report.progress.total) == (0, 1001)
+    for _ in range(500):
+        clock.now += 0.25
+        tell(10**6)
+    now = report.progress
+    assert (now.activity, now.current, now.unit) == ("fetching", 500, "MB")
+    assert now.eta_seconds == pytest.approx(501 * 0.25, abs=0.1)
+    tell(500 * 10**6 + 1)
+    assert (report.progress.current, report.progress.eta_seconds) == (1001, 0)
+
+
 def test_a_new_activity_starts_over(clock: Clock) -> None:
     report = Reporter("train", clock=clock, terminal=False)
     report.update(activity="training", total=10, current=5, unit="steps", loss=0.5)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffsynth.core.loader.file import hash_state_dict_keys
 
+from wan_runtime import parts
 from wan_runtime.errors import InputError
 from wan_runtime.job import Reason
 from wan_runtime.models import layout, shapes
@@ -79,7 +80,7 @@ def released(folder: Path, **change: tuple[int, ...]) -> Path:
 def check_all(folder: Path) -> None:
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     for part, files in layout.select(WAN22, names, str(folder)).items():
-        if part == layout.TOKENIZER_PART:
+        if part == parts.TOKENIZER:
             continue
         held: dict[str, tuple[int, ...]] = {}
         for name in files:
