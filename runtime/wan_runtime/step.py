@@ -26,6 +26,7 @@ from wan_runtime.errors import InfrastructureError, InputError, OutOfMemoryError
 from wan_runtime.job import Certificate, ExitClass, JobSpec, Reason, Result, Step
 from wan_runtime.outcome import Outcome
 from wan_runtime.progress import Reporter
+from wan_runtime.training import leftovers
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +72,13 @@ def load_job(path: Path, step: Step) -> JobSpec:
 def perform(job: JobSpec, work: Path, report: Reporter) -> Result:
     """Do the job, or recognise it as done. Raises StepError and whatever else goes wrong."""
     store = Store.connect(job.store)
-    done = _committed(job, store)
-    if done is not None:
-        return done
+    result = _committed(job, store) or _run(job, store, work, report)
+    if job.step is Step.TRAIN and result.manifest is not None:
+        leftovers.remove(job, store, result.manifest)
+    return result
+
+
+def _run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Result:
     run: Run = importlib.import_module(RUNS[job.step]).run
     outcome = run(job, store, work, report)
     return Result(

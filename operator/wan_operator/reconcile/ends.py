@@ -15,7 +15,7 @@ from wan_operator.reconcile import failures, report
 from wan_operator.reconcile.bounds import built, fitted
 from wan_operator.reconcile.decision import Decision, Delete, Event
 from wan_operator.reconcile.failures import Outcome, Verdict
-from wan_operator.reconcile.losses import with_checkpoint, with_loss
+from wan_operator.reconcile.losses import with_checkpoint, with_loss, without_checkpoint
 from wan_operator.reconcile.observed import Raw, is_deleting
 from wan_operator.reconcile.run import Run, closed, delete, orphans, resumed
 from wan_operator.reconcile.watch import watch
@@ -60,7 +60,7 @@ def step_done(run: Run, step: StepStatus, outcome: Outcome) -> Decision:
             "summary": report.summary(outcome.result.summary),
         }
     )
-    run = run.with_step(done)
+    run = without_checkpoint(run, done)
     if step.name == Step.EXPORT:
         formats = [report.certified(each) for each in outcome.result.certificates]
         run = run.with_status(artifact=artifact, formats=formats)

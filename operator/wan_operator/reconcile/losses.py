@@ -34,6 +34,13 @@ def with_checkpoint(run: Run, step: StepStatus, said: Checkpoint | None) -> Run:
     return run
 
 
+def without_checkpoint(run: Run, step: StepStatus) -> Run:
+    """The run once the step is done: its pod has deleted what it would have gone on from."""
+    run = run.with_step(step.model_copy(update={"checkpoint": None}))
+    left = [each.checkpoint for each in run.status.steps if each.checkpoint is not None]
+    return run.with_status(checkpoint=max(left, key=lambda each: each.time, default=None))
+
+
 def with_loss(run: Run, step: StepStatus, outcome: Outcome) -> Run:
     """The run with what the end of this attempt cost. Nothing, if its container never ran."""
     began = outcome.began or step.running_since

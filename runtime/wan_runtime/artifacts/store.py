@@ -244,8 +244,9 @@ class Store:
             names[0], lambda: list(self._client.remove_objects(self.bucket, targets))
         )
         if errors:
+            denied = errors[0].code == "AccessDenied"
             raise InfrastructureError(
-                Reason.UNEXPECTED,
+                Reason.STORE_ACCESS_DENIED if denied else Reason.UNEXPECTED,
                 f"{self.uri(errors[0].name or names[0])} cannot be deleted: {errors[0].message}",
             )
 

@@ -84,6 +84,14 @@ def test_each_expert_has_its_own_and_the_newest_is_told() -> None:
     assert world.status["checkpoint"]["name"] == "train-high-noise"
     assert world.step("train-high-noise")["checkpoint"]["step"] == 200
     assert world.step("train-low-noise")["checkpoint"]["step"] == 100
+    high, low = world.running_jobs()
+    world.ends(ExitClass.DONE, name=high)
+    world.settle()
+    assert world.status["checkpoint"]["name"] == "train-low-noise", "the other's are deleted"
+    assert "checkpoint" not in world.step("train-high-noise")
+    world.ends(ExitClass.DONE, name=low)
+    world.settle()
+    assert "checkpoint" not in world.status
 
 
 def lost(world: World) -> int:

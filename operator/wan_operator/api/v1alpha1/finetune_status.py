@@ -155,7 +155,7 @@ class StepStatus(ApiModel):
     """When its result was seen."""
     artifact: Artifact | None = None
     checkpoint: CheckpointStatus | None = None
-    """Of a training step: the newest."""
+    """Of a training step that is not done: the newest."""
     summary: Annotated[dict[str, Annotated[str, Field(max_length=256)]], Field(max_length=32)] = (
         Field(default={})
     )
@@ -222,7 +222,7 @@ class WanFineTuneStatus(ApiModel):
     )
     """The formats of the artifact, each with its certificate."""
     checkpoint: CheckpointStatus | None = None
-    """The newest of all training steps; each has its own under steps."""
+    """The newest of all training steps that are not done; each has its own under steps."""
     lost_gpu_seconds: Annotated[int, Field(ge=0, le=MAX_EXACT)] = 0
     """Time that attempts of train and sample had run since their last checkpoint when they were
     lost, times their GPUs."""

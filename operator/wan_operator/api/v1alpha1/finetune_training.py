@@ -237,7 +237,7 @@ class Checkpoint(ApiModel):
     method.full, as often as costs 3 % of the time by the planner's estimate. See
     status.effective.checkpointEverySteps."""
     keep_last: Annotated[int, Field(ge=1, le=100)] = 2
-    """Older ones are deleted."""
+    """Older ones are deleted; all of them once the trained weights are committed and verified."""
 
 
 class Validation(ApiModel):

@@ -1,0 +1,32 @@
+"""What training keeps in the store until its result is safe: checkpoints and the best weights."""
+
+from __future__ import annotations
+
+import logging
+
+from wan_runtime.artifacts import manifest
+from wan_runtime.artifacts.store import Store
+from wan_runtime.errors import InfrastructureError
+from wan_runtime.job import JobSpec, ManifestRef, Reason
+
+log = logging.getLogger(__name__)
+
+FOLDERS = ("checkpoints", "best")
+"""Below the prefix of what the step commits."""
+
+
+def remove(job: JobSpec, store: Store, result: ManifestRef) -> None:
+    """Delete them, once every file of the result is seen to be in the store. Again after a kill.
+
+    Raises ArtifactCorrupt if the result is not whole; then the next attempt resumes from them.
+    """
+    manifest.verify(store, result)
+    places = [f"{job.output_prefix}/{folder}/" for folder in FOLDERS]
+    try:
+        for place in places:
+            store.delete([entry.key for entry in store.list(place)])
+    except InfrastructureError as error:
+        if error.reason is not Reason.STORE_ACCESS_DENIED:
+            raise
+        # The result is there: no reason to fail its run.
+        log.warning("delete %s yourself: %s", " and ".join(map(store.uri, places)), error.message)
