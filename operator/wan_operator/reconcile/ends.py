@@ -15,7 +15,12 @@ from wan_operator.reconcile import failures, report
 from wan_operator.reconcile.bounds import built, fitted
 from wan_operator.reconcile.decision import Decision, Delete, Event
 from wan_operator.reconcile.failures import Outcome, Verdict
-from wan_operator.reconcile.losses import with_checkpoint, with_loss, without_checkpoint
+from wan_operator.reconcile.losses import (
+    cut_short,
+    with_checkpoint,
+    with_loss,
+    without_checkpoint,
+)
 from wan_operator.reconcile.observed import Raw, is_deleting
 from wan_operator.reconcile.run import Run, closed, delete, orphans, resumed
 from wan_operator.reconcile.watch import watch
@@ -154,9 +159,12 @@ def fail(run: Run, step: StepStatus, reason: str, message: str) -> Decision:
         if each.name != step.name and (each.state == "Running" or each.next_attempt_time)
     ]
     run = resumed(report.halted(run)).with_status(completion_time=run.now)
-    run = run.with_step(step.model_copy(update={"state": "Failed", **over}))
+    run = cut_short(run.with_step(step), step)
+    run = run.with_step(run.step(step.name).model_copy(update={"state": "Failed", **over}))
     for each in others:
-        run = run.with_step(each.model_copy(update={"state": "Stopped", "message": "", **over}))
+        run = cut_short(run, each)
+        stopped = {"state": "Stopped", "message": "", **over}
+        run = run.with_step(run.step(each.name).model_copy(update=stopped))
     message = f"{step.name} failed: {text}" if reason != "DeadlineExceeded" else text
     if others and reason != "DeadlineExceeded":
         names = report.joined(each.name for each in others)

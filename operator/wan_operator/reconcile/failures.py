@@ -90,6 +90,12 @@ def outcome_of(job: Raw | None, pods: list[Raw], step_id: str) -> Outcome | None
     return _lost("PodLost", f"the pod is gone and left no result. {detail}".strip())
 
 
+def taken(job: Raw, pods: list[Raw], step_id: str) -> Outcome | None:
+    """The end of a pod whose queue took it away, while it can be seen: none of the attempt's."""
+    ends = (_of_pod(pod, step_id) for pod in pods_of(pods, job))
+    return next((end for end in ends if end is not None), None)
+
+
 def _is_queued_again(job: Raw, ended: Outcome) -> bool:
     """Kueue has taken the Job's pod away and will start the same Job again: no end of the
     attempt."""

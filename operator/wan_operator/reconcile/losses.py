@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from wan_operator.api.v1alpha1.finetune import CheckpointStatus, StepStatus
 from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.failures import Outcome
@@ -43,11 +45,25 @@ def without_checkpoint(run: Run, step: StepStatus) -> Run:
 
 def with_loss(run: Run, step: StepStatus, outcome: Outcome) -> Run:
     """The run with what the end of this attempt cost. Nothing, if its container never ran."""
-    began = outcome.began or step.running_since
-    repeated = run.planned(step.name).step in REPEATED
-    if outcome.exit_class is ExitClass.DONE or not repeated or began is None:
+    if outcome.exit_class is ExitClass.DONE:
+        return run
+    return _lost(run, step, outcome.began or step.running_since, outcome.ended or run.now)
+
+
+def cut_short(run: Run, step: StepStatus) -> Run:
+    """The run with what an open attempt costs whose container is stopped now, or was, and whose own
+    end nobody waits for."""
+    said = run.observed.progress.get(step.name)
+    run = with_checkpoint(run, step, said.checkpoint if said else None)
+    step = run.step(step.name)
+    run = _lost(run, step, step.running_since, run.now)
+    return run.with_step(step.model_copy(update={"running_since": None}))
+
+
+def _lost(run: Run, step: StepStatus, began: datetime | None, ended: datetime) -> Run:
+    if run.planned(step.name).step not in REPEATED or began is None:
         return run
     safe = max(began, step.checkpoint.time) if step.checkpoint else began
-    seconds = max(0.0, ((outcome.ended or run.now) - safe).total_seconds())
+    seconds = max(0.0, (ended - safe).total_seconds())
     gpus = run.spec.parallelism.gpus_per_node * run.spec.parallelism.nodes
     return run.with_status(lost_gpu_seconds=run.status.lost_gpu_seconds + round(seconds * gpus))

@@ -8,7 +8,7 @@ from wan_operator.conditions import Wanted
 from wan_operator.reconcile import failures, report
 from wan_operator.reconcile.attempts import config_map
 from wan_operator.reconcile.decision import Decision
-from wan_operator.reconcile.losses import with_checkpoint
+from wan_operator.reconcile.losses import cut_short, with_checkpoint
 from wan_operator.reconcile.observed import Raw, container_state, parse_time, pods_of
 from wan_operator.reconcile.run import Run, deadline, open_job, orphans
 from wan_operator.resources.labels import Manifest
@@ -40,6 +40,7 @@ def watch(run: Run, *starting: Wanted) -> Decision:
             news.append(Wanted(conditions.RUNNING, True, "StepRunning", where(run, step, pod)))
             looks.append(progress_look(run, pod))
         else:
+            run = interrupted(run, step, current)
             news.append(Wanted(conditions.RECONCILING, True, waiting.reason, waiting.message))
             looks.append(PENDING_LOOK_SECONDS)
         files += lost_file(run, step)
@@ -75,6 +76,19 @@ def seen(run: Run, step: StepStatus, pod: Raw) -> Run:
         run = run.with_step(step.model_copy(update={"running_since": since}))
     said = run.observed.progress.get(step.name)
     return with_checkpoint(run, run.step(step.name), said.checkpoint if said else None)
+
+
+def interrupted(run: Run, step: StepStatus, current: Raw) -> Run:
+    """The run with what was lost where a queue took the pod away and will start the same Job again:
+    of the attempt that is no end."""
+    pods = pods_of(run.observed.pods, current)
+    if step.running_since is None or any(container_state(pod)[0] == "running" for pod in pods):
+        return run
+    end = failures.taken(current, pods, step.name)
+    if end is None:
+        return cut_short(run, step)
+    # Its last words. The account is closed when it is gone: till then it might be the end.
+    return with_checkpoint(run, step, end.result.checkpoint if end.result else None)
 
 
 def lost_file(run: Run, step: StepStatus) -> list[Manifest]:

@@ -125,6 +125,60 @@ def test_what_was_done_after_the_last_checkpoint_is_lost(end: str) -> None:
     assert lost(world) == 50 + 60, "the checkpoint is of the attempt before: all of this one"
 
 
+def test_a_deadline_loses_what_ran_since_the_last_checkpoint() -> None:
+    world = training(activeDeadlineSeconds=300)
+    world.passes(200)
+    says(world, checkpoint(100, world.now))
+    world.settle()
+    world.passes(100)
+    world.settle()
+    assert world.is_true("Failed")
+    assert lost(world) == 100
+    assert "runningSince" not in world.step("train")
+
+
+def test_the_failure_of_one_expert_loses_what_the_other_had_not_saved() -> None:
+    world = World(model={"preset": "Wan2.2-I2V-Tiny"}, parallelism={"experts": "Parallel"})
+    world.at_once = 2
+    for _ in range(2):
+        world.settle()
+        world.ends(ExitClass.DONE)
+    world.settle()
+    high, low = world.running_jobs()
+    world.starts(high)
+    world.starts(low)
+    world.settle()
+    world.passes(200)
+    says(world, checkpoint(100, world.now - timedelta(seconds=30)), "train-low-noise")
+    world.ends(ExitClass.NUMERICAL, name=high)  # World's containers have run for a minute
+    world.settle()
+    assert lost(world) == 60 + 30
+
+
+def test_a_queue_that_takes_the_pod_away_loses_what_it_had_not_saved() -> None:
+    world = training()
+    job, pod = world.jobs["demo-train-1"], world.pods["demo-train-1"]
+    world.passes(500)
+    job["spec"]["suspend"] = True
+    pod["metadata"]["deletionTimestamp"] = world.now.isoformat()
+    world.settle()
+    assert lost(world) == 0, "it is saving"
+    saved = checkpoint(70, world.now - timedelta(seconds=20))
+    words = Result(
+        step_id="train", exit_class=ExitClass.STOPPED, reason=Reason.TERMINATED, checkpoint=saved
+    )
+    world.exits(40, words.dump())
+    del job["status"]
+    world.settle()
+    assert world.status["checkpoint"]["step"] == 70
+    world.pods.clear()
+    world.settle()
+    assert lost(world) == 20
+    world.passes(3600)
+    world.settle()
+    assert lost(world) == 20, "waiting in a queue costs no GPU"
+
+
 def test_without_a_checkpoint_the_whole_attempt_is_lost() -> None:
     world = training()
     world.ends(ExitClass.OUT_OF_MEMORY)
