@@ -110,7 +110,8 @@ _OF_OPERATOR: dict[str, str] = {
     "field or Helm value would.",
     "SpecInvalid": "The resource holds values that this release cannot read.",
     "NameConflict": "An object of a wanted child's name exists and is not ours.",
-    "RequestRefused": "The API server refuses a child object; the message is its answer.",
+    "RequestRefused": "The API server refuses a child object; the message is its answer. Asked for "
+    "again: every minute while another step runs, else every five.",
 }
 
 REASONS: dict[str, str] = {**_OF_STEPS, **_OF_PODS, **_OF_OPERATOR}

@@ -8,6 +8,7 @@ import logging
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +24,8 @@ from wan_operator.metrics import Metrics
 from wan_operator.reconcile.decision import Decision
 from wan_operator.reconcile.ends import stalled
 from wan_operator.reconcile.finetune import progress_addresses, reconcile
+from wan_operator.reconcile.observed import Refusal, step_of
+from wan_operator.resources.labels import Manifest
 from wan_operator.settings import Settings
 from wan_operator.sweep import Key
 from wan_operator.watchdog import Watchdog
@@ -126,6 +129,10 @@ class Controller:
         answers = {id: each for id, each in zip(addresses, said, strict=True) if each is not None}
         observed = replace(observed, progress=answers)
         decision = reconcile(cr, observed, self.settings, now)
+        refused = await self._make(decision.children)
+        if refused:
+            # Decided again without them: what is refused to one step must not hold the others.
+            decision = reconcile(cr, replace(observed, refused=refused), self.settings, now)
         try:
             await self._carry_out(cr, decision)
         except PermanentError as error:
@@ -133,11 +140,23 @@ class Controller:
             raise
         return decision.look_again_after
 
+    async def _make(self, children: Sequence[Manifest]) -> dict[str, Refusal]:
+        """What the API server refuses, by step; of such a step nothing more is made."""
+        refused: dict[str, Refusal] = {}
+        for manifest in children:
+            if step_of(manifest) in refused:
+                continue
+            try:
+                await self._kube.ensure(manifest)
+            except PermanentError as error:
+                child = f"{manifest['kind']} {manifest['metadata']['name']}"
+                logger.warning("refused", extra={"child": child, "error": str(error)})
+                refused[step_of(manifest)] = Refusal(reason_of(error), str(error))
+        return refused
+
     async def _carry_out(self, cr: dict[str, Any], decision: Decision) -> None:
-        """Children before status, so that a status never speaks of a child that was not made."""
+        """After the children are made: a status never speaks of a child that was not."""
         metadata = cr["metadata"]
-        for manifest in decision.children:
-            await self._kube.ensure(manifest)
         for target in decision.deletes:
             await self._kube.delete(metadata["namespace"], target)
         if decision.status is None:
@@ -157,9 +176,8 @@ class Controller:
                 logger.warning("event not posted", extra={**of_cr(cr), "error": str(error)})
 
     async def _tell_refusal(self, cr: dict[str, Any], error: PermanentError, now: datetime) -> None:
-        """The API server refuses a child: say so where the user looks."""
-        reason = error.reason if error.reason in conditions.REASONS else "RequestRefused"
-        decision = stalled(cr, reason, str(error), now)
+        """The API server refuses a deletion or the status: say so where the user looks."""
+        decision = stalled(cr, reason_of(error), str(error), now)
         try:
             await self._carry_out(cr, decision)
         except PermanentError as second:
@@ -213,6 +231,10 @@ class Controller:
         self._metrics.counted(self._metrics.finetunes, snapshot.states)
         self._metrics.counted(self._metrics.children, snapshot.steps)
         self.synced.set()
+
+
+def reason_of(error: PermanentError) -> str:
+    return error.reason if error.reason in conditions.REASONS else "RequestRefused"
 
 
 def of(key: Key) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from integration.apiserver import ApiError
 from integration.cluster import Cluster, result
 from integration.operator_process import Operator, eventually
 
@@ -85,3 +86,64 @@ def test_one_that_fails_for_good_stops_the_other(cluster: Cluster, operator: Ope
 
     eventually(told_to_stop, "the other's Job to be deleted")
     assert LOW in cluster.job_names("demo"), "kept for its logs"
+
+
+def test_a_refusal_of_one_leaves_the_other_running(cluster: Cluster, operator: Operator) -> None:
+    refuse_jobs(cluster, "low-noise")
+    operator.start()
+    cluster.create("demo", **PAIR)
+    cluster.walk("demo", "prepare", "encode")
+    cluster.binds(HIGH)
+    cluster.starts(HIGH)
+    told = cluster.wait_condition("demo", "Reconciling", "RequestRefused")
+    assert "train-low-noise is refused by the API server" in told["message"]
+    assert "no GPU is left" in told["message"]
+    cluster.wait_condition("demo", "Running", "StepRunning")
+    assert not cluster.condition("demo", "Stalled")
+    assert LOW not in cluster.job_names("demo")
+    cluster.succeeds(HIGH, "train-high-noise")
+
+    def recorded() -> bool:
+        steps = {step["name"]: step["state"] for step in cluster.get("demo")["status"]["steps"]}
+        return steps["train-high-noise"] == "Complete"
+
+    eventually(recorded, "the end of the other")
+
+
+def refuse_jobs(cluster: Cluster, mark: str) -> None:
+    """Jobs of this namespace with `mark` in their name, as a webhook would; in force on return."""
+    group, name = "/apis/admissionregistration.k8s.io/v1", cluster.namespace
+    jobs = {
+        "apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"],
+        "resources": ["jobs"],
+    }  # fmt: skip
+    rule = {"expression": f"!object.metadata.name.contains('{mark}')", "message": "no GPU is left"}
+    policy = {
+        "metadata": {"name": name},
+        "spec": {"matchConstraints": {"resourceRules": [jobs]}, "validations": [rule]},
+    }
+    here = {"matchLabels": {"kubernetes.io/metadata.name": name}}
+    binding = {
+        "metadata": {"name": name},
+        "spec": {
+            "policyName": name,
+            "validationActions": ["Deny"],
+            "matchResources": {"namespaceSelector": here},
+        },
+    }
+    cluster.server.request("POST", f"{group}/validatingadmissionpolicies", policy)
+    cluster.server.request("POST", f"{group}/validatingadmissionpolicybindings", binding)
+    container = {"name": "x", "image": "x"}
+    probe = {
+        "metadata": {"name": mark},
+        "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}},
+    }
+
+    def in_force() -> bool:
+        try:
+            cluster.server.request("POST", cluster.path("jobs") + "?dryRun=All", probe)
+        except ApiError as error:
+            return "no GPU is left" in str(error)
+        return False
+
+    eventually(in_force, "the policy to be in force")

@@ -12,7 +12,7 @@ and the first that fails for good ends the run.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
@@ -27,6 +27,7 @@ from wan_operator.reconcile.failures import Outcome
 from wan_operator.reconcile.observed import (
     Observed,
     Raw,
+    Refusal,
     container_state,
     controller_uid,
     is_deleting,
@@ -39,6 +40,7 @@ from wan_operator.reconcile.plan import PlannedStep, StoreNotConfiguredError, re
 from wan_operator.reconcile.run import (
     Run,
     adopted,
+    closed,
     deadline,
     delete,
     merged_steps,
@@ -54,6 +56,10 @@ from wan_operator.resources.labels import RECONCILE, Manifest
 from wan_operator.settings import Settings
 
 STRANGER_LOOK_SECONDS = 2.0
+REFUSED_SECONDS = 60
+"""Until what the API server refused is asked for again, while another step goes on."""
+STALLED_SECONDS = 300.0
+"""Until then, if none does."""
 
 
 def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Decision:
@@ -140,7 +146,16 @@ def is_due(run: Run, planned: PlannedStep) -> bool:
 
 
 def start(run: Run, due: list[PlannedStep]) -> Decision:
-    """Opens the next attempt of each, unless something of its name has to go first."""
+    """Opens the next attempt of each, unless something of its name has to go first, or the API
+    server has just refused it."""
+    refused = [planned.id for planned in due if planned.id in run.observed.refused]
+    if refused and not run.running and len(refused) == len(run.ready):
+        return held_up(run, refused[0])
+    events = []
+    for name in refused:
+        run, event = put_off(run, run.step(name), run.observed.refused[name])
+        events += event
+    due = [planned for planned in due if planned.id not in refused]
     wanted: list[Manifest] = []
     removed: list[Delete] = []
     texts, obstacles = [], []
@@ -165,12 +180,32 @@ def start(run: Run, due: list[PlannedStep]) -> Decision:
         told,
         children=(*told.children, *wanted),
         deletes=(*told.deletes, *removed),
-        events=tuple(
-            Event(type="Normal", reason="StepStarting", action="StartStep", message=text)
-            for text in texts
+        events=(
+            *events,
+            *(
+                Event(type="Normal", reason="StepStarting", action="StartStep", message=text)
+                for text in texts
+            ),
         ),
         look_again_after=min(look, STRANGER_LOOK_SECONDS) if obstacles else look,
     )
+
+
+def put_off(run: Run, step: StepStatus, refusal: Refusal) -> tuple[Run, list[Event]]:
+    """The run with a step that is asked for again later, and the news of it the first time."""
+    text = f"{step.name} is refused by the API server and asked for again: {refusal.message}"
+    event = Event(type="Warning", reason=refusal.reason, action="StartStep", message=text)
+    news = [] if step.reason == refusal.reason else [event]
+    due = run.now + timedelta(seconds=REFUSED_SECONDS)
+    return run.with_step(closed(step, due, reason=refusal.reason, message=text)), news
+
+
+def held_up(run: Run, id: str) -> Decision:
+    """Nothing goes on, and nothing will until somebody acts."""
+    refusal = run.observed.refused[id]
+    cr = {"metadata": {"generation": run.generation}, "status": run.dump()}
+    decision = stalled(cr, refusal.reason, refusal.message, run.now)
+    return replace(decision, deletes=orphans(run), look_again_after=STALLED_SECONDS)
 
 
 def suspend(run: Run) -> Decision:

@@ -14,6 +14,15 @@ from wan_runtime.job import Progress
 Raw = dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The API server's answer to a child: a quota, an admission rule, a stranger of its name."""
+
+    reason: str
+    """From conditions.REASONS."""
+    message: str
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Observed:
     """Children that name this run as their owner, and what its pods say of their progress."""
@@ -25,6 +34,8 @@ class Observed:
     config_maps: Sequence[Raw] = ()
     progress: Mapping[str, Progress] = field(default_factory=dict)
     """By step id, of the pods that were asked and answered."""
+    refused: Mapping[str, Refusal] = field(default_factory=dict)
+    """By step id, of the children that were to be made just now."""
 
 
 def owned_by(objects: Iterable[Raw], uid: str) -> list[Raw]:

@@ -44,6 +44,9 @@ def watch(run: Run, *starting: Wanted) -> Decision:
             news.append(Wanted(conditions.RECONCILING, True, waiting.reason, waiting.message))
             looks.append(PENDING_LOOK_SECONDS)
         files += lost_file(run, step)
+        refusal = run.observed.refused.get(step.name)
+        if refusal is not None:
+            news.append(Wanted(conditions.RECONCILING, True, refusal.reason, refusal.message))
     for planned in run.ready:
         step = run.step(planned.id)
         due = step.next_attempt_time

@@ -17,7 +17,7 @@ from wan_operator.api.v1alpha1.finetune import WanFineTuneStatus
 from wan_operator.kube import merge_patch
 from wan_operator.reconcile.decision import Decision, Event
 from wan_operator.reconcile.finetune import reconcile
-from wan_operator.reconcile.observed import Observed, finished, is_deleting
+from wan_operator.reconcile.observed import Observed, Refusal, finished, is_deleting, step_of
 from wan_operator.settings import Settings
 from wan_runtime.job import (
     Certificate,
@@ -70,6 +70,8 @@ class World:
         self.events: list[Event] = []
         self.answers: dict[str, Progress] = {}
         """What pods say of their progress, by step id."""
+        self.refuses: dict[str, str] = {}
+        """Name of a Job -> what the API server says to it."""
         self.created: list[str] = []
         self.writes = 0
         self.at_once = 2 if "source" in spec.get("model", {}) else 1
@@ -89,12 +91,13 @@ class World:
 
     # The operator's part
 
-    def decide(self) -> Decision:
+    def decide(self, refused: dict[str, Refusal] | None = None) -> Decision:
         observed = Observed(
             jobs=copy.deepcopy(list(self.jobs.values())),
             pods=copy.deepcopy(list(self.pods.values())),
             config_maps=copy.deepcopy(list(self.config_maps.values())),
             progress=dict(self.answers),
+            refused=refused or {},
         )
         return reconcile(copy.deepcopy(self.cr), observed, self.settings, self.now)
 
@@ -108,9 +111,17 @@ class World:
                 raise Crash
             self.writes += 1
 
+        refused = {
+            step_of(manifest): Refusal("RequestRefused", self.refuses[manifest["metadata"]["name"]])
+            for manifest in decision.children
+            if manifest["metadata"]["name"] in self.refuses
+        }
         for manifest in decision.children:
-            call()
-            self._create(manifest)
+            if step_of(manifest) not in refused:
+                call()
+                self._create(manifest)
+        if refused:
+            decision = self.decide(refused)
         for target in decision.deletes:
             call()
             self._delete(target.kind, target.name, target.uid, target.propagation)
