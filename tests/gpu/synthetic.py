@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +28,9 @@ class Synthetic:
     def __init__(self, preset: Preset, config: dict[str, Any], dtype: torch.dtype) -> None:
         self.frames = 25
         self._preset, self._config, self._dtype = preset, config, dtype
+
+    def check_space(self, entries: Iterable[Entry]) -> int:
+        return 0
 
     def load(self, entry: Entry) -> dict[str, Tensor]:
         draw = torch.Generator().manual_seed(int(entry.sha256[:4], 16))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from wan_runtime.artifacts import manifest
+from wan_runtime.artifacts import manifest, space
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
 from wan_runtime.data.dataset import Clip
 from wan_runtime.job import Contract, DatasetSpec, ManifestRef
@@ -66,6 +67,10 @@ class EncodedClip(Contract):
     video: Entry
     text: Entry
     image: Entry
+
+    @property
+    def entries(self) -> tuple[Entry, Entry, Entry]:
+        return self.video, self.text, self.image
 
 
 class Latents(Contract):
@@ -217,11 +222,26 @@ class LocalCache:
         self._store = store
         self._folder = folder
 
+    def check_space(self, entries: Iterable[Entry]) -> int:
+        """Bytes of the entries that are not here yet. Called before any is fetched: they come one
+        by one, and a disk that is full after an hour has cost that hour.
+
+        Raises InfrastructureError(DISK_FULL) if there is no room for them.
+        """
+        sizes = {self._path(entry): entry.bytes for entry in entries}
+        left = sum(size for path, size in sizes.items() if not path.is_file())
+        self._folder.mkdir(parents=True, exist_ok=True)
+        space.require(self._folder, left, f"the latent cache, {len(sizes)} entries,")
+        return left
+
+    def _path(self, entry: Entry) -> Path:
+        return self._folder / f"{entry.sha256}.safetensors"
+
     def fetch(self, entry: Entry) -> Path:
         """Path of a verified local copy."""
         # Named by content: a file that is there is right, because a download appears only once
         # verified.
-        path = self._folder / f"{entry.sha256}.safetensors"
+        path = self._path(entry)
         if not path.is_file():
             self._store.download(entry.key, path, sha256=entry.sha256, bytes=entry.bytes)
         return path

@@ -136,13 +136,14 @@ class Checkpoints:
                 self._remove(step)
         return ref
 
-    def check_space(self, state: TrainState) -> None:
-        """Whether saving and resuming will find room; also called before training starts."""
+    def check_space(self, state: TrainState, beside: int = 0) -> None:
+        """Whether saving and resuming will find room; also called before training starts, with the
+        bytes that are still to come beside a checkpoint."""
         size = sum(parameter.nbytes for parameter in state.trainable.values())
         self._folder.mkdir(parents=True, exist_ok=True)
-        space.require(
-            self._folder, min(len(state.sets) * size, IN_FLIGHT * PIECE_BYTES), "a checkpoint"
-        )
+        size = min(len(state.sets) * size, IN_FLIGHT * PIECE_BYTES)
+        what = "a checkpoint beside the latents" if beside else "a checkpoint"
+        space.require(self._folder, size + beside, what)
 
     def resume(self, state: TrainState) -> bool:
         """Load the newest valid checkpoint into `state`. False if there is none.

@@ -38,7 +38,7 @@ from wan_runtime.training.flow import NoiseLevels, add_noise, velocity
 from wan_runtime.training.forward import keep_time_embedding_fp32, predict_velocity
 from wan_runtime.training.method import Method, method_of
 from wan_runtime.training.preview import Previews
-from wan_runtime.training.probes import Probes
+from wan_runtime.training.probes import MAX_CLIPS, Probes
 from wan_runtime.training.sampler import Sampler, drops_caption, total_steps
 from wan_runtime.training.validation import Validation
 
@@ -51,7 +51,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     """Train, or go on training from the newest checkpoint, and commit weights, record and curve."""
     trainer = Trainer.build(job, store, work, report)
     with stopping.deferred():
-        trainer.checkpoints.check_space(trainer.state)
+        trainer.checkpoints.check_space(trainer.state, beside=trainer.latents_left)
         if not trainer.checkpoints.resume(trainer.state):
             trainer.begin()
         trainer.tell_checkpoint()
@@ -89,6 +89,8 @@ class Trainer:
     checkpoints: Checkpoints
     lineage: Lineage
     total: int
+    latents_left: int
+    """Bytes of latents that were not on the disk when this attempt began."""
     resumed_from: int = 0
     """Step of the checkpoint that this attempt went on from."""
     saved: int = 0
@@ -113,6 +115,9 @@ class Trainer:
         cache = LocalCache(store, work / "latents")
         if not latents.train:
             raise InputError(Reason.DATASET_EMPTY, "the latent cache holds no clip to train on")
+        used = [*latents.train, *latents.probed[:MAX_CLIPS]]
+        entries = chain.from_iterable(clip.entries for clip in used)
+        left = cache.check_space([*entries, latents.empty_text, latents.negative_text])
         report.update(activity="loading the transformer")
         use_trainable(spec.attention)
         torch.manual_seed(spec.seed)  # LoRA dropout, the only draw from the global generator
@@ -177,6 +182,7 @@ class Trainer:
             ),
             lineage=lineage,
             total=total,
+            latents_left=left,
         )
 
     def begin(self) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +14,10 @@ from ml_runs import CLIPS, FRAMES, HEIGHT, WIDTH, Run
 from wan_runtime.artifacts import manifest
 from wan_runtime.data import encoders
 from wan_runtime.data.latents import LocalCache, load_latents
-from wan_runtime.job import Expert, Step
+from wan_runtime.errors import InfrastructureError
+from wan_runtime.job import Expert, Reason, Step
 from wan_runtime.models import load
+from wan_runtime.training import train
 
 pytest_plugins = ["ml_fixtures"]
 
@@ -64,6 +69,32 @@ def test_the_cache_holds_latents_and_no_pictures(encoded21: Run, tmp_path: Path)
         floats = (16 * frames * area, 20 * frames * area + 257 * 1280)
         for entry, count in zip(entries, floats, strict=False):
             assert entry.bytes < 4 * count + 1000
+
+
+def test_latents_that_find_no_room_are_told_before_any_is_fetched(
+    encoded21: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = encoded21.fork("no-room")
+    content = load_latents(run.store, run.inputs["encode"], tmp_path)
+    used = [*content.train, *content.held_out]
+    entries = {entry for clip in used for entry in clip.entries}
+    size = sum(entry.bytes for entry in {*entries, content.empty_text, content.negative_text})
+    monkeypatch.setattr(train, "load_dit", None)  # not reached
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=size - 1))
+    with pytest.raises(InfrastructureError) as caught:
+        run.go(Step.TRAIN)
+    assert caught.value.reason is Reason.DISK_FULL
+    needs = rf"the latent cache, \d+ entries, needs {size / 1e9:.1f} GB in .*/latents and "
+    assert re.search(needs, caught.value.message)
+    assert "raise spec.resources.cache" in caught.value.message
+    assert not list(run.folder.rglob("latents/*"))
+    cache = LocalCache(run.store, tmp_path / "held")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=size))
+    assert cache.check_space(entries) == sum(entry.bytes for entry in entries)
+    first, *rest = sorted(entries, key=lambda entry: entry.key)
+    cache.fetch(first)
+    assert cache.check_space([first, first]) == 0, "what is there needs no room"
+    assert cache.check_space([first, *rest, *rest]) == sum(entry.bytes for entry in rest)
 
 
 def test_training_loads_no_encoder(encoded21: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,7 +230,7 @@ def test_checkpoints_of_another_job_or_base_are_not_resumed(
 
     other = encoded21.fork("other-base")
     stop(other, 3)
-    monkeypatch.setattr(train, "files_digest", lambda _: "1" * 64)
+    monkeypatch.setattr(train, "files_digest", lambda *_: "1" * 64)
     assert steps_of(other) == [1, 2, 3, 4, 5, 6]
 
 
@@ -259,9 +259,9 @@ def test_no_room_for_a_checkpoint_is_said_before_training(
     encoded21: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = shutil.disk_usage
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**6))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**7))
     watch = Watch()
-    with pytest.raises(InfrastructureError, match=r"checkpoint needs .* raise spec\.resources"):
+    with pytest.raises(InfrastructureError, match=r"checkpoint beside the latents needs .* raise spec\.resources"):
         encoded21.fork("full-disk", "full").go(Step.TRAIN, report=watch)
     monkeypatch.setattr(shutil, "disk_usage", real)
     assert watch.steps == []
