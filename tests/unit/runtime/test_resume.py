@@ -261,7 +261,8 @@ def test_no_room_for_a_checkpoint_is_said_before_training(
     real = shutil.disk_usage
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**7))
     watch = Watch()
-    with pytest.raises(InfrastructureError, match=r"checkpoint beside the latents needs .* raise spec\.resources"):
+    told = r"a checkpoint beside the latents needs .* raise spec\.resources"
+    with pytest.raises(InfrastructureError, match=told):
         encoded21.fork("full-disk", "full").go(Step.TRAIN, report=watch)
     monkeypatch.setattr(shutil, "disk_usage", real)
     assert watch.steps == []
