@@ -176,6 +176,8 @@ def container(attempt: Attempt) -> Manifest:
             {"name": "HOME", "value": "/home/wan"},
             secret_env("AWS_ACCESS_KEY_ID", attempt.store_secret, "accessKey"),
             secret_env("AWS_SECRET_ACCESS_KEY", attempt.store_secret, "secretKey"),
+            {"name": "WAN_SCRATCH", "value": CACHE_PATH},
+            {"name": "WAN_SCRATCH_LIMIT", "value": scratch_limit(attempt)},
             *cache,
         ],
         "ports": [{"name": "progress", "containerPort": PROGRESS_PORT, "protocol": "TCP"}],
@@ -211,14 +213,18 @@ def overrides_of(attempt: Attempt) -> ResourceOverrides:
     return attempt.overrides if held else ResourceOverrides()
 
 
+def scratch_limit(attempt: Attempt) -> str:
+    """Told to the pod as well: the node's disk, which it sees, says nothing of it."""
+    return overrides_of(attempt).cache or size_of(attempt).cache
+
+
 def volumes(attempt: Attempt) -> list[tuple[Manifest, Manifest]]:
     """(volume, mount) pairs."""
     size = size_of(attempt)
-    cache = overrides_of(attempt).cache or size.cache
     config_map = config_map_name(attempt.owner, attempt.step_id)
     pairs = [
         _volume("job", "/etc/wan", read_only=True, configMap=_items(config_map, JOB_KEY, JOB_KEY)),
-        _volume("cache", CACHE_PATH, emptyDir={"sizeLimit": cache}),
+        _volume("cache", CACHE_PATH, emptyDir={"sizeLimit": scratch_limit(attempt)}),
         _volume("tmp", "/tmp", emptyDir={"sizeLimit": "1Gi"}),
         _volume("home", "/home/wan", emptyDir={"sizeLimit": "1Gi"}),
     ]
