@@ -51,6 +51,8 @@ def test_one_file_cannot_start_both_experts(runs: Runs, method: str) -> None:
 
     with pytest.raises(ApiError, match="one file holds one expert: set highNoise and lowNoise"):
         start("s3://wan/high.safetensors")
+    with pytest.raises(ApiError, match="one file holds one expert: set highNoise and lowNoise"):
+        start("s3://wan/high.safetensors.index.json")
     start("s3://wan/runs/team/first/0a1b2c3d/export")
 
 

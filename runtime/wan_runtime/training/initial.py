@@ -1,10 +1,11 @@
-"""Starting from existing weights: `initFrom`, an artifact of ours or a safetensors file.
+"""Starting from existing weights: `initFrom`, an artifact of ours, a safetensors file, or shards.
 
 The names of DiffSynth, ComfyUI and diffusers are understood, of adapters and of full weights.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,7 @@ from wan_runtime.artifacts.manifest import Manifest
 from wan_runtime.artifacts.store import Store, file_sha256
 from wan_runtime.errors import InputError
 from wan_runtime.job import Dialect, Expert, JobSpec, LoraSpec, Reason
+from wan_runtime.models.digest import files_digest
 from wan_runtime.models.weights import SafetensorsFiles
 from wan_runtime.presets import PRESETS
 from wan_runtime.training.dialects import Factors, read_adapter
@@ -34,6 +36,14 @@ OF_EXPERT = {
     Expert.LOW_NOISE: rf"-low-noise{_ENDING}|/transformer_2/.*\.safetensors$",
 }
 """What an export's names have in common."""
+INDEX = ".safetensors.index.json"
+"""Of shards: which tensor is in which file."""
+SHARD_FOLDERS = {
+    Expert.ONLY: ("", "transformer/"),
+    Expert.HIGH_NOISE: ("high_noise_model/", "transformer/"),
+    Expert.LOW_NOISE: ("low_noise_model/", "transformer_2/"),
+}
+"""Where an index lies in a folder that is not ours: as released, and of diffusers' pipelines."""
 TRAINABLE_KINDS = ("weights", "training")
 """Kinds of artifact that hold weights: of an export and of a train step."""
 
@@ -44,7 +54,7 @@ class Source:
 
     uri: str
     sha256: str
-    """Of the artifact's manifest, or of the file."""
+    """Of the artifact's manifest, or of the file; of shards, over the checksums of all."""
     paths: tuple[Path, ...]
 
 
@@ -63,6 +73,8 @@ def begin(
     source = fetch(uri, store, job.expert, work / "initial")
     with SafetensorsFiles(source.paths) as tensors:
         is_adapter = any("lora_" in name for name in tensors)
+    if is_adapter and len(source.paths) > 1:
+        raise _invalid(uri, "is an adapter in several files: give one .safetensors file")
     if job.lora is not None and not is_adapter:
         raise _invalid(
             uri, "holds no adapter: to train one on full weights, name them as the model"
@@ -78,8 +90,8 @@ def begin(
 
 
 def fetch(uri: str, store: Store, expert: Expert, folder: Path) -> Source:
-    """The files at `uri` that belong to `expert`: of an artifact's folder or manifest, or one
-    `.safetensors` object.
+    """The files at `uri` that belong to `expert`: of an artifact's folder or manifest, one
+    `.safetensors` object, or the shards of an index, which `uri` or its folder names.
     """
     bucket, (_, key) = store.for_uri(uri), store.parse(uri)
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,13 +103,64 @@ def fetch(uri: str, store: Store, expert: Expert, folder: Path) -> Source:
         path = folder / Path(key).name
         bucket.download(key, path, bytes=info.bytes)
         return Source(uri, file_sha256(path), (path,))
+    if key.endswith(INDEX):
+        return fetch_shards(uri, bucket, key, folder)
     found = manifest.find(bucket, key.removesuffix(f"/{manifest.NAME}"))
     if found is None:
-        raise _missing(uri, "has no manifest.json: give an export's folder or a .safetensors file")
+        return fetch_shards(uri, bucket, find_index(uri, bucket, key, expert), folder)
     ref, content = found
     names = files_of(uri, content, expert)
     manifest.fetch(bucket, ref, folder, names)
     return Source(ref.uri, ref.sha256, tuple(folder / name for name in names))
+
+
+def find_index(uri: str, bucket: Store, folder: str, expert: Expert) -> str:
+    """Key of the only index there for `expert`. Of a pair it must be in a folder named for it: what
+    lies at the top could be either's."""
+    top = f"{folder}/" if folder else ""
+    places = "|".join(re.escape(top + name) for name in SHARD_FOLDERS[expert])
+    pattern = re.compile(rf"({places})[^/]+{re.escape(INDEX)}")
+    found = [entry.key for entry in bucket.list(top) if pattern.fullmatch(entry.key)]
+    if not found:
+        below = " or ".join(name for name in SHARD_FOLDERS[expert] if name)
+        at_top = "in it or " if expert is Expert.ONLY else ""
+        raise _missing(
+            uri,
+            f"has no manifest.json, and no *{INDEX} {at_top}in {below}: give an export's folder, "
+            f"a .safetensors file, or the *{INDEX} of shards",
+        )
+    if len(found) > 1:
+        names = " or ".join(sorted(map(bucket.uri, found)))
+        raise _invalid(uri, f"holds more than one index: give {names}")
+    return found[0]
+
+
+def fetch_shards(uri: str, bucket: Store, index: str, folder: Path) -> Source:
+    """The files that an index names, each with just the tensors that it says."""
+    place = bucket.uri(index)
+    if bucket.stat(index) is None:
+        raise _missing(uri, "does not exist")
+    try:
+        of_tensors = dict(json.loads(bucket.get_bytes(index))["weight_map"])
+        names = sorted({str(name) for name in of_tensors.values()})
+    except (ValueError, KeyError, TypeError) as error:
+        raise _invalid(uri, f"has no weight_map in {place}: {error!r}") from error
+    if not names or any("/" in name or not name.endswith(".safetensors") for name in names):
+        raise _invalid(uri, f"names other things than .safetensors files beside it in {place}")
+    keys = {name: index.removesuffix(Path(index).name) + name for name in names}
+    sizes = {name: info.bytes for name in names if (info := bucket.stat(keys[name])) is not None}
+    lacking = [name for name in names if name not in sizes]
+    if lacking:
+        raise _missing(uri, f"lacks {len(lacking)} files that {place} names, such as {lacking[0]}")
+    space.require(folder, sum(sizes.values()), f"fetching {uri}")
+    paths = [folder / name for name in names]
+    for path in paths:
+        bucket.download(keys[path.name], path, bytes=sizes[path.name])
+        with SafetensorsFiles([path]) as tensors:
+            odd = set(tensors) ^ {name for name, at in of_tensors.items() if at == path.name}
+        if odd:
+            raise _invalid(uri, f"differs from {place}, which is wrong about {min(odd)}")
+    return Source(place, files_digest(paths), tuple(paths))
 
 
 def files_of(uri: str, content: Manifest, expert: Expert) -> tuple[str, ...]:

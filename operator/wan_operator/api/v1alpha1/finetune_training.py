@@ -12,8 +12,8 @@ from wan_operator.api.v1alpha1.common import MAX_INT32, ApiModel, S3Uri, rules
 
 class InitFrom(ApiModel):
     """Weights to start from: the folder of an artifact of ours, such as that of an export, whose
-    manifest is verified; or a .safetensors file under the names of DiffSynth, ComfyUI or
-    Diffusers."""
+    manifest is verified; or a .safetensors file, or shards with their .safetensors.index.json (the
+    index or its folder), under the names of DiffSynth, ComfyUI or Diffusers."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -25,7 +25,8 @@ class InitFrom(ApiModel):
     )
 
     uri: S3Uri | None = None
-    """For Wan2.1; for Wan2.2 an artifact with all experts that are trained."""
+    """For Wan2.1; for Wan2.2 an artifact with all experts that are trained, or a folder with the
+    shards of each in high_noise_model and low_noise_model, or transformer and transformer_2."""
     high_noise: S3Uri | None = None
     """For this expert of Wan2.2 alone."""
     low_noise: S3Uri | None = None
@@ -46,7 +47,7 @@ def init_rules(method: str) -> tuple[Schema, Schema]:
         ),
         rule(
             f"{given} || !self.model.preset.startsWith('Wan2.2') || !has({source}.uri)"
-            f" || !{source}.uri.endsWith('.safetensors')",
+            f" || !{source}.uri.matches('[.]safetensors([.]index[.]json)?$')",
             "one file holds one expert: set highNoise and lowNoise",
             f"{where}.uri",
             reason="FieldValueForbidden",
