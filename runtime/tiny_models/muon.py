@@ -13,15 +13,13 @@ class Muon:
     CUDA graph can hold a step.
     """
 
-    def __init__(self, model: nn.Module, kernels: bool = True) -> None:
-        """Without `kernels` it is Adam for all."""
+    def __init__(self, model: nn.Module) -> None:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         device = self.parameters[0].device
         self.rate = torch.zeros((), device=device)
         self._first = [torch.zeros_like(p) for p in self.parameters]
         self._second = [torch.zeros_like(p) for p in self.parameters]
         self._steps = torch.zeros((), device=device)
-        self._kernels = kernels
 
     @torch.no_grad()
     def step(self) -> None:
@@ -31,11 +29,7 @@ class Muon:
         ):
             assert parameter.grad is not None
             gradient = parameter.grad.nan_to_num(0.0, 0.0, 0.0)
-            if (
-                self._kernels
-                and parameter.ndim > 2
-                and min(len(parameter), parameter[0].numel()) > 3
-            ):
+            if parameter.ndim > 2 and min(len(parameter), parameter[0].numel()) > 3:
                 first.lerp_(gradient, 1 - MOMENTUM)
                 matrix = gradient.lerp(first, MOMENTUM).flatten(1)
                 # Entries about as large as Adam's steps (Liu et al. 2025).

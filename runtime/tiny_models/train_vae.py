@@ -31,9 +31,8 @@ FRAMES = 17
 """Of a piece that is trained on: those that the presets work with. Zeros before the first frame
 tell a causal convolution where it is, so more frames than these come out worse."""
 BATCH = 8
-CONTEST = (("Adam", 1e-3), ("Muon", 1e-3), ("Muon", 3e-3))
-"""Optimizers and rates, of which the best in CONTEST_STEPS steps trains on."""
-CONTEST_STEPS = 150
+RATE = 3e-3
+"""Of Muon. Adam and Muon at 1e-3 were behind after the first steps."""
 WEIGHTS = {"l1": 1.0, "l2": 1.0, "edges": 0.5, "blocks": 1.0, "ssim": 0.15, "kl": 1e-4}
 """Of the loss's terms. "blocks" is the error of colours averaged over 8x8 pixels."""
 
@@ -99,7 +98,7 @@ def train(
     start: dict[str, Tensor] | None = None,
     count: int = BATCH,
 ) -> VideoVAE_:
-    """`seconds` of the best optimizer, with a cosine schedule in time, on pieces of SIZE.
+    """`seconds` of Muon, with a cosine schedule in time, on pieces of SIZE.
 
     Args:
         clips: at SIZE; `full_size`: the same in more pixels, so that the codec sees finer scales.
@@ -119,14 +118,12 @@ def train(
         Bank.build([clip for clip in some if len(clip) >= FRAMES], device)
         for some in (clips, full_size)
     ]
-    choose_kernels(vae, banks[0].draw(count), say)
-    stepper, rate = contest(vae, banks, count, say)
+    stepper = Stepper(vae, banks[0].draw(count))
     started, step, told = time.monotonic(), 0, 0.0
     while (share := (time.monotonic() - started) / (until - started)) < 1:
         warm = min(1, (step + 1) / 50)
-        stepper.step(
-            banks[step % 2].draw(count), rate * warm * (0.01 + 0.99 * _cosine(share)), step
-        )
+        rate = RATE * warm * (0.01 + 0.99 * _cosine(share))
+        stepper.step(banks[step % 2].draw(count), rate, step)
         step += 1
         if device.type == "cuda" and step % 10 == 0:
             torch.cuda.synchronize()
@@ -136,71 +133,9 @@ def train(
             say(f"vae {share:4.0%} step {step}: {shown}")
     say(f"vae: {step} steps")
     vae.load_state_dict(dict(zip(vae.state_dict(), stepper.average, strict=True)))
-    for parameter in vae.parameters():
-        parameter.data = parameter.data.contiguous()
     vae.eval().requires_grad_(False)
     normalise(vae, clips, device)
     return vae
-
-
-def choose_kernels(vae: VideoVAE_, video: Tensor, say: Callable[[str], None]) -> None:
-    """Kernels differ in the order of channels they are fast at, and fusing may fail: time all."""
-    if video.device.type != "cuda":
-        return
-    best, kept, fused = math.inf, torch.contiguous_format, False
-    for layout in (torch.contiguous_format, torch.channels_last_3d, None):
-        began = time.monotonic()
-        try:
-            if layout is None:
-                whole_clip.fuse()
-            else:
-                _arrange(vae, layout)
-            pace = Stepper(vae, video, "Adam").pace()
-        except Exception as error:
-            say(f"vae, {layout or 'fused'}: {error!r}"[:300])
-            pace = math.inf
-        took = time.monotonic() - began
-        say(f"vae, {layout or 'fused'}: {pace * 1000:.0f} ms a step, {took:.0f} s to find out")
-        if pace < best:
-            best, fused = pace, layout is None
-            kept = layout or kept
-        _arrange(vae, kept)
-    if not fused:
-        whole_clip.activate[0] = whole_clip._activate
-
-
-def _arrange(vae: VideoVAE_, layout: torch.memory_format) -> None:
-    for parameter in vae.parameters():
-        if parameter.ndim == 5:
-            parameter.data = parameter.data.contiguous(memory_format=layout)
-
-
-def contest(
-    vae: VideoVAE_, banks: list[Bank], count: int, say: Callable[[str], None]
-) -> tuple[Stepper, float]:
-    """The best of CONTEST, at the beginning again, and its rate."""
-    start = {name: tensor.clone() for name, tensor in vae.state_dict().items()}
-    scores = {}
-    for kind, rate in CONTEST:
-        vae.load_state_dict(start)
-        stepper = Stepper(vae, banks[0].draw(count), kind)
-        stepper.record(say)
-        losses = []
-        for step in range(CONTEST_STEPS):
-            share = min((step + 1) / 30, 1 - step / CONTEST_STEPS)
-            stepper.step(banks[step % 2].draw(count), rate * share, step)
-            losses.append(stepper.loss.clone())
-            if step % 10 == 0:
-                float(stepper.loss)
-        score = float(torch.stack(losses[-CONTEST_STEPS // 4 :]).mean())
-        scores[kind, rate] = score if math.isfinite(score) else math.inf
-        say(f"vae, {kind} at {rate}: loss {float(losses[0]):.4f}, then {score:.4f}")
-        del stepper
-    kind, rate = min(scores, key=lambda key: scores[key])
-    vae.load_state_dict(start)
-    stepper = Stepper(vae, banks[0].draw(count), kind)
-    stepper.record(say)
-    return stepper, rate
 
 
 class Stepper:
@@ -208,61 +143,39 @@ class Stepper:
     time than their launches.
     """
 
-    def __init__(self, vae: VideoVAE_, video: Tensor, kind: str) -> None:
+    def __init__(self, vae: VideoVAE_, video: Tensor) -> None:
         device = video.device
         self.vae = vae
-        kernel = vae.decoder.head[2].weight
-        last = kernel.is_contiguous(memory_format=torch.channels_last_3d)
-        layout = torch.channels_last_3d if last else torch.contiguous_format
-        self.video = video.contiguous(memory_format=layout)
+        self.video = video.contiguous()
         self.parts: dict[str, Tensor] = {}
-        self.loss = torch.zeros((), device=device)
-        self.optimizer = Muon(vae, kernels=kind == "Muon")
+        self.optimizer = Muon(vae)
         self.average = [tensor.detach().clone() for tensor in vae.state_dict().values()]
         self.forget = torch.ones((), device=device)
         self.graph: torch.cuda.CUDAGraph | None = None
+        if device.type == "cuda":
+            self._record()
 
     def step(self, video: Tensor, rate: float, number: int) -> None:
         self.video.copy_(video)
         self.optimizer.rate.fill_(rate)
         self.forget.fill_(1 - min(0.998, number / (number + 20)))
-        self._once()
-
-    def pace(self) -> float:
-        """Seconds a step, at rate 0."""
-        for number in range(8):
-            if number == 3:
-                torch.cuda.synchronize()
-                began = time.monotonic()
-            self._once()
-        torch.cuda.synchronize()
-        return (time.monotonic() - began) / 5
-
-    def record(self, say: Callable[[str], None]) -> None:
-        if self.video.device.type != "cuda":
-            return
-        try:
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                for _ in range(3):
-                    self._work()
-            torch.cuda.current_stream().wait_stream(stream)
-            self.vae.zero_grad(set_to_none=True)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                self._work()
-            self.graph = graph
-            torch.cuda.synchronize()
-        except Exception as error:
-            say(f"vae, not recorded: {error!r}"[:300])
-        say(f"vae, recorded {self.graph is not None}: {self.pace() * 1000:.0f} ms a step")
-
-    def _once(self) -> None:
         if self.graph is None:
             self._work()
         else:
             self.graph.replay()
+
+    def _record(self) -> None:
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):  # at rate 0: kernels and workspaces are chosen
+                self._work()
+        torch.cuda.current_stream().wait_stream(stream)
+        self.vae.zero_grad(set_to_none=True)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._work()
+        self.graph = graph
 
     def _work(self) -> None:
         self.vae.zero_grad(set_to_none=True)
@@ -270,7 +183,6 @@ class Stepper:
         with torch.autocast(self.video.device.type, torch.bfloat16, enabled=gpu):
             loss, self.parts = _loss(self.vae, self.video)
         loss.backward()
-        self.loss = loss.detach()
         self.optimizer.step()
         with torch.no_grad():
             for mean, tensor in zip(self.average, self.vae.state_dict().values(), strict=True):

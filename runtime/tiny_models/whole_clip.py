@@ -7,8 +7,6 @@ resampling layers that treat the first frame apart do so here too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from diffsynth.models.wan_video_vae import AttentionBlock, Resample, ResidualBlock, VideoVAE_
@@ -52,7 +50,7 @@ def _through(half: nn.Module, x: Tensor) -> Tensor:
 def _activated_convolution(layers: nn.Sequential, x: Tensor) -> Tensor:
     """RMS norm, SiLU, causal convolution 3x3x3."""
     norm, conv = layers[0], layers[-1]
-    x = activate[0](x, norm.gamma * norm.scale)
+    x = _activate(x, norm.gamma * norm.scale)
     return F.conv3d(x, conv.weight, conv.bias, padding=(0, 1, 1))
 
 
@@ -61,17 +59,6 @@ def _activate(x: Tensor, gain: Tensor) -> Tensor:
     wide = x.float()
     wide = wide * (wide.square().sum(1, keepdim=True) + 1e-20).rsqrt() * gain
     return F.pad(F.silu(wide).to(x.dtype), (0, 0, 0, 0, 2, 0))
-
-
-activate: list[Callable[[Tensor, Tensor], Tensor]] = [_activate]
-"""The one in use; `fuse` puts a compiled one here."""
-
-
-def fuse() -> None:
-    """Compile the activation: its eight passes over memory become one."""
-    torch._dynamo.config.recompile_limit = 64
-    torch._dynamo.config.accumulated_recompile_limit = 512
-    activate[0] = torch.compile(_activate, dynamic=False)
 
 
 def _resample(layer: Resample, x: Tensor) -> Tensor:
