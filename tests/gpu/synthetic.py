@@ -110,7 +110,7 @@ def build(
     cache = Synthetic(preset, config, compute_dtype(device))
     with mock.patch.multiple(
         train,
-        base_model=lambda *_: SimpleNamespace(dits={expert: ()}, sha256={}),
+        base_model=lambda *_: SimpleNamespace(dits={expert: ()}, verified={}),
         files_digest=lambda *_: "0" * 64,
         load_latents=lambda *_: latents(),
         LocalCache=lambda *_: cache,

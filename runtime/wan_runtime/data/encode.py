@@ -30,6 +30,7 @@ from wan_runtime.models.load import compute_device, compute_dtype
 from wan_runtime.models.source import base_model
 from wan_runtime.outcome import Outcome
 from wan_runtime.parallel import in_order
+from wan_runtime.parts import IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER, VAE
 from wan_runtime.progress import Reporter
 
 
@@ -37,20 +38,20 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     """Encode what the cache lacks of the dataset, or of the job's part of it; commit the list of
     entries."""
     dataset = load_dataset(store, job.inputs["prepare"])
-    files = base_model(job, store, work, report)
+    files = base_model(job, store, work, report, parts=())  # what the cache lacks may need none
     device = compute_device()
     dtype = compute_dtype(device)
     report.update(activity="hashing the encoders")
     picture = files.image_encoder
     encoders = Encoders(
-        tokenizer=files_digest(files.tokenizer_files, files.sha256),
-        text_encoder=files_digest([files.text_encoder], files.sha256),
-        vae=files_digest([files.vae], files.sha256),
-        image_encoder=None if picture is None else files_digest([picture], files.sha256),
+        tokenizer=files_digest(files.tokenizer_files, files.verified),
+        text_encoder=files_digest([files.text_encoder], files.verified),
+        vae=files_digest([files.vae], files.verified),
+        image_encoder=None if picture is None else files_digest([picture], files.verified),
         tiled=job.training.tiled_vae,
         dtype=str(dtype).removeprefix("torch."),
     )
-    step = _Encoding(job, store, work, report, files, encoders, device, dtype)
+    step = _Encoding(job, store, work, report, encoders, device, dtype)
     clips = [*dataset.train, *dataset.held_out]
     if job.shard is not None:
         clips = clips[job.shard.index :: job.shard.count]
@@ -114,13 +115,12 @@ class _Encoding:
         store: Store,
         work: Path,
         report: Reporter,
-        files: ModelFiles,
         encoders: Encoders,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
         self._job, self._store, self._work, self._report = job, store, work, report
-        self._files, self._encoders, self._device, self._dtype = files, encoders, device, dtype
+        self._encoders, self._device, self._dtype = encoders, device, dtype
         self.encoded = 0
         self.reused = 0
 
@@ -134,7 +134,7 @@ class _Encoding:
         missing = [caption for caption, entry in entries.items() if entry is None]
         self.reused += len(entries) - len(missing)
         if missing:
-            encoder = TextEncoder(self._files, self._dtype, self._device)
+            encoder = TextEncoder(self._model(TOKENIZER, TEXT_ENCODER), self._dtype, self._device)
             for number, caption in enumerate(missing):
                 self._report.update(
                     activity="encoding captions", current=number, total=len(missing), unit="clips"
@@ -149,15 +149,13 @@ class _Encoding:
         """(video, image) entries of each window: a clip and its first frame."""
         encoder: VideoEncoder | None = None
         entries = []
-        self._report.update(activity="encoding clips", current=0, total=len(windows), unit="clips")
+        self._tell(0, windows)
         # One thread: the next window is fetched and decoded while the GPU encodes this one.
         for read in in_order(self._read, windows, threads=1):
             video, image = read.video, read.image
             self.reused += (video is not None) + (image is not None)
             if video is None or image is None:
-                encoder = encoder or VideoEncoder(
-                    self._files, self._dtype, self._device, tiled=self._encoders.tiled
-                )
+                encoder = encoder or self._video_encoder()
                 video = video or self._put(
                     read.video_key, encoder.encode_video(read.frames), read.path
                 )
@@ -167,10 +165,24 @@ class _Encoding:
                     read.path,
                 )
             entries.append((video, image))
-            self._report.update(current=len(entries))
+            self._tell(len(entries), windows)
         del encoder
         self._free()
         return entries
+
+    def _tell(self, done: int, windows: list[tuple[Clip, int]]) -> None:
+        self._report.update(
+            activity="encoding clips", current=done, total=len(windows), unit="clips"
+        )
+
+    def _video_encoder(self) -> VideoEncoder:
+        parts = (VAE, IMAGE_ENCODER) if self._encoders.image_encoder else (VAE,)
+        return VideoEncoder(
+            self._model(*parts), self._dtype, self._device, tiled=self._encoders.tiled
+        )
+
+    def _model(self, *parts: str) -> ModelFiles:
+        return base_model(self._job, self._store, self._work, self._report, parts)
 
     def _read(self, window: tuple[Clip, int]) -> _Window:
         """What the cache has of a window, and its pixels if that is not all."""

@@ -77,18 +77,14 @@ def _note_of(path: Path) -> Path:
     return path.with_name(path.name + ".sha256.json")
 
 
-def files_digest(paths: Iterable[Path], known: Mapping[Path, str] | None = None) -> str:
+def files_digest(paths: Iterable[Path], known: Mapping[Path, tuple[int, str]] | None = None) -> str:
     """SHA-256 of the canonical list of (name, bytes, sha256): one digest for a sharded model or a
-    tokenizer. `known`: digests of files that need not be read.
+    tokenizer. `known`: bytes and SHA-256 of files that need not be read, nor be there.
     """
-    entries = [
-        {
-            "name": path.name,
-            "bytes": path.stat().st_size,
-            "sha256": (known or {}).get(path) or file_digest(path),
-        }
-        for path in paths
-    ]
+    entries = []
+    for path in paths:
+        size, sha256 = (known or {}).get(path) or (path.stat().st_size, file_digest(path))
+        entries.append({"name": path.name, "bytes": size, "sha256": sha256})
     return hashlib.sha256(canonical_json(entries)).hexdigest()
 
 

@@ -70,10 +70,11 @@ class ImportedModel(Contract):
         parts = select(PRESETS[self.preset], files, f"the imported {self.preset}")
         return {part: [files[path] for path in parts[part]] for part in names}
 
-    def below(self, folder: Path, verified: Iterable[ModelFile]) -> ModelFiles:
-        """The model in a folder that holds at least the files `verified`."""
+    def below(self, folder: Path) -> ModelFiles:
+        """Its paths in a folder, and what is known of them."""
         found = arrange(PRESETS[self.preset], folder, [file.path for file in self.files])
-        return replace(found, sha256={folder / file.path: file.sha256 for file in verified})
+        known = {folder / file.path: (file.bytes, file.sha256) for file in self.files}
+        return replace(found, verified=known)
 
     def dump(self) -> bytes:
         text = self.model_dump_json(by_alias=True, indent=1, exclude_none=True)
@@ -125,7 +126,7 @@ def fetch(
         with _alone(root / f"{model.digest}.{part}.lock", report):
             for file in members:
                 tell(left[file] - _bring(store, file, folder / file.path, tell))
-    return model.below(folder, files)
+    return model.below(folder)
 
 
 def mounted(
@@ -153,7 +154,7 @@ def mounted(
                 f"{folder / file.path} was changed since this run verified it: its sha256 was "
                 f"{file.sha256} and is {found}. Put it back, or begin a new run",
             )
-    return model.below(folder, files)
+    return model.below(folder)
 
 
 def _stamp(path: Path) -> Stamp:

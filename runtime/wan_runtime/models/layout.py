@@ -51,8 +51,9 @@ class ModelFiles:
     """Wan2.1 only."""
     tokenizer_files: tuple[Path, ...]
     """Sorted."""
-    sha256: Mapping[Path, str] = field(default_factory=dict)
-    """Of present files that were verified; what is not in it has not been read."""
+    verified: Mapping[Path, tuple[int, str]] = field(default_factory=dict)
+    """Bytes and SHA-256 as the import step found them, also of parts that are not present; empty
+    for a model that was not imported."""
 
 
 def select(preset: Preset, names: Iterable[str], where: str) -> dict[str, tuple[str, ...]]:

@@ -3,6 +3,7 @@ hub."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,16 +34,21 @@ def preset_of(job: JobSpec) -> Preset:
 
 
 def base_model(
-    job: JobSpec, store: Store, work: Path, report: Reporter | None = None
+    job: JobSpec,
+    store: Store,
+    work: Path,
+    report: Reporter | None = None,
+    parts: Collection[str] | None = None,
 ) -> ModelFiles:
-    """The job's base model on this machine: the parts that its step loads, fetched or made if need
-    be, and verified if the model was imported.
+    """The job's base model on this machine: the parts that its step loads, or `parts` of them,
+    fetched or made if need be, and verified if the model was imported.
 
     Raises:
         InputError: MODEL_NOT_FOUND with the names that are missing; MODEL_INVALID, if the volume
             holds another model than the one imported.
     """
     preset = preset_of(job)
+    parts = needed(job) if parts is None else parts
     ref = job.inputs.get(step_id(Step.IMPORT))
     if job.model.path is not None:
         folder = Path(job.model.path)
@@ -52,19 +58,22 @@ def base_model(
             )
         if ref is None:
             return locate(preset, folder)
-        return imported.mounted(store, ref, needed(job), folder, report)
+        return imported.mounted(store, ref, parts, folder, report)
     if job.model.source is not None:
         if ref is None:
             raise InputError(
                 Reason.JOB_INVALID,
                 "a model of a bucket is imported first: inputs.import is missing",
             )
-        return imported.fetch(store, ref, needed(job), work, report)
+        return imported.fetch(store, ref, parts, work, report)
     if preset.tiny:
         from wan_runtime.models import tiny
 
         folder = work / "model" / preset.name
-        tiny.write(preset, folder)
+        if not folder.is_dir():
+            partial = folder.with_name(f".{folder.name}.part")
+            tiny.write(preset, partial)
+            partial.rename(folder)
         return locate(preset, folder)
     raise InputError(
         Reason.MODEL_NOT_FOUND,

@@ -106,7 +106,7 @@ class Trainer:
         files = base_model(job, store, work, report)
         lineage = Lineage.of(
             job,
-            base_weights=files_digest(files.dits[job.expert], files.sha256),
+            base_weights=files_digest(files.dits[job.expert], files.verified),
             dataset=job.inputs["encode"].sha256,
             seed=spec.seed,
         )

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from ml_runs import Run
 from model_bucket import Bucket
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
+from wan_runtime.data.latents import load_latents
 from wan_runtime.errors import InfrastructureError, InputError
 from wan_runtime.job import Expert, ManifestRef, Reason, Step
 from wan_runtime.models import digest, imported, importer
@@ -163,11 +165,10 @@ def test_a_step_fetches_the_parts_that_it_loads(
 ) -> None:
     files = bucket.model(pair, **job)
     assert held(files.folder) == parts
-    assert {path for path in files.folder.rglob("*") if path.is_file()} == files.sha256.keys()
-    for path, sha256 in files.sha256.items():
+    for path, known in files.verified.items():
         original = tiny22.folder / path.relative_to(files.folder)
-        assert file_digest(original) == sha256
-        assert path.read_bytes() == original.read_bytes()
+        assert known == (original.stat().st_size, file_digest(original))
+        assert not path.is_file() or path.read_bytes() == original.read_bytes()
 
 
 def test_parts_add_up_in_a_shared_cache(
@@ -202,6 +203,27 @@ def test_only_the_parts_of_the_step_must_find_room(
     bucket.model(pair, **train("HighNoise"))
     with pytest.raises(InfrastructureError, match=r"base model Wan2\.2-I2V-Tiny needs"):
         bucket.model(pair, "other")
+
+
+def test_encoding_fetches_what_the_latent_cache_lacks(
+    bucket: Bucket, ref: ManifestRef, encoded21: Run, tmp_path: Path
+) -> None:
+    run = encoded21.fork("imported")
+    content = load_latents(run.store, run.inputs["encode"], tmp_path)
+    run.inputs["import"] = ref
+    model = bucket.job().model.model_dump()
+
+    def fetched() -> set[str]:
+        run.go(Step.ENCODE, model=model)
+        folder = run.folder / f"{run.attempts}-encode" / "model"
+        return held(folder / imported.load(bucket.store, ref).digest)
+
+    assert fetched() == set()
+    run.store.delete([content.clips[0].text.key])
+    assert fetched() == ENCODERS - {"Wan2.1_VAE.safetensors"}
+    run.store.delete([content.clips[0].video.key])
+    clip = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.safetensors"
+    assert fetched() == {"Wan2.1_VAE.safetensors", clip}
 
 
 # -- What need not be read again
@@ -243,7 +265,7 @@ def test_a_volume_is_hashed_by_the_import_step_alone(
     request.getfixturevalue("unread")
     files = bucket.model(ref, **train("HighNoise"))
     (dit,) = files.dits[Expert.HIGH_NOISE]
-    assert files.sha256 == {dit: hashlib.sha256(dit.read_bytes()).hexdigest()}
+    assert files.verified[dit][1] == hashlib.sha256(dit.read_bytes()).hexdigest()
     again = bucket.go()
     assert again.manifest == ref
     assert "already verified" in again.message
@@ -254,7 +276,7 @@ def test_what_changed_on_a_volume_is_read_again(bucket: Bucket, volume: Path) ->
     (dit,) = bucket.model(ref).dits[Expert.HIGH_NOISE]
     whole, stat = dit.read_bytes(), dit.stat()
     dit.write_bytes(whole)
-    assert bucket.model(ref, **train("HighNoise")).sha256, "written anew, and the same"
+    assert bucket.model(ref, **train("HighNoise")).verified, "written anew, and the same"
     dit.write_bytes(bytes(len(whole)))
     os.utime(dit, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     bucket.model(ref, **train("LowNoise"))
