@@ -143,6 +143,26 @@ def test_the_rest_may_be_edited(runs: Runs, field: str) -> None:
     assert sent_is_kept({field: FREE[field]}, edited["spec"])
 
 
+def test_formats_are_free_until_the_export_begins(runs: Runs) -> None:
+    def export_is(state: str) -> None:
+        steps = [{"name": "train", "state": "Complete"}, {"name": "export", "state": state}]
+        runs.patch("run", {"status": {"steps": steps}}, "/status")
+
+    def ask(*formats: str) -> None:
+        runs.patch("run", {"spec": {"output": {"formats": list(formats)}}})
+
+    runs.create(minimal())
+    ask("DiffSynth")
+    export_is("Waiting")
+    ask("DiffSynth", "ComfyUI")
+    for state in ("Running", "Complete"):
+        export_is(state)
+        with pytest.raises(ApiError, match="is fixed once the export has begun") as refused:
+            ask("DiffSynth", "Diffusers")
+        assert refused.value.fields == ["spec.output"]
+        runs.patch("run", {"spec": {"suspend": state == "Running"}})
+
+
 def test_every_field_is_either_fixed_or_free() -> None:
     """A new field needs a decision, and a line above."""
     decided = {*FIXED, *FREE, "experts", "parallelism", "output"}

@@ -45,6 +45,8 @@ class Kind:
     columns: tuple[Column, ...]
     example: str
     """Path of the manifest shown in the reference."""
+    rules: tuple[Schema, ...] = ()
+    """Over spec and status together."""
 
     @property
     def file_name(self) -> str:
@@ -87,6 +89,7 @@ class Kind:
                     ".metadata.name",
                     reason="FieldValueForbidden",
                 ),
+                *self.rules,
             ],
         }
 
@@ -140,6 +143,7 @@ KINDS = (
         status=finetune.WanFineTuneStatus,
         name_limit=finetune.NAME_LIMIT,
         example="examples/finetune-minimal.yaml",
+        rules=(finetune.EXPORTED,),
         columns=(
             Column(
                 name="State",

@@ -54,6 +54,7 @@ from wan_operator.reconcile.run import (
 from wan_operator.reconcile.watch import PENDING_LOOK_SECONDS, watch
 from wan_operator.resources.labels import RECONCILE, Manifest
 from wan_operator.settings import Settings
+from wan_runtime.job import Step
 
 STRANGER_LOOK_SECONDS = 2.0
 REFUSED_SECONDS = 60
@@ -76,8 +77,11 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
     if len(run.owner.name) > NAME_LIMIT:
         text = f"metadata.name is longer than {NAME_LIMIT} characters: Jobs append to it"
         return stalled(cr, "SpecInvalid", text, now)
+    exported = any(
+        step.name == Step.EXPORT and step.state != "Waiting" for step in run.status.steps
+    )
     try:
-        effective = resolve(run.owner, run.spec, settings, run.status.effective)
+        effective = resolve(run.owner, run.spec, settings, run.status.effective, exported)
     except StoreNotConfiguredError as error:
         return stalled(cr, "StoreNotConfigured", str(error), now)
     before, steps = run.status.steps, merged_steps(run)

@@ -135,8 +135,12 @@ def resolve(
     spec: WanFineTuneSpec,
     settings: Settings,
     before: Effective | None,
+    exported: bool = False,
 ) -> Effective:
     """status.effective. Raises StoreNotConfiguredError.
+
+    `exported`: the export has begun. The API server refuses other formats from then on; one that
+    slipped in before the status said so is not what is exported.
 
     Bucket and prefix stay as they were when the run began: its artifacts lie there. Endpoint,
     region and Secret follow the settings, so that correcting a Helm value heals a run that waits
@@ -151,6 +155,9 @@ def resolve(
     if before is not None:
         pinned = {"bucket": before.store.bucket, "prefix": before.store.prefix}
         store = store.model_copy(update=pinned)
+    formats: list[str] = list(spec.output.formats or default_formats(spec))
+    if before is not None and exported:
+        formats = before.formats
     preset = PRESETS[spec.model.preset]
     key_prefix = "/".join(
         part for part in (store.prefix, owner.namespace, owner.name, owner.uid[:8]) if part
@@ -162,7 +169,7 @@ def resolve(
         width=spec.dataset.width or preset.width,
         height=spec.dataset.height or preset.height,
         experts=[expert.value for expert in experts_of(spec)],
-        formats=list(spec.output.formats or default_formats(spec)),
+        formats=formats,
         gpus=spec.parallelism.gpus_per_node
         * spec.parallelism.nodes
         * (len(experts_of(spec)) if trains_in_parallel(spec) else 1),

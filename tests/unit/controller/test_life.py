@@ -182,3 +182,21 @@ def test_dying_between_any_two_calls_doubles_and_loses_nothing(die_after: int) -
     assert world.created == [f"demo-{each}-1" for each in STEPS]
     assert all(each["attempts"] == 1 for each in world.status["steps"])
     assert world.status["startTime"] >= START.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_formats_may_be_edited_until_the_export_begins_and_the_status_stays_true() -> None:
+    world = World()
+    world.reach("train")
+    world.edit(output={"formats": ["DiffSynth", "ComfyUI"]})
+    world.reach("export")
+    world.starts()
+    world.settle()
+    assert job_file(world, "export").formats == ("DiffSynth", "ComfyUI")
+    world.edit(output={"formats": ["DiffSynth"]})  # slips in before the API server refuses it
+    world.settle()
+    assert world.status["effective"]["formats"] == ["DiffSynth", "ComfyUI"]
+    world.ends(ExitClass.INFRASTRUCTURE)
+    world.passes((world.settle().look_again_after or 0) + 1)
+    world.settle()
+    assert job_file(world, "export").formats == ("DiffSynth",), "the next attempt heeds it"
+    assert world.status["effective"]["formats"] == ["DiffSynth"]

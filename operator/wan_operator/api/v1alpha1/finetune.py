@@ -52,6 +52,7 @@ from wan_operator.api.v1alpha1.finetune_training import (
 )
 
 __all__ = [
+    "EXPORTED",
     "KIND",
     "NAME_LIMIT",
     "PLURAL",
@@ -326,3 +327,14 @@ class WanFineTuneSpec(ApiModel):
     """Removes the Jobs and pods that long after the end. The WanFineTune and its artifacts stay."""
     retries: Retries = Retries()
     """How often a failed step is tried again."""
+
+
+EXPORTED = rule(
+    "self.spec.output == oldSelf.spec.output || !has(oldSelf.status) || "
+    "!has(oldSelf.status.steps) || "
+    "!oldSelf.status.steps.exists(step, step.name == 'export' && step.state != 'Waiting')",
+    "is fixed once the export has begun: the weights are committed in these formats",
+    ".spec.output",
+    reason="FieldValueForbidden",
+)
+"""Of the whole object. Before, an edit is heeded: no GPU has worked on it."""
