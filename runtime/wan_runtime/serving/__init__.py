@@ -1,0 +1,1 @@
+"""The video API: a gateway, a durable queue, and workers that render."""

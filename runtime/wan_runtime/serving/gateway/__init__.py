@@ -1,0 +1,1 @@
+"""The HTTP API in front of the queue: no torch, no GPU."""
