@@ -6,6 +6,7 @@ import logging
 import os
 import statistics
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -99,20 +100,22 @@ class Reporter:
             log.info("%s", str(self))  # as it is now, not when a handler gets to it
 
     def counting(self, activity: str, total: int) -> Callable[[int], None]:
-        """Begin to move or read `total` bytes. Call what is returned with the number of each
-        chunk's; it is shown in MB."""
+        """Begin to move or read `total` bytes. Call what is returned, from any thread, with the
+        number of each chunk's; it is shown in MB."""
         done, told = 0, float("-inf")
+        one = threading.Lock()
 
         def tell(count: int) -> None:
             nonlocal done, told
-            done += count
-            now = self._clock()
-            if done < total and now - told < TRANSFER_SECONDS:
-                return
-            told = now
-            of = -(-total // MB)
-            at = of if done >= total else done // MB
-            self.update(activity=activity, current=at, total=of, unit="MB")
+            with one:
+                done += count
+                now = self._clock()
+                if done < total and now - told < TRANSFER_SECONDS:
+                    return
+                told = now
+                of = -(-total // MB)
+                at = of if done >= total else done // MB
+                self.update(activity=activity, current=at, total=of, unit="MB")
 
         tell(0)
         return tell

@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from wan_runtime.artifacts import space
-from wan_runtime.artifacts.manifest import NAME, Sha256, digest, read
+from wan_runtime.artifacts.manifest import NAME, TRANSFERS, Sha256, digest, read
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
 from wan_runtime.errors import InputError
 from wan_runtime.job import Contract, JobSpec, ManifestRef, Reason
@@ -28,6 +28,7 @@ from wan_runtime.models.digest import (
     untold,
 )
 from wan_runtime.models.layout import ModelFiles, arrange, select
+from wan_runtime.parallel import in_order
 from wan_runtime.presets import PRESETS
 from wan_runtime.progress import Reporter
 
@@ -122,10 +123,14 @@ def fetch(
     hint = f"free space in {root}" if shared else "raise spec.resources.cache"
     space.require(folder, sum(left.values()), f"the base model {model.preset}", hint)
     tell = _counting(report, "fetching the base model", sum(left.values()))
+
+    def bring(file: ModelFile) -> None:
+        tell(left[file] - _bring(store, file, folder / file.path, tell))
+
     for part, members in parts.items():
         with _alone(root / f"{model.digest}.{part}.lock", report):
-            for file in members:
-                tell(left[file] - _bring(store, file, folder / file.path, tell))
+            for _ in in_order(bring, members, threads=TRANSFERS):
+                pass
     return model.below(folder)
 
 

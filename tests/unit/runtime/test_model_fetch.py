@@ -136,6 +136,9 @@ HIGH, LOW = "high_noise_model", "low_noise_model"
 ENCODERS = {"google/umt5-xxl", "models_t5_umt5-xxl-enc-bf16.safetensors", "Wan2.1_VAE.safetensors"}
 
 
+CLIP = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.safetensors"
+
+
 def held(folder: Path) -> set[str]:
     """Top names of the files there, the tokenizer's as its folder."""
     found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
@@ -169,6 +172,64 @@ def test_a_step_fetches_the_parts_that_it_loads(
         original = tiny22.folder / path.relative_to(files.folder)
         assert known == (original.stat().st_size, file_digest(original))
         assert not path.is_file() or path.read_bytes() == original.read_bytes()
+
+
+def shards(count: int) -> list[str]:
+    return [
+        f"diffusion_pytorch_model-{number:05d}-of-{count:05d}.safetensors"
+        for number in range(1, count + 1)
+    ]
+
+
+LAYOUTS = {"Wan2.2-I2V-A14B": ([f"{HIGH}/", f"{LOW}/"], 6), "Wan2.1-I2V-14B-720P": ([""], 7)}
+
+
+def released(bucket: Bucket, preset: str) -> ManifestRef:
+    """A released model by its names, as if imported, with a few bytes in each file."""
+    folders, count = LAYOUTS[preset]
+    bucket.preset = preset
+    names = [f"{folder}{name}" for folder in folders for name in shards(count)]
+    names += [*ENCODERS - {"google/umt5-xxl"}, "google/umt5-xxl/tokenizer.json", CLIP]
+    made = []
+    for number, name in enumerate(sorted(names)):
+        key, data = f"{bucket.name}/{name}", bytes(range(number + 1)) * 100
+        bucket.store.put_bytes(key, data)
+        sha256 = hashlib.sha256(data).hexdigest()
+        file = imported.ModelFile(
+            path=name, uri=bucket.store.uri(key), bytes=len(data), sha256=sha256
+        )
+        made.append(file)
+    model = imported.ImportedModel(preset=preset, files=tuple(made))
+    return imported.commit(bucket.job(), bucket.store, model)
+
+
+@pytest.mark.parametrize(
+    ("preset", "expert"),
+    [("Wan2.2-I2V-A14B", Expert.HIGH_NOISE), ("Wan2.1-I2V-14B-720P", Expert.ONLY)],
+)
+def test_all_shards_of_the_released_layout_come(
+    bucket: Bucket, preset: str, expert: Expert
+) -> None:
+    files = bucket.model(released(bucket, preset), **train(expert))
+    folders, count = LAYOUTS[preset]
+    assert list(files.dits[expert]) == [files.folder / folders[0] / name for name in shards(count)]
+    there = [path for path in files.folder.rglob("*") if path.is_file()]
+    assert sorted(there) == list(files.dits[expert])
+    for path in there:
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == files.verified[path][1]
+
+
+def test_shards_come_side_by_side(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store may give one connection a tenth of what the node's line takes."""
+    ref = released(bucket, "Wan2.2-I2V-A14B")
+    two, stream = threading.Barrier(2, timeout=10), Store.stream
+
+    def met(*arguments: Any, **options: Any) -> None:
+        two.wait()
+        stream(*arguments, **options)
+
+    monkeypatch.setattr(Store, "stream", met)
+    bucket.model(ref, **train("HighNoise"))
 
 
 def test_parts_add_up_in_a_shared_cache(
@@ -222,8 +283,7 @@ def test_encoding_fetches_what_the_latent_cache_lacks(
     run.store.delete([content.clips[0].text.key])
     assert fetched() == ENCODERS - {"Wan2.1_VAE.safetensors"}
     run.store.delete([content.clips[0].video.key])
-    clip = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.safetensors"
-    assert fetched() == {"Wan2.1_VAE.safetensors", clip}
+    assert fetched() == {"Wan2.1_VAE.safetensors", CLIP}
 
 
 # -- What need not be read again
