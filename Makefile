@@ -16,7 +16,7 @@ export OMP_NUM_THREADS ?= 2
 # Shared with the image build: each package is downloaded once.
 export UV_CACHE_DIR ?= $(WAN_CACHE)/packages/uv
 
-.PHONY: help demo test fmt generate verify unit integration e2e images cluster-up cluster-down clean lock measure
+.PHONY: help demo test fmt generate verify unit integration e2e images cluster-up cluster-down clean lock measure bench-gpu
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ e2e: $(VENV)/ready cluster-up ## Tests on the embedded cluster: real kubelet, po
 
 measure: $(VENV)/ready cluster-up ## Take the figures of docs/measurements.md that need a cluster
 	@cd e2e && python measure.py
+
+bench-gpu: ## Take the rows of docs/measurements-gpu.md on this machine's GPU; goes on where it was cut short
+	@PATH="$$($(CLUSTER) bin):$$PATH" python tests/gpu/bench.py $(BENCH)
 
 images: ## Build the images and load them into the embedded cluster
 	$(PYTHON) images/build.py operator runtime

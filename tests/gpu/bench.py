@@ -1,0 +1,194 @@
+"""Every measurement on a GPU, one command a row, each under ten minutes: `make bench-gpu`.
+
+A row's command leaves its figures in `--out` as JSON. Rows that are there are not taken again, so a
+bench that was cut short, or whose machine was lent for half an hour, is continued by repeating it.
+`--small` runs what has tiny sizes, to try the code out on a CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT_SECONDS = 600.0
+CLIPS = "CLIPS"
+"""In a command: the folder with the clips."""
+SHAPES = (
+    ("Wan2.1-I2V-14B-720P", (25, 45, 57, 61, 81)),
+    ("Wan2.2-I2V-A14B", (25, 45)),
+)
+"""Of the rows of train_step_14b.py: ours beside the peer's, on one transformer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    name: str
+    command: tuple[str, ...]
+    """Script beside this one, and its arguments; `--out FILE` is added."""
+    figures: Callable[[Any], list[str]]
+    """What the table shows of its JSON."""
+    small: tuple[str, ...] | None = None
+    """Arguments instead, or none: it has no tiny size."""
+
+
+def of_steps(content: Any) -> list[str]:
+    return [
+        f"{row['row']}: {row['error'] or seconds(row)}{gib(row.get('peakAllocatedGiB'))}"
+        for row in content["rows"]
+    ]
+
+
+def of_full(content: Any) -> list[str]:
+    found = [f"learns: {content['learns']['learns']}", f"restores: {content['restores']['equal']}"]
+    costs = content.get("costs")
+    if costs is not None:
+        found.append(f"{costs['layers']} blocks: {seconds(costs)}{gib(costs['peakGiB'])}")
+    return found
+
+
+def of_gradients(content: Any) -> list[str]:
+    worst = {
+        (row["model"], code): max(each[code] for each in content if each["model"] == row["model"])
+        for row in content
+        for code in ("ours", "diffsynth")
+    }
+    return [f"{model}, {code}: error {error:.2g}" for (model, code), error in worst.items()]
+
+
+def of_repeats(content: Any) -> list[str]:
+    return [
+        f"{row['shape']}, deterministic {row['deterministic']}: {seconds(row)}, "
+        f"two runs differ by {row['twoRunsDifferBy']:.2g}, resumed {row['resumedDiffersBy']:.2g}"
+        for row in content
+    ]
+
+
+def of_checks(content: Any) -> list[str]:
+    failed = [check["check"] for check in content["checks"] if not check["passed"]]
+    return [
+        f"{len(content['checks']) - len(failed)} checks pass",
+        *(f"FAIL {one}" for one in failed),
+    ]
+
+
+def seconds(row: Any) -> str:
+    return f"{row['secondsPerStep']:.4g} s a step"
+
+
+def gib(value: float | None) -> str:
+    return "" if value is None else f", {value:.1f} GiB"
+
+
+ROWS = (
+    *(
+        Row(
+            f"step-{model}-{frames}",
+            ("train_step_14b.py", "--rows", f"^{re.escape(model)} {frames} frames "),
+            of_steps,
+            ("--small",),
+        )
+        for model, lengths in SHAPES
+        for frames in lengths
+    ),
+    Row("full", ("train_step_full.py",), of_full, ("--layers", "0")),
+    Row("gradients", ("block_gradients.py",), of_gradients, ("--small", "--frames", "5")),
+    Row("repeats", ("repeat_steps.py",), of_repeats),
+    *(
+        Row(f"tiny-{kind}", ("run_tiny.py", "--clips", CLIPS, "--only", kind), of_checks)
+        for kind in ("pipelines", "exactness", "full")
+    ),
+)
+
+
+def main(arguments: Sequence[str] | None = None, rows: Sequence[Row] = ROWS) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("bench-gpu"), help="folder of the rows")
+    parser.add_argument("--rows", default="", help="only rows whose name this pattern finds")
+    parser.add_argument("--small", action="store_true", help="tiny sizes, for a CPU")
+    options = parser.parse_args(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    wanted = [row for row in rows if re.search(options.rows, row.name)]
+    if options.small:
+        wanted = [row for row in wanted if row.small is not None]
+    failed = [row.name for row in wanted if not take(row, options.out, small=options.small)]
+    print("\n".join(table(wanted, options.out)), flush=True)
+    return 1 if failed else 0
+
+
+def take(row: Row, folder: Path, *, small: bool) -> bool:
+    """Whether the row is there, taken now or before."""
+    done, partial = folder / f"{row.name}.json", folder / f"{row.name}.partial"
+    if done.is_file():
+        print(f"{row.name}: done before", flush=True)
+        return True
+    script, *rest = row.command
+    command = [sys.executable, str(ROOT / "tests/gpu" / script), *filled(rest, folder)]
+    command += [*((row.small or ()) if small else ()), "--out", str(partial)]
+    began = time.monotonic()
+    code = run(command)
+    ended = f"stopped after {LIMIT_SECONDS:.0f} s" if code is None else f"exit {code}"
+    print(f"{row.name}: {ended}, {time.monotonic() - began:.0f} s", flush=True)
+    if code == 0:
+        partial.rename(done)
+    return code == 0
+
+
+def run(command: Sequence[str]) -> int | None:
+    """Exit code; None if it had to be stopped. Nothing of it stays on the GPU."""
+    process = subprocess.Popen(command, env=environment(), start_new_session=True)
+    try:
+        return process.wait(timeout=LIMIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def filled(arguments: Sequence[str], folder: Path) -> list[str]:
+    """With the clips of the demo in the place of CLIPS, cut once."""
+    if CLIPS not in arguments:
+        return list(arguments)
+    clips = folder / "clips"
+    if not (clips / "metadata.csv").is_file():
+        runpy.run_path(str(ROOT / "e2e/clips.py"))["write_dataset"](clips)
+    return [str(clips) if each == CLIPS else each for each in arguments]
+
+
+def environment() -> dict[str, str]:
+    """As pods have it, and what deterministic kernels ask for."""
+    paths = os.pathsep.join(str(ROOT / name) for name in ("runtime", "tests"))
+    return {
+        "PYTORCH_ALLOC_CONF": "expandable_segments:True",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        **os.environ,
+        "PYTHONPATH": paths,
+    }
+
+
+def table(rows: Sequence[Row], folder: Path) -> list[str]:
+    """In Markdown, as docs/measurements-gpu.md has it."""
+    lines = ["| row | figures |", "| --- | --- |"]
+    for row in rows:
+        path = folder / f"{row.name}.json"
+        found = row.figures(json.loads(path.read_text())) if path.is_file() else ["not taken"]
+        lines += [f"| {row.name} | {figure} |" for figure in found]
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())
