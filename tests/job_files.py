@@ -7,7 +7,13 @@ from typing import Any
 
 from wan_runtime.job import JobSpec, ManifestRef, Step
 
-DATASET = {"source": "s3://wan/data", "frames": 17, "fps": 16, "width": 128, "height": 96}
+
+def sized(width: int, height: int, frames: int = 17) -> dict[str, int]:
+    """As in JSON."""
+    return {"width": width, "height": height, "frames": frames}
+
+
+DATASET = {"source": "s3://wan/data", "buckets": [sized(128, 96)], "fps": 16}
 
 
 def make_job(**change: Any) -> JobSpec:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ml_runs import Run
+from job_files import sized
+from ml_runs import Run, moving_picture
 from model_bucket import Bucket
 from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
 from wan_runtime.artifacts.patience import Patience
@@ -73,6 +74,25 @@ def encoded22(
 ) -> Run:
     """A Wan2.2 run, prepared and encoded."""
     return _encoded(ml_store, server, tmp_path_factory, "Wan2.2-I2V-Tiny")
+
+
+@pytest.fixture(scope="session")
+def mixed21(ml_store: Store, server: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A Wan2.1 run over two buckets, prepared and encoded: of its clips, five are wide and long,
+    three tall and short."""
+    folder = tmp_path_factory.mktemp("runs") / "mixed21"
+    run = Run(ml_store, server.spec(prefix="ml"), folder, "Wan2.1-I2V-Tiny")
+    # Held out are two wide ones and a tall one, in this order.
+    run.dataset = {
+        "buckets": [sized(64, 48, 9), sized(48, 64, 5)],
+        "trainFraction": 0.6,
+        "splitSeed": 4,
+    }
+    wide = [moving_picture(number, 12, 80, 60) for number in range(5)]
+    run.upload([*wide, *(moving_picture(number, 7, 48, 64) for number in range(5, 8))])
+    run.go(Step.PREPARE)
+    run.go(Step.ENCODE)
+    return run
 
 
 @pytest.fixture(scope="session")

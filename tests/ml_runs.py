@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from job_files import earlier, make_job
+from job_files import earlier, make_job, sized
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import Store
 from wan_runtime.data import cache, prepare
@@ -34,9 +35,11 @@ METHODS: dict[str, dict[str, Any]] = {"lora": LORA, "full": {"learningRate": 3e-
 FORMATS = {"lora": list(Dialect), "full": ["DiffSynth"]}
 
 
-def moving_picture(number: int, frames: int = FRAMES) -> NDArray[np.uint8]:
-    """uint8 [frames, HEIGHT, WIDTH, 3]: smooth colours that drift, different for each number."""
-    time, y, x = np.mgrid[:frames, :HEIGHT, :WIDTH].astype(np.float32)
+def moving_picture(
+    number: int, frames: int = FRAMES, width: int = WIDTH, height: int = HEIGHT
+) -> NDArray[np.uint8]:
+    """uint8 [frames, height, width, 3]: smooth colours that drift, different for each number."""
+    time, y, x = np.mgrid[:frames, :height, :width].astype(np.float32)
     red = 128 + 100 * np.sin((x + 4 * time + 20 * number) / 12)
     green = 128 + 100 * np.cos((y + 7 * number) / 9)
     blue = 128 + 80 * np.sin((x + y - 3 * time) / 15 + number)
@@ -66,16 +69,14 @@ class Run:
             store=self.spec.model_dump(),
             dataset={
                 "source": f"s3://{self.store.bucket}/{self.folder.name}/data",
-                "frames": FRAMES,
-                "width": WIDTH,
-                "height": HEIGHT,
+                "buckets": [sized(WIDTH, HEIGHT, FRAMES)],
                 "trainFraction": 0.75,
                 **self.dataset,
             },
             training={**TRAINING, **change.pop("training", {})},
             **{self.method: method},
             formats=change.pop("formats", FORMATS[self.method]),
-            sample={"count": 1, "inferenceSteps": 4},
+            sample=change.pop("sample", {"count": 1, "inferenceSteps": 4}),
             inputs=earlier(self.inputs, step, whole="shard" not in change),
             **change,
         )
@@ -101,6 +102,7 @@ class Run:
         """A run of another name that shares this one's dataset and latents."""
         folder = self.folder.with_name(name)
         copy = Run(self.store, self.spec, folder, self.preset.name, method or self.method)
+        copy.dataset = self.dataset
         copy.inputs = {
             step: ref for step, ref in self.inputs.items() if step in ("prepare", "encode")
         }
@@ -108,11 +110,15 @@ class Run:
 
     def upload_clips(self, length: int = FRAMES + 3) -> None:
         """Four clips of `length` frames, of four recordings, and their metadata."""
+        self.upload([moving_picture(number, length) for number in range(CLIPS)])
+
+    def upload(self, clips: Iterable[NDArray[np.uint8]]) -> None:
+        """Each is of a recording of its own."""
         self.folder.mkdir(parents=True, exist_ok=True)
         rows = ["video,prompt,source"]
-        for number in range(CLIPS):
+        for number, frames in enumerate(clips):
             path = self.folder / f"clip{number}.mp4"
-            write_mp4(moving_picture(number, length), path, 16)
+            write_mp4(frames, path, 16)
             self.store.put_file(f"{self.folder.name}/data/{path.name}", path)
             rows.append(f"{path.name},a drifting picture {number},recording{number}")
         self.store.put_bytes(f"{self.folder.name}/data/metadata.csv", "\n".join(rows).encode())

@@ -30,12 +30,14 @@ class Bench:
         self.work = work
         self.name = name
         self.prefix = f"datasets/{name}"
+        self.training: dict[str, Any] = {}
         self.job = self.make()
 
     def make(self, **dataset: Any) -> JobSpec:
         return make_job(
             uid=manifest.digest(self.name.encode())[:36],
             dataset={"source": f"s3://wan/{self.prefix}/", **dataset},
+            training=self.training,
         )
 
     def put(

@@ -79,10 +79,10 @@ class Place:
                 "store": {"endpoint": "http://folder", "bucket": BUCKET, "prefix": "tiny"},
                 "dataset": {
                     "source": f"s3://{BUCKET}/clips",
-                    "frames": preset.frames,
+                    "buckets": [
+                        {"width": preset.width, "height": preset.height, "frames": preset.frames}
+                    ],
                     "fps": preset.fps,
-                    "width": preset.width,
-                    "height": preset.height,
                     "window": "Spread",
                     "windowsPerClip": WINDOWS,
                     "trainFraction": 0.97,

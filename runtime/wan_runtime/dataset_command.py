@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from wan_runtime import logs
 from wan_runtime.errors import InputError, StepError
-from wan_runtime.job import Columns, DatasetFormat, DatasetSpec, Reason, StoreSpec, WindowKind
+from wan_runtime.job import (
+    Bucket,
+    Columns,
+    DatasetFormat,
+    DatasetSpec,
+    Reason,
+    StoreSpec,
+    WindowKind,
+)
 from wan_runtime.presets import PRESETS, SPATIAL_STRIDE
 
 if TYPE_CHECKING:
@@ -82,6 +90,14 @@ def _add_checks(command: argparse.ArgumentParser) -> None:
     )
     for name, number in (("frames", _frames), ("fps", _whole), ("width", _side), ("height", _side)):
         command.add_argument(f"--{name}", type=number, metavar="N", help="default: the preset's")
+    command.add_argument(
+        "--bucket",
+        action="append",
+        type=_bucket,
+        default=[],
+        metavar="WxHxF",
+        help="width, height and frames, in place of the three; may be given again",
+    )
     command.add_argument("--window", choices=get_args(WindowKind), default="First")
     command.add_argument(
         "--windows-per-clip", type=_whole, metavar="N", help="of Spread; default: 2"
@@ -193,14 +209,20 @@ def dataset_spec(options: argparse.Namespace) -> DatasetSpec:
     if options.windows_per_clip and options.window != "Spread":
         text = f"--windows-per-clip is for --window Spread: {options.window} is one window"
         raise InputError(Reason.DATASET_INVALID, text)
+    if options.bucket and (options.frames or options.width or options.height):
+        text = "--bucket says width, height and frames: leave --width, --height and --frames out"
+        raise InputError(Reason.DATASET_INVALID, text)
+    whole = Bucket(
+        width=options.width or preset.width,
+        height=options.height or preset.height,
+        frames=options.frames or preset.frames,
+    )
     return DatasetSpec(
         source=str(options.folder),
         format=options.format,
         columns=Columns.model_validate(columns),
-        frames=options.frames or preset.frames,
+        buckets=tuple(dict.fromkeys(options.bucket)) or (whole,),
         fps=options.fps or preset.fps,
-        width=options.width or preset.width,
-        height=options.height or preset.height,
         window=options.window,
         windows_per_clip=(options.windows_per_clip or 2) if options.window == "Spread" else 1,
         rejected_clips="Skip" if options.skip_rejected else "Fail",
@@ -243,6 +265,14 @@ def _whole(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
     return int(text)
+
+
+def _bucket(text: str) -> Bucket:
+    sides = text.split("x")
+    if len(sides) != 3:
+        raise argparse.ArgumentTypeError(f"must be WIDTHxHEIGHTxFRAMES, not {text!r}")
+    width, height, frames = sides
+    return Bucket(width=_side(width), height=_side(height), frames=_frames(frames))
 
 
 def _frames(text: str) -> int:

@@ -166,18 +166,34 @@ class Columns(Contract):
     """These two are checked and recorded; no preset is conditioned on them."""
 
 
+class Bucket(Contract):
+    """A size and a length that clips are cut to. Clips of one batch share a bucket."""
+
+    width: int
+    height: int
+    """Pixels."""
+    frames: int
+    """4n+1."""
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}x{self.frames}"
+
+
+def windows_in(bucket: Bucket) -> str:
+    """Name of the number of windows that train in a bucket, in the summary of `prepare`."""
+    return f"trainWindows{bucket}"
+
+
 class DatasetSpec(Contract):
     source: str
     """s3://bucket/prefix of a folder; all paths in the dataset are relative to it."""
     format: DatasetFormat = "DiffSynth"
     columns: Columns = Columns()
-    frames: int
-    """4n+1 frames a clip."""
+    buckets: Annotated[tuple[Bucket, ...], Field(min_length=1)]
+    """Every clip is cut to the one that suits it best."""
     fps: float
-    width: int
-    height: int
     window: WindowKind = "First"
-    """Which `frames` frames of a longer clip are trained on."""
+    """Which frames of a longer clip are trained on."""
     windows_per_clip: int = 1
     """Of Spread."""
     train_fraction: float = 0.9

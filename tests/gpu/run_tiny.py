@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from job_files import earlier
+from job_files import earlier, sized
 from object_store import ACCESS_KEY, BUCKET, SECRET_KEY, ObjectStore
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import Store
@@ -94,10 +94,8 @@ class Run:
                 "store": self.server.spec(prefix="gpu").model_dump(),
                 "dataset": {
                     "source": f"s3://{BUCKET}/data",
-                    "frames": self.preset.frames,
                     "fps": self.preset.fps,
-                    "width": self.preset.width,
-                    "height": self.preset.height,
+                    "buckets": [sized(self.preset.width, self.preset.height, self.preset.frames)],
                     "trainFraction": 0.75,
                 },
                 "training": {"steps": STEPS, "probeEvery": 20, "warmupSteps": 5, **training},

@@ -14,7 +14,7 @@ from diffsynth.models.wan_video_dit import WanModel
 from torch import Tensor, nn
 
 from wan_runtime.data.latents import EncodedClip, Entry, Latents
-from wan_runtime.job import JobSpec, ManifestRef, Step
+from wan_runtime.job import Bucket, JobSpec, ManifestRef, Step
 from wan_runtime.models.load import compute_dtype
 from wan_runtime.presets import Preset
 from wan_runtime.progress import Reporter
@@ -54,7 +54,8 @@ def latents() -> Latents:
     clips = tuple(
         EncodedClip(
             path=f"{number}.mp4", sha256=f"{number:064x}", prompt="", source=str(number),
-            split="Train", text=entry("text", number), video=entry("video", number),
+            split="Train", bucket=Bucket(width=16, height=16, frames=5),
+            text=entry("text", number), video=entry("video", number),
             image=entry("image", number),
         )
         for number in range(4)
@@ -98,8 +99,8 @@ def build(
             "step": Step.TRAIN, "expert": expert, "model": {"preset": preset.name},
             "store": {"endpoint": "http://127.0.0.1:1", "bucket": "none"},
             "dataset": {
-                "source": "s3://none/data", "frames": 25, "fps": 16,
-                "width": preset.width, "height": preset.height,
+                "source": "s3://none/data", "fps": 16,
+                "buckets": [{"width": preset.width, "height": preset.height, "frames": 25}],
             },
             "training": {"steps": 1000},
             **method,

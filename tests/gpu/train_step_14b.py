@@ -187,10 +187,10 @@ def measure(trainer: Trainer, cache: Synthetic, row: Row) -> dict[str, Any]:
         if row.code == "peer":
             del step
             restore(trainer)
-    height, width = trainer.job.dataset.height, trainer.job.dataset.width
+    bucket = trainer.job.dataset.buckets[0]
     result: dict[str, Any] = {
         "row": row.name,
-        "tokens": (1 + (row.frames - 1) // 4) * (height // 16) * (width // 16),
+        "tokens": (1 + (row.frames - 1) // 4) * (bucket.height // 16) * (bucket.width // 16),
         "secondsPerStep": statistics.median(seconds[1:]) if len(seconds) > 1 else None,
         "seconds": seconds,
         "losses": losses,

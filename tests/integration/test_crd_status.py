@@ -16,6 +16,7 @@ from wan_operator.api.v1alpha1.common import Artifact, Condition
 from wan_operator.api.v1alpha1.finetune import (
     CheckpointStatus,
     Effective,
+    EffectiveBucket,
     EffectivePlan,
     EffectiveStore,
     FormatStatus,
@@ -68,10 +69,11 @@ def full_status() -> WanFineTuneStatus:
                 region="us-east-1",
                 secret_name="wan-store",
             ),
-            frames=17,
             fps=16,
-            width=128,
-            height=96,
+            buckets=[
+                EffectiveBucket(width=128, height=96, frames=17),
+                EffectiveBucket(width=96, height=128, frames=5),
+            ],
             experts=["Only"],
             formats=["DiffSynth", "ComfyUI"],
             gpus=1,

@@ -124,6 +124,25 @@ def test_json_has_the_terms(plan: Any) -> None:
     assert one["gpuGibRange"][0] < one["gpuGib"] < one["gpuGibRange"][1]
 
 
+def test_every_bucket_is_shown_and_the_largest_is_planned(plan: Any) -> None:
+    sizes = [(832, 480, 33), (480, 832, 81), (832, 480, 81)]
+    buckets = [dict(zip(("width", "height", "frames"), size, strict=True)) for size in sizes]
+    mixed = on_h100(dataset={"source": "s3://data/clips", "buckets": buckets})
+    one = on_h100(dataset={"source": "s3://data/clips", **buckets[2]})
+    status, out, _ = plan("--clips", "90", of=mixed)
+    assert status == 0
+    assert "81 frames of 832x480 (32,760 tokens, the largest of 3 buckets)" in out
+    row = r"^  (\d+x\d+x\d+) +([\d,]+) tokens, [\d.]+ GiB, [\d.]+ s a step$"
+    assert re.findall(row, out, re.MULTILINE) == [
+        ("832x480x81", "32,760"), ("480x832x81", "32,760"), ("832x480x33", "14,040"),
+    ]  # fmt: skip
+    _, out, _ = plan("--clips", "90", "-o", "json", of=[mixed, one])
+    first, second = json.loads(out)
+    assert len(first.pop("buckets")) == 3
+    assert len(second.pop("buckets")) == 1
+    assert first == second, "as if all clips were of the largest"
+
+
 def test_both_experts_take_twice_as_long(plan: Any) -> None:
     one, both = on_h100(experts=["LowNoise"]), on_h100()
     for each in (one, both):
@@ -195,6 +214,15 @@ WRONG: list[tuple[Any, str]] = [
     (
         on_h100(dataset={"source": "s3://d/c", "width": 1000}),
         "spec.dataset.width must be a multiple",
+    ),
+    (
+        on_h100(
+            dataset={
+                "source": "s3://d/c",
+                "buckets": [{"width": 832, "height": 480, "frames": 80}],
+            }
+        ),
+        "spec.dataset.buckets.frames must be 4n+1, not 80",
     ),
 ]
 

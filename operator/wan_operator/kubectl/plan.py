@@ -14,7 +14,7 @@ import yaml
 
 from wan_operator.kubectl.documents import DocumentError, FineTune, read_finetunes
 from wan_operator.kubectl.table import aligned
-from wan_operator.reconcile.fit import gpu_of, run_plan, workload
+from wan_operator.reconcile.fit import gpu_of, run_plan, workloads
 from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_name, parse_catalogue
 from wan_runtime.planner.remedies import remedies
 from wan_runtime.planner.run import RunPlan
@@ -144,13 +144,14 @@ def chosen_gpu(asked: str | None, finetune: FineTune, catalogue: Sequence[Gpu]) 
 def planned(finetune: FineTune, gpu: Gpu, catalogue: Sequence[Gpu], clips: int | None) -> Planned:
     spec = finetune.spec
     try:
-        work = workload(spec, gpu)
+        works = workloads(spec, gpu)
     except ValueError as error:
-        raise DocumentError(f"WanFineTune {finetune.name}: spec.dataset.{error}") from error
-    if work is None:
+        field = "spec.dataset" if spec.dataset.buckets is None else "spec.dataset.buckets"
+        raise DocumentError(f"WanFineTune {finetune.name}: {field}.{error}") from error
+    if not works:
         return Planned(finetune, None, [])
-    plan = run_plan(spec, work, gpu, clips)
-    changes = [] if plan.training.fits else remedies(work, gpu, catalogue)
+    plan = run_plan(spec, works, gpu, clips)
+    changes = [] if plan.training.fits else remedies(works[0], gpu, catalogue, works[1:])
     return Planned(finetune, plan, changes)
 
 
@@ -185,6 +186,7 @@ def description(one: Planned) -> str:
         *_terms(training.memory, ".1f"),
         ("step", ranged(training.seconds_per_step, training.time_band, "s")),
         *_terms(training.seconds, ".2f"),
+        *_buckets(plan),
         ("run", length(plan)),
         ("confidence", explained(training.confidence)),
     ]
@@ -196,10 +198,24 @@ def description(one: Planned) -> str:
 def summary(plan: RunPlan) -> str:
     work = plan.training.work
     method = f"LoRA of rank {work.rank}" if work.method == "lora" else "full fine-tuning"
+    largest = "" if len(plan.buckets) == 1 else f", the largest of {len(plan.buckets)} buckets"
     return (
         f"{work.preset}, {method}, {work.frames} frames of {work.width}x{work.height} "
-        f"({work.tokens:,} tokens), gradientCheckpointing {work.checkpointing}"
+        f"({work.tokens:,} tokens{largest}), gradientCheckpointing {work.checkpointing}"
     )
+
+
+def _buckets(plan: RunPlan) -> list[tuple[str, str]]:
+    """None if there is but one. Which has how many clips is not known here: the run is planned as
+    if all were of the largest."""
+    if len(plan.buckets) == 1:
+        return []
+    rows = [("buckets", "hours and cost are as if all clips were of the largest")]
+    for each in plan.buckets:
+        work = each.work
+        told = f"{work.tokens:,} tokens, {each.gib:.1f} GiB, {each.seconds_per_step:.1f} s a step"
+        rows.append((f"  {work.width}x{work.height}x{work.frames}", told))
+    return rows
 
 
 def _terms(terms: Terms, form: str) -> list[tuple[str, str]]:
@@ -275,6 +291,16 @@ def as_json(one: Planned) -> dict[str, Any]:
         "width": work.width,
         "height": work.height,
         "tokens": work.tokens,
+        "buckets": [
+            {
+                "width": each.work.width,
+                "height": each.work.height,
+                "frames": each.work.frames,
+                "gpuGib": _rounded(each.gib),
+                "secondsPerStep": _rounded(each.seconds_per_step),
+            }
+            for each in plan.buckets
+        ],
         "gradientCheckpointing": work.checkpointing,
         "gpu": gpu.name,
         "fits": training.verdict,

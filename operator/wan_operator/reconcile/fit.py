@@ -17,13 +17,14 @@ from wan_operator.api.v1alpha1.finetune import (
 from wan_operator.reconcile.observed import Raw
 from wan_operator.reconcile.plan import (
     PlannedStep,
+    buckets_of,
     experts_of,
     initial_weights,
     trains_in_parallel,
 )
 from wan_operator.reconcile.run import Run
 from wan_operator.resources.labels import FIT_CHECK
-from wan_runtime.job import Step, TrainingSpec
+from wan_runtime.job import Bucket, Step, TrainingSpec, windows_in
 from wan_runtime.planner.gpus import Gpu, by_product
 from wan_runtime.planner.host import HostPlan, plan_host
 from wan_runtime.planner.remedies import remedies
@@ -47,13 +48,13 @@ def planned(run: Run, effective: Effective, steps: Sequence[StepStatus]) -> Effe
     """With the plan and what it decides. What was decided when the run began stays: the catalogue
     may change under it."""
     spec, gpu = run.spec, _gpu(run)
-    work = workload(spec, gpu, _begun(run))
+    works = workloads(spec, gpu, _begun(run))
     plan = None
-    if work is not None:
-        plan = run_plan(spec, work, gpu, clips_of(steps))
+    if works:
+        plan = run_plan(spec, works, gpu, clips_of(steps), counts_of(spec, steps))
     return effective.model_copy(
         update={
-            "gradient_checkpointing": checkpointing(spec, work, gpu, _begun(run)),
+            "gradient_checkpointing": checkpointing(spec, works, gpu, _begun(run)),
             "checkpoint_every_steps": checkpoint_every(spec, plan, _begun(run)),
             "plan": None if plan is None else shown(plan),
         }
@@ -64,28 +65,33 @@ def refusal(cr: Raw, run: Run) -> str | None:
     """Why the run must not start. Only before its first pod: what runs has shown that it fits."""
     disabled = cr["metadata"].get("annotations", {}).get(FIT_CHECK) == "disabled"
     gpu, catalogue = _gpu(run), run.settings.gpu_catalogue
-    work = workload(run.spec, gpu, _begun(run))
+    works = workloads(run.spec, gpu, _begun(run))
     begun = any(step.attempts for step in run.status.steps)
-    if disabled or begun or work is None:
+    if disabled or begun or not works:
         return None
     # Of an unknown GPU only this is known: it is none that nobody has.
     candidates = [gpu] if gpu is not None else list(catalogue)
-    plans = [plan_training(work, each) for each in candidates]
+    plans = [plan_training(works[0], each) for each in candidates]
     if any(plan.verdict != "no" for plan in plans):
         return None
     largest = max(plans, key=_memory)
     assert largest.gpu is not None
     named = f"the largest type of the catalogue, {largest.gpu.name}," if gpu is None else gpu.name
-    return _refusal(largest, named, catalogue)
+    return _refusal(largest, works[1:], named, catalogue)
 
 
-def _refusal(plan: TrainingPlan, named: str, catalogue: Sequence[Gpu]) -> str:
+def _refusal(
+    plan: TrainingPlan, smaller: Sequence[Training], named: str, catalogue: Sequence[Gpu]
+) -> str:
     assert plan.gpu is not None
     low, high = plan.gib_range
-    changes = remedies(plan.work, plan.gpu, catalogue)
+    changes = remedies(plan.work, plan.gpu, catalogue, smaller)
+    work, needed = plan.work, "training needs"
+    if smaller:
+        needed = f"training in the bucket {work.width}x{work.height}x{work.frames} needs"
     helps = f"it fits with {', or '.join(changes)}" if changes else "no single change makes it fit"
     return (
-        f"training needs {plan.gib:.0f} GiB of GPU memory ({low:.0f} to {high:.0f}) and "
+        f"{needed} {plan.gib:.0f} GiB of GPU memory ({low:.0f} to {high:.0f}) and "
         f"{named} has {plan.gpu.memory_gib:.0f}: {helps}. "
         f"To try it all the same, set the annotation {FIT_CHECK}: disabled"
     )
@@ -98,14 +104,14 @@ def _memory(plan: TrainingPlan) -> float:
 def host_plan(run: Run, step: PlannedStep) -> HostPlan | None:
     """What the pod of a step that holds weights takes of its node; None for the others and for Tiny
     presets."""
-    work = workload(run.spec, _gpu(run), _begun(run))
-    if work is None or step.step not in HEAVY or step.gathers:
+    works = workloads(run.spec, _gpu(run), _begun(run))
+    if not works or step.step not in HEAVY or step.gathers:
         return None
     spec, effective = run.spec, run.status.effective
     source, shared = spec.model.source, bool(run.settings.model_cache)
     clips = clips_of(run.status.steps)
     return plan_host(
-        work,
+        works[0],
         step.step,
         fetches_model=(
             step.needs_gpu and source is not None and source.s3 is not None and not shared
@@ -127,37 +133,41 @@ def gpu_of(spec: WanFineTuneSpec, default: Gpu | None, catalogue: Sequence[Gpu])
     return default if label is None else by_product(label, catalogue)
 
 
-def workload(
+def workloads(
     spec: WanFineTuneSpec, gpu: Gpu | None, begun: Effective | None = None
-) -> Training | None:
-    """One train step of the run; None for a Tiny preset, which fits everywhere.
+) -> tuple[Training, ...]:
+    """One train step of the run for each of its buckets, the largest first; none for a Tiny preset,
+    which fits everywhere.
 
     Raises ValueError with the field for a size that Wan cannot hold, which the API server refuses.
     """
-    preset = PRESETS[spec.model.preset]
-    if preset.tiny:
-        return None
-    dataset, training, lora = spec.dataset, spec.training, spec.method.lora
+    if PRESETS[spec.model.preset].tiny:
+        return ()
+    works = tuple(workload(spec, bucket) for bucket in buckets_of(spec))
+    chosen = checkpointing(spec, works, gpu, begun)
+    return tuple(replace(work, checkpointing=chosen) for work in works)
+
+
+def workload(spec: WanFineTuneSpec, bucket: Bucket) -> Training:
+    training, lora = spec.training, spec.method.lora
     work = Training(
-        preset=preset.name,
-        frames=dataset.frames or preset.frames,
-        width=dataset.width or preset.width,
-        height=dataset.height or preset.height,
+        preset=spec.model.preset,
+        frames=bucket.frames,
+        width=bucket.width,
+        height=bucket.height,
         batch=training.batch_size,
         accumulation=training.gradient_accumulation,
         precision=training.base_precision,
         gpus=spec.parallelism.gpus_per_node * spec.parallelism.nodes,
     )
     if lora is None:
-        work = replace(work, method="full")
-    else:
-        ema = training.ema is not None
-        work = replace(work, rank=lora.rank, targets=tuple(lora.target_modules), ema=ema)
-    return replace(work, checkpointing=checkpointing(spec, work, gpu, begun))
+        return replace(work, method="full")
+    ema = training.ema is not None
+    return replace(work, rank=lora.rank, targets=tuple(lora.target_modules), ema=ema)
 
 
 def checkpointing(
-    spec: WanFineTuneSpec, work: Training | None, gpu: Gpu | None, begun: Effective | None
+    spec: WanFineTuneSpec, works: Sequence[Training], gpu: Gpu | None, begun: Effective | None
 ) -> Checkpointing:
     """As asked. `Auto` is None where all activations surely fit, else Full."""
     asked = spec.training.gradient_checkpointing
@@ -165,9 +175,9 @@ def checkpointing(
         return "None" if asked == "None" else "Full"
     if begun is not None:
         return "None" if begun.gradient_checkpointing == "None" else "Full"
-    if work is None:
+    if not works:
         return "None"
-    kept = plan_training(replace(work, checkpointing="None"), gpu)
+    kept = plan_training(replace(works[0], checkpointing="None"), gpu)
     return "None" if gpu is not None and kept.verdict == "yes" else "Full"
 
 
@@ -183,8 +193,14 @@ def checkpoint_every(spec: WanFineTuneSpec, plan: RunPlan | None, begun: Effecti
     return checkpoint_interval(training.work.checkpoint_bytes, training.seconds_per_step)
 
 
-def run_plan(spec: WanFineTuneSpec, work: Training, gpu: Gpu | None, clips: int | None) -> RunPlan:
-    """`clips`: that are trained on; None while they are not counted."""
+def run_plan(
+    spec: WanFineTuneSpec,
+    works: Sequence[Training],
+    gpu: Gpu | None,
+    clips: int | None,
+    counts: Sequence[int] = (),
+) -> RunPlan:
+    """`clips`: that are trained on; None while they are not counted. `counts`: of each bucket."""
     training, steps = spec.training, spec.training.steps
     experts = len(experts_of(spec))
     if steps is None and clips is not None:
@@ -197,14 +213,17 @@ def run_plan(spec: WanFineTuneSpec, work: Training, gpu: Gpu | None, clips: int 
             accumulation=training.gradient_accumulation,
         )
     return plan_run(
-        work,
+        works[0],
         gpu,
         experts=experts,
         at_once=experts if trains_in_parallel(spec) else 1,
         steps=steps,
         videos=2 * spec.validation.samples,
         preview_every=spec.validation.preview_every_steps,
-        inference_steps=spec.validation.inference_steps or PRESETS[work.preset].inference_steps,
+        inference_steps=spec.validation.inference_steps
+        or PRESETS[spec.model.preset].inference_steps,
+        smaller=works[1:],
+        counts=counts,
     )
 
 
@@ -229,8 +248,18 @@ def shown(plan: RunPlan) -> EffectivePlan:
 
 def clips_of(steps: Sequence[StepStatus]) -> int | None:
     """That are trained on, each of its windows counted, once the prepare step has counted them."""
+    return _counted(steps, "trainWindows")
+
+
+def counts_of(spec: WanFineTuneSpec, steps: Sequence[StepStatus]) -> list[int]:
+    """The same for each bucket, the largest first; empty if there is one, or none is counted."""
+    counted = [_counted(steps, windows_in(bucket)) for bucket in buckets_of(spec)]
+    return [count for count in counted if count is not None]
+
+
+def _counted(steps: Sequence[StepStatus], name: str) -> int | None:
     prepare = next((step for step in steps if step.name == Step.PREPARE), None)
-    counted = "" if prepare is None else prepare.summary.get("trainWindows", "")
+    counted = "" if prepare is None else prepare.summary.get(name, "")
     return int(counted) if counted.isdecimal() else None
 
 

@@ -13,6 +13,7 @@ from wan_operator.api.v1alpha1.common import ConfigMapKey, Store
 from wan_operator.api.v1alpha1.finetune import (
     Dataset,
     Effective,
+    EffectiveBucket,
     EffectiveStore,
     StepStatus,
     WanFineTuneSpec,
@@ -21,6 +22,7 @@ from wan_operator.resources.jobs import CA_FILE, MODEL_PATH
 from wan_operator.resources.labels import Owner
 from wan_operator.settings import Settings
 from wan_runtime.job import (
+    Bucket,
     Columns,
     DatasetSpec,
     Dialect,
@@ -164,10 +166,8 @@ def resolve(
     )
     return Effective(
         store=store,
-        frames=spec.dataset.frames or preset.frames,
         fps=spec.dataset.fps or int(preset.fps),
-        width=spec.dataset.width or preset.width,
-        height=spec.dataset.height or preset.height,
+        buckets=[EffectiveBucket(**each.model_dump()) for each in buckets_of(spec)],
         experts=[expert.value for expert in experts_of(spec)],
         formats=formats,
         gpus=spec.parallelism.gpus_per_node
@@ -249,10 +249,8 @@ def job_spec(
             source=dataset.source,
             format=dataset.format,
             columns=Columns(**dataset.columns.model_dump()),
-            frames=effective.frames,
+            buckets=buckets_of(spec),
             fps=effective.fps,
-            width=effective.width,
-            height=effective.height,
             window=dataset.window,
             windows_per_clip=windows_of(dataset),
             train_fraction=dataset.split.train_percent / 100,
@@ -293,6 +291,26 @@ def job_spec(
         inputs=dict(inputs),
         image=effective.image,
     )
+
+
+def buckets_of(spec: WanFineTuneSpec) -> tuple[Bucket, ...]:
+    """What clips are cut to, the largest first: the list in the spec has no order."""
+    dataset, preset = spec.dataset, PRESETS[spec.model.preset]
+    if dataset.buckets is None:
+        return (
+            Bucket(
+                width=dataset.width or preset.width,
+                height=dataset.height or preset.height,
+                frames=dataset.frames or preset.frames,
+            ),
+        )
+    stated = [Bucket(**each.model_dump()) for each in dataset.buckets]
+    return tuple(sorted(stated, key=_size, reverse=True))
+
+
+def _size(bucket: Bucket) -> tuple[int, int]:
+    """By its tokens, up to a factor; a landscape before the portrait of as many."""
+    return bucket.width * bucket.height * (bucket.frames + 3), bucket.width
 
 
 def windows_of(dataset: Dataset) -> int:

@@ -131,7 +131,7 @@ def job_hash(job: JobSpec) -> str:
     training = _stated(job.training, "checkpoint_every", "keep_checkpoints", "preview_every")
     methods = {"lora": job.lora, "full": job.full}
     method = {name: _stated(spec) for name, spec in methods.items() if spec is not None}
-    size = {name: getattr(job.dataset, name) for name in ("frames", "fps", "width", "height")}
+    size = {"fps": job.dataset.fps, "buckets": [_stated(each) for each in job.dataset.buckets]}
     part = {} if job.shard is None else {"shard": _stated(job.shard)}
     fields: dict[Step, dict[str, object]] = {
         Step.PREPARE: dataset,

@@ -12,14 +12,24 @@ from numpy.typing import NDArray
 
 from wan_runtime.artifacts.store import ObjectNotFound
 from wan_runtime.data import look
+from wan_runtime.data.buckets import kept
 from wan_runtime.data.captions import TOKENS, Count
-from wan_runtime.data.clips import ClipRejected, Facts, check_clip, read_picture
+from wan_runtime.data.clips import (
+    ClipRejected,
+    Facts,
+    check_clip,
+    choose,
+    read_picture,
+    survey,
+)
 from wan_runtime.data.dataset import Clip, Code, Concern, StoredFile, Warned
 from wan_runtime.data.formats.rows import Row
 from wan_runtime.data.source import Place, Source, path_fault
-from wan_runtime.job import DatasetSpec
+from wan_runtime.job import Bucket, DatasetSpec
 
 Opens = Callable[..., object]
+CROPPED_SHARE = 0.5
+"""Of the picture. A 16:9 clip in a square keeps more, in 9:16 less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +73,27 @@ class Checker:
             return Checked(reject(clip, Code.PATH_INVALID, fault))
         if not row.prompt:
             return Checked(reject(clip, Code.CAPTION_EMPTY, "has no caption"))
-        checked = self._inspect(clip, place)
+        checked = self._inspect(clip, place, row)
         if checked.clip.code is not Code.ACCEPTED:
             return checked
         return replace(checked, clip=self._beside(checked.clip, row))
 
-    def _inspect(self, clip: Clip, place: Place) -> Checked:
+    def _inspect(self, clip: Clip, place: Place, row: Row) -> Checked:
         spec = self._spec
         scratch = self._folder / f"{clip.row}{PurePosixPath(clip.path).suffix}"
         try:
             with self._source.opened(place, scratch) as (path, got):
                 clip = clip.model_copy(update={"sha256": got.sha256, "bytes": got.bytes})
+                bucket, total = self._cut_to(path, row)
                 facts = check_clip(
                     path,
-                    frames=spec.frames,
+                    frames=bucket.frames,
                     fps=spec.fps,
-                    width=spec.width,
-                    height=spec.height,
+                    width=bucket.width,
+                    height=bucket.height,
                     window=spec.window,
                     windows=spec.windows_per_clip,
+                    total=total,
                 )
         except ObjectNotFound:
             return Checked(reject(clip, Code.NOT_FOUND, f"does not exist: {clip.uri}"))
@@ -89,13 +101,29 @@ class Checker:
             clip = reject(_with_facts(clip, rejection.facts), rejection.code, rejection.message)
             stills = rejection.facts.stills
             return Checked(clip, thumbnail=look.thumbnail(np.stack(stills)) if stills else None)
-        windows = [facts.window(number, spec.frames) for number in range(len(facts.starts))]
-        warnings = (*self._of_caption(clip.prompt), *self._of_pictures(facts, windows))
+        windows = [facts.window(number, bucket.frames) for number in range(len(facts.starts))]
+        warnings = (
+            *self._of_caption(clip.prompt),
+            *self._of_pictures(facts, windows),
+            *self._of_crop(facts, bucket),
+        )
         clip = _with_facts(clip, facts).model_copy(
-            update={"starts": facts.starts, "warnings": warnings}
+            update={"starts": facts.starts, "bucket": bucket, "warnings": warnings}
         )
         shown = np.concatenate(windows)
         return Checked(clip, look.fingerprint(shown), look.thumbnail(shown))
+
+    def _cut_to(self, path: Path, row: Row) -> tuple[Bucket, int | None]:
+        """The bucket of a clip, and the frames of all of it if they had to be counted. Raises
+        ClipRejected."""
+        spec = self._spec
+        buckets = row.allowed(spec.buckets)
+        if len(buckets) == 1:
+            return buckets[0], None
+        whole = spec.window != "First"
+        limit = None if whole else max(each.frames for each in buckets)
+        facts = survey(path, fps=spec.fps, limit=limit)
+        return choose(facts, buckets, spec.fps), facts.frames if whole else None
 
     def _of_caption(self, caption: str) -> Iterator[Warned]:
         tokens = self._count(caption)
@@ -122,8 +150,13 @@ class Checker:
         if found := look.bars(np.concatenate(windows)):
             yield Warned(code=Concern.BLACK_BARS, message=f"has the black bars of a {found}")
 
+    def _of_crop(self, facts: Facts, bucket: Bucket) -> Iterator[Warned]:
+        share = kept(bucket, facts.width, facts.height, facts.pixel_aspect)
+        if share < CROPPED_SHARE:
+            text = f"{share:.0%} of its {facts.width}x{facts.height} are in {bucket}"
+            yield Warned(code=Concern.CROPPED, message=text)
+
     def _beside(self, clip: Clip, row: Row) -> Clip:
-        spec = self._spec
         checks: tuple[tuple[str, str, Code, Opens, dict[str, Any]], ...] = (
             ("first_frame", row.first_frame, Code.FIRST_FRAME_INVALID, read_picture, {}),
             ("control_video", row.control_video, Code.CONTROL_VIDEO_INVALID, check_clip, _VIDEO),
@@ -139,7 +172,7 @@ class Checker:
             scratch = self._folder / f"{row.number}-{field}{PurePosixPath(path).suffix}"
             try:
                 with self._source.opened(Place(path), scratch) as (file, got):
-                    opens(file, width=spec.width, height=spec.height, **wanted)
+                    opens(file, width=clip.size.width, height=clip.size.height, **wanted)
             except ObjectNotFound:
                 return reject(clip, code, f"{what} does not exist: {self._source.uri(path)}")
             except ClipRejected as rejection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from wan_runtime.data.buckets import fitting
 from wan_runtime.data.dataset import Code
 from wan_runtime.data.frames import Shown, crop_box, exact_rate, fits, resample
 from wan_runtime.data.window import starts_of
-from wan_runtime.job import WindowKind
+from wan_runtime.job import Bucket, WindowKind
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,gif,asf,ogg"
 """Containers that are opened. Not playlists: they make FFmpeg open other files."""
@@ -36,6 +37,8 @@ class Facts:
     width: int = 0
     """Pixels as displayed, rotation applied."""
     height: int = 0
+    pixel_aspect: float = 1.0
+    """Width of a pixel as displayed over its height."""
     fps: float = 0.0
     duration: float = 0.0
     """Seconds."""
@@ -66,6 +69,36 @@ class ClipRejected(Exception):
         self.facts = facts
 
 
+def survey(path: Path, *, fps: float, limit: int | None) -> Facts:
+    """What a clip is, before it is known what it is cut to.
+
+    `limit`: of the frames at the target rate, counted in `frames`; None: all. Raises
+    ClipRejected."""
+    facts = Facts()
+    for frame in islice(_timeline(path, fps, facts), limit):
+        if not facts.frames:
+            _measure(frame, facts)
+        facts.frames += 1
+    _check_length(facts, 1, fps)
+    return facts
+
+
+def choose(facts: Facts, buckets: Sequence[Bucket], fps: float) -> Bucket:
+    """Of the buckets that a surveyed clip fills, the one that crops least; of these the longest.
+
+    Raises ClipRejected(TOO_SMALL, TOO_SHORT) if it fills none."""
+    large_enough = fitting(buckets, facts.width, facts.height, facts.pixel_aspect)
+    if not large_enough:
+        sizes = ", ".join(dict.fromkeys(f"{each.width}x{each.height}" for each in buckets))
+        raise ClipRejected(
+            Code.TOO_SMALL,
+            f"is {facts.width}x{facts.height}, too small for {sizes}: enlarging teaches blur",
+            facts,
+        )
+    _check_length(facts, min(each.frames for each in large_enough), fps)
+    return next(each for each in large_enough if each.frames <= facts.frames)
+
+
 def check_clip(
     path: Path,
     *,
@@ -75,11 +108,14 @@ def check_clip(
     height: int,
     window: WindowKind = "First",
     windows: int = 1,
+    total: int | None = None,
 ) -> Facts:
-    """Decode as much of a clip as training would use, and find its windows. Raises ClipRejected."""
+    """Decode as much of a clip as training would use, and find its windows. Raises ClipRejected.
+
+    `total`: frames of the whole clip at the target rate, if they are counted already."""
     facts = Facts()
     if window != "First":  # where they begin depends on where the clip ends
-        total = _count(path, fps, frames)
+        total = total or _count(path, fps, frames)
         facts.starts = starts_of(window, windows, total=total, frames=frames)
     kept = {start + index for start in facts.starts for index in range(frames)}
     needed = facts.starts[-1] + frames
@@ -98,9 +134,7 @@ def check_clip(
 
 def _count(path: Path, fps: float, frames: int) -> int:
     """Frames of the whole clip at the target rate, at least those that are needed."""
-    facts = Facts()
-    for _ in _timeline(path, fps, facts):
-        facts.frames += 1
+    facts = survey(path, fps=fps, limit=None)
     _check_length(facts, frames, fps)
     return facts.frames
 
@@ -208,7 +242,7 @@ def _shown(container: Any, stream: Any, facts: Facts) -> Iterator[Shown[av.Video
         yield Shown(time, duration, frame)
 
 
-def _check_picture(frame: av.VideoFrame, facts: Facts, width: int, height: int) -> None:
+def _measure(frame: av.VideoFrame, facts: Facts) -> None:
     if frame.rotation % 90:
         raise ClipRejected(
             Code.ROTATION_UNSUPPORTED,
@@ -219,7 +253,12 @@ def _check_picture(frame: av.VideoFrame, facts: Facts, width: int, height: int) 
     facts.width, facts.height = (
         (frame.height, frame.width) if turned else (frame.width, frame.height)
     )
-    box = crop_box(facts.width, facts.height, width, height, _pixel_aspect(frame))
+    facts.pixel_aspect = _pixel_aspect(frame)
+
+
+def _check_picture(frame: av.VideoFrame, facts: Facts, width: int, height: int) -> None:
+    _measure(frame, facts)
+    box = crop_box(facts.width, facts.height, width, height, facts.pixel_aspect)
     if not fits(box, width, height):
         raise ClipRejected(
             Code.TOO_SMALL,

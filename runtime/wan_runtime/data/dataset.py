@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
-from wan_runtime.job import Contract, ManifestRef
+from wan_runtime.job import Bucket, Contract, ManifestRef
 
 FILE = "dataset.json"
 
@@ -54,6 +55,8 @@ class Concern(StrEnum):
     """Its rate is below the target's, or it stalls: the model learns to stutter."""
     BLACK_BARS = "BlackBars"
     """The model learns to paint them."""
+    CROPPED = "Cropped"
+    """Less than half of its picture is in the bucket: no bucket has its shape."""
     NEAR_DUPLICATE = "NearDuplicate"
     """Shows a picture that a clip of another recording shows too."""
 
@@ -110,6 +113,8 @@ class Clip(Contract):
     """Seconds, as the container states."""
     starts: tuple[int, ...] = (0,)
     """First frame of each window that is trained on, at the target rate."""
+    bucket: Bucket | None = None
+    """What an accepted clip is cut to."""
     warnings: tuple[Warned, ...] = ()
     """Of an accepted clip."""
     first_frame: StoredFile | None = None
@@ -117,6 +122,12 @@ class Clip(Contract):
     control_video: StoredFile | None = None
     vace_video: StoredFile | None = None
     """Checked and recorded; no preset is conditioned on these two."""
+
+    @property
+    def size(self) -> Bucket:
+        """The bucket of an accepted clip."""
+        assert self.bucket is not None, f"{self.path} was not accepted"
+        return self.bucket
 
 
 class Dataset(Contract):
@@ -126,10 +137,8 @@ class Dataset(Contract):
     source: str
     metadata: str
     """What the rows were read from: `metadata.csv`."""
-    frames: int
     fps: float
-    width: int
-    height: int
+    buckets: tuple[Bucket, ...]
     clips: tuple[Clip, ...]
 
     @property
@@ -141,6 +150,14 @@ class Dataset(Contract):
     def held_out(self) -> list[Clip]:
         """Clips of recordings that training never sees."""
         return [clip for clip in self.clips if clip.split == "HeldOut"]
+
+    @property
+    def windows(self) -> dict[Bucket, int]:
+        """How many windows train in each bucket."""
+        counted = Counter(dict.fromkeys(self.buckets, 0))
+        for clip in self.train:
+            counted[clip.size] += len(clip.starts)
+        return dict(counted)
 
     @property
     def rejected(self) -> list[Clip]:

@@ -67,6 +67,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
                 prompt=clip.prompt,
                 source=clip.source,
                 split=clip.split or "Train",
+                bucket=clip.size,
                 text=texts[clip.prompt],
                 video=video,
                 image=image,
@@ -186,15 +187,15 @@ class _Encoding:
 
     def _read(self, window: tuple[Clip, int]) -> _Window:
         """What the cache has of a window, and its pixels if that is not all."""
-        (clip, start), size = window, self._job.dataset
-        video_key = self._key(latents.video_key(clip, size, self._encoders, start))
-        image_key = self._key(latents.image_key(clip, size, self._encoders, start))
+        (clip, start), fps = window, self._job.dataset.fps
+        video_key = self._key(latents.video_key(clip, fps, self._encoders, start))
+        image_key = self._key(latents.image_key(clip, fps, self._encoders, start))
         video, image = latents.find(self._store, video_key), latents.find(self._store, image_key)
         frames = first = NOTHING
         if video is None or image is None:
             folder = self._work / "clips"
-            frames = frames_of(self._store, clip, size, folder, start)
-            first = first_frame_of(self._store, clip, frames, size, folder)
+            frames = frames_of(self._store, clip, fps, folder, start)
+            first = first_frame_of(self._store, clip, frames, folder)
         return _Window(clip.path, video_key, image_key, video, image, frames, first)
 
     def _key(self, name: str) -> str:

@@ -23,8 +23,9 @@ from torch import Tensor
 
 from wan_runtime.artifacts import manifest, space
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
+from wan_runtime.data.buckets import one_of_each_first
 from wan_runtime.data.dataset import Clip
-from wan_runtime.job import Contract, DatasetSpec, ManifestRef
+from wan_runtime.job import Bucket, Contract, ManifestRef
 
 # Shapes: C channels, T latent frames, H W latent rows and columns, L tokens, D width of the text
 # encoder.
@@ -64,6 +65,8 @@ class EncodedClip(Contract):
     prompt: str
     source: str
     split: Literal["Train", "HeldOut"]
+    bucket: Bucket
+    """What it was cut to."""
     video: Entry
     text: Entry
     image: Entry
@@ -93,10 +96,10 @@ class Latents(Contract):
 
     @property
     def probed(self) -> list[EncodedClip]:
-        """What shows whether training learns. A dataset of one recording has nothing held out; its
-        own clips still do.
+        """What shows whether training learns, first one clip of each bucket. A dataset of one
+        recording has nothing held out; its own clips still do.
         """
-        return self.held_out or self.train
+        return one_of_each_first(self.held_out or self.train)
 
 
 class Encoders(Contract):
@@ -124,12 +127,12 @@ def text_key(caption: str, encoders: Encoders) -> str:
     )
 
 
-def video_key(clip: Clip, size: DatasetSpec, encoders: Encoders, start: int = 0) -> str:
+def video_key(clip: Clip, fps: float, encoders: Encoders, start: int = 0) -> str:
     """Key of the latents of a clip's window that begins with frame `start`, within the cache."""
     return _key(
         "video",
         {
-            **_pixels(clip, size, start),
+            **_pixels(clip, fps, start),
             "vae": encoders.vae,
             "tiled": encoders.tiled,
             "dtype": encoders.dtype,
@@ -137,9 +140,9 @@ def video_key(clip: Clip, size: DatasetSpec, encoders: Encoders, start: int = 0)
     )
 
 
-def image_key(clip: Clip, size: DatasetSpec, encoders: Encoders, start: int = 0) -> str:
+def image_key(clip: Clip, fps: float, encoders: Encoders, start: int = 0) -> str:
     """Key of the first-frame conditioning of a clip's window within the cache."""
-    shape = _pixels(clip, size, start)
+    shape = _pixels(clip, fps, start)
     if clip.first_frame is not None:  # then nothing of the clip itself is in it
         shape = {"picture": clip.first_frame.sha256} | {
             name: shape[name] for name in ("frames", "width", "height", "crop")
@@ -156,14 +159,14 @@ def image_key(clip: Clip, size: DatasetSpec, encoders: Encoders, start: int = 0)
     )
 
 
-def _pixels(clip: Clip, size: DatasetSpec, start: int) -> dict[str, object]:
+def _pixels(clip: Clip, fps: float, start: int) -> dict[str, object]:
     return {
         "clip": clip.sha256,
         "firstFrame": start,
-        "frames": size.frames,
-        "fps": float(size.fps),
-        "width": size.width,
-        "height": size.height,
+        "frames": clip.size.frames,
+        "fps": float(fps),
+        "width": clip.size.width,
+        "height": clip.size.height,
         "crop": "center",
     }
 

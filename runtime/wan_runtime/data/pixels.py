@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from wan_runtime.artifacts.store import Store
 from wan_runtime.data.clips import read_clip, read_picture
 from wan_runtime.data.dataset import Clip, bring
-from wan_runtime.job import DatasetSpec
 
 
 def frames_of(
-    store: Store, clip: Clip, size: DatasetSpec, folder: Path, start: int = 0
+    store: Store, clip: Clip, fps: float, folder: Path, start: int = 0
 ) -> NDArray[np.uint8]:
-    """uint8 [F, H, W, 3] of a clip's window, which begins with frame `start` at the target rate.
+    """uint8 [F, H, W, 3] of a clip's window, which begins with frame `start` at `fps`.
 
     The clip is fetched into `folder` for as long as it is read."""
     path = folder / f"{clip.sha256}{Path(clip.path).suffix}"
@@ -24,10 +23,10 @@ def frames_of(
     try:
         return read_clip(
             path,
-            frames=size.frames,
-            fps=size.fps,
-            width=size.width,
-            height=size.height,
+            frames=clip.size.frames,
+            fps=fps,
+            width=clip.size.width,
+            height=clip.size.height,
             start=start,
         )
     finally:
@@ -35,7 +34,7 @@ def frames_of(
 
 
 def first_frame_of(
-    store: Store, clip: Clip, frames: NDArray[np.uint8], size: DatasetSpec, folder: Path
+    store: Store, clip: Clip, frames: NDArray[np.uint8], folder: Path
 ) -> NDArray[np.uint8]:
     """uint8 [H, W, 3] that the model starts from: the clip's picture, else the first of its
     `frames`."""
@@ -45,6 +44,6 @@ def first_frame_of(
     path = folder / clip.first_frame.sha256
     bring(store, clip.first_frame, path)
     try:
-        return read_picture(path, width=size.width, height=size.height)
+        return read_picture(path, width=clip.size.width, height=clip.size.height)
     finally:
         path.unlink(missing_ok=True)

@@ -9,11 +9,11 @@ from wan_runtime.artifacts.store import Store
 from wan_runtime.data import report as report_page
 from wan_runtime.data.captions import caption_counter
 from wan_runtime.data.dataset import FILE, Concern, Dataset
-from wan_runtime.data.report import counts, write_report
+from wan_runtime.data.report import counts, filled, write_report
 from wan_runtime.data.review import Review, decide, rejections, review
 from wan_runtime.data.source import StoreSource
 from wan_runtime.errors import InputError
-from wan_runtime.job import JobSpec, Reason
+from wan_runtime.job import JobSpec, Reason, windows_in
 from wan_runtime.outcome import Outcome
 from wan_runtime.progress import Reporter
 
@@ -55,6 +55,8 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
         "warnedClips": len(dataset.warned),
         "recordings": len({clip.source for clip in dataset.clips if clip.split}),
     }
+    if len(dataset.buckets) > 1:
+        summary |= {windows_in(bucket): count for bucket, count in dataset.windows.items()}
     lineage = manifest.Lineage.of(job, dataset=found.listing.digest(), seed=spec.split_seed)
     ref = manifest.commit(
         store, job.output_prefix, files, kind="dataset", lineage=lineage, summary=summary
@@ -62,6 +64,8 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     parts = [f"{len(dataset.train)} clips train, {len(dataset.held_out)} held out"]
     if leaks:
         parts.append(f"{leaks} held-out clips show pictures of training clips: no other is left")
+    if len(dataset.buckets) > 1:
+        parts.append(f"by bucket: {filled(dataset, job.training.batch_size)}")
     if dataset.warned:
         parts.append(f"warned of: {counts(dataset.warned)}")
     if dataset.rejected:

@@ -49,14 +49,24 @@ def counts(clips: Sequence[Clip]) -> str:
 
 def summary(dataset: Dataset) -> str:
     """One line for people."""
-    size = f"{dataset.frames} frames at {dataset.fps:g} fps, {dataset.width}x{dataset.height}"
-    parts = [f"{len(dataset.clips)} clips of {dataset.metadata} for {size}"]
+    sizes = ", ".join(map(str, dataset.buckets))
+    parts = [f"{len(dataset.clips)} clips of {dataset.metadata} for {sizes} at {dataset.fps:g} fps"]
     parts.append(f"{len(dataset.train)} train, {len(dataset.held_out)} held out")
+    if len(dataset.buckets) > 1:
+        parts.append(f"Train by bucket: {filled(dataset)}")
     if dataset.rejected:
         parts.append(f"{len(dataset.rejected)} rejected: {counts(dataset.rejected)}")
     if dataset.warned:
         parts.append(f"{len(dataset.warned)} with warnings: {counts(dataset.warned)}")
     return ". ".join(parts) + "."
+
+
+def filled(dataset: Dataset, batch: int = 1) -> str:
+    """`832x480x81 120, 480x832x81 3 (fewer than a batch)`: how many windows train in each."""
+    return ", ".join(
+        f"{bucket} {count}" + (" (fewer than a batch)" if count < batch else "")
+        for bucket, count in dataset.windows.items()
+    )
 
 
 def _urgency(clip: Clip) -> tuple[int, int]:
@@ -77,6 +87,7 @@ def _row(clip: Clip, thumbnail: bytes | None) -> str:
     said = [f"{clip.code}: {clip.message}"] if clip.code is not Code.ACCEPTED else []
     said += [f"{warned.code}: {warned.message}" for warned in clip.warnings]
     said += [clip.split] if clip.split else []
+    said += [f"cut to {clip.bucket}"] if clip.bucket is not None else []
     size = f"{clip.width}x{clip.height}, {clip.fps:g} fps" if clip.width and clip.fps else ""
     cells = (
         f"{picture}{escape(f'{clip.row}. {clip.path}')}<br>{escape(size)}",

@@ -51,16 +51,15 @@ def review(
     report.update(activity="reading metadata", unit="clips")
     listing = read_listing(source, spec.format, spec.columns)
     refuse_late_pictures(listing.rows, spec)
+    refuse_other_sizes(listing.rows, spec)
     checked = check(listing.rows, Checker(source, spec, folder, count), report)
     clips = reject_duplicates([each.clip for each in checked])
     clips, alike = mark_look_alikes(clips, checked)
     dataset = Dataset(
         source=spec.source,
         metadata=listing.name,
-        frames=spec.frames,
         fps=spec.fps,
-        width=spec.width,
-        height=spec.height,
+        buckets=spec.buckets,
         clips=tuple(clips),
     )
     pictures = {each.clip.row: each.thumbnail for each in checked if each.thumbnail is not None}
@@ -76,6 +75,18 @@ def refuse_late_pictures(rows: Sequence[Row], spec: DatasetSpec) -> None:
             f"row {row.number} names the first frame {row.first_frame}, and dataset.window "
             f"{spec.window} begins elsewhere: use First, or drop the column",
         )
+
+
+def refuse_other_sizes(rows: Sequence[Row], spec: DatasetSpec) -> None:
+    """Raises InputError(DATASET_INVALID) for a size that the dataset states and the run has not."""
+    run = ", ".join(map(str, spec.buckets))
+    for row in rows:
+        if row.wanted is not None and (missing := row.wanted.missing(spec.buckets)):
+            raise InputError(
+                Reason.DATASET_INVALID,
+                f"{row.wanted.where} has {missing}, and the run cuts clips to {run}: list its "
+                "sizes in dataset.buckets, or remove them from the file",
+            )
 
 
 def check(rows: Sequence[Row], checker: Checker, report: Reporter) -> list[Checked]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.training import plan_training
@@ -14,30 +15,48 @@ SMALLER = (832, 480)
 """Wan's other official size."""
 
 
-def fits(work: Training, gpu: Gpu) -> bool:
-    return plan_training(work, gpu).fits
+def fits(works: Iterable[Training], gpu: Gpu) -> bool:
+    return all(plan_training(work, gpu).fits for work in works)
 
 
-def remedies(work: Training, gpu: Gpu, catalogue: Sequence[Gpu]) -> list[str]:
-    """As `57 frames (training.…)`, least intrusive first; empty if nothing alone helps."""
-    found = []
-    if work.checkpointing == "None" and fits(replace(work, checkpointing="Full"), gpu):
+def remedies(
+    work: Training, gpu: Gpu, catalogue: Sequence[Gpu], smaller: Sequence[Training] = ()
+) -> list[str]:
+    """As `57 frames`, least intrusive first; empty if nothing alone helps. `smaller`: the run's
+    buckets beside that of `work`, its largest."""
+    works, found = (work, *smaller), []
+
+    def fit_with(**change: Any) -> bool:
+        return fits((replace(each, **change) for each in works), gpu)
+
+    if work.checkpointing == "None" and fit_with(checkpointing="Full"):
         found.append("gradientCheckpointing: Full")
     if work.batch > 1:
-        batches = range(work.batch - 1, 0, -1)
-        batch = next((b for b in batches if fits(replace(work, batch=b), gpu)), None)
+        batch = next((b for b in range(work.batch - 1, 0, -1) if fit_with(batch=b)), None)
         if batch is not None:
             found.append(f"batchSize: {batch}")
-    lengths = range(work.frames - 4, FEWEST_FRAMES - 1, -4)
-    frames = next((f for f in lengths if fits(replace(work, frames=f), gpu)), None)
+    frames = most_frames(works, gpu)
     if frames is not None:
-        found.append(f"{frames} frames")
+        found.append(f"at most {frames} frames" if smaller else f"{frames} frames")
     width, height = SMALLER if work.width >= work.height else SMALLER[::-1]
-    if fits(replace(work, width=width, height=height), gpu):
+    if not smaller and fit_with(width=width, height=height):
         found.append(f"{width}x{height}")
-    larger = [other for other in catalogue if other.name != gpu.name and fits(work, other)]
+    excess = [each for each in works if not fits([each], gpu)]
+    if 0 < len(excess) < len(works):
+        names = ", ".join(f"{each.width}x{each.height}x{each.frames}" for each in excess)
+        found.append(f"buckets without {names}")
+    larger = [other for other in catalogue if other.name != gpu.name and fits(works, other)]
     if larger:
         found.append(f"a GPU of type {min(larger, key=lambda g: (g.memory_gib, g.name)).name}")
-    if work.method == "full" and fits(replace(work, method="lora"), gpu):
+    if work.method == "full" and fit_with(method="lora"):
         found.append("method.lora")
     return found
+
+
+def most_frames(works: Sequence[Training], gpu: Gpu) -> int | None:
+    """To which all are to be shortened, fewer than the longest has; None if that does not help."""
+    longest = max(work.frames for work in works)
+    for frames in range(longest - 4, FEWEST_FRAMES - 1, -4):
+        if fits((replace(work, frames=min(work.frames, frames)) for work in works), gpu):
+            return frames
+    return None

@@ -5,25 +5,28 @@ Encoding and the start of pods are not in it: they have not been measured.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.serving import ServingPlan, is_guided, plan_serving
-from wan_runtime.planner.training import TrainingPlan, plan_training
+from wan_runtime.planner.training import TrainingPlan, mixed, plan_training
 from wan_runtime.planner.workload import Serving, Training
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunPlan:
     training: TrainingPlan
-    """Of one expert; the other's is the same."""
+    """Of one expert; the other's is the same. Memory is that of the largest bucket."""
+    buckets: tuple[TrainingPlan, ...]
+    """As if all clips were of one, the largest first."""
     experts: int
     at_once: int
     """Experts that train beside each other, each on GPUs of its own."""
     steps: int | None
     """Of one expert. None: the number of clips is not known yet."""
     sampling: ServingPlan | None
-    """Of one video; None for an unknown GPU."""
+    """Of one video of the largest bucket; None for an unknown GPU."""
     videos: int
     """Samples, rendered after training."""
     preview_every: int | None
@@ -82,8 +85,13 @@ def plan_run(
     videos: int = 0,
     preview_every: int | None = None,
     inference_steps: int = 40,
+    smaller: Sequence[Training] = (),
+    counts: Sequence[int] = (),
 ) -> RunPlan:
-    """`videos`: rendered after training, base and tuned ones together."""
+    """`videos`: rendered after training, base and tuned ones together. `smaller`: buckets beside
+    that of `work`. `counts`: clips of each bucket, `work`'s first; none while they are not known.
+    """
+    buckets = tuple(plan_training(each, gpu) for each in (work, *smaller))
     sampling = None
     if gpu is not None:
         clip = Serving(
@@ -92,7 +100,8 @@ def plan_run(
         )  # fmt: skip
         sampling = plan_serving(clip, gpu)
     return RunPlan(
-        training=plan_training(work, gpu),
+        training=mixed(buckets, counts),
+        buckets=buckets,
         experts=experts,
         at_once=at_once,
         steps=steps,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from wan_runtime.planner import bands
@@ -28,7 +29,7 @@ class TrainingPlan:
     memory: Terms
     """GiB of one GPU."""
     seconds: Terms
-    """Of one optimizer step; empty for an unknown GPU."""
+    """Of one optimizer step, on average over buckets; empty for an unknown GPU."""
     memory_confidence: Confidence
     confidence: Confidence
     """The worse of memory's and time's."""
@@ -85,6 +86,23 @@ def plan_training(work: Training, gpu: Gpu | None) -> TrainingPlan:
         memory_confidence=memory_confidence,
         confidence=confidence,
     )
+
+
+def mixed(plans: Sequence[TrainingPlan], counts: Sequence[int]) -> TrainingPlan:
+    """The plan of a run over several buckets, the largest first: its memory is that of the largest,
+    its seconds are the mean over `counts`, the clips of each. Without them, the largest's."""
+    largest, clips = plans[0], sum(counts)
+    if not clips:
+        return largest
+    seconds = {
+        name: sum(count * plan.seconds[name] for plan, count in zip(plans, counts, strict=True))
+        / clips
+        for name in largest.seconds
+    }
+    confidence = largest.memory_confidence
+    for plan, count in zip(plans, counts, strict=True):
+        confidence = bands.worse(confidence, plan.confidence) if count else confidence
+    return replace(largest, seconds=seconds, confidence=confidence)
 
 
 def memory_terms(work: Training, known: Calibration) -> Terms:

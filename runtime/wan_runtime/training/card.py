@@ -33,8 +33,10 @@ def model_card(
     """
     adapter = next(iter(records.values())).get("lora")
     title = _lora_title(adapter) if adapter else "Full fine-tuning, all weights"
-    size = job.dataset
-    clips = f"clips of {size.frames} frames at {size.fps:g} fps, {size.width}x{size.height}"
+    sizes = " or ".join(
+        f"{each.frames} frames of {each.width}x{each.height}" for each in job.dataset.buckets
+    )
+    clips = f"clips of {sizes} at {job.dataset.fps:g} fps"
     rows = "\n".join(
         f"| {expert} | {len(record['steps'])} | {record['probes'][0]['losses']['mean']:.4f} "
         f"| {record['probes'][-1]['losses']['mean']:.4f} |"
@@ -85,7 +87,7 @@ def _lora_title(spec: Mapping[str, Any]) -> str:
 
 
 def _call(job: JobSpec, preset: Preset) -> str:
-    size = job.dataset
+    size = job.dataset.buckets[0]
     boundary = "" if preset.boundary is None else f", switch_DiT_boundary={preset.boundary}"
     return _python(
         "video = pipe(\n"

@@ -18,6 +18,8 @@ Frames = NDArray[np.uint8]
 Pixels = NDArray[np.float32]
 """[F, H, W, 3] in [-1, 1], as the VAE gave them."""
 COLUMNS = 5
+TILE = 320
+"""Pixels of a picture's longer side, at most."""
 LABEL_WIDTH = 96
 GAP = 4
 
@@ -47,22 +49,25 @@ def write_mp4(frames_FHWC: Frames, path: Path, fps: float) -> None:
 
 def contact_sheet(rows: Sequence[tuple[str, Frames]], path: Path) -> None:
     """PNG: one row of frames at equal times for each (label, video)."""
-    height, width = rows[0][1].shape[1:3]
-    scale = min(1.0, 320 / width)
-    tile = (max(1, round(width * scale)), max(1, round(height * scale)))
-    sheet = Image.new(
-        "RGB",
-        (LABEL_WIDTH + COLUMNS * (tile[0] + GAP), len(rows) * (tile[1] + GAP) + GAP),
-        (24, 26, 30),
-    )
+    tiles = [_tile(frames) for _, frames in rows]
+    across, down = max(width for width, _ in tiles) + GAP, sum(height + GAP for _, height in tiles)
+    sheet = Image.new("RGB", (LABEL_WIDTH + COLUMNS * across, down + GAP), (24, 26, 30))
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=14)
-    for row, (label, frames) in enumerate(rows):
-        top = GAP + row * (tile[1] + GAP)
+    top = GAP
+    for (label, frames), tile in zip(rows, tiles, strict=True):
         draw.text((8, top + tile[1] // 2), label, fill=(235, 235, 235), font=font, anchor="lm")
         for column, index in enumerate(
             np.linspace(0, len(frames) - 1, COLUMNS).round().astype(int)
         ):
             picture = Image.fromarray(frames[index]).resize(tile, Image.Resampling.LANCZOS)
-            sheet.paste(picture, (LABEL_WIDTH + column * (tile[0] + GAP), top))
+            sheet.paste(picture, (LABEL_WIDTH + column * across, top))
+        top += tile[1] + GAP
     sheet.save(path)
+
+
+def _tile(frames: Frames) -> tuple[int, int]:
+    """Width and height of a picture on the sheet."""
+    height, width = frames.shape[1:3]
+    scale = min(1.0, TILE / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))

@@ -20,6 +20,7 @@ from PIL import Image
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import Store
+from wan_runtime.data.buckets import one_of_each_first
 from wan_runtime.data.dataset import Clip, load_dataset
 from wan_runtime.data.encoders import TILE_SIZE, TILE_STRIDE
 from wan_runtime.data.latents import NEGATIVE_PROMPT
@@ -43,7 +44,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     """Render, compare and commit."""
     preset = preset_of(job)
     dataset = load_dataset(store, job.inputs["prepare"])
-    clips = (dataset.held_out or dataset.train)[: job.sample.count]
+    clips = one_of_each_first(dataset.held_out or dataset.train)[: job.sample.count]
     artifact = work / "artifact"
     exported = job.inputs["export"]
     names = manifest.load(store, exported).certified(Dialect.DIFFSYNTH)
@@ -109,10 +110,10 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
 
 
 def render(pipe: Any, preset: Preset, job: JobSpec, prompt: str, reference: Frames) -> Pixels:
-    """A video [F, H, W, 3] in [-1, 1] from the first frame of `reference`, with the preset's
-    official sampling.
+    """A video [F, H, W, 3] in [-1, 1] from the first frame of `reference` and as long and large,
+    with the preset's official sampling.
     """
-    size = job.dataset
+    frames, height, width = reference.shape[:3]
     # The pipeline's own default boundary is the text-to-video model's.
     boundary = {} if preset.boundary is None else {"switch_DiT_boundary": preset.boundary}
     video = pipe(
@@ -121,9 +122,9 @@ def render(pipe: Any, preset: Preset, job: JobSpec, prompt: str, reference: Fram
         input_image=Image.fromarray(reference[0]),
         seed=job.sample.seed,
         rand_device="cpu",
-        height=size.height,
-        width=size.width,
-        num_frames=size.frames,
+        height=height,
+        width=width,
+        num_frames=frames,
         num_inference_steps=job.sample.inference_steps,
         sigma_shift=preset.shift,
         cfg_scale=preset.guidance,
@@ -194,8 +195,8 @@ def check_rendered(pixels: Pixels, what: str) -> None:
 
 def _reference(job: JobSpec, store: Store, work: Path, clip: Clip) -> Frames:
     """The clip, beginning with what the model starts from."""
-    frames = frames_of(store, clip, job.dataset, work / "clips", clip.starts[0])
-    frames[0] = first_frame_of(store, clip, frames, job.dataset, work / "clips")
+    frames = frames_of(store, clip, job.dataset.fps, work / "clips", clip.starts[0])
+    frames[0] = first_frame_of(store, clip, frames, work / "clips")
     return frames
 
 

@@ -175,7 +175,7 @@ class Trainer:
             clips=latents.train,
             empty_text=latents.empty_text,
             cache=cache,
-            sampler=Sampler(len(latents.train), spec.seed),
+            sampler=Sampler([clip.bucket for clip in latents.train], spec.seed, spec.batch_size),
             validation=validation,
             checkpoints=Checkpoints(
                 store, f"{job.output_prefix}/checkpoints", work, lineage, spec.keep_checkpoints
@@ -243,7 +243,7 @@ class Trainer:
     def _batch(self) -> Batch:
         spec, first = self.job.training, self.sampler.position
         chosen = []
-        for place, index in enumerate(self.sampler.take(spec.batch_size), start=first):
+        for place, index in enumerate(self.sampler.take(), start=first):
             clip = self.clips[index]
             if drops_caption(spec.seed, place, spec.caption_dropout):
                 clip = clip.model_copy(update={"text": self.empty_text})

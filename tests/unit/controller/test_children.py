@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from unit.controller.world import World
-from wan_runtime.job import ExitClass, JobSpec
+from wan_runtime.job import Bucket, ExitClass, JobSpec
 
 GOLDEN = Path(__file__).parent / "golden"
 RUNS: dict[str, dict[str, Any]] = {
@@ -139,7 +139,8 @@ def test_the_job_file_is_what_the_runtime_reads() -> None:
     assert job.step_id == "train-low-noise"
     assert job.model.path == "/models/wan22"
     assert job.store.ca_file == "/etc/wan-ca/ca.crt"
-    assert (job.dataset.frames, job.dataset.width, job.dataset.fps) == (81, 1280, 16)
+    assert job.dataset.buckets == (Bucket(width=1280, height=720, frames=81),)
+    assert job.dataset.fps == 16
     assert job.output_prefix == "team/a/team/demo/5c1a7e00/train-low-noise"
     assert "prepare" in job.inputs
 

@@ -143,6 +143,59 @@ def test_hours_and_cost_follow_once_clips_are_counted() -> None:
     assert plan["confidence"] == "Measured"
 
 
+def bucket(frames: int, width: int = 1280, height: int = 720) -> dict[str, int]:
+    return {"width": width, "height": height, "frames": frames}
+
+
+def over(*buckets: dict[str, int]) -> dict[str, Any]:
+    return spec() | {"dataset": {"source": "s3://data/clips", "buckets": list(buckets)}}
+
+
+def test_buckets_are_resolved_in_one_order() -> None:
+    """Their list has none: applying it in another order must not make another job."""
+    ways = [bucket(25), bucket(25, 720, 1280), bucket(57)]
+    world, turned = World(H100, **over(*ways)), World(H100, **over(*ways[::-1]))
+    for each in (world, turned):
+        each.settle()
+        effective = [(b["width"], b["frames"]) for b in each.status["effective"]["buckets"]]
+        assert effective == [(1280, 57), (1280, 25), (720, 25)]
+    name = "demo-prepare"
+    assert world.config_maps[name]["data"] == turned.config_maps[name]["data"]
+    job = json.loads(world.config_maps[name]["data"]["job.json"])
+    assert job["dataset"]["buckets"] == world.status["effective"]["buckets"]
+
+
+def test_memory_is_of_the_largest_bucket_and_time_of_the_clips() -> None:
+    runs = (spec(frames=57), spec(frames=25), over(bucket(25), bucket(57)))
+    large, small, world = (World(H100, **run) for run in runs)
+    plans = []
+    for each in (large, small, world):
+        each.settle()
+        plans.append(each.status["effective"]["plan"])
+    assert plans[2] == plans[0], "as long as no clip is counted"
+    world.starts()
+    counts = {"trainWindows": 4, "trainWindows1280x720x57": 1, "trainWindows1280x720x25": 3}
+    world.ends(ExitClass.DONE, summary=counts)
+    world.settle()
+    plan = world.status["effective"]["plan"]
+    assert plan["gpuGib"] == plans[0]["gpuGib"]
+    assert plan["secondsPerStep"] == pytest.approx(
+        (plans[0]["secondsPerStep"] + 3 * plans[1]["secondsPerStep"]) / 4, abs=0.01
+    )
+    assert plan["hours"] == pytest.approx(80 * plan["secondsPerStep"] / 3600, abs=0.01)
+
+
+def test_a_bucket_that_cannot_fit_is_named() -> None:
+    world = World(H100, **over(bucket(25), bucket(81)))
+    assert refused(world)
+    condition = world.condition("Stalled")
+    assert condition is not None
+    assert condition["message"].startswith(
+        "training in the bucket 1280x720x81 needs 90 GiB of GPU memory (84 to 95) and H100-80GB "
+        "has 79: it fits with at most 65 frames, or buckets without 1280x720x81, or a GPU of type"
+    )
+
+
 def test_no_plan_for_tiny_and_no_times_for_an_unknown_gpu() -> None:
     tiny, unknown = World(), World(SETTINGS, **spec(frames=25))
     tiny.settle()
@@ -203,8 +256,7 @@ def test_checkpoints_every_hundred_steps_unless_asked_otherwise() -> None:
 
 def test_full_fine_tuning_saves_as_often_as_costs_three_percent() -> None:
     full = WanFineTuneSpec.model_validate(spec(frames=25, method={"full": {}}))
-    work = fit.workload(full, gpu("H100-80GB"))
-    assert work is not None
+    [work] = fit.workloads(full, gpu("H100-80GB"))
     assert work.method == "full"
     plan = plan_run(work, gpu("H100-80GB"))
     steps = fit.checkpoint_every(full, plan, None)

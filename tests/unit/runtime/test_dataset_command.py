@@ -64,7 +64,7 @@ def test_check_prints_verdicts_and_writes_the_report(
     assert cli.main(["dataset", "check", str(folder), *SIZE, "--report", str(report)]) == 10
     out, err = capsys.readouterr()
     assert "rejected  row 3  short.mp4  TooShort: has 5 frames at 16 fps" in out
-    assert "3 clips of metadata.csv for 17 frames at 16 fps, 128x96" in out
+    assert "3 clips of metadata.csv for 128x96x17 at 16 fps" in out
     assert "error: ClipInvalid: clip short.mp4" in err
     assert "--skip-rejected to train without them" in err
     assert report.read_text().count("<img") == 3
@@ -142,6 +142,9 @@ def test_shards_go_whole(tmp_path: Path, target: list[str], store: Store) -> Non
     [
         (["--frames", "60"], 2, "must be 4n+1: 57 or 61, not 60"),
         (["--width", "100"], 2, "must be a multiple of 16: 96 or 112, not 100"),
+        (["--bucket", "96x17"], 2, "must be WIDTHxHEIGHTxFRAMES, not '96x17'"),
+        (["--bucket", "128x96x16"], 2, "must be 4n+1: 13 or 17, not 16"),
+        (["--bucket", "128x96x17", "--frames", "17"], 10, "leave --width, --height and --frames"),
         (["--fps", "-1"], 2, "'-1' is no number above 0"),
         (["--column", "text=prompt"], 10, "FIELD one of video, prompt, source, firstFrame"),
         (["--windows-per-clip", "3"], 10, "is for --window Spread: First is one window"),
@@ -155,6 +158,16 @@ def test_wrong_options_are_named(
         sys.exit(cli.main(["dataset", "check", str(folder), *SIZE, *options]))
     assert ended.value.code == code
     assert message in capsys.readouterr().err
+
+
+def test_buckets_take_what_one_size_would_not(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    buckets = ("--bucket", "128x96x17", "--bucket", "96x128x5")
+    assert cli.main(["dataset", "check", str(folder), *SIZE, *buckets]) == 0
+    out = capsys.readouterr().out
+    assert "3 clips of metadata.csv for 128x96x17, 96x128x5 at 16 fps" in out
+    assert "Train by bucket: 128x96x17 " in out
 
 
 def test_columns_may_be_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

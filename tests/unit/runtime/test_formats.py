@@ -232,7 +232,35 @@ def link(name: str, target: str) -> bytes:
             },
             "has caption_extension 'txt'; it begins with a dot",
         ),
+        (
+            "Musubi",
+            {"a.toml": '[[datasets]]\nvideo_directory = "x"\nresolution = "720p"\n'},
+            "a.toml, dataset 1, has resolution '720p'",
+        ),
+        (
+            "Musubi",
+            {"a.toml": '[[datasets]]\nvideo_directory = "x"\nresolution = [960, 544, 3]\n'},
+            "has resolution [960, 544, 3]: it is one number, or [width, height]",
+        ),
+        (
+            "Musubi",
+            {"a.toml": '[[datasets]]\nvideo_directory = "x"\ntarget_frames = 81\n'},
+            "has target_frames 81: it is a list of numbers",
+        ),
         ("Folder", {"a.mp4": b"", "a.txt": b"ok\n\xff"}, "a.txt is not UTF-8 in line 2"),
+        (
+            "Folder", {"a.mp4": b"", "a.txt": "x", "d.toml": "size_buckets = [[832, 480, 81]]"},
+            "d.toml has size_buckets: list the sizes in dataset.buckets, and remove them",
+        ),
+        (
+            "Folder",
+            {
+                "a.mp4": b"", "a.txt": "x",
+                "d.toml": 'enable_ar_bucket = true\n[[directory]]\npath = "."\n'
+                "resolutions = [512]\nframe_buckets = [1, 33]\n",
+            },
+            "d.toml has frame_buckets, resolutions: list the sizes in dataset.buckets",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(
@@ -272,6 +300,12 @@ def test_a_clip_without_a_caption_keeps_its_row(tmp_path: Path) -> None:
     files: dict[str, str | bytes] = {"a.mp4": b"", "a.txt": "x", "b.mp4": b""}
     rows = read_listing(put(tmp_path, files), "Folder", Columns()).rows
     assert [row.prompt for row in rows] == ["x", ""]
+
+
+@pytest.mark.parametrize("text", ["directory = 3", "directory = [1]", "[tool]\na = 1", "= not"])
+def test_another_tools_toml_does_not_disturb_a_folder(tmp_path: Path, text: str) -> None:
+    files: dict[str, str | bytes] = {"a.mp4": b"", "a.txt": "x", "other.toml": text}
+    assert len(read_listing(put(tmp_path, files), "Folder", Columns()).rows) == 1
 
 
 def test_links_out_of_a_folder_are_not_followed(tmp_path: Path) -> None:

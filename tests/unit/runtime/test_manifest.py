@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from job_files import make_job
+from job_files import make_job, sized
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import FileEntry, Lineage, Manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound, Store
@@ -240,5 +240,5 @@ def test_the_job_hash_outlives_a_release_with_more_fields() -> None:
 
 def test_the_job_hash_covers_the_dataset() -> None:
     before = make_job()
-    after = before.model_copy(update={"dataset": before.dataset.model_copy(update={"frames": 33})})
+    after = make_job(dataset={"buckets": [sized(128, 96, 33)]})
     assert manifest.job_hash(before) != manifest.job_hash(after)

@@ -191,6 +191,36 @@ def test_what_does_not_fit_comes_with_the_smallest_changes_that_do() -> None:
     assert remedies(replace(WAN21, method="full", frames=25), gpu(), DEFAULTS) == ["method.lora"]
 
 
+def test_over_buckets_the_largest_must_fit_and_time_is_their_mean() -> None:
+    small, large = replace(WAN21, frames=25), replace(WAN21, frames=57)
+    alone = {work.frames: plan_training(work, gpu()) for work in (small, large)}
+    unknown = plan_run(large, gpu(), steps=100, smaller=[small])
+    assert unknown.training == alone[57], "as if all clips were of the largest"
+    assert [plan.work for plan in unknown.buckets] == [large, small]
+    mixed = plan_run(large, gpu(), steps=100, smaller=[small], counts=[1, 3]).training
+    assert mixed.gib == alone[57].gib
+    assert mixed.seconds_per_step == pytest.approx(
+        (alone[57].seconds_per_step + 3 * alone[25].seconds_per_step) / 4
+    )
+    tiny = replace(WAN21, frames=5)
+    counted = plan_run(large, gpu(), smaller=[tiny], counts=[1, 1]).training
+    assert (counted.memory_confidence, counted.confidence) == ("Measured", "Extrapolated")
+    absent = plan_run(large, gpu(), smaller=[tiny], counts=[1, 0]).training
+    assert absent.confidence == "Measured", "no clip is of it"
+
+
+def test_remedies_hold_for_every_bucket() -> None:
+    near = replace(WAN21, width=720, height=1280, frames=77)
+    wide = replace(WAN21, width=1920, height=1088, frames=25)
+    assert not plan_training(replace(wide, frames=65), gpu()).fits, "it is not to be lengthened"
+    assert remedies(WAN21, gpu(), DEFAULTS, [near, wide]) == [
+        "at most 65 frames",
+        "buckets without 1280x720x81, 720x1280x77",
+        "a GPU of type H100-NVL-94GB",
+    ]
+    assert "buckets" not in " ".join(remedies(WAN21, gpu(), DEFAULTS, [near]))
+
+
 def test_a_run_costs_its_hours() -> None:
     work = replace(WAN21, frames=25)
     plan = plan_run(work, gpu(), experts=2, steps=100, videos=0)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import videos
+from job_files import sized
 from object_store import ObjectStore
 from prepare_bench import Bench, Row
 from wan_runtime.artifacts import manifest
@@ -120,7 +121,7 @@ def test_a_small_clip_is_not_enlarged(bench: Bench, four: list[Row], tmp_path: P
     small = videos.cut(tmp_path / "s.mp4", "carphone_pristine").read_bytes()
     rows = [*four, {"video": "small.mp4", "prompt": "x", "source": "c"}]
     bench.put({"small.mp4": small}, rows)
-    outcome = bench.run(rejectedClips="Skip", width=160, height=160)
+    outcome = bench.run(rejectedClips="Skip", buckets=[sized(160, 160)])
     clip = bench.dataset(outcome).clips[4]
     assert clip.code is Code.TOO_SMALL
     assert clip.message.startswith("is 176x144, of which 144x144 have the shape of 160x160")

@@ -13,11 +13,12 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 import videos
+from job_files import sized
 from prepare_bench import Bench, Row
 from wan_runtime.data import captions
 from wan_runtime.data.dataset import Clip, Concern
 from wan_runtime.data.pixels import frames_of
-from wan_runtime.job import ModelSpec, Reason
+from wan_runtime.job import Bucket, ModelSpec, Reason
 
 pytest_plugins = ["prepare_fixtures"]
 
@@ -41,7 +42,7 @@ def test_odd_clips_are_kept_with_a_warning(bench: Bench, four: list[Row], tmp_pa
     add(bench, four, tmp_path / "still.mp4", source="a")
     videos.write(tmp_path / "bars.mp4", iter(barred))
     add(bench, four, tmp_path / "bars.mp4", prompt="word " * 500)
-    outcome = bench.run(width=208, height=128)
+    outcome = bench.run(buckets=[sized(208, 128)])
     dataset = bench.dataset(outcome)
     assert [warnings(clip) for clip in dataset.clips[:4]] == [{}] * 4
     cut, still, bars = map(warnings, dataset.clips[4:])
@@ -149,7 +150,8 @@ def test_the_report_shows_every_clip_and_loads_nothing(
     assert not re.search(r"(src|href)=.?(?!data:)|url\(|@import", html.replace('src="data:', ""))
     order = [html.index(f"{row}. ") for row in (6, 7, 5, 1)]
     assert order == sorted(order), "rejected first, then those with warnings"
-    assert "7 clips of metadata.json for 17 frames at 16 fps, 128x96" in html
+    assert "7 clips of metadata.json for 128x96x17 at 16 fps" in html
+    assert "Train by bucket" not in html, "there is only one"
     assert "2 rejected: 1 TooShort, 1 NotFound. 1 with warnings: 1 SceneCut." in html
     assert "TooShort: has 9 frames at 16 fps" in html
     pictures = [base64.b64decode(data) for data in re.findall(r"base64,([^\"]+)", html)]
@@ -204,9 +206,8 @@ def test_a_clip_longer_than_a_window_uses_what_was_checked(
 ) -> None:
     add(bench, four, videos.cut(tmp_path / "long.mp4", "bigbuckbunny", frames=60))
     clip = bench.dataset(bench.run(window=window, windowsPerClip=2)).clips[4]
-    whole = frames_of(
-        bench.store, clip, bench.job.dataset.model_copy(update={"frames": 60}), tmp_path
-    )
+    longer = Bucket(width=128, height=96, frames=60)
+    whole = frames_of(bench.store, clip.model_copy(update={"bucket": longer}), 16, tmp_path)
     for start in clip.starts:
-        got = frames_of(bench.store, clip, bench.job.dataset, tmp_path, start)
+        got = frames_of(bench.store, clip, 16, tmp_path, start)
         assert np.array_equal(got, whole[start : start + 17])

@@ -99,10 +99,10 @@ def test_files_beside_clips_are_checked_and_recorded(
     assert vace.uri == f"s3://wan/{bench.prefix}/vace.mp4"
     assert clips[1].first_frame is None
     frames = np.zeros((5, 96, 128, 3), np.uint8)
-    got = first_frame_of(bench.store, clips[0], frames, bench.job.dataset, tmp_path / "pixels")
+    got = first_frame_of(bench.store, clips[0], frames, tmp_path / "pixels")
     assert got.shape == (96, 128, 3)
     assert np.abs(got.astype(int) - 90).max() <= 1
-    own = first_frame_of(bench.store, clips[1], frames, bench.job.dataset, tmp_path / "pixels")
+    own = first_frame_of(bench.store, clips[1], frames, tmp_path / "pixels")
     assert own is not None
     assert own.max() == 0
 

@@ -305,7 +305,7 @@ def test_gpu_memory_is_told_from_host_memory(monkeypatch: pytest.MonkeyPatch) ->
     [
         (None, "cannot be read: No such file"),
         ("{", "the file: Invalid JSON"),
-        ('{"dataset": {"frames": "many"}}', "dataset.frames: Input should be a valid integer"),
+        ('{"dataset": {"fps": "many"}}', "dataset.fps: Input should be a valid number"),
         ("ok", "is a job for prepare, not for train"),
     ],
 )

@@ -14,6 +14,7 @@ GROUP = "wan-operator.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 CATEGORY = "wan"
+MAX_BUCKETS = 16
 MAX_INT32 = 2**31 - 1
 """The API server's own limit for seconds of a Job."""
 MAX_EXACT = 2**53 - 1

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from wan_operator.api.markers import Cel, Schema, list_set, rule
+from wan_operator.api.markers import Cel, Schema, list_map, list_set, rule
 from wan_operator.api.v1alpha1.common import (
+    MAX_BUCKETS,
     MAX_INT32,
     ApiModel,
     PodTemplate,
@@ -27,6 +28,7 @@ from wan_operator.api.v1alpha1.finetune_model import (
 from wan_operator.api.v1alpha1.finetune_status import (
     CheckpointStatus,
     Effective,
+    EffectiveBucket,
     EffectivePlan,
     EffectiveStore,
     FormatStatus,
@@ -57,11 +59,13 @@ __all__ = [
     "NAME_LIMIT",
     "PLURAL",
     "SHORT_NAME",
+    "Bucket",
     "Checkpoint",
     "CheckpointStatus",
     "Columns",
     "Dataset",
     "Effective",
+    "EffectiveBucket",
     "EffectivePlan",
     "EffectiveStore",
     "Ema",
@@ -106,6 +110,15 @@ MULTIPLE_OF_16 = Cel(
     ".format([self - self % 16, self - self % 16 + 16, self])",
 )
 
+FOUR_N_PLUS_1 = Cel(
+    "(self - 1) % 4 == 0",
+    "must be 4n+1, the lengths that Wan's VAE can hold",
+    computed="'must be 4n+1, the lengths that the VAE can hold: %d or %d, not %d'"
+    ".format([self - (self - 1) % 4, self - (self - 1) % 4 + 4, self])",
+)
+
+Side = Annotated[int, Field(ge=32, le=1920), MULTIPLE_OF_16]
+Frames = Annotated[int, Field(ge=5, le=241), FOUR_N_PLUS_1]
 Quantity = Annotated[
     str, Field(max_length=32), Cel("isQuantity(self)", "must be a quantity, such as 8 or 64Gi")
 ]
@@ -135,6 +148,17 @@ class Split(ApiModel):
     """Share of recordings to train on; at least one is always held out."""
     seed: Annotated[int, Field(ge=0, le=MAX_INT32)] = 0
     """Another seed holds out other recordings."""
+
+
+class Bucket(ApiModel):
+    """A size and a length that clips are cut to."""
+
+    width: Side
+    """Pixels."""
+    height: Side
+    """Pixels."""
+    frames: Frames
+    """At the dataset's fps."""
 
 
 class Dataset(ApiModel):
@@ -169,6 +193,12 @@ class Dataset(ApiModel):
                 reason="FieldValueForbidden",
             ),
             rule(
+                "!has(self.buckets) || !(has(self.frames) || has(self.width) || has(self.height))",
+                "buckets say width, height and frames: leave the three out",
+                ".buckets",
+                reason="FieldValueForbidden",
+            ),
+            rule(
                 "self.window == 'Spread' || !has(self.windowsPerClip)",
                 "windowsPerClip is for the window Spread: First and Middle are one window",
                 ".windowsPerClip",
@@ -194,26 +224,24 @@ class Dataset(ApiModel):
     """Names of the metadata columns."""
     split: Split = Split()
     """Which clips are held out of training."""
-    frames: (
-        Annotated[
-            int,
-            Field(ge=5, le=241),
-            Cel(
-                "(self - 1) % 4 == 0",
-                "must be 4n+1, the lengths that Wan's VAE can hold",
-                computed="'must be 4n+1, the lengths that the VAE can hold: %d or %d, not %d'"
-                ".format([self - (self - 1) % 4, self - (self - 1) % 4 + 4, self])",
-            ),
-        ]
-        | None
-    ) = None
+    frames: Frames | None = None
     """Frames a clip. Default: the preset's."""
     fps: Annotated[int, Field(ge=1, le=60)] | None = None
     """Clips are resampled to it by timestamp. Default: the preset's."""
-    width: Annotated[int, Field(ge=32, le=1920), MULTIPLE_OF_16] | None = None
+    width: Side | None = None
     """Pixels; clips are scaled and cropped about their centre. Default: the preset's."""
-    height: Annotated[int, Field(ge=32, le=1920), MULTIPLE_OF_16] | None = None
+    height: Side | None = None
     """Pixels. Default: the preset's."""
+    buckets: (
+        Annotated[
+            list[Bucket],
+            list_map("width", "height", "frames"),
+            Field(min_length=1, max_length=MAX_BUCKETS),
+        ]
+        | None
+    ) = None
+    """Several sizes and lengths in place of the three. A clip goes to the one that crops least of
+    those that it fills, of these to the longest. A batch holds clips of one bucket."""
     window: Literal["First", "Middle", "Spread"] = "First"
     """Which part of a longer clip is trained on. Spread takes several, from the beginning to the
     end; each counts as a clip in an epoch."""

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from wan_operator.api.markers import list_map
 from wan_operator.api.v1alpha1.common import (
+    MAX_BUCKETS,
     MAX_EXACT,
     MAX_INT32,
     ApiModel,
@@ -62,19 +63,24 @@ class EffectivePlan(ApiModel):
     """Whether rows of this GPU, method and size exist; near ones; or none."""
 
 
+class EffectiveBucket(ApiModel):
+    width: Count
+    """Pixels."""
+    height: Count
+    """Pixels."""
+    frames: Count
+    """Frames a clip."""
+
+
 class Effective(ApiModel):
     """What the operator resolved: settings, preset defaults, derived values."""
 
     store: EffectiveStore
     """From spec.store and the operator's settings."""
-    frames: Count
-    """Frames a clip."""
     fps: Count
     """Frames a second."""
-    width: Count
-    """Pixels."""
-    height: Count
-    """Pixels."""
+    buckets: Annotated[list[EffectiveBucket], Field(max_length=MAX_BUCKETS)] = Field(default=[])
+    """What clips are cut to, the largest first."""
     experts: Annotated[list[Short], Field(max_length=2)]
     """`Only` for Wan2.1."""
     formats: Annotated[list[Short], Field(max_length=3)] = Field(default=[])

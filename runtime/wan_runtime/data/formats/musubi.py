@@ -13,6 +13,7 @@ from wan_runtime.data.formats.metadata import json_lines
 from wan_runtime.data.formats.rows import (
     Listing,
     Row,
+    Wanted,
     beside,
     invalid,
     is_video,
@@ -26,9 +27,18 @@ from wan_runtime.job import Columns
 log = logging.getLogger(__name__)
 
 READ = frozenset(
-    {"video_jsonl_file", "video_directory", "control_directory", "caption_extension", "num_repeats"}
+    {
+        "video_jsonl_file",
+        "video_directory",
+        "control_directory",
+        "caption_extension",
+        "num_repeats",
+        "resolution",
+        "enable_bucket",
+        "target_frames",
+    }
 )
-"""All else in a dataset is about size, timing, batches or caches: the run's own spec says those."""
+"""All else in a dataset is about timing, batches or caches: the run's own spec says those."""
 
 
 def read(source: Source, columns: Columns) -> Listing:
@@ -45,9 +55,10 @@ def read(source: Source, columns: Columns) -> Listing:
     files = [name]
     rows: list[Row] = []
     for where, dataset in _datasets(name, read_text(source, name)):
+        wanted = _wanted(where, dataset)
         read_rows = _listed if "video_jsonl_file" in dataset else _in_folder
         for fields in read_rows(source, where, dataset, columns, files):
-            rows.append(Row(number=len(rows) + 1, **fields))
+            rows.append(Row(number=len(rows) + 1, wanted=wanted, **fields))
     return Listing(name, tuple(rows), tuple(files))
 
 
@@ -70,6 +81,30 @@ def _datasets(name: str, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
         if others := sorted(set(dataset) - READ):
             log.warning("%s not used, the run's spec says it: %s", where, ", ".join(others))
         yield where, dataset
+
+
+def _wanted(where: str, dataset: Mapping[str, Any]) -> Wanted | None:
+    """The sizes that a dataset states. With enable_bucket, its resolution only bounds the area."""
+    size, lengths = dataset.get("resolution"), dataset.get("target_frames", [])
+    if isinstance(size, int):
+        size = [size, size]
+    sides = [] if size is None else size
+    if not _numbers(sides) or len(sides) not in (0, 2):
+        raise invalid(where, f"has resolution {size!r}: it is one number, or [width, height]")
+    if not _numbers(lengths):
+        raise invalid(where, f"has target_frames {lengths!r}: it is a list of numbers")
+    if not sides and not lengths:
+        return None
+    width, height = sides or (None, None)
+    any_shape = dataset.get("enable_bucket") is True
+    return Wanted(
+        where=where.rstrip(","), width=width, height=height, any_shape=any_shape,
+        lengths=tuple(lengths),
+    )  # fmt: skip
+
+
+def _numbers(value: object) -> bool:
+    return isinstance(value, list) and all(type(each) is int and each > 0 for each in value)
 
 
 def _listed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import PurePosixPath
@@ -13,13 +13,44 @@ from typing import Protocol
 
 from wan_runtime.data.source import Place, Source
 from wan_runtime.errors import InputError
-from wan_runtime.job import Columns, Reason
+from wan_runtime.job import Bucket, Columns, Reason
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"})
 MAX_BYTES = 64 * 2**20
 """Of one metadata file."""
 LOOKED_AT = 1000
 """Files that an error message counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The sizes that a dataset itself states for some of its clips."""
+
+    where: str
+    """It states them, for people: `set.toml, dataset 1`."""
+    width: int | None = None
+    height: int | None = None
+    """None: any."""
+    any_shape: bool = False
+    """The two only bound the area."""
+    lengths: tuple[int, ...] = ()
+    """In frames. Empty: any."""
+
+    def of_size(self, bucket: Bucket) -> bool:
+        """Whether the bucket has the width and height."""
+        if self.width is None or self.height is None:
+            return True
+        if self.any_shape:
+            return bucket.width * bucket.height <= self.width * self.height
+        return (bucket.width, bucket.height) == (self.width, self.height)
+
+    def missing(self, buckets: Sequence[Bucket]) -> str:
+        """What no bucket has, as it is stated; empty if there is nothing."""
+        sized = [bucket for bucket in buckets if self.of_size(bucket)]
+        if not sized:
+            return f"resolution {self.width}x{self.height}"
+        lost = sorted(set(self.lengths) - {bucket.frames for bucket in sized})
+        return f"target_frames {', '.join(map(str, lost))}" if lost else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +68,17 @@ class Row:
     """Path of a picture; empty if there is none."""
     control_video: str = ""
     vace_video: str = ""
+    wanted: Wanted | None = None
+    """None: the dataset states no size."""
+
+    def allowed(self, buckets: Sequence[Bucket]) -> list[Bucket]:
+        """Those that the dataset lets the clip be cut to."""
+        wanted = self.wanted or Wanted(where="")
+        return [
+            bucket
+            for bucket in buckets
+            if wanted.of_size(bucket) and bucket.frames in (wanted.lengths or (bucket.frames,))
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,57 @@
+"""Which bucket a clip is cut to. Pure arithmetic."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from wan_runtime.data.frames import crop_box, fits
+from wan_runtime.job import Bucket
+
+
+class InBucket(Protocol):
+    @property
+    def bucket(self) -> Bucket | None: ...
+
+
+T = TypeVar("T", bound=InBucket)
+
+
+def fitting(
+    buckets: Sequence[Bucket], width: int, height: int, pixel_aspect: float = 1.0
+) -> list[Bucket]:
+    """Those that a picture fills without being enlarged; what crops least comes first, of these
+    the longest, of these the largest."""
+
+    def merit(bucket: Bucket) -> tuple[float, int, int]:
+        # Rounded: buckets of one shape crop alike, whatever their size.
+        crops = round(1 - kept(bucket, width, height, pixel_aspect), 9)
+        return crops, -bucket.frames, -bucket.width * bucket.height
+
+    filled = [
+        bucket
+        for bucket in buckets
+        if fits(
+            crop_box(width, height, bucket.width, bucket.height, pixel_aspect),
+            bucket.width,
+            bucket.height,
+        )
+    ]
+    return sorted(filled, key=merit)
+
+
+def kept(bucket: Bucket, width: int, height: int, pixel_aspect: float = 1.0) -> float:
+    """Share of the picture that is left once it is cut to the bucket's shape."""
+    left, top, right, bottom = crop_box(width, height, bucket.width, bucket.height, pixel_aspect)
+    return (right - left) * (bottom - top) / (width * height)
+
+
+def one_of_each_first(clips: Sequence[T]) -> list[T]:
+    """The first clip of each bucket, then the second of each, and so on."""
+    seen: Counter[Bucket | None] = Counter()
+    turns = []
+    for clip in clips:
+        turns.append(seen[clip.bucket])
+        seen[clip.bucket] += 1
+    return [clip for _, clip in sorted(zip(turns, clips, strict=True), key=lambda pair: pair[0])]
