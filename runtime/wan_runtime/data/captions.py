@@ -13,16 +13,16 @@ TOKENIZER = "google/umt5-xxl/tokenizer.json"
 TOKENS = 512
 """That the model reads, the end token included. The rest of a caption is lost."""
 CHARACTERS_A_TOKEN = 4
-"""Of English text, where no tokenizer is at hand; other languages have fewer."""
+"""Of English text, where no model is at hand; other languages have fewer."""
 
 Count = Callable[[str], int]
 
 
 def caption_counter(model: ModelSpec, store: Store, work: Path) -> Count:
-    """Counts the tokens of a caption with the model's own tokenizer; without one (a Tiny preset has
-    none before it is made), a token for every four characters.
+    """Counts the tokens of a caption with the model's own tokenizer, which every release has. A
+    Tiny preset is made in later steps and has none yet: a token for every four characters.
 
-    A model that is not there is no error here: the steps that need it say so.
+    A model that is not there, or not whole, is no error here: the import beside this step says so.
     """
     path = _tokenizer(model, store, work)
     if path is None:

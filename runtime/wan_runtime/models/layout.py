@@ -92,6 +92,9 @@ def select(preset: Preset, names: Iterable[str], where: str) -> dict[str, tuple[
     if preset.uses_clip:
         first(part_names.IMAGE_ENCODER, IMAGE_ENCODER)
     matching(part_names.TOKENIZER, f"{TOKENIZER}/*")
+    # spiece.model beside it would do for no library that is here, and captions are counted with it.
+    if parts[part_names.TOKENIZER] and f"{TOKENIZER}/tokenizer.json" not in present:
+        missing.append(f"{TOKENIZER}/tokenizer.json")
     if missing:
         raise InputError(
             Reason.MODEL_NOT_FOUND,

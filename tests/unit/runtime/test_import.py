@@ -102,6 +102,18 @@ def test_what_is_missing_is_listed(bucket: Bucket, tiny21: ModelFiles) -> None:
     assert "google/umt5-xxl/" in caught.value.message
 
 
+def test_a_tokenizer_without_its_json_is_refused(bucket: Bucket, tiny21: ModelFiles) -> None:
+    """Original umT5 has spiece.model alone; the releases of Wan have both."""
+    for path in tiny21.folder.rglob("*"):
+        name = path.relative_to(tiny21.folder).as_posix()
+        if path.is_file() and not name.endswith("/tokenizer.json"):
+            bucket.put(path, name)
+    bucket.store.put_bytes(f"{bucket.name}/{layout.TOKENIZER}/spiece.model", b"pieces")
+    with pytest.raises(InputError, match=r"missing google/umt5-xxl/tokenizer\.json") as caught:
+        bucket.go()
+    assert caught.value.reason is Reason.MODEL_NOT_FOUND
+
+
 def test_another_presets_weights_are_refused_before_any_data_is_read(
     bucket: Bucket, tiny21: ModelFiles, tiny22: ModelFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
