@@ -120,9 +120,9 @@ class Checker:
         buckets = row.allowed(spec.buckets)
         if len(buckets) == 1:
             return buckets[0], None
-        whole = spec.window != "First"
-        limit = None if whole else max(each.frames for each in buckets)
-        facts = survey(path, fps=spec.fps, limit=limit)
+        whole, lengths = spec.window != "First", {each.frames for each in buckets}
+        limit = max(lengths) if len(lengths) > 1 else 1
+        facts = survey(path, fps=spec.fps, limit=None if whole else limit)
         return choose(facts, buckets, spec.fps), facts.frames if whole else None
 
     def _of_caption(self, caption: str) -> Iterator[Warned]:

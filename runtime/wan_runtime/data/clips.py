@@ -85,6 +85,7 @@ def survey(path: Path, *, fps: float, limit: int | None) -> Facts:
 
 def choose(facts: Facts, buckets: Sequence[Bucket], fps: float) -> Bucket:
     """Of the buckets that a surveyed clip fills, the one that crops least; of these the longest.
+    Buckets of one length are told apart by the first frame alone.
 
     Raises ClipRejected(TOO_SMALL, TOO_SHORT) if it fills none."""
     large_enough = fitting(buckets, facts.width, facts.height, facts.pixel_aspect)
@@ -95,7 +96,10 @@ def choose(facts: Facts, buckets: Sequence[Bucket], fps: float) -> Bucket:
             f"is {facts.width}x{facts.height}, too small for {sizes}: enlarging teaches blur",
             facts,
         )
-    _check_length(facts, min(each.frames for each in large_enough), fps)
+    lengths = {each.frames for each in large_enough}
+    if len(lengths) == 1:
+        return large_enough[0]
+    _check_length(facts, min(lengths), fps)
     return next(each for each in large_enough if each.frames <= facts.frames)
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 import videos
 from job_files import sized
 from prepare_bench import Bench, Row
+from wan_runtime.data import checker, clips
 from wan_runtime.data.dataset import Clip, Code, Concern
 from wan_runtime.data.pixels import first_frame_of, frames_of
 from wan_runtime.job import Reason
@@ -101,6 +102,26 @@ def test_a_clip_that_fills_none_is_rejected_with_the_reason(bench: Bench, mixed:
     assert clips["short"].message.endswith("needs 21")
     assert clips["short"].bucket is None
     assert str(clips["upright"].bucket) == "256x640x21"
+
+
+def test_buckets_of_one_length_need_the_first_frame_only(
+    bench: Bench, mixed: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int | None] = []
+    real = checker.survey
+
+    def watched(path: Path, *, fps: float, limit: int | None) -> clips.Facts:
+        asked.append(limit)
+        return real(path, fps=fps, limit=limit)
+
+    monkeypatch.setattr(checker, "survey", watched)
+    found = by_name(bench, buckets=[sized(160, 96), sized(96, 160)])
+    assert str(found["upright"].bucket) == "96x160x17"
+    long = [sized(160, 96, 33), sized(96, 160, 33)]
+    short = by_name(bench, buckets=long, rejectedClips="Skip")["short"]
+    assert (short.code, short.bucket) == (Code.TOO_SHORT, None)
+    assert short.message.endswith("needs 33")
+    assert set(asked) == {1}
 
 
 def test_a_clip_of_which_little_is_left_is_warned_of(bench: Bench, mixed: list[Row]) -> None:
