@@ -1,8 +1,7 @@
 """The table of measured rows, and which of them calibrate.
 
 A row calibrates if the code it ran is what our images run today: the runtime's own training step,
-and diffsynth's pipeline, which renders samples. A row that was taken before a change of the runtime
-still does if what the change adds was measured. Rows of other code stay for comparison. A row that
+and diffsynth's pipeline, which renders samples. Rows of other code stay for comparison. A row that
 ran out of memory calibrates nothing and is checked: the plan must say that it does not fit.
 """
 
@@ -14,8 +13,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
-
-from wan_runtime.planner.architecture import tokens_of
 
 Kind = Literal["Training", "Forward", "Decode"]
 RUN_TODAY: dict[Kind, str] = {"Training": "runtime", "Forward": "diffsynth", "Decode": "diffsynth"}
@@ -54,15 +51,6 @@ class Scaling(_Model):
     source: str
 
 
-class Change(_Model):
-    """What a change of the runtime was measured to add to a training step, for so many tokens."""
-
-    seconds: float
-    allocated_gib: float
-    tokens: int
-    source: str
-
-
 class Row(_Model):
     """One measurement. LoRA of rank 32 on q, k, v, o, ffn.0 and ffn.2, every block recomputed,
     bfloat16, batch 1."""
@@ -81,8 +69,6 @@ class Row(_Model):
     """PyTorch's peak."""
     reserved_gib: float | None = None
     out_of_memory: bool = False
-    before: tuple[str, ...] = ()
-    """Changes that the code did not have yet; what they add is added, by tokens."""
     source: str
 
     @property
@@ -94,25 +80,10 @@ class Measured(_Model):
     kernels: Kernels
     allocator: Allocator
     scaling: Scaling
-    changes: dict[str, Change]
     rows: tuple[Row, ...]
 
     def calibrating(self, kind: Kind) -> list[Row]:
-        """As today's code would have measured them."""
-        return [self._today(row) for row in self.rows if row.kind == kind and row.calibrates]
-
-    def _today(self, row: Row) -> Row:
-        tokens = tokens_of(row.frames, row.width, row.height)
-        for change in (self.changes[name] for name in row.before):
-            share = tokens / change.tokens
-            assert row.seconds is not None
-            assert row.allocated_gib is not None
-            update = {
-                "seconds": row.seconds + change.seconds * share,
-                "allocated_gib": row.allocated_gib + change.allocated_gib * share,
-            }
-            row = row.model_copy(update=update)
-        return row
+        return [row for row in self.rows if row.kind == kind and row.calibrates]
 
     def without(self, row_id: str) -> Measured:
         """For the test that leaves each row out in turn."""

@@ -70,9 +70,9 @@ def test_every_calibrating_row_of_training_was_left_out() -> None:
 @pytest.mark.parametrize(
     ("row_id", "changes"),
     [
-        ("train-wan21-45", {"seconds": 23.64 * 1.2}),
-        ("train-wan21-57", {"seconds": 33.59 / 1.25}),
-        ("train-wan22-25", {"allocated_gib": 49.5 * 1.15}),
+        ("train-wan21-45", {"seconds": 23.27 * 1.2}),
+        ("train-wan22-45", {"seconds": 22.94 / 1.25}),
+        ("train-wan22-25", {"allocated_gib": 47.02 * 1.15}),
         ("forward-wan21-81", {"seconds": 12.215 * 1.25}),
     ],
 )
@@ -83,7 +83,7 @@ def test_a_row_that_disagrees_is_found(row_id: str, changes: dict[str, float]) -
 def test_what_ran_fits_and_what_ran_out_of_memory_does_not() -> None:
     checked = 0
     for row in measured().rows:
-        if row.kind != "Training" or row.code != "runtime":
+        if row.kind != "Training" or (row.code != "runtime" and not row.out_of_memory):
             continue
         work = clip_of(row)
         assert isinstance(work, Training)
@@ -97,7 +97,7 @@ def test_only_code_that_images_run_calibrates() -> None:
     assert {row.code for row in measured().calibrating("Training")} == {"runtime"}
     altered = with_row(measured(), "train-wan21-61-compiled", seconds=1.0)
     assert calibrate(altered) == calibrate(measured())
-    altered = with_row(measured(), "train-wan21-25-casts", seconds=1.0)
+    altered = with_row(measured(), "train-wan21-25-diffsynth", seconds=1.0)
     assert calibrate(altered) == calibrate(measured())
     altered = with_row(measured(), "train-wan21-45", seconds=20.0)
     assert calibrate(altered) != calibrate(measured())
@@ -125,19 +125,6 @@ def test_memory_and_time_are_the_sums_of_their_terms() -> None:
     assert doubled.seconds_per_step == pytest.approx(2 * plan.seconds_per_step, rel=0.01)
     assert doubled.memory["block inputs"] == pytest.approx(2 * plan.memory["block inputs"])
     assert doubled.memory["base weights"] == plan.memory["base weights"]
-
-
-def test_a_change_that_was_measured_is_added_to_the_rows_before_it() -> None:
-    rows = {row.id: row for row in measured().calibrating("Training")}
-    raw = {row.id: row for row in measured().rows}
-    change = measured().changes["withoutCasts"]
-    assert rows["train-wan21-25"] == raw["train-wan21-25"]
-    before, today = raw["train-wan21-45"], rows["train-wan21-45"]
-    share = 43_200 / 25_200
-    assert today.seconds == pytest.approx((before.seconds or 0) + share * change.seconds)
-    assert today.allocated_gib == pytest.approx(
-        (before.allocated_gib or 0) + share * change.allocated_gib
-    )
 
 
 def test_a_mean_of_the_weights_is_another_copy_of_the_adapter() -> None:
@@ -192,15 +179,15 @@ def test_what_does_not_fit_comes_with_the_smallest_changes_that_do() -> None:
 
 
 def test_over_buckets_the_largest_must_fit_and_time_is_their_mean() -> None:
-    small, large = replace(WAN21, frames=25), replace(WAN21, frames=57)
+    small, large = replace(WAN21, frames=25), replace(WAN21, frames=49)
     alone = {work.frames: plan_training(work, gpu()) for work in (small, large)}
     unknown = plan_run(large, gpu(), steps=100, smaller=[small])
-    assert unknown.training == alone[57], "as if all clips were of the largest"
+    assert unknown.training == alone[49], "as if all clips were of the largest"
     assert [plan.work for plan in unknown.buckets] == [large, small]
     mixed = plan_run(large, gpu(), steps=100, smaller=[small], counts=[1, 3]).training
-    assert mixed.gib == alone[57].gib
+    assert mixed.gib == alone[49].gib
     assert mixed.seconds_per_step == pytest.approx(
-        (alone[57].seconds_per_step + 3 * alone[25].seconds_per_step) / 4
+        (alone[49].seconds_per_step + 3 * alone[25].seconds_per_step) / 4
     )
     tiny = replace(WAN21, frames=5)
     counted = plan_run(large, gpu(), smaller=[tiny], counts=[1, 1]).training
