@@ -358,8 +358,9 @@ class WanFineTuneSpec(ApiModel):
 
 
 EXPORTED = rule(
-    "self.spec.output == oldSelf.spec.output || !has(oldSelf.status) || "
-    "!has(oldSelf.status.steps) || "
+    "(has(self.spec.output) == has(oldSelf.spec.output) && "
+    "(!has(self.spec.output) || self.spec.output == oldSelf.spec.output)) || "
+    "!has(oldSelf.status) || !has(oldSelf.status.steps) || "
     "!oldSelf.status.steps.exists(step, step.name == 'export' && step.state != 'Waiting')",
     "is fixed once the export has begun: the weights are committed in these formats",
     ".spec.output",
