@@ -12,7 +12,8 @@ export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)/runtime
 CLUSTER := $(PYTHON) e2e/cluster
 # The embedded cluster's programs, for tests that start one of them alone.
 TOOLS = export WAN_BIN="$$($(CLUSTER) bin)" && export PATH="$$WAN_BIN:$$PATH"
-export OMP_NUM_THREADS ?= 2
+# Of the tests themselves, whose tensors are too small to share: they run side by side instead.
+export OMP_NUM_THREADS ?= 1
 # Shared with the image build: each package is downloaded once.
 export UV_CACHE_DIR ?= $(WAN_CACHE)/packages/uv
 
@@ -42,10 +43,10 @@ verify: $(VENV)/ready ## Format, lint, types, import contracts, generated files 
 	python -m wan_operator.crdgen --check
 
 unit: $(VENV)/ready binaries ## Unit tests
-	$(TOOLS) && pytest tests/unit
+	$(TOOLS) && pytest -n auto --maxprocesses 4 --dist worksteal tests/unit
 
 integration: $(VENV)/ready binaries ## Tests against a real API server and etcd
-	$(TOOLS) && pytest tests/integration
+	$(TOOLS) && pytest -n 4 --dist worksteal tests/integration
 
 e2e: $(VENV)/ready cluster-up ## Tests on the embedded cluster: real kubelet, pods, MinIO and Helm install
 	$(TOOLS) && pytest e2e
@@ -85,5 +86,6 @@ $(VENV)/ready:
 	@echo "installing the Python environment into $(VENV)"
 	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
-	@VIRTUAL_ENV=$(VENV) $(VENV)/bin/uv pip install --quiet --require-hashes -r requirements/dev.txt
+	@VIRTUAL_ENV=$(VENV) $(VENV)/bin/uv pip install --quiet --compile-bytecode \
+	  --require-hashes -r requirements/dev.txt
 	@touch $@

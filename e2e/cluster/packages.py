@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from cluster.errors import ClusterError
 from cluster.progress import say
@@ -20,9 +23,12 @@ NODE_PACKAGES = (
     "iproute2",
     "iptables",
     "openssl",
+    "postgresql",
     "runc",
     "socat",
 )
+
+POSTGRES_SETTINGS = Path("/etc/postgresql-common/createcluster.d")
 
 
 def require_root(what: str) -> None:
@@ -54,4 +60,17 @@ def install() -> None:
     # A package's own containerd.service may start where systemd runs; ours has its own socket,
     # root and configuration, so the two don't meet.
     run(["apt-get", "update", "-q"], env=env)
-    run(["apt-get", "install", "-q", "-y", "--no-install-recommends", *wanted], env=env)
+    with _no_default_database():
+        run(["apt-get", "install", "-q", "-y", "--no-install-recommends", *wanted], env=env)
+
+
+@contextmanager
+def _no_default_database() -> Iterator[None]:
+    """Tests start a PostgreSQL of their own; Debian's package would make one and start it."""
+    setting = POSTGRES_SETTINGS / "wan.conf"
+    POSTGRES_SETTINGS.mkdir(parents=True, exist_ok=True)
+    setting.write_text("create_main_cluster = false\n")
+    try:
+        yield
+    finally:
+        setting.unlink()

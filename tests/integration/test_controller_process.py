@@ -117,9 +117,12 @@ def seconds_to_status(cluster: Cluster, name: str) -> float:
     return time.monotonic() - start
 
 
+def metrics(operator: Operator) -> str:
+    return operator.get("/metrics")[1]
+
+
 def counted(operator: Operator, name: str) -> dict[str, float]:
-    text = operator.get("/metrics")[1]
-    found = re.findall(rf"^{name}(\{{.*\}})? ([0-9.e+]+)$", text, re.MULTILINE)
+    found = re.findall(rf"^{name}(\{{.*\}})? ([0-9.e+]+)$", metrics(operator), re.MULTILINE)
     assert found, f"no metric {name}"
     return {labels: float(value) for labels, value in found}
 
@@ -137,7 +140,9 @@ def test_metrics_and_probes_answer(cluster: Cluster, operator: Operator) -> None
     operator.start()
     cluster.create("demo")
     cluster.pod_of("demo-prepare-1")
-    text = operator.get("/metrics")[1]
+    # Counted when it has ended, which is after its Job is there.
+    eventually(lambda: "wan_operator_reconcile_seconds_count" in metrics(operator), "a reconcile")
+    text = metrics(operator)
     for name in (
         "wan_operator_reconcile_seconds_count",
         "wan_operator_queue_depth",

@@ -8,6 +8,7 @@ training has the rest to learn.
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,8 @@ class TinyVAE(WanVideoVAE):  # type: ignore[misc]
     """
 
     def __init__(self) -> None:
-        super().__init__(z_dim=16)
+        with skip_model_initialization():  # the released size, for nothing
+            super().__init__(z_dim=16)
         self.model = VideoVAE_(dim=VAE_DIM, z_dim=16, num_res_blocks=1).eval().requires_grad_(False)
 
 
@@ -124,6 +126,7 @@ def write(preset: Preset, folder: Path) -> None:
     _write_tokenizer(folder / layout.TOKENIZER)
 
 
+@functools.cache
 def register() -> None:
     """Make diffsynth know the tiny models, by the hash of their tensors' names and shapes."""
     own = f"{__name__}."

@@ -25,6 +25,11 @@ class State(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
+    @property
+    def final(self) -> bool:
+        """Nothing changes it any more."""
+        return self not in (State.QUEUED, State.RUNNING)
+
 
 class Stage(StrEnum):
     """What a running job does, in this order."""

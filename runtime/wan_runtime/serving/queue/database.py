@@ -1,0 +1,130 @@
+"""Transactions that outlive a restart of PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias, TypeVar
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from wan_runtime.serving.queue.errors import QueueAway
+
+log = logging.getLogger(__name__)
+
+SCHEMA = "wan_video"
+CONNECTIONS = 8
+CONNECT_SECONDS = 5.0
+STATEMENT_SECONDS = 15.0
+FIRST_WAIT = 0.1
+LONGEST_WAIT = 2.0
+
+SETTINGS = {
+    "application_name": "wan-video",
+    "search_path": SCHEMA,
+    # A client that froze or lost its network within a transaction must not hold locks for ever.
+    "idle_in_transaction_session_timeout": "15s",
+    "statement_timeout": "15s",
+    "lock_timeout": "10s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+
+TRANSIENT = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InternalClientError,
+    # Starting up, shutting down, killed by an administrator; cancelled by a timeout above.
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    # The address led to a standby for a moment.
+    asyncpg.ReadOnlySQLTransactionError,
+)
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+Result = TypeVar("Result")
+
+
+class Database:
+    """A pool, and the patience to wait for its server."""
+
+    def __init__(
+        self, url: str, pool: asyncpg.Pool[asyncpg.Record], patience_seconds: float
+    ) -> None:
+        self._url = url
+        self._pool = pool
+        self._patience = patience_seconds
+
+    @classmethod
+    async def open(cls, url: str, patience_seconds: float) -> Database:
+        """Connects to nothing yet: the first transaction does, with its patience."""
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=0,
+            max_size=CONNECTIONS,
+            timeout=CONNECT_SECONDS,
+            command_timeout=STATEMENT_SECONDS,
+            server_settings=SETTINGS,
+        )
+        return cls(url, pool, patience_seconds)
+
+    def close(self) -> None:
+        """Also of connections in use."""
+        self._pool.terminate()
+
+    async def transact(self, what: str, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+        """The answer of `work`, done in one transaction.
+
+        It is done again from its start when the connection is lost, even if only the answer to the
+        commit was: what it does must be the same done twice. Raises QueueAway once patience is
+        spent, and what `work` raises.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline, wait = clock() + self._patience, FIRST_WAIT
+        while True:
+            try:
+                async with (
+                    self._pool.acquire(timeout=CONNECT_SECONDS) as connection,
+                    connection.transaction(),
+                ):
+                    return await work(connection)
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                left = deadline - clock()
+                if left <= 0:
+                    raise QueueAway(f"{what}: PostgreSQL is away ({reason_of(error)})") from error
+                pause = min(left, wait * random.uniform(0.5, 1.0))
+                wait = min(LONGEST_WAIT, wait * 2)
+                log.warning("%s failed (%s): again in %.1f s", what, reason_of(error), pause)
+                await asyncio.sleep(pause)
+
+    async def listener(self) -> asyncpg.Connection[asyncpg.Record]:
+        """A connection of its own, for LISTEN."""
+        return await asyncpg.connect(
+            self._url,
+            timeout=CONNECT_SECONDS,
+            command_timeout=STATEMENT_SECONDS,
+            server_settings=SETTINGS,
+        )
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same call may pass later."""
+    if isinstance(error, asyncpg.InterfaceError):
+        # The client's own class for both misuse and a connection that went away under it.
+        return "connection is closed" in str(error)
+    return isinstance(error, TRANSIENT)
+
+
+def reason_of(error: BaseException) -> str:
+    """Short, for a log line."""
+    return f"{type(error).__name__}: {error}".removesuffix(": ")

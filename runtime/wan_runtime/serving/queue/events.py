@@ -1,0 +1,88 @@
+"""Who waits for a change hears of it: LISTEN on one connection for all of a process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import asyncpg
+
+from wan_runtime.serving.queue.database import (
+    LONGEST_WAIT,
+    TRANSIENT,
+    Database,
+    is_transient,
+    reason_of,
+)
+from wan_runtime.serving.queue.rows import CHANNEL
+
+log = logging.getLogger(__name__)
+
+PROOF_SECONDS = 15.0
+"""A connection that hears nothing for this long is asked for a sign of life."""
+
+
+class Events:
+    """Wakes subscribers when their job changes, and all when something may have been missed."""
+
+    def __init__(self, database: Database, service: str) -> None:
+        self._database = database
+        self._service = service
+        self._subscribers: dict[str | None, set[asyncio.Event]] = {}
+        self._task = asyncio.create_task(self._listen_for_ever(), name="queue-events")
+
+    async def close(self) -> None:
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+
+    @contextmanager
+    def subscribe(self, job_id: str | None) -> Iterator[asyncio.Event]:
+        """An event set whenever the job may have changed. None: any job of the service."""
+        event = asyncio.Event()
+        self._subscribers.setdefault(job_id, set()).add(event)
+        try:
+            yield event
+        finally:
+            self._subscribers[job_id].discard(event)
+            if not self._subscribers[job_id]:
+                del self._subscribers[job_id]
+
+    async def _listen_for_ever(self) -> None:
+        while True:
+            try:
+                connection = await self._database.listener()
+                try:
+                    await self._listen(connection)
+                finally:
+                    connection.terminate()
+            except (*TRANSIENT, asyncpg.InterfaceError) as error:
+                if not is_transient(error):
+                    raise
+                log.warning("no events from PostgreSQL (%s): trying again", reason_of(error))
+            await asyncio.sleep(LONGEST_WAIT)
+
+    async def _listen(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        lost = asyncio.Event()
+        connection.add_termination_listener(lambda _: lost.set())
+        await connection.add_listener(CHANNEL, self._heard)
+        # What happened before we listened was not heard.
+        self._wake_all()
+        while not lost.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(lost.wait(), PROOF_SECONDS)
+            if not lost.is_set():
+                await connection.execute("select 1")
+
+    def _heard(self, connection: object, pid: int, channel: str, payload: object) -> None:
+        service, _, job_id = str(payload).rpartition(" ")
+        if service == self._service:
+            for event in (*self._subscribers.get(job_id, ()), *self._subscribers.get(None, ())):
+                event.set()
+
+    def _wake_all(self) -> None:
+        for events in self._subscribers.values():
+            for event in events:
+                event.set()

@@ -1,0 +1,307 @@
+"""The durable queue: jobs and all that changes with them, in PostgreSQL.
+
+Every call is one transaction and may be repeated; it waits for a server that restarts, up to the
+patience, then raises QueueAway. Times are the database's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from typing import TypeVar
+from uuid import uuid4
+
+from wan_runtime.serving.queue import census, owned, upkeep, work
+from wan_runtime.serving.queue.census import Backlog
+from wan_runtime.serving.queue.database import Connection, Database
+from wan_runtime.serving.queue.events import Events
+from wan_runtime.serving.queue.owned import Direction, Page
+from wan_runtime.serving.queue.places import Place
+from wan_runtime.serving.queue.rows import job_of
+from wan_runtime.serving.queue.schema import migrate, migrations
+from wan_runtime.serving.queue.submit import Submission, Submitted, submit
+from wan_runtime.serving.queue.upkeep import Webhook
+from wan_runtime.serving.queue.work import Beat, Keeping
+from wan_runtime.serving.video import Advance, Job, Problem, Rendered, State, VideoOrder
+
+PATIENCE_SECONDS = 30.0
+POLL_SECONDS = 5.0
+"""How late a change is seen whose notification was lost."""
+PLACES_SECONDS = 1.0
+"""How old predicted places may be: one replay serves all who ask."""
+RETENTION_SECONDS = 7 * 86400.0
+
+Result = TypeVar("Result")
+
+
+class Queue:
+    """Of one service."""
+
+    def __init__(self, database: Database, keeping: Keeping) -> None:
+        self._database = database
+        self._keeping = keeping
+        self._service = keeping.service
+        self._events = Events(database, keeping.service)
+        self._places: dict[str, Place] = {}
+        self._places_at = float("-inf")
+        self._placing = asyncio.Lock()
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        service: str,
+        *,
+        prefix: str = "",
+        retention_seconds: float = RETENTION_SECONDS,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> Queue:
+        """Brings the tables up to date.
+
+        `service`: "<namespace>/<name>"; several may share a database. `prefix`: ServiceSpec.prefix,
+        of its keys in the bucket. `retention_seconds`: a job goes this long after its end. Raises
+        SchemaNewer, QueueAway.
+        """
+        database = await Database.open(url, patience_seconds)
+        try:
+            await database.transact("migrate", lambda each: migrate(each, migrations()))
+        except BaseException:
+            database.close()
+            raise
+        return cls(database, Keeping(service, prefix.strip("/"), retention_seconds))
+
+    async def close(self) -> None:
+        """Ends all watching; calls under way fail."""
+        await self._events.close()
+        self._database.close()
+
+    # Gateways: what owners ask for
+
+    async def submit(
+        self,
+        order: VideoOrder,
+        *,
+        owner: str,
+        predicted_seconds: float,
+        limit_seconds: float,
+        priority: int = 0,
+        idempotency_key: str | None = None,
+        request_digest: str = "",
+        owner_limit: int | None = None,
+        remixed_from: str | None = None,
+        webhook: str | None = None,
+        job_id: str | None = None,
+    ) -> Submitted:
+        """A new job, or the one that the same idempotency key made within the last day.
+
+        `limit_seconds`: predicted work that may wait; an empty queue takes a job of any length.
+        `owner_limit`: unfinished jobs that the owner may have. Raises QueueFull, OwnerFull,
+        KeyReused, and ValueError for a `job_id` that is taken.
+        """
+        wanted = Submission(
+            service=self._service,
+            job_id=job_id or new_job_id(),
+            order=order,
+            owner=owner,
+            predicted_seconds=predicted_seconds,
+            priority=priority,
+            idempotency_key=idempotency_key,
+            request_digest=request_digest,
+            limit_seconds=limit_seconds,
+            owner_limit=owner_limit,
+            remixed_from=remixed_from,
+            webhook=webhook,
+        )
+        return await self._do("submit", lambda each: submit(each, wanted))
+
+    async def get(self, job_id: str, owner: str | None = None) -> Job | None:
+        """None: unknown, deleted, or another owner's."""
+        row = await self._do("get", lambda each: owned.get(each, self._service, job_id, owner))
+        return None if row is None else job_of(row)
+
+    async def page(self, owner: str, *, after: str | None, limit: int, order: Direction) -> Page:
+        """Jobs by age from the one after `after`; "desc": the newest first. Raises AfterUnknown."""
+        return await self._do(
+            "page", lambda each: owned.page(each, self._service, owner, after, limit, order)
+        )
+
+    async def place(self, job_id: str) -> Place:
+        """In the order in which jobs are claimed. Position 0: it does not wait."""
+        clock = asyncio.get_running_loop().time
+        async with self._placing:
+            stale = clock() - self._places_at > PLACES_SECONDS
+            if stale or job_id not in self._places:
+                self._places = await self._do(
+                    "place", lambda each: census.all_places(each, self._service)
+                )
+                self._places_at = clock()
+        return self._places.get(job_id, Place(0, 0.0))
+
+    async def cancel(self, job_id: str, owner: str) -> Job | None:
+        """The job as it is then: a queued one is cancelled, of a running one cancel_requested is
+        set, a final one stays. None: as get."""
+        return await self._do(
+            "cancel", lambda each: owned.cancel(each, self._keeping, job_id, owner)
+        )
+
+    async def delete(self, job_id: str, owner: str) -> Job | None:
+        """The job as it was; nobody sees it from now on, and its objects become rubbish, those of
+        a running one when its worker has stopped. None: as get."""
+        seen: list[Job] = []
+
+        async def work(connection: Connection) -> Job | None:
+            job = await owned.delete(connection, self._keeping, job_id, owner)
+            seen.extend([job] if job else [])
+            return seen[0] if seen else None
+
+        return await self._do("delete", work)
+
+    async def watch(self, job_id: str) -> AsyncIterator[Job]:
+        """The job now and after each change, to its end or removal."""
+        last: Job | None = None
+        with self._events.subscribe(job_id) as changed:
+            while True:
+                changed.clear()
+                job = await self.get(job_id)
+                if job is None:
+                    return
+                if job != last:
+                    yield job
+                last = job
+                if job.state.final:
+                    return
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), POLL_SECONDS)
+
+    # Workers
+
+    async def alive(self, worker: str, *, ready: bool) -> None:
+        """To be said every few seconds: predictions count the ready workers."""
+        await self._do("alive", lambda each: census.alive(each, self._service, worker, ready))
+
+    async def gone(self, worker: str) -> None:
+        """The worker ends."""
+        await self._do("gone", lambda each: census.gone(each, self._service, worker))
+
+    async def claim(self, worker: str, lease_seconds: float) -> Job | None:
+        """The next job: by priority, then the owner with least work in hand and of late, then age.
+
+        `worker` must be unique to the process, not only to its pod. It may get a job again whose
+        lease it had lost: it is the same order.
+        """
+        token = uuid4()
+        return await self._do(
+            "claim", lambda each: work.claim(each, self._service, worker, lease_seconds, token)
+        )
+
+    async def wait(self, seconds: float) -> None:
+        """Until a job of the service changes, or the time is over: between two claims."""
+        with self._events.subscribe(None) as changed, suppress(TimeoutError):
+            await asyncio.wait_for(changed.wait(), seconds)
+
+    async def heartbeat(
+        self, job_id: str, worker: str, advance: Advance | None, lease_seconds: float
+    ) -> Beat:
+        """Renews the lease; None as `advance` leaves what was told before."""
+        return await self._do(
+            "heartbeat",
+            lambda each: work.heartbeat(
+                each, self._service, job_id, worker, advance, lease_seconds
+            ),
+        )
+
+    async def complete(self, job_id: str, worker: str, rendered: Rendered) -> bool:
+        """False: lost or deleted meanwhile. The worker removes nothing: what no job owns is put on
+        the rubbish list here."""
+        return await self._finish(job_id, worker, State.COMPLETED, rendered)
+
+    async def fail(self, job_id: str, worker: str, problem: Problem) -> bool:
+        """False: as complete."""
+        return await self._finish(job_id, worker, State.FAILED, problem)
+
+    async def cancelled(self, job_id: str, worker: str) -> bool:
+        """False: as complete."""
+        return await self._finish(job_id, worker, State.CANCELLED)
+
+    async def hand_back(self, job_id: str, worker: str, reason: str, *, counts: bool) -> None:
+        """Back to where it stood in the queue. `counts`: as one of its three attempts, after which
+        it fails as worker_lost with the reason. Does nothing if the lease is another's."""
+
+        async def hand(connection: Connection) -> None:
+            row = await connection.fetchrow(
+                """
+                select * from jobs where service = $1 and id = $2 and worker = $3
+                    and state = 'running' for update
+                """,
+                self._service,
+                job_id,
+                worker,
+            )
+            if row is not None:
+                await work.hand_back(connection, self._keeping, row, reason, counts=counts)
+
+        await self._do("hand_back", hand)
+
+    # Upkeep, by any gateway at any time
+
+    async def reap(self) -> int:
+        """Hands back jobs whose lease ran out, as counting attempts. How many."""
+        return await self._repeat("reap", lambda each: upkeep.reap(each, self._keeping))
+
+    async def expire(self) -> int:
+        """Removes jobs whose retention is over, and forgets old keys and workers. How many jobs."""
+        await self._do("forget", lambda each: upkeep.forget(each, self._service))
+        return await self._repeat("expire", lambda each: upkeep.expire(each, self._keeping))
+
+    async def rubbish(self, limit: int) -> list[str]:
+        """Keys to remove from the bucket, the oldest first. One that ends in a slash is a folder,
+        with all below it."""
+        return await self._do("rubbish", lambda each: upkeep.rubbish(each, self._service, limit))
+
+    async def removed(self, keys: list[str]) -> None:
+        """They are gone from the bucket."""
+        await self._do("removed", lambda each: upkeep.removed(each, self._service, keys))
+
+    async def backlog(self) -> Backlog:
+        """For autoscaling and metrics."""
+        return await self._do("backlog", lambda each: census.backlog(each, self._service))
+
+    async def next_webhook(self) -> Webhook | None:
+        """A job that ended and whose owner is to be told, given to one caller at a time; due again
+        after a minute unless reported on. Maybe told more than once, never less."""
+        return await self._do("next_webhook", lambda each: upkeep.next_webhook(each, self._service))
+
+    async def webhook_done(self, webhook: Webhook) -> None:
+        """It was taken, or is given up."""
+        await self._do("webhook_done", lambda each: upkeep.webhook_done(each, webhook.id))
+
+    async def webhook_retry(self, webhook: Webhook, seconds: float) -> None:
+        """It was not taken: due again after this time."""
+        await self._do(
+            "webhook_retry", lambda each: upkeep.webhook_retry(each, webhook.id, seconds)
+        )
+
+    async def _finish(
+        self, job_id: str, worker: str, state: State, result: Rendered | Problem | None = None
+    ) -> bool:
+        return await self._do(
+            state.value,
+            lambda each: work.finish(each, self._keeping, job_id, worker, state, result),
+        )
+
+    async def _repeat(self, what: str, step: Callable[[Connection], Awaitable[int]]) -> int:
+        """In one transaction after the other, so that no two processes wait for each other's
+        rows."""
+        total = 0
+        while done := await self._do(what, step):
+            total += done
+        return total
+
+    async def _do(self, what: str, step: Callable[[Connection], Awaitable[Result]]) -> Result:
+        return await self._database.transact(what, step)
+
+
+def new_job_id() -> str:
+    """`video_` and 32 hexadecimal digits."""
+    return f"video_{uuid4().hex}"

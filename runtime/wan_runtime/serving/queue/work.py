@@ -1,0 +1,214 @@
+"""What workers do to a job: claim it, hold it by a lease, end it or hand it back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+import asyncpg
+
+from wan_runtime.serving.queue.database import Connection
+from wan_runtime.serving.queue.rows import SPENT, discard, job_of, notify, spend
+from wan_runtime.serving.video import Advance, Job, Problem, Rendered, State
+
+LOCK = 0x77616E03
+"""Of the advisory lock: claims of a service follow each other, so that each sees what the one
+before it gave to an owner."""
+MAX_ATTEMPTS = 3
+WORKER_LOST = "worker_lost"
+"""Code of the problem after the last attempt."""
+GRACE_SECONDS = 30
+"""A server that just came up takes no lease away: no worker could renew it meanwhile."""
+
+FAIR_ORDER = f"jobs.priority desc, coalesce({SPENT}, 0), jobs.number"
+"""Of the queue: priority, then the owner who was given least of late, then age."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    cancel_requested: bool
+    lost: bool
+    """The lease is another's, or the job ended: stop rendering it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """Where the objects of jobs lie, and how long jobs are kept after their end."""
+
+    service: str
+    prefix: str
+    retention_seconds: float
+
+    def folder(self, job_id: str) -> str:
+        """Of all objects of a job."""
+        return "/".join(filter(None, (self.prefix, "videos", job_id))) + "/"
+
+
+async def claim(
+    connection: Connection, service: str, worker: str, lease_seconds: float, token: UUID
+) -> Job | None:
+    """The next job in the fair order; the same one for the same token."""
+    await connection.execute("select pg_advisory_xact_lock($1, hashtext($2))", LOCK, service)
+    row = await connection.fetchrow(
+        """
+        select * from jobs
+        where service = $1 and state = 'running' and worker = $2 and claim = $3
+        """,
+        service,
+        worker,
+        token,
+    )
+    if row is not None:
+        return job_of(row)
+    row = await connection.fetchrow(
+        f"""
+        with next as (
+            select jobs.id from jobs left join owners using (service, owner)
+            where service = $1 and jobs.state = 'queued'
+            order by {FAIR_ORDER} limit 1 for update of jobs skip locked
+        )
+        update jobs set state = 'running', worker = $2, claim = $3, attempts = attempts + 1,
+            started_at = now(), lease_until = now() + make_interval(secs => $4), advance = null
+        from next where jobs.id = next.id returning jobs.*
+        """,
+        service,
+        worker,
+        token,
+        lease_seconds,
+    )
+    if row is None:
+        return None
+    await spend(connection, service, row["owner"], row["predicted_seconds"])
+    await notify(connection, service, row["id"])
+    return job_of(row)
+
+
+async def heartbeat(
+    connection: Connection,
+    service: str,
+    job_id: str,
+    worker: str,
+    advance: Advance | None,
+    lease_seconds: float,
+) -> Beat:
+    """Renews the lease, even one that ran out while nobody took it."""
+    row = await connection.fetchrow(
+        """
+        update jobs set lease_until = now() + make_interval(secs => $4),
+            advance = coalesce($5, advance)
+        where service = $1 and id = $2 and state = 'running' and worker = $3
+        returning cancel_requested
+        """,
+        service,
+        job_id,
+        worker,
+        lease_seconds,
+        advance and advance.model_dump_json(by_alias=True),
+    )
+    if row is None:
+        return Beat(cancel_requested=False, lost=True)
+    if advance is not None:
+        await notify(connection, service, job_id)
+    return Beat(cancel_requested=row["cancel_requested"], lost=False)
+
+
+async def finish(
+    connection: Connection,
+    keeping: Keeping,
+    job_id: str,
+    worker: str,
+    state: State,
+    result: Rendered | Problem | None = None,
+) -> bool:
+    """Whether the job ended as this worker says; the same for the same call again."""
+    row = await connection.fetchrow(
+        "select * from jobs where service = $1 and id = $2 for update", keeping.service, job_id
+    )
+    if row is None:
+        # Deleted, or expired long ago: what was uploaded since belongs to nobody.
+        await discard(connection, keeping.service, keeping.folder(job_id))
+        return False
+    if row["state"] != State.RUNNING or row["worker"] != worker:
+        if row["state"] in (State.FAILED, State.CANCELLED):
+            await discard(connection, keeping.service, keeping.folder(job_id))
+        return bool(row["state"] == state and row["worker"] == worker)
+    await end(connection, keeping, row, state, result)
+    return not row["deleted"]
+
+
+async def hand_back(
+    connection: Connection,
+    keeping: Keeping,
+    row: asyncpg.Record,
+    reason: str,
+    *,
+    counts: bool,
+) -> None:
+    """Puts a running job back to where it stood in the queue, or ends it where it may not run
+    again. `row` is locked."""
+    if row["cancel_requested"]:
+        await end(connection, keeping, row, State.CANCELLED)
+        return
+    if counts and row["attempts"] >= MAX_ATTEMPTS:
+        text = f"its worker was lost {row['attempts']} times, at last: {reason}"
+        await end(connection, keeping, row, State.FAILED, Problem(code=WORKER_LOST, message=text))
+        return
+    await connection.execute(
+        """
+        update jobs set state = 'queued', worker = null, claim = null, lease_until = null,
+            started_at = null, advance = null, attempts = attempts - $2, last_reason = $3
+        where id = $1
+        """,
+        row["id"],
+        0 if counts else 1,
+        reason,
+    )
+    await spend(connection, keeping.service, row["owner"], -row["predicted_seconds"])
+    await notify(connection, keeping.service, row["id"])
+
+
+async def end(
+    connection: Connection,
+    keeping: Keeping,
+    row: asyncpg.Record,
+    state: State,
+    result: Rendered | Problem | None = None,
+) -> None:
+    """Ends a job that runs or waits. `row` is locked.
+
+    The photo goes, and with anything but a completed job all of its objects; a webhook is due.
+    """
+    kept = state is State.COMPLETED and not row["deleted"]
+    await discard(
+        connection, keeping.service, row["image"], None if kept else keeping.folder(row["id"])
+    )
+    if row["state"] == State.RUNNING:
+        await _settle(connection, row)
+    if row["deleted"]:
+        await connection.execute("delete from jobs where id = $1", row["id"])
+        await notify(connection, keeping.service, row["id"])
+        return
+    text = result and result.model_dump_json(by_alias=True)
+    await connection.execute(
+        """
+        update jobs set state = $2, completed_at = now(), lease_until = null, image = null,
+            expires_at = now() + make_interval(secs => $3), rendered = $4, problem = $5
+        where id = $1
+        """,
+        row["id"],
+        state.value,
+        keeping.retention_seconds,
+        text if isinstance(result, Rendered) else None,
+        text if isinstance(result, Problem) else None,
+    )
+    if row["webhook"]:
+        await connection.execute(
+            "insert into webhooks (service, job_id) values ($1, $2)", keeping.service, row["id"]
+        )
+    await notify(connection, keeping.service, row["id"])
+
+
+async def _settle(connection: Connection, row: asyncpg.Record) -> None:
+    """The owner was charged what was predicted; now it is known."""
+    taken = await connection.fetchval("select extract(epoch from now() - $1)", row["started_at"])
+    await spend(connection, row["service"], row["owner"], float(taken) - row["predicted_seconds"])

@@ -1,0 +1,131 @@
+"""A real PostgreSQL server on loopback, of Debian's package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+from object_store import free_port
+
+USER = "wan"
+OPTIONS = {
+    "listen_addresses": "127.0.0.1",
+    # A killed process loses nothing that it gave to the kernel; only a machine's end would.
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_connections": "60",
+    "shared_buffers": "32MB",
+}
+
+
+def programs() -> Path:
+    """Folder of the newest server's programs. Fails rather than skips."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=_version)
+    assert found, "no PostgreSQL server: apt-get install postgresql"
+    return found[-1].parent
+
+
+def _version(program: Path) -> int:
+    return int(program.parts[-3])
+
+
+class Postgres:
+    """Can be killed and started again on the same port with the same data."""
+
+    def __init__(self) -> None:
+        self._bin = programs()
+        # The server refuses to run as root, and its user can't enter pytest's folders.
+        self._user = "postgres" if os.geteuid() == 0 else None
+        self._folder = Path(tempfile.mkdtemp(prefix="wan-postgres-"))
+        self._log = (self._folder / "log").open("ab")
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+        if self._user:
+            shutil.chown(self._folder, self._user, self._user)
+
+    def __enter__(self) -> Postgres:
+        self._run("initdb", "--no-sync", "-A", "trust", "-U", USER, "-E", "UTF8", "--locale=C")
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()
+        self._log.close()
+        shutil.rmtree(self._folder)
+
+    def url(self, database: str = "postgres") -> str:
+        """As WAN_DATABASE_URL has it."""
+        return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
+
+    def create(self, database: str) -> str:
+        """URL of a new, empty database."""
+        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, database)
+        return self.url(database)
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        options = [part for item in OPTIONS.items() for part in ("-c", "=".join(item))]
+        self._process = subprocess.Popen(
+            [
+                self._bin / "postgres",
+                *("-D", self._data, "-p", str(self.port), "-k", self._folder, *options),
+            ],
+            stdout=self._log,
+            stderr=self._log,
+            user=self._user,
+            group=self._user,
+            cwd=self._folder,
+        )
+        deadline = time.monotonic() + 60
+        while not self._ready():
+            log = (self._folder / "log").read_text(errors="replace")[-2000:]
+            assert self._process.poll() is None, f"PostgreSQL ended:\n{log}"
+            assert time.monotonic() < deadline, f"PostgreSQL is not ready:\n{log}"
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """Kill all of its processes outright, as a lost node does."""
+        if self._process is None:
+            return
+        # Stopped first, so that it starts no process between the listing and the killing.
+        self._process.send_signal(signal.SIGSTOP)
+        listed = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+        self._process.kill()
+        for pid in map(int, listed.split()):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self._process.wait()
+        self._process = None
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+    def _ready(self) -> bool:
+        asked = [self._bin / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        return subprocess.run(asked, check=False).returncode == 0
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [self._bin / program, *arguments],
+            env={**os.environ, "PGDATA": str(self._data)},
+            user=self._user,
+            group=self._user,
+            cwd=self._folder,
+            check=True,
+            stdout=self._log,
+            stderr=self._log,
+        )
