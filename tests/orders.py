@@ -1,9 +1,15 @@
-"""Small orders of videos."""
+"""Small orders of videos, and queues of them."""
 
 from __future__ import annotations
 
+import asyncpg
+
+from wan_runtime.serving.queue.database import SETTINGS
+from wan_runtime.serving.queue.queue import Queue
 from wan_runtime.serving.service import Size
-from wan_runtime.serving.video import Rendered, Stage, VideoOrder
+from wan_runtime.serving.video import Job, Rendered, Stage, VideoOrder
+
+PREFIX = "lab/team/wan"
 
 
 def order(prompt: str = "a fairy waves", image: str | None = None) -> VideoOrder:
@@ -29,3 +35,48 @@ def rendered(key: str = "videos/x/video.mp4") -> Rendered:
     return Rendered(
         files={"video": key}, bytes=1000, sha256="0" * 64, seconds={Stage.DENOISING: 2.5}
     )
+
+
+async def submitted(
+    queue: Queue,
+    owner: str = "ann",
+    seconds: float = 60.0,
+    *,
+    priority: int = 0,
+    image: str | None = None,
+    webhook: str | None = None,
+) -> Job:
+    """A new job, whatever waits already."""
+    answer = await queue.submit(
+        order(image=image),
+        owner=owner,
+        predicted_seconds=seconds,
+        limit_seconds=1e9,
+        priority=priority,
+        webhook=webhook,
+    )
+    assert not answer.repeated
+    return answer.job
+
+
+async def claimed(queue: Queue, worker: str = "w1", lease_seconds: float = 30) -> Job:
+    """The next job, which must be there."""
+    job = await queue.claim(worker, lease_seconds)
+    assert job is not None
+    return job
+
+
+async def found(queue: Queue, job_id: str) -> Job:
+    """The job as it is now."""
+    job = await queue.get(job_id)
+    assert job is not None
+    return job
+
+
+async def sql(url: str, statement: str, *arguments: object) -> list[asyncpg.Record]:
+    """Rows of a statement on a connection of its own."""
+    connection = await asyncpg.connect(url, server_settings=SETTINGS)
+    try:
+        return await connection.fetch(statement, *arguments)
+    finally:
+        await connection.close()

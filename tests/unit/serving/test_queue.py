@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
-import pytest_asyncio
 
-from orders import order, rendered
+from orders import claimed, found, order, rendered, submitted
 from postgres import Postgres
 from wan_runtime.serving.queue.errors import AfterUnknown, KeyReused, OwnerFull, QueueFull
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.video import Advance, Job, Problem, Stage, State
-
-
-@pytest_asyncio.fixture
-async def queue(postgres: Postgres, service: str) -> AsyncIterator[Queue]:
-    opened = await Queue.open(postgres.url(), service, prefix="lab/team/wan")
-    yield opened
-    await opened.close()
-
-
-async def submitted(queue: Queue, owner: str = "ann", seconds: float = 60.0) -> Job:
-    answer = await queue.submit(
-        order(), owner=owner, predicted_seconds=seconds, limit_seconds=10_000
-    )
-    assert not answer.repeated
-    return answer.job
+from wan_runtime.serving.video import Advance, Problem, Stage, State
 
 
 async def test_a_job_goes_through_its_states(queue: Queue) -> None:
     job = await submitted(queue)
     assert job.state is State.QUEUED
-    claimed = await queue.claim("w1", 30)
-    assert claimed is not None
-    assert (claimed.id, claimed.state, claimed.attempts) == (job.id, State.RUNNING, 1)
+    got = await claimed(queue)
+    assert (got.id, got.state, got.attempts) == (job.id, State.RUNNING, 1)
     assert await queue.claim("w2", 30) is None
     advance = Advance(stage=Stage.DENOISING, step=1, steps=4)
     assert not (await queue.heartbeat(job.id, "w1", advance, 30)).lost
@@ -42,8 +23,7 @@ async def test_a_job_goes_through_its_states(queue: Queue) -> None:
     assert running is not None
     assert running.advance == advance
     assert await queue.complete(job.id, "w1", rendered())
-    done = await queue.get(job.id)
-    assert done is not None
+    done = await found(queue, job.id)
     assert (done.state, done.rendered) == (State.COMPLETED, rendered())
     assert done.expires_at is not None
 
@@ -132,8 +112,7 @@ async def test_failing_tells_why(queue: Queue) -> None:
     await queue.claim("w1", 30)
     problem = Problem(code="out_of_memory", message="81 frames need 90 GiB")
     assert await queue.fail(job.id, "w1", problem)
-    failed = await queue.get(job.id)
-    assert failed is not None
+    failed = await found(queue, job.id)
     assert (failed.state, failed.problem) == (State.FAILED, problem)
 
 
@@ -143,12 +122,9 @@ async def test_handing_back_counts_attempts_or_does_not(queue: Queue) -> None:
         assert await queue.claim("w1", 30)
         await queue.hand_back(job.id, "w1", "drained", counts=False)
     for attempt in (1, 2, 3):
-        claimed = await queue.claim("w1", 30)
-        assert claimed is not None
-        assert claimed.attempts == attempt
+        assert (await claimed(queue)).attempts == attempt
         await queue.hand_back(job.id, "w1", "rank 1 died", counts=True)
-    failed = await queue.get(job.id)
-    assert failed is not None
+    failed = await found(queue, job.id)
     assert failed.problem is not None
     assert failed.problem.code == "worker_lost"
     assert "rank 1 died" in failed.problem.message
@@ -158,6 +134,33 @@ async def test_a_handed_back_job_is_before_younger_ones(queue: Queue) -> None:
     first, _ = await submitted(queue), await submitted(queue)
     await queue.claim("w1", 30)
     await queue.hand_back(first.id, "w1", "drained", counts=False)
-    claimed = await queue.claim("w2", 30)
-    assert claimed is not None
-    assert claimed.id == first.id
+    assert (await claimed(queue, "w2")).id == first.id
+
+
+async def test_the_same_calls_again_get_the_same_answers(queue: Queue) -> None:
+    """A worker that did not hear the answer asks again."""
+    job = await submitted(queue)
+    await claimed(queue)
+    assert [await queue.complete(job.id, "w1", rendered()) for _ in range(2)] == [True, True]
+    assert not await queue.fail(job.id, "w1", Problem(code="c", message="m"))
+    assert not await queue.complete(job.id, "w2", rendered())
+    assert (await found(queue, job.id)).state is State.COMPLETED
+
+
+async def test_prompts_may_hold_any_character(queue: Queue) -> None:
+    odd = "a\x00b \U0001f9da \\u0000 '; drop table jobs; --"
+    answer = await queue.submit(order(odd), owner="ann", predicted_seconds=1, limit_seconds=10)
+    assert (await found(queue, answer.job.id)).order.prompt == odd
+    assert (await claimed(queue)).order.prompt == odd
+
+
+async def test_services_share_a_database_and_nothing_else(queue: Queue, postgres: Postgres) -> None:
+    job = await submitted(queue)
+    other = await Queue.open(postgres.url(), "team/other")
+    try:
+        assert await other.get(job.id) is None
+        assert await other.claim("w1", 30) is None
+        assert (await other.heartbeat(job.id, "w1", None, 30)).lost
+        assert (await other.backlog()).queued == 0
+    finally:
+        await other.close()

@@ -11,17 +11,16 @@ import asyncpg
 
 from wan_runtime.serving.queue.database import (
     LONGEST_WAIT,
-    TRANSIENT,
     Database,
-    is_transient,
     reason_of,
 )
-from wan_runtime.serving.queue.rows import CHANNEL
+from wan_runtime.serving.queue.rows import CHANNEL, CLAIMABLE
 
 log = logging.getLogger(__name__)
 
 PROOF_SECONDS = 15.0
 """A connection that hears nothing for this long is asked for a sign of life."""
+ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 class Events:
@@ -40,7 +39,7 @@ class Events:
 
     @contextmanager
     def subscribe(self, job_id: str | None) -> Iterator[asyncio.Event]:
-        """An event set whenever the job may have changed. None: any job of the service."""
+        """An event set whenever the job may have changed. None: whenever one may be claimed."""
         event = asyncio.Event()
         self._subscribers.setdefault(job_id, set()).add(event)
         try:
@@ -58,9 +57,8 @@ class Events:
                     await self._listen(connection)
                 finally:
                     connection.terminate()
-            except (*TRANSIENT, asyncpg.InterfaceError) as error:
-                if not is_transient(error):
-                    raise
+            except ERRORS as error:
+                # A password that is being changed, too: polling goes on meanwhile.
                 log.warning("no events from PostgreSQL (%s): trying again", reason_of(error))
             await asyncio.sleep(LONGEST_WAIT)
 
@@ -77,10 +75,13 @@ class Events:
                 await connection.execute("select 1")
 
     def _heard(self, connection: object, pid: int, channel: str, payload: object) -> None:
-        service, _, job_id = str(payload).rpartition(" ")
+        service, job_id, word = str(payload).split(" ")
         if service == self._service:
-            for event in (*self._subscribers.get(job_id, ()), *self._subscribers.get(None, ())):
+            for event in self._subscribers.get(job_id, ()):
                 event.set()
+            if word == CLAIMABLE:
+                for event in self._subscribers.get(None, ()):
+                    event.set()
 
     def _wake_all(self) -> None:
         for events in self._subscribers.values():

@@ -13,6 +13,8 @@ from wan_runtime.serving.queue.rows import discard, job_of, notify
 from wan_runtime.serving.queue.work import Keeping, end
 from wan_runtime.serving.video import Job, State
 
+MAX_NUMBER = 2**63 - 1
+
 Direction = Literal["asc", "desc"]
 
 
@@ -46,7 +48,7 @@ async def page(
     order: Direction,
 ) -> Page:
     """Jobs of the owner by age; `asc`: the oldest first. Raises AfterUnknown."""
-    number = None
+    number = 0 if order == "asc" else MAX_NUMBER
     if after is not None:
         row = await get(connection, service, after, owner)
         if row is None:
@@ -56,7 +58,7 @@ async def page(
     rows = await connection.fetch(
         f"""
         select * from jobs where service = $1 and owner = $2 and not deleted
-            and ($3::bigint is null or {beyond})
+            and {beyond}
         order by number {order} limit $4
         """,
         service,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from wan_runtime.serving.queue.rows import HALF_LIFE_SECONDS
 
+MOMENT_SECONDS = 1e-6
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -52,7 +54,9 @@ def places(
             found[job.id] = Place(len(found) + 1, starts)
             # What is given later fades later. Scaling it up now, instead of all else down then,
             # keeps the order and needs no time in the comparison.
-            given[owner] = given.get(owner, 0.0) + job.seconds * _weight(starts or 0.0)
+            # Claims at one moment still follow each other.
+            moment = (starts or 0.0) + MOMENT_SECONDS * len(found)
+            given[owner] = given.get(owner, 0.0) + job.seconds * _weight(moment)
             if starts is not None:
                 heapq.heappush(free_at, starts + job.seconds)
             if line[owner]:

@@ -136,7 +136,7 @@ class Queue:
                     "place", lambda each: census.all_places(each, self._service)
                 )
                 self._places_at = clock()
-        return self._places.get(job_id, Place(0, 0.0))
+            return self._places.setdefault(job_id, Place(0, 0.0))
 
     async def cancel(self, job_id: str, owner: str) -> Job | None:
         """The job as it is then: a queued one is cancelled, of a running one cancel_requested is
@@ -196,7 +196,7 @@ class Queue:
         )
 
     async def wait(self, seconds: float) -> None:
-        """Until a job of the service changes, or the time is over: between two claims."""
+        """Until a job may have come that can be claimed, or the time is over."""
         with self._events.subscribe(None) as changed, suppress(TimeoutError):
             await asyncio.wait_for(changed.wait(), seconds)
 

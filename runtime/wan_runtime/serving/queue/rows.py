@@ -10,6 +10,8 @@ from wan_runtime.serving.video import Advance, Job, Problem, Rendered, State, Vi
 CHANNEL = "wan_video"
 """Of NOTIFY. One for all services: names of channels are too short for theirs."""
 
+CLAIMABLE = "claimable"
+
 HALF_LIFE_SECONDS = 3600.0
 """What an owner was given counts half after this."""
 
@@ -44,9 +46,12 @@ def job_of(row: asyncpg.Record) -> Job:
     )
 
 
-async def notify(connection: Connection, service: str, job_id: str) -> None:
-    """Tells listeners, at commit, that the job changed."""
-    await connection.execute("select pg_notify($1, $2)", CHANNEL, f"{service} {job_id}")
+async def notify(
+    connection: Connection, service: str, job_id: str, *, claimable: bool = False
+) -> None:
+    """Tells listeners, at commit, that the job changed; workers, where it may be claimed now."""
+    word = CLAIMABLE if claimable else "changed"
+    await connection.execute("select pg_notify($1, $2)", CHANNEL, f"{service} {job_id} {word}")
 
 
 async def spend(connection: Connection, service: str, owner: str, seconds: float) -> None:

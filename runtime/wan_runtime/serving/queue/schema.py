@@ -11,9 +11,8 @@ from wan_runtime.serving.queue.errors import SchemaNewer
 
 LOCK = 0x77616E01
 """Of the advisory lock: one process at a time changes tables."""
-FOUNDATION = f"""
-    create schema if not exists {SCHEMA};
-    create table if not exists {SCHEMA}.migrations (
+FOUNDATION = """
+    create table if not exists migrations (
         number integer primary key,
         breaking boolean not null,
         applied_at timestamptz not null default now()
@@ -46,6 +45,9 @@ async def migrate(connection: Connection, wanted: Sequence[Migration]) -> None:
     Raises SchemaNewer.
     """
     await connection.execute("select pg_advisory_xact_lock($1)", LOCK)
+    # Asked before made: a role that may not make schemas can be given this one.
+    if await connection.fetchval("select to_regnamespace($1)", SCHEMA) is None:
+        await connection.execute(f"create schema {SCHEMA}")
     await connection.execute(FOUNDATION)
     rows = await connection.fetch("select number, breaking from migrations")
     known = {each.number for each in wanted}

@@ -54,7 +54,7 @@ async def submit(connection: Connection, wanted: Submission) -> Submitted:
         return Submitted(earlier, repeated=True)
     await _check_room(connection, wanted)
     job = await _insert(connection, wanted)
-    await notify(connection, wanted.service, job.id)
+    await notify(connection, wanted.service, job.id, claimable=True)
     return Submitted(job, repeated=False)
 
 

@@ -164,7 +164,7 @@ async def hand_back(
         reason,
     )
     await spend(connection, keeping.service, row["owner"], -row["predicted_seconds"])
-    await notify(connection, keeping.service, row["id"])
+    await notify(connection, keeping.service, row["id"], claimable=True)
 
 
 async def end(

@@ -39,7 +39,8 @@ create table jobs (
 );
 
 create index jobs_queued on jobs (service, priority desc, number) where state = 'queued';
-create index jobs_running on jobs (service, lease_until) where state = 'running';
+-- Not by lease: what is in no index, a heartbeat changes without touching any.
+create index jobs_running on jobs (service) where state = 'running';
 create index jobs_unfinished on jobs (service, owner) where state in ('queued', 'running');
 create index jobs_listed on jobs (service, owner, number) where not deleted;
 create index jobs_expiring on jobs (service, expires_at) where expires_at is not null;
