@@ -13,8 +13,9 @@ from typing import Any
 import av
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
+from wan_runtime.data import picture as still
 from wan_runtime.data.buckets import fitting
 from wan_runtime.data.dataset import Code
 from wan_runtime.data.frames import Shown, crop_box, exact_rate, fits, resample
@@ -25,7 +26,6 @@ FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,gif,asf,ogg
 """Containers that are opened. Not playlists: they make FFmpeg open other files."""
 STILL = 128
 """Pixels at the longer side of what is looked at for cuts, bars and the like."""
-PICTURES = ("PNG", "JPEG", "WEBP")
 MAX_PIXELS = 2**26
 """Of a frame: a file of a few bytes may claim any size."""
 
@@ -177,10 +177,12 @@ def read_picture(path: Path, *, width: int, height: int) -> NDArray[np.uint8]:
         return ClipRejected(Code.FIRST_FRAME_INVALID, message, Facts())
 
     try:
-        with Image.open(path, formats=PICTURES) as picture:
-            image = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+        with Image.open(path, formats=still.FORMATS) as picture:
+            image = np.asarray(still.upright(picture))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise rejected(f"does not open as a picture of {', '.join(PICTURES)}: {error}") from error
+        raise rejected(
+            f"does not open as a picture of {', '.join(still.FORMATS)}: {error}"
+        ) from error
     box = crop_box(image.shape[1], image.shape[0], width, height)
     if not fits(box, width, height):
         size = f"{image.shape[1]}x{image.shape[0]}"
@@ -192,9 +194,7 @@ def fit(
     image: NDArray[np.uint8], width: int, height: int, pixel_aspect: float = 1.0
 ) -> NDArray[np.uint8]:
     """The centre of an image [H, W, 3] in the target's shape and size, scaled with antialiasing."""
-    box = crop_box(image.shape[1], image.shape[0], width, height, pixel_aspect)
-    scaled = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS, box=box)
-    return np.asarray(scaled)
+    return np.asarray(still.cut(Image.fromarray(image), width, height, pixel_aspect))
 
 
 def _timeline(path: Path, fps: float, facts: Facts) -> Iterator[av.VideoFrame]:

@@ -34,20 +34,31 @@ TILE_SIZE, TILE_STRIDE = (30, 52), (15, 26)
 class TextEncoder:
     """umT5 with its tokenizer."""
 
-    def __init__(self, files: ModelFiles, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self,
+        files: ModelFiles,
+        dtype: torch.dtype,
+        device: torch.device,
+        *,
+        home: torch.device | None = None,
+    ) -> None:
+        """`home`: where its weights wait while it is not at work, if not on the device."""
+        self._device, self._home = device, home or device
         self._pipe = WanVideoPipeline(device=device.type, torch_dtype=dtype)
         self._pipe.tokenizer = load.load_tokenizer(files)
-        self._pipe.text_encoder = load.load_text_encoder(files, dtype, device)
+        self._pipe.text_encoder = load.load_text_encoder(files, dtype, self._home)
 
     @torch.no_grad()
     def encode(self, prompt: str) -> Tensor:
         """[1, 512, D], zeros behind the caption."""
+        self._pipe.text_encoder.to(self._device)
         context: Tensor = WanVideoUnit_PromptEmbedder().process(self._pipe, prompt, True)["context"]
+        self._pipe.text_encoder.to(self._home)
         return context
 
 
 class VideoEncoder:
-    """VAE and, for Wan2.1, CLIP."""
+    """VAE, both ways, and, for Wan2.1, CLIP."""
 
     def __init__(
         self, files: ModelFiles, dtype: torch.dtype, device: torch.device, *, tiled: bool
@@ -99,3 +110,10 @@ class VideoEncoder:
         if clip:
             tensors["clip"] = clip["clip_feature"][0]
         return tensors
+
+    @torch.no_grad()
+    def decode(self, latents_BCTHW: Tensor) -> Tensor:
+        """[F, H, W, 3] in [-1, 1], float32 on the CPU, of one video's latents."""
+        video = self._pipe.vae.decode(latents_BCTHW, self._pipe.device, **self._tiling)
+        pixels: Tensor = video[0].permute(1, 2, 3, 0).float().cpu()
+        return pixels

@@ -69,11 +69,11 @@ class NoiseLevels:
         return float(rising[min(int(fraction * len(rising)), len(rising) - 1)])
 
 
-def shifted_grid(shift: float) -> Tensor:
-    """[1000] sigmas s*u / (1 + (s - 1) u), u from 1 down to 1/1000: diffsynth's
-    `set_timesteps_wan(1000)`.
+def shifted_grid(shift: float, count: int = NUM_TRAIN_TIMESTEPS) -> Tensor:
+    """[count] sigmas s*u / (1 + (s - 1) u), u from 1 down to 1/count: diffsynth's
+    `set_timesteps_wan(count)`.
     """
-    uniform = torch.linspace(1.0, 0.0, NUM_TRAIN_TIMESTEPS + 1)[:-1]
+    uniform = torch.linspace(1.0, 0.0, count + 1)[:-1]
     return shift * uniform / (1 + (shift - 1) * uniform)
 
 

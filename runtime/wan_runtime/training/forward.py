@@ -1,4 +1,5 @@
-"""One pass of Wan's transformer for training: velocity from noisy latents and conditioning.
+"""One pass of Wan's transformer, in training and in serving: velocity from noisy latents and
+conditioning.
 
 The same arithmetic as diffsynth's `model_fn_wan_video` without its options for other models, but
 with the time embedding in float32 also when the weights are bfloat16: the stock path rounds the
@@ -8,7 +9,7 @@ timestep itself to bfloat16.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from diffsynth.models.wan_video_dit import sinusoidal_embedding_1d
@@ -36,6 +37,17 @@ class Conditions:
         return Conditions(self.context_BLD.to(device, dtype), self.y_BCTHW.to(device, dtype), clip)
 
 
+class Shard(Protocol):
+    """One rank's part of a sequence that several ranks compute together. Their attention meets by
+    means of its own; all else works token by token."""
+
+    def mine(self, sequence: Tensor, dim: int) -> Tensor:
+        """This rank's tokens."""
+
+    def whole(self, mine: Tensor, dim: int) -> Tensor:
+        """All tokens, of what each rank made of its own."""
+
+
 def keep_time_embedding_fp32(dit: Any) -> None:
     """Cast the time embedding and projection to float32 (0.2 % of the parameters)."""
     dit.time_embedding.float()
@@ -50,6 +62,7 @@ def predict_velocity(
     *,
     dtype: torch.dtype,
     recompute: bool = False,
+    shard: Shard | None = None,
 ) -> Tensor:
     """v [B, 16, T, H, W] in float32.
 
@@ -58,6 +71,7 @@ def predict_velocity(
         dtype: of the computation. Float32 weights are rounded to it as they are used, and get their
             gradients in float32; an adapter's are left to autocast.
         recompute: keep only each block's input and run the block again in backward.
+        shard: the tokens to compute here; the rest comes from the other ranks.
     """
     device = noisy_BCTHW.device
     with torch.autocast(device.type, enabled=False):
@@ -75,6 +89,8 @@ def predict_velocity(
         frames, height, width = x.shape[2:]
         freqs = _rope(dit, frames, height, width, device)
         x_BLD = x.flatten(2).transpose(1, 2).contiguous()
+        if shard is not None:
+            x_BLD, freqs = shard.mine(x_BLD, 1), shard.mine(freqs, 0)
         for block in dit.blocks:
             inputs = (block, dtype, x_BLD, context, modulation, freqs)
             if recompute and torch.is_grad_enabled():
@@ -82,6 +98,8 @@ def predict_velocity(
             else:
                 x_BLD = _run(*inputs)
         out = _run(dit.head, dtype, x_BLD, t_BD)
+        if shard is not None:
+            out = shard.whole(out, 1)
         velocity: Tensor = dit.unpatchify(out, (frames, height, width))
     return velocity.float()
 

@@ -1,0 +1,112 @@
+"""What supervisor and ranks tell each other: a JSON object a line over a socket of each rank."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from wan_runtime.contract import Contract
+from wan_runtime.job import Expert
+from wan_runtime.serving.video import Stage, VideoOrder
+
+
+class AppliedAdapter(Contract):
+    """An adapter of one video, its files fetched."""
+
+    name: str
+    files: dict[Expert, str]
+    """Path for each transformer that it works on."""
+    strength: float
+
+
+class Render(Contract):
+    """To all ranks: the next video."""
+
+    kind: Literal["render"] = "render"
+    job_id: str
+    order: VideoOrder
+    image: str
+    """Path of the first frame, of exactly the order's size."""
+    adapters: tuple[AppliedAdapter, ...] = ()
+    frames: str
+    """Path where rank 0 leaves them: a NumPy file, uint8 [F, H, W, 3]."""
+
+
+class Cancel(Contract):
+    """To rank 0, which tells the others at the next step."""
+
+    kind: Literal["cancel"] = "cancel"
+    job_id: str
+
+
+class Ready(Contract):
+    """Of each rank, once: loaded, warmed up and checked."""
+
+    kind: Literal["ready"] = "ready"
+    rank: int
+    seconds: dict[str, float]
+    """Of load and of each size's warm-up."""
+    step_seconds: dict[str, float]
+    """Of one step at the service's own length, by size. Of a second one: nothing is compiled or
+    first allocated in it."""
+    decode_seconds: dict[str, float]
+    peak_gib: float | None
+    weights: str
+    """Digest of the base model."""
+    attention: str
+    """The kernel at work."""
+    device: str
+
+
+class Beat(Contract):
+    """Of each rank: it lives, and is here."""
+
+    kind: Literal["beat"] = "beat"
+    rank: int
+    job_id: str
+    stage: Stage
+    step: int = 0
+
+
+class Done(Contract):
+    """Of each rank: the video's frames are made, or it was cancelled."""
+
+    kind: Literal["done"] = "done"
+    rank: int
+    job_id: str
+    cancelled: bool = False
+    seconds: dict[Stage, float] = Field(default_factory=dict)
+    peak_gib: float | None = None
+
+
+class Failed(Contract):
+    """Of a rank: this video cannot be made, the next one may. Without a job: nor can any."""
+
+    kind: Literal["failed"] = "failed"
+    rank: int
+    job_id: str | None
+    code: str
+    """As in a job's Problem."""
+    message: str
+
+
+ToRank = Annotated[Render | Cancel, Field(discriminator="kind")]
+FromRank = Annotated[Ready | Beat | Done | Failed, Field(discriminator="kind")]
+_TO_RANK: TypeAdapter[Render | Cancel] = TypeAdapter(ToRank)
+_FROM_RANK: TypeAdapter[Ready | Beat | Done | Failed] = TypeAdapter(FromRank)
+
+
+def dump(message: Contract) -> bytes:
+    """One line."""
+    return message.model_dump_json(by_alias=True).encode() + b"\n"
+
+
+def order_of(line: bytes) -> Render | Cancel:
+    """What a rank is told."""
+    return _TO_RANK.validate_json(line)
+
+
+def report_of(line: bytes) -> Ready | Beat | Done | Failed:
+    """What a rank tells."""
+    return _FROM_RANK.validate_json(line)

@@ -1,0 +1,204 @@
+"""The renderer of the video service, against the stock pipeline and against itself."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ml_runs import HEIGHT, WIDTH, moving_picture
+from renders import CPU, make_renderer, make_task, save_odd, untold, write_lora
+from wan_runtime.job import Dialect, Expert
+from wan_runtime.models import load
+from wan_runtime.models.layout import ModelFiles
+from wan_runtime.serving.video import Stage
+from wan_runtime.serving.worker.messages import AppliedAdapter
+from wan_runtime.serving.worker.render import Renderer
+from wan_runtime.serving.worker.sampling import experts_of
+from wan_runtime.serving.worker.trouble import Unrenderable
+
+pytest_plugins = ["ml_fixtures"]
+
+
+@pytest.fixture(scope="module")
+def renderer21(tiny21: ModelFiles) -> Renderer:
+    return make_renderer(tiny21)
+
+
+@pytest.fixture(scope="module")
+def renderer22(tiny22: ModelFiles) -> Renderer:
+    return make_renderer(tiny22)
+
+
+def stock(files: ModelFiles, folder: Path, *adapters: Path, **change: Any) -> np.ndarray:
+    """The same order through diffsynth's own pipeline: latents as it decodes them, [F, H, W, 3]."""
+    order = make_task(folder, **change).order
+    pipe = load.load_pipeline(files, torch.float32, CPU)
+    for name, path in zip(("dit", "dit2"), adapters, strict=False):
+        with load.quietly():
+            pipe.load_lora(getattr(pipe, name), str(path))
+    video = pipe(
+        prompt=order.prompt, negative_prompt=order.negative_prompt,
+        input_image=Image.fromarray(moving_picture(0)[0]), seed=order.seed, rand_device="cpu",
+        height=HEIGHT, width=WIDTH, num_frames=order.frames, num_inference_steps=order.steps,
+        sigma_shift=order.shift, cfg_scale=order.guidance, tiled=False,
+        switch_DiT_boundary=files.preset.boundary or 0.875,
+        progress_bar_cmd=lambda steps: steps, output_type="quantized",
+    )  # fmt: skip
+    return np.stack([np.asarray(frame) for frame in video])
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("name", ["tiny21", "tiny22"])
+def test_a_video_is_the_stock_pipelines(
+    name: str, guidance: float, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    files = request.getfixturevalue(name)
+    renderer = request.getfixturevalue(name.replace("tiny", "renderer"))
+    both = {"guidance": guidance, "guidance_low": guidance, "steps": 4}
+    frames = renderer.render(make_task(tmp_path, **both), untold).frames
+    assert frames is not None
+    expected = stock(files, tmp_path, **both)
+    assert frames.std() > 5, "it shows something"
+    assert np.abs(frames.astype(int) - expected).max() <= 1  # of 255: stock truncates, we round
+
+
+def test_the_experts_switch_at_the_boundary_each_with_its_guidance(tiny22: ModelFiles) -> None:
+    order = make_task(Path("/tmp"), steps=4, guidance=2.0, guidance_low=5.0).order
+    plan = experts_of(tiny22.preset, order)
+    assert [(expert, guidance) for _, expert, guidance in plan] == [
+        (Expert.HIGH_NOISE, 2.0), (Expert.HIGH_NOISE, 2.0),
+        (Expert.LOW_NOISE, 5.0), (Expert.LOW_NOISE, 5.0),
+    ]  # fmt: skip
+    assert plan[1][0] > 0.9 > plan[2][0]
+
+
+@pytest.mark.parametrize("field", ["guidance", "guidance_low", "seed", "negative_prompt"])
+def test_each_setting_counts(field: str, renderer22: Renderer, tmp_path: Path) -> None:
+    other = "motion" if field == "negative_prompt" else 5
+    base = renderer22.render(make_task(tmp_path), untold).latents
+    assert not torch.equal(
+        base, renderer22.render(make_task(tmp_path, **{field: other}), untold).latents
+    )
+    assert torch.equal(base, renderer22.render(make_task(tmp_path), untold).latents)
+
+
+def test_an_adapter_leaves_the_base_to_the_bit(renderer22: Renderer, tmp_path: Path) -> None:
+    """Off, A, off, B, both, off: as if there had been none. And A is what stock makes of it."""
+    dits = renderer22.model.dits
+    paths = {
+        (name, expert): write_lora(tmp_path / f"{name}-{expert}", dits[expert], seed)
+        for name, seed in (("a", 1), ("b", 2))
+        for expert in dits
+    }
+
+    def use(name: str, strength: float = 1.0) -> AppliedAdapter:
+        files = {expert: str(paths[name, expert]) for expert in dits}
+        return AppliedAdapter(name=name, files=files, strength=strength)
+
+    def latents(*adapters: AppliedAdapter) -> torch.Tensor:
+        return renderer22.render(make_task(tmp_path, *adapters), untold).latents
+
+    base, a = latents(), latents(use("a"))
+    assert torch.equal(latents(), base)
+    b = latents(use("b"))
+    assert torch.equal(latents(), base)
+    both = latents(use("a"), use("b"))
+    assert torch.equal(latents(), base)
+    assert torch.equal(latents(use("a")), a)
+    weak = latents(use("a", 0.1))
+    few = {Expert.LOW_NOISE: str(paths["a", Expert.LOW_NOISE])}
+    low = latents(AppliedAdapter(name="a", files=few, strength=1.0))
+    different = [base, a, b, both, weak, low]
+    for index, one in enumerate(different):
+        assert all(not torch.allclose(one, other, atol=1e-3) for other in different[:index])
+
+
+def test_an_adapter_does_what_it_does_in_the_stock_pipeline(
+    renderer22: Renderer, tiny22: ModelFiles, tmp_path: Path
+) -> None:
+    dits = renderer22.model.dits
+    paths = [write_lora(tmp_path / f"{expert}.safetensors", dits[expert], 3) for expert in dits]
+    files = dict(zip(dits, map(str, paths), strict=True))
+    adapter = AppliedAdapter(name="a", files=files, strength=1.0)
+    frames = renderer22.render(make_task(tmp_path, adapter), untold).frames
+    assert frames is not None
+    assert np.abs(frames.astype(int) - stock(tiny22, tmp_path, *paths)).max() <= 1
+
+
+def test_an_adapter_of_another_model_is_refused(
+    renderer21: Renderer, renderer22: Renderer, tmp_path: Path
+) -> None:
+    wide = torch.nn.ModuleDict({"blocks": torch.nn.ModuleList([torch.nn.ModuleDict()])})
+    wide["blocks"][0]["self_attn"] = torch.nn.ModuleDict({"q": torch.nn.Linear(512, 512)})
+    odd = {
+        "unet": (save_odd(tmp_path / "unet"), "1 of 1 keys are not understood"),
+        "wide": (
+            write_lora(tmp_path / "wide", wide, 1, Dialect.COMFYUI),
+            "adapter wide has the keys of ComfyUI, but 0 of its 1 layers fit this model; "
+            "blocks.0.self_attn.q does not",
+        ),
+    }
+    base = renderer21.render(make_task(tmp_path), untold).latents
+    for name, (path, message) in odd.items():
+        use = AppliedAdapter(name=name, files={Expert.ONLY: str(path)}, strength=1.0)
+        with pytest.raises(Unrenderable, match=re.escape(message)) as caught:
+            renderer21.render(make_task(tmp_path, use), untold)
+        assert caught.value.problem.code == "invalid_input"
+    assert torch.equal(renderer21.render(make_task(tmp_path), untold).latents, base)
+
+
+def test_adapters_used_last_are_kept(
+    renderer21: Renderer, tmp_path: Path, tiny21: ModelFiles
+) -> None:
+    dit = renderer21.model.dits[Expert.ONLY]
+    paths = [write_lora(tmp_path / f"{number}", dit, number) for number in range(3)]
+    one = renderer21.adapters.get(paths[0]).bytes
+    small = make_renderer(tiny21, cache_bytes=2 * one).adapters
+    for path in (paths[0], paths[1], paths[0], paths[2]):
+        small.get(path)
+    assert [path in small for path in paths] == [True, False, True]
+
+
+def test_a_prompt_is_encoded_once(
+    renderer21: Renderer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    text = renderer21.model.text
+    assert text is not None
+    encode = text.encode
+    monkeypatch.setattr(text, "encode", lambda prompt: asked.append(prompt) or encode(prompt))
+    for seed in (1, 2):
+        renderer21.render(make_task(tmp_path, prompt="only here", seed=seed), untold)
+    assert asked.count("only here") == 1
+
+
+def test_stages_in_order_and_a_way_out_at_each_step(renderer21: Renderer, tmp_path: Path) -> None:
+    told: list[tuple[Stage, int]] = []
+    renderer21.render(make_task(tmp_path), lambda *at: told.append(at))
+    assert told == [
+        (Stage.LOADING, 0), (Stage.ENCODING_INPUT, 0), (Stage.DENOISING, 0), (Stage.DENOISING, 1),
+        (Stage.DENOISING, 2), (Stage.DECODING, 3),
+    ]  # fmt: skip
+
+    def leave(stage: Stage, step: int) -> None:
+        if step == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        renderer21.render(make_task(tmp_path), leave)
+
+
+def test_a_first_frame_of_another_size_is_refused(renderer21: Renderer, tmp_path: Path) -> None:
+    task = make_task(tmp_path)
+    Image.new("RGB", (WIDTH, HEIGHT + 16)).save(task.image)
+    with pytest.raises(Unrenderable, match="the first frame is 64x64; the video is 64x48"):
+        renderer21.render(task, untold)
+    Path(task.image).write_bytes(b"GIF89a")
+    with pytest.raises(Unrenderable, match="does not open as a picture"):
+        renderer21.render(task, untold)
