@@ -51,6 +51,8 @@ class TrainingSpec(Contract):
     warmup_steps: int = 0
     max_gradient_norm: float = 1.0
     seed: int = 0
+    deterministic: bool = False
+    """Only kernels that repeat to the bit. On a GPU CUBLAS_WORKSPACE_CONFIG must be :4096:8."""
     loss_weighting: Literal["Uniform", "Bell"] = "Uniform"
     """Over noise levels, within an expert. Bell is DiffSynth's."""
     gradient_checkpointing: Literal["None", "Full"] = "Full"

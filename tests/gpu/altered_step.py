@@ -38,13 +38,6 @@ def no_backward() -> None:
     wan_video_dit.flash_attention = lambda *a, **k: real(*a, **k).detach()
 
 
-def deterministic() -> None:
-    """Only kernels that repeat to the bit. Not `warn_only`: with that, attention
-    keeps its own backward.
-    """
-    torch.use_deterministic_algorithms(True)
-
-
 if __name__ == "__main__":
     globals()[os.environ["WAN_GPU_TEST_DOES"]]()
     step.enter()

@@ -4,7 +4,7 @@
         python tests/gpu/repeat_steps.py --out rows.json
 
 The real `Trainer` on the tiny transformer and on blocks of the 14B width, with PyTorch's default
-kernels and with `use_deterministic_algorithms(True)`. Three runs of one job: two undisturbed, one
+kernels and with `training.deterministic`. Three runs of one job: two undisturbed, one
 that goes on from its checkpoint in a fresh trainer.
 """
 
@@ -46,12 +46,12 @@ def main() -> None:
     rows = []
     for name, preset, config, method, frames, steps in shapes:
         for deterministic in (False, True):
-            torch.use_deterministic_algorithms(deterministic)
 
             def fresh(
-                preset: str = preset, config: Any = config, method: Any = method, n: int = frames
-            ) -> Trainer:
-                trainer, cache = build(PRESETS[preset], config, device, method)
+                preset: str = preset, config: Any = config, method: Any = method, n: int = frames,
+                exact: bool = deterministic,
+            ) -> Trainer:  # fmt: skip
+                trainer, cache = build(PRESETS[preset], config, device, method, deterministic=exact)
                 assert isinstance(cache, Synthetic)
                 cache.frames = n
                 return trainer

@@ -89,6 +89,8 @@ def build(
     config: dict[str, Any],
     device: torch.device,
     method: dict[str, Any] = LORA,
+    *,
+    deterministic: bool = False,
 ) -> tuple[Trainer, Synthetic]:
     """The real `Trainer.build`; only where weights and latents come from is replaced."""
     expert = preset.experts[0]
@@ -102,7 +104,7 @@ def build(
                 "source": "s3://none/data", "fps": 16,
                 "buckets": [{"width": preset.width, "height": preset.height, "frames": 25}],
             },
-            "training": {"steps": 1000},
+            "training": {"steps": 1000, "deterministic": deterministic},
             **method,
             "inputs": {"prepare": ref.model_dump(), "encode": ref.model_dump()},
         }

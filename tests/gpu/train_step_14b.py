@@ -130,7 +130,7 @@ def variant(trainer: Trainer, code: str) -> Iterator[None]:
     assert layers, "peft has renamed its switch"
     for layer in layers:
         layer.cast_input_dtype_enabled = code == "ours-with-casts"
-    # Not `warn_only`: with that, attention keeps its own backward.
+    # As training.deterministic does.
     torch.use_deterministic_algorithms(code == "ours-deterministic")
     try:
         yield

@@ -95,6 +95,7 @@ DEFAULTS = {
         "datasetRepeat": 10,
         "gradientAccumulation": 1,
         "captionDropoutPercent": 0,
+        "deterministic": False,
         "gradientCheckpointing": "Full",
         "lossWeighting": "Uniform",
         "maxGradientNorm": 1,

@@ -42,6 +42,7 @@ def attempt(run: Run, planned: PlannedStep, step: StepStatus, number: int) -> At
         number=number,
         preset=run.spec.model.preset,
         needs_gpu=planned.needs_gpu,
+        deterministic=planned.step is Step.TRAIN and run.spec.training.deterministic,
         host=fit.host_plan(run, planned),
         gpus=run.spec.parallelism.gpus_per_node,
         image=run.status.effective.image,

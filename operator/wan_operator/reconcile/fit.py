@@ -158,6 +158,7 @@ def workload(spec: WanFineTuneSpec, bucket: Bucket) -> Training:
         batch=training.batch_size,
         accumulation=training.gradient_accumulation,
         precision=training.base_precision,
+        deterministic=training.deterministic,
         gpus=spec.parallelism.gpus_per_node * spec.parallelism.nodes,
     )
     if lora is None:

@@ -272,6 +272,7 @@ def job_spec(
             warmup_steps=training.schedule.warmup_steps,
             max_gradient_norm=training.max_gradient_norm,
             seed=training.seed,
+            deterministic=training.deterministic,
             loss_weighting=training.loss_weighting,
             gradient_checkpointing="None" if effective.gradient_checkpointing == "None" else "Full",
             tiled_vae=training.tiled_vae,

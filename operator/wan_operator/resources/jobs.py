@@ -84,6 +84,8 @@ class Attempt:
     number: int
     preset: str
     needs_gpu: bool
+    deterministic: bool
+    """Its GPU kernels must repeat to the bit."""
     host: HostPlan | None
     """By the planner; None for a step that holds no weights, and for Tiny presets."""
     gpus: int
@@ -167,6 +169,9 @@ def pod_spec(attempt: Attempt) -> Manifest:
 def container(attempt: Attempt) -> Manifest:
     shared = attempt.model_cache is not None
     cache = [{"name": "WAN_MODEL_CACHE", "value": MODEL_CACHE_PATH}] if shared else []
+    # Read by cuBLAS as it starts; without it torch refuses to multiply deterministically.
+    workspace = {"name": "CUBLAS_WORKSPACE_CONFIG", "value": ":4096:8"}
+    deterministic = [workspace] if attempt.deterministic else []
     return {
         "name": CONTAINER,
         "image": attempt.image,
@@ -179,6 +184,7 @@ def container(attempt: Attempt) -> Manifest:
             {"name": "WAN_SCRATCH", "value": CACHE_PATH},
             {"name": "WAN_SCRATCH_LIMIT", "value": scratch_limit(attempt)},
             *cache,
+            *deterministic,
         ],
         "ports": [{"name": "progress", "containerPort": PROGRESS_PORT, "protocol": "TCP"}],
         "resources": resources(attempt),

@@ -48,11 +48,12 @@ def of_training_memory(work: Training, gpu: Gpu | None) -> Confidence:
     if not _as_measured(work):
         return "Estimated"
     same = gpu is not None and gpu.name == MEASURED_ON and work.batch == 1 and work.rank <= 64
-    return "Measured" if same and _among_rows(work) else "Extrapolated"
+    near = same and not work.deterministic and _among_rows(work)
+    return "Measured" if near else "Extrapolated"
 
 
 def of_training_time(work: Training, gpu: Gpu) -> Confidence:
-    if not _as_measured(work) or gpu.name != MEASURED_ON:
+    if not _as_measured(work) or gpu.name != MEASURED_ON or work.deterministic:
         return "Estimated"
     return "Measured" if work.batch == 1 and _among_rows(work) else "Extrapolated"
 

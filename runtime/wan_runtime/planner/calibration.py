@@ -34,6 +34,8 @@ from wan_runtime.planner.workload import Clip, Serving, Training
 class Calibration:
     efficiency: Efficiency
     passes: float
+    deterministic: float
+    """Seconds that deterministic kernels add for each second of attention."""
     live_block: float
     live_forward: float
     decode_seconds: float
@@ -57,6 +59,7 @@ def calibrate(table: Measured) -> Calibration:
     return Calibration(
         efficiency=efficiency_of(table),
         passes=fit_passes(table),
+        deterministic=deterministic_of(table),
         live_block=fit_live(table, "Training"),
         live_forward=fit_live(table, "Forward"),
         decode_seconds=decode.seconds / tokens,
@@ -81,6 +84,16 @@ def fit_passes(table: Measured) -> float:
     efficiency = efficiency_of(table)
     rows = (*table.calibrating("Training"), *table.calibrating("Forward"))
     return _fit(rows, lambda row: _time(row, efficiency))
+
+
+def deterministic_of(table: Measured) -> float:
+    """From one row. Which kernels take the time was not measured; attention's backward is the one
+    that adds in no fixed order, so its share is taken."""
+    row, efficiency = table.deterministic, efficiency_of(table)
+    seconds, known, unit = _time(row, efficiency)
+    assert seconds is not None
+    attention = kernel_seconds(clip_of(row), _gpu(row.gpu), efficiency)["attention"]
+    return (seconds - known - unit * fit_passes(table)) / attention
 
 
 def fit_live(table: Measured, kind: Kind) -> float:

@@ -57,7 +57,8 @@ class Row(_Model):
 
     id: str
     kind: Kind
-    code: Literal["runtime", "superseded", "diffsynth", "compiled"]
+    code: Literal["runtime", "deterministic", "superseded", "diffsynth", "compiled"]
+    """`deterministic`: the runtime with training.deterministic."""
     gpu: str
     preset: str
     frames: int
@@ -84,6 +85,12 @@ class Measured(_Model):
 
     def calibrating(self, kind: Kind) -> list[Row]:
         return [row for row in self.rows if row.kind == kind and row.calibrates]
+
+    @property
+    def deterministic(self) -> Row:
+        """The one training step with deterministic kernels."""
+        (row,) = (row for row in self.rows if row.code == "deterministic")
+        return row
 
     def without(self, row_id: str) -> Measured:
         """For the test that leaves each row out in turn."""

@@ -127,6 +127,8 @@ def time_terms(work: Training, gpu: Gpu, known: Calibration) -> Terms:
     """Seconds of one optimizer step."""
     clips = work.batch * work.accumulation
     kernels = kernel_seconds(work, gpu, known.efficiency)
+    if work.deterministic:
+        kernels["deterministic kernels"] = known.deterministic * kernels["attention"]
     update = ADAMW_BYTES * work.trainable / (gpu.bandwidth_gbs * 1e9)
     return {
         **{name: seconds * clips for name, seconds in kernels.items()},

@@ -48,6 +48,8 @@ class Training(Clip):
     checkpointing: Literal["None", "Full"] = "Full"
     precision: Literal["BF16", "FP8"] = "BF16"
     """Of the frozen weights."""
+    deterministic: bool = False
+    """Only kernels that repeat to the bit."""
     ema: bool = False
     """Also keeps the mean of an adapter's weights."""
     gpus: int = 1

@@ -100,6 +100,8 @@ class Trainer:
     def build(cls, job: JobSpec, store: Store, work: Path, report: Reporter) -> Trainer:
         """Load the transformer, make it trainable, fetch the latents."""
         spec, method = job.training, method_of(job)
+        # Before anything runs on the GPU. Not `warn_only`: with that, attention keeps its backward.
+        torch.use_deterministic_algorithms(spec.deterministic)
         device = compute_device()
         dtype = compute_dtype(device)
         report.update(activity="fetching the base model")

@@ -174,6 +174,21 @@ def test_each_expert_starts_from_its_own_weights(method: str) -> None:
     }  # fmt: skip
 
 
+def test_deterministic_training_reaches_the_runtime_and_its_pod_alone() -> None:
+    for asked in (True, False):
+        made = children(training={"deterministic": asked})
+        job = JobSpec.model_validate_json(made["ConfigMap/demo-train"]["data"]["job.json"])
+        assert job.training.deterministic == asked
+        told = {
+            name: entry["value"]
+            for name, child in made.items()
+            if name.startswith("Job/")
+            for entry in child["spec"]["template"]["spec"]["containers"][0]["env"]
+            if entry["name"] == "CUBLAS_WORKSPACE_CONFIG"
+        }
+        assert told == ({"Job/demo-train-1": ":4096:8"} if asked else {})
+
+
 def test_the_mean_and_dropped_captions_reach_the_runtime() -> None:
     made = children(training={"ema": {}, "captionDropoutPercent": 10})
     job = JobSpec.model_validate_json(made["ConfigMap/demo-train"]["data"]["job.json"])

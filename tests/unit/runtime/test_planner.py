@@ -134,6 +134,16 @@ def test_a_mean_of_the_weights_is_another_copy_of_the_adapter() -> None:
     assert with_mean.checkpoint_bytes - WAN21.checkpoint_bytes == 4 * WAN21.trainable
 
 
+def test_deterministic_kernels_take_what_they_were_measured_to_take() -> None:
+    short = replace(WAN21, frames=25, deterministic=True)
+    plan = plan_training(short, gpu())
+    assert plan.seconds_per_step == pytest.approx(17.09, rel=1e-3)
+    assert plan.gib == plan_training(replace(short, deterministic=False), gpu()).gib
+    assert (plan.memory_confidence, plan.confidence) == ("Extrapolated", "Estimated")
+    altered = with_row(measured(), "train-wan21-25-deterministic", seconds=1.0)
+    assert calibrate(altered).passes == calibrate(measured()).passes, "it calibrates nothing else"
+
+
 def test_full_fine_tuning_takes_sixteen_bytes_a_parameter_and_shares_them() -> None:
     full = replace(WAN21, method="full")
     states = ("weights", "gradients", "optimizer")

@@ -163,6 +163,28 @@ def test_unknown_target_is_named_with_what_there_is(encoded22: Run) -> None:
     assert "ffn.0, ffn.2" in caught.value.message
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_deterministic_kernels_are_asked_of_torch_before_anything_is_loaded(
+    asked: bool, encoded21: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[tuple[bool, bool]] = []
+    real = train.load_dit
+
+    def load_dit(*arguments: Any) -> Any:
+        only = torch.are_deterministic_algorithms_enabled()
+        found.append((only, torch.is_deterministic_algorithms_warn_only_enabled()))
+        return real(*arguments)
+
+    monkeypatch.setattr(train, "load_dit", load_dit)
+    torch.use_deterministic_algorithms(not asked)
+    try:
+        training = {"steps": 1, "deterministic": asked}
+        encoded21.fork(f"deterministic-{asked}").go(Step.TRAIN, training=training)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert found == [(asked, False)]
+
+
 def test_recomputing_blocks_changes_nothing(encoded21: Run) -> None:
     weights = []
     for mode in ("None", "Full"):
