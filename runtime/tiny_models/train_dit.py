@@ -30,12 +30,12 @@ from wan_runtime.data import cache, encoders, prepare, review
 from wan_runtime.data.captions import caption_counter
 from wan_runtime.data.checker import Checked, Checker
 from wan_runtime.data.formats.rows import Row
-from wan_runtime.data.latents import NEGATIVE_PROMPT, Entry, LocalCache, load_latents
+from wan_runtime.data.latents import Entry, LocalCache, load_latents
 from wan_runtime.data.source import StoreSource
 from wan_runtime.errors import NumericalError
 from wan_runtime.job import Expert, JobSpec, ManifestRef, Shard, Step, step_id
 from wan_runtime.models.load import compute_device
-from wan_runtime.presets import PRESETS, Preset
+from wan_runtime.presets import NEGATIVE_PROMPT, PRESETS, Preset
 from wan_runtime.progress import Reporter
 from wan_runtime.training import train
 from wan_runtime.training.full import Full

@@ -1,4 +1,4 @@
-"""`wan-runtime`: what the pods of a fine-tune run."""
+"""`wan-runtime`: what the pods of fine-tunes and services run."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from wan_runtime import dataset_command, early, logs, supervisor
 from wan_runtime.job import JOB_FILE, PROGRESS_PORT, TERMINATION_FILE, Step
 from wan_runtime.presets import PRESETS
+from wan_runtime.serving import command as serving
 
 HELP = {
     Step.PREPARE: "check every clip, split them by recording, commit the dataset (CPU)",
@@ -76,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
         help="whose architecture",
     )
     dataset_command.add_to(commands)
+    serving.add_to(commands)
     return root
 
 
@@ -91,6 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.command == "dataset":
         return dataset_command.run(options)
+    if options.command == "gateway":
+        return serving.run(options)
     step = Step(options.command)
     if options.work is not None:
         options.work.mkdir(parents=True, exist_ok=True)

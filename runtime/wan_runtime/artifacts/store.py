@@ -11,6 +11,7 @@ import io
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -20,6 +21,8 @@ from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3.exceptions import HTTPError
 
+from wan_runtime.artifacts.errors import ArtifactCorrupt as ArtifactCorrupt
+from wan_runtime.artifacts.errors import ObjectNotFound as ObjectNotFound
 from wan_runtime.artifacts.patience import (
     TRANSIENT_STATUS,
     Patience,
@@ -51,21 +54,6 @@ DENIED = frozenset(
 SHA_HEADER = "x-amz-meta-sha256"
 
 T = TypeVar("T")
-
-
-class ObjectNotFound(InfrastructureError):
-    """The bucket holds no object of that key."""
-
-    def __init__(self, uri: str) -> None:
-        super().__init__(Reason.STORE_NOT_FOUND, f"{uri} does not exist")
-        self.uri = uri
-
-
-class ArtifactCorrupt(InfrastructureError):
-    """What is stored differs from what its manifest says."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(Reason.ARTIFACT_CORRUPT, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +221,14 @@ class Store:
         found = self._client.list_objects(self.bucket, prefix=prefix, recursive=True)
         while (entry := self._call(prefix, lambda: next(found, None))) is not None:
             yield ObjectInfo(str(entry.object_name), int(entry.size or 0), None, entry.etag)
+
+    def presigned(self, key: str, seconds: int) -> str:
+        """A URL that reads the object without credentials for that long."""
+        expires = timedelta(seconds=seconds)
+        url: str = self._call(
+            key, lambda: self._client.presigned_get_object(self.bucket, key, expires=expires)
+        )
+        return url
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects; those that do not exist count as removed."""

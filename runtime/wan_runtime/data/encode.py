@@ -31,6 +31,7 @@ from wan_runtime.models.source import base_model
 from wan_runtime.outcome import Outcome
 from wan_runtime.parallel import in_order
 from wan_runtime.parts import IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER, VAE
+from wan_runtime.presets import NEGATIVE_PROMPT
 from wan_runtime.progress import Reporter
 
 
@@ -55,7 +56,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     clips = [*dataset.train, *dataset.held_out]
     if job.shard is not None:
         clips = clips[job.shard.index :: job.shard.count]
-    texts = step.encode_texts({"", latents.NEGATIVE_PROMPT, *(clip.prompt for clip in clips)})
+    texts = step.encode_texts({"", NEGATIVE_PROMPT, *(clip.prompt for clip in clips)})
     windows = [(clip, start) for clip in clips for start in clip.starts]
     videos = step.encode_windows(windows)
     listing = Latents(
@@ -75,7 +76,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
             for (clip, start), (video, image) in zip(windows, videos, strict=True)
         ),
         empty_text=texts[""],
-        negative_text=texts[latents.NEGATIVE_PROMPT],
+        negative_text=texts[NEGATIVE_PROMPT],
     )
     message = (
         f"{len(clips)} clips in the latent cache: "

@@ -35,12 +35,6 @@ VERSION = 1
 """Part of every key: raise it when reading clips, encoding or the stored form changes."""
 TEXT_LENGTH = 512
 """Tokens that the transformer sees, padded with zeros."""
-NEGATIVE_PROMPT = (
-    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，"
-    "丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，"
-    "杂乱的背景，三条腿，背景人很多，倒着走"
-)
-"""Of the official sampler (`wan/configs/shared_config.py`, sample_neg_prompt)."""
 
 Kind = Literal["video", "text", "image"]
 

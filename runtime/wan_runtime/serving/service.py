@@ -96,6 +96,17 @@ class EffectSpec(Contract):
     description: Annotated[str, Field(max_length=1000)] = ""
 
 
+class KeyLimit(Contract):
+    """What one API key may take."""
+
+    queued: Annotated[int, Field(ge=1)] | None = None
+    """Jobs that wait or run. None: only the queue's own limit."""
+    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    """Of videos created, counted by each gateway."""
+    priority: int = 0
+    """Of its jobs; higher goes first."""
+
+
 class LimitSpec(Contract):
     queue_seconds: Annotated[float, Field(gt=0)] = 3600.0
     """Predicted seconds of work that may wait; a request beyond them gets 429."""
@@ -106,6 +117,13 @@ class LimitSpec(Contract):
     """Of an uploaded picture, before it is cropped."""
     url_references: bool = False
     """Whether a request may name its first frame by a URL."""
+    per_key: KeyLimit = KeyLimit()
+    keys: dict[str, KeyLimit] = Field(default_factory=dict)
+    """For keys that have limits of their own, by the key's name."""
+
+    def of(self, owner: str) -> KeyLimit:
+        """Of one key."""
+        return self.keys.get(owner, self.per_key)
 
 
 class ResultSpec(Contract):

@@ -23,7 +23,6 @@ from wan_runtime.artifacts.store import Store
 from wan_runtime.data.buckets import one_of_each_first
 from wan_runtime.data.dataset import Clip, load_dataset
 from wan_runtime.data.encoders import TILE_SIZE, TILE_STRIDE
-from wan_runtime.data.latents import NEGATIVE_PROMPT
 from wan_runtime.data.pixels import first_frame_of, frames_of
 from wan_runtime.errors import NumericalError
 from wan_runtime.job import Dialect, JobSpec, Reason
@@ -31,7 +30,7 @@ from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import compute_device, compute_dtype, load_pipeline, quietly
 from wan_runtime.models.source import base_model, preset_of
 from wan_runtime.outcome import Outcome
-from wan_runtime.presets import Preset
+from wan_runtime.presets import NEGATIVE_PROMPT, Preset
 from wan_runtime.progress import Reporter
 from wan_runtime.training.card import MODULES
 from wan_runtime.training.export import file_name, trained_experts

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from wan_runtime.serving.queue.database import Connection
 from wan_runtime.serving.queue.places import Place, Waiting, places
-from wan_runtime.serving.queue.rows import SPENT
-from wan_runtime.serving.video import Stage
+from wan_runtime.serving.queue.rows import SPENT, job_of
+from wan_runtime.serving.video import Job, Stage
 
 WORKER_SECONDS = 30.0
 """A worker not heard of for this long does not count."""
@@ -48,6 +48,19 @@ async def backlog(connection: Connection, service: str) -> Backlog:
         by_owner={row["owner"]: row["queued"] + row["running"] for row in rows},
         workers=await ready_workers(connection, service),
     )
+
+
+async def completed(connection: Connection, service: str, limit: int) -> list[Job]:
+    # All are kept equally long, so the index on expires_at has them in the order of their ends.
+    rows = await connection.fetch(
+        """
+        select * from jobs where service = $1 and state = 'completed' and expires_at is not null
+        order by expires_at desc limit $2
+        """,
+        service,
+        limit,
+    )
+    return [job_of(row) for row in rows]
 
 
 async def ready_workers(connection: Connection, service: str) -> int:

@@ -263,6 +263,12 @@ class Queue:
         """They are gone from the bucket."""
         await self._do("removed", lambda each: upkeep.removed(each, self._service, keys))
 
+    async def completed(self, limit: int) -> list[Job]:
+        """The jobs that completed last, newest first."""
+        return await self._do(
+            "completed", lambda each: census.completed(each, self._service, limit)
+        )
+
     async def backlog(self) -> Backlog:
         """For autoscaling and metrics."""
         return await self._do("backlog", lambda each: census.backlog(each, self._service))

@@ -1,0 +1,78 @@
+"""`wan-runtime gateway`: what the pods of a `WanInferenceService` run."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from wan_runtime.serving.service import KEYS_FOLDER, SERVICE_FILE, ServiceSpec
+
+log = logging.getLogger(__name__)
+
+HELP = "serve the video API of a WanInferenceService (CPU)"
+EPILOG = """\
+environment:
+  WAN_DATABASE_URL                           postgresql://user:password@host/database
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY   credentials of the store
+  WAN_WEBHOOK_SECRET                         signs webhooks (none: no webhook is sent)
+
+exit codes: 0 stopped on request; 10 the service file or the environment is wrong
+"""
+WRONG_INPUT = 10
+
+
+def add_to(commands: Any) -> None:
+    """The command line of `gateway`. `commands`: of the root parser."""
+    gateway = commands.add_parser(
+        "gateway",
+        help=HELP,
+        description=f"wan-runtime gateway: {HELP}.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    default = "(default: %(default)s)"
+    gateway.add_argument(
+        "--service",
+        type=Path,
+        default=Path(SERVICE_FILE),
+        metavar="FILE",
+        help=f"ServiceSpec as JSON {default}",
+    )
+    gateway.add_argument(
+        "--keys",
+        type=Path,
+        default=Path(KEYS_FOLDER),
+        metavar="DIR",
+        help=f"folder of API keys, a file a key {default}",
+    )
+    gateway.add_argument("--host", default="0.0.0.0", help=default)
+    gateway.add_argument("--port", type=int, default=8080, help=default)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until stopped. Returns the exit code."""
+    try:
+        service = ServiceSpec.model_validate_json(options.service.read_bytes())
+        database = os.environ["WAN_DATABASE_URL"]
+    except (OSError, ValidationError) as error:
+        log.error("%s cannot be read: %s", options.service, error)
+        return WRONG_INPUT
+    except KeyError:
+        log.error("WAN_DATABASE_URL is not set: postgresql://user:password@host/database")
+        return WRONG_INPUT
+    # Imported here: FastAPI is in the gateway's image alone.
+    importlib.import_module("wan_runtime.serving.gateway.server").serve(
+        service,
+        database=database,
+        keys=options.keys,
+        webhook_secret=os.environ.get("WAN_WEBHOOK_SECRET") or None,
+        host=options.host,
+        port=options.port,
+    )
+    return 0

@@ -1,0 +1,54 @@
+"""Who asks. Every route below /v1 goes through here."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from wan_runtime.serving.gateway.state import Gateway
+from wan_runtime.serving.problems import Code, Refusal
+from wan_runtime.serving.queue.queue import Queue
+from wan_runtime.serving.service import KeyLimit
+
+bearer = HTTPBearer(auto_error=False, description="An API key of the service.")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A request with a valid key."""
+
+    gateway: Gateway
+    owner: str
+    """The key's name: jobs belong to it."""
+
+    @property
+    def queue(self) -> Queue:
+        return self.gateway.queue
+
+    @property
+    def limit(self) -> KeyLimit:
+        return self.gateway.service.limits.of(self.owner)
+
+    def count(self) -> None:
+        """One more video asked for. Raises Refusal(RATE_LIMITED)."""
+        most = self.limit.requests_per_minute
+        if most is None:
+            return
+        wait = self.gateway.rates.wait(self.owner, most, time.monotonic())
+        if wait:
+            text = f"this key may ask for {most} videos a minute"
+            raise Refusal(Code.RATE_LIMITED, text, retry_after=wait)
+
+
+async def access(
+    request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+) -> Access:
+    """Raises Refusal(INVALID_API_KEY)."""
+    gateway: Gateway = request.app.state.gateway
+    owner = await run_in_threadpool(gateway.keys.owner, request.headers.get("authorization"))
+    return Access(gateway, owner)

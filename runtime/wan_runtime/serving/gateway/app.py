@@ -1,0 +1,136 @@
+"""The gateway: a FastAPI application over the queue and the store. Stateless: run several."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from wan_runtime.artifacts.store import Store
+from wan_runtime.errors import StepError
+from wan_runtime.serving.gateway import body, metrics, models, videos, webhooks
+from wan_runtime.serving.gateway.answers import RESPONSES, answer, describe
+from wan_runtime.serving.gateway.keys import Keys
+from wan_runtime.serving.gateway.predict import Predictor
+from wan_runtime.serving.gateway.rates import Rates
+from wan_runtime.serving.gateway.state import Gateway
+from wan_runtime.serving.gateway.upkeep import Upkeep
+from wan_runtime.serving.problems import STATUS, Code, Refusal
+from wan_runtime.serving.queue.errors import QueueAway
+from wan_runtime.serving.queue.queue import Queue
+from wan_runtime.serving.service import ServiceSpec
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 10.0
+"""Seconds that a request waits for an absent database before it is answered with 503."""
+
+
+def create_app(
+    service: ServiceSpec,
+    *,
+    database: str,
+    store: Store,
+    keys: Path,
+    webhook_secret: str | None = None,
+    patience: float = PATIENCE,
+) -> FastAPI:
+    """The application. It connects to the database when it starts, and ends its loops when it
+    stops. `patience`: seconds that a request waits for an absent database."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            queue = await Queue.open(
+                database,
+                f"{service.namespace}/{service.name}",
+                prefix=service.prefix,
+                retention_seconds=service.results.retention_seconds,
+                patience_seconds=patience,
+            )
+            stack.push_async_callback(queue.close)
+            predictor = Predictor(service.model.preset)
+            app.state.gateway = Gateway(
+                service, queue, store, Keys(keys), Rates(), predictor, webhook_secret
+            )
+            upkeep = Upkeep(queue, store, predictor)
+            deliveries = webhooks.Deliveries(queue, webhook_secret)
+            for loop in (upkeep.run, deliveries.run):
+                task = asyncio.create_task(loop())
+                stack.push_async_callback(_end, task)
+            yield
+
+    app = FastAPI(
+        title="Wan videos",
+        version="1",
+        description="OpenAI's videos API over Wan image-to-video models. "
+        "Every error is `{error: {message, type, param, code}}`.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.metrics = metrics.Metrics()
+    app.include_router(videos.router, responses=RESPONSES)
+    app.include_router(models.router, responses=RESPONSES)
+    describe(app)
+    app.include_router(metrics.router)
+    _answer_errors(app)
+    app.middleware("http")(_count)
+    # Room for the form around the picture, which base64 makes larger by a third.
+    app.add_middleware(body.Limit, most=service.limits.upload_bytes * 4 // 3 + 2**20)
+    return app
+
+
+def _answer_errors(app: FastAPI) -> None:
+    """Every error becomes one of the closed list."""
+
+    @app.exception_handler(Refusal)
+    async def refused(_: Request, refusal: Refusal) -> Response:
+        return answer(refusal)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        fault = error.errors()[0]
+        param = ".".join(str(part) for part in fault["loc"][1:])
+        return answer(Refusal(Code.INVALID_REQUEST, f"{param}: {fault['msg']}", param=param))
+
+    @app.exception_handler(HTTPException)
+    async def http(_: Request, error: HTTPException) -> Response:
+        code = next((c for c, status in STATUS.items() if status == error.status_code), None)
+        if error.status_code == 405:
+            code = Code.INVALID_REQUEST
+        refusal = Refusal(code or Code.INVALID_REQUEST, str(error.detail))
+        response = answer(refusal)
+        response.status_code = error.status_code
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(QueueAway)
+    @app.exception_handler(StepError)
+    async def away(_: Request, error: Exception) -> Response:
+        log.warning("database or store: %s", error)
+        text = "the service's database or store does not answer; nothing was lost, try again"
+        return answer(Refusal(Code.UNAVAILABLE, text, retry_after=5))
+
+    @app.exception_handler(Exception)
+    async def ours(_: Request, error: Exception) -> Response:
+        log.error("a request failed", exc_info=error)
+        return answer(Refusal(Code.INTERNAL, "an error of ours; the gateway's log has it"))
+
+
+async def _count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    response = await call_next(request)
+    route = getattr(request.scope.get("route"), "path", "unknown")
+    request.app.state.metrics.answered(request.method, route, response.status_code)
+    return response
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

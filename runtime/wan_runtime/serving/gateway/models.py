@@ -1,0 +1,108 @@
+"""What can be asked for: the service's model, its effects and adapters."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel
+
+from wan_runtime.presets import PRESETS
+from wan_runtime.serving.gateway.access import Access, access
+from wan_runtime.serving.gateway.asked import Ask
+from wan_runtime.serving.gateway.orders import order_of
+from wan_runtime.serving.problems import Code, Refusal
+from wan_runtime.serving.service import ServiceSpec
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+
+class Adapter(BaseModel):
+    name: str
+    strength: float
+    trigger: str
+
+
+class Settings(BaseModel):
+    """What a request gets that says nothing else, and what it may say."""
+
+    size: str
+    sizes: list[str]
+    frames: int
+    max_frames: int
+    fps: float
+    steps: int
+    guidance: float
+    guidance_low: float | None
+    """None where the model has one expert."""
+    negative_prompt: str
+    predicted_seconds: float
+
+
+class Model(BaseModel):
+    """OpenAI's model object with our fields beside it."""
+
+    id: str
+    object: str = "model"
+    created: int = 0
+    owned_by: str
+    description: str
+    preset: str
+    effect: bool
+    preview: str
+    settings: Settings
+    adapters: list[Adapter]
+
+
+class Models(BaseModel):
+    object: str = "list"
+    data: list[Model]
+
+
+@router.get("")
+async def all_models(caller: Annotated[Access, Depends(access)]) -> Models:
+    """The service's model first, then its effects."""
+    service = caller.gateway.service
+    names = [service.name, *(effect.name for effect in service.effects)]
+    return Models(data=[_model(caller, name) for name in names])
+
+
+@router.get("/{model}")
+async def one_model(model: str, caller: Annotated[Access, Depends(access)]) -> Model:
+    """One of them."""
+    service = caller.gateway.service
+    if model != service.name and service.effect(model) is None:
+        raise Refusal(Code.NOT_FOUND, f"there is no model {model[:100]!r}", param="model")
+    return _model(caller, model)
+
+
+def _model(caller: Access, name: str) -> Model:
+    service: ServiceSpec = caller.gateway.service
+    effect = service.effect(name)
+    # What such a request would become says all defaults truly.
+    order = order_of(Ask(model=name, prompt="" if effect else "x"), service)
+    pair = len(PRESETS[service.model.preset].experts) == 2
+    return Model(
+        id=name,
+        owned_by=f"{service.namespace}/{service.name}",
+        description=effect.description if effect else service.model.preset,
+        preset=service.model.preset,
+        effect=effect is not None,
+        preview=effect.preview if effect else "",
+        settings=Settings(
+            size=str(order.size),
+            sizes=[str(size) for size in service.sizes],
+            frames=order.frames,
+            max_frames=service.limits.frames,
+            fps=order.fps,
+            steps=order.steps,
+            guidance=order.guidance,
+            guidance_low=order.guidance_low if pair else None,
+            negative_prompt=order.negative_prompt,
+            predicted_seconds=round(caller.gateway.predictor.seconds(order), 1),
+        ),
+        adapters=[
+            Adapter(name=each.name, strength=each.strength, trigger=each.trigger)
+            for each in service.adapters
+        ],
+    )

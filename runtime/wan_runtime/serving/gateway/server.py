@@ -1,0 +1,40 @@
+"""The gateway as a process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import uvicorn
+
+from wan_runtime.artifacts.patience import Patience
+from wan_runtime.artifacts.store import Store
+from wan_runtime.serving.gateway.app import create_app
+from wan_runtime.serving.service import ServiceSpec
+
+PATIENCE = 5.0
+"""Seconds that a request waits for an absent store before it is answered with 503."""
+DRAIN = 20
+"""Seconds that requests under way get when it is told to stop."""
+
+
+def serve(
+    service: ServiceSpec,
+    *,
+    database: str,
+    keys: Path,
+    webhook_secret: str | None,
+    host: str,
+    port: int,
+) -> None:
+    """Until SIGTERM."""
+    app = create_app(
+        service,
+        database=database,
+        store=Store.connect(service.store, patience=Patience(seconds=PATIENCE)),
+        keys=keys,
+        webhook_secret=webhook_secret,
+    )
+    uvicorn.run(
+        app, host=host, port=port, log_config=None, access_log=False, server_header=False,
+        timeout_graceful_shutdown=DRAIN,
+    )  # fmt: skip

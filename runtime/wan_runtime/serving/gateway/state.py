@@ -1,0 +1,25 @@
+"""What every request of a gateway needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wan_runtime.artifacts.store import Store
+from wan_runtime.serving.gateway.keys import Keys
+from wan_runtime.serving.gateway.predict import Predictor
+from wan_runtime.serving.gateway.rates import Rates
+from wan_runtime.serving.queue.queue import Queue
+from wan_runtime.serving.service import ServiceSpec
+
+
+@dataclass(slots=True)
+class Gateway:
+    """`app.state.gateway`, from start to stop."""
+
+    service: ServiceSpec
+    queue: Queue
+    store: Store
+    keys: Keys
+    rates: Rates
+    predictor: Predictor
+    webhook_secret: str | None

@@ -1,0 +1,289 @@
+"""`/v1/videos` as OpenAI's SDK calls it, with cancel and events beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
+
+from wan_runtime.serving.gateway import (
+    asked,
+    content,
+    events,
+    moderation,
+    references,
+    shown,
+    webhooks,
+)
+from wan_runtime.serving.gateway.access import Access, access
+from wan_runtime.serving.gateway.orders import order_of
+from wan_runtime.serving.gateway.pictures import first_frame
+from wan_runtime.serving.problems import Code, Refusal
+from wan_runtime.serving.queue.errors import AfterUnknown, KeyReused, QueueFull
+from wan_runtime.serving.queue.queue import new_job_id
+from wan_runtime.serving.video import Job, State, VideoOrder
+
+router = APIRouter(prefix="/v1/videos", tags=["videos"])
+Caller = Annotated[Access, Depends(access)]
+POLL_AFTER_MS = "openai-poll-after-ms"
+"""Header that OpenAI's SDK takes the time between two polls from."""
+
+
+class Page(BaseModel):
+    object: str = "list"
+    data: list[shown.Video]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class Deleted(BaseModel):
+    id: str
+    object: str = "video.deleted"
+    deleted: bool = True
+
+
+class Remix(BaseModel):
+    model_config = {"extra": "forbid"}
+    prompt: str
+
+
+@router.post("", openapi_extra=asked.BODY)
+async def create(
+    request: Request,
+    response: Response,
+    caller: Caller,
+    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+) -> shown.Video:
+    """Queue a video from a first frame and a prompt. Answers at once; see `eta_seconds`."""
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    data = None
+    if kind == "multipart/form-data":
+        async with request.form(max_files=1, max_fields=64) as form:
+            ask, reference, upload = asked.of_form(form)
+            if upload is not None:
+                data = await upload.read()
+    elif kind == "application/json":
+        ask, reference = asked.of_json(await _json(request))
+    else:
+        text = f"send multipart/form-data or application/json, not {kind or 'nothing'}"
+        raise Refusal(Code.UNSUPPORTED_MEDIA_TYPE, text)
+    order = order_of(ask, caller.gateway.service)
+    if data is None:
+        data = await _referenced(reference, caller)
+    if len(data) > caller.gateway.service.limits.upload_bytes:
+        most = caller.gateway.service.limits.upload_bytes
+        raise Refusal(
+            Code.TOO_LARGE, f"input_reference has more than {most} bytes", param="input_reference"
+        )
+    digest = _digest(ask, data)
+    job = await _submit(
+        caller, order, data, idempotency_key, digest, webhook=ask.webhook_url, response=response
+    )
+    return await _shown(caller, job)
+
+
+@router.get("")
+async def page(
+    caller: Caller,
+    after: Annotated[str | None, Query(max_length=100)] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Literal["asc", "desc"] = "desc",
+) -> Page:
+    """The key's videos by the time they were asked for."""
+    try:
+        found = await caller.queue.page(caller.owner, after=after, limit=limit, order=order)
+    except AfterUnknown:
+        raise Refusal(
+            Code.INVALID_REQUEST, f"after: there is no video {after}", param="after"
+        ) from None
+    data = [shown.video(job) for job in found.jobs]
+    return Page(
+        data=data,
+        first_id=data[0].id if data else None,
+        last_id=data[-1].id if data else None,
+        has_more=found.has_more,
+    )
+
+
+@router.post("/{video_id}/remix")
+async def remix(video_id: str, change: Remix, response: Response, caller: Caller) -> shown.Video:
+    """The same first frame, seed and settings with another prompt."""
+    source = await _job(caller, video_id)
+    if source.state is not State.COMPLETED or source.rendered is None:
+        raise Refusal(Code.NOT_READY, f"{video_id} is {source.state}: only a completed one remixes")
+    ask = asked.Ask(prompt=change.prompt, model=source.order.model)
+    prompt = order_of(ask, caller.gateway.service).prompt
+    data = await run_in_threadpool(
+        caller.gateway.store.get_bytes, source.rendered.files["thumbnail"]
+    )
+    order = source.order.model_copy(update={"prompt": prompt, "image": None})
+    digest = hashlib.sha256(f"{video_id} {prompt}".encode()).hexdigest()
+    job = await _submit(caller, order, data, None, digest, remixed_from=video_id, response=response)
+    return await _shown(caller, job)
+
+
+@router.get("/{video_id}")
+async def retrieve(video_id: str, response: Response, caller: Caller) -> shown.Video:
+    """One video."""
+    job = await _job(caller, video_id)
+    found = await _shown(caller, job)
+    if found.eta_seconds is not None:
+        wait = min(10_000, max(500, round(found.eta_seconds * 100)))
+        response.headers[POLL_AFTER_MS] = str(wait)
+    return found
+
+
+@router.delete("/{video_id}")
+async def delete(video_id: str, caller: Caller) -> Deleted:
+    """Forget a video: a queued or running one is cancelled, its files are removed."""
+    if await caller.queue.delete(video_id, caller.owner) is None:
+        raise _unknown(video_id)
+    return Deleted(id=video_id)
+
+
+@router.post("/{video_id}/cancel")
+async def cancel(video_id: str, caller: Caller) -> shown.Video:
+    """Stop it: at once while it waits, at the next step while it runs. A finished one stays."""
+    job = await caller.queue.cancel(video_id, caller.owner)
+    if job is None:
+        raise _unknown(video_id)
+    return await _shown(caller, job)
+
+
+@router.get("/{video_id}/content", response_class=Response)
+async def download(
+    video_id: str,
+    request: Request,
+    caller: Caller,
+    variant: Literal["video", "thumbnail", "spritesheet"] = "video",
+) -> Response:
+    """The video (mp4), its first frame, or a sheet of frames. Ranges are served."""
+    job = await _job(caller, video_id)
+    return await content.serve(caller.gateway, job, variant, request.headers.get("range"))
+
+
+@router.get("/{video_id}/events", response_class=Response)
+async def follow(video_id: str, caller: Caller) -> Response:
+    """Server-sent events: `video` with the whole object at each change, until the end."""
+    job = await _job(caller, video_id)
+    return events.stream(caller.queue, job)
+
+
+@router.post("/edits")
+@router.post("/extensions")
+@router.post("/characters")
+async def not_supported(caller: Caller) -> shown.Video:
+    """Parts of OpenAI's API that image-to-video models have nothing for."""
+    raise Refusal(
+        Code.NOT_SUPPORTED, "Wan image-to-video models make no edits, extensions or characters"
+    )
+
+
+@router.get("/characters/{character_id}")
+async def no_character(character_id: str, caller: Caller) -> shown.Video:
+    """There are none."""
+    return await not_supported(caller)
+
+
+async def _submit(
+    caller: Access,
+    order: VideoOrder,
+    picture: bytes,
+    key: str | None,
+    digest: str,
+    *,
+    response: Response,
+    webhook: str | None = None,
+    remixed_from: str | None = None,
+) -> Job:
+    """Check the picture, keep it, queue the job. The object is written first: a job in the queue
+    always has its picture, and a picture without a job is swept."""
+    gateway = caller.gateway
+    limits = gateway.service.limits
+    caller.count()
+    if webhook is not None:
+        webhooks.check_receiver(webhook, gateway.webhook_secret)
+    frame = await run_in_threadpool(first_frame, picture, order.size, limits.image_pixels)
+    job_id = new_job_id()
+    await moderation.check(gateway.service, "Input", job_id, order, frame)
+    image = f"{gateway.service.prefix}/videos/{job_id}/first-frame.png"
+    await run_in_threadpool(gateway.store.put_bytes, image, frame, content_type="image/png")
+    try:
+        done = await caller.queue.submit(
+            order.model_copy(update={"image": image}),
+            owner=caller.owner,
+            predicted_seconds=gateway.predictor.seconds(order),
+            idempotency_key=key,
+            request_digest=digest,
+            limit_seconds=limits.queue_seconds,
+            owner_limit=caller.limit.queued,
+            priority=caller.limit.priority,
+            remixed_from=remixed_from,
+            webhook=webhook,
+            job_id=job_id,
+        )
+    except QueueFull as full:
+        await run_in_threadpool(gateway.store.delete, [image])
+        raise Refusal(
+            Code.QUEUE_FULL,
+            f"{full}",
+            retry_after=full.wait_seconds,
+        ) from None
+    except KeyReused:
+        await run_in_threadpool(gateway.store.delete, [image])
+        raise Refusal(
+            Code.IDEMPOTENCY_KEY_REUSED,
+            "this Idempotency-Key came with another request before: use a new one",
+        ) from None
+    if done.repeated:
+        await run_in_threadpool(gateway.store.delete, [image])
+        response.headers["Idempotent-Replayed"] = "true"
+    return done.job
+
+
+async def _referenced(reference: asked.Reference | None, caller: Access) -> bytes:
+    if reference is None or (reference.image_url is None and reference.file_id is None):
+        text = "input_reference is missing: these models animate a picture, upload one"
+        raise Refusal(Code.INVALID_REQUEST, text, param="input_reference")
+    if reference.image_url is None:
+        raise Refusal(
+            Code.NOT_SUPPORTED, "input_reference.file_id: there is no files API here",
+            param="input_reference.file_id",
+        )  # fmt: skip
+    return await references.read(reference.image_url, caller.gateway.service.limits)
+
+
+async def _job(caller: Access, video_id: str) -> Job:
+    job = await caller.queue.get(video_id, caller.owner)
+    if job is None:
+        raise _unknown(video_id)
+    return job
+
+
+async def _shown(caller: Access, job: Job) -> shown.Video:
+    if job.state is not State.QUEUED:
+        return shown.video(job)
+    place = await caller.queue.place(job.id)
+    return shown.video(job, position=place.position, starts_in=place.starts_in_seconds)
+
+
+def _unknown(video_id: str) -> Refusal:
+    return Refusal(Code.NOT_FOUND, f"there is no video {video_id[:100]}", param="video_id")
+
+
+def _digest(ask: asked.Ask, picture: bytes) -> str:
+    """What an Idempotency-Key stands for."""
+    fields = json.dumps(ask.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(fields.encode() + b"\0" + picture).hexdigest()
+
+
+async def _json(request: Request) -> Any:
+    try:
+        return await request.json()
+    except ValueError as error:
+        raise Refusal(Code.INVALID_REQUEST, f"the body is no JSON: {error}") from None

@@ -1,0 +1,169 @@
+"""A gateway on a port of loopback, real database and store, and hands in a worker's place."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import httpx
+import uvicorn
+
+from object_store import BUCKET, ObjectStore, free_port
+from wan_runtime.artifacts.patience import Patience
+from wan_runtime.artifacts.store import Store
+from wan_runtime.serving.gateway.app import create_app
+from wan_runtime.serving.gateway.predict import Predictor
+from wan_runtime.serving.gateway.upkeep import Upkeep
+from wan_runtime.serving.queue.queue import Queue
+from wan_runtime.serving.service import ServiceSpec
+from wan_runtime.serving.video import Advance, Job, Problem, Rendered, Stage
+
+KEYS = {"app": "wan-key-app", "team": "wan-key-team"}
+T = TypeVar("T")
+
+
+def service_spec(server: ObjectStore, name: str, **change: Any) -> ServiceSpec:
+    """A small service of Wan2.2-I2V-Tiny."""
+    return ServiceSpec.model_validate(
+        {
+            "namespace": "media",
+            "name": name,
+            "uid": "0f9e8d7c-0000-4000-8000-000000000000",
+            "model": {"preset": "Wan2.2-I2V-Tiny"},
+            "store": server.spec(prefix="serving").model_dump(),
+            "sizes": [{"width": 128, "height": 96}, {"width": 96, "height": 128}],
+            "defaults": {"frames": 17, "steps": 4},
+            "adapters": [{"name": "fairy", "files": {"HighNoise": f"s3://{BUCKET}/fairy"}}],
+            "effects": [
+                {
+                    "name": "anime-fairy",
+                    "adapters": [{"name": "fairy"}],
+                    "prompt": "fairy, {prompt}",
+                    "description": "Turns a photo into an anime fairy.",
+                }
+            ],
+            **change,
+        }
+    )
+
+
+class RunningGateway:
+    """Uvicorn in a thread of its own."""
+
+    def __init__(
+        self,
+        service: ServiceSpec,
+        database: str,
+        folder: Path,
+        secret: str | None,
+        patience: float,
+    ) -> None:
+        for name, key in KEYS.items():
+            (folder / name).write_text(key)
+        self.service, self.database = service, database
+        self.store = Store.connect(service.store, patience=Patience(seconds=2))
+        self.app = create_app(
+            service,
+            database=database,
+            store=self.store,
+            keys=folder,
+            webhook_secret=secret,
+            patience=patience,
+        )
+        self.url = f"http://127.0.0.1:{free_port()}"
+        config = uvicorn.Config(
+            self.app, port=int(self.url.rpartition(":")[2]), log_config=None, lifespan="on"
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run)
+
+    def __enter__(self) -> RunningGateway:
+        self._thread.start()
+        deadline = time.monotonic() + 60
+        while not self._server.started:
+            assert self._thread.is_alive(), "the gateway ended while it started"
+            assert time.monotonic() < deadline, "the gateway does not start"
+            time.sleep(0.02)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+
+    def http(self, owner: str = "app") -> httpx.Client:
+        """A client with a key."""
+        return httpx.Client(
+            base_url=self.url, headers={"Authorization": f"Bearer {KEYS[owner]}"}, timeout=60
+        )
+
+
+class Hands:
+    """Does by hand what a worker does: the queue's own methods, on a loop in a thread."""
+
+    def __init__(self, gateway: RunningGateway) -> None:
+        self._gateway = gateway
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        service = gateway.service
+        self.queue = self.do(
+            Queue.open(
+                gateway.database, f"{service.namespace}/{service.name}", prefix=service.prefix
+            )
+        )
+
+    def do(self, action: Coroutine[Any, Any, T]) -> T:
+        """Its result."""
+        return asyncio.run_coroutine_threadsafe(action, self._loop).result(60)
+
+    def claim(self) -> Job:
+        """The next job, which there must be."""
+        job = self.do(self.queue.claim("hands", 30))
+        assert job is not None, "nothing waits"
+        return job
+
+    def advance(self, job: Job, step: int) -> bool:
+        """One more step of denoising; whether the job is to be cancelled."""
+        told = Advance(stage=Stage.DENOISING, step=step, steps=job.order.steps, eta_seconds=1.0)
+        return self.do(self.queue.heartbeat(job.id, "hands", told, 30)).cancel_requested
+
+    def complete(self, job: Job, video: bytes = b"mp4" * 100) -> None:
+        """Upload something and say that it is done."""
+        folder = f"{self._gateway.service.prefix}/videos/{job.id}"
+        files = {"video": f"{folder}/video.mp4", "thumbnail": f"{folder}/thumbnail.webp"}
+        self._gateway.store.put_bytes(files["video"], video)
+        assert job.order.image is not None
+        self._gateway.store.put_bytes(
+            files["thumbnail"], self._gateway.store.get_bytes(job.order.image)
+        )
+        rendered = Rendered(
+            files=files, bytes=len(video), sha256="0" * 64, seconds={Stage.DENOISING: 2.0}
+        )
+        assert self.do(self.queue.complete(job.id, "hands", rendered))
+
+    def fail(self, job: Job, code: str, message: str) -> None:
+        """Say that it failed."""
+        problem = Problem(code=code, message=message)
+        assert self.do(self.queue.fail(job.id, "hands", problem))
+
+    def tidy(self) -> None:
+        """A round of the gateway's upkeep."""
+        upkeep = Upkeep(self.queue, self._gateway.store, Predictor("Wan2.2-I2V-Tiny"))
+        self.do(upkeep.round())
+
+    def close(self) -> None:
+        """End the loop."""
+        self.do(self.queue.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

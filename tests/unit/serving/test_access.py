@@ -1,0 +1,137 @@
+"""Keys, rates, signatures and what clients are shown."""
+
+from __future__ import annotations
+
+import base64
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from wan_runtime.serving.gateway import shown, webhooks
+from wan_runtime.serving.gateway.keys import Keys
+from wan_runtime.serving.gateway.predict import Predictor
+from wan_runtime.serving.gateway.rates import Rates
+from wan_runtime.serving.problems import Code, Refusal
+from wan_runtime.serving.service import Size
+from wan_runtime.serving.video import Advance, Job, Rendered, Stage, State, VideoOrder
+
+ORDER = VideoOrder(
+    prompt="a cat", negative_prompt="", size=Size(width=832, height=480), frames=81, fps=16,
+    steps=40, guidance=3.5, guidance_low=3.5, shift=5, seed=1, model="studio",
+)  # fmt: skip
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def job(state: State, **change: object) -> Job:
+    return Job.model_validate(
+        {
+            "id": "video_1", "owner": "app", "state": state, "order": ORDER, "priority": 0,
+            "predicted_seconds": 100.0, "created_at": NOW, **change,
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    """As the kubelet mounts a Secret: links through a folder that it swaps."""
+    (tmp_path / "..2026").mkdir()
+    for name, key in {"app": "wan-key-1\n", "team": "wan-key-2", "empty": ""}.items():
+        (tmp_path / "..2026" / name).write_text(key)
+        os.symlink(f"..2026/{name}", tmp_path / name)
+    return Keys(tmp_path)
+
+
+def test_a_key_names_its_owner(keys: Keys) -> None:
+    assert keys.owner("Bearer wan-key-1") == "app"
+    assert keys.owner("bearer  wan-key-2 ") == "team"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [None, "", "Bearer", "Bearer ", "Basic wan-key-1", "wan-key-1", "Bearer wan-key-3",
+     "Bearer wan-key", "Bearer ключ"],
+)  # fmt: skip
+def test_keys_that_are_refused(keys: Keys, header: str | None) -> None:
+    with pytest.raises(Refusal) as caught:
+        keys.owner(header)
+    assert caught.value.code is Code.INVALID_API_KEY
+    assert caught.value.status == 401
+
+
+def test_a_key_that_is_taken_out_ends(keys: Keys, tmp_path: Path) -> None:
+    (tmp_path / "app").unlink()
+    with pytest.raises(Refusal):
+        keys.owner("Bearer wan-key-1")
+
+
+def test_a_minute_slides() -> None:
+    rates = Rates()
+    assert [rates.wait("app", 2, now) for now in (0.0, 10.0)] == [0.0, 0.0]
+    assert rates.wait("app", 2, 20.0) == 40.0
+    assert rates.wait("team", 2, 20.0) == 0.0
+    assert rates.wait("app", 2, 60.5) == 0.0
+    assert rates.wait("app", 2, 61.0) == 9.0, "what was refused did not count"
+
+
+def test_signatures_are_those_of_standard_webhooks() -> None:
+    # The example of the specification's reference implementations.
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    body = b'{"test": 2432232314}'
+    signature = webhooks.sign(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body)
+    assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    plain = webhooks.sign("not base64 at all", "msg", 1, body)
+    assert len(base64.b64decode(plain.removeprefix("v1,"))) == 32
+
+
+def test_a_receiver_that_could_not_be_told() -> None:
+    with pytest.raises(Refusal, match="no webhook secret"):
+        webhooks.check_receiver("https://example.com/hook", None)
+    with pytest.raises(Refusal, match="webhook_url must begin with https"):
+        webhooks.check_receiver("http://example.com/hook", "secret")
+    with pytest.raises(Refusal, match="webhook_url names an address that is not public"):
+        webhooks.check_receiver("https://10.0.0.1/hook", "secret")
+    webhooks.check_receiver("https://example.com/hook", "secret")
+
+
+@pytest.mark.parametrize(
+    ("state", "advance", "progress"),
+    [
+        (State.QUEUED, None, 0),
+        (State.RUNNING, None, 0),
+        (State.RUNNING, Advance(stage=Stage.LOADING), 1),
+        (State.RUNNING, Advance(stage=Stage.DENOISING, step=20, steps=40), 45),
+        (State.RUNNING, Advance(stage=Stage.DENOISING, step=40, steps=40), 90),
+        (State.RUNNING, Advance(stage=Stage.DECODING), 90),
+        (State.RUNNING, Advance(stage=Stage.WRITING), 97),
+        (State.COMPLETED, Advance(stage=Stage.WRITING), 100),
+        (State.FAILED, Advance(stage=Stage.WRITING), 0),
+    ],
+)
+def test_progress(state: State, advance: Advance | None, progress: int) -> None:
+    assert shown.progress(job(state, advance=advance)) == progress
+
+
+def test_states_are_the_four_that_clients_wait_for() -> None:
+    cancelled = shown.video(job(State.CANCELLED))
+    assert (cancelled.status, cancelled.error and cancelled.error.code) == ("failed", "cancelled")
+    running = shown.video(job(State.RUNNING))
+    assert (running.status, running.seconds, running.eta_seconds) == ("in_progress", "5", 100.0)
+    queued = shown.video(job(State.QUEUED), position=3, starts_in=20.0)
+    assert (queued.queue_position, queued.eta_seconds) == (3, 120.0)
+
+
+def test_predictions_follow_what_is_seen() -> None:
+    predictor = Predictor("Wan2.2-I2V-A14B")
+    planned = predictor.seconds(ORDER)
+    short = ORDER.model_copy(update={"frames": 41})
+    assert 0.2 * planned < predictor.seconds(short) < 0.5 * planned
+    rendered = Rendered(
+        files={}, bytes=1, sha256="0" * 64,
+        seconds={Stage.DENOISING: 2 * planned, Stage.WRITING: 500.0},
+    )  # fmt: skip
+    for _ in range(3):
+        predictor.learn(job(State.COMPLETED, rendered=rendered))
+    assert predictor.seconds(ORDER) == pytest.approx(2 * planned)
+    assert predictor.seconds(short) == pytest.approx(2 * predictor.planned(short))
