@@ -58,7 +58,7 @@ def test_a_run_that_cannot_fit_starts_no_pod_and_says_what_would() -> None:
     )
     assert world.condition("Failed") is None, "another GPU or the annotation heals it"
     plan = world.status["effective"]["plan"]
-    assert (plan["gpu"], plan["gpuGib"], plan["confidence"]) == ("H100-80GB", 88.9, "Extrapolated")
+    assert (plan["gpu"], plan["gpuGib"], plan["confidence"]) == ("H100-80GB", 89.1, "Extrapolated")
     before = world.writes
     world.passes(600)
     world.settle()
