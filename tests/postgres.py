@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -98,15 +99,18 @@ class Postgres:
         """Kill all of its processes outright, as a lost node does."""
         if self._process is None:
             return
+        postmaster = self._process.pid
         # Stopped first, so that it starts no process between the listing and the killing.
-        self._process.send_signal(signal.SIGSTOP)
-        listed = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
-        self._process.kill()
-        for pid in map(int, listed.split()):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        os.kill(postmaster, signal.SIGSTOP)
+        os.waitid(os.P_PID, postmaster, os.WSTOPPED)
+        listed = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        alive = [os.pidfd_open(int(pid)) for pid in (*listed, postmaster)]
+        for process in alive:
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+        # A new server refuses to start while any of the old one still holds its memory.
+        for process in alive:
+            select.select([process], [], [])
+            os.close(process)
         self._process.wait()
         self._process = None
 
