@@ -59,11 +59,11 @@ def run(options: argparse.Namespace) -> int:
     """Serve until stopped. Returns the exit code."""
     try:
         service = ServiceSpec.model_validate_json(options.service.read_bytes())
-        database = os.environ["WAN_DATABASE_URL"]
     except (OSError, ValidationError) as error:
         log.error("%s cannot be read: %s", options.service, error)
         return WRONG_INPUT
-    except KeyError:
+    database = os.environ.get("WAN_DATABASE_URL")
+    if not database:
         log.error("WAN_DATABASE_URL is not set: postgresql://user:password@host/database")
         return WRONG_INPUT
     # Imported here: FastAPI is in the gateway's image alone.

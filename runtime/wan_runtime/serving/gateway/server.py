@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import uvicorn
@@ -34,6 +35,8 @@ def serve(
         keys=keys,
         webhook_secret=webhook_secret,
     )
+    # Uvicorn stops on it in good order, then sends it on to whoever had it before.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     uvicorn.run(
         app, host=host, port=port, log_config=None, access_log=False, server_header=False,
         timeout_graceful_shutdown=DRAIN,
