@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -245,6 +245,17 @@ def test_what_is_refused(gateway: RunningGateway, http: httpx.Client, name: str)
     assert error(ask(http, photo, **fields)) == expected
     assert not http.get("/v1/videos").json()["data"], "nothing was queued"
     assert not list(gateway.store.list(f"{gateway.service.prefix}/")), "and nothing kept"
+
+
+def test_a_body_that_does_not_say_its_length_is_counted(http: httpx.Client) -> None:
+    def body() -> Iterator[bytes]:
+        yield b'{"prompt": "'
+        for _ in range(40):
+            yield b"a" * 1_000_000
+
+    answer = http.post("/v1/videos", content=body(), headers={"Content-Type": "application/json"})
+    assert "content-length" not in answer.request.headers
+    assert error(answer) == (413, "payload_too_large", None)
 
 
 def test_bodies_that_are_refused(http: httpx.Client) -> None:
