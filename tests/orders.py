@@ -80,3 +80,22 @@ async def sql(url: str, statement: str, *arguments: object) -> list[asyncpg.Reco
         return await connection.fetch(statement, *arguments)
     finally:
         await connection.close()
+
+
+async def fill(url: str, service: str = "team/wan") -> None:
+    """10,000 finished jobs and 1,000 queued ones of 20 owners, by one statement: as many
+    submissions would take a while."""
+    await sql(
+        url,
+        """
+        insert into jobs (id, service, owner, priority, "order", predicted_seconds, state,
+            expires_at)
+        select 'video_' || n, $2, 'o' || n % 20, 0, $1, 60,
+            case when n <= 10000 then 'completed' else 'queued' end,
+            case when n <= 10000 then now() + interval '7 days' end
+        from generate_series(1, 11000) n
+        """,
+        order().model_dump_json(by_alias=True),
+        service,
+    )
+    await sql(url, "vacuum analyze jobs")

@@ -39,7 +39,8 @@ def _version(program: Path) -> int:
 class Postgres:
     """Can be killed and started again on the same port with the same data."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: str) -> None:
+        self._options = OPTIONS | options
         self._bin = programs()
         # The server refuses to run as root, and its user can't enter pytest's folders.
         self._user = "postgres" if os.geteuid() == 0 else None
@@ -76,7 +77,7 @@ class Postgres:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        options = [part for item in OPTIONS.items() for part in ("-c", "=".join(item))]
+        options = [part for item in self._options.items() for part in ("-c", "=".join(item))]
         self._process = subprocess.Popen(
             [
                 self._bin / "postgres",

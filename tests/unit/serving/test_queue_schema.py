@@ -8,7 +8,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from orders import claimed, order, rendered, sql, submitted
+from orders import claimed, fill, order, rendered, sql, submitted
 from postgres import Postgres
 from wan_runtime.serving.queue import upkeep
 from wan_runtime.serving.queue.database import SETTINGS
@@ -106,25 +106,9 @@ async def test_no_call_reads_all_jobs(url: str, monkeypatch: pytest.MonkeyPatch)
     await queue.expire()
     await queue.next_webhook()
     await queue.backlog()
+    await queue.completed(50)
     await queue.close()
     assert await flushed(url, whole) == before
-
-
-async def fill(url: str) -> None:
-    """By one statement: as many submissions would take a while."""
-    await sql(
-        url,
-        """
-        insert into jobs (id, service, owner, priority, "order", predicted_seconds, state,
-            expires_at)
-        select 'video_' || n, 'team/wan', 'o' || n % 20, 0, $1, 60,
-            case when n <= 10000 then 'completed' else 'queued' end,
-            case when n <= 10000 then now() + interval '7 days' end
-        from generate_series(1, 11000) n
-        """,
-        order().model_dump_json(by_alias=True),
-    )
-    await sql(url, "vacuum analyze jobs")
 
 
 async def flushed(url: str, statement: str) -> list[asyncpg.Record]:

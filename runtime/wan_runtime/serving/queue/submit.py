@@ -59,6 +59,8 @@ async def submit(connection: Connection, wanted: Submission) -> Submitted:
 
 
 async def _earlier(connection: Connection, wanted: Submission) -> Job | None:
+    if wanted.idempotency_key is None:
+        return None
     row = await connection.fetchrow(
         """
         select jobs.*, keys.digest from idempotency_keys keys join jobs on jobs.id = keys.job_id
@@ -72,7 +74,7 @@ async def _earlier(connection: Connection, wanted: Submission) -> Job | None:
     if row is None:
         return None
     if row["digest"] != wanted.request_digest:
-        raise KeyReused(wanted.idempotency_key or "")
+        raise KeyReused(wanted.idempotency_key)
     return job_of(row)
 
 

@@ -38,9 +38,8 @@ create table jobs (
     check ((state = 'running') = (lease_until is not null))
 );
 
-create index jobs_queued on jobs (service, priority desc, number) where state = 'queued';
--- Not by lease: what is in no index, a heartbeat changes without touching any.
-create index jobs_running on jobs (service) where state = 'running';
+-- Of all that wait or run: the order of claims is computed, so no index could have it. Nor is the
+-- lease in any: a heartbeat changes no index.
 create index jobs_unfinished on jobs (service, owner) where state in ('queued', 'running');
 create index jobs_listed on jobs (service, owner, number) where not deleted;
 create index jobs_expiring on jobs (service, expires_at) where expires_at is not null;
