@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def create_app(
     describe(app)
     app.include_router(metrics.router)
     _answer_errors(app)
-    app.middleware("http")(_count)
+    app.add_middleware(metrics.Count, metrics=app.state.metrics)
     # Room for the form around the picture, which base64 makes larger by a third.
     app.add_middleware(body.Limit, most=service.limits.upload_bytes * 4 // 3 + 2**20)
     return app
@@ -122,13 +122,6 @@ def _answer_errors(app: FastAPI) -> None:
     async def ours(_: Request, error: Exception) -> Response:
         log.error("a request failed", exc_info=error)
         return answer(Refusal(Code.INTERNAL, "an error of ours; the gateway's log has it"))
-
-
-async def _count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    response = await call_next(request)
-    route = getattr(request.scope.get("route"), "path", "unknown")
-    request.app.state.metrics.answered(request.method, route, response.status_code)
-    return response
 
 
 async def _end(task: asyncio.Task[None]) -> None:

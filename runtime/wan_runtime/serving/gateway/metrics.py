@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
@@ -46,6 +47,23 @@ class Metrics:
         self._seconds.set(backlog.predicted_seconds)
         self._oldest.set(backlog.oldest_seconds)
         return generate_latest(self.registry)
+
+
+class Count:
+    """ASGI middleware that counts answers. Not Starlette's decorator: it reads bodies in a task of
+    its own, where a refusal would be wrapped."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "unknown")
+                self._metrics.answered(scope["method"], route, message["status"])
+            await send(message)
+
+        await self._app(scope, receive, counted)
 
 
 @router.get("/metrics")
