@@ -3,19 +3,26 @@ runs.
 
 Each scenario file has its own namespace, removed at its end. Runs share the latent cache of one
 prefix, as a team's runs do, and train so little that a whole run takes about a minute on two cores.
+
+The tests run in several processes (pytest-xdist), which share the cluster, the data sets and the
+reference run. Most of a run is waiting, so that its neighbours cost it little; a test that breaks
+what all of them use is marked `alone`.
 """
 
 from __future__ import annotations
 
+import fcntl
+import pickle
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar, cast
 
 import pytest
 
 from clips import CUTS, Cut, write_dataset
-from finetunes import RUN_SECONDS, Run
+from finetunes import Run
 from stack import BUCKET, STORE_SECRET, Manifest, Stack, wait_until
 
 # One clip of each recording and a second of one: enough to split, quick to encode.
@@ -24,10 +31,58 @@ FEW = (CUTS[0], CUTS[1], CUTS[8], CUTS[9])
 # Rendering takes as long as training here: only where the videos are looked at.
 SAMPLED = {"everySteps": 40, "samples": 1, "inferenceSteps": 2}
 
+MODEL_CACHE = "model-cache"
+"""Claim that pods of imported models mount; the others know nothing of it."""
+
+T = TypeVar("T")
+
+
+class Once(Protocol):
+    def __call__(self, name: str, make: Callable[[], T]) -> T: ...
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that wait for all others come last."""
+    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
+
 
 @pytest.fixture(scope="session")
-def stack() -> Stack:
-    return Stack.ensure(say=print)
+def folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that all processes of the session see."""
+    own = tmp_path_factory.getbasetemp()
+    return own if worker_id == "master" else own.parent
+
+
+@pytest.fixture(scope="session")
+def once(folder: Path) -> Once:
+    """Makes a thing in the first process that asks for its name; the others wait for it."""
+
+    def make_or_wait(name: str, make: Callable[[], T]) -> T:
+        with (folder / name).open("a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            if made := file.read():
+                return cast(T, pickle.loads(made))
+            answer = make()
+            file.write(pickle.dumps(answer))
+            return answer
+
+    return make_or_wait
+
+
+@pytest.fixture(scope="session")
+def stack(once: Once) -> Stack:
+    cache = {"modelCache.persistentVolumeClaim": MODEL_CACHE}
+    return once("stack", lambda: Stack.ensure(say=print, **cache))
+
+
+@pytest.fixture(autouse=True)
+def company(request: pytest.FixtureRequest, folder: Path) -> Iterator[None]:
+    """No test beside one that is marked `alone`."""
+    alone = request.node.get_closest_marker("alone") is not None
+    with (folder / "company").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -39,18 +94,23 @@ def namespace(stack: Stack) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def upload(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+def upload(
+    stack: Stack, once: Once, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., str]:
     """Uploads a dataset of these cuts, after `spoil(folder)`, and answers its s3:// address."""
 
     def put(
         name: str, cuts: tuple[Cut, ...] = FEW, spoil: Callable[[Path], None] | None = None
     ) -> str:
-        folder = tmp_path_factory.mktemp("dataset")
-        write_dataset(folder, cuts)
-        if spoil:
-            spoil(folder)
-        stack.upload(folder, f"e2e-datasets/{name}")
-        return f"s3://{BUCKET}/e2e-datasets/{name}"
+        def make() -> str:
+            clips = tmp_path_factory.mktemp("dataset")
+            write_dataset(clips, cuts)
+            if spoil:
+                spoil(clips)
+            stack.upload(clips, f"e2e-datasets/{name}")
+            return f"s3://{BUCKET}/e2e-datasets/{name}"
+
+        return once(f"dataset-{name}", make)
 
     return put
 
@@ -60,23 +120,26 @@ def dataset(upload: Callable[..., str]) -> str:
     return upload("good")
 
 
-@pytest.fixture(scope="session")
-def reference(stack: Stack, dataset: str) -> Iterator[Run]:
-    """A whole run that nothing happens to; what others are compared with."""
-    namespace = f"e2e-{uuid.uuid4().hex[:8]}"
-    stack.make_namespace(namespace)
-    stack.apply(finetune(stack, namespace, "reference", dataset, validation=SAMPLED))
-    # What a user types; it returns when the weights are in the bucket.
-    stack.kubectl(
-        "-n",
-        namespace,
-        "wait",
-        "--for=condition=Complete",
-        "wft/reference",
-        f"--timeout={RUN_SECONDS}s",
-    )
-    yield Run(stack, namespace, "reference")
-    stack.kubectl("delete", "namespace", namespace, "--wait=false")
+@pytest.fixture(scope="session", autouse=True)
+def reference(stack: Stack, once: Once, folder: Path, dataset: str) -> Iterator[Run]:
+    """A run that nothing happens to; what others are compared with, once it is complete.
+
+    It starts before any test, and the last process that holds it removes it.
+    """
+
+    def begin() -> str:
+        namespace = f"e2e-{uuid.uuid4().hex[:8]}"
+        stack.make_namespace(namespace)
+        stack.apply(finetune(stack, namespace, "reference", dataset, validation=SAMPLED))
+        return namespace
+
+    with (folder / "reference.held").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        namespace = once("reference", begin)
+        yield Run(stack, namespace, "reference")
+        with suppress(BlockingIOError):
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
 @pytest.fixture
@@ -109,6 +172,8 @@ def finetune(stack: Stack, namespace: str, name: str, source: str, **overrides: 
             "training": {"steps": 80},
             "checkpoint": {"everySteps": 10},
             "validation": {"everySteps": 40, "samples": 0, "inferenceSteps": 2},
+            # Half a core each, the default, would leave no room for several runs on two.
+            "resources": {"cpu": "100m"},
             "store": {
                 "endpoint": stack.endpoint,
                 "bucket": BUCKET,

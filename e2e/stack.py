@@ -7,6 +7,7 @@ can be loaded into it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -17,11 +18,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import yaml
+from kubernetes import config
 from minio import Minio
 
-from cluster import ensure_minio, ensure_up, toolchain
+from cluster import ensure_minio, ensure_up, layout_of, toolchain
 
 ROOT = Path(__file__).resolve().parent.parent
 SYSTEM_NAMESPACE = "wan-system"
@@ -82,8 +85,8 @@ class Stack:
     secret_key: str
 
     @classmethod
-    def ensure(cls, say: Say = lambda text: None) -> Stack:
-        """Brings up whatever is missing; seconds when all is there."""
+    def ensure(cls, say: Say = lambda text: None, **values: str) -> Stack:
+        """Brings up whatever is missing; seconds when all is there. `values`: the chart's."""
         say("cluster: checking, starting what is missing")
         kubeconfig = ensure_up()
         if os.environ.get("WAN_KUBECONFIG"):
@@ -112,7 +115,7 @@ class Stack:
             secret_key=store["secret"],
         )
         say(f"operator: installing the chart into {SYSTEM_NAMESPACE}")
-        stack.install()
+        stack.install(**values)
         if not stack.store().bucket_exists(bucket_name=BUCKET):
             stack.store().make_bucket(bucket_name=BUCKET)
         return stack
@@ -159,6 +162,19 @@ class Stack:
         found: Manifest = json.loads(self.kubectl("get", *arguments, "-o", "json"))
         return found
 
+    def api(self, path: str, **query: str) -> Manifest:
+        """What the API server answers to a GET. For what is asked several times a second: each
+        process of kubectl takes a tenth of a second from the runs that are looked at.
+        """
+        client = api_client(self.kubeconfig)
+        url = f"{client.configuration.host}{path}?{urlencode(query)}"
+        answer = client.call_api("GET", url)
+        content = answer.read()
+        if answer.status >= 400:
+            raise CommandError(f"GET {path}: {answer.status} {content.decode()[:500]}")
+        found: Manifest = json.loads(content)
+        return found
+
     def apply(self, *manifests: Manifest) -> None:
         self.kubectl("apply", "-f", "-", text=yaml.safe_dump_all(manifests))
 
@@ -181,6 +197,17 @@ class Stack:
                 "stringData": {"accessKey": self.access_key, "secretKey": self.secret_key},
             },
         )
+
+    def kill(self, namespace: str, pod: str) -> None:
+        """SIGKILL to the container, as when the node loses power.
+
+        A pod deleted by force still gets SIGTERM and two seconds, in which training saves a
+        checkpoint: that costs no retry and is no fault.
+        """
+        [container] = self.get("-n", namespace, "pod", pod)["status"]["containerStatuses"]
+        identity = container["containerID"].removeprefix("containerd://")
+        run("ctr", "--address", layout_of().containerd_socket, "-n", "k8s.io",
+            "tasks", "kill", "--signal", "SIGKILL", identity)  # fmt: skip
 
     def store(self) -> Minio:
         """The bucket's server, from this side of the cluster's network."""
@@ -222,6 +249,11 @@ class Stack:
         if hashlib.sha256(content).hexdigest() != sha256:
             raise CommandError(f"s3://{BUCKET}/{key} does not match the checksum in its manifest")
         return content
+
+
+@functools.cache
+def api_client(kubeconfig: Path) -> Any:
+    return config.new_client_from_config(str(kubeconfig))
 
 
 def build_images() -> tuple[str, str]:

@@ -6,36 +6,14 @@ import json
 from collections.abc import Callable
 
 import pytest
-from safetensors.torch import load
 
-from cluster import layout_of
 from conftest import SAMPLED
-from finetunes import Run
+from finetunes import Run, assert_same_weights
 from stack import SYSTEM_NAMESPACE, Stack, wait_until
-from stack import run as command
 
 pytestmark = pytest.mark.timeout(900)
 NOW = ("--grace-period=0", "--force")
 STEPS = ("prepare", "encode", "train", "export", "sample")
-
-
-def assert_same_weights(run: Run, reference: Run) -> None:
-    """To the bit, tensor by tensor; of the run's file in DiffSynth's names."""
-    ours, theirs = (load(r.committed("export")[f"{r.name}.safetensors"]) for r in (run, reference))
-    assert ours.keys() == theirs.keys()
-    assert all(ours[name].equal(theirs[name]) for name in ours)
-
-
-def kill(stack: Stack, namespace: str, pod: str) -> None:
-    """SIGKILL to the container, as when the node loses power.
-
-    A pod deleted by force still gets SIGTERM and two seconds, in which training saves a checkpoint:
-    that costs no retry and is no fault.
-    """
-    [container] = stack.get("-n", namespace, "pod", pod)["status"]["containerStatuses"]
-    identity = container["containerID"].removeprefix("containerd://")
-    command("ctr", "--address", layout_of().containerd_socket, "-n", "k8s.io",
-        "tasks", "kill", "--signal", "SIGKILL", identity)  # fmt: skip
 
 
 def patch(run: Run, content: str) -> None:
@@ -58,14 +36,16 @@ def suspend(run: Run) -> None:
     )
 
 
+@pytest.mark.alone
 def test_operator_killed_in_every_phase(
     stack: Stack, start: Callable[..., Run], reference: Run
 ) -> None:
+    reference.wait_complete()  # undisturbed
     run = start("operator-killed", validation=SAMPLED)
     for step in STEPS:
         run.wait_running(step)
         pod = stack.operator_pod()
-        kill(stack, SYSTEM_NAMESPACE, pod)
+        stack.kill(SYSTEM_NAMESPACE, pod)
         # A new pod at once: the kubelet would restart the container later and later.
         stack.kubectl("-n", SYSTEM_NAMESPACE, "delete", "pod", pod, *NOW)
     status = run.wait_complete()
@@ -82,7 +62,7 @@ def test_training_pod_killed(
     wait_until(lambda: run.training_step() >= 12, seconds=240, what=run.story, every=0.2)
     pod = run.running_pod("train")
     assert pod is not None
-    kill(stack, namespace, pod)
+    stack.kill(namespace, pod)
     status = run.wait_complete()
 
     train = run.step("train")
@@ -93,9 +73,11 @@ def test_training_pod_killed(
     assert_same_weights(run, reference)
 
 
+@pytest.mark.alone
 def test_store_stopped_for_a_minute(
     stack: Stack, start: Callable[..., Run], reference: Run
 ) -> None:
+    reference.wait_complete()  # undisturbed
     run = start("store-stopped")
     wait_until(lambda: run.training_step() >= 1, seconds=240, what=run.story, every=0.2)
     stack.kubectl("-n", "minio", "scale", "statefulset/minio", "--replicas=0")
@@ -131,16 +113,11 @@ def test_full_fine_tuning_killed_and_suspended(
 ) -> None:
     """Wan2.1, all weights: what one run did undisturbed, the other does in three attempts."""
     spec = {"method": {"full": {"learningRate": 3e-4}}, "training": {"steps": 60}}
-    undisturbed = start("full", **spec)
-    undisturbed.wait_complete()
-    probes = json.loads(undisturbed.committed("train")["training.json"])["probes"]
-    assert probes[-1]["losses"]["mean"] < 0.9 * probes[0]["losses"]["mean"], probes
-
-    run = start("full-disturbed", **spec)
+    undisturbed, run = start("full", **spec), start("full-disturbed", **spec)
     wait_until(lambda: run.training_step() >= 12, seconds=240, what=run.story, every=0.2)
     pod = run.running_pod("train")
     assert pod is not None
-    kill(stack, namespace, pod)
+    stack.kill(namespace, pod)
     wait_until(
         lambda: run.running_pod("train") not in (None, pod) and run.training_step() >= 15,
         seconds=240, what=run.story, every=0.2,
@@ -151,6 +128,9 @@ def test_full_fine_tuning_killed_and_suspended(
     train = run.step("train")
     assert train["infrastructureRetries"] == 1, "for the kill; the suspend costs none"
     assert int(train["summary"]["resumedFromStep"]) >= 15
+    undisturbed.wait_complete()
+    probes = json.loads(undisturbed.committed("train")["training.json"])["probes"]
+    assert probes[-1]["losses"]["mean"] < 0.9 * probes[0]["losses"]["mean"], probes
     assert_same_weights(run, undisturbed)
 
 

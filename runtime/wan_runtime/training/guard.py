@@ -44,9 +44,18 @@ def check_norm(norm: float, step: int) -> None:
 
 
 def check_divergence(probes: Sequence[Mapping[str, Any]]) -> None:
-    """Call after each evaluation of the probes. Raises NumericalError(DIVERGED)."""
+    """Call after each evaluation of the probes.
+
+    Raises NumericalError: NON_FINITE_LOSS before the first step, DIVERGED after it.
+    """
     means = [entry["losses"]["mean"] for entry in probes]
     lowest, last = min(means), means[-1]
+    if not math.isfinite(means[0]):
+        raise NumericalError(
+            Reason.NON_FINITE_LOSS,
+            f"the loss of the held-out probes is {means[0]} before the first step: "
+            "the weights that training starts from overflow",
+        )
     # "not <=" also catches NaN.
     if not last <= DIVERGENCE * lowest:
         raise NumericalError(

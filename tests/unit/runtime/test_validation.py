@@ -135,3 +135,10 @@ def test_divergence_is_against_the_lowest_loss(last: float) -> None:
     guard.check_divergence(probes(2.0, 1.0, 2.9))
     with pytest.raises(NumericalError):
         guard.check_divergence(probes(2.0, 1.0, last))
+
+
+def test_weights_that_overflow_before_the_first_step_are_no_divergence() -> None:
+    first: list[dict[str, object]] = [{"step": 0, "losses": {"mean": float("nan")}}]
+    with pytest.raises(NumericalError, match="nan before the first step: the weights") as caught:
+        guard.check_divergence(first)
+    assert caught.value.reason == Reason.NON_FINITE_LOSS

@@ -1,0 +1,35 @@
+"""The chart as it is installed: its own test, and a refusal before any pod."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from finetunes import Run
+from stack import RELEASE, SYSTEM_NAMESPACE, Stack
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_helm_tests_the_release(stack: Stack) -> None:
+    shown = stack.helm("test", RELEASE, "--namespace", SYSTEM_NAMESPACE, "--timeout", "180s")
+    assert "Phase:          Succeeded" in shown
+
+
+def test_a_run_too_large_for_its_gpu_starts_no_pod(start: Callable[..., Run]) -> None:
+    run = start(
+        "too-large",
+        model={
+            "preset": "Wan2.1-I2V-14B-720P",
+            "source": {"persistentVolumeClaim": {"claimName": "models"}},
+        },
+        podTemplate={
+            "nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3-MIG-2g.20gb"}
+        },
+    )
+    stalled = run.wait_stalled()
+    assert stalled["reason"] == "DoesNotFit", stalled
+    assert "it fits with" in stalled["message"], stalled
+    assert not run.jobs()
+    assert not run.pods()
