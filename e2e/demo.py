@@ -60,9 +60,7 @@ def upload_clips(stack: Stack, source: str, started: float) -> None:
         metadata = write_dataset(Path(folder))
         clips = len(metadata.read_text().splitlines()) - 1
         stack.upload(Path(folder), prefix)
-    console.print(
-        f"[dim]{clock(started)}[/] {clips} clips of three recordings uploaded to {source}"
-    )
+    console.print(f"[dim]{clock(started)}[/] {clips} clips of a man in a car uploaded to {source}")
 
 
 def apply(stack: Stack, finetune: Manifest) -> None:

@@ -16,27 +16,27 @@ pytestmark = pytest.mark.timeout(600)
 
 
 def corrupt(folder: Path) -> None:
-    clip = folder / "clips" / "bikes-187.mp4"
+    clip = folder / "clips" / "carphone_pristine-100.mp4"
     content = bytearray(clip.read_bytes())
     middle = len(content) // 3
-    content[middle : middle + 40_000] = bytes(40_000)
+    content[middle : 2 * middle] = bytes(middle)
     clip.write_bytes(content)
 
 
 def without_caption(folder: Path) -> None:
     metadata = folder / "metadata.csv"
     metadata.write_text(
-        metadata.read_text().replace("a man walks past an old bicycle that leans on a wall", "")
+        metadata.read_text().replace("a man with a red bow tie makes faces in a moving car", "")
     )
 
 
 def without_rows(folder: Path) -> None:
-    (folder / "metadata.csv").write_text("video,prompt,source\n")
+    (folder / "metadata.csv").write_text("video,prompt\n")
 
 
 FAULTS = {
-    "corrupt": (corrupt, "ClipInvalid", "clips/bikes-187.mp4"),
-    "caption": (without_caption, "ClipInvalid", "clips/bikes-187.mp4"),
+    "corrupt": (corrupt, "ClipInvalid", "clips/carphone_pristine-100.mp4"),
+    "caption": (without_caption, "ClipInvalid", "clips/carphone_pristine-100.mp4"),
     "empty": (without_rows, "DatasetEmpty", "metadata.csv"),
 }
 
@@ -76,4 +76,4 @@ def test_skip_leaves_the_bad_clip_out(
     rejected = {
         clip["path"]: clip["code"] for clip in verdicts["clips"] if clip["code"] != "Accepted"
     }
-    assert rejected == {"clips/bikes-187.mp4": "Undecodable"}
+    assert rejected == {"clips/carphone_pristine-100.mp4": "Undecodable"}

@@ -112,7 +112,7 @@ def test_full_fine_tuning_killed_and_suspended(
     stack: Stack, namespace: str, start: Callable[..., Run]
 ) -> None:
     """Wan2.1, all weights: what one run did undisturbed, the other does in three attempts."""
-    spec = {"method": {"full": {"learningRate": 3e-4}}, "training": {"steps": 60}}
+    spec = {"method": {"full": {"learningRate": 1e-4}}, "training": {"steps": 60}}
     undisturbed, run = start("full", **spec), start("full-disturbed", **spec)
     wait_until(lambda: run.training_step() >= 12, seconds=240, what=run.story, every=0.2)
     pod = run.running_pod("train")

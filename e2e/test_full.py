@@ -27,7 +27,7 @@ def test_full_weights_of_both_experts(start: Callable[..., Run], tmp_path: Path)
     run = start(
         "full-pair",
         model={"preset": "Wan2.2-I2V-Tiny"},
-        method={"full": {"learningRate": 3e-4}},
+        method={"full": {"learningRate": 1e-4}},
         training={"steps": 20, "captionDropoutPercent": 10},
         validation=SAMPLED,
     )

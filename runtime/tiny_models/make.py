@@ -35,13 +35,13 @@ import torch  # noqa: E402
 import train_dit  # noqa: E402
 import train_vae  # noqa: E402
 from clip_files import HELD_OUT  # noqa: E402
-from larger import TinyVAE, dit_file  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from sheets import sheet  # noqa: E402
 
 from wan_runtime.job import Step  # noqa: E402
 from wan_runtime.models import layout  # noqa: E402
 from wan_runtime.models.load import compute_device, compute_dtype, load_pipeline  # noqa: E402
+from wan_runtime.models.tiny import VAE_FILE, TinyVAE, dit_file  # noqa: E402
 from wan_runtime.presets import PRESETS  # noqa: E402
 from wan_runtime.training.sample import quantize, render  # noqa: E402
 
@@ -91,13 +91,13 @@ def vae(options: argparse.Namespace, started: float) -> None:
     large = train_vae.read(paths, 120, 160)
     say(started, f"{len(small)} clips read")
     seconds = options.minutes * 60 - (time.time() - started) - 30
-    start = load_file(options.weights / "vae.safetensors") if options.weights else None
+    start = load_file(options.weights / VAE_FILE) if options.weights else None
     count = train_vae.BATCH if device.type == "cuda" else 1
     model = train_vae.train(
         small, large, seconds, device, lambda text: say(started, text), start, count
     )
     state = {name: tensor.cpu().half().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, options.out / "vae.safetensors")
+    save_file(state, options.out / VAE_FILE)
     model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     pictures, facts = [], {}
     for row in shown(rows):
@@ -170,7 +170,7 @@ def dit(options: argparse.Namespace, started: float) -> None:
             record = json.loads((folder / "training.json").read_text())
             steps = len(record["steps"])
             say(started, f"{name}: {steps} steps, probes {[p['losses'] for p in record['probes']]}")
-        vae = options.out / "vae.safetensors"
+        vae = options.out / VAE_FILE
         if vae.resolve() != (options.weights / vae.name).resolve():
             shutil.copy(options.weights / vae.name, vae)
         made = [place for place in places if is_made(options.out, place)]
@@ -199,7 +199,7 @@ def samples(options: argparse.Namespace, place: train_dit.Place, started: float)
         (clip,) = train_vae.read([options.clips / row["video"]], *train_vae.SIZE)
         reference = frames(clip[: preset.frames])
         pictures.append((f"{row['source']}: {row['prompt']}", reference))
-        for guidance, steps in ((preset.guidance, 8), (2.0, 8), (1.0, 8), (preset.guidance, 20)):
+        for guidance, steps in ((preset.guidance, 8), (5.0, 8), (1.0, 8), (preset.guidance, 20)):
             job = place.job("sample", Step.SAMPLE, {}, sample={"inferenceSteps": steps})
             chosen = _with_guidance(preset, guidance)
             video = quantize(render(pipe, chosen, job, row["prompt"], reference))

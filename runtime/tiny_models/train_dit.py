@@ -18,10 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import larger
 import torch
 from clip_files import HELD_OUT, write
+from diffsynth.models.wan_video_dit import WanModel
 from folder_store import BUCKET, FolderStore
+from safetensors.torch import save_file
+from start import dit_state
 from torch import Tensor, nn
 from train_vae import read
 
@@ -34,6 +36,7 @@ from wan_runtime.data.latents import Entry, LocalCache, load_latents
 from wan_runtime.data.source import StoreSource
 from wan_runtime.errors import NumericalError
 from wan_runtime.job import Expert, JobSpec, ManifestRef, Shard, Step, step_id
+from wan_runtime.models import tiny
 from wan_runtime.models.load import compute_device
 from wan_runtime.presets import NEGATIVE_PROMPT, PRESETS, Preset
 from wan_runtime.progress import Reporter
@@ -100,7 +103,17 @@ class Place:
 
 def write_model(preset: Preset, folder: Path, weights: Path) -> None:
     """The preset's files, with what is trained already; other transformers at their start."""
-    larger.write(preset, folder, weights)
+    trained = folder.with_name(f"{folder.name}-trained")
+    trained.mkdir(parents=True, exist_ok=True)
+    shutil.copy(weights / tiny.VAE_FILE, trained)
+    config = tiny.DIT21 if preset.uses_clip else tiny.DIT22
+    for expert in preset.experts:
+        name = tiny.dit_file(preset, expert)
+        if (weights / name).is_file():
+            shutil.copy(weights / name, trained)
+        else:
+            save_file(dit_state(WanModel(**config), f"dit-{expert}", config), trained / name)
+    tiny.write(preset, folder, trained)
 
 
 def fill_store(

@@ -19,9 +19,10 @@ import torch
 import torch.nn.functional as F
 import whole_clip
 from diffsynth.models.wan_video_vae import VideoVAE_
-from larger import TinyVAE
 from muon import Muon
 from torch import Tensor, nn
+
+from wan_runtime.models.tiny import TinyVAE
 
 # Shapes: B batch, F frames, H W pixels, T h w latent frames, rows, columns.
 

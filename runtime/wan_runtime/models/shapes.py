@@ -90,7 +90,7 @@ def expected(preset: Preset, part: str) -> Shapes:
     made: dict[str, Callable[[], nn.Module]] = {
         "dit": lambda: WanModel(**small),
         "text_encoder": lambda: WanTextEncoder(**tiny.T5),
-        "vae": lambda: VideoVAE_(dim=tiny.VAE_DIM, z_dim=16, num_res_blocks=1),
+        "vae": lambda: VideoVAE_(**tiny.VAE),
         "image_encoder": tiny.TinyImageEncoder,
     }
     with torch.device("meta"):

@@ -1,15 +1,15 @@
-"""Wan2.1-I2V-Tiny and Wan2.2-I2V-Tiny: the real architectures at about 10 MB, made from a seed.
+"""Wan2.1-I2V-Tiny and Wan2.2-I2V-Tiny: the real architectures at about 10 MB, trained on clips.
 
-They go through every line that a 14B model goes through, on a CPU, in seconds, and their weights
-are the same bytes on every machine. The VAE is a working codec (8x8-pixel block colours), and the
-transformer starts as the predictor v = x_t - y, so that videos open with the given frame and
-training has the rest to learn.
+They go through every line that a 14B model goes through, on a CPU, in seconds, and their pictures
+can be recognised. Their weights are the same bytes on every machine: the VAE and the transformers
+lie in `trained/` (runtime/tiny_models made them), the text and image encoders come from a seed.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from diffsynth.core.vram.initialization import skip_model_initialization
 from diffsynth.models.wan_video_dit import WanModel
 from diffsynth.models.wan_video_text_encoder import WanTextEncoder
 from diffsynth.models.wan_video_vae import VideoVAE_, WanVideoVAE
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from wan_runtime.job import Expert
 from wan_runtime.models import layout, tiny_weights
 from wan_runtime.presets import Preset
 
@@ -51,17 +52,19 @@ DIT21: dict[str, Any] = {
     "patch_size": [1, 2, 2],
     "in_dim": 36,
     "dim": 128,
-    "ffn_dim": 256,
+    "ffn_dim": 512,
     "freq_dim": 64,
     "text_dim": TEXT_DIM,
     "out_dim": 16,
     "num_heads": 4,
-    "num_layers": 2,
+    "num_layers": 4,
     "eps": 1e-6,
 }
 DIT22: dict[str, Any] = {**DIT21, "has_image_input": False, "require_clip_embedding": False}
-VAE_DIM = 8
-"""Channels of the first stage; 96 in the released model."""
+VAE: dict[str, Any] = {"dim": 16, "dim_mult": [1, 2, 3, 3], "z_dim": 16, "num_res_blocks": 1}
+"""The released model has dim 96, dim_mult 1, 2, 4, 4 and two residual blocks a stage."""
+TRAINED = Path(__file__).with_name("trained")
+VAE_FILE = "vae.safetensors"
 
 
 class TinyVAE(WanVideoVAE):  # type: ignore[misc]
@@ -72,7 +75,7 @@ class TinyVAE(WanVideoVAE):  # type: ignore[misc]
     def __init__(self) -> None:
         with skip_model_initialization():  # the released size, for nothing
             super().__init__(z_dim=16)
-        self.model = VideoVAE_(dim=VAE_DIM, z_dim=16, num_res_blocks=1).eval().requires_grad_(False)
+        self.model = VideoVAE_(**VAE).eval().requires_grad_(False)
 
 
 class TinyImageEncoder(nn.Module):
@@ -98,31 +101,28 @@ class TinyImageEncoder(nn.Module):
         return projected
 
 
-def write(preset: Preset, folder: Path) -> None:
+def dit_file(preset: Preset, expert: Expert) -> str:
+    """Name of a trained transformer's file."""
+    return f"{preset.name}-{expert}.safetensors".lower()
+
+
+def write(preset: Preset, folder: Path, trained: Path = TRAINED) -> None:
     """Write the model into `folder` in the official layout. Same bytes every time, on every
-    machine.
+    machine. `trained` holds the VAE and the preset's transformers.
     """
-    dit = DIT21 if preset.uses_clip else DIT22
     for expert in preset.experts:
-        state = tiny_weights.dit_state(WanModel(**dit), f"dit-{expert}", dit)
-        _write(
-            folder / layout.EXPERT_FOLDERS[expert] / "diffusion_pytorch_model.safetensors",
-            state,
-            torch.bfloat16,
-        )
+        state = load_file(trained / dit_file(preset, expert))
+        if preset.uses_clip:
+            state |= tiny_weights.image_projection_state()
+        path = folder / layout.EXPERT_FOLDERS[expert] / "diffusion_pytorch_model.safetensors"
+        _write(path, state, torch.bfloat16)
     t5 = tiny_weights.text_encoder_state(WanTextEncoder(**T5))
     _write(folder / layout.TEXT_ENCODER[0], t5, torch.bfloat16)
-    vae = TinyVAE()
     # The released file holds the inner model's names; diffsynth's converter adds "model." to them.
-    _write(
-        folder / layout.VAE[0], tiny_weights.vae_state(vae.model, vae.mean, vae.std), torch.float32
-    )
+    shutil.copyfile(trained / VAE_FILE, folder / layout.VAE[0])
     if preset.uses_clip:
-        _write(
-            folder / layout.IMAGE_ENCODER[0],
-            tiny_weights.image_encoder_state(TinyImageEncoder()),
-            torch.float32,
-        )
+        clip = tiny_weights.image_encoder_state(TinyImageEncoder())
+        _write(folder / layout.IMAGE_ENCODER[0], clip, torch.float32)
     _write_tokenizer(folder / layout.TOKENIZER)
 
 

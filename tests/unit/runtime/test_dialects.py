@@ -105,7 +105,7 @@ def test_every_linear_layer_has_a_name() -> None:
         with skip_model_initialization():
             model = WanModel(**shape)
         linear |= {name for name, part in model.named_modules() if isinstance(part, nn.Linear)}
-    named = {name.replace("*", block) for name in DIFFUSERS for block in "01"}
+    named = {name.replace("*", block) for name in DIFFUSERS for block in "0123"}
     assert linear == named
 
 

@@ -46,7 +46,7 @@ def test_stock_load_lora_adds_the_trained_delta(exported21: Run, tiny21: ModelFi
         delta = SCALE * b @ a
         error = (value - before[name] - delta).norm() / delta.norm()
         assert float(error) < TOLERANCE, name
-    assert len(changed) == 20
+    assert len(changed) == 40
 
 
 def test_artifact_lists_weights_curve_and_card(exported21: Run, exported22: Run) -> None:

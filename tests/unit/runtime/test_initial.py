@@ -277,7 +277,7 @@ def test_what_does_not_fit_is_refused_with_both_sides(
     assert "has rank 4 at" in message
     assert "method.lora.rank is 8" in message
     message = refused(exported21, tiny21, tmp_path, mine, targetModules=["q", "k"])
-    assert "adapts 12 layers that method.lora.targetModules does not" in message
+    assert "adapts 24 layers that method.lora.targetModules does not" in message
     message = refused(exported21, tiny21, tmp_path, place(exported22, "export"))
     assert "holds HighNoise and LowNoise of Wan2.2-I2V-Tiny; this run trains Only" in message
     message = refused(exported21, tiny21, tmp_path, place(exported21, "prepare"))

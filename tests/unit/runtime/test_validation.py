@@ -85,7 +85,7 @@ def test_the_best_weights_are_committed(encoded21: Run, tmp_path: Path, ema: flo
     """At a rate that overshoots after its first step."""
     change = {"warmupSteps": 0, "probeEvery": 1, "checkpointEvery": 2, "keepCheckpoints": 1}
     change |= {"emaDecay": ema}
-    lora = {"learningRate": 0.05}
+    lora = {"learningRate": 0.025}
     weights = {}
     for kept in ("Best", "Last"):
         run = encoded21.fork(f"kept-{kept.lower()}-{ema}")
