@@ -15,6 +15,7 @@ from cluster.shell import run
 NODE_PACKAGES = (
     "busybox-static",
     "buildah",
+    "chromium",
     "conntrack",
     "containerd",
     "containernetworking-plugins",

@@ -92,7 +92,8 @@ class EffectSpec(Contract):
     """Template: `{prompt}` is replaced by the request's prompt, which may be empty."""
     sampling: SamplingSpec = SamplingSpec()
     preview: str = ""
-    """URL or s3:// URI of a clip that shows it."""
+    """Of a clip that shows it: an s3:// URI in the service's bucket, which the gateway hands out,
+    or a URL, which the studio links to."""
     description: Annotated[str, Field(max_length=1000)] = ""
 
 
@@ -161,6 +162,9 @@ class ServiceSpec(Contract):
     public_url: str = ""
     """Of the gateway, for links in webhooks and events. Empty: links are relative."""
     studio: bool = True
+    """Serve the page at /studio/ that makes videos in a browser."""
+    price_per_hour: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    """Of a worker, in any currency; estimates tell what a video costs. None: they tell none."""
 
     @property
     def prefix(self) -> str:

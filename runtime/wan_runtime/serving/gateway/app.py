@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from wan_runtime.artifacts.store import Store
 from wan_runtime.errors import StepError
-from wan_runtime.serving.gateway import body, metrics, models, videos, webhooks
+from wan_runtime.serving.gateway import body, estimates, metrics, models, page, videos, webhooks
 from wan_runtime.serving.gateway.answers import RESPONSES, answer, describe
 from wan_runtime.serving.gateway.keys import Keys
 from wan_runtime.serving.gateway.predict import Predictor
@@ -77,9 +77,12 @@ def create_app(
     )
     app.state.metrics = metrics.Metrics()
     app.include_router(videos.router, responses=RESPONSES)
+    app.include_router(estimates.router, responses=RESPONSES)
     app.include_router(models.router, responses=RESPONSES)
     describe(app)
     app.include_router(metrics.router)
+    if service.studio:
+        app.include_router(page.router(service))
     _answer_errors(app)
     app.add_middleware(metrics.Count, metrics=app.state.metrics)
     # Room for the form around the picture, which base64 makes larger by a third.

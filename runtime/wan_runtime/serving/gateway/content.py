@@ -30,19 +30,24 @@ async def serve(gateway: Gateway, job: Job, variant: str, wanted: str | None) ->
     key = job.rendered.files.get(variant)
     if key is None:
         raise Refusal(Code.NOT_FOUND, f"{job.id} has no {variant}", param="variant")
+    return await file(gateway, key, job.id, wanted)
+
+
+async def file(gateway: Gateway, key: str, name: str, wanted: str | None) -> Response:
+    """One object of the store, to be saved as `name`. Raises Refusal(GONE)."""
     store, results = gateway.store, gateway.service.results
     if not results.proxied:
         url = await run_in_threadpool(store.presigned, key, results.presigned_seconds)
         return RedirectResponse(url, 307)
     info = await run_in_threadpool(store.stat, key)
     if info is None:
-        raise Refusal(Code.GONE, f"{job.id} is no longer kept")
+        raise Refusal(Code.GONE, f"{name} is no longer kept")
     start, end = _range(wanted, info.bytes)
     suffix = key.rpartition(".")[2]
     headers = {
         "Accept-Ranges": "bytes",
         "Content-Length": str(end - start),
-        "Content-Disposition": f'inline; filename="{job.id}.{suffix}"',
+        "Content-Disposition": f'inline; filename="{name}.{suffix}"',
         "Cache-Control": "private, max-age=3600, immutable",
         "X-Content-Type-Options": "nosniff",
     }

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
 from wan_runtime.presets import PRESETS
+from wan_runtime.serving.gateway import content
 from wan_runtime.serving.gateway.access import Access, access
 from wan_runtime.serving.gateway.asked import Ask
 from wan_runtime.serving.gateway.orders import order_of
@@ -74,6 +75,19 @@ async def one_model(model: str, caller: Annotated[Access, Depends(access)]) -> M
     if model != service.name and service.effect(model) is None:
         raise Refusal(Code.NOT_FOUND, f"there is no model {model[:100]!r}", param="model")
     return _model(caller, model)
+
+
+@router.get("/{model}/preview", response_class=Response)
+async def preview(
+    model: str, request: Request, caller: Annotated[Access, Depends(access)]
+) -> Response:
+    """The clip that shows an effect, where the service's bucket holds it."""
+    effect = caller.gateway.service.effect(model)
+    bucket = caller.gateway.store.uri("")
+    if effect is None or not effect.preview.startswith(bucket):
+        raise Refusal(Code.NOT_FOUND, f"no preview of {model[:100]!r} is kept here", param="model")
+    key = effect.preview.removeprefix(bucket)
+    return await content.file(caller.gateway, key, f"{model}-preview", request.headers.get("range"))
 
 
 def _model(caller: Access, name: str) -> Model:

@@ -96,8 +96,10 @@ async def gone(connection: Connection, service: str, worker: str) -> None:
     )
 
 
-async def all_places(connection: Connection, service: str) -> dict[str, Place]:
-    """Of every queued job."""
+async def all_places(
+    connection: Connection, service: str, new: Waiting | None = None
+) -> dict[str, Place]:
+    """Of every queued job, and of `new` as if it were queued."""
     queued = await connection.fetch(
         """
         select id, owner, priority, number, predicted_seconds as seconds from jobs
@@ -109,7 +111,7 @@ async def all_places(connection: Connection, service: str) -> dict[str, Place]:
         f"select owner, {SPENT} as seconds from owners where service = $1", service
     )
     return places(
-        [Waiting(**row) for row in queued],
+        [*(Waiting(**row) for row in queued), *([] if new is None else [new])],
         {row["owner"]: row["seconds"] for row in spent},
         await _busy_seconds(connection, service),
     )

@@ -7,6 +7,7 @@ patience, then raises QueueAway. Times are the database's.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -17,7 +18,7 @@ from wan_runtime.serving.queue.census import Backlog
 from wan_runtime.serving.queue.database import Connection, Database
 from wan_runtime.serving.queue.events import Events
 from wan_runtime.serving.queue.owned import Direction, Page
-from wan_runtime.serving.queue.places import Place
+from wan_runtime.serving.queue.places import Place, Waiting
 from wan_runtime.serving.queue.rows import job_of
 from wan_runtime.serving.queue.schema import migrate, migrations
 from wan_runtime.serving.queue.submit import Submission, Submitted, submit
@@ -137,6 +138,14 @@ class Queue:
                 )
                 self._places_at = clock()
             return self._places.setdefault(job_id, Place(0, 0.0))
+
+    async def place_of_new(self, owner: str, *, seconds: float, priority: int = 0) -> Place:
+        """That a job of so many predicted seconds would have if it were submitted now."""
+        new = Waiting("new", owner, priority, sys.maxsize, seconds)
+        found = await self._do(
+            "place of new", lambda each: census.all_places(each, self._service, new)
+        )
+        return found[new.id]
 
     async def cancel(self, job_id: str, owner: str) -> Job | None:
         """The job as it is then: a queued one is cancelled, of a running one cancel_requested is

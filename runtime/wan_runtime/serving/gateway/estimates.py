@@ -1,0 +1,59 @@
+"""What a video would take, before it is asked for."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel
+
+from wan_runtime.serving.gateway.access import Access, access
+from wan_runtime.serving.gateway.asked import Ask
+from wan_runtime.serving.gateway.orders import order_of
+
+router = APIRouter(prefix="/v1/videos", tags=["videos"])
+ANY = "any"
+"""A prompt in the place of none: what it says changes no time."""
+
+
+class Estimate(BaseModel):
+    """Of the request as it is now; others may come before it is sent."""
+
+    object: str = "video.estimate"
+    model: str
+    size: str
+    seconds: str
+    frames: int
+    steps: int
+    predicted_seconds: float
+    """Of a worker's time."""
+    queue_position: int
+    """1: the next."""
+    starts_in_seconds: float | None
+    """None: no worker is ready, so nobody can tell."""
+    cost: float | None
+    """By the service's price for an hour of a worker. None: it names none."""
+
+
+@router.post("/estimate")
+async def estimate(ask: Ask, caller: Annotated[Access, Depends(access)]) -> Estimate:
+    """The fields of a video without its picture; the prompt may be missing. Nothing is queued."""
+    service = caller.gateway.service
+    given = ask if ask.prompt.strip() else ask.model_copy(update={"prompt": ANY})
+    order = order_of(given, service)
+    seconds = caller.gateway.predictor.seconds(order)
+    place = await caller.queue.place_of_new(
+        caller.owner, seconds=seconds, priority=caller.limit.priority
+    )
+    starts, price = place.starts_in_seconds, service.price_per_hour
+    return Estimate(
+        model=order.model,
+        size=str(order.size),
+        seconds=f"{(order.frames - 1) / order.fps:g}",
+        frames=order.frames,
+        steps=order.steps,
+        predicted_seconds=round(seconds, 2),
+        queue_position=place.position,
+        starts_in_seconds=None if starts is None else round(starts, 1),
+        cost=None if price is None else round(seconds / 3600 * price, 4),
+    )

@@ -1,0 +1,112 @@
+// Size, length and what stands under "Advanced": empty means the model's own.
+
+import { element } from "./element.js";
+import { Field } from "./field.js";
+import { ASK } from "./words.js";
+
+const STRIDE = 4; // Frames of a latent frame.
+
+export class Settings {
+  #model = null;
+  #adapters = [];
+  #list;
+
+  constructor() {
+    this.size = new Field(ASK.size, element("select"));
+    this.seconds = new Field(ASK.seconds, number(0.1));
+    this.steps = new Field(ASK.steps, number(1));
+    this.guidance = new Field(ASK.guidance, number(0.1));
+    this.guidanceLow = new Field(ASK.guidance_low, number(0.1));
+    this.seed = new Field(ASK.seed, element("input", { type: "text", inputmode: "numeric", placeholder: ASK.seed_hint }));
+    this.avoid = new Field(ASK.negative_prompt, element("textarea", { rows: 2 }));
+    this.#list = element("fieldset", {}, element("legend", {}, ASK.adapters));
+    this.element = element("div", { class: "row" }, this.size.element, this.seconds.element);
+    this.advanced = element(
+      "details", {},
+      element("summary", {}, ASK.advanced),
+      element(
+        "div", { class: "grid" },
+        this.steps.element, this.guidance.element, this.guidanceLow.element, this.seed.element,
+      ),
+      this.avoid.element, this.#list,
+    );
+  }
+
+  /** Fields by the API's `param`. */
+  get fields() {
+    const adapters = this.#adapters[0]?.strength;
+    return {
+      size: this.size, seconds: this.seconds, frames: this.seconds, steps: this.steps,
+      guidance: this.guidance, guidance_low: this.guidanceLow, seed: this.seed,
+      negative_prompt: this.avoid, ...(adapters && { adapters }),
+    };
+  }
+
+  /** `model`: as /v1/models tells it. */
+  suit(model) {
+    this.#model = model;
+    const { settings } = model;
+    const before = this.size.text;
+    this.size.control.replaceChildren(
+      ...settings.sizes.map((size) => element("option", { value: size }, size.replace("x", " × "))),
+    );
+    this.size.control.value = settings.sizes.includes(before) ? before : settings.size;
+    const longest = (settings.max_frames - 1) / settings.fps;
+    bounds(this.seconds, STRIDE / settings.fps, longest, STRIDE / settings.fps);
+    hint(this.seconds, Number(((settings.frames - 1) / settings.fps).toFixed(2)));
+    hint(this.steps, settings.steps);
+    hint(this.guidance, settings.guidance);
+    hint(this.guidanceLow, settings.guidance_low);
+    hint(this.avoid, settings.negative_prompt);
+    this.guidanceLow.element.hidden = settings.guidance_low === null;
+    if (!this.#adapters.length) this.#offer(model.adapters);
+  }
+
+  /** The request's fields; what is not set is left out. */
+  read() {
+    const chosen = this.#adapters.filter((each) => each.box.checked);
+    const fields = {
+      size: this.size.text,
+      seconds: numeric(this.seconds), steps: numeric(this.steps),
+      guidance: numeric(this.guidance), guidance_low: numeric(this.guidanceLow),
+      seed: this.seed.text, negative_prompt: this.avoid.text,
+      adapters: chosen.map((each) => ({
+        name: each.name,
+        ...(each.strength.text && { strength: numeric(each.strength) }),
+      })),
+    };
+    if (this.#model?.settings.guidance_low === null) delete fields.guidance_low;
+    return Object.fromEntries(
+      Object.entries(fields).filter(([, value]) => value !== "" && value.length !== 0),
+    );
+  }
+
+  #offer(adapters) {
+    this.#list.hidden = adapters.length === 0;
+    this.#adapters = adapters.map(({ name, strength, trigger }) => {
+      const field = new Field(ASK.strength(name), number(0.05, { placeholder: strength }));
+      const box = element("input", { type: "checkbox" });
+      const words = trigger ? element("p", { class: "hint" }, ASK.trigger(trigger)) : null;
+      this.#list.append(
+        element("div", { class: "adapter" }, element("label", { class: "check" }, box, name), words, field.element),
+      );
+      return { name, box, strength: field };
+    });
+  }
+}
+
+const number = (step, more = {}) => element("input", { type: "number", step, inputmode: "decimal", ...more });
+
+/** The text of the control: the service says what is wrong with it, so nothing is cut here. */
+function numeric(field) {
+  const value = field.control.valueAsNumber;
+  return Number.isNaN(value) ? "" : value;
+}
+
+function bounds(field, min, max, step) {
+  Object.assign(field.control, { min, max, step });
+}
+
+function hint(field, value) {
+  field.control.placeholder = value ?? "";
+}
