@@ -9,12 +9,13 @@ CHUNK = 65536
 
 
 class LossyNetwork:
-    """A TCP forwarder on loopback that can be told to lose an answer and cut the connection: the
-    change was made, and the client can't know."""
+    """A TCP forwarder on loopback."""
 
     def __init__(self, port: int) -> None:
         self._server_port = port
         self._lose: bytes | None = None
+        self.frozen = False
+        """Nothing arrives any more, and no connection ends, as behind a switch that died."""
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
 
@@ -35,8 +36,13 @@ class LossyNetwork:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def lose_answer_to(self, request: bytes) -> None:
-        """To the next request that holds this."""
+        """To the next request that holds this; the connection is cut. What it asked for was done,
+        and the client can't know."""
         self._lose = request
+
+    def url(self, direct: str) -> str:
+        """Of the same server, over this network."""
+        return direct.replace(f":{self._server_port}", f":{self.port}")
 
     @property
     def lost(self) -> bool:
@@ -54,6 +60,8 @@ class LossyNetwork:
                 if self._lose is not None and self._lose in data:
                     self._lose = None
                     losing.set()
+                if self.frozen:
+                    await asyncio.Event().wait()
                 server_out.write(data)
 
         async def answers() -> None:

@@ -12,7 +12,7 @@ from lossy import LossyNetwork
 from object_store import free_port
 from orders import claimed, found, order, rendered, submitted
 from postgres import Postgres
-from wan_runtime.serving.queue import events
+from wan_runtime.serving.queue import database, events
 from wan_runtime.serving.queue import queue as queue_module
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
@@ -40,8 +40,7 @@ class Lossy:
 @pytest_asyncio.fixture
 async def lossy(postgres: Postgres, service: str) -> AsyncIterator[Lossy]:
     async with LossyNetwork(postgres.port) as network:
-        url = postgres.url().replace(f":{postgres.port}/", f":{network.port}/")
-        opened = await Queue.open(url, service)
+        opened = await Queue.open(network.url(postgres.url()), service)
         yield Lossy(opened, network)
         await opened.close()
 
@@ -86,6 +85,22 @@ async def test_a_lost_answer_to_a_worker_loses_no_job(queue: Queue, lossy: Lossy
 async def test_patience_ends(service: str) -> None:
     with pytest.raises(QueueAway, match=r"migrate: PostgreSQL is away \(ConnectionRefusedError"):
         await Queue.open(f"postgresql://wan@127.0.0.1:{free_port()}/x", service, patience_seconds=1)
+
+
+async def test_patience_ends_with_a_server_that_says_nothing(
+    postgres: Postgres, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "CONNECT_SECONDS", 1.0)
+    async with LossyNetwork(postgres.port) as network:
+        queue = await Queue.open(network.url(postgres.url()), service, patience_seconds=2)
+        job = await submitted(queue)
+        network.frozen = True
+        async with asyncio.timeout(database.STATEMENT_SECONDS - 1):
+            with pytest.raises(QueueAway, match="get: PostgreSQL is away"):
+                await queue.get(job.id)
+        network.frozen = False
+        assert await queue.get(job.id) == job
+        await queue.close()
 
 
 async def test_calls_wait_for_a_server_that_restarts(queue: Queue, postgres: Postgres) -> None:

@@ -85,13 +85,14 @@ class Database:
 
         It is done again from its start when the connection is lost, even if only the answer to the
         commit was: what it does must be the same done twice. Raises QueueAway once patience is
-        spent, and what `work` raises.
+        spent, up to CONNECT_SECONDS later from a server that says nothing, and what `work` raises.
         """
         clock = asyncio.get_running_loop().time
         deadline, wait = clock() + self._patience, FIRST_WAIT
         while True:
             try:
                 async with (
+                    asyncio.timeout_at(deadline),
                     self._pool.acquire(timeout=CONNECT_SECONDS) as connection,
                     connection.transaction(),
                 ):
@@ -99,10 +100,9 @@ class Database:
             except Exception as error:
                 if not is_transient(error):
                     raise
-                left = deadline - clock()
-                if left <= 0:
+                pause = wait * random.uniform(0.5, 1.0)
+                if clock() + pause >= deadline:
                     raise QueueAway(f"{what}: PostgreSQL is away ({reason_of(error)})") from error
-                pause = min(left, wait * random.uniform(0.5, 1.0))
                 wait = min(LONGEST_WAIT, wait * 2)
                 log.warning("%s failed (%s): again in %.1f s", what, reason_of(error), pause)
                 await asyncio.sleep(pause)
