@@ -13,6 +13,7 @@ from wan_runtime import dataset_command, early, logs, supervisor
 from wan_runtime.job import JOB_FILE, PROGRESS_PORT, TERMINATION_FILE, Step
 from wan_runtime.presets import PRESETS
 from wan_runtime.serving import command as serving
+from wan_runtime.serving.worker import arguments as worker_arguments
 
 HELP = {
     Step.PREPARE: "check every clip, split them by recording, commit the dataset (CPU)",
@@ -78,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     )
     dataset_command.add_to(commands)
     serving.add_to(commands)
+    worker_arguments.add_to(commands)
     return root
 
 
@@ -85,6 +87,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point. Returns the exit code."""
     options = parser().parse_args(arguments)
     logs.configure(options.command)
+    if options.command == "worker":
+        command = importlib.import_module("wan_runtime.serving.worker.command")
+        return int(command.run(options))
     if options.command not in HELP:
         early.release()
     if options.command == "tiny-model":

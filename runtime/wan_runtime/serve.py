@@ -1,10 +1,10 @@
-"""The supervisor's HTTP server: /progress, /metrics and /healthz while a step runs."""
+"""The HTTP server of supervisors; of a step's, /progress, /metrics and /healthz."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -15,9 +15,13 @@ from prometheus_client.registry import Collector
 from pydantic import ValidationError
 
 from wan_runtime import progress
+from wan_runtime.contract import Contract
 from wan_runtime.job import Progress
 
 log = logging.getLogger(__name__)
+
+Page = Callable[[], tuple[int, str, bytes]]
+"""Answers with status, content type and body. Called in threads of the server's."""
 
 GAUGES = {
     "current": "Units of the activity done.",
@@ -65,27 +69,17 @@ class ProgressCollector(Collector):
         )
 
 
-class Server:
-    """Serves in a thread until `close`."""
+class Pages:
+    """Serves GET requests in a thread until `close`."""
 
-    def __init__(self, source: ProgressFile, port: int) -> None:
+    def __init__(self, pages: Mapping[str, Page], port: int) -> None:
         """Raises OSError if the port is taken. `port` 0 takes a free one."""
-        registry = CollectorRegistry()
-        registry.register(ProgressCollector(source))
+        known = ", ".join(pages).encode() + b"\n"
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                if self.path == "/progress":
-                    body = source.read().model_dump_json(by_alias=True).encode()
-                    self._answer(200, "application/json", body)
-                elif self.path == "/metrics":
-                    self._answer(200, CONTENT_TYPE_LATEST, generate_latest(registry))
-                elif self.path == "/healthz":
-                    self._answer(200, "text/plain", b"ok\n")
-                else:
-                    self._answer(404, "text/plain", b"/progress, /metrics or /healthz\n")
-
-            def _answer(self, status: int, kind: str, body: bytes) -> None:
+                page = pages.get(self.path)
+                status, kind, body = (404, "text/plain", known) if page is None else page()
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
@@ -109,3 +103,25 @@ class Server:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+class Server(Pages):
+    """Of a step."""
+
+    def __init__(self, source: ProgressFile, port: int) -> None:
+        """Raises OSError if the port is taken. `port` 0 takes a free one."""
+        registry = CollectorRegistry()
+        registry.register(ProgressCollector(source))
+        super().__init__(
+            {
+                "/progress": lambda: json_page(source.read()),
+                "/metrics": lambda: (200, CONTENT_TYPE_LATEST, generate_latest(registry)),
+                "/healthz": lambda: (200, "text/plain", b"ok\n"),
+            },
+            port,
+        )
+
+
+def json_page(content: Contract) -> tuple[int, str, bytes]:
+    """As it is on the wire."""
+    return 200, "application/json", content.model_dump_json(by_alias=True).encode()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wan_runtime.errors import InputError
-from wan_runtime.job import JobSpec, Reason, Step, step_id
+from wan_runtime.job import JobSpec, ManifestRef, ModelSpec, Reason, Step, step_id
 from wan_runtime.models import imported
 from wan_runtime.models.layout import ModelFiles, locate
 from wan_runtime.parts import needed
@@ -20,17 +20,16 @@ if TYPE_CHECKING:
 
 
 def preset_of(job: JobSpec) -> Preset:
-    """The job's preset.
+    """The job's preset. Raises as `preset_named`."""
+    return preset_named(job.model.preset)
 
-    Raises:
-        InputError: MODEL_INVALID, for a name that this runtime does not know.
-    """
-    if job.model.preset not in PRESETS:
+
+def preset_named(name: str) -> Preset:
+    """Raises InputError(MODEL_INVALID) for a name that this runtime does not know."""
+    if name not in PRESETS:
         known = ", ".join(PRESETS)
-        raise InputError(
-            Reason.MODEL_INVALID, f"no preset is called {job.model.preset!r}; there are {known}"
-        )
-    return PRESETS[job.model.preset]
+        raise InputError(Reason.MODEL_INVALID, f"no preset is called {name!r}; there are {known}")
+    return PRESETS[name]
 
 
 def base_model(
@@ -40,18 +39,31 @@ def base_model(
     report: Reporter | None = None,
     parts: Collection[str] | None = None,
 ) -> ModelFiles:
-    """The job's base model on this machine: the parts that its step loads, or `parts` of them,
-    fetched or made if need be, and verified if the model was imported.
+    """The job's base model on this machine: the parts that its step loads, or `parts` of them.
+    As `model_files`."""
+    parts = needed(job) if parts is None else parts
+    ref = job.inputs.get(step_id(Step.IMPORT))
+    return model_files(job.model, ref, parts, store, work, report)
+
+
+def model_files(
+    model: ModelSpec,
+    ref: ManifestRef | None,
+    parts: Collection[str],
+    store: Store,
+    work: Path,
+    report: Reporter | None = None,
+) -> ModelFiles:
+    """Parts of a base model on this machine, fetched or made if need be, and verified if the model
+    was imported: `ref` is what the import committed.
 
     Raises:
         InputError: MODEL_NOT_FOUND with the names that are missing; MODEL_INVALID, if the volume
             holds another model than the one imported.
     """
-    preset = preset_of(job)
-    parts = needed(job) if parts is None else parts
-    ref = job.inputs.get(step_id(Step.IMPORT))
-    if job.model.path is not None:
-        folder = Path(job.model.path)
+    preset = preset_named(model.preset)
+    if model.path is not None:
+        folder = Path(model.path)
         if not folder.is_dir():
             raise InputError(
                 Reason.MODEL_NOT_FOUND, f"model.path {folder} is not a folder in the pod"
@@ -59,7 +71,7 @@ def base_model(
         if ref is None:
             return locate(preset, folder)
         return imported.mounted(store, ref, parts, folder, report)
-    if job.model.source is not None:
+    if model.source is not None:
         if ref is None:
             raise InputError(
                 Reason.JOB_INVALID,

@@ -150,6 +150,8 @@ class ServiceSpec(Contract):
     name: str
     uid: str
     model: ModelSpec
+    imported: ManifestRef | None = None
+    """What the import of the model committed. None: a Tiny preset, or a folder taken as it is."""
     store: StoreSpec
     sizes: Annotated[tuple[Size, ...], Field(min_length=1)]
     """Sizes that requests may ask for, warmed up before a worker is ready."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -29,12 +29,15 @@ def quantize(pixels: Pixels) -> Frames:
     return ((pixels.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
 
 
-def write_mp4(frames_FHWC: Frames, path: Path, fps: float) -> None:
+def write_mp4(
+    frames_FHWC: Frames, path: Path, fps: float, metadata: Mapping[str, str] | None = None
+) -> None:
     """H.264, yuv420p, index in front: plays in every browser while it loads. Height and width must
-    be even.
+    be even. `metadata`: of the names that MP4 has, such as `comment`.
     """
     count, height, width = frames_FHWC.shape[:3]
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
+        container.metadata.update(metadata or {})
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         # One thread: x264's output depends on how many there are, and equal videos should be equal

@@ -149,7 +149,7 @@ def test_an_adapter_of_another_model_is_refused(
         use = AppliedAdapter(name=name, files={Expert.ONLY: str(path)}, strength=1.0)
         with pytest.raises(Unrenderable, match=re.escape(message)) as caught:
             renderer21.render(make_task(tmp_path, use), untold)
-        assert caught.value.problem.code == "invalid_input"
+        assert caught.value.problem.code == "adapter_mismatch"
     assert torch.equal(renderer21.render(make_task(tmp_path), untold).latents, base)
 
 

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from wan_runtime.errors import InputError
 from wan_runtime.job import Dialect, Expert, Reason
-from wan_runtime.presets import Preset
 from wan_runtime.serving.worker.messages import AppliedAdapter
 from wan_runtime.training.dialects import Factors, read_adapter
 
@@ -115,31 +114,6 @@ def check_fits(name: str, adapter: Adapter, dit: nn.Module) -> None:
             f"adapter {name} has the keys of {adapter.dialect}, but {matching} of its "
             f"{len(adapter.factors)} layers fit this model; {odd[0]} does not",
         )
-
-
-def by_expert(
-    name: str, files: Mapping[Expert, str], preset: Preset, only: Expert | None
-) -> dict[Expert, str]:
-    """The file for each transformer that an adapter works on: its expert's own, else the one that
-    is for any. `only`: the request wants it on this expert alone.
-
-    Raises:
-        InputError: MODEL_INVALID, if it has a file for none of them.
-    """
-    chosen = {
-        expert: files[source]
-        for expert in preset.experts
-        for source in (expert, Expert.ONLY)
-        if source in files and not (source is Expert.ONLY and expert in files)
-        if only in (None, expert)
-    }
-    if not chosen:
-        has = ", ".join(files)
-        wanted = only or " or ".join(preset.experts)
-        raise InputError(
-            Reason.MODEL_INVALID, f"adapter {name} has files for {has}, none for {wanted}"
-        )
-    return chosen
 
 
 def _branch(b: Tensor, a: Tensor) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:

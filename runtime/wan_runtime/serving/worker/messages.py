@@ -18,6 +18,8 @@ class AppliedAdapter(Contract):
     files: dict[Expert, str]
     """Path for each transformer that it works on."""
     strength: float
+    sha256: dict[Expert, str] = Field(default_factory=dict)
+    """Of the files."""
 
 
 class Render(Contract):
@@ -40,17 +42,24 @@ class Cancel(Contract):
     job_id: str
 
 
+class Pace(Contract):
+    """How long a video takes here, as its warm-up did."""
+
+    tokens: int
+    """Of the transformer."""
+    step_seconds: float
+    """Of one step; the last of the warm-up's, so that nothing is compiled or first allocated."""
+    stages: dict[Stage, float]
+
+
 class Ready(Contract):
     """Of each rank, once: loaded, warmed up and checked."""
 
     kind: Literal["ready"] = "ready"
     rank: int
-    seconds: dict[str, float]
-    """Of load and of each size's warm-up."""
-    step_seconds: dict[str, float]
-    """Of one step at the service's own length, by size. Of a second one: nothing is compiled or
-    first allocated in it."""
-    decode_seconds: dict[str, float]
+    load_seconds: float
+    paces: dict[str, Pace]
+    """By size, at the service's own length."""
     peak_gib: float | None
     weights: str
     """Digest of the base model."""

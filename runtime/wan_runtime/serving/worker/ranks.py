@@ -21,6 +21,7 @@ from diffsynth.models.wan_video_dit import flash_attention
 from torch import Tensor, nn
 
 from wan_runtime.serving.video import Problem
+from wan_runtime.serving.worker.arguments import RANKS
 from wan_runtime.serving.worker.trouble import Unrenderable, problem_of
 
 log = logging.getLogger(__name__)
@@ -29,8 +30,6 @@ T = TypeVar("T")
 
 # Shapes: a batch of 1, L tokens of the whole video, l of this rank, D width, N ranks of a group.
 
-SIZES = (1, 2, 4, 8)
-"""Ranks of a gang: halves of halves."""
 PATIENCE = timedelta(hours=2)
 """Of a collective. Long, because loading is; the supervisor ends a stuck gang far sooner."""
 
@@ -159,10 +158,10 @@ def join(rank: int, world: int, rendezvous: Path) -> Gang:
     """Meet the other ranks at a file that all of them see. Collective.
 
     Raises:
-        ValueError: for a number of ranks that is not of SIZES.
+        ValueError: for a number of ranks that is not of RANKS.
     """
-    if world not in SIZES:
-        raise ValueError(f"{world} ranks: a gang has {', '.join(map(str, SIZES))}")
+    if world not in RANKS:
+        raise ValueError(f"{world} ranks: a gang has {', '.join(map(str, RANKS))}")
     if world == 1:
         alone = Group((0,), 0)
         return Gang(0, 1, alone, alone, alone)

@@ -23,7 +23,6 @@ from wan_runtime.training.forward import Conditions, predict_velocity
 
 # Shapes: C channels, T latent frames, H W latent rows and columns.
 
-SAMPLER = "flow-matching Euler"
 CHANNELS = 16
 """Of the latents."""
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from wan_runtime.errors import StepError
-from wan_runtime.job import ExitClass
+from wan_runtime.job import ExitClass, Reason
+from wan_runtime.serving.problems import Code
 from wan_runtime.serving.video import Problem
 from wan_runtime.step import classify
 
-OUT_OF_MEMORY = "out_of_memory"
-INVALID_INPUT = "invalid_input"
-NON_FINITE = "non_finite"
-WORKER_ERROR = "worker_error"
-CODES = {
-    ExitClass.OUT_OF_MEMORY: OUT_OF_MEMORY,
-    ExitClass.INPUT: INVALID_INPUT,
-    ExitClass.NUMERICAL: NON_FINITE,
+OF_REASON = {
+    Reason.CLIP_INVALID: Code.INVALID_IMAGE,
+    Reason.MODEL_INVALID: Code.ADAPTER_MISMATCH,
+    Reason.MODEL_NOT_FOUND: Code.ADAPTER_UNAVAILABLE,
 }
+"""While a video is made; the base model is loaded before."""
+OF_CLASS = {
+    ExitClass.OUT_OF_MEMORY: Code.OUT_OF_MEMORY,
+    ExitClass.NUMERICAL: Code.NOT_FINITE,
+}
+WRONG_INPUT = frozenset(OF_REASON.values())
+"""What a repeat cannot help."""
 
 
 class Unrenderable(Exception):
@@ -31,4 +35,5 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, Unrenderable):
         return error.problem
     found: StepError = classify(error)
-    return Problem(code=CODES.get(found.exit_class, WORKER_ERROR), message=found.message)
+    code = OF_REASON.get(found.reason) or OF_CLASS.get(found.exit_class) or Code.INTERNAL
+    return Problem(code=code, message=found.message)

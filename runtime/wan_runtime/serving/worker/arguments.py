@@ -1,0 +1,67 @@
+"""The command line of `wan-runtime worker`. Imported by every command: it must stay light."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from wan_runtime.serving.service import SERVICE_FILE
+
+RANKS = (1, 2, 4, 8)
+"""Of a gang: halves of halves."""
+GRACE_SECONDS = 30.0
+"""As Kubernetes gives, if nothing else is said."""
+TEXT = "render the videos that a service's queue holds (GPU)"
+
+EPILOG = """\
+environment:
+  WAN_DATABASE_URL                           postgresql://user:password@host/database
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY   credentials of the store
+  WAN_MODEL_CACHE    folder for the base model, shared by the pods of a node (the scratch folder)
+  WAN_PROGRESS_PORT  port of /healthz, /readyz, /metrics and /info (9400)
+
+exit codes:
+  0   stopped on request: no job is left in its hands
+  10  the service file, the environment or the base model is wrong
+  30  no gang of ranks could be had, or a bug; the job at hand went back to the queue
+"""
+
+
+def add_to(commands: Any) -> None:
+    """The command line of `worker`. `commands`: of the root parser."""
+    command = commands.add_parser(
+        "worker",
+        help=TEXT,
+        description=f"wan-runtime worker: {TEXT}.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument(
+        "--service",
+        type=Path,
+        default=Path(SERVICE_FILE),
+        metavar="FILE",
+        help="ServiceSpec as JSON, as the operator mounts it (default: %(default)s)",
+    )
+    command.add_argument(
+        "--ranks",
+        type=int,
+        choices=RANKS,
+        default=1,
+        help="processes that compute one video together, a GPU each (default: %(default)s)",
+    )
+    command.add_argument(
+        "--grace",
+        type=float,
+        default=GRACE_SECONDS,
+        metavar="SECONDS",
+        help="from SIGTERM to SIGKILL; a video that is not done by then goes back to the queue "
+        "(default: %(default)s)",
+    )
+    command.add_argument(
+        "--work",
+        type=Path,
+        metavar="DIR",
+        help="scratch folder for the model, adapters and frames (default: a temporary one)",
+    )

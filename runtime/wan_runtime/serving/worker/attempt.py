@@ -1,0 +1,105 @@
+"""A job in this worker's hands: its lease is renewed and its progress told, to whatever end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+from wan_runtime.serving.queue.errors import QueueAway
+from wan_runtime.serving.queue.queue import Queue
+from wan_runtime.serving.video import Advance, Job, Problem, Rendered, Stage
+from wan_runtime.serving.worker.arguments import GRACE_SECONDS
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Of a worker, in seconds."""
+
+    lease: float = 30.0
+    beat: float = 5.0
+    """Between renewals of a lease."""
+    news: float = 1.0
+    """Between renewals that tell a new step."""
+    idle: float = 5.0
+    """At most, between looks at an empty queue; a notification comes sooner."""
+    grace: float = GRACE_SECONDS
+    """From SIGTERM to SIGKILL."""
+    margin: float = 5.0
+    """Of the grace, that is left for handing back."""
+    back_off: float = 1.0
+    """Before a gang's first restart; doubled each time, up to a minute."""
+
+
+class Attempt:
+    """Inside `async with` the lease is renewed."""
+
+    def __init__(self, queue: Queue, worker: str, job: Job, timing: Timing) -> None:
+        self.job = job
+        self.unwanted = False
+        """Cancelled by its owner, or given to another worker."""
+        self.on_unwanted: Callable[[], None] = lambda: None
+        self.advance = Advance(stage=Stage.LOADING, steps=job.order.steps)
+        self._queue, self._worker, self._timing = queue, worker, timing
+        self._news, self._over = asyncio.Event(), False
+        self._heart: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Attempt:
+        self._heart = asyncio.create_task(self._beat())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._heart is not None
+        self._over = True
+        self._news.set()
+        await self._heart
+
+    def tell(self, stage: Stage, step: int, eta_seconds: float | None) -> None:
+        """Where it is; owners see it within a second or two."""
+        steps = self.job.order.steps
+        self.advance = Advance(stage=stage, step=step, steps=steps, eta_seconds=eta_seconds)
+        self._news.set()
+
+    async def complete(self, rendered: Rendered) -> bool:
+        """Whether it was still ours."""
+        return await self._queue.complete(self.job.id, self._worker, rendered)
+
+    async def fail(self, problem: Problem) -> None:
+        log.warning("%s failed: %s: %s", self.job.id, problem.code, problem.message)
+        await self._queue.fail(self.job.id, self._worker, problem)
+
+    async def cancelled(self) -> None:
+        log.info("%s: cancelled", self.job.id)
+        await self._queue.cancelled(self.job.id, self._worker)
+
+    async def hand_back(self, reason: str, *, counts: bool) -> None:
+        log.warning("%s: handed back: %s", self.job.id, reason)
+        await self._queue.hand_back(self.job.id, self._worker, reason, counts=counts)
+
+    async def _beat(self) -> None:
+        while not self._over:
+            self._news.clear()
+            try:
+                beat = await self._queue.heartbeat(
+                    self.job.id, self._worker, self.advance, self._timing.lease
+                )
+            except QueueAway as error:
+                log.warning("%s: the lease cannot be renewed: %s", self.job.id, error)
+            else:
+                if (beat.cancel_requested or beat.lost) and not self.unwanted:
+                    self.unwanted = True
+                    self.on_unwanted()
+            await asyncio.sleep(self._timing.news)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._timing.beat - self._timing.news):
+                    await self._news.wait()

@@ -1,0 +1,76 @@
+"""`wan-runtime worker`, once its arguments are read."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import tempfile
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from wan_runtime import early
+from wan_runtime.artifacts.store import Store
+from wan_runtime.errors import InputError
+from wan_runtime.job import PROGRESS_PORT, ExitClass
+from wan_runtime.models.source import preset_named
+from wan_runtime.serve import Pages
+from wan_runtime.serving.queue.queue import Queue
+from wan_runtime.serving.service import ServiceSpec
+from wan_runtime.serving.worker.attempt import Timing
+from wan_runtime.serving.worker.worker import Worker
+
+
+log = logging.getLogger(__name__)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Until SIGTERM. Returns the exit code."""
+    if options.work is not None:
+        options.work.mkdir(parents=True, exist_ok=True)
+        return asyncio.run(_serve(options, options.work))
+    with tempfile.TemporaryDirectory(prefix="wan-worker-") as folder:
+        return asyncio.run(_serve(options, Path(folder)))
+
+
+async def _serve(options: argparse.Namespace, work: Path) -> int:
+    try:
+        service = ServiceSpec.model_validate_json(options.service.read_bytes())
+        preset_named(service.model.preset)
+    except (OSError, ValidationError, InputError) as error:
+        log.error("%s cannot be used: %s", options.service, error)
+        return ExitClass.INPUT
+    database = os.environ.get("WAN_DATABASE_URL")
+    if not database:
+        log.error("WAN_DATABASE_URL is not set: postgresql://user:password@host/database")
+        return ExitClass.INPUT
+    queue = await Queue.open(
+        database,
+        f"{service.namespace}/{service.name}",
+        prefix=service.prefix,
+        retention_seconds=service.results.retention_seconds,
+    )
+    worker = Worker(
+        service,
+        options.service,
+        queue,
+        Store.connect(service.store),
+        work,
+        ranks=options.ranks,
+        timing=Timing(grace=options.grace),
+    )
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop)
+    if early.received():  # before there was anybody to tell
+        worker.stop()
+    pages = Pages(worker.status.pages(), int(os.environ.get("WAN_PROGRESS_PORT", PROGRESS_PORT)))
+    try:
+        code = await worker.run()
+    finally:
+        pages.close()
+        await queue.close()
+    return 0 if code is ExitClass.STOPPED else int(code)

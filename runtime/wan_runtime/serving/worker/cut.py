@@ -1,0 +1,21 @@
+"""The contract of the supervisor with the process that writes a video's files. Pydantic only."""
+
+from __future__ import annotations
+
+from wan_runtime.contract import Contract
+
+VIDEO, THUMBNAIL, SPRITESHEET = "video", "thumbnail", "spritesheet"
+FILES = {VIDEO: "video.mp4", THUMBNAIL: "thumbnail.webp", SPRITESHEET: "spritesheet.jpg"}
+"""Variant -> name, with the types that OpenAI's API has."""
+AI_CONTENT = "AI-generated content"
+
+
+class Cut(Contract):
+    """What to write."""
+
+    frames: str
+    """Path of a NumPy file, uint8 [F, H, W, 3]."""
+    folder: str
+    fps: float
+    metadata: dict[str, str]
+    visible_mark: bool

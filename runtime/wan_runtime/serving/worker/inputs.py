@@ -1,0 +1,60 @@
+"""What a gang needs of an order, fetched: the first frame and the adapters. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from wan_runtime.artifacts.store import ObjectNotFound, Store
+from wan_runtime.errors import InputError
+from wan_runtime.job import Reason
+from wan_runtime.serving.service import AdapterUse, ServiceSpec
+from wan_runtime.serving.video import Job
+from wan_runtime.serving.worker.adapter_files import AdapterFiles
+from wan_runtime.serving.worker.messages import AppliedAdapter, Render
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Of one service's orders."""
+
+    service: ServiceSpec
+    store: Store
+    adapters: AdapterFiles
+
+    def fetch(self, job: Job, folder: Path) -> Render:
+        """Into `folder`. Blocks.
+
+        Raises:
+            InputError: if the order names a picture or an adapter that is not there.
+            InfrastructureError: of the store.
+        """
+        return Render(
+            job_id=job.id,
+            order=job.order,
+            image=str(self._picture(job.order.image, folder / "first-frame.png")),
+            adapters=tuple(map(self._adapter, job.order.adapters)),
+            frames=str(folder / "frames.npy"),
+        )
+
+    def _picture(self, key: str | None, path: Path) -> Path:
+        if key is None:
+            raise InputError(
+                Reason.CLIP_INVALID, "the order has no picture: this model starts from one"
+            )
+        try:
+            self.store.download(key, path)
+        except ObjectNotFound as error:
+            raise InputError(
+                Reason.CLIP_INVALID, "the order's picture is gone: it is kept until its job ends"
+            ) from error
+        return path
+
+    def _adapter(self, use: AdapterUse) -> AppliedAdapter:
+        spec = self.service.adapter(use.name)
+        if spec is None:
+            raise InputError(
+                Reason.MODEL_NOT_FOUND,
+                f"adapter {use.name} is not one of this service's any more",
+            )
+        return self.adapters.apply(spec, use)

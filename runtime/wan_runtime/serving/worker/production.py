@@ -1,0 +1,166 @@
+"""One job through its stages: inputs, the gang, the files. Each way that this can end is here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wan_runtime.artifacts.store import Store
+from wan_runtime.errors import InputError
+from wan_runtime.planner.architecture import tokens_of
+from wan_runtime.presets import Preset
+from wan_runtime.serving.problems import Code
+from wan_runtime.serving.queue.errors import QueueAway
+from wan_runtime.serving.service import ServiceSpec
+from wan_runtime.serving.video import Problem, Rendered, Stage
+from wan_runtime.serving.worker import lineage
+from wan_runtime.serving.worker.advice import advice
+from wan_runtime.serving.worker.attempt import Attempt
+from wan_runtime.serving.worker.cut import Cut
+from wan_runtime.serving.worker.deliver import deliver
+from wan_runtime.serving.worker.inputs import Inputs
+from wan_runtime.serving.worker.messages import Beat, Done, Ready, Render
+from wan_runtime.serving.worker.processes import GangLost, Processes
+from wan_runtime.serving.worker.status import Status
+from wan_runtime.serving.worker.trouble import Unrenderable, problem_of
+
+log = logging.getLogger(__name__)
+
+WRITING_SECONDS = 10.0
+"""Until one was written: a guess, for predictions."""
+
+
+@dataclass(slots=True)
+class Production:
+    """Of one service's videos."""
+
+    service: ServiceSpec
+    preset: Preset
+    store: Store
+    inputs: Inputs
+    work: Path
+    status: Status
+    _writing: float = WRITING_SECONDS
+
+    async def make(self, attempt: Attempt, gang: Processes, free: Callable[[], None]) -> None:
+        """Completed, failed, cancelled or handed back. `free`: called when the gang is.
+
+        Raises:
+            QueueAway: the job is left to its lease.
+            GangLost: with the job handed back, or failed if it is what broke the gang.
+            CancelledError: with the job handed back, at no cost.
+        """
+        folder = self.work / attempt.job.id
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            task, done = await self._render(attempt, gang, folder)
+            free()
+            if any(each.cancelled for each in done) or attempt.unwanted:
+                await attempt.cancelled()
+                self.status.videos.labels("cancelled").inc()
+            else:
+                await self._deliver(attempt, gang.ready[0], task, done, folder)
+        except asyncio.CancelledError:
+            await attempt.hand_back("its worker was stopped", counts=False)
+            raise
+        except Unrenderable as error:
+            await self._fail(attempt, error.problem, gang.ready[0].device)
+        except GangLost as lost:
+            if lost.problem is None:
+                await attempt.hand_back(str(lost), counts=True)
+            else:
+                await self._fail(attempt, lost.problem, gang.ready[0].device)
+            raise
+        except InputError as error:
+            await self._fail(attempt, problem_of(error), gang.ready[0].device)
+        except QueueAway:
+            raise
+        except Exception as error:  # the store, the disk, or a bug: another try may do better
+            log.warning("%s", attempt.job.id, exc_info=True)
+            await attempt.hand_back(problem_of(error).message, counts=True)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def _render(
+        self, attempt: Attempt, gang: Processes, folder: Path
+    ) -> tuple[Render, list[Done]]:
+        job = attempt.job
+        task = await asyncio.to_thread(self.inputs.fetch, job, folder)
+        size = job.order.size
+        tokens = tokens_of(job.order.frames, size.width, size.height)
+        clock = Eta(gang.ready[0], attempt, tokens, self._writing)
+        attempt.on_unwanted = lambda: gang.cancel(job.id)
+        if attempt.unwanted:
+            return task, []
+        return task, await gang.render(task, tokens, clock.beat)
+
+    async def _deliver(
+        self, attempt: Attempt, ready: Ready, task: Render, done: Sequence[Done], folder: Path
+    ) -> None:
+        """mp4, thumbnail and spritesheet in the bucket, then the job is completed."""
+        order, started = attempt.job.order, time.monotonic()
+        attempt.tell(Stage.WRITING, order.steps, self._writing)
+        cut = Cut(
+            frames=task.frames,
+            folder=str(folder),
+            fps=order.fps,
+            metadata=lineage.metadata(order, self.preset.name, ready.weights, task.adapters),
+            visible_mark=order.visible_mark,
+        )
+        prefix = f"{self.service.prefix}/videos/{attempt.job.id}"
+        delivered = await deliver(self.store, prefix, cut)
+        self._writing = round(time.monotonic() - started, 3)
+        first = next(each for each in done if each.rank == 0)
+        rendered = Rendered(
+            files=delivered.files,
+            bytes=delivered.bytes,
+            sha256=delivered.sha256,
+            seconds={**first.seconds, Stage.WRITING: self._writing},
+            peak_gib=max((each.peak_gib for each in done if each.peak_gib), default=None),
+            weights=lineage.weights_digest(ready.weights, task.adapters),
+        )
+        if await attempt.complete(rendered):
+            self.status.completed(rendered.seconds, rendered.peak_gib)
+
+    async def _fail(self, attempt: Attempt, problem: Problem, device: str) -> None:
+        if problem.code == Code.OUT_OF_MEMORY:
+            order, sizes = attempt.job.order, self.service.sizes
+            what = advice(order, self.preset, sizes, device, self.status.ranks)
+            problem = Problem(code=problem.code, message=f"{problem.message}; {what}")
+        await attempt.fail(problem)
+        self.status.videos.labels("failed").inc()
+
+
+@dataclass(slots=True)
+class Eta:
+    """When a video will be done, by the warm-up's pace, then by its own."""
+
+    ready: Ready
+    attempt: Attempt
+    tokens: int
+    writing: float
+    _began: float = 0.0
+
+    def beat(self, beat: Beat) -> None:
+        """Tell the owner where it is."""
+        self.attempt.tell(beat.stage, beat.step, self._left(beat))
+
+    def _left(self, beat: Beat) -> float | None:
+        order = self.attempt.job.order
+        pace = self.ready.paces.get(str(order.size))
+        if pace is None:
+            return None
+        growth = max(1.0, self.tokens / pace.tokens) ** 2
+        step, now = pace.step_seconds * growth, time.monotonic()
+        if beat.stage is Stage.DENOISING:
+            self._began = self._began or now
+            if beat.step:
+                step = (now - self._began) / beat.step
+        steps = order.steps - beat.step
+        return round(steps * step + pace.stages[Stage.DECODING] * growth + self.writing, 1)

@@ -1,0 +1,221 @@
+"""One rank of a gang: `python -m wan_runtime.serving.worker.rank`, as the supervisor starts it.
+
+Loads its part of the model, warms up, then renders what it is told, together with the others, until
+its socket is closed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Final, NoReturn
+
+import numpy as np
+import torch
+
+from wan_runtime import logs
+from wan_runtime.artifacts.store import Store
+from wan_runtime.contract import Contract
+from wan_runtime.job import Step
+from wan_runtime.models.load import compute_device, compute_dtype
+from wan_runtime.models.source import model_files, preset_named
+from wan_runtime.parts import dit_part, loaded_by
+from wan_runtime.serving.service import ServiceSpec
+from wan_runtime.serving.video import Stage
+from wan_runtime.serving.worker import warm_up
+from wan_runtime.serving.worker.adapters import AdapterCache
+from wan_runtime.serving.worker.messages import (
+    Beat,
+    Cancel,
+    Done,
+    Failed,
+    Ready,
+    Render,
+    dump,
+    order_of,
+)
+from wan_runtime.serving.worker.model import Model
+from wan_runtime.serving.worker.ranks import Gang, join
+from wan_runtime.serving.worker.render import Renderer
+from wan_runtime.serving.worker.trouble import problem_of
+
+log = logging.getLogger(__name__)
+
+PR_SET_PDEATHSIG: Final = 1
+ADAPTER_BYTES = 8 * 2**30
+"""Host memory for adapters of one rank."""
+
+
+class Cancelled(Exception):
+    """The video is no longer wanted. Raised on all ranks at the same step."""
+
+
+class Channel:
+    """The socket to the supervisor. A thread hears cancellations while a video is made."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._tasks: queue.SimpleQueue[Render | None] = queue.SimpleQueue()
+        self._cancelled: str | None = None
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def tasks(self) -> queue.SimpleQueue[Render | None]:
+        """What to render; None at the end."""
+        return self._tasks
+
+    def is_cancelled(self, job_id: str) -> bool:
+        return self._cancelled == job_id
+
+    def send(self, message: Contract) -> None:
+        self._connection.sendall(dump(message))
+
+    def _listen(self) -> None:
+        with self._connection.makefile("rb") as lines:
+            for line in lines:
+                message = order_of(line)
+                if isinstance(message, Cancel):
+                    self._cancelled = message.job_id
+                else:
+                    self._tasks.put(message)
+        self._tasks.put(None)
+
+
+class Rank:
+    """Renders with the others."""
+
+    def __init__(self, gang: Gang, renderer: Renderer, channel: Channel) -> None:
+        self._gang, self._renderer, self._channel = gang, renderer, channel
+
+    def run(self) -> None:
+        """Until the supervisor closes the socket."""
+        while (task := self._channel.tasks().get()) is not None:
+            self._channel.send(self._attempt(task))
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()  # of what a failed video left, too
+
+    def _attempt(self, task: Render) -> Done | Failed:
+        rank, job = self._gang.rank, task.job_id
+        try:
+            return self._render(task)
+        except Cancelled:
+            return Done(rank=rank, job_id=job, cancelled=True)
+        except Exception as error:
+            problem = problem_of(error)
+            log.warning("%s: %s", job, problem.message, exc_info=True)
+            return Failed(rank=rank, job_id=job, code=problem.code, message=problem.message)
+
+    def _render(self, task: Render) -> Done:
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        shot = self._renderer.render(task, lambda stage, step: self._tell(task, stage, step))
+        if shot.frames is not None:
+            np.save(task.frames, shot.frames)
+        return Done(
+            rank=self._gang.rank, job_id=task.job_id, seconds=shot.seconds, peak_gib=peak_gib()
+        )
+
+    def _tell(self, task: Render, stage: Stage, step: int) -> None:
+        """Collective: rank 0's word on whether to go on holds for all."""
+        self._channel.send(Beat(rank=self._gang.rank, job_id=task.job_id, stage=stage, step=step))
+        if self._gang.from_first(self._channel.is_cancelled(task.job_id)):
+            raise Cancelled
+
+
+def open_rank(
+    service: ServiceSpec, rank: int, world: int, meet: Path, work: Path
+) -> tuple[Gang, Renderer]:
+    """Load this rank's part of the model. Collective; rank 0 fetches first what all need.
+
+    Raises:
+        InputError, InfrastructureError: of the model's files and the store.
+    """
+    preset = preset_named(service.model.preset)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(rank)
+    device = compute_device()
+    gang = join(rank, world, meet)
+    store = Store.connect(service.store)
+    transformers = tuple(map(dit_part, preset.experts))
+    parts = transformers if rank else loaded_by(Step.SAMPLE, preset.name)
+
+    def fetch() -> None:
+        model_files(service.model, service.imported, parts, store, work)
+
+    gang.together(fetch if rank == 0 else lambda: None)
+    files = model_files(service.model, service.imported, parts, store, work)
+    model = gang.together(lambda: Model(files, gang, device))
+    cache = AdapterCache(ADAPTER_BYTES, compute_dtype(device))
+    return gang, Renderer(model, gang, cache)
+
+
+def peak_gib() -> float | None:
+    """GPU memory of this process since the last video began."""
+    if not torch.cuda.is_available():
+        return None
+    return round(torch.cuda.max_memory_reserved() / 2**30, 2)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point. Returns 0 when the supervisor is done with it, 1 if it could not begin."""
+    parser = argparse.ArgumentParser(prog="python -m wan_runtime.serving.worker.rank")
+    for path in ("service", "meet", "work"):
+        parser.add_argument(f"--{path}", type=Path, required=True)
+    for number in ("rank", "world", "channel"):
+        parser.add_argument(f"--{number}", type=int, required=True)
+    options = parser.parse_args(arguments)
+    logs.configure(f"rank {options.rank}")
+    channel = Channel(socket.socket(fileno=options.channel))
+    rank = options.rank
+    try:
+        started = time.monotonic()
+        service = ServiceSpec.model_validate(json.loads(options.service.read_bytes()))
+        gang, renderer = open_rank(service, rank, options.world, options.meet, options.work)
+        loaded = round(time.monotonic() - started, 1)
+        paces = warm_up.run(service, renderer, options.work)
+    except Exception as error:
+        problem = problem_of(error)
+        log.error("%s", problem.message, exc_info=True)
+        channel.send(Failed(rank=rank, job_id=None, code=problem.code, message=problem.message))
+        return 1
+    model = renderer.model
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    channel.send(
+        Ready(
+            rank=rank,
+            load_seconds=loaded,
+            paces=paces,
+            peak_gib=peak_gib(),
+            weights=model.digest,
+            attention=model.attention,
+            device=name,
+        )
+    )
+    Rank(gang, renderer, channel).run()
+    return 0
+
+
+def enter() -> NoReturn:
+    """`main` as a process of its own, which does not outlive its supervisor."""
+    # Killed outright, the supervisor cannot pass anything on: never leave a GPU to an orphan.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the supervisor decides when to end
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    code = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # at once: other ranks may be gone, and their groups would be waited for
+
+
+if __name__ == "__main__":
+    enter()

@@ -1,0 +1,97 @@
+"""Before a gang takes requests: each of the service's sizes once, and a check of what comes out."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+from PIL import Image
+
+from wan_runtime.errors import NumericalError
+from wan_runtime.job import Reason
+from wan_runtime.planner.architecture import tokens_of
+from wan_runtime.presets import Preset
+from wan_runtime.serving.service import SamplingSpec, ServiceSpec, Size
+from wan_runtime.serving.video import Stage, VideoOrder
+from wan_runtime.serving.worker.messages import Pace, Render
+from wan_runtime.serving.worker.render import Renderer
+
+STEPS = 2
+"""Of Wan2.2, one for each expert."""
+
+
+def run(service: ServiceSpec, renderer: Renderer, work: Path) -> dict[str, Pace]:
+    """Render each size, the first one twice. Collective.
+
+    Raises:
+        Unrenderable: on all ranks, if pixels are not finite, if the same order gives another video
+            the second time, or if ranks differ.
+    """
+    paces = {}
+    for number, size in enumerate(service.sizes):
+        task = _task(service, renderer, size, work)
+        latents, paces[str(size)] = _render(renderer, task)
+        if number == 0:
+            again, _ = _render(renderer, task)
+            first = renderer.gang.from_first(latents)
+            renderer.gang.together(partial(_check, [latents, again], first))
+    return paces
+
+
+def warm_order(preset: Preset, defaults: SamplingSpec, size: Size) -> VideoOrder:
+    """Of the service's own length, with guidance if that is its default."""
+    guidance = defaults.guidance or preset.guidance
+    return VideoOrder(
+        prompt="warm-up",
+        negative_prompt=defaults.negative_prompt or "",
+        size=size,
+        frames=defaults.frames or preset.frames,
+        fps=defaults.fps or preset.fps,
+        steps=STEPS,
+        guidance=guidance,
+        guidance_low=defaults.guidance_low or guidance,
+        shift=defaults.shift or preset.shift,
+        seed=0,
+        model=preset.name,
+    )
+
+
+def _task(service: ServiceSpec, renderer: Renderer, size: Size, work: Path) -> Render:
+    image = work / f"warm-up-{size}-{renderer.gang.rank}.png"
+    Image.linear_gradient("L").resize((size.width, size.height)).convert("RGB").save(image)
+    order = warm_order(renderer.model.preset, service.defaults, size)
+    return Render(job_id="warm-up", order=order, image=str(image), frames="")
+
+
+def _render(renderer: Renderer, task: Render) -> tuple[str, Pace]:
+    """Digest of the latents, and how long it took."""
+    moments: list[float] = []
+
+    def note(stage: Stage, step: int) -> None:
+        if stage in (Stage.DENOISING, Stage.DECODING):
+            moments.append(time.monotonic())
+
+    shot = renderer.render(task, note)
+    order = task.order
+    pace = Pace(
+        tokens=tokens_of(order.frames, order.size.width, order.size.height),
+        step_seconds=[after - before for before, after in pairwise(moments)][-1],
+        stages=shot.seconds,
+    )
+    return hashlib.sha256(shot.latents.cpu().numpy().tobytes()).hexdigest(), pace
+
+
+def _check(mine: list[str], first: str) -> None:
+    """`first`: what rank 0 made at first."""
+    if mine[0] != mine[1]:
+        raise NumericalError(
+            Reason.NON_FINITE_LOSS,
+            "the same order rendered twice gives two videos: the GPU or its kernels fail",
+        )
+    if mine[0] != first:
+        raise NumericalError(
+            Reason.NON_FINITE_LOSS, "a rank computes another video than rank 0: its GPU fails"
+        )

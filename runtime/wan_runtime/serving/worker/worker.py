@@ -1,0 +1,192 @@
+"""`wan-runtime worker`: takes jobs from the queue and has a gang of ranks render them.
+
+A process of its own beside the ranks, without torch: it outlives whatever happens to a GPU, and
+always knows where a job is. While one video is written and uploaded, the gang makes the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from wan_runtime.artifacts.store import Store
+from wan_runtime.job import ExitClass
+from wan_runtime.models.source import preset_named
+from wan_runtime.serving.queue.errors import QueueAway
+from wan_runtime.serving.queue.queue import Queue
+from wan_runtime.serving.service import ServiceSpec
+from wan_runtime.serving.worker.adapter_files import AdapterFiles
+from wan_runtime.serving.worker.attempt import Attempt, Timing
+from wan_runtime.serving.worker.inputs import Inputs
+from wan_runtime.serving.worker.processes import GangLost, Patience, Processes
+from wan_runtime.serving.worker.production import Production
+from wan_runtime.serving.worker.restarts import Restarts
+from wan_runtime.serving.worker.status import Status
+from wan_runtime.serving.worker.trouble import WRONG_INPUT
+
+log = logging.getLogger(__name__)
+
+JOBS_AT_ONCE = 3
+"""One is rendered; two may be written, their frames on the disk."""
+
+
+class Worker:
+    """Of one service, with one gang."""
+
+    def __init__(
+        self,
+        service: ServiceSpec,
+        service_file: Path,
+        queue: Queue,
+        store: Store,
+        work: Path,
+        *,
+        ranks: int = 1,
+        timing: Timing | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        """`service_file`: from which the ranks read `service`. `work`: scratch folder."""
+        self.name = f"{socket.gethostname()}-{uuid4().hex[:8]}"
+        self.status = Status(self.name, ranks)
+        self.gang: Processes | None = None
+        self._file, self._queue, self._work, self._ranks = service_file, queue, work, ranks
+        self._timing, self._patience = timing or Timing(), patience or Patience()
+        preset = preset_named(service.model.preset)
+        inputs = Inputs(service, store, AdapterFiles(store, work / "adapters", preset))
+        self._production = Production(service, preset, store, inputs, work / "jobs", self.status)
+        self._restarts = Restarts(self._timing.back_off)
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._told = asyncio.Event()
+        self._stop_by = 0.0
+
+    def stop(self) -> None:
+        """SIGTERM: take no more jobs; end or hand back what is at hand, within the grace."""
+        if not self._told.is_set():
+            log.info("stopping within %.0f s", self._timing.grace)
+            self._stop_by = time.monotonic() + self._timing.grace - self._timing.margin
+            self.status.stopping = True
+            self._told.set()
+
+    async def run(self) -> ExitClass:
+        """Until it is told to stop, or no gang can be had."""
+        pulse = asyncio.create_task(self._pulse())
+        try:
+            while not self._told.is_set():
+                if self.gang is None:
+                    await self._unless_told(self._begin())
+                else:
+                    await self._take()
+            return ExitClass.STOPPED
+        except GangLost as lost:
+            log.error("no gang can be had: %s", lost)
+            theirs = lost.problem is not None and lost.problem.code in WRONG_INPUT
+            return ExitClass.INPUT if theirs else ExitClass.INFRASTRUCTURE
+        finally:
+            self.stop()  # of its own accord, too
+            await self._end()
+            pulse.cancel()
+            with suppress(QueueAway):
+                await self._queue.gone(self.name)
+
+    async def _begin(self) -> None:
+        """A gang that is ready, if it can be. Raises GangLost, if no more are to be tried."""
+        await self._restarts.wait()
+        gang = await Processes.start(self._file, self._ranks, self._work, self._patience)
+        try:
+            await gang.begin()
+        except GangLost as lost:
+            self._restarts.lost(lost)
+            return
+        except BaseException:
+            await gang.kill()
+            raise
+        self.gang, self.status.ready = gang, tuple(gang.ready)
+        log.info("ready: %d ranks", self._ranks)
+
+    async def _take(self) -> None:
+        """The next job, until the gang is free again; or a pause, if there is none."""
+        if len(self._jobs) >= JOBS_AT_ONCE:
+            await self._unless_told(asyncio.wait(self._jobs, return_when=asyncio.FIRST_COMPLETED))
+            return
+        try:
+            job = await self._queue.claim(self.name, self._timing.lease)
+        except QueueAway as error:
+            log.warning("no job can be claimed: %s", error)
+            job = None
+        if job is None:
+            await self._unless_told(self._queue.wait(self._timing.idle))
+            return
+        free = asyncio.Event()
+        attempt = Attempt(self._queue, self.name, job, self._timing)
+        task = asyncio.create_task(self._attend(attempt, free))
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
+        await self._unless_told(free.wait())
+        if self._told.is_set() and not free.is_set():
+            await self._end_or_leave(task, attempt)
+
+    async def _attend(self, attempt: Attempt, free: asyncio.Event) -> None:
+        """A job to its end here. `free`: set when the gang is."""
+        assert self.gang is not None
+        self.status.job = attempt.job.id
+
+        def release() -> None:
+            if not free.is_set():
+                self.status.job = None
+                free.set()
+
+        try:
+            async with attempt:
+                await self._production.make(attempt, self.gang, release)
+        except GangLost as lost:
+            self._restarts.lost(lost)
+            self.gang, self.status.ready = None, ()
+            self.status.restarts.inc()
+        except QueueAway as error:
+            log.warning("%s: left to its lease: %s", attempt.job.id, error)
+        finally:
+            release()
+
+    async def _end_or_leave(self, task: asyncio.Task[None], attempt: Attempt) -> None:
+        """Told to stop with a video at work: it is ended if that is predicted to fit the grace."""
+        left = self._stop_by - time.monotonic()
+        eta = attempt.advance.eta_seconds
+        if eta is not None and eta <= left:
+            await asyncio.wait({task}, timeout=left)
+        task.cancel()
+
+    async def _end(self) -> None:
+        """What is being written may end within the grace; then all is handed back and killed."""
+        if self._jobs:
+            await asyncio.wait(self._jobs, timeout=max(0.0, self._stop_by - time.monotonic()))
+        for task in self._jobs:
+            task.cancel()
+        await asyncio.gather(*self._jobs, return_exceptions=True)
+        if self.gang is not None:
+            await self.gang.kill()
+
+    async def _pulse(self) -> None:
+        """That the loop turns, and that the worker is there."""
+        while True:
+            self.status.turned = time.monotonic()
+            with suppress(QueueAway):
+                await self._queue.alive(self.name, ready=self.status.takes_jobs)
+            await asyncio.sleep(self._timing.beat)
+
+    async def _unless_told(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Do it, or leave it when told to stop."""
+        task, told = asyncio.create_task(work), asyncio.create_task(self._told.wait())
+        try:
+            await asyncio.wait({task, told}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            told.cancel()
+            task.cancel()  # does nothing to one that is done
+        with suppress(asyncio.CancelledError):
+            await task

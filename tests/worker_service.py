@@ -1,0 +1,130 @@
+"""A worker of a small service: real PostgreSQL, MinIO, model and rank processes."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ml_runs import FRAMES, HEIGHT, WIDTH, moving_picture
+from object_store import ObjectStore
+from renders import make_order
+from wan_runtime.artifacts.patience import Patience as StorePatience
+from wan_runtime.artifacts.store import Store
+from wan_runtime.job import ExitClass
+from wan_runtime.serving.queue.queue import Queue
+from wan_runtime.serving.service import AdapterSpec, AdapterUse, ServiceSpec
+from wan_runtime.serving.video import Job, State
+from wan_runtime.serving.worker.attempt import Timing
+from wan_runtime.serving.worker.processes import Patience
+from wan_runtime.serving.worker.worker import Worker
+
+TIMING = Timing(lease=30, beat=0.2, news=0.05, idle=0.5, grace=60, margin=1, back_off=0.1)
+
+
+@dataclass
+class Service:
+    """What its workers share."""
+
+    spec: ServiceSpec
+    file: Path
+    queue: Queue
+    store: Store
+    folder: Path
+
+    @classmethod
+    async def open(
+        cls, database: str, objects: ObjectStore, model: Path, folder: Path, *adapters: AdapterSpec
+    ) -> Service:
+        spec = ServiceSpec.model_validate(
+            {
+                "namespace": "team",
+                "name": folder.name,
+                "uid": "0123456789ab",
+                "model": {"preset": "Wan2.1-I2V-Tiny", "path": str(model)},
+                "store": objects.spec(prefix="serving"),
+                "sizes": [{"width": WIDTH, "height": HEIGHT}],
+                "defaults": {"frames": FRAMES},
+                "adapters": adapters,
+            }
+        )
+        file = folder / "service.json"
+        file.write_text(spec.model_dump_json(by_alias=True))
+        queue = await Queue.open(database, f"team/{folder.name}", prefix=spec.prefix)
+        store = Store.connect(spec.store, patience=StorePatience(seconds=1))
+        return cls(spec, file, queue, store, folder)
+
+    async def submit(self, *adapters: str, **change: Any) -> Job:
+        """A new order, of a picture in the bucket."""
+        key = f"{self.spec.prefix}/inputs/first.png"
+        data = io.BytesIO()
+        Image.fromarray(moving_picture(0)[0]).save(data, "PNG")
+        self.store.put_bytes(key, data.getvalue())
+        uses = tuple(AdapterUse(name=name) for name in adapters)
+        order = make_order(**{"image": key, "adapters": uses, **change})
+        return (
+            await self.queue.submit(order, owner="ann", predicted_seconds=1, limit_seconds=1e9)
+        ).job
+
+    async def until(self, job: Job, reached: Callable[[Job], bool]) -> Job:
+        """The job once it is so."""
+        async for now in self.queue.watch(job.id):
+            if reached(now):
+                return now
+            assert not now.state.final, now
+        raise AssertionError(f"{job.id} is gone")
+
+    async def end(self, job: Job) -> Job:
+        return await self.until(job, lambda now: now.state.final)
+
+    async def completed(self, job: Job) -> Job:
+        done = await self.end(job)
+        assert done.state is State.COMPLETED, done
+        return done
+
+    async def rendered(self, **change: Any) -> bytes:
+        """The mp4 of a new order."""
+        return self.video(await self.completed(await self.submit(**change)))
+
+    def video(self, job: Job) -> bytes:
+        assert job.rendered is not None
+        return self.store.get_bytes(job.rendered.files["video"])
+
+    @asynccontextmanager
+    async def worker(self, *, ranks: int = 1, **change: Any) -> AsyncIterator[Working]:
+        """Ready, and stopped at the end."""
+        work = self.folder / f"work-{ranks}"
+        work.mkdir(exist_ok=True)
+        options = {"timing": TIMING, "patience": Patience(floor_seconds=20), **change}
+        worker = Worker(self.spec, self.file, self.queue, self.store, work, ranks=ranks, **options)
+        running = Working(worker, asyncio.create_task(worker.run()))
+        try:
+            await running.ready()
+            yield running
+        finally:
+            worker.stop()
+            await running.task
+
+
+@dataclass
+class Working:
+    """A worker in this process, its ranks in others."""
+
+    worker: Worker
+    task: asyncio.Task[ExitClass]
+
+    async def ready(self) -> None:
+        while not self.worker.status.takes_jobs:
+            assert not self.task.done(), self.task.result()
+            await asyncio.sleep(0.05)
+
+    @property
+    def pids(self) -> list[int]:
+        assert self.worker.gang is not None
+        return self.worker.gang.pids
