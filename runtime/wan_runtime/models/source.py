@@ -41,6 +41,7 @@ def base_model(
 ) -> ModelFiles:
     """The job's base model on this machine: the parts that its step loads, or `parts` of them.
     As `model_files`."""
+    preset_of(job)  # which `needed` looks up
     parts = needed(job) if parts is None else parts
     ref = job.inputs.get(step_id(Step.IMPORT))
     return model_files(job.model, ref, parts, store, work, report)

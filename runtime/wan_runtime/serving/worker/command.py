@@ -23,7 +23,6 @@ from wan_runtime.serving.service import ServiceSpec
 from wan_runtime.serving.worker.attempt import Timing
 from wan_runtime.serving.worker.worker import Worker
 
-
 log = logging.getLogger(__name__)
 
 

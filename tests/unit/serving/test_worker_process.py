@@ -1,0 +1,132 @@
+"""Workers that come and go: on one rank and two, told to stop, and killed outright."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ml_runs import HEIGHT, WIDTH
+from object_store import free_port
+from orders import found, sql
+from postgres import Postgres
+from wan_runtime.job import ExitClass
+from wan_runtime.serving.video import State
+from wan_runtime.serving.worker.processes import Patience
+from worker_service import LONG, TIMING, Service, at_step
+
+pytest_plugins = ["worker_fixtures"]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+PAGES = ("/healthz", "/readyz", "/metrics", "/info")
+
+
+async def test_two_ranks_make_the_same_video_as_one(video_service: Service) -> None:
+    orders = ({"seed": 3}, {"seed": 3, "guidance": 1.0, "guidance_low": 1.0})
+    async with video_service.worker():
+        alone = [await video_service.rendered(**each) for each in orders]
+    async with video_service.worker(ranks=2, patience=Patience(floor_seconds=10)) as two:
+        assert len(two.pids) == 2
+        assert [await video_service.rendered(**each) for each in orders] == alone
+        job = await video_service.until(await video_service.submit(steps=LONG), at_step)
+        await video_service.queue.cancel(job.id, "ann")
+        assert (await video_service.end(job)).state is State.CANCELLED
+        odd = await video_service.end(await video_service.submit("odd"))
+        assert odd.state is State.FAILED
+        await video_service.completed(await video_service.submit())
+        # One rank alone stands still: the other waits for it in a collective.
+        job = await video_service.until(await video_service.submit(steps=LONG), at_step)
+        stuck = two.pids
+        os.kill(stuck[1], signal.SIGSTOP)
+        await video_service.until(job, lambda now: now.attempts == 2)
+        assert not set(stuck) & set(two.pids)
+        await video_service.queue.cancel(job.id, "ann")
+        await video_service.end(job)
+
+
+async def test_a_stopped_worker_ends_what_fits_and_hands_back_the_rest(
+    video_service: Service,
+) -> None:
+    async with video_service.worker() as working:
+        job = await video_service.until(await video_service.submit(steps=20), at_step)
+        working.worker.stop()
+        assert await working.task is ExitClass.STOPPED
+        assert (await video_service.end(job)).state is State.COMPLETED
+    brief = replace(TIMING, grace=1.5)
+    async with video_service.worker(timing=brief) as working:
+        long = await video_service.until(await video_service.submit(steps=LONG), at_step)
+        working.worker.stop()
+        assert await working.task is ExitClass.STOPPED
+        handed = await video_service.queue.get(long.id)
+        assert handed is not None
+        assert (handed.state, handed.attempts) == (State.QUEUED, 0)
+        await video_service.queue.cancel(long.id, "ann")
+
+
+async def test_a_killed_supervisor_leaves_no_rank_and_its_job_is_found(
+    video_service: Service, postgres: Postgres, tmp_path: Path
+) -> None:
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *("-m", "wan_runtime", "worker", "--service", str(video_service.file)),
+        *("--work", str(tmp_path), "--ranks", "2"),
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "WAN_DATABASE_URL": postgres.url(),
+            "WAN_PROGRESS_PORT": str(port),
+        },
+    )  # fmt: skip
+    try:
+        job = await video_service.until(await video_service.submit(steps=LONG), at_step)
+        pages = {page: await asyncio.to_thread(read, port, page) for page in PAGES}
+        assert {pages[page][0] for page in PAGES} == {200}
+        assert "wan_worker_ready 1.0" in pages["/metrics"][1]
+        info = json.loads(pages["/info"][1])
+        assert (info["job"], info["ranks"], info["device"]) == (job.id, 2, "CPU")
+        assert set(info["paces"]) == {f"{WIDTH}x{HEIGHT}"}
+        ranks = children(process.pid)
+        assert len(ranks) == 2
+    finally:
+        process.kill()
+        await process.wait()
+    await asyncio.to_thread(until_gone, ranks)
+    # Nobody renews the lease: as if its 30 s were over.
+    await sql(postgres.url(), "update jobs set lease_until = now() where id = $1", job.id)
+    handed = job
+    while handed.state is State.RUNNING:  # a queue that just started lets leases live
+        await video_service.queue.reap()
+        handed = await found(video_service.queue, job.id)
+    assert (handed.state, handed.attempts) == (State.QUEUED, 1)
+    await video_service.queue.cancel(job.id, "ann")
+
+
+def read(port: int, page: str) -> tuple[int, str]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{page}", timeout=10) as answer:
+        return answer.status, answer.read().decode()
+
+
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def until_gone(pids: list[int]) -> None:
+    """Wait for processes that are not ours."""
+    while any(map(is_alive, pids)):
+        time.sleep(0.05)
+
+
+def is_alive(pid: int) -> bool:
+    """Not gone, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -1,0 +1,55 @@
+"""A service of each test module's own, with adapters good and bad; its workers are the tests'.
+
+A plugin of the test modules (`pytest_plugins`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+import torch
+
+from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
+from postgres import Postgres
+from renders import save_odd, write_lora
+from wan_runtime.artifacts.store import Store
+from wan_runtime.job import Expert
+from wan_runtime.models import tiny
+from wan_runtime.models.layout import locate
+from wan_runtime.models.load import load_dit
+from wan_runtime.presets import PRESETS
+from wan_runtime.serving.service import AdapterSpec
+from worker_service import Service
+
+
+@pytest.fixture(scope="module")
+def objects(server: ObjectStore) -> Iterator[ObjectStore]:
+    """With its credentials in the environment, for the ranks too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        yield server
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def video_service(
+    postgres: Postgres, objects: ObjectStore, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Service]:
+    folder = tmp_path_factory.mktemp("service")
+    preset = PRESETS["Wan2.1-I2V-Tiny"]
+    tiny.write(preset, folder / "model")
+    dit = load_dit(
+        locate(preset, folder / "model"), Expert.ONLY, torch.float32, torch.device("cpu")
+    )
+    store = Store.connect(objects.spec())
+    store.put_file("lora/good", write_lora(folder / "good.safetensors", dit, 1))
+    store.put_file("lora/odd", save_odd(folder / "odd.safetensors"))
+    adapters = [
+        AdapterSpec(name=name, files={Expert.ONLY: store.uri(f"lora/{name}")})
+        for name in ("good", "odd", "absent")
+    ]
+    opened = await Service.open(postgres.url(), objects, folder / "model", folder, *adapters)
+    yield opened
+    await opened.queue.close()
