@@ -171,18 +171,29 @@ async def test_watching_polls_where_nothing_is_heard(
     assert (await anext(watching)).state is State.RUNNING
 
 
-async def test_an_idle_worker_hears_of_new_work_only(queue: Queue) -> None:
-    job = await submitted(queue)
+async def test_an_idle_worker_hears_of_new_work_only(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_module, "POLL_SECONDS", 3600.0)
+    held = await submitted(queue)
     await claimed(queue)
-    # Until the first notification came, listening may not have begun.
-    watching = queue.watch(job.id)
+    watching = queue.watch(held.id)
     await anext(watching)
-    await queue.heartbeat(job.id, "w1", Advance(stage=Stage.LOADING), 30)
-    await anext(watching)
+
+    async def all_is_heard(stage: Stage) -> None:
+        """Notifications come in order: after this one, all before it have come."""
+        await queue.heartbeat(held.id, "w1", Advance(stage=stage), 30)
+        await anext(watching)
+
+    await all_is_heard(Stage.LOADING)
+    assert await queue.claim("w2", 30) is None
     waiting = asyncio.create_task(queue.wait(3600))
-    await asyncio.sleep(0)
-    await queue.heartbeat(job.id, "w1", Advance(stage=Stage.DECODING), 30)
-    await anext(watching)
+    await all_is_heard(Stage.DENOISING)
     assert not waiting.done()
     await submitted(queue)
     await waiting
+    await claimed(queue, "w2")
+    # What comes between a claim and the waiting is not missed.
+    await submitted(queue)
+    await all_is_heard(Stage.DECODING)
+    await queue.wait(3600)

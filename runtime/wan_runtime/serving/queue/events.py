@@ -29,7 +29,10 @@ class Events:
     def __init__(self, database: Database, service: str) -> None:
         self._database = database
         self._service = service
-        self._subscribers: dict[str | None, set[asyncio.Event]] = {}
+        self._subscribers: dict[str, set[asyncio.Event]] = {}
+        self.claimable = asyncio.Event()
+        """A job may have come that can be claimed. Kept between waits, so that one that comes
+        while nobody waits is not missed; whoever claims clears it first."""
         self._task = asyncio.create_task(self._listen_for_ever(), name="queue-events")
 
     async def close(self) -> None:
@@ -38,8 +41,8 @@ class Events:
             await self._task
 
     @contextmanager
-    def subscribe(self, job_id: str | None) -> Iterator[asyncio.Event]:
-        """An event set whenever the job may have changed. None: whenever one may be claimed."""
+    def subscribe(self, job_id: str) -> Iterator[asyncio.Event]:
+        """An event set whenever the job may have changed."""
         event = asyncio.Event()
         self._subscribers.setdefault(job_id, set()).add(event)
         try:
@@ -80,10 +83,10 @@ class Events:
             for event in self._subscribers.get(job_id, ()):
                 event.set()
             if word == CLAIMABLE:
-                for event in self._subscribers.get(None, ()):
-                    event.set()
+                self.claimable.set()
 
     def _wake_all(self) -> None:
+        self.claimable.set()
         for events in self._subscribers.values():
             for event in events:
                 event.set()

@@ -200,14 +200,15 @@ class Queue:
         lease it had lost: it is the same order.
         """
         token = uuid4()
+        self._events.claimable.clear()
         return await self._do(
             "claim", lambda each: work.claim(each, self._service, worker, lease_seconds, token)
         )
 
     async def wait(self, seconds: float) -> None:
-        """Until a job may have come that can be claimed, or the time is over."""
-        with self._events.subscribe(None) as changed, suppress(TimeoutError):
-            await asyncio.wait_for(changed.wait(), seconds)
+        """Until a job may have come since the last claim, or the time is over."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._events.claimable.wait(), seconds)
 
     async def heartbeat(
         self, job_id: str, worker: str, advance: Advance | None, lease_seconds: float
