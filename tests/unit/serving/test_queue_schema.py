@@ -53,6 +53,24 @@ async def test_a_newer_schema_is_refused_where_it_breaks(url: str) -> None:
         await Queue.open(url, "team/wan")
 
 
+async def test_orders_of_a_newer_release_wait_for_its_workers(url: str) -> None:
+    """In a rollout gateways come before the last of the old workers is gone."""
+    queue = await Queue.open(url, "team/wan")
+    newer, older = await submitted(queue), await submitted(queue)
+    await sql(
+        url,
+        """
+        update jobs set "order" = (("order"::jsonb) || '{"quality": "turbo"}')::json where id = $1
+        """,
+        newer.id,
+    )
+    assert (await claimed(queue)).id == older.id
+    assert await queue.claim("w1", 30) is None
+    assert await queue.get(newer.id) == newer
+    assert await queue.cancel(newer.id, "ann")
+    await queue.close()
+
+
 async def test_a_migration_that_fails_leaves_the_tables_as_they_were(url: str) -> None:
     with pytest.raises(asyncpg.UndefinedColumnError):
         await migrated(

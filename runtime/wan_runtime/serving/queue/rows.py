@@ -24,12 +24,12 @@ SPENT = (
 
 
 def job_of(row: asyncpg.Record) -> Job:
-    """Of a whole row of `jobs`."""
+    """Of a whole row of `jobs`. Fields that a newer release wrote are left out."""
     return Job(
         id=row["id"],
         owner=row["owner"],
         state=State(row["state"]),
-        order=VideoOrder.model_validate_json(row["order"]),
+        order=VideoOrder.model_validate_json(row["order"], extra="ignore"),
         priority=row["priority"],
         predicted_seconds=row["predicted_seconds"],
         created_at=row["created_at"],
@@ -38,9 +38,9 @@ def job_of(row: asyncpg.Record) -> Job:
         expires_at=row["expires_at"],
         attempts=row["attempts"],
         cancel_requested=row["cancel_requested"],
-        advance=row["advance"] and Advance.model_validate_json(row["advance"]),
-        rendered=row["rendered"] and Rendered.model_validate_json(row["rendered"]),
-        problem=row["problem"] and Problem.model_validate_json(row["problem"]),
+        advance=row["advance"] and Advance.model_validate_json(row["advance"], extra="ignore"),
+        rendered=row["rendered"] and Rendered.model_validate_json(row["rendered"], extra="ignore"),
+        problem=row["problem"] and Problem.model_validate_json(row["problem"], extra="ignore"),
         remixed_from=row["remixed_from"],
         webhook=row["webhook"],
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
+from pydantic import ValidationError
 
 from wan_runtime.serving.queue.database import Connection
 from wan_runtime.serving.queue.rows import SPENT, discard, job_of, notify, spend
-from wan_runtime.serving.video import Advance, Job, Problem, Rendered, State
+from wan_runtime.serving.video import Advance, Job, Problem, Rendered, State, VideoOrder
+
+log = logging.getLogger(__name__)
 
 LOCK = 0x77616E03
 """Of the advisory lock: claims of a service follow each other, so that each sees what the one
@@ -60,27 +64,49 @@ async def claim(
     )
     if row is not None:
         return job_of(row)
+    job_id = await _next(connection, service)
+    if job_id is None:
+        return None
     row = await connection.fetchrow(
-        f"""
-        with next as (
-            select jobs.id from jobs left join owners using (service, owner)
-            where service = $1 and jobs.state = 'queued'
-            order by {FAIR_ORDER} limit 1 for update of jobs skip locked
-        )
+        """
         update jobs set state = 'running', worker = $2, claim = $3, attempts = attempts + 1,
             started_at = now(), lease_until = now() + make_interval(secs => $4), advance = null
-        from next where jobs.id = next.id returning jobs.*
+        where id = $1 returning *
         """,
-        service,
+        job_id,
         worker,
         token,
         lease_seconds,
     )
-    if row is None:
-        return None
+    assert row is not None
     await spend(connection, service, row["owner"], row["predicted_seconds"])
     await notify(connection, service, row["id"])
     return job_of(row)
+
+
+async def _next(connection: Connection, service: str) -> str | None:
+    """The first in the fair order that this release understands; its row is locked."""
+    passed_over: list[str] = []
+    while True:
+        row = await connection.fetchrow(
+            f"""
+            select jobs.id, jobs."order" from jobs left join owners using (service, owner)
+            where service = $1 and jobs.state = 'queued' and jobs.id <> all ($2::text[])
+            order by {FAIR_ORDER} limit 1 for update of jobs skip locked
+            """,
+            service,
+            passed_over,
+        )
+        if row is None:
+            return None
+        try:
+            VideoOrder.model_validate_json(row["order"])
+        except ValidationError as error:
+            # A newer gateway asked for what this worker would leave out: a newer worker's job.
+            log.warning("%s is left to another release: %s", row["id"], error)
+            passed_over.append(row["id"])
+        else:
+            return str(row["id"])
 
 
 async def heartbeat(
