@@ -14,6 +14,7 @@ from prepare_bench import Bench, Row
 from unit.runtime.test_formats import tar
 from wan_runtime.data.clips import read_picture
 from wan_runtime.data.dataset import Code, bring
+from wan_runtime.data.picture import first_frame
 from wan_runtime.data.pixels import first_frame_of
 from wan_runtime.job import Reason
 
@@ -135,3 +136,6 @@ def test_a_turned_picture_is_upright(tmp_path: Path) -> None:
     image.rotate(90, expand=True).save(tmp_path / "turned.png", exif=exif)
     got = read_picture(tmp_path / "turned.png", width=640, height=272)
     assert np.array_equal(got, np.asarray(image))
+    got = read_picture(tmp_path / "turned.png", width=192, height=208)
+    with Image.open(tmp_path / "turned.png") as stored:
+        assert np.array_equal(got, np.asarray(first_frame(stored, 192, 208))), "as served"

@@ -135,6 +135,16 @@ async def test_memory_that_runs_out_fails_the_job_with_advice(
     assert working.pids == [pid]
 
 
+async def test_the_next_video_begins_while_the_last_is_written(
+    video_service: Service, working: Working
+) -> None:
+    jobs = [await video_service.submit(seed=seed) for seed in (1, 2)]
+    first, second = [await video_service.completed(job) for job in jobs]
+    assert first.completed_at is not None
+    assert second.started_at is not None
+    assert second.started_at < first.completed_at
+
+
 async def test_a_killed_rank_costs_an_attempt(video_service: Service, working: Working) -> None:
     before = working.pids
     job = await video_service.until(await video_service.submit(steps=LONG), at_step)

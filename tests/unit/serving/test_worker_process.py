@@ -18,9 +18,10 @@ from ml_runs import HEIGHT, WIDTH
 from object_store import free_port
 from orders import found, sql
 from postgres import Postgres
-from wan_runtime.job import ExitClass
+from wan_runtime.job import ExitClass, ModelSpec
 from wan_runtime.serving.video import State
 from wan_runtime.serving.worker.processes import Patience
+from wan_runtime.serving.worker.worker import Worker
 from worker_service import LONG, TIMING, Service, at_step
 
 pytest_plugins = ["worker_fixtures"]
@@ -69,6 +70,15 @@ async def test_a_stopped_worker_ends_what_fits_and_hands_back_the_rest(
         assert handed is not None
         assert (handed.state, handed.attempts) == (State.QUEUED, 0)
         await video_service.queue.cancel(long.id, "ann")
+
+
+async def test_a_model_that_is_not_there_ends_the_worker(video_service: Service) -> None:
+    absent = {"preset": "Wan2.1-I2V-Tiny", "path": str(video_service.folder / "absent")}
+    file = video_service.folder / "broken.json"
+    spec = video_service.spec.model_copy(update={"model": ModelSpec.model_validate(absent)})
+    file.write_text(spec.model_dump_json(by_alias=True))
+    worker = Worker(spec, file, video_service.queue, video_service.store, video_service.folder)
+    assert await worker.run() is ExitClass.INPUT
 
 
 async def test_a_killed_supervisor_leaves_no_rank_and_its_job_is_found(

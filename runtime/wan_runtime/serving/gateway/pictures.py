@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from wan_runtime.data.frames import crop_box
+from wan_runtime.data.picture import FORMATS, cut, upright
 from wan_runtime.serving.problems import Code, Refusal
 from wan_runtime.serving.service import Size
 
-FORMATS = ("PNG", "JPEG", "WEBP")
 PARAM = "input_reference"
 SMALLEST = 16
 """Pixels that the shorter side must keep; what is smaller is only blur when enlarged."""
@@ -43,12 +43,12 @@ def first_frame(data: bytes, size: Size, max_pixels: int) -> bytes:
         if width * height > max_pixels:
             raise _too_many(f"{width}x{height} is more than {max_pixels / 1e6:.0f} million pixels")
         try:
-            upright = ImageOps.exif_transpose(picture).convert("RGB")
+            whole = upright(picture)
         except Image.DecompressionBombError as error:
             raise _too_many(str(error)) from error
         except (OSError, ValueError, SyntaxError, EOFError) as error:
             raise _damaged(error) from error
-    box = crop_box(upright.width, upright.height, size.width, size.height)
+    box = crop_box(whole.width, whole.height, size.width, size.height)
     kept = min(box[2] - box[0], box[3] - box[1])
     if kept < SMALLEST:
         raise Refusal(
@@ -57,9 +57,8 @@ def first_frame(data: bytes, size: Size, max_pixels: int) -> bytes:
             f"the shape of {size}: send a larger one",
             param=PARAM,
         )
-    frame = upright.resize((size.width, size.height), Image.Resampling.LANCZOS, box=box)
     out = io.BytesIO()
-    frame.save(out, "PNG")
+    cut(whole, size.width, size.height).save(out, "PNG")
     return out.getvalue()
 
 

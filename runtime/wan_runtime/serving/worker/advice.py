@@ -24,6 +24,11 @@ def advice(
     gpu = by_product(device.replace(" ", "-"), DEFAULTS)
     if gpu is None:
         return "ask for fewer frames or a smaller size"
+    if _fits(order, preset, order.size, order.frames, gpu, ranks):
+        return (
+            f"by the planner it fits a GPU of type {gpu.name}: something else holds its memory, or "
+            "the planner is wrong here; ask for fewer frames or a smaller size"
+        )
     found = []
     lengths = range(order.frames - 4, FEWEST_FRAMES - 1, -4)
     shorter = next((n for n in lengths if _fits(order, preset, order.size, n, gpu, ranks)), None)

@@ -1,0 +1,108 @@
+"""The worker's parts that need no gang: advice, files of adapters, restarts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
+from renders import make_order
+from wan_runtime.artifacts import manifest
+from wan_runtime.artifacts.manifest import Lineage
+from wan_runtime.artifacts.store import Store
+from wan_runtime.errors import InputError
+from wan_runtime.job import Certificate, Dialect, Expert
+from wan_runtime.presets import PRESETS
+from wan_runtime.serving.service import AdapterSpec, AdapterUse, Size
+from wan_runtime.serving.video import Problem
+from wan_runtime.serving.worker.adapter_files import AdapterFiles, by_expert
+from wan_runtime.serving.worker.advice import advice
+from wan_runtime.serving.worker.processes import GangLost
+from wan_runtime.serving.worker.restarts import BUDGET, Restarts
+
+PAIR, ONE = PRESETS["Wan2.2-I2V-A14B"], PRESETS["Wan2.1-I2V-14B-720P"]
+SIZES = (Size(width=832, height=480), Size(width=1280, height=720))
+
+
+@pytest.mark.parametrize(
+    ("device", "told"),
+    [
+        ("NVIDIA L40S", "what would fit: "),
+        ("NVIDIA H100 80GB HBM3", "by the planner it fits a GPU of type H100"),
+        ("CPU", "ask for fewer frames or a smaller size"),
+    ],
+)
+def test_advice_of_the_planner(device: str, told: str) -> None:
+    order = make_order(size=SIZES[1], frames=161, steps=40)
+    text = advice(order, PAIR, SIZES, device, 1)
+    assert told in text
+    assert ("or size 832x480 or a GPU of type " in text) == ("L40S" in device)
+
+
+def test_the_file_of_each_transformer() -> None:
+    high, low, only = (Path(name) for name in ("high", "low", "only"))
+    pair = {Expert.HIGH_NOISE: high, Expert.LOW_NOISE: low}
+    assert by_expert("a", pair, PAIR, None) == pair
+    assert by_expert("a", pair, PAIR, Expert.LOW_NOISE) == {Expert.LOW_NOISE: low}
+    any_and_high = {Expert.ONLY: only, Expert.HIGH_NOISE: high}
+    assert by_expert("a", any_and_high, PAIR, None) == {
+        Expert.HIGH_NOISE: high,
+        Expert.LOW_NOISE: only,
+    }
+    assert by_expert("a", {Expert.ONLY: only}, ONE, None) == {Expert.ONLY: only}
+    with pytest.raises(InputError, match=r"a has files for HighNoise, LowNoise; .* wants .* Only"):
+        by_expert("a", pair, ONE, None)
+    with pytest.raises(InputError, match="wants one for LowNoise"):
+        by_expert("a", {Expert.HIGH_NOISE: high}, PAIR, Expert.LOW_NOISE)
+
+
+def test_an_artifact_brings_its_certified_files(
+    server: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    store = Store.connect(server.spec())
+    names = ("style-high-noise.safetensors", "style-low-noise.safetensors", "style.comfyui")
+    for name in names:
+        (tmp_path / name).write_text(name)
+    ref = manifest.commit(
+        store, "artifact", {name: tmp_path / name for name in names}, kind="weights", summary={},
+        lineage=Lineage(config_hash="0" * 64, preset=PAIR.name),
+        certificates=(
+            Certificate(
+                format=Dialect.DIFFSYNTH, consumer="none", worst_difference=0, files=names[:2]
+            ),
+        ),
+    )  # fmt: skip
+    files = AdapterFiles(store, tmp_path / "adapters", PAIR)
+    spec = AdapterSpec(name="style", artifact=ref, strength=0.7)
+    applied = files.apply(spec, AdapterUse(name="style"))
+    assert applied.strength == 0.7
+    assert {expert: Path(path).read_text() for expert, path in applied.files.items()} == {
+        Expert.HIGH_NOISE: names[0],
+        Expert.LOW_NOISE: names[1],
+    }
+    stronger = AdapterUse(name="style", strength=2, expert=Expert.LOW_NOISE)
+    assert files.apply(spec, stronger).files == {Expert.LOW_NOISE: applied.files[Expert.LOW_NOISE]}
+    assert files.apply(spec, stronger).strength == 2
+
+
+async def test_a_gang_is_started_anew_within_a_budget() -> None:
+    restarts = Restarts(0)
+    for number in range(BUDGET):
+        restarts.lost(GangLost(f"loss {number}"))
+        await restarts.wait()
+    restarts.lost(GangLost("one more"))
+    with pytest.raises(GangLost, match="one more"):
+        await restarts.wait()
+
+
+async def test_a_model_that_cannot_be_loaded_is_not_tried_again() -> None:
+    restarts = Restarts(0)
+    wrong = Problem(code="adapter_unavailable", message="no such model")
+    restarts.lost(GangLost("rendering broke it", wrong))
+    await restarts.wait()
+    restarts.lost(GangLost("no such model", wrong, loading=True))
+    with pytest.raises(GangLost, match="no such model"):
+        await restarts.wait()
