@@ -14,10 +14,9 @@ import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from running_gateway import Hands, RunningGateway
-from studio_page import DESKTOP, Studio
+from studio_page import DESKTOP, PATIENCE_MS, Studio
 
 CHROMIUM = "/usr/bin/chromium"
-PATIENCE_MS = 30_000
 
 
 @pytest.fixture(scope="module")

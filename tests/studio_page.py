@@ -12,6 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 from running_gateway import KEYS, Hands, RunningGateway
 from unit.serving.test_pictures import picture
 
+PATIENCE_MS = 30_000
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 
 
@@ -71,9 +72,9 @@ class Studio:
         expect(self.page.locator(".zone canvas")).to_be_visible()
         self.page.get_by_label("What happens").fill(prompt)
 
-    def submit(self, prompt: str = "a cat jumps") -> Locator:
+    def submit(self, prompt: str = "a cat jumps", photo: bytes | None = None) -> Locator:
         """Its card, waiting."""
-        self.fill(prompt)
+        self.fill(prompt, photo)
         self.page.get_by_role("button", name="Make video").click()
         expect(self.card(prompt)).to_contain_text("Waiting")
         return self.card(prompt)
@@ -84,6 +85,21 @@ class Studio:
         self.hands.complete(self.hands.claim(), video or clip())
         expect(card).to_contain_text("Done")
         return card
+
+    def until(self, condition: str) -> None:
+        """Wait for an expression to hold. Playwright's own waiting needs eval(), which the page's
+        policy forbids."""
+        self.page.evaluate(
+            f"""() => new Promise((done, fail) => {{
+                const end = Date.now() + {PATIENCE_MS};
+                const look = () => {{
+                    if ({condition}) done();
+                    else if (Date.now() > end) fail(new Error("it never came true"));
+                    else setTimeout(look, 20);
+                }};
+                look();
+            }})"""
+        )
 
     def card(self, prompt: str) -> Locator:
         """Of a video, by its prompt."""

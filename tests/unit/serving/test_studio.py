@@ -61,7 +61,7 @@ def test_from_a_photo_to_the_player(studio: Studio) -> None:
 
 def test_the_preview_is_cut_as_the_service_cuts(studio: Studio) -> None:
     studio.ready()
-    studio.submit()
+    studio.submit(photo=picture(400, 200))
     cut = studio.page.locator(".zone canvas")
     assert cut.evaluate("each => [each.width, each.height]") == [128, 96]
     image = studio.hands.claim().order.image

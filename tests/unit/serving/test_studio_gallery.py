@@ -53,15 +53,14 @@ def test_two_play_as_one(studio: Studio) -> None:
     both = studio.page.get_by_role("dialog", name="Compare")
     position = both.get_by_label("Position")
     expect(both.get_by_role("button", name="Play both")).to_be_focused()
-    times = "() => [...document.querySelectorAll('dialog video')].map((each) => each.currentTime)"
-    studio.page.wait_for_function(
-        "() => [...document.querySelectorAll('dialog video')].every((each) => each.duration > 0)"
-    )
+    players = "[...document.querySelectorAll('dialog video')]"
+    times = f"{players}.map((each) => each.currentTime)"
+    studio.until(f"{players}.every((each) => each.duration > 0)")
     position.fill("0.5")
     first, second = studio.page.evaluate(times)
     assert first == second > 2
     both.get_by_role("button", name="Play both").click()
-    studio.page.wait_for_function(f"() => ({times})().every((time) => time > {first} + 0.5)")
+    studio.until(f"{times}.every((time) => time > {first} + 0.5)")
     both.get_by_role("button", name="Pause both").click()
     first, second = studio.page.evaluate(times)
     assert abs(first - second) < 0.1
@@ -102,7 +101,7 @@ def test_fetched_bytes_are_freed(studio: Studio) -> None:
         card = studio.made(f"cat {number}")
         card.get_by_role("button", name="Play").click()
         expect(card.locator("video")).to_be_visible()
-    studio.page.wait_for_function("held.size === 4")
+    studio.until("held.size === 4")
     expect(studio.page.locator(".card video")).to_have_count(4)
     studio.page.get_by_role("button", name="Forget key").click()
     assert studio.page.evaluate("held.size") == 0
