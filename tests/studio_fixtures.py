@@ -24,8 +24,11 @@ def chromium() -> Iterator[Browser]:
     """One for a module. Playwright keeps an event loop in the thread for as long as it runs."""
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
-        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+        options = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        # A busy machine may take long over the first picture that a new Chromium draws.
+        with browser.new_page() as first:
+            first.screenshot(timeout=4 * PATIENCE_MS)
         yield browser
         browser.close()
 
