@@ -28,7 +28,7 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
         # A busy machine may take long over the first picture that a new Chromium draws.
         with browser.new_page() as first:
-            first.screenshot(timeout=4 * PATIENCE_MS)
+            first.screenshot(timeout=PATIENCE_MS)
         yield browser
         browser.close()
 

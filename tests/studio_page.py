@@ -12,7 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 from running_gateway import KEYS, Hands, RunningGateway
 from unit.serving.test_pictures import picture
 
-PATIENCE_MS = 30_000
+PATIENCE_MS = 60_000
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 
 
