@@ -26,6 +26,7 @@ import torch
 from wan_runtime import logs
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract import Contract
+from wan_runtime.errors import StepError
 from wan_runtime.job import Step
 from wan_runtime.models.load import compute_device, compute_dtype
 from wan_runtime.models.source import model_files, preset_named
@@ -47,7 +48,7 @@ from wan_runtime.serving.worker.messages import (
 from wan_runtime.serving.worker.model import Model
 from wan_runtime.serving.worker.ranks import Gang, join
 from wan_runtime.serving.worker.render import Renderer
-from wan_runtime.serving.worker.trouble import problem_of
+from wan_runtime.serving.worker.trouble import Unrenderable, problem_of
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,8 @@ class Rank:
             return Done(rank=rank, job_id=job, cancelled=True)
         except Exception as error:
             problem = problem_of(error)
-            log.warning("%s: %s", job, problem.message, exc_info=True)
+            told = isinstance(error, Unrenderable | StepError)
+            log.warning("%s: %s", job, problem.message, exc_info=not told)
             return Failed(rank=rank, job_id=job, code=problem.code, message=problem.message)
 
     def _render(self, task: Render) -> Done:

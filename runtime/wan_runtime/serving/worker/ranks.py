@@ -20,6 +20,7 @@ import torch.distributed as dist
 from diffsynth.models.wan_video_dit import flash_attention
 from torch import Tensor, nn
 
+from wan_runtime.errors import StepError
 from wan_runtime.serving.video import Problem
 from wan_runtime.serving.worker.arguments import RANKS
 from wan_runtime.serving.worker.trouble import Unrenderable, problem_of
@@ -125,7 +126,7 @@ class Gang:
         try:
             made = action()
         except Exception as error:
-            log.warning("%s", error, exc_info=True)
+            log.warning("%s", error, exc_info=not isinstance(error, StepError))
             mine = problem_of(error)
         found: list[Problem | None] = [mine]
         if self.world > 1:
