@@ -83,7 +83,7 @@ async def test_a_lost_answer_to_a_worker_loses_no_job(queue: Queue, lossy: Lossy
 
 
 async def test_patience_ends(service: str) -> None:
-    with pytest.raises(QueueAway, match=r"migrate: PostgreSQL is away \(ConnectionRefusedError"):
+    with pytest.raises(QueueAway, match="migrate: PostgreSQL is away"):
         await Queue.open(f"postgresql://wan@127.0.0.1:{free_port()}/x", service, patience_seconds=1)
 
 
@@ -92,7 +92,7 @@ async def test_patience_ends_with_a_server_that_says_nothing(
 ) -> None:
     monkeypatch.setattr(database, "CONNECT_SECONDS", 1.0)
     async with LossyNetwork(postgres.port) as network:
-        queue = await Queue.open(network.url(postgres.url()), service, patience_seconds=2)
+        queue = await Queue.open(network.url(postgres.url()), service, patience_seconds=4)
         job = await submitted(queue)
         network.frozen = True
         async with asyncio.timeout(database.STATEMENT_SECONDS - 1):
