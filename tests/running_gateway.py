@@ -158,8 +158,12 @@ class Hands:
 
     def tidy(self) -> None:
         """A round of the gateway's upkeep."""
-        upkeep = Upkeep(self.queue, self._gateway.store, Predictor("Wan2.2-I2V-Tiny"))
-        self.do(upkeep.round())
+        self.do(self.upkeep().round())
+
+    def upkeep(self) -> Upkeep:
+        """On this loop."""
+        predictor = Predictor("Wan2.2-I2V-Tiny")
+        return Upkeep(self.queue, self._gateway.store, predictor, self._gateway.service.prefix)
 
     def close(self) -> None:
         """End the loop."""

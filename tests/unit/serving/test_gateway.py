@@ -132,6 +132,21 @@ def test_the_photo_goes_with_the_end_of_the_job(
     assert kept == ["thumbnail.webp", "video.mp4"]
 
 
+def test_a_photo_that_no_job_owns_is_swept(
+    gateway: RunningGateway, http: httpx.Client, hands: Hands
+) -> None:
+    """As a gateway leaves it that dies before it queues the job."""
+    queued = ask(http).json()["id"]
+    folder = f"{gateway.service.prefix}/videos"
+    gateway.store.put_bytes(f"{folder}/video_lost/first-frame.png", b"a photo")
+    upkeep = hands.upkeep()
+    hands.do(upkeep.sweep())
+    assert len(list(gateway.store.list(folder))) == 2, "it may be on its way"
+    hands.do(upkeep.sweep())
+    (kept,) = gateway.store.list(folder)
+    assert kept.key == f"{folder}/{queued}/first-frame.png"
+
+
 def test_events_tell_every_change_to_the_end(http: httpx.Client, hands: Hands) -> None:
     video = ask(http).json()["id"]
     seen: list[dict[str, Any]] = []

@@ -59,7 +59,7 @@ def create_app(
             app.state.gateway = Gateway(
                 service, queue, store, Keys(keys), Rates(), predictor, webhook_secret
             )
-            upkeep = Upkeep(queue, store, predictor)
+            upkeep = Upkeep(queue, store, predictor, service.prefix)
             deliveries = webhooks.Deliveries(queue, webhook_secret)
             for loop in (upkeep.run, deliveries.run):
                 task = asyncio.create_task(loop())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 from fastapi.concurrency import run_in_threadpool
 
@@ -19,14 +20,21 @@ EVERY = 5.0
 """Seconds between two rounds: a dead worker's job waits that long beyond its lease."""
 REMOVED = 200
 """Objects a round."""
+SWEEP = 3600.0
+"""Seconds between two looks for folders that no job owns: a gateway that died between keeping a
+photo and queueing its job leaves one. What is there at two looks goes."""
 
 
 class Upkeep:
     """Every gateway does it; the queue's locks keep them apart."""
 
-    def __init__(self, queue: Queue, store: Store, predictor: Predictor) -> None:
+    def __init__(self, queue: Queue, store: Store, predictor: Predictor, prefix: str) -> None:
+        """`prefix`: ServiceSpec.prefix."""
         self._queue, self._store, self._predictor = queue, store, predictor
+        self._folder = f"{prefix}/videos/"
         self._known: set[str] = set()
+        self._ownerless: set[str] = set()
+        self._sweep_at = 0.0
 
     async def run(self) -> None:
         """Until cancelled. An outage is waited out: there is always a next round."""
@@ -48,6 +56,22 @@ class Upkeep:
             await run_in_threadpool(self._remove, keys)
             await self._queue.removed(keys)
         await self._learn()
+        if time.monotonic() >= self._sweep_at:
+            await self.sweep()
+            self._sweep_at = time.monotonic() + SWEEP
+
+    async def sweep(self) -> None:
+        """Remove the folders that no job owned at the last look either."""
+        found = await run_in_threadpool(self._jobs_with_objects)
+        ownerless = found - await self._queue.existing(found)
+        for job_id in ownerless & self._ownerless:
+            log.warning("%s%s/ belongs to no job and is removed", self._folder, job_id)
+            await run_in_threadpool(self._remove, [f"{self._folder}{job_id}/"])
+        self._ownerless = ownerless - self._ownerless
+
+    def _jobs_with_objects(self) -> set[str]:
+        keys = (each.key for each in self._store.list(self._folder))
+        return {key.removeprefix(self._folder).partition("/")[0] for key in keys}
 
     def _remove(self, keys: list[str]) -> None:
         for key in keys:
@@ -56,7 +80,8 @@ class Upkeep:
             self._store.delete([each.key for each in below] or [key])
 
     async def _learn(self) -> None:
-        for job in reversed(await self._queue.completed(SEEN)):
+        jobs = await self._queue.completed(SEEN)
+        for job in reversed(jobs):
             if job.id not in self._known:
-                self._known.add(job.id)
                 self._predictor.learn(job)
+        self._known = {job.id for job in jobs}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from wan_runtime.serving.queue.database import Connection
@@ -48,6 +49,13 @@ async def backlog(connection: Connection, service: str) -> Backlog:
         by_owner={row["owner"]: row["queued"] + row["running"] for row in rows},
         workers=await ready_workers(connection, service),
     )
+
+
+async def existing(connection: Connection, service: str, job_ids: Collection[str]) -> set[str]:
+    rows = await connection.fetch(
+        "select id from jobs where service = $1 and id = any($2)", service, list(job_ids)
+    )
+    return {row["id"] for row in rows}
 
 
 async def completed(connection: Connection, service: str, limit: int) -> list[Job]:

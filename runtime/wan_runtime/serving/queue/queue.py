@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import suppress
 from typing import TypeVar
 from uuid import uuid4
@@ -272,6 +272,12 @@ class Queue:
     async def removed(self, keys: list[str]) -> None:
         """They are gone from the bucket."""
         await self._do("removed", lambda each: upkeep.removed(each, self._service, keys))
+
+    async def existing(self, job_ids: Collection[str]) -> set[str]:
+        """Those of the ids that jobs have."""
+        return await self._do(
+            "existing", lambda each: census.existing(each, self._service, job_ids)
+        )
 
     async def completed(self, limit: int) -> list[Job]:
         """The jobs that completed last, newest first."""
