@@ -18,8 +18,8 @@ pytestmark = pytest.mark.timeout(600)
 def corrupt(folder: Path) -> None:
     clip = folder / "clips" / "carphone_pristine-100.mp4"
     content = bytearray(clip.read_bytes())
-    middle = len(content) // 3
-    content[middle : 2 * middle] = bytes(middle)
+    middle = len(content) // 2  # some frames after the first, which alone would not open
+    content[middle : middle + 2000] = bytes(2000)
     clip.write_bytes(content)
 
 

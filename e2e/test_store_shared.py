@@ -3,6 +3,7 @@ model."""
 
 from __future__ import annotations
 
+import csv
 import json
 import tarfile
 import uuid
@@ -47,18 +48,15 @@ def test_two_runs_fill_one_latent_cache_at_once(
 
 def shards(folder: Path) -> None:
     """Turns a dataset of clips and metadata.csv into WebDataset shards of two clips."""
-    rows = (folder / "metadata.csv").read_text().splitlines()[1:]
+    with (folder / "metadata.csv").open() as file:
+        rows = list(csv.DictReader(file))
     for number in range(0, len(rows), 2):
         with tarfile.open(folder / f"shard-{number // 2:06d}.tar", "w") as shard:
             for row in rows[number : number + 2]:
-                clip, _, rest = row.partition(",")
-                prompt, _, source = rest.rpartition(",")
-                about = {"prompt": prompt.strip('"'), "source": source}
-                members = {
-                    ".mp4": (folder / clip).read_bytes(), ".json": json.dumps(about).encode()
-                }  # fmt: skip
-                for suffix, content in members.items():
-                    info = tarfile.TarInfo(Path(clip).stem + suffix)
+                clip = folder / row["video"]
+                about = json.dumps({"prompt": row["prompt"]}).encode()
+                for suffix, content in ((".mp4", clip.read_bytes()), (".json", about)):
+                    info = tarfile.TarInfo(clip.stem + suffix)
                     info.size = len(content)
                     shard.addfile(info, BytesIO(content))
     (folder / "metadata.csv").unlink()
