@@ -74,6 +74,7 @@ def test_a_part_of_the_encoding_is_killed(
         "windowsPerClip": 2,
         "encodeParallelism": 2,
         **SIZE,
+        "frames": 5,  # two windows in each clip
     }
     run = start("parts", dataset=dataset, store=fresh_store(stack))
     stack.kill(namespace, run.wait_running("encode-part1"))
