@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,8 @@ from cluster import ClusterError, images, layout_of, load_image, loading, packag
 from cluster.layout import cache_dir  # noqa: E402
 
 STORAGE = ["--storage-driver", "overlay"]
+KEPT = 2
+"""Images of a name: of this tree and the one before."""
 
 SOURCES = (
     "pyproject.toml",
@@ -68,6 +71,7 @@ def ensure(name: str, torch: str, *, load: bool = True) -> str:
     started = time.monotonic()
     if not built(reference):
         build(name, torch, reference)
+        forget(f"localhost/wan/wan-{name}:", flavour)
         say(f"{reference} built in {time.monotonic() - started:.0f} s")
     if load:
         hand_over(reference)
@@ -122,6 +126,21 @@ def build(name: str, torch: str, reference: str) -> None:
             *(("--build-arg", f"TORCH={torch}") if name == "runtime" else ()),
             "-f", str(ROOT / "images" / name / "Containerfile"), "-t", reference, str(ROOT),
         )  # fmt: skip
+
+
+def forget(start: str, flavour: str) -> None:
+    """Remove the images of earlier trees but the last: each holds 2 GB of its own. The layers that
+    the next build starts from have no name and stay."""
+    command = ["buildah", "images", *STORAGE, "--json"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = [
+        (image["created"], name)
+        for image in json.loads(listed)
+        for name in image["names"] or ()
+        if name.startswith(start) and name.endswith("-cuda") == bool(flavour)
+    ]
+    for _, name in sorted(found)[:-KEPT]:
+        run("buildah", "rmi", *STORAGE, name)
 
 
 def loaded(reference: str) -> bool:
