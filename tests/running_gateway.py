@@ -115,12 +115,7 @@ class Hands:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        service = gateway.service
-        self.queue = self.do(
-            Queue.open(
-                gateway.database, f"{service.namespace}/{service.name}", prefix=service.prefix
-            )
-        )
+        self.queue = self.do(Queue.of(gateway.service, gateway.database))
 
     def do(self, action: Coroutine[Any, Any, T]) -> T:
         """Its result."""

@@ -13,11 +13,6 @@ from wan_runtime.data.frames import crop_box
 FORMATS = ("PNG", "JPEG", "WEBP")
 
 
-def first_frame(picture: Image.Image, width: int, height: int) -> Image.Image:
-    """The centre of a picture in the target's shape and size, turned as its EXIF tag says."""
-    return cut(upright(picture), width, height)
-
-
 def upright(picture: Image.Image) -> Image.Image:
     """RGB, turned as its EXIF tag says."""
     turned = ImageOps.exif_transpose(picture)

@@ -9,9 +9,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from wan_runtime.serving.service import KEYS_FOLDER, SERVICE_FILE, ServiceSpec
+from wan_runtime.errors import InputError
+from wan_runtime.serving import start
+from wan_runtime.serving.service import KEYS_FOLDER
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,6 @@ environment:
 
 exit codes: 0 stopped on request; 10 the service file or the environment is wrong
 """
-WRONG_INPUT = 10
 
 
 def add_to(commands: Any) -> None:
@@ -37,13 +36,7 @@ def add_to(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     default = "(default: %(default)s)"
-    gateway.add_argument(
-        "--service",
-        type=Path,
-        default=Path(SERVICE_FILE),
-        metavar="FILE",
-        help=f"ServiceSpec as JSON {default}",
-    )
+    start.add_service(gateway)
     gateway.add_argument(
         "--keys",
         type=Path,
@@ -58,14 +51,10 @@ def add_to(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Serve until stopped. Returns the exit code."""
     try:
-        service = ServiceSpec.model_validate_json(options.service.read_bytes())
-    except (OSError, ValidationError) as error:
-        log.error("%s cannot be read: %s", options.service, error)
-        return WRONG_INPUT
-    database = os.environ.get("WAN_DATABASE_URL")
-    if not database:
-        log.error("WAN_DATABASE_URL is not set: postgresql://user:password@host/database")
-        return WRONG_INPUT
+        service, database = start.given(options)
+    except InputError as error:
+        log.error("%s", error)
+        return int(error.exit_class)
     # Imported here: FastAPI is in the gateway's image alone.
     importlib.import_module("wan_runtime.serving.gateway.server").serve(
         service,

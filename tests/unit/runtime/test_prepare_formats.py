@@ -14,7 +14,7 @@ from prepare_bench import Bench, Row
 from unit.runtime.test_formats import tar
 from wan_runtime.data.clips import read_picture
 from wan_runtime.data.dataset import Code, bring
-from wan_runtime.data.picture import first_frame
+from wan_runtime.data.picture import cut, upright
 from wan_runtime.data.pixels import first_frame_of
 from wan_runtime.job import Reason
 
@@ -138,4 +138,4 @@ def test_a_turned_picture_is_upright(tmp_path: Path) -> None:
     assert np.array_equal(got, np.asarray(image))
     got = read_picture(tmp_path / "turned.png", width=192, height=208)
     with Image.open(tmp_path / "turned.png") as stored:
-        assert np.array_equal(got, np.asarray(first_frame(stored, 192, 208))), "as served"
+        assert np.array_equal(got, np.asarray(cut(upright(stored), 192, 208))), "as served"

@@ -47,13 +47,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            queue = await Queue.open(
-                database,
-                f"{service.namespace}/{service.name}",
-                prefix=service.prefix,
-                retention_seconds=service.results.retention_seconds,
-                patience_seconds=patience,
-            )
+            queue = await Queue.of(service, database, patience_seconds=patience)
             stack.push_async_callback(queue.close)
             predictor = Predictor(service.model.preset)
             app.state.gateway = Gateway(

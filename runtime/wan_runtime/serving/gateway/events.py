@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from wan_runtime.serving.gateway import shown
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.video import Job, State
+from wan_runtime.serving.video import Job
 
 KEEP_ALIVE = 15.0
 """Seconds of silence after which a comment is sent, so that no proxy takes the line for dead."""
@@ -44,9 +44,5 @@ async def _events(queue: Queue, job: Job) -> AsyncIterator[str]:
 
 
 async def _event(queue: Queue, job: Job) -> str:
-    if job.state is State.QUEUED:
-        place = await queue.place(job.id)
-        found = shown.video(job, position=place.position, starts_in=place.starts_in_seconds)
-    else:
-        found = shown.video(job)
+    found = await shown.placed(queue, job)
     return f"event: video\ndata: {found.model_dump_json()}\n\n"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import statistics
 from collections import deque
 
+from wan_runtime.planner.architecture import tokens_of
 from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name
 from wan_runtime.planner.serving import plan_serving
 from wan_runtime.planner.workload import Serving
-from wan_runtime.presets import PRESETS, SPATIAL_STRIDE, TEMPORAL_STRIDE
+from wan_runtime.presets import PRESETS
 from wan_runtime.serving.video import Job, VideoOrder
 
 SEEN = 32
@@ -35,9 +36,7 @@ class Predictor:
         """By the planner alone."""
         guided = order.guidance != 1.0 or order.guidance_low != 1.0
         if self._preset.tiny:
-            tokens = (1 + (order.frames - 1) // TEMPORAL_STRIDE) * (
-                order.size.width * order.size.height // SPATIAL_STRIDE**2
-            )
+            tokens = tokens_of(order.frames, order.size.width, order.size.height)
             return 0.5 + TINY_SECONDS * tokens * (order.steps * (2 if guided else 1) + 8) / 8
         assert self._gpu is not None
         work = Serving(

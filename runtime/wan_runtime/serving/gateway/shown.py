@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from wan_runtime.serving.problems import Code
+from wan_runtime.serving.queue.queue import Queue
 from wan_runtime.serving.video import Job, Stage, State
 
 STATUS = {
@@ -106,6 +107,14 @@ def video(job: Job, *, position: int | None = None, starts_in: float | None = No
         sha256=None if rendered is None else rendered.sha256,
         attempts=job.attempts,
     )
+
+
+async def placed(queue: Queue, job: Job) -> Video:
+    """With its place in the queue, where it waits."""
+    if job.state is not State.QUEUED:
+        return video(job)
+    place = await queue.place(job.id)
+    return video(job, position=place.position, starts_in=place.starts_in_seconds)
 
 
 def progress(job: Job) -> int:

@@ -84,7 +84,7 @@ async def create(
     job = await _submit(
         caller, order, data, idempotency_key, digest, webhook=ask.webhook_url, response=response
     )
-    return await _shown(caller, job)
+    return await shown.placed(caller.queue, job)
 
 
 @router.get("")
@@ -124,14 +124,14 @@ async def remix(video_id: str, change: Remix, response: Response, caller: Caller
     order = source.order.model_copy(update={"prompt": prompt, "image": None})
     digest = hashlib.sha256(f"{video_id} {prompt}".encode()).hexdigest()
     job = await _submit(caller, order, data, None, digest, remixed_from=video_id, response=response)
-    return await _shown(caller, job)
+    return await shown.placed(caller.queue, job)
 
 
 @router.get("/{video_id}")
 async def retrieve(video_id: str, response: Response, caller: Caller) -> shown.Video:
     """One video."""
     job = await _job(caller, video_id)
-    found = await _shown(caller, job)
+    found = await shown.placed(caller.queue, job)
     if found.eta_seconds is not None:
         wait = min(10_000, max(500, round(found.eta_seconds * 100)))
         response.headers[POLL_AFTER_MS] = str(wait)
@@ -152,7 +152,7 @@ async def cancel(video_id: str, caller: Caller) -> shown.Video:
     job = await caller.queue.cancel(video_id, caller.owner)
     if job is None:
         raise _unknown(video_id)
-    return await _shown(caller, job)
+    return await shown.placed(caller.queue, job)
 
 
 @router.get("/{video_id}/content", response_class=Response)
@@ -263,13 +263,6 @@ async def _job(caller: Access, video_id: str) -> Job:
     if job is None:
         raise _unknown(video_id)
     return job
-
-
-async def _shown(caller: Access, job: Job) -> shown.Video:
-    if job.state is not State.QUEUED:
-        return shown.video(job)
-    place = await caller.queue.place(job.id)
-    return shown.video(job, position=place.position, starts_in=place.starts_in_seconds)
 
 
 def _unknown(video_id: str) -> Refusal:

@@ -24,6 +24,7 @@ from wan_runtime.serving.queue.schema import migrate, migrations
 from wan_runtime.serving.queue.submit import Submission, Submitted, submit
 from wan_runtime.serving.queue.upkeep import Webhook
 from wan_runtime.serving.queue.work import Beat, Keeping
+from wan_runtime.serving.service import ServiceSpec
 from wan_runtime.serving.video import Advance, Job, Problem, Rendered, State, VideoOrder
 
 PATIENCE_SECONDS = 30.0
@@ -71,6 +72,19 @@ class Queue:
             database.close()
             raise
         return cls(database, Keeping(service, prefix.strip("/"), retention_seconds))
+
+    @classmethod
+    async def of(
+        cls, service: ServiceSpec, url: str, *, patience_seconds: float = PATIENCE_SECONDS
+    ) -> Queue:
+        """As `open`, with what the service says."""
+        return await cls.open(
+            url,
+            f"{service.namespace}/{service.name}",
+            prefix=service.prefix,
+            retention_seconds=service.results.retention_seconds,
+            patience_seconds=patience_seconds,
+        )
 
     async def close(self) -> None:
         """Ends all watching; calls under way fail."""

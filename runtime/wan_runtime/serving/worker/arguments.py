@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from wan_runtime.serving.service import SERVICE_FILE
+from wan_runtime.serving import start
 
 RANKS = (1, 2, 4, 8)
 """Of a gang: halves of halves."""
@@ -37,13 +37,7 @@ def add_to(commands: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument(
-        "--service",
-        type=Path,
-        default=Path(SERVICE_FILE),
-        metavar="FILE",
-        help="ServiceSpec as JSON, as the operator mounts it (default: %(default)s)",
-    )
+    start.add_service(command)
     command.add_argument(
         "--ranks",
         type=int,

@@ -10,16 +10,14 @@ import signal
 import tempfile
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from wan_runtime import early
 from wan_runtime.artifacts.store import Store
 from wan_runtime.errors import InputError
 from wan_runtime.job import PROGRESS_PORT, ExitClass
 from wan_runtime.models.source import preset_named
 from wan_runtime.serve import Pages
+from wan_runtime.serving import start
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.service import ServiceSpec
 from wan_runtime.serving.worker.attempt import Timing
 from wan_runtime.serving.worker.worker import Worker
 
@@ -37,21 +35,12 @@ def run(options: argparse.Namespace) -> int:
 
 async def _serve(options: argparse.Namespace, work: Path) -> int:
     try:
-        service = ServiceSpec.model_validate_json(options.service.read_bytes())
+        service, database = start.given(options)
         preset_named(service.model.preset)
-    except (OSError, ValidationError, InputError) as error:
-        log.error("%s cannot be used: %s", options.service, error)
-        return ExitClass.INPUT
-    database = os.environ.get("WAN_DATABASE_URL")
-    if not database:
-        log.error("WAN_DATABASE_URL is not set: postgresql://user:password@host/database")
-        return ExitClass.INPUT
-    queue = await Queue.open(
-        database,
-        f"{service.namespace}/{service.name}",
-        prefix=service.prefix,
-        retention_seconds=service.results.retention_seconds,
-    )
+    except InputError as error:
+        log.error("%s", error)
+        return error.exit_class
+    queue = await Queue.of(service, database)
     worker = Worker(
         service,
         options.service,
