@@ -43,6 +43,8 @@ class Studio:
         self.page.on("pageerror", lambda error: self.faults.append(f"{error}"))
         self.page.on("console", lambda message: self._said(message.type, message.text))
         self.page.on("request", lambda request: self._asked(request.url))
+        # No window of Chromium's own ever comes up to choose a file in.
+        self.page.on("filechooser", lambda _: None)
 
     def _said(self, kind: str, text: str) -> None:
         # Chromium says so of each refusal, which the page shows to the user itself.
@@ -64,12 +66,16 @@ class Studio:
         self.enter()
         expect(self.page.get_by_label("Estimate")).to_contain_text("of work")
 
-    def fill(self, prompt: str = "a cat jumps", photo: bytes | None = None) -> None:
-        """The picture and the prompt."""
+    def give(self, photo: bytes) -> None:
+        """A PNG as the first frame."""
         self.page.get_by_label("First frame").set_input_files(
-            {"name": "cat.png", "mimeType": "image/png", "buffer": photo or picture(400, 300)}
+            {"name": "cat.png", "mimeType": "image/png", "buffer": photo}
         )
         expect(self.page.locator(".zone canvas")).to_be_visible()
+
+    def fill(self, prompt: str = "a cat jumps", photo: bytes | None = None) -> None:
+        """The picture and the prompt."""
+        self.give(photo or picture(400, 300))
         self.page.get_by_label("What happens").fill(prompt)
 
     def submit(self, prompt: str = "a cat jumps", photo: bytes | None = None) -> Locator:
