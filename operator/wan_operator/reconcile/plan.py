@@ -18,8 +18,9 @@ from wan_operator.api.v1alpha1.finetune import (
     StepStatus,
     WanFineTuneSpec,
 )
-from wan_operator.resources.jobs import CA_FILE, MODEL_PATH
+from wan_operator.resources.jobs import MODEL_PATH
 from wan_operator.resources.labels import Owner
+from wan_operator.resources.pods import CA_FILE
 from wan_operator.settings import Settings
 from wan_runtime.job import (
     Bucket,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from wan_operator.api.v1alpha1.common import ConfigMapKey, PodTemplate
 from wan_operator.api.v1alpha1.finetune import PersistentVolumeClaimSource, ResourceOverrides
@@ -18,21 +17,28 @@ from wan_operator.resources.labels import (
     labels,
     metadata,
 )
+from wan_operator.resources.pods import (
+    GPU,
+    HOME,
+    Volume,
+    authority,
+    items,
+    scratch,
+    security_context,
+    shared_memory,
+    store_env,
+    volume,
+)
+from wan_operator.resources.pods import pod_spec as spec_of
 from wan_runtime.job import JOB_FILE, PROGRESS_PORT, TERMINATION_FILE
 from wan_runtime.planner.host import BAND, HostPlan
 
 CONTAINER = "step"
-RUN_AS = 10001
-"""User and group of the runtime image."""
 GRACE_SECONDS = 120
 """Between SIGTERM and SIGKILL: a 14B adapter's checkpoint takes a minute to reach a slow store."""
 MODEL_PATH = "/models"
 CACHE_PATH = "/cache"
 MODEL_CACHE_PATH = "/model-cache"
-CA_PATH = "/etc/wan-ca"
-"""Beside /etc/wan, not below it: nothing can be mounted into a read-only ConfigMap volume."""
-CA_FILE = f"{CA_PATH}/ca.crt"
-GPU = "nvidia.com/gpu"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,36 +140,15 @@ def job(attempt: Attempt) -> Manifest:
 
 
 def pod_spec(attempt: Attempt) -> Manifest:
-    template = attempt.pod_template
-    spec: Manifest = {
-        "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": RUN_AS,
-            "runAsGroup": RUN_AS,
-            "fsGroup": RUN_AS,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container(attempt)],
-        "volumes": [volume for volume, _ in volumes(attempt)],
-    }
-    pull = {*attempt.image_pull_secrets, *(ref.name for ref in template.image_pull_secrets)}
-    optional: Manifest = {
-        "imagePullSecrets": [{"name": name} for name in sorted(pull)],
-        "nodeSelector": dict(template.node_selector),
-        "tolerations": [
-            toleration.model_dump(by_alias=True, exclude_none=True)
-            for toleration in template.tolerations
-        ],
-        "priorityClassName": template.priority_class_name,
-        "serviceAccountName": template.service_account_name,
-        "affinity": avoid(attempt.avoid_node) if attempt.avoid_node else None,
-    }
-    return spec | {key: value for key, value in optional.items() if value}
+    return spec_of(
+        container(attempt),
+        volumes(attempt),
+        attempt.pod_template,
+        pull_secrets=attempt.image_pull_secrets,
+        grace_seconds=GRACE_SECONDS,
+        restartPolicy="Never",
+        affinity=avoid(attempt.avoid_node) if attempt.avoid_node else None,
+    )
 
 
 def container(attempt: Attempt) -> Manifest:
@@ -178,9 +163,7 @@ def container(attempt: Attempt) -> Manifest:
         "imagePullPolicy": attempt.image_pull_policy,
         "args": [attempt.step, "--job", JOB_FILE, "--work", CACHE_PATH],
         "env": [
-            {"name": "HOME", "value": "/home/wan"},
-            secret_env("AWS_ACCESS_KEY_ID", attempt.store_secret, "accessKey"),
-            secret_env("AWS_SECRET_ACCESS_KEY", attempt.store_secret, "secretKey"),
+            *store_env(attempt.store_secret),
             {"name": "WAN_SCRATCH", "value": CACHE_PATH},
             {"name": "WAN_SCRATCH_LIMIT", "value": scratch_limit(attempt)},
             *cache,
@@ -188,11 +171,7 @@ def container(attempt: Attempt) -> Manifest:
         ],
         "ports": [{"name": "progress", "containerPort": PROGRESS_PORT, "protocol": "TCP"}],
         "resources": resources(attempt),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
+        "securityContext": security_context(),
         "terminationMessagePath": TERMINATION_FILE,
         # Of a program that dies before it can say anything, the log's last lines.
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -224,43 +203,28 @@ def scratch_limit(attempt: Attempt) -> str:
     return overrides_of(attempt).cache or size_of(attempt).cache
 
 
-def volumes(attempt: Attempt) -> list[tuple[Manifest, Manifest]]:
-    """(volume, mount) pairs."""
-    size = size_of(attempt)
+def volumes(attempt: Attempt) -> list[Volume]:
     config_map = config_map_name(attempt.owner, attempt.step_id)
     pairs = [
-        _volume("job", "/etc/wan", read_only=True, configMap=_items(config_map, JOB_KEY, JOB_KEY)),
-        _volume("cache", CACHE_PATH, emptyDir={"sizeLimit": scratch_limit(attempt)}),
-        _volume("tmp", "/tmp", emptyDir={"sizeLimit": "1Gi"}),
-        _volume("home", "/home/wan", emptyDir={"sizeLimit": "1Gi"}),
+        volume("job", "/etc/wan", read_only=True, configMap=items(config_map, JOB_KEY, JOB_KEY)),
+        scratch("cache", CACHE_PATH, scratch_limit(attempt)),
+        scratch("tmp", "/tmp", "1Gi"),
+        scratch("home", HOME, "1Gi"),
     ]
     if attempt.needs_gpu:
-        shm = {"medium": "Memory", "sizeLimit": size.shm}
-        pairs.append(_volume("shm", "/dev/shm", emptyDir=shm))
+        pairs.append(shared_memory(size_of(attempt).shm))
     if attempt.ca_bundle is not None:
-        source = _items(attempt.ca_bundle.name, attempt.ca_bundle.key, "ca.crt")
-        pairs.append(_volume("store-ca", CA_PATH, read_only=True, configMap=source))
+        pairs.append(authority(attempt.ca_bundle))
     if attempt.model_volume is not None:
-        claim = {"claimName": attempt.model_volume.claim_name, "readOnly": True}
-        pairs.append(_volume("model", MODEL_PATH, read_only=True, persistentVolumeClaim=claim))
+        pairs.append(model_volume(attempt.model_volume))
     if attempt.model_cache is not None:
-        pairs.append(_volume("model-cache", MODEL_CACHE_PATH, **attempt.model_cache))
+        pairs.append(volume("model-cache", MODEL_CACHE_PATH, **attempt.model_cache))
     return pairs
 
 
-def _volume(
-    name: str, path: str, read_only: bool = False, **source: Any
-) -> tuple[Manifest, Manifest]:
-    mount: Manifest = {"name": name, "mountPath": path}
-    return {"name": name, **source}, mount | ({"readOnly": True} if read_only else {})
-
-
-def _items(config_map: str, key: str, path: str) -> Manifest:
-    return {"name": config_map, "items": [{"key": key, "path": path}]}
-
-
-def secret_env(variable: str, secret: str, key: str) -> Manifest:
-    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+def model_volume(source: PersistentVolumeClaimSource) -> Volume:
+    claim = {"claimName": source.claim_name, "readOnly": True}
+    return volume("model", MODEL_PATH, read_only=True, persistentVolumeClaim=claim)
 
 
 def avoid(node: str) -> Manifest:
