@@ -1,14 +1,14 @@
-"""Conditions of the run-to-completion kinds: their types, their closed list of reasons, and the one
-builder.
+"""Conditions: the types and the closed list of reasons of the run-to-completion kinds, and the one
+builder for all kinds.
 
-They follow `batch/v1` Job: `Complete`, `Failed`, `Suspended` and `Running`, and no `Ready`, so that
-a GitOps tool calls a run current once it runs and does not wait hours for its end. `Reconciling`
-and `Stalled` are kstatus's.
+Those of runs follow `batch/v1` Job: `Complete`, `Failed`, `Suspended` and `Running`, and no
+`Ready`, so that a GitOps tool calls a run current once it runs and does not wait hours for its end.
+`Reconciling` and `Stalled` are kstatus's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -119,6 +119,17 @@ REASONS: dict[str, str] = {**_OF_STEPS, **_OF_PODS, **_OF_OPERATOR}
 
 
 @dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """All that the conditions of a kind may say."""
+
+    types: Mapping[str, str]
+    reasons: Mapping[str, str]
+
+
+RUNS = Vocabulary(CONDITION_TYPES, REASONS)
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """What one condition should say."""
 
@@ -129,15 +140,19 @@ class Wanted:
 
 
 def merge(
-    previous: Sequence[Condition], wanted: Iterable[Wanted], generation: int, now: datetime
+    previous: Sequence[Condition],
+    wanted: Iterable[Wanted],
+    generation: int,
+    now: datetime,
+    vocabulary: Vocabulary = RUNS,
 ) -> list[Condition]:
     """The new list: exactly `wanted`, ordered by what tells most, each with its old transition time
     unless its status changed. A condition that is no longer wanted is gone."""
     before = {condition.type: condition for condition in previous}
-    ranks = {name: rank for rank, name in enumerate(CONDITION_TYPES)}
+    ranks = {name: rank for rank, name in enumerate(vocabulary.types)}
     merged = []
     for want in sorted(wanted, key=lambda want: (not want.status, ranks[want.type])):
-        assert want.reason in REASONS, f"{want.reason} is not a documented reason"
+        assert want.reason in vocabulary.reasons, f"{want.reason} is not a documented reason"
         status = "True" if want.status else "False"
         old = before.get(want.type)
         same = old is not None and old.status == status

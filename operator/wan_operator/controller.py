@@ -11,31 +11,23 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 import aiohttp
-from pydantic import ValidationError
 
-from wan_operator import conditions, sweep
+from wan_operator import pages, sweep
 from wan_operator.delayqueue import DelayQueue
 from wan_operator.errors import PermanentError, TransientError
+from wan_operator.kinds import KINDS, Kind, key_of
 from wan_operator.kube import Kube
 from wan_operator.metrics import Metrics
 from wan_operator.reconcile.decision import Decision
-from wan_operator.reconcile.ends import stalled
-from wan_operator.reconcile.finetune import progress_addresses, reconcile
-from wan_operator.reconcile.observed import Refusal, step_of
+from wan_operator.reconcile.observed import Key, Observed, Raw, Refusal
 from wan_operator.resources.labels import Manifest
 from wan_operator.settings import Settings
-from wan_operator.sweep import Key
 from wan_operator.watchdog import Watchdog
-from wan_runtime.job import PROGRESS_PORT, Progress
 
 logger = logging.getLogger(__name__)
 
-PROGRESS_TIMEOUT = aiohttp.ClientTimeout(total=2)
-PROGRESS_BYTES = 16 * 1024
-"""Of an answer that is read at most: the pod runs the user's data, so its words are bounded."""
 TRANSIENT_LIMIT_SECONDS = 60.0
 PERMANENT_SECONDS = 300.0
 BUG_LIMIT_SECONDS = 600.0
@@ -50,6 +42,8 @@ class Controller:
         self._metrics = metrics
         self._http = http
         self._failures: Counter[Key] = Counter()
+        self._followed: dict[Key, frozenset[Key]] = {}
+        """Of each resource that reads others, which it reads."""
         self.queue: DelayQueue[Key] = DelayQueue()
         self.watchdog = Watchdog()
         self.synced = asyncio.Event()
@@ -73,6 +67,12 @@ class Controller:
     def enqueue(self, key: Key, after: float = 0.0) -> None:
         self.queue.add(key, after)
 
+    def enqueue_followers(self, key: Key) -> None:
+        """Of a resource that others read, and that has changed."""
+        for follower, followed in self._followed.items():
+            if key in followed:
+                self.enqueue(follower)
+
     # One key
 
     async def _work(self) -> None:
@@ -85,7 +85,7 @@ class Controller:
             finally:
                 self.queue.done(key)
                 now = time.monotonic()
-                self._metrics.reconcile_seconds.labels(result).observe(now - start)
+                self._metrics.reconcile_seconds.labels(key.kind, result).observe(now - start)
                 self._metrics.event_to_status_seconds.observe(now - due)
 
     async def _handle(self, key: Key) -> str:
@@ -118,43 +118,61 @@ class Controller:
 
     async def _reconcile(self, key: Key) -> float | None:
         """Look, decide, act. Seconds until the next look."""
-        namespace, name = key
-        cr = await self._kube.get_finetune(namespace, name)
+        kind = KINDS[key.kind]
+        cr = await self._kube.get(key)
+        self._follow(key, kind.followed_by(cr) if cr else frozenset())
         if cr is None:
             return None
-        observed = await self._kube.observe(namespace, name)
+        observed = await self._kube.observe(key)
         now = datetime.now(UTC)
-        addresses = progress_addresses(cr, observed, self.settings, now)
-        said = await asyncio.gather(*(self._progress(each) for each in addresses.values()))
-        answers = {id: each for id, each in zip(addresses, said, strict=True) if each is not None}
-        observed = replace(observed, progress=answers)
-        decision = reconcile(cr, observed, self.settings, now)
-        refused = await self._make(decision.children)
+        observed = await self._with_others_words(kind, cr, observed, now)
+        decision = kind.reconcile(cr, observed, self.settings, now)
+        refused = await self._make(kind, decision.children)
         if refused:
-            # Decided again without them: what is refused to one step must not hold the others.
-            decision = reconcile(cr, replace(observed, refused=refused), self.settings, now)
+            # Decided again without them: what is refused to one unit must not hold the others.
+            decision = kind.reconcile(cr, replace(observed, refused=refused), self.settings, now)
         try:
             await self._carry_out(cr, decision)
         except PermanentError as error:
-            await self._tell_refusal(cr, error, now)
+            await self._tell_refusal(kind, cr, error, now)
             raise
         return decision.look_again_after
 
-    async def _make(self, children: Sequence[Manifest]) -> dict[str, Refusal]:
-        """What the API server refuses, by step; of such a step nothing more is made."""
+    def _follow(self, key: Key, followed: frozenset[Key]) -> None:
+        """Known before they are read, so that no change goes unnoticed."""
+        if followed:
+            self._followed[key] = followed
+        else:
+            self._followed.pop(key, None)
+
+    async def _with_others_words(
+        self, kind: Kind, cr: Raw, observed: Observed, now: datetime
+    ) -> Observed:
+        """What a decision reads besides the children: the pods' pages, and other resources."""
+        said = {}
+        if kind.page is not None:
+            addresses = kind.page.addresses(cr, observed, self.settings, now)
+            said = await pages.ask(self._http, kind.page, addresses)
+        found = {key: await self._kube.get(key) for key in kind.followed_by(cr)}
+        followed = {key: each for key, each in found.items() if each is not None}
+        return replace(observed, pages=said, followed=followed)
+
+    async def _make(self, kind: Kind, children: Sequence[Manifest]) -> dict[str, Refusal]:
+        """What the API server refuses, by unit; of such a unit nothing more is made."""
         refused: dict[str, Refusal] = {}
         for manifest in children:
-            if step_of(manifest) in refused:
+            unit = kind.unit(manifest)
+            if unit in refused:
                 continue
             try:
                 await self._kube.ensure(manifest)
             except PermanentError as error:
                 child = f"{manifest['kind']} {manifest['metadata']['name']}"
                 logger.warning("refused", extra={"child": child, "error": str(error)})
-                refused[step_of(manifest)] = Refusal(reason_of(error), str(error))
+                refused[unit] = Refusal(reason_of(kind, error), str(error))
         return refused
 
-    async def _carry_out(self, cr: dict[str, Any], decision: Decision) -> None:
+    async def _carry_out(self, cr: Raw, decision: Decision) -> None:
         """After the children are made: a status never speaks of a child that was not."""
         metadata = cr["metadata"]
         for target in decision.deletes:
@@ -175,33 +193,15 @@ class Controller:
                 # An Event is a courtesy; what counts is in the status.
                 logger.warning("event not posted", extra={**of_cr(cr), "error": str(error)})
 
-    async def _tell_refusal(self, cr: dict[str, Any], error: PermanentError, now: datetime) -> None:
+    async def _tell_refusal(
+        self, kind: Kind, cr: Raw, error: PermanentError, now: datetime
+    ) -> None:
         """The API server refuses a deletion or the status: say so where the user looks."""
-        decision = stalled(cr, reason_of(error), str(error), now)
+        decision = kind.stalled(cr, reason_of(kind, error), str(error), now)
         try:
             await self._carry_out(cr, decision)
         except PermanentError as second:
             logger.warning("status refused too", extra={**of_cr(cr), "error": str(second)})
-
-    async def _progress(self, address: str) -> Progress | None:
-        """What the pod says of itself. Failing to read it is never an error: training goes on."""
-        host = f"[{address}]" if ":" in address else address
-        url = f"http://{host}:{PROGRESS_PORT}/progress"
-        try:
-            async with self._http.get(
-                url, timeout=PROGRESS_TIMEOUT, allow_redirects=False
-            ) as answer:
-                if answer.status != 200:
-                    return None
-                body = b""
-                async for chunk in answer.content.iter_chunked(PROGRESS_BYTES):
-                    body += chunk
-                    if len(body) > PROGRESS_BYTES:
-                        return None
-                return Progress.model_validate_json(body)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValidationError) as error:
-            logger.debug("no progress", extra={"url": url, "error": str(error)})
-            return None
 
     # Everything
 
@@ -224,22 +224,24 @@ class Controller:
         """Looks at everything there is and enqueues what needs something."""
         try:
             snapshot = await sweep.take(self._kube, self.watchdog, self.settings)
+            for key, followed in snapshot.followed_by.items():
+                self._follow(key, followed)
             await sweep.act(snapshot, self.settings, self.enqueue)
         except BaseException:
             self.watchdog.forget_listed()
             raise
-        self._metrics.counted(self._metrics.finetunes, snapshot.states)
+        self._metrics.counted(self._metrics.resources, snapshot.states)
         self._metrics.counted(self._metrics.children, snapshot.steps)
         self.synced.set()
 
 
-def reason_of(error: PermanentError) -> str:
-    return error.reason if error.reason in conditions.REASONS else "RequestRefused"
+def reason_of(kind: Kind, error: PermanentError) -> str:
+    return error.reason if error.reason in kind.reasons else "RequestRefused"
 
 
 def of(key: Key) -> dict[str, str]:
-    return {"namespace": key[0], "finetune": key[1]}
+    return {"kind": key.kind, "namespace": key.namespace, "resource": key.name}
 
 
-def of_cr(cr: dict[str, Any]) -> dict[str, str]:
-    return of((cr["metadata"]["namespace"], cr["metadata"]["name"]))
+def of_cr(cr: Raw) -> dict[str, str]:
+    return of(key_of(cr["kind"], cr))

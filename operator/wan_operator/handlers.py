@@ -1,4 +1,5 @@
-"""kopf glue and nothing else: every event of a WanFineTune or of a child puts a key into the queue.
+"""kopf glue and nothing else: every event of a custom resource or of a child puts a key into the
+queue.
 
 kopf keeps the watches alive (re-listing after 410, bookmarks, inactivity timeouts). None of its
 handlers that write (create, update, timers, daemons), no index and no finalizer is used.
@@ -12,12 +13,9 @@ from typing import Any
 
 import kopf
 
-from wan_operator.api.v1alpha1.common import GROUP, VERSION
-from wan_operator.api.v1alpha1.finetune import KIND, PLURAL
 from wan_operator.controller import Controller
-from wan_operator.kube import CHILDREN, PAGE
-from wan_operator.reconcile.finetune import needs_look
-from wan_operator.resources.labels import FINETUNE
+from wan_operator.kinds import KINDS, Kind, key_of, owner_of
+from wan_operator.kube import CHILDREN, PAGE, api_of
 from wan_operator.settings import Settings
 
 
@@ -28,25 +26,40 @@ def registry(controller: Controller) -> kopf.OperatorRegistry:
         in_cluster: kopf.ConnectionInfo | None = kopf.login_with_service_account(**kwargs)
         return in_cluster or kopf.login_with_kubeconfig(**kwargs)
 
-    async def of_finetune(event: Any, **_: Any) -> None:
-        item = event["object"]
-        if is_news(controller, KIND, event) and event["type"] != "DELETED" and needs_look(item):
-            controller.enqueue((item["metadata"]["namespace"], item["metadata"]["name"]))
+    def of_resource(kind: Kind) -> Callable[..., Any]:
+        async def enqueue(event: Any, **_: Any) -> None:
+            key, item = key_of(kind.name, event["object"]), event["object"]
+            if not is_news(controller, kind.name, event):
+                return
+            if event["type"] != "DELETED" and kind.needs_look(item):
+                controller.enqueue(key)
+            controller.enqueue_followers(key)
 
-    def of_child(kind: str) -> Callable[..., Any]:
+        return enqueue
+
+    def of_child(child: str) -> Callable[..., Any]:
         async def enqueue_owner(event: Any, **_: Any) -> None:
-            metadata = event["object"]["metadata"]
-            owner = metadata.get("labels", {}).get(FINETUNE)
-            if is_news(controller, kind, event) and owner:
-                controller.enqueue((metadata["namespace"], owner))
+            owner = owner_of(event["object"])
+            if is_news(controller, child, event) and owner:
+                controller.enqueue(owner)
 
         return enqueue_owner
 
     kopf.on.login(registry=handlers)(login)
-    kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers)(of_finetune)
-    kopf.on.event("batch", "v1", "jobs", registry=handlers, id="of_job")(of_child("Job"))
-    kopf.on.event("", "v1", "pods", registry=handlers, id="of_pod")(of_child("Pod"))
+    for kind in KINDS.values():
+        on_event(handlers, kind.name)(of_resource(kind))
+    for child in watched_children():
+        on_event(handlers, child)(of_child(child))
     return handlers
+
+
+def on_event(handlers: kopf.OperatorRegistry, kind: str) -> Callable[..., Any]:
+    made: Callable[..., Any] = kopf.on.event(*api_of(kind), registry=handlers, id=f"of_{kind}")
+    return made
+
+
+def watched_children() -> set[str]:
+    return {child for kind in KINDS.values() for child in kind.watched}
 
 
 def is_news(controller: Controller, kind: str, event: Any) -> bool:
@@ -69,8 +82,8 @@ def settings_of_kopf() -> kopf.OperatorSettings:
     settings.watching.client_timeout = 300
     settings.watching.connect_timeout = 5
     settings.watching.chunk_size = PAGE
-    settings.watching.label_selectors["jobs"] = CHILDREN
-    settings.watching.label_selectors["pods"] = CHILDREN
+    for child in watched_children():
+        settings.watching.label_selectors[api_of(child)[2]] = CHILDREN
     settings.execution.max_workers = 1  # No handler needs a thread.
     settings.process.ultimate_exiting_timeout = 30
     return settings

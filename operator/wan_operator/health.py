@@ -79,7 +79,7 @@ class Health:
             self._metrics.queue_age_seconds.set(self.controller.queue.age())
             self._metrics.counted(
                 self._metrics.watch_age_seconds,
-                {kind: round(age) for kind, age in self.controller.watchdog.ages().items()},
+                {(kind,): round(age) for kind, age in self.controller.watchdog.ages().items()},
             )
         body = generate_latest(self._metrics.registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -7,6 +7,7 @@ are. Every call raises TransientError or PermanentError and nothing else.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,12 +19,15 @@ import aiohttp
 from kubernetes.aio import client, config
 
 from wan_operator.api.v1alpha1.common import API_VERSION, GROUP, VERSION
-from wan_operator.api.v1alpha1.finetune import KIND, PLURAL
 from wan_operator.errors import PermanentError, TransientError
+from wan_operator.kinds import KINDS
 from wan_operator.metrics import Metrics
 from wan_operator.reconcile.decision import Delete, Event
-from wan_operator.reconcile.observed import Observed, controller_uid, is_deleting
-from wan_operator.resources.labels import FINETUNE, MANAGED_BY, MANAGER, Manifest
+from wan_operator.reconcile.observed import Key, Observed, controller_uid, is_deleting
+from wan_operator.resources.drift import first_difference
+from wan_operator.resources.labels import MANAGED_BY, MANAGER, Manifest
+
+logger = logging.getLogger(__name__)
 
 Raw = dict[str, Any]
 Json = Any
@@ -32,14 +36,23 @@ CHILDREN = f"{MANAGED_BY}={MANAGER}"
 PAGE = 500
 """Objects a LIST page: bounds the memory of parsing it to a few MiB."""
 TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
-PREFIXES = {
-    KIND: (f"/apis/{GROUP}/{VERSION}", PLURAL),
-    "Job": ("/apis/batch/v1", "jobs"),
-    "Pod": ("/api/v1", "pods"),
-    "ConfigMap": ("/api/v1", "configmaps"),
-    "Lease": ("/apis/coordination.k8s.io/v1", "leases"),
-    "Event": ("/apis/events.k8s.io/v1", "events"),
+APIS = {
+    "Deployment": ("apps", "v1", "deployments"),
+    "Job": ("batch", "v1", "jobs"),
+    "Pod": ("", "v1", "pods"),
+    "ConfigMap": ("", "v1", "configmaps"),
+    "Service": ("", "v1", "services"),
+    "PodDisruptionBudget": ("policy", "v1", "poddisruptionbudgets"),
+    "NetworkPolicy": ("networking.k8s.io", "v1", "networkpolicies"),
+    "Ingress": ("networking.k8s.io", "v1", "ingresses"),
+    "HTTPRoute": ("gateway.networking.k8s.io", "v1", "httproutes"),
+    "Lease": ("coordination.k8s.io", "v1", "leases"),
+    "Event": ("events.k8s.io", "v1", "events"),
 }
+"""Kind -> (group, version, plural)."""
+NOT_FOUND = "NotFound"
+NOT_SERVED = "NotServed"
+"""Our word for an API that the cluster lacks, such as one whose CRD is not installed."""
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 
@@ -76,29 +89,34 @@ class Kube:
 
     # Reading
 
-    async def get_finetune(self, namespace: str, name: str) -> Raw | None:
-        return await self._get(path_of(KIND, namespace, name))
+    async def get(self, key: Key) -> Raw | None:
+        return await self._get(path_of(*key))
 
-    async def observe(self, namespace: str, name: str) -> Observed:
-        """The children of one WanFineTune, read live. Pods after Jobs: see Observed."""
-        selector = f"{CHILDREN},{FINETUNE}={name}"
+    async def observe(self, key: Key) -> Observed:
+        """The children of one custom resource, read live."""
+        kind = KINDS[key.kind]
+        selector = f"{CHILDREN},{kind.label}={key.name}"
         found: dict[str, list[Raw]] = {}
-        for kind in ("ConfigMap", "Job", "Pod"):
-            path = path_of(kind, namespace)
-            found[kind] = [item async for item in self._list(path, selector)]
-        return Observed(jobs=found["Job"], pods=found["Pod"], config_maps=found["ConfigMap"])
+        for child in kind.children:
+            found[child] = [item async for item in self._list(child, key.namespace, selector)]
+        return Observed(children=found)
 
     async def list_all(self, kind: str, namespace: str | None) -> AsyncIterator[Raw]:
-        """Every WanFineTune, or every child of a kind, page by page."""
-        selector = "" if kind == KIND else CHILDREN
-        pages = self._list(path_of(kind, namespace), selector)
+        """Every custom resource, or every child, of a kind, page by page."""
+        pages = self._list(kind, namespace, "" if kind in KINDS else CHILDREN)
         async for item in pages:
             yield item
 
-    async def _list(self, path: str, selector: str) -> AsyncIterator[Raw]:
+    async def _list(self, kind: str, namespace: str | None, selector: str) -> AsyncIterator[Raw]:
+        path = path_of(kind, namespace)
         query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
         while True:
-            page = await self._call("GET", path, query=query)
+            try:
+                page = await self._call("GET", path, query=query)
+            except PermanentError as error:
+                if error.reason == NOT_SERVED and kind not in KINDS:
+                    return  # Without the Gateway API there are no HTTPRoutes.
+                raise
             for item in page["items"]:
                 yield item
             following = page["metadata"].get("continue")
@@ -109,12 +127,16 @@ class Kube:
     # Writing
 
     async def ensure(self, manifest: Manifest) -> None:
-        """Applies a ConfigMap; creates a Job, which is never changed: an attempt is what it was
-        started as."""
+        """Creates a Job, which is never changed: an attempt is what it was started as. Applies
+        anything else, unless the live object holds it already."""
         if manifest["kind"] == "Job":
             await self._create_job(manifest)
-        else:
-            await self._find_ours(manifest)
+            return
+        live = await self._find_ours(manifest)
+        difference = first_difference(manifest, live) if live else "all of it"
+        if difference:
+            child = {"child": manifest["kind"], "resource": manifest["metadata"]["name"]}
+            logger.info("applies", extra={**child, "difference": difference})
             await self._apply(manifest)
 
     async def _apply(self, manifest: Manifest) -> None:
@@ -137,10 +159,16 @@ class Kube:
         """What exists already is ours after a repeated call; a stranger's must not be taken for
         it."""
         kind, metadata = manifest["kind"], manifest["metadata"]
-        found = await self._get(path_of(kind, metadata["namespace"], metadata["name"]))
+        what = f"{kind} named {metadata['name']}"
+        try:
+            found = await self._get(path_of(kind, metadata["namespace"], metadata["name"]))
+        except PermanentError as error:
+            if error.reason != NOT_SERVED:
+                raise
+            text = f"no {what} can be made: the Gateway API is not installed in this cluster"
+            raise PermanentError(text, "GatewayAPINotInstalled") from error
         if found is None:
             return None
-        what = f"{kind} named {metadata['name']}"
         if is_deleting(found):
             raise TransientError(f"the {what} is being removed")
         if controller_uid(found) != metadata["ownerReferences"][0]["uid"]:
@@ -159,7 +187,7 @@ class Kube:
         try:
             await self._call("DELETE", path, body=body)
         except PermanentError as error:
-            if error.reason != "NotFound":
+            if error.reason not in (NOT_FOUND, NOT_SERVED):
                 raise
         except TransientError as error:
             if error.reason != "Conflict":
@@ -177,14 +205,14 @@ class Kube:
             "metadata": {"resourceVersion": metadata["resourceVersion"]},
             "status": changes,
         }
-        path = path_of(KIND, metadata["namespace"], metadata["name"]) + "/status"
+        path = path_of(cr["kind"], metadata["namespace"], metadata["name"]) + "/status"
         query = {"fieldManager": MANAGER}
         try:
             patched: Raw = await self._call(
                 "PATCH", path, query=query, body=body, content_type=MERGE
             )
         except PermanentError as error:
-            if error.reason == "NotFound":
+            if error.reason == NOT_FOUND:
                 return None  # Deleted meanwhile; the garbage collector takes its children.
             raise
         return patched
@@ -208,7 +236,7 @@ class Kube:
             "note": event.message[:1024],
             "regarding": {
                 "apiVersion": API_VERSION,
-                "kind": KIND,
+                "kind": cr["kind"],
                 "name": metadata["name"],
                 "namespace": namespace,
                 "uid": metadata["uid"],
@@ -238,7 +266,7 @@ class Kube:
         try:
             found: Raw = await self._call("GET", path)
         except PermanentError as error:
-            if error.reason == "NotFound":
+            if error.reason == NOT_FOUND:
                 return None
             raise
         return found
@@ -285,7 +313,9 @@ def refusal(
         said = json.loads(text)
         reason, message = said.get("reason", ""), said.get("message", "")
     except (ValueError, AttributeError):
-        reason, message = "", text[:200].decode(errors="replace")
+        # Only a path that nobody serves is answered with 404 in plain text.
+        reason = NOT_SERVED if status == 404 else ""
+        message = text[:200].decode(errors="replace")
     detail = f"{what}: {status} {message}"
     seconds = float(retry_after) if retry_after and retry_after.isdecimal() else None
     if reason == "AlreadyExists":
@@ -311,6 +341,12 @@ def merge_patch(old: Raw, new: Raw) -> Raw:
 
 
 def path_of(kind: str, namespace: str | None, name: str = "") -> str:
-    prefix, plural = PREFIXES[kind]
+    group, version, plural = api_of(kind)
+    prefix = f"/apis/{group}" if group else "/api"
     scope = f"/namespaces/{namespace}" if namespace else ""
-    return f"{prefix}{scope}/{plural}" + (f"/{quote(name)}" if name else "")
+    return f"{prefix}/{version}{scope}/{plural}" + (f"/{quote(name)}" if name else "")
+
+
+def api_of(kind: str) -> tuple[str, str, str]:
+    """(group, version, plural)"""
+    return (GROUP, VERSION, KINDS[kind].plural) if kind in KINDS else APIS[kind]

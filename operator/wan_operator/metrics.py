@@ -25,7 +25,7 @@ class Metrics:
         self.reconcile_seconds = Histogram(
             "wan_operator_reconcile_seconds",
             "Time of one reconcile, reads and writes included.",
-            ["result"],
+            ["kind", "result"],
             buckets=_SECONDS,
             registry=registry,
         )
@@ -48,13 +48,13 @@ class Metrics:
         self.children = Gauge(
             "wan_operator_children",
             "Unfinished Jobs by step, at the last sweep.",
-            ["step"],
+            ["kind", "step"],
             registry=registry,
         )
-        self.finetunes = Gauge(
-            "wan_operator_finetunes",
-            "WanFineTunes by the first true condition, at the last sweep.",
-            ["state"],
+        self.resources = Gauge(
+            "wan_operator_resources",
+            "Custom resources by the first true condition, at the last sweep.",
+            ["kind", "state"],
             registry=registry,
         )
         self.api_writes = Counter(
@@ -98,9 +98,9 @@ class Metrics:
         if method != "GET":
             self.api_writes.labels(method, code).inc()
 
-    def counted(self, gauge: Gauge, values: Mapping[str, int]) -> None:
+    def counted(self, gauge: Gauge, values: Mapping[tuple[str, ...], int]) -> None:
         """Replaces all series: a state that nothing is in any more must not keep its last
         number."""
         gauge.clear()
-        for label, value in values.items():
-            gauge.labels(label).set(value)
+        for labels, value in values.items():
+            gauge.labels(*labels).set(value)

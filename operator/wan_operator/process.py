@@ -12,13 +12,13 @@ from typing import Any
 
 import aiohttp
 
-from wan_operator.api.v1alpha1.finetune import KIND
 from wan_operator.controller import Controller
 from wan_operator.delayqueue import TokenBucket
 from wan_operator.errors import PermanentError, TransientError
 from wan_operator.handlers import watch
 from wan_operator.health import Health
-from wan_operator.kube import Kube, connect
+from wan_operator.kinds import KINDS
+from wan_operator.kube import NOT_SERVED, Kube, connect
 from wan_operator.lease import Lease
 from wan_operator.metrics import Metrics
 from wan_operator.settings import Settings
@@ -102,21 +102,26 @@ async def watch_after_sweep(
 async def check_installed(kube: Kube, settings: Settings, stop: asyncio.Event) -> None:
     """Waits for the API server. Fails at once and in words if the CRDs are not there; kopf would
     wait in silence."""
+    for kind in KINDS:
+        await _check_kind(kube, kind, settings, stop)
+
+
+async def _check_kind(kube: Kube, kind: str, settings: Settings, stop: asyncio.Event) -> None:
     namespace = next(iter(settings.watch_namespaces), None)
     while not stop.is_set():
         try:
-            async for _ in kube.list_all(KIND, namespace):
+            async for _ in kube.list_all(kind, namespace):
                 break
         except TransientError as error:
             logger.warning("waits for the API server", extra={"error": str(error)})
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), CONNECT_SECONDS)
         except PermanentError as error:
-            if error.reason == "NotFound":
+            if error.reason == NOT_SERVED:
                 raise SystemExit(
-                    "the WanFineTune CRD is not installed: kubectl apply -f crds/"
+                    f"the {kind} CRD is not installed: kubectl apply -f crds/"
                 ) from error
-            raise SystemExit(f"cannot list WanFineTunes: {error}") from error
+            raise SystemExit(f"cannot list {kind}s: {error}") from error
         else:
             return
 

@@ -1,8 +1,8 @@
 """The full look: bulk LISTs, the same pure decision on the snapshot, and a live look where it
 would change something.
 
-At cold start and every few minutes. It heals what watches lose, at three paginated LISTs instead
-of four reads for each of thousands of resources that are fine.
+At cold start and every few minutes. It heals what watches lose, at one paginated LIST a kind
+instead of four reads for each of thousands of resources that are fine.
 """
 
 from __future__ import annotations
@@ -10,69 +10,86 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
-from wan_operator.api.v1alpha1.finetune import KIND
+from wan_operator.kinds import KINDS, key_of, owner_of
 from wan_operator.kube import Kube, merge_patch
 from wan_operator.reconcile.decision import Decision
-from wan_operator.reconcile.finetune import needs_look, reconcile
-from wan_operator.reconcile.observed import Observed, finished, label, step_of
-from wan_operator.resources.labels import FINETUNE
+from wan_operator.reconcile.observed import Key, Observed, Raw, finished, step_of
 from wan_operator.settings import Settings
 from wan_operator.watchdog import Watchdog
-
-Raw = dict[str, Any]
-Key = tuple[str, str]
-"""(namespace, name) of a WanFineTune."""
 
 
 @dataclass(slots=True)
 class Snapshot:
-    """What a sweep has seen: all that is counted, and of runs that may need something,
+    """What a sweep has seen: all that is counted, and of resources that may need something,
     everything."""
 
     crs: dict[Key, Raw] = field(default_factory=dict)
     children: dict[Key, dict[str, list[Raw]]] = field(default_factory=dict)
-    states: Counter[str] = field(default_factory=Counter)
-    steps: Counter[str] = field(default_factory=Counter)
+    followed_by: dict[Key, frozenset[Key]] = field(default_factory=dict)
+    followed: dict[Key, Raw] = field(default_factory=dict)
+    states: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    """By kind and state."""
+    steps: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    """By kind of the owner and step."""
 
     def observed(self, key: Key) -> Observed:
-        found = self.children.get(key, {})
+        followed = self.followed_by.get(key, frozenset())
         return Observed(
-            jobs=found.get("Job", []),
-            pods=found.get("Pod", []),
-            config_maps=found.get("ConfigMap", []),
+            children=self.children.get(key, {}),
+            followed={each: self.followed[each] for each in followed & self.followed.keys()},
         )
 
 
 async def take(kube: Kube, watchdog: Watchdog, settings: Settings) -> Snapshot:
     snapshot = Snapshot()
-    for kind in (KIND, "ConfigMap", "Job", "Pod"):
+    watched = {child for kind in KINDS.values() for child in kind.watched}
+    for kind in (*in_order(), *children()):
         began, uids = time.monotonic(), set()
+        is_watched = kind in KINDS or kind in watched
         for namespace in settings.watch_namespaces or (None,):
             async for item in kube.list_all(kind, namespace):
                 metadata = item["metadata"]
-                if kind != "ConfigMap":  # which are not watched: an edit of one changes nothing
+                if is_watched:
                     uids.add(metadata["uid"])
                     watchdog.listed(kind, metadata["uid"], metadata["resourceVersion"], began)
-                _keep(snapshot, kind, item)
+                if kind in KINDS:
+                    _keep(snapshot, kind, item)
+                else:
+                    _keep_child(snapshot, kind, item)
         watchdog.keep_only(kind, uids)
     return snapshot
 
 
+def in_order() -> Iterable[str]:
+    """Kinds that follow others come first: of what they follow, only that is kept."""
+    return sorted(KINDS, key=lambda name: KINDS[name].follows is None)
+
+
+def children() -> Iterable[str]:
+    return dict.fromkeys(child for kind in KINDS.values() for child in kind.children)
+
+
 def _keep(snapshot: Snapshot, kind: str, item: Raw) -> None:
-    metadata = item["metadata"]
-    if kind == KIND:
-        snapshot.states[state_of(item)] += 1
-        if needs_look(item):
-            snapshot.crs[metadata["namespace"], metadata["name"]] = item
+    key = key_of(kind, item)
+    snapshot.states[kind, state_of(item)] += 1
+    if KINDS[kind].needs_look(item):
+        snapshot.crs[key] = item
+        if followed := KINDS[kind].followed_by(item):
+            snapshot.followed_by[key] = followed
+    if any(key in each for each in snapshot.followed_by.values()):
+        snapshot.followed[key] = item
+
+
+def _keep_child(snapshot: Snapshot, kind: str, item: Raw) -> None:
+    key = owner_of(item)
+    if key is None:
         return
     if kind == "Job" and not finished(item):
-        snapshot.steps[step_of(item)] += 1
-    key = (metadata["namespace"], label(item, FINETUNE))
+        snapshot.steps[key.kind, step_of(item)] += 1
     if key in snapshot.crs:
         snapshot.children.setdefault(key, {}).setdefault(kind, []).append(item)
 
@@ -83,7 +100,8 @@ async def act(
     """Enqueues what a live look would change, and otherwise the time of the next look."""
     for key, cr in snapshot.crs.items():
         try:
-            decision = reconcile(cr, snapshot.observed(key), settings, datetime.now(UTC))
+            observed = snapshot.observed(key)
+            decision = KINDS[key.kind].reconcile(cr, observed, settings, datetime.now(UTC))
         except Exception:  # A bug with one resource must not stop the sweep; the worker reports it.
             enqueue(key, 0.0)
             continue

@@ -12,7 +12,7 @@ Propagation = Literal["Foreground", "Background"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Delete:
-    kind: Literal["Job", "ConfigMap"]
+    kind: str
     name: str
     uid: str
     """Precondition: an object made again under the same name is left alone."""
@@ -23,7 +23,7 @@ class Delete:
 class Event:
     type: Literal["Normal", "Warning"]
     reason: str
-    """From conditions.REASONS."""
+    """From the reasons of the kind."""
     action: str
     """What the operator did, one CamelCase word."""
     message: str
@@ -32,7 +32,8 @@ class Event:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
     children: tuple[Manifest, ...] = ()
-    """To be there. ConfigMaps are applied, Jobs created once and never changed."""
+    """To be there. Jobs are created once and never changed; all else is applied where the live
+    object does not hold it."""
     deletes: tuple[Delete, ...] = ()
     status: dict[str, Any] | None = None
     """All of the new status; None leaves it as it is."""

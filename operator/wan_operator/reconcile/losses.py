@@ -53,7 +53,7 @@ def with_loss(run: Run, step: StepStatus, outcome: Outcome) -> Run:
 def cut_short(run: Run, step: StepStatus) -> Run:
     """The run with what an open attempt costs whose container is stopped now, or was, and whose own
     end nobody waits for."""
-    said = run.observed.progress.get(step.name)
+    said = run.observed.pages.get(step.name)
     run = with_checkpoint(run, step, said.checkpoint if said else None)
     step = run.step(step.name)
     run = _lost(run, step, step.running_since, run.now)

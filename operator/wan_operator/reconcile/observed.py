@@ -1,17 +1,24 @@
-"""What the cluster shows of one run, read out of the raw objects of the API server."""
+"""What the cluster shows of one custom resource, read out of the raw objects of the API server."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from wan_operator.resources.jobs import CONTAINER
 from wan_operator.resources.labels import ATTEMPT, STEP
-from wan_runtime.job import Progress
 
 Raw = dict[str, Any]
+
+
+class Key(NamedTuple):
+    """One custom resource."""
+
+    kind: str
+    namespace: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,23 +26,38 @@ class Refusal:
     """The API server's answer to a child: a quota, an admission rule, a stranger of its name."""
 
     reason: str
-    """From conditions.REASONS."""
+    """From the reasons of the kind."""
     message: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Observed:
-    """Children that name this run as their owner, and what its pods say of their progress."""
+    """Children that name this resource as their owner, and what else its decision reads. Which
+    kinds, pages and other resources these are says the registry in kinds.py."""
 
-    jobs: Sequence[Raw] = ()
-    pods: Sequence[Raw] = ()
-    """Of those Jobs. Listed after the Jobs: a Job that has ended had its pod's end in the API
-    before."""
-    config_maps: Sequence[Raw] = ()
-    progress: Mapping[str, Progress] = field(default_factory=dict)
-    """By step id, of the pods that were asked and answered."""
+    children: Mapping[str, Sequence[Raw]] = field(default_factory=dict)
+    """By kind."""
+    pages: Mapping[str, Any] = field(default_factory=dict)
+    """What pods say of themselves: the answers of those that were asked and answered, by the name
+    that each was asked under. Empty in a sweep."""
+    followed: Mapping[Key, Raw] = field(default_factory=dict)
+    """Other custom resources, of those that there are."""
     refused: Mapping[str, Refusal] = field(default_factory=dict)
-    """By step id, of the children that were to be made just now."""
+    """By unit, of the children that were to be made just now."""
+
+    @property
+    def jobs(self) -> Sequence[Raw]:
+        return self.children.get("Job", ())
+
+    @property
+    def pods(self) -> Sequence[Raw]:
+        """Of those Jobs. Listed after the Jobs: a Job that has ended had its pod's end in the API
+        before."""
+        return self.children.get("Pod", ())
+
+    @property
+    def config_maps(self) -> Sequence[Raw]:
+        return self.children.get("ConfigMap", ())
 
 
 def owned_by(objects: Iterable[Raw], uid: str) -> list[Raw]:

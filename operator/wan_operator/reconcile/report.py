@@ -87,7 +87,7 @@ def progressed(run: Run, computing: Sequence[str]) -> Run:
         return run
     names = together_with(run, open_)
     label = label_of(run, names)
-    before, fresh = run.status.progress, run.observed.progress
+    before, fresh = run.status.progress, run.observed.pages
     if before is None or before.step != label:
         start = ProgressStatus(step=label, activity=PENDING, display=label, time=run.now)
         run, before = run.with_status(progress=start), start

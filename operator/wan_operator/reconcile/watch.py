@@ -77,7 +77,7 @@ def seen(run: Run, step: StepStatus, pod: Raw) -> Run:
     since = parse_time(started) if started else None
     if since != step.running_since:
         run = run.with_step(step.model_copy(update={"running_since": since}))
-    said = run.observed.progress.get(step.name)
+    said = run.observed.pages.get(step.name)
     return with_checkpoint(run, run.step(step.name), said.checkpoint if said else None)
 
 

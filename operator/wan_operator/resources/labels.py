@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from wan_operator.api.v1alpha1.common import API_VERSION, GROUP
-from wan_operator.api.v1alpha1.finetune import KIND
 
 Manifest = dict[str, Any]
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "wan-operator"
 FINETUNE = f"{GROUP}/finetune"
+SERVICE = f"{GROUP}/service"
 STEP = f"{GROUP}/step"
 ATTEMPT = f"{GROUP}/attempt"
 SPEC_HASH = f"{GROUP}/spec-hash"
@@ -27,8 +27,9 @@ QUEUE_NAME = "kueue.x-k8s.io/queue-name"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Owner:
-    """The WanFineTune that a child belongs to."""
+    """The custom resource that a child belongs to."""
 
+    kind: str
     namespace: str
     name: str
     uid: str
@@ -36,7 +37,7 @@ class Owner:
     def reference(self) -> Manifest:
         return {
             "apiVersion": API_VERSION,
-            "kind": KIND,
+            "kind": self.kind,
             "name": self.name,
             "uid": self.uid,
             "controller": True,

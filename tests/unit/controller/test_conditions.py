@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import wan_operator
-from wan_operator.conditions import CONDITION_TYPES, REASONS, Wanted, merge
+from wan_operator.conditions import CONDITION_TYPES, REASONS, Vocabulary, Wanted, merge
 from wan_runtime.job import Reason
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -34,6 +34,14 @@ def test_every_reason_that_the_code_names_is_documented_and_the_other_way_round(
 def test_an_undocumented_reason_is_a_bug() -> None:
     with pytest.raises(AssertionError, match="Whatever"):
         merge([], [Wanted("Running", True, "Whatever")], 1, NOW)
+
+
+def test_a_kind_may_have_words_of_its_own() -> None:
+    words = Vocabulary({"Ready": "It serves.", "Running": "It runs."}, {"Serving": "All is well."})
+    wanted = [Wanted("Running", True, "Serving"), Wanted("Ready", True, "Serving")]
+    assert [c.type for c in merge([], wanted, 1, NOW, words)] == ["Ready", "Running"]
+    with pytest.raises(AssertionError, match="StepRunning"):
+        merge([], [Wanted("Running", True, "StepRunning")], 1, NOW, words)
 
 
 def test_transition_time_follows_the_status_alone() -> None:

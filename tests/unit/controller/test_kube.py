@@ -41,17 +41,23 @@ async def test_a_strangers_config_map_is_not_taken_over() -> None:
     assert server.writes == []
 
 
-async def test_our_own_config_map_is_applied_again_and_a_leaving_one_is_awaited() -> None:
+async def test_our_own_config_map_is_applied_where_it_differs_and_a_leaving_one_is_awaited() -> (
+    None
+):
     server = Server()
     await server.ensure(config_map(MINE))
-    server.config_map = config_map(MINE)
+    assert server.writes == ["PATCH /api/v1/namespaces/team/configmaps/demo-train"]
+    server.config_map = config_map(MINE) | {"data": {"job.json": "{}"}}
     await server.ensure(config_map(MINE))
-    assert server.writes == ["PATCH /api/v1/namespaces/team/configmaps/demo-train"] * 2
+    assert len(server.writes) == 1, "it holds what is wanted"
+    await server.ensure(config_map(MINE) | {"data": {"job.json": "{1}"}})
+    assert len(server.writes) == 2
     server.config_map["metadata"]["deletionTimestamp"] = "now"
     with pytest.raises(TransientError):
         await server.ensure(config_map(MINE))
 
 
 async def test_the_status_of_what_was_deleted_meanwhile_is_nothing_to_write() -> None:
-    cr = {"metadata": {"name": "demo", "namespace": "team", "resourceVersion": "1"}}
+    metadata = {"name": "demo", "namespace": "team", "resourceVersion": "1"}
+    cr = {"kind": "WanFineTune", "metadata": metadata}
     assert await Server().patch_status(cr, {"observedGeneration": 1}) is None

@@ -11,19 +11,16 @@ from typing import Any, cast
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from unit.controller.world import SETTINGS, World
-from wan_operator import controller as controller_module
 from wan_operator import process
 from wan_operator.controller import Controller
 from wan_operator.errors import PermanentError, TransientError
 from wan_operator.health import Health
-from wan_operator.kube import Kube
+from wan_operator.kube import NOT_SERVED, Kube
 from wan_operator.metrics import Metrics
 from wan_operator.reconcile.decision import Event
-from wan_operator.reconcile.observed import Observed
-from wan_runtime.job import Progress
+from wan_operator.reconcile.observed import Key, Observed
 
 Raw = dict[str, Any]
 
@@ -45,11 +42,11 @@ class FakeKube:
         if self.failures.get(what):
             raise self.failures[what].pop(0)
 
-    async def get_finetune(self, namespace: str, name: str) -> Raw | None:
-        self._call(f"get {name}")
-        return self.crs.get(name)
+    async def get(self, key: Key) -> Raw | None:
+        self._call(f"get {key.name}")
+        return self.crs.get(key.name)
 
-    async def observe(self, namespace: str, name: str) -> Observed:
+    async def observe(self, key: Key) -> Observed:
         if self.gate is not None:
             await self.gate()
         return Observed()
@@ -109,8 +106,8 @@ async def test_a_bug_with_one_resource_does_not_stop_the_others(
     kube.add("good")
     kube.add("bad")
     kube.failures["get bad"] = [ZeroDivisionError("a bug")]
-    controller.enqueue(("team", "bad"))
-    controller.enqueue(("team", "good"))
+    controller.enqueue(Key("WanFineTune", "team", "bad"))
+    controller.enqueue(Key("WanFineTune", "team", "good"))
     await until(lambda: leading(kube, "good") == ("Reconciling", "StepStarting"))
     await until(lambda: leading(kube, "bad") == ("Reconciling", "StepStarting"))
     assert "a bug" in caplog.text
@@ -122,7 +119,7 @@ async def test_a_busy_server_is_asked_again_when_it_said(
     kube.add("demo")
     kube.failures["get demo"] = [TransientError("busy", retry_after=0.05)] * 3
     start = time.monotonic()
-    controller.enqueue(("team", "demo"))
+    controller.enqueue(Key("WanFineTune", "team", "demo"))
     await until(lambda: leading(kube, "demo")[0] == "Reconciling")
     assert 0.15 <= time.monotonic() - start < 1.5, "obeyed, and no longer"
 
@@ -132,12 +129,12 @@ async def test_a_refused_child_is_told_in_the_status_and_not_hammered(
 ) -> None:
     kube.add("demo")
     kube.failures["ensure demo-prepare-1"] = [PermanentError("exceeded quota", "Forbidden")]
-    controller.enqueue(("team", "demo"))
+    controller.enqueue(Key("WanFineTune", "team", "demo"))
     await until(lambda: leading(kube, "demo") == ("Stalled", "RequestRefused"))
-    await until(lambda: controller.queue.is_scheduled(("team", "demo")))
+    await until(lambda: controller.queue.is_scheduled(Key("WanFineTune", "team", "demo")))
     assert controller.queue.depth() == 0, "later, not now"
     assert kube.calls.count("ensure demo-prepare-1") == 1
-    controller.enqueue(("team", "demo"))
+    controller.enqueue(Key("WanFineTune", "team", "demo"))
     await until(lambda: leading(kube, "demo") == ("Reconciling", "StepStarting"))
 
 
@@ -146,7 +143,7 @@ async def test_an_event_that_cannot_be_posted_is_no_failure(
 ) -> None:
     kube.add("demo")
     kube.failures["event StepStarting"] = [TransientError("no")]
-    controller.enqueue(("team", "demo"))
+    controller.enqueue(Key("WanFineTune", "team", "demo"))
     await until(lambda: leading(kube, "demo") == ("Reconciling", "StepStarting"))
     await until(lambda: "event StepStarting" in kube.calls)
     assert kube.calls.count("get demo") == 1
@@ -156,7 +153,7 @@ async def test_children_come_before_the_status_that_speaks_of_them(
     controller: Controller, kube: FakeKube
 ) -> None:
     kube.add("demo")
-    controller.enqueue(("team", "demo"))
+    controller.enqueue(Key("WanFineTune", "team", "demo"))
     await until(lambda: "event StepStarting" in kube.calls)
     writes = [call for call in kube.calls if not call.startswith(("get", "list"))]
     assert writes == [
@@ -179,10 +176,10 @@ async def test_stopping_finishes_what_is_held_and_takes_nothing_new(kube: FakeKu
     async with aiohttp.ClientSession() as http:
         controller = Controller(cast(Kube, kube), SETTINGS, Metrics(), http)
         running = asyncio.create_task(controller.run())
-        controller.enqueue(("team", "demo"))
+        controller.enqueue(Key("WanFineTune", "team", "demo"))
         await reached.wait()
         controller.stop()
-        controller.enqueue(("team", "other"))
+        controller.enqueue(Key("WanFineTune", "team", "other"))
         go.set()
         await running
     assert "status demo" in kube.calls
@@ -208,51 +205,6 @@ async def test_a_resource_that_trips_the_decision_does_not_stop_the_sweep(
     await controller.sweep()
     await until(lambda: leading(kube, "good") == ("Reconciling", "StepStarting"))
     await until(lambda: "KeyError" in caplog.text)
-
-
-async def test_an_answer_in_pieces_is_read_whole(
-    controller: Controller, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said = Progress(step_id="train", activity="training", current=1, total=9)
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        text = said.model_dump_json(by_alias=True).encode()
-        for piece in (text[:10], text[10:]):
-            await response.write(piece)
-            await asyncio.sleep(0.02)  # two packets, not one
-        return response
-
-    app = web.Application()
-    app.router.add_get("/progress", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    monkeypatch.setattr(controller_module, "PROGRESS_PORT", runner.addresses[0][1])
-    assert await controller._progress("127.0.0.1") == said
-    await runner.cleanup()
-
-
-@pytest.mark.parametrize(
-    ("status", "body"),
-    [(500, ""), (200, "not json"), (200, '{"stepId": 1}'), (200, "x" * 100_000)],
-)
-async def test_a_pod_that_talks_nonsense_is_no_error(
-    controller: Controller, status: int, body: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def answer(_: web.Request) -> web.Response:
-        return web.Response(text=body, status=status)
-
-    app = web.Application()
-    app.router.add_get("/progress", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    monkeypatch.setattr(controller_module, "PROGRESS_PORT", runner.addresses[0][1])
-    assert await controller._progress("127.0.0.1") is None
-    await runner.cleanup()
-    assert await controller._progress("127.0.0.1") is None, "nobody listens"
 
 
 async def test_liveness_knows_a_stuck_worker_a_dead_watch_and_a_blocked_loop(
@@ -285,7 +237,7 @@ async def test_an_operator_that_starts_before_the_api_server_waits_for_it(
     stop.set()
     kube.failures["list WanFineTune"] = [TransientError("connection refused")] * 3
     await process.check_installed(cast(Kube, kube), SETTINGS, stop)
-    kube.failures["list WanFineTune"] = [PermanentError("not found", "NotFound")]
+    kube.failures["list WanFineTune"] = [PermanentError("not found", NOT_SERVED)]
     with pytest.raises(SystemExit, match="CRD is not installed"):
         await process.check_installed(cast(Kube, kube), SETTINGS, asyncio.Event())
 
@@ -303,26 +255,3 @@ async def test_waiting_for_write_tokens_is_not_being_stuck(
         assert health.problems() == []
         monkeypatch.setattr(controller.queue, "longest_work", lambda: 3600.0)
         assert "worker has been at one key" in health.problems()[0]
-
-
-async def test_a_pod_cannot_send_the_operator_elsewhere(
-    controller: Controller, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-
-    async def answer(request: web.Request) -> web.Response:
-        asked.append(request.path)
-        if request.path == "/progress":
-            raise web.HTTPFound("/elsewhere")
-        said = Progress(step_id="train", activity="training")
-        return web.Response(text=said.model_dump_json(by_alias=True))
-
-    app = web.Application()
-    app.router.add_get("/{path}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    monkeypatch.setattr(controller_module, "PROGRESS_PORT", runner.addresses[0][1])
-    assert await controller._progress("127.0.0.1") is None
-    assert asked == ["/progress"]
-    await runner.cleanup()

@@ -10,7 +10,7 @@ import pytest
 from wan_operator import watchdog as watchdog_module
 from wan_operator.delayqueue import DelayQueue, TokenBucket
 from wan_operator.errors import PermanentError, TransientError
-from wan_operator.kube import merge_patch, refusal
+from wan_operator.kube import NOT_SERVED, merge_patch, refusal
 from wan_operator.watchdog import Watchdog
 
 
@@ -184,6 +184,12 @@ def test_answers_are_transient_or_permanent(
 ) -> None:
     body = f'{{"reason": "{reason}", "message": "m"}}'.encode()
     assert isinstance(refusal(status, body, None, "GET /x"), kind)
+
+
+def test_a_path_that_nobody_serves_is_not_an_object_that_is_not_there() -> None:
+    error = refusal(404, b"404 page not found\n", None, "GET /x")
+    assert isinstance(error, PermanentError)
+    assert error.reason == NOT_SERVED
 
 
 def test_the_server_says_how_long_to_wait() -> None:

@@ -60,7 +60,7 @@ def test_progress_is_asked_of_our_running_pod_and_only_when_due() -> None:
     world.settle()
 
     def address() -> dict[str, str]:
-        observed = Observed(jobs=list(world.jobs.values()), pods=list(world.pods.values()))
+        observed = Observed(children=world.children)
         return progress_addresses(world.cr, observed, SETTINGS, world.now)
 
     assert address() == {}, "not running"

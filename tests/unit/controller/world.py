@@ -89,14 +89,17 @@ class World:
             },
         }
 
+    @property
+    def children(self) -> dict[str, list[Raw]]:
+        kinds = {"Job": self.jobs, "Pod": self.pods, "ConfigMap": self.config_maps}
+        return {kind: list(objects.values()) for kind, objects in kinds.items()}
+
     # The operator's part
 
     def decide(self, refused: dict[str, Refusal] | None = None) -> Decision:
         observed = Observed(
-            jobs=copy.deepcopy(list(self.jobs.values())),
-            pods=copy.deepcopy(list(self.pods.values())),
-            config_maps=copy.deepcopy(list(self.config_maps.values())),
-            progress=dict(self.answers),
+            children=copy.deepcopy(self.children),
+            pages=dict(self.answers),
             refused=refused or {},
         )
         return reconcile(copy.deepcopy(self.cr), observed, self.settings, self.now)
