@@ -6,6 +6,7 @@ import asyncpg
 
 from wan_runtime.serving.queue.database import SETTINGS
 from wan_runtime.serving.queue.queue import Queue
+from wan_runtime.serving.report import WorkerInfo
 from wan_runtime.serving.service import Size
 from wan_runtime.serving.video import Job, Rendered, Stage, VideoOrder
 
@@ -35,6 +36,11 @@ def rendered(key: str = "videos/x/video.mp4") -> Rendered:
     return Rendered(
         files={"video": key}, bytes=1000, sha256="0" * 64, seconds={Stage.DENOISING: 2.5}
     )
+
+
+def sign(worker: str, *, ready: bool = True, revision: str = "") -> WorkerInfo:
+    """A worker's sign of life."""
+    return WorkerInfo(name=worker, ready=ready, ranks=1, revision=revision)
 
 
 async def submitted(

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import asyncpg
 
-from orders import fill, order, rendered
+from orders import fill, order, rendered, sign
 from postgres import Postgres
 from wan_runtime.serving.queue.database import SCHEMA
 from wan_runtime.serving.queue.queue import Queue
@@ -38,7 +38,7 @@ async def measure(url: str) -> None:
     """Prints a line for each kind of call."""
     queue = await Queue.open(url, "team/wan")
     await fill(url)
-    await queue.alive("w", ready=True)
+    await queue.alive(sign("w"))
 
     async def submit() -> None:
         await queue.submit(order(), owner="o1", predicted_seconds=60, limit_seconds=1e9)
@@ -58,7 +58,7 @@ async def measure(url: str) -> None:
     start = time.monotonic()
     await queue.place("video_10500")
     print(f"places of all that wait: {(time.monotonic() - start) * 1000:.0f} ms")
-    print(f"{(await queue.backlog()).queued} wait")
+    print(f"{(await queue.report()).queue.queued} wait")
     await rate("submit alone", submit)
     await queue.close()
 

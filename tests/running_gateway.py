@@ -67,12 +67,14 @@ class RunningGateway:
             (folder / name).write_text(key)
         self.service, self.database = service, database
         self.store = Store.connect(service.store, patience=Patience(seconds=2))
+        self.rollout = folder.parent / f"{folder.name}-rollout"
         self.app = create_app(
             service,
             database=database,
             store=self.store,
             keys=folder,
             webhook_secret=secret,
+            rollout=self.rollout,
             patience=patience,
         )
         self.url = f"http://127.0.0.1:{free_port()}"
@@ -99,6 +101,10 @@ class RunningGateway:
     ) -> None:
         self._server.should_exit = True
         self._thread.join()
+
+    def page(self, path: str) -> httpx.Response:
+        """Of those that only the cluster may see."""
+        return httpx.get(f"http://127.0.0.1:{self.app.state.pages.port}{path}", timeout=60)
 
     def http(self, owner: str = "app") -> httpx.Client:
         """A client with a key."""

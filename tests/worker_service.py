@@ -19,6 +19,7 @@ from wan_runtime.artifacts.patience import Patience as StorePatience
 from wan_runtime.artifacts.store import Store
 from wan_runtime.job import ExitClass
 from wan_runtime.serving.queue.queue import Queue
+from wan_runtime.serving.report import WorkerReport
 from wan_runtime.serving.service import AdapterSpec, AdapterUse, ServiceSpec
 from wan_runtime.serving.video import Job, State
 from wan_runtime.serving.worker.attempt import Timing
@@ -86,6 +87,14 @@ class Service:
                 return now
             assert not now.state.final, now
         raise AssertionError(f"{job.id} is gone")
+
+    async def workers(self, reached: Callable[[WorkerReport], bool]) -> tuple[WorkerReport, ...]:
+        """What all of them tell, once it is so of each."""
+        while True:
+            told = (await self.queue.report()).workers
+            if told and all(map(reached, told)):
+                return told
+            await asyncio.sleep(0.05)
 
     async def end(self, job: Job) -> Job:
         return await self.until(job, lambda now: now.state.final)

@@ -122,6 +122,11 @@ class Server(Pages):
         )
 
 
+def plain_page(good: bool) -> tuple[int, str, bytes]:
+    """For probes: 200 or 503."""
+    return (200, "text/plain", b"ok\n") if good else (503, "text/plain", b"not now\n")
+
+
 def json_page(content: Contract) -> tuple[int, str, bytes]:
     """As it is on the wire."""
     return 200, "application/json", content.model_dump_json(by_alias=True).encode()

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from wan_runtime.errors import InputError
+from wan_runtime.job import PROGRESS_PORT
 from wan_runtime.serving import start
+from wan_runtime.serving.rollout import ROLLOUT_FOLDER
 from wan_runtime.serving.service import KEYS_FOLDER
 
 log = logging.getLogger(__name__)
@@ -21,6 +23,7 @@ environment:
   WAN_DATABASE_URL                           postgresql://user:password@host/database
   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY   credentials of the store
   WAN_WEBHOOK_SECRET                         signs webhooks (none: no webhook is sent)
+  WAN_PROGRESS_PORT  port of /healthz, /readyz, /metrics and /state, not for clients (9400)
 
 exit codes: 0 stopped on request; 10 the service file or the environment is wrong
 """
@@ -44,6 +47,13 @@ def add_to(commands: Any) -> None:
         metavar="DIR",
         help=f"folder of API keys, a file a key {default}",
     )
+    gateway.add_argument(
+        "--rollout",
+        type=Path,
+        default=Path(ROLLOUT_FOLDER),
+        metavar="DIR",
+        help=f"folder of rollout.json, which names a canary; without it there is none {default}",
+    )
     gateway.add_argument("--host", default="0.0.0.0", help=default)
     gateway.add_argument("--port", type=int, default=8080, help=default)
 
@@ -61,7 +71,9 @@ def run(options: argparse.Namespace) -> int:
         database=database,
         keys=options.keys,
         webhook_secret=os.environ.get("WAN_WEBHOOK_SECRET") or None,
+        rollout=options.rollout,
         host=options.host,
         port=options.port,
+        pages_port=int(os.environ.get("WAN_PROGRESS_PORT", PROGRESS_PORT)),
     )
     return 0

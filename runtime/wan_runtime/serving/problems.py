@@ -44,6 +44,19 @@ class Code(StrEnum):
     """A fault of ours; the worker's log has it under the job's id."""
 
 
+OURS = frozenset(
+    {
+        Code.WORKER_LOST,
+        Code.OUT_OF_MEMORY,
+        Code.ADAPTER_MISMATCH,
+        Code.ADAPTER_UNAVAILABLE,
+        Code.NOT_FINITE,
+        Code.UNAVAILABLE,
+        Code.INTERNAL,
+    }
+)
+"""Of failed jobs: what speaks against the workers or the service's own files, not the request."""
+
 STATUS: dict[Code, int] = {
     Code.INVALID_REQUEST: 400,
     Code.INVALID_IMAGE: 400,

@@ -59,6 +59,7 @@ class WorkerInfo(Contract):
     busy: bool = False
     """It has a video in hand, of which it renders or writes."""
     ranks: int
+    """0: of a release that does not tell."""
     startup: Startup | None = None
     """Of the gang at work. None: there is none yet."""
     seconds_per_clip: dict[str, float] = Field(default_factory=dict)
@@ -88,9 +89,9 @@ class TrackReport(Contract):
     completed: int
     failed: int
     """By errors of ours: neither cancelled ones nor those that the request is to blame for."""
-    median_seconds: float | None
+    median_seconds: float | None = None
     """Of rendering a completed one: all stages but writing. None: none completed."""
-    p95_seconds: float | None
+    p95_seconds: float | None = None
 
 
 class ServiceReport(Contract):

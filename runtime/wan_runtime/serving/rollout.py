@@ -7,6 +7,7 @@ as it is submitted. Pydantic only: no torch.
 from __future__ import annotations
 
 from enum import StrEnum
+from hashlib import sha256
 from typing import Annotated
 
 from pydantic import Field
@@ -30,3 +31,17 @@ class Rollout(Contract):
     """Revision of the workers that are tried out. None: no worker is told from another."""
     weight: Annotated[int, Field(ge=0, le=100)] = 0
     """Percent of new videos that go to it."""
+
+    def drawn(self, subject: str) -> Track:
+        """Of a new video: the same for the same subject, as long as the canary is the same. A
+        weight that grows takes none back."""
+        if self.canary is None:
+            return Track.STABLE
+        digest = sha256(f"{self.canary}/{subject}".encode()).digest()
+        return Track.CANARY if int.from_bytes(digest[:8]) % 100 < self.weight else Track.STABLE
+
+    def claimed_by(self, revision: str) -> Track | None:
+        """What workers of this revision claim. None: everything."""
+        if self.canary is None:
+            return None
+        return Track.CANARY if revision == self.canary else Track.STABLE

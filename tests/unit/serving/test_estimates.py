@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from object_store import BUCKET
+from orders import sign
 from running_gateway import Hands, RunningGateway
 from unit.serving.test_gateway import ask, error
 
@@ -23,7 +24,7 @@ def estimate(http: httpx.Client, **fields: Any) -> dict[str, Any]:
 
 
 def test_it_is_what_the_video_is_then_told(hands: Hands, http: httpx.Client) -> None:
-    hands.do(hands.queue.alive("hands", ready=True))
+    hands.do(hands.queue.alive(sign("hands")))
     ask(http)
     told = estimate(http, prompt="a dog", steps=8)
     made = ask(http, prompt="a dog", steps="8").json()

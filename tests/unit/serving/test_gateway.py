@@ -307,15 +307,6 @@ def test_the_database_is_gone_for_a_while(
         assert http.get("/readyz").status_code == 200
 
 
-def test_metrics(http: httpx.Client, gateway: RunningGateway) -> None:
-    ask(http)
-    http.get("/v1/videos/video_a")
-    text = httpx.get(f"{gateway.url}/metrics").text
-    assert 'wan_queue_jobs{state="queued"} 1.0' in text
-    assert 'route="/v1/videos/{video_id}",status="404"' in text
-    assert "video_a" not in text
-
-
 def test_the_store_is_gone(
     make_gateway: Callable[..., RunningGateway], own_store: ObjectStore
 ) -> None:

@@ -161,6 +161,6 @@ async def test_services_share_a_database_and_nothing_else(queue: Queue, postgres
         assert await other.get(job.id) is None
         assert await other.claim("w1", 30) is None
         assert (await other.heartbeat(job.id, "w1", None, 30)).lost
-        assert (await other.backlog()).queued == 0
+        assert (await other.report()).queue.queued == 0
     finally:
         await other.close()

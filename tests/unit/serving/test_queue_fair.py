@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from orders import claimed, found, rendered, sql, submitted
+from orders import claimed, found, rendered, sign, sql, submitted
 from postgres import Postgres
 from wan_runtime.serving.queue import queue as queue_module
 from wan_runtime.serving.queue.places import Place, Waiting, places
@@ -88,7 +88,7 @@ async def test_places_are_the_order_of_the_claims(
     chance = random.Random(seed)
     one_worker = bool(seed % 2)
     for worker in range(1 if one_worker else 30):
-        await queue.alive(f"w{worker}", ready=True)
+        await queue.alive(sign(f"w{worker}"))
     ids = []
     for _ in range(30):
         job = await submitted(
@@ -123,14 +123,14 @@ async def test_the_start_is_predicted_over_live_workers(
     monkeypatch.setattr(queue_module, "PLACES_SECONDS", -1.0)
     running, first, second = [await submitted(queue, seconds=100) for _ in range(3)]
     assert await queue.place(second.id) == Place(3, None)
-    await queue.alive("w1", ready=True)
-    await queue.alive("w2", ready=False)
+    await queue.alive(sign("w1"))
+    await queue.alive(sign("w2", ready=False))
     assert await queue.place(second.id) == Place(3, 200)
     await claimed(queue)
     place = await queue.place(first.id)
     assert place.position == 1
     assert place.starts_in_seconds == pytest.approx(100, abs=10)
-    await queue.alive("w2", ready=True)
+    await queue.alive(sign("w2"))
     assert await queue.place(first.id) == Place(1, 0)
     await queue.gone("w2")
     # Writing holds no GPU: the next one can start.

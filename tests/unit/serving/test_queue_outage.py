@@ -48,7 +48,7 @@ async def lossy(postgres: Postgres, service: str) -> AsyncIterator[Lossy]:
 async def test_a_lost_answer_to_an_owner_changes_nothing(queue: Queue, lossy: Lossy) -> None:
     first = (await lossy().submit(order(), owner="ann", predicted_seconds=1, limit_seconds=9)).job
     assert lossy.lost
-    assert (await queue.backlog()).queued == 1
+    assert (await queue.report()).queue.queued == 1
     cancelled = await lossy().cancel(first.id, "ann")
     assert lossy.lost
     assert cancelled is not None
@@ -118,7 +118,7 @@ async def test_calls_wait_for_a_server_that_restarts(queue: Queue, postgres: Pos
     assert not beat.lost
     assert seen is not None
     assert seen.state is State.RUNNING
-    assert (await queue.backlog()).queued == 1
+    assert (await queue.report()).queue.queued == 1
 
 
 async def test_watching_hears_of_each_change(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ async def test_equal_requests_at_once_make_one_job(queues: list[Queue]) -> None:
     assert sorted(each.repeated for each in answers) == [False] + [True] * 15
     others = await asyncio.gather(*(ask(each, "e") for each in queues), return_exceptions=True)
     assert {type(each) for each in others} == {KeyReused}
-    assert (await queues[0].backlog()).queued == 1
+    assert (await queues[0].report()).queue.queued == 1
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ async def test_limits_hold_against_many_at_once(
 
     taken = await asyncio.gather(*(ask(queue) for queue in queues * 8))
     assert sum(taken) == 9
-    assert (await queues[0].backlog()).predicted_seconds == 90
+    assert (await queues[0].report()).queue.predicted_seconds == 90
 
 
 async def test_a_job_cancelled_while_it_is_claimed_is_one_or_the_other(

@@ -8,7 +8,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from orders import claimed, fill, order, rendered, sql, submitted
+from orders import claimed, fill, order, rendered, sign, sql, submitted
 from postgres import Postgres
 from wan_runtime.serving.queue import upkeep
 from wan_runtime.serving.queue.database import SETTINGS
@@ -49,7 +49,7 @@ async def test_a_newer_schema_is_refused_where_it_breaks(url: str) -> None:
     await migrated(url, Migration(8, "alter table jobs add column cost float8"))
     await (await Queue.open(url, "team/wan")).close()
     await migrated(url, Migration(9, "-- breaking\nalter table jobs rename owner to customer"))
-    with pytest.raises(SchemaNewer, match="has migration 9, this release knows up to 1: run the"):
+    with pytest.raises(SchemaNewer, match="has migration 9, this release knows up to 2: run the"):
         await Queue.open(url, "team/wan")
 
 
@@ -112,7 +112,7 @@ async def test_no_call_reads_all_jobs(url: str, monkeypatch: pytest.MonkeyPatch)
     await queue.get(job.id)
     page = await queue.page("o1", after=None, limit=20, order="desc")
     await queue.page("o1", after=page.jobs[-1].id, limit=20, order="desc")
-    await queue.alive("w1", ready=True)
+    await queue.alive(sign("w1"))
     await queue.place(job.id)
     await queue.cancel(job.id, "o1")
     await queue.delete(job.id, "o1")
@@ -123,7 +123,7 @@ async def test_no_call_reads_all_jobs(url: str, monkeypatch: pytest.MonkeyPatch)
     await queue.complete(job.id, "w1", rendered())
     await queue.expire()
     await queue.next_webhook()
-    await queue.backlog()
+    await queue.report()
     await queue.completed(50)
     await queue.close()
     assert await flushed(url, whole) == before

@@ -9,7 +9,6 @@ import pytest
 from orders import PREFIX, claimed, found, order, rendered, sql, submitted
 from postgres import Postgres
 from wan_runtime.serving.queue import upkeep
-from wan_runtime.serving.queue.census import Backlog
 from wan_runtime.serving.queue.queue import Queue
 from wan_runtime.serving.video import Job, Problem, State
 
@@ -78,7 +77,7 @@ async def test_a_job_cancelled_or_deleted_under_a_lost_worker_is_not_done_again(
     await queue.delete(deleted.id, "ann")
     assert await queue.reap() == 2
     assert (await found(queue, cancelled.id)).state is State.CANCELLED
-    assert (await queue.backlog()).queued == 0
+    assert (await queue.report()).queue.queued == 0
 
 
 async def test_the_photo_goes_with_the_end_and_the_folder_with_the_job(
@@ -188,34 +187,3 @@ async def test_a_key_is_forgotten_after_a_day(
     await queue.expire()
     rows = await sql(postgres.url(), "select key from idempotency_keys where service = $1", service)
     assert rows == []
-
-
-async def test_the_figures_of_the_queue(queue: Queue, service: str, postgres: Postgres) -> None:
-    await queue.alive("w1", ready=True)
-    await queue.alive("w2", ready=False)
-    for owner, seconds in (("ann", 10.0), ("ann", 20.0), ("bob", 40.0)):
-        await submitted(queue, owner, seconds)
-    await claimed(queue)
-    await sql(
-        postgres.url(),
-        "update jobs set created_at = now() - interval '1 hour' where service = $1",
-        service,
-    )
-    figures = await queue.backlog()
-    assert figures.oldest_seconds == pytest.approx(3600, abs=30)
-    assert replace(figures, oldest_seconds=0) == Backlog(
-        queued=2,
-        running=1,
-        predicted_seconds=60,
-        oldest_seconds=0,
-        by_owner={"ann": 2, "bob": 1},
-        workers=1,
-    )
-    await sql(
-        postgres.url(),
-        "update workers set seen_at = now() - interval '2 days' where service = $1",
-        service,
-    )
-    assert (await queue.backlog()).workers == 0
-    await queue.expire()
-    assert await sql(postgres.url(), "select * from workers where service = $1", service) == []

@@ -34,6 +34,7 @@ class Processes:
             "WAN_DATABASE_URL": database,
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "WAN_PROGRESS_PORT": "0",
         }
         self.running: list[subprocess.Popen[str]] = []
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
+from orders import sign
 from running_gateway import KEYS
 from studio_page import Studio, clip
 from unit.serving.test_pictures import picture
@@ -104,7 +105,7 @@ def test_what_it_takes_is_told_before(make_studio: Callable[..., Studio]) -> Non
     studio.ready()
     told = studio.page.get_by_label("Estimate")
     expect(told).to_contain_text("no worker is ready: it starts when one is · number 1")
-    studio.hands.do(studio.hands.queue.alive("hands", ready=True))
+    studio.hands.do(studio.hands.queue.alive(sign("hands")))
     before = told.inner_text()
     assert re.search(r"costs about [\d.]+$", before)
     studio.page.get_by_text("Advanced").click()

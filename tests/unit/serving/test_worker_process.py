@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -19,6 +18,7 @@ from object_store import free_port
 from orders import found, sql
 from postgres import Postgres
 from wan_runtime.job import ExitClass, ModelSpec
+from wan_runtime.serving.report import WorkerInfo
 from wan_runtime.serving.video import State
 from wan_runtime.serving.worker.processes import Patience
 from wan_runtime.serving.worker.worker import Worker
@@ -93,18 +93,25 @@ async def test_a_killed_supervisor_leaves_no_rank_and_its_job_is_found(
             "PYTHONPATH": os.pathsep.join(sys.path),
             "WAN_DATABASE_URL": postgres.url(),
             "WAN_PROGRESS_PORT": str(port),
+            "WAN_POD_NAME": "wan-0",
+            "WAN_REVISION": "5f",
         },
     )  # fmt: skip
     try:
         job = await video_service.until(await video_service.submit(steps=LONG), at_step)
+        ranks = children(process.pid)
+        assert len(ranks) == 2
         pages = {page: await asyncio.to_thread(read, port, page) for page in PAGES}
         assert {pages[page][0] for page in PAGES} == {200}
         assert "wan_worker_ready 1.0" in pages["/metrics"][1]
-        info = json.loads(pages["/info"][1])
-        assert (info["job"], info["ranks"], info["device"]) == (job.id, 2, "CPU")
-        assert set(info["paces"]) == {f"{WIDTH}x{HEIGHT}"}
-        ranks = children(process.pid)
-        assert len(ranks) == 2
+        info = WorkerInfo.model_validate_json(pages["/info"][1])
+        assert (info.busy, info.ranks, info.device) == (True, 2, "CPU")
+        assert (info.pod, info.revision, info.name[:-8]) == ("wan-0", "5f", "wan-0-")
+        assert info.startup is not None
+        assert min(info.startup.load_seconds, info.startup.warm_up_seconds) > 0
+        assert 0 < info.seconds_per_clip[f"{WIDTH}x{HEIGHT}"] < 60
+        (told,) = await video_service.workers(lambda each: each.busy)
+        assert (told.name, told.attention) == (info.name, info.attention)
     finally:
         process.kill()
         await process.wait()

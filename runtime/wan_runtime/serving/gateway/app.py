@@ -14,16 +14,20 @@ from starlette.exceptions import HTTPException
 
 from wan_runtime.artifacts.store import Store
 from wan_runtime.errors import StepError
+from wan_runtime.serve import Pages
 from wan_runtime.serving.gateway import body, estimates, metrics, models, page, videos, webhooks
 from wan_runtime.serving.gateway.answers import RESPONSES, answer, describe
 from wan_runtime.serving.gateway.keys import Keys
 from wan_runtime.serving.gateway.predict import Predictor
 from wan_runtime.serving.gateway.rates import Rates
+from wan_runtime.serving.gateway.reporter import Reporter
+from wan_runtime.serving.gateway.rollouts import Rollouts
 from wan_runtime.serving.gateway.state import Gateway
 from wan_runtime.serving.gateway.upkeep import Upkeep
 from wan_runtime.serving.problems import STATUS, Code, Refusal
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
+from wan_runtime.serving.rollout import ROLLOUT_FOLDER
 from wan_runtime.serving.service import ServiceSpec
 
 log = logging.getLogger(__name__)
@@ -39,10 +43,14 @@ def create_app(
     store: Store,
     keys: Path,
     webhook_secret: str | None = None,
+    rollout: Path = Path(ROLLOUT_FOLDER),
+    pages_port: int = 0,
     patience: float = PATIENCE,
 ) -> FastAPI:
     """The application. It connects to the database when it starts, and ends its loops when it
-    stops. `patience`: seconds that a request waits for an absent database."""
+    stops. `rollout`: folder of ROLLOUT_FILE. `pages_port`: of what only the cluster may see, 0 for
+    any, which `app.state.pages` tells. `patience`: seconds that a request waits for an absent
+    database."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -55,7 +63,12 @@ def create_app(
             )
             upkeep = Upkeep(queue, store, predictor, service.prefix)
             deliveries = webhooks.Deliveries(queue, webhook_secret)
-            for loop in (upkeep.run, deliveries.run):
+            reporter = Reporter(queue)
+            app.state.metrics.registry.register(reporter)
+            app.state.pages = Pages(reporter.pages(app.state.metrics.text), pages_port)
+            stack.callback(app.state.pages.close)
+            canary = Rollouts(queue, rollout)
+            for loop in (upkeep.run, deliveries.run, canary.run, reporter.run):
                 task = asyncio.create_task(loop())
                 stack.push_async_callback(_end, task)
             yield

@@ -24,8 +24,10 @@ def serve(
     database: str,
     keys: Path,
     webhook_secret: str | None,
+    rollout: Path,
     host: str,
     port: int,
+    pages_port: int,
 ) -> None:
     """Until SIGTERM."""
     app = create_app(
@@ -34,6 +36,8 @@ def serve(
         store=Store.connect(service.store, patience=Patience(seconds=PATIENCE)),
         keys=keys,
         webhook_secret=webhook_secret,
+        rollout=rollout,
+        pages_port=pages_port,
     )
     # Uvicorn stops on it in good order, then sends it on to whoever had it before.
     signal.signal(signal.SIGTERM, lambda *_: None)

@@ -1,54 +1,19 @@
-"""What the whole queue looks like now: for places, metrics and autoscaling."""
+"""Who waits and who works: for predictions."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
+from wan_runtime.serving.queue import rollouts
 from wan_runtime.serving.queue.database import Connection
 from wan_runtime.serving.queue.places import Place, Waiting, places
 from wan_runtime.serving.queue.rows import SPENT, job_of
+from wan_runtime.serving.report import WorkerInfo
+from wan_runtime.serving.rollout import Track
 from wan_runtime.serving.video import Job, Stage
 
 WORKER_SECONDS = 30.0
 """A worker not heard of for this long does not count."""
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    queued: int
-    running: int
-    predicted_seconds: float
-    """Of all queued jobs."""
-    oldest_seconds: float
-    """Since the oldest queued job was submitted."""
-    by_owner: dict[str, int]
-    """Unfinished jobs."""
-    workers: int
-    """Live and ready."""
-
-
-async def backlog(connection: Connection, service: str) -> Backlog:
-    rows = await connection.fetch(
-        """
-        select owner,
-            count(*) filter (where state = 'queued') as queued,
-            count(*) filter (where state = 'running') as running,
-            coalesce(sum(predicted_seconds) filter (where state = 'queued'), 0) as seconds,
-            coalesce(extract(epoch from now()
-                - min(created_at) filter (where state = 'queued'))::float8, 0) as oldest
-        from jobs where service = $1 and state in ('queued', 'running') group by owner
-        """,
-        service,
-    )
-    return Backlog(
-        queued=sum(row["queued"] for row in rows),
-        running=sum(row["running"] for row in rows),
-        predicted_seconds=sum((row["seconds"] for row in rows), 0.0),
-        oldest_seconds=max((row["oldest"] for row in rows), default=0.0),
-        by_owner={row["owner"]: row["queued"] + row["running"] for row in rows},
-        workers=await ready_workers(connection, service),
-    )
 
 
 async def existing(connection: Connection, service: str, job_ids: Collection[str]) -> set[str]:
@@ -84,16 +49,18 @@ async def ready_workers(connection: Connection, service: str) -> int:
     return count
 
 
-async def alive(connection: Connection, service: str, worker: str, ready: bool) -> None:
+async def alive(connection: Connection, service: str, info: WorkerInfo) -> None:
     """Notes a worker's sign of life."""
     await connection.execute(
         """
-        insert into workers (service, name, ready, seen_at) values ($1, $2, $3, now())
-        on conflict (service, name) do update set ready = excluded.ready, seen_at = now()
+        insert into workers (service, name, ready, info, seen_at) values ($1, $2, $3, $4, now())
+        on conflict (service, name) do update
+            set ready = excluded.ready, info = excluded.info, seen_at = now()
         """,
         service,
-        worker,
-        ready,
+        info.name,
+        info.ready,
+        info.model_dump_json(by_alias=True),
     )
 
 
@@ -107,10 +74,11 @@ async def gone(connection: Connection, service: str, worker: str) -> None:
 async def all_places(
     connection: Connection, service: str, new: Waiting | None = None
 ) -> dict[str, Place]:
-    """Of every queued job, and of `new` as if it were queued."""
+    """Of every queued job among those that the same workers claim, and of `new`, a stable one, as
+    if it were queued."""
     queued = await connection.fetch(
         """
-        select id, owner, priority, number, predicted_seconds as seconds from jobs
+        select id, owner, priority, number, predicted_seconds as seconds, track from jobs
         where service = $1 and state = 'queued'
         """,
         service,
@@ -118,27 +86,39 @@ async def all_places(
     spent = await connection.fetch(
         f"select owner, {SPENT} as seconds from owners where service = $1", service
     )
-    return places(
-        [*(Waiting(**row) for row in queued), *([] if new is None else [new])],
-        {row["owner"]: row["seconds"] for row in spent},
-        await _busy_seconds(connection, service),
-    )
+    rollout = await rollouts.current(connection, service)
+    busy = await _busy_seconds(connection, service)
+    found: dict[str, Place] = {}
+    lines: list[Track | None] = list(Track) if rollout.canary else [None]
+    for track in lines:
+        jobs = [
+            Waiting(row["id"], row["owner"], row["priority"], row["number"], row["seconds"])
+            for row in queued
+            if track in (None, row["track"])
+        ]
+        found |= places(
+            [*jobs, *([new] if new and track is not Track.CANARY else [])],
+            {row["owner"]: row["seconds"] for row in spent},
+            [seconds for revision, seconds in busy if rollout.claimed_by(revision) is track],
+        )
+    return found
 
 
-async def _busy_seconds(connection: Connection, service: str) -> list[float]:
-    """Of each ready worker. Writing a video holds no GPU, so it keeps nobody busy."""
+async def _busy_seconds(connection: Connection, service: str) -> list[tuple[str, float]]:
+    """Of each ready worker, its revision before. Writing a video holds no GPU, so it keeps nobody
+    busy."""
     rows = await connection.fetch(
         """
-        select coalesce(max(
+        select coalesce(info ->> 'revision', '') as revision, coalesce(max(
             greatest(0, predicted_seconds - extract(epoch from now() - started_at)::float8)
         ) filter (where coalesce(advance ->> 'stage', '') <> $3), 0) as seconds
         from workers left join jobs on jobs.service = workers.service
             and jobs.worker = workers.name and jobs.state = 'running'
         where workers.service = $1 and ready and seen_at > now() - make_interval(secs => $2)
-        group by name
+        group by workers.service, workers.name
         """,
         service,
         WORKER_SECONDS,
         Stage.WRITING.value,
     )
-    return [row["seconds"] for row in rows]
+    return [(row["revision"], row["seconds"]) for row in rows]

@@ -13,8 +13,7 @@ from contextlib import suppress
 from typing import TypeVar
 from uuid import uuid4
 
-from wan_runtime.serving.queue import census, owned, upkeep, work
-from wan_runtime.serving.queue.census import Backlog
+from wan_runtime.serving.queue import census, owned, reports, rollouts, upkeep, work
 from wan_runtime.serving.queue.database import Connection, Database
 from wan_runtime.serving.queue.events import Events
 from wan_runtime.serving.queue.owned import Direction, Page
@@ -24,6 +23,8 @@ from wan_runtime.serving.queue.schema import migrate, migrations
 from wan_runtime.serving.queue.submit import Submission, Submitted, submit
 from wan_runtime.serving.queue.upkeep import Webhook
 from wan_runtime.serving.queue.work import Beat, Keeping
+from wan_runtime.serving.report import ServiceReport, WorkerInfo
+from wan_runtime.serving.rollout import Rollout
 from wan_runtime.serving.service import ServiceSpec
 from wan_runtime.serving.video import Advance, Job, Problem, Rendered, State, VideoOrder
 
@@ -199,16 +200,19 @@ class Queue:
 
     # Workers
 
-    async def alive(self, worker: str, *, ready: bool) -> None:
+    async def alive(self, info: WorkerInfo) -> None:
         """To be said every few seconds: predictions count the ready workers."""
-        await self._do("alive", lambda each: census.alive(each, self._service, worker, ready))
+        await self._do("alive", lambda each: census.alive(each, self._service, info))
 
     async def gone(self, worker: str) -> None:
         """The worker ends."""
         await self._do("gone", lambda each: census.gone(each, self._service, worker))
 
-    async def claim(self, worker: str, lease_seconds: float) -> Job | None:
+    async def claim(self, worker: str, lease_seconds: float, revision: str = "") -> Job | None:
         """The next job: by priority, then the owner with least work in hand and of late, then age.
+
+        While there is a canary, workers of its `revision` get the jobs of its track alone, and all
+        others the rest.
 
         `worker` must be unique to the process, not only to its pod. It may get a job again whose
         lease it had lost: it is the same order.
@@ -216,7 +220,8 @@ class Queue:
         token = uuid4()
         self._events.claimable.clear()
         return await self._do(
-            "claim", lambda each: work.claim(each, self._service, worker, lease_seconds, token)
+            "claim",
+            lambda each: work.claim(each, self._service, worker, lease_seconds, token, revision),
         )
 
     async def wait(self, seconds: float) -> None:
@@ -299,9 +304,17 @@ class Queue:
             "completed", lambda each: census.completed(each, self._service, limit)
         )
 
-    async def backlog(self) -> Backlog:
-        """For autoscaling and metrics."""
-        return await self._do("backlog", lambda each: census.backlog(each, self._service))
+    async def roll_out(self, rollout: Rollout) -> None:
+        """From now on. Jobs that a withdrawn canary leaves are anybody's."""
+        await self._do("roll_out", lambda each: rollouts.store(each, self._service, rollout))
+
+    async def report(self) -> ServiceReport:
+        """For the operator and metrics, with `age_seconds` 0."""
+        return await self._do("report", lambda each: reports.report(each, self._service))
+
+    async def reach(self) -> None:
+        """Does nothing, if the database answers."""
+        await self._do("reach", lambda each: each.execute("select 1"))
 
     async def next_webhook(self) -> Webhook | None:
         """A job that ended and whose owner is to be told, given to one caller at a time; due again

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wan_runtime.serving.queue import rollouts
 from wan_runtime.serving.queue.census import ready_workers
 from wan_runtime.serving.queue.database import Connection
 from wan_runtime.serving.queue.errors import KeyReused, OwnerFull, QueueFull
@@ -102,11 +103,14 @@ async def _check_room(connection: Connection, wanted: Submission) -> None:
 
 
 async def _insert(connection: Connection, wanted: Submission) -> Job:
+    rollout = await rollouts.current(connection, wanted.service)
+    key = wanted.idempotency_key
+    track = rollout.drawn(wanted.job_id if key is None else f"{wanted.owner}/{key}")
     row = await connection.fetchrow(
         """
         insert into jobs (id, service, owner, priority, "order", image, predicted_seconds,
-            remixed_from, webhook)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9) returning *
+            remixed_from, webhook, track)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) returning *
         """,
         wanted.job_id,
         wanted.service,
@@ -117,6 +121,7 @@ async def _insert(connection: Connection, wanted: Submission) -> Job:
         wanted.predicted_seconds,
         wanted.remixed_from,
         wanted.webhook,
+        track.value,
     )
     assert row is not None
     if wanted.idempotency_key is not None:

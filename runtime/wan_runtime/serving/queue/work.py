@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 from pydantic import ValidationError
 
+from wan_runtime.serving.queue import rollouts
 from wan_runtime.serving.queue.database import Connection
 from wan_runtime.serving.queue.rows import SPENT, discard, job_of, notify, spend
 from wan_runtime.serving.video import Advance, Job, Problem, Rendered, State, VideoOrder
@@ -49,9 +50,15 @@ class Keeping:
 
 
 async def claim(
-    connection: Connection, service: str, worker: str, lease_seconds: float, token: UUID
+    connection: Connection,
+    service: str,
+    worker: str,
+    lease_seconds: float,
+    token: UUID,
+    revision: str,
 ) -> Job | None:
-    """The next job in the fair order; the same one for the same token."""
+    """The next job in the fair order of those that the revision gets; the same one for the same
+    token."""
     await connection.execute("select pg_advisory_xact_lock($1, hashtext($2))", LOCK, service)
     row = await connection.fetchrow(
         """
@@ -64,19 +71,21 @@ async def claim(
     )
     if row is not None:
         return job_of(row)
-    job_id = await _next(connection, service)
+    job_id = await _next(connection, service, revision)
     if job_id is None:
         return None
     row = await connection.fetchrow(
         """
         update jobs set state = 'running', worker = $2, claim = $3, attempts = attempts + 1,
-            started_at = now(), lease_until = now() + make_interval(secs => $4), advance = null
+            started_at = now(), lease_until = now() + make_interval(secs => $4), advance = null,
+            revision = $5
         where id = $1 returning *
         """,
         job_id,
         worker,
         token,
         lease_seconds,
+        revision,
     )
     assert row is not None
     await spend(connection, service, row["owner"], row["predicted_seconds"])
@@ -84,18 +93,21 @@ async def claim(
     return job_of(row)
 
 
-async def _next(connection: Connection, service: str) -> str | None:
+async def _next(connection: Connection, service: str, revision: str) -> str | None:
     """The first in the fair order that this release understands; its row is locked."""
+    track = (await rollouts.current(connection, service)).claimed_by(revision)
     passed_over: list[str] = []
     while True:
         row = await connection.fetchrow(
             f"""
             select jobs.id, jobs."order" from jobs left join owners using (service, owner)
             where service = $1 and jobs.state = 'queued' and jobs.id <> all ($2::text[])
+                and jobs.track = coalesce($3, jobs.track)
             order by {FAIR_ORDER} limit 1 for update of jobs skip locked
             """,
             service,
             passed_over,
+            track,
         )
         if row is None:
             return None

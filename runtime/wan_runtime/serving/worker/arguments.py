@@ -18,6 +18,7 @@ EPILOG = """\
 environment:
   WAN_DATABASE_URL                           postgresql://user:password@host/database
   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY   credentials of the store
+  WAN_POD_NAME, WAN_REVISION                 of the pod, and of the service that it belongs to
   WAN_MODEL_CACHE    folder for the base model, shared by the pods of a node (the scratch folder)
   WAN_PROGRESS_PORT  port of /healthz, /readyz, /metrics and /info (9400)
 

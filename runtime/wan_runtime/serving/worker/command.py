@@ -48,6 +48,8 @@ async def _serve(options: argparse.Namespace, work: Path) -> int:
         Store.connect(service.store),
         work,
         ranks=options.ranks,
+        pod=os.environ.get("WAN_POD_NAME", ""),
+        revision=os.environ.get("WAN_REVISION", ""),
         timing=Timing(grace=options.grace),
     )
     loop = asyncio.get_running_loop()

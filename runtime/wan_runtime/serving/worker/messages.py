@@ -58,6 +58,10 @@ class Ready(Contract):
     kind: Literal["ready"] = "ready"
     rank: int
     load_seconds: float
+    compile_seconds: float
+    """That the first video took beyond its repetition."""
+    warm_up_seconds: float
+    """All else of the warm-up."""
     paces: dict[str, Pace]
     """By size, at the service's own length."""
     peak_gib: float | None

@@ -183,7 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
         service = ServiceSpec.model_validate(json.loads(options.service.read_bytes()))
         gang, renderer = open_rank(service, rank, options.world, options.meet, options.work)
         loaded = round(time.monotonic() - started, 1)
-        paces = warm_up.run(service, renderer, options.work)
+        warm = warm_up.run(service, renderer, options.work)
     except Exception as error:
         problem = problem_of(error)
         log.error("%s", problem.message, exc_info=True)
@@ -195,7 +195,9 @@ def main(arguments: list[str] | None = None) -> int:
         Ready(
             rank=rank,
             load_seconds=loaded,
-            paces=paces,
+            compile_seconds=warm.compile_seconds,
+            warm_up_seconds=warm.seconds,
+            paces=warm.paces,
             peak_gib=peak_gib(),
             weights=model.digest,
             attention=model.attention,

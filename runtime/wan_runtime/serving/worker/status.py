@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from wan_runtime.serve import Page
+from wan_runtime.models.source import preset_named
+from wan_runtime.serve import Page, json_page, plain_page
+from wan_runtime.serving.report import PROBLEM_CHARACTERS, Startup, WorkerInfo
+from wan_runtime.serving.service import ServiceSpec
 from wan_runtime.serving.video import Stage
-from wan_runtime.serving.worker.messages import Ready
+from wan_runtime.serving.worker.messages import Pace, Ready
 
 SILENCE = 60.0
 """Seconds without a turn of the supervisor's loop, after which it counts as dead."""
@@ -21,12 +22,21 @@ BUCKETS = (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600, 1200, 3600)
 class Status:
     """Written by the supervisor's loop, read by the threads of the HTTP server."""
 
-    def __init__(self, worker: str, ranks: int) -> None:
-        self.worker, self.ranks = worker, ranks
+    def __init__(
+        self, worker: str, service: ServiceSpec, ranks: int, pod: str = "", revision: str = ""
+    ) -> None:
+        self.worker, self.ranks, self.pod, self.revision = worker, ranks, pod, revision
+        self._steps = service.defaults.steps or preset_named(service.model.preset).inference_steps
         self.ready: tuple[Ready, ...] = ()
         """Of the gang at work; empty while there is none."""
         self.stopping = False
-        self.job: str | None = None
+        self.rendering = False
+        """The gang is at work."""
+        self.in_hand = 0
+        """Jobs that are rendered or written."""
+        self.problem: str | None = None
+        """Why the last gang was lost, until another is ready."""
+        self._peak_gib: float | None = None
         self.turned = time.monotonic()
         self.registry = CollectorRegistry()
 
@@ -48,7 +58,7 @@ class Status:
         )
         self.peak = gauge("peak_gib", "GPU memory of the last video, the largest of any rank.")
         gauge("ready", "1 if it takes jobs.").set_function(lambda: float(self.takes_jobs))
-        gauge("busy", "1 while the gang renders.").set_function(lambda: float(self.job is not None))
+        gauge("busy", "1 while the gang renders.").set_function(lambda: float(self.rendering))
         gauge("ranks", "Ranks that are ready.").set_function(lambda: float(len(self.ready)))
 
     @property
@@ -61,26 +71,49 @@ class Status:
             self.stage_seconds.labels(stage).observe(spent)
         if peak_gib is not None:
             self.peak.set(peak_gib)
+            self._peak_gib = max(peak_gib, self._peak_gib or 0.0)
 
     def pages(self) -> dict[str, Page]:
         return {
-            "/healthz": lambda: _answer(time.monotonic() - self.turned < SILENCE),
-            "/readyz": lambda: _answer(self.takes_jobs),
+            "/healthz": lambda: plain_page(time.monotonic() - self.turned < SILENCE),
+            "/readyz": lambda: plain_page(self.takes_jobs),
             "/metrics": lambda: (200, CONTENT_TYPE_LATEST, generate_latest(self.registry)),
-            "/info": lambda: (200, "application/json", json.dumps(self.info()).encode()),
+            "/info": lambda: json_page(self.info()),
         }
 
-    def info(self) -> dict[str, Any]:
-        """JSON: what is loaded and how fast it is."""
-        first = self.ready[0].model_dump(mode="json", by_alias=True) if self.ready else {}
+    def info(self) -> WorkerInfo:
+        """What is loaded and how fast it is."""
+        told = WorkerInfo(
+            name=self.worker,
+            pod=self.pod,
+            revision=self.revision,
+            ready=self.takes_jobs,
+            stopping=self.stopping,
+            busy=self.in_hand > 0,
+            ranks=self.ranks,
+            problem=self.problem and self.problem[:PROBLEM_CHARACTERS],
+        )
+        return told.model_copy(update=self._of_gang()) if self.ready else told
+
+    def _of_gang(self) -> dict[str, object]:
+        first = self.ready[0]
+        peaks = [self._peak_gib, *(each.peak_gib for each in self.ready)]
         return {
-            "worker": self.worker,
-            "ranks": self.ranks,
-            "ready": self.takes_jobs,
-            "job": self.job,
-            **{key: value for key, value in first.items() if key not in ("kind", "rank")},
+            "startup": Startup(
+                load_seconds=max(each.load_seconds for each in self.ready),
+                compile_seconds=first.compile_seconds,
+                warm_up_seconds=first.warm_up_seconds,
+            ),
+            "seconds_per_clip": {
+                size: clip_seconds(pace, self._steps) for size, pace in first.paces.items()
+            },
+            "peak_gib": max(filter(None, peaks), default=None),
+            "attention": first.attention,
+            "device": first.device,
         }
 
 
-def _answer(good: bool) -> tuple[int, str, bytes]:
-    return (200, "text/plain", b"ok\n") if good else (503, "text/plain", b"not now\n")
+def clip_seconds(pace: Pace, steps: int) -> float:
+    """Of a video with so many steps, before it is written."""
+    others = sum(spent for stage, spent in pace.stages.items() if stage is not Stage.DENOISING)
+    return round(others + steps * pace.step_seconds, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -23,22 +24,38 @@ STEPS = 2
 """Of Wan2.2, one for each expert."""
 
 
-def run(service: ServiceSpec, renderer: Renderer, work: Path) -> dict[str, Pace]:
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """What a warm-up learned."""
+
+    paces: dict[str, Pace]
+    """By size."""
+    compile_seconds: float
+    """That the first video took beyond its repetition."""
+    seconds: float
+    """All else."""
+
+
+def run(service: ServiceSpec, renderer: Renderer, work: Path) -> Warm:
     """Render each size, the first one twice. Collective.
 
     Raises:
         Unrenderable: on all ranks, if pixels are not finite, if the same order gives another video
             the second time, or if ranks differ.
     """
-    paces = {}
+    paces: dict[str, Pace] = {}
+    started, compiled = time.monotonic(), 0.0
     for number, size in enumerate(service.sizes):
         task = _task(service, renderer, size, work)
-        latents, paces[str(size)] = _render(renderer, task)
+        latents, pace = _render(renderer, task)
         if number == 0:
-            again, _ = _render(renderer, task)
+            once = sum(pace.stages.values())
+            again, pace = _render(renderer, task)
+            compiled = max(0.0, once - sum(pace.stages.values()))
             first = renderer.gang.from_first(latents)
             renderer.gang.together(partial(_check, [latents, again], first))
-    return paces
+        paces[str(size)] = pace
+    return Warm(paces, round(compiled, 1), round(time.monotonic() - started - compiled, 1))
 
 
 def warm_order(preset: Preset, defaults: SamplingSpec, size: Size) -> VideoOrder:

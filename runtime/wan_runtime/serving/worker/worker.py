@@ -49,12 +49,15 @@ class Worker:
         work: Path,
         *,
         ranks: int = 1,
+        pod: str = "",
+        revision: str = "",
         timing: Timing | None = None,
         patience: Patience | None = None,
     ) -> None:
-        """`service_file`: from which the ranks read `service`. `work`: scratch folder."""
-        self.name = f"{socket.gethostname()}-{uuid4().hex[:8]}"
-        self.status = Status(self.name, ranks)
+        """`service_file`: from which the ranks read `service`. `work`: scratch folder. `revision`:
+        of the service that `pod` belongs to."""
+        self.name = f"{pod or socket.gethostname()}-{uuid4().hex[:8]}"
+        self.status = Status(self.name, service, ranks, pod, revision)
         self.gang: Processes | None = None
         self._file, self._queue, self._work, self._ranks = service_file, queue, work, ranks
         self._timing, self._patience = timing or Timing(), patience or Patience()
@@ -63,7 +66,7 @@ class Worker:
         self._production = Production(service, preset, store, inputs, work / "jobs", self.status)
         self._restarts = Restarts(self._timing.back_off)
         self._jobs: set[asyncio.Task[None]] = set()
-        self._told = asyncio.Event()
+        self._told, self._news = asyncio.Event(), asyncio.Event()
         self._stop_by = 0.0
 
     def stop(self) -> None:
@@ -73,6 +76,7 @@ class Worker:
             self._stop_by = time.monotonic() + self._timing.grace - self._timing.margin
             self.status.stopping = True
             self._told.set()
+            self._news.set()
 
     async def run(self) -> ExitClass:
         """Until it is told to stop, or no gang can be had."""
@@ -102,12 +106,13 @@ class Worker:
         try:
             await gang.begin()
         except GangLost as lost:
-            self._restarts.lost(lost)
+            self._lost(lost)
             return
         except BaseException:
             await gang.kill()
             raise
-        self.gang, self.status.ready = gang, tuple(gang.ready)
+        self.gang, self.status.ready, self.status.problem = gang, tuple(gang.ready), None
+        self._news.set()
         log.info("ready: %d ranks", self._ranks)
 
     async def _take(self) -> None:
@@ -116,7 +121,7 @@ class Worker:
             await self._unless_told(asyncio.wait(self._jobs, return_when=asyncio.FIRST_COMPLETED))
             return
         try:
-            job = await self._queue.claim(self.name, self._timing.lease)
+            job = await self._queue.claim(self.name, self._timing.lease, self.status.revision)
         except QueueAway as error:
             log.warning("no job can be claimed: %s", error)
             job = None
@@ -135,24 +140,32 @@ class Worker:
     async def _attend(self, attempt: Attempt, free: asyncio.Event) -> None:
         """A job to its end here. `free`: set when the gang is."""
         assert self.gang is not None
-        self.status.job = attempt.job.id
+        self.status.rendering = True
+        self.status.in_hand += 1
+        self._news.set()
 
         def release() -> None:
             if not free.is_set():
-                self.status.job = None
+                self.status.rendering = False
                 free.set()
 
         try:
             async with attempt:
                 await self._production.make(attempt, self.gang, release)
         except GangLost as lost:
-            self._restarts.lost(lost)
-            self.gang, self.status.ready = None, ()
+            self._lost(lost)
             self.status.restarts.inc()
         except QueueAway as error:
             log.warning("%s: left to its lease: %s", attempt.job.id, error)
         finally:
             release()
+            self.status.in_hand -= 1
+            self._news.set()
+
+    def _lost(self, why: GangLost) -> None:
+        self._restarts.lost(why)
+        self.gang, self.status.ready, self.status.problem = None, (), str(why)
+        self._news.set()
 
     async def _end_or_leave(self, task: asyncio.Task[None], attempt: Attempt) -> None:
         """Told to stop with a video at work: it is ended if that is predicted to fit the grace."""
@@ -176,9 +189,11 @@ class Worker:
         """That the loop turns, and that the worker is there."""
         while True:
             self.status.turned = time.monotonic()
+            self._news.clear()
             with suppress(QueueAway):
-                await self._queue.alive(self.name, ready=self.status.takes_jobs)
-            await asyncio.sleep(self._timing.beat)
+                await self._queue.alive(self.status.info())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), self._timing.beat)
 
     async def _unless_told(self, work: Coroutine[Any, Any, Any]) -> None:
         """Do it, or leave it when told to stop."""

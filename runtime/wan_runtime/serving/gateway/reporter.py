@@ -1,0 +1,83 @@
+"""What the operator and Prometheus ask a gateway, answered from memory: a report on the service,
+taken every few seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from wan_runtime.serve import Page, json_page, plain_page
+from wan_runtime.serving.queue.errors import QueueAway
+from wan_runtime.serving.queue.queue import Queue
+from wan_runtime.serving.report import STATE_PAGE, ServiceReport
+
+log = logging.getLogger(__name__)
+
+EVERY = 2.0
+"""Seconds between two reports."""
+SILENCE = 60.0
+"""Seconds without a turn of its loop, after which the gateway counts as dead."""
+
+
+class Reporter(Collector):
+    """Written by the gateway's loop, read by the threads of the pages' server."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._taken: tuple[ServiceReport, float] | str = "no report was taken yet"
+        """With the moment; or why there is none."""
+        self._turned = time.monotonic()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.take()
+            await asyncio.sleep(EVERY)
+
+    async def take(self) -> None:
+        """A new one, or why there is none."""
+        try:
+            self._taken = (await self._queue.report(), time.monotonic())
+        except QueueAway as error:
+            self._taken = str(error)
+        self._turned = time.monotonic()
+
+    def pages(self, metrics: Callable[[], bytes]) -> dict[str, Page]:
+        """`metrics`: the exposition."""
+        return {
+            "/healthz": lambda: plain_page(time.monotonic() - self._turned < SILENCE),
+            "/readyz": lambda: plain_page(not isinstance(self._taken, str)),
+            "/metrics": lambda: (200, CONTENT_TYPE_LATEST, metrics()),
+            STATE_PAGE: self._state,
+        }
+
+    def _state(self) -> tuple[int, str, bytes]:
+        taken = self._taken
+        if isinstance(taken, str):
+            return 503, "text/plain", f"{taken}\n".encode()
+        report, moment = taken
+        age = round(time.monotonic() - moment, 3)
+        return json_page(report.model_copy(update={"age_seconds": age}))
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Gauges of the queue, the same at every gateway; none while the database is away."""
+        taken = self._taken
+        if isinstance(taken, str):
+            return
+        queue = taken[0].queue
+        jobs = GaugeMetricFamily("wan_queue_jobs", "Jobs that wait or run.", labels=["state"])
+        jobs.add_metric(["queued"], queue.queued)
+        jobs.add_metric(["running"], queue.running)
+        yield jobs
+        for name, text, value in (
+            ("predicted", "Predicted seconds of the work that waits.", queue.predicted_seconds),
+            ("remaining", "Predicted seconds left of what runs.", queue.remaining_seconds),
+            ("oldest", "Age of the oldest job that waits.", queue.oldest_seconds),
+        ):
+            yield GaugeMetricFamily(f"wan_queue_{name}_seconds", text, value)

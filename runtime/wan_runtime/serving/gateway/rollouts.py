@@ -1,0 +1,50 @@
+"""The canary that the operator names, from its file into the queue."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from wan_runtime.serving.queue.errors import QueueAway
+from wan_runtime.serving.queue.queue import Queue
+from wan_runtime.serving.rollout import ROLLOUT_FILE, Rollout
+
+log = logging.getLogger(__name__)
+
+EVERY = 2.0
+"""Seconds between two looks."""
+
+
+class Rollouts:
+    """Every gateway does it. Each stores what its own mount says when that changes, and only then:
+    a mount that is refreshed later than another's does not undo it again and again."""
+
+    def __init__(self, queue: Queue, folder: Path) -> None:
+        self._queue, self._file = queue, folder / ROLLOUT_FILE
+        self._stored: Rollout | None = None
+
+    async def run(self) -> None:
+        """Until cancelled. An outage is waited out: there is always a next look."""
+        while True:
+            try:
+                await self.look()
+            except QueueAway as error:
+                log.warning("the rollout waits: %s", error)
+            await asyncio.sleep(EVERY)
+
+    async def look(self) -> None:
+        """Raises QueueAway."""
+        try:
+            wanted = Rollout.model_validate_json(self._file.read_bytes())
+        except FileNotFoundError:
+            wanted = Rollout()
+        except (OSError, ValidationError) as error:
+            log.warning("%s is left aside: %s", self._file, error)
+            return
+        if wanted != self._stored:
+            await self._queue.roll_out(wanted)
+            self._stored = wanted
+            log.info("the canary is %s, with %d %%", wanted.canary, wanted.weight)
