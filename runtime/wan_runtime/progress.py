@@ -11,11 +11,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any, Literal
 
 from wan_runtime.job import Checkpoint, Progress
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 
@@ -160,6 +161,8 @@ class Reporter:
         partial.replace(self._folder / FILE)  # atomic: the supervisor never reads half a file
 
     def _draw(self) -> None:
+        from tqdm import tqdm  # the gateway's image has none, and draws none
+
         now = self.progress
         bar: tqdm[Any] = self._bar or tqdm(
             desc=now.activity, unit=f" {now.unit}", dynamic_ncols=True
