@@ -1,7 +1,7 @@
 """Builds our images with buildah, from the embedded cluster's own Debian base, and hands them to
 its containerd.
 
-    python3 images/build.py operator runtime             # prints one image reference a line
+    python3 images/build.py operator runtime postgres    # prints one image reference a line
     python3 images/build.py --torch cuda --no-load runtime    # the image for GPU nodes, 6 GB
 
 A tag is the hash of everything the image is built from, so an unchanged image is found, not built.
@@ -42,6 +42,7 @@ SOURCES = (
 CONTEXT = {
     "operator": (*SOURCES, "requirements/operator.txt", "images/operator"),
     "runtime": (*SOURCES, "requirements/runtime.txt", "images/runtime"),
+    "postgres": ("images/postgres",),
 }
 FLAVOURS = ("cpu", "cuda")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cluster import images as images
-from cluster import lifecycle, loading, minio, teardown
+from cluster import lifecycle, loading, minio, postgres, teardown
 from cluster.components import Component
 from cluster.errors import ClusterError
 from cluster.kubectl import Kubectl, require_safe
@@ -23,6 +23,7 @@ __all__ = [
     "down",
     "ensure_api_server",
     "ensure_minio",
+    "ensure_postgres",
     "ensure_up",
     "images",
     "layout_of",
@@ -66,6 +67,11 @@ def load_image(archive: Path, state: Path | None = None) -> list[str]:
 def ensure_minio(state: Path | None = None) -> dict[str, str]:
     """Deploys MinIO; returns `endpoint`, `hostEndpoint`, `accessKey`, `secretKey`."""
     return minio.deploy(layout_of(state))
+
+
+def ensure_postgres() -> dict[str, str]:
+    """Deploys PostgreSQL; returns `host`, `user`, `password`, `database`, `url`, `hostUrl`."""
+    return postgres.deploy(layout_of())
 
 
 def down(state: Path | None = None) -> None:

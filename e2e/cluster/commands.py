@@ -7,7 +7,17 @@ import json
 import sys
 from pathlib import Path
 
-from cluster import images, layout_of, lifecycle, loading, minio, packages, toolchain, volumes
+from cluster import (
+    images,
+    layout_of,
+    lifecycle,
+    loading,
+    minio,
+    packages,
+    postgres,
+    toolchain,
+    volumes,
+)
 from cluster.components import Component
 from cluster.errors import ClusterError
 from cluster.layout import EXTRA_COMPONENTS, cache_dir, default_api_state, default_state, load
@@ -90,6 +100,11 @@ def _minio(args: argparse.Namespace) -> int:
     return 0
 
 
+def _postgres(args: argparse.Namespace) -> int:
+    print(json.dumps(postgres.deploy(layout_of()), indent=1))
+    return 0
+
+
 def _selfcheck(args: argparse.Namespace) -> int:
     from cluster import selfcheck  # read only when asked for: it is the tests
 
@@ -151,6 +166,8 @@ def _parser() -> argparse.ArgumentParser:
     load_.set_defaults(run=_load)
     store = commands.add_parser("minio", parents=[folder], help="deploy MinIO and wait for it")
     store.set_defaults(run=_minio)
+    database = commands.add_parser("postgres", help="deploy PostgreSQL and wait for it")
+    database.set_defaults(run=_postgres)
     check = commands.add_parser("selfcheck", parents=[folder], help="check that pods really work")
     check.add_argument(
         "--lifecycle", action="store_true", help="up, repair, down, compare the machine, up"
