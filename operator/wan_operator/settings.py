@@ -91,6 +91,14 @@ class Settings:
     """Image of the step pods. No default: it must be of the operator's own release, since both
     share the job format."""
 
+    operator_image: str = _setting(
+        "WAN_OPERATOR_IMAGE",
+        _matching(r"\S{1,512}"),
+        "must be the operator's own image",
+    )
+    """Image of the gateway pods, which need no GPU: this very one. No default, as of
+    WAN_RUNTIME_IMAGE."""
+
     image_pull_policy: str = _setting(
         "WAN_IMAGE_PULL_POLICY",
         _one_of("Always", "IfNotPresent", "Never"),
@@ -153,6 +161,13 @@ class Settings:
         "WAN_STORE_CA_KEY", _matching(r"[-._a-zA-Z0-9]{1,253}"), "must be a ConfigMap key", "ca.crt"
     )
     """Key within WAN_STORE_CA_CONFIGMAP. Default ca.crt, as cert-manager writes it."""
+
+    database_secret: str = _setting(
+        "WAN_DATABASE_SECRET", _NAME, "must be the name of a Secret", ""
+    )
+    """Secret with the key `url` (postgresql://user:password@host/database) for WanInferenceServices
+    that name none; looked up by the pods, in the WanInferenceService's namespace. Default none:
+    then spec.database.secretRef is needed."""
 
     gpu_catalogue: tuple[Gpu, ...] = _setting(
         "WAN_GPU_CATALOGUE",

@@ -70,6 +70,7 @@ class Operator:
         (self.port,) = free_ports(1)
         self.starts += 1
         defaults = {
+            "WAN_OPERATOR_IMAGE": "registry.example/wan-operator@sha256:0",
             "WAN_RUNTIME_IMAGE": "registry.example/wan-runtime@sha256:0",
             "WAN_NAMESPACE": self.namespace,
             "WAN_WATCH_NAMESPACES": self.namespace,

@@ -21,7 +21,7 @@ from wan_operator.resources.labels import MANAGED_BY, MANAGER, SERVICE, Owner, m
 from wan_operator.settings import Settings
 
 Raw = dict[str, Any]
-SETTINGS = Settings(runtime_image="x", namespace="wan-system", identity="test")
+SETTINGS = Settings(runtime_image="x", operator_image="x", namespace="wan-system", identity="test")
 LABELS = {"app": "demo", MANAGED_BY: MANAGER, SERVICE: "demo"}
 SELECTOR = {"matchLabels": {"app": "demo"}}
 PROBE = {"httpGet": {"path": "/healthz", "port": "pages"}, "periodSeconds": 5}

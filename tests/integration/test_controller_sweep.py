@@ -48,6 +48,7 @@ async def test_without_any_watch_the_sweep_brings_a_run_to_its_end(
     monkeypatch.setattr(watchdog, "GRACE_SECONDS", 2.0)
     settings = Settings(
         runtime_image="x",
+        operator_image="x",
         namespace=namespace,
         watch_namespaces=(namespace,),
         store_endpoint="http://minio:9000",

@@ -106,6 +106,7 @@ async def running(namespace: str, **changes: Any) -> AsyncIterator[Controller]:
 
     settings = Settings(
         runtime_image="x",
+        operator_image="x",
         namespace=namespace,
         watch_namespaces=(namespace,),
         identity="test",

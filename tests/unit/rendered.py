@@ -115,6 +115,7 @@ GPU = {
     "pricePerHour": 0.75,
 }
 FULL: Manifest = {
+    "image": {"repository": "registry.example/wan-operator", "tag": "2"},
     "runtime": {
         "image": "wan-runtime@sha256:" + "0" * 64,
         "pullPolicy": "Always",
@@ -128,6 +129,7 @@ FULL: Manifest = {
         "secretName": "wan-store",
         "caBundle": {"configMap": "ca", "key": "bundle.pem"},
     },
+    "database": {"secretName": "wan-database"},
     "gpuType": "ours",
     "gpuCatalogue": [GPU],
     "modelCache": {"persistentVolumeClaim": "models"},

@@ -104,6 +104,7 @@ REFUSED = [
     ({"store": {"endpoint": "http://minio:9000/wan"}}, "/store/endpoint"),
     ({"store": {"bucket": "My_Bucket"}}, "/store/bucket"),
     ({"store": {"prefix": "/runs/"}}, "/store/prefix"),
+    ({"database": {"secretName": "My_Database"}}, "/database/secretName"),
     ({"gpuType": "an H100"}, "/gpuType"),
     ({"gpuCatalogue": [{"name": "x"}]}, "/gpuCatalogue/0"),
     ({"gpuCatalogue": [{**GPU, "vendor": "x"}]}, "/gpuCatalogue/0"),
@@ -145,6 +146,7 @@ def test_every_setting_is_a_value() -> None:
 def test_values_reach_the_operator() -> None:
     assert settings_of(FULL) == Settings(
         runtime_image="wan-runtime@sha256:" + "0" * 64,
+        operator_image="registry.example/wan-operator:2",
         image_pull_policy="Always",
         image_pull_secrets=("a", "b"),
         store_endpoint="http://minio:9000",
@@ -154,6 +156,7 @@ def test_values_reach_the_operator() -> None:
         store_secret="wan-store",
         store_ca_config_map="ca",
         store_ca_key="bundle.pem",
+        database_secret="wan-database",
         gpu_catalogue=with_own([Gpu.model_validate(GPU)]),
         gpu_type="ours",
         model_cache="models",
@@ -175,7 +178,10 @@ def test_values_reach_the_operator() -> None:
 def test_the_defaults_of_chart_and_operator_are_the_same() -> None:
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
     assert settings_of({}) == Settings(
-        runtime_image=f"wan-runtime:{version}", namespace=NAMESPACE, identity="wan-operator-0"
+        runtime_image=f"wan-runtime:{version}",
+        operator_image=f"wan-operator:{version}",
+        namespace=NAMESPACE,
+        identity="wan-operator-0",
     )
 
 

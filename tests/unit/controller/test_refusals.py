@@ -8,7 +8,7 @@ from wan_runtime.job import ExitClass
 
 
 def test_a_store_that_nobody_names_stalls_until_the_settings_do() -> None:
-    bare = Settings(runtime_image="x", namespace="wan-system", identity="test")
+    bare = Settings(runtime_image="x", operator_image="x", namespace="wan-system", identity="test")
     world = World(bare)
     world.settle()
     assert world.leading == ("Stalled", "StoreNotConfigured")
@@ -38,6 +38,7 @@ def test_the_spec_wins_over_the_settings_and_the_bucket_is_pinned() -> None:
     moved.settle()
     moved.settings = Settings(
         runtime_image="new",
+        operator_image="new",
         namespace="wan-system",
         store_endpoint="http://moved:9000",
         store_bucket="other",

@@ -12,10 +12,14 @@ from wan_operator import settings as module
 from wan_operator.cli import main
 from wan_operator.settings import Settings, SettingsError
 
-LEAST = {"WAN_RUNTIME_IMAGE": "registry.example/wan:1", "WAN_NAMESPACE": "wan-system"}
+LEAST = {
+    "WAN_RUNTIME_IMAGE": "registry.example/wan:1",
+    "WAN_OPERATOR_IMAGE": "registry.example/wan-operator:1",
+    "WAN_NAMESPACE": "wan-system",
+}
 
 
-def test_two_variables_are_enough() -> None:
+def test_three_variables_are_enough() -> None:
     settings = Settings.from_env(LEAST)
     assert settings.watch_namespaces == ()
     assert settings.identity, "the host's name"
@@ -36,6 +40,8 @@ def test_what_has_no_default_is_asked_for_by_name(variable: str, value: str | No
     ("variable", "value"),
     [
         ("WAN_RUNTIME_IMAGE", "two words"),
+        ("WAN_OPERATOR_IMAGE", "two words"),
+        ("WAN_DATABASE_SECRET", "Wan_Database"),
         ("WAN_IMAGE_PULL_POLICY", "Sometimes"),
         ("WAN_STORE_ENDPOINT", "minio:9000"),
         ("WAN_STORE_ENDPOINT", "http://minio:9000/"),
@@ -106,5 +112,6 @@ def test_the_command_line_exits_with_two(
     assert main(["run"]) == 2
     assert "WAN_RUNTIME_IMAGE is not set" in capsys.readouterr().err
     monkeypatch.setenv("WAN_RUNTIME_IMAGE", "x")
+    monkeypatch.setenv("WAN_OPERATOR_IMAGE", "x")
     assert main(["run", "--show-settings"]) == 0
     assert "WAN_SWEEP_SECONDS=300.0" in capsys.readouterr().out

@@ -35,6 +35,7 @@ Raw = dict[str, Any]
 UID = "5c1a7e00-0000-4000-8000-000000000000"
 START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 SETTINGS = Settings(
+    operator_image="wan-operator:1",
     runtime_image="registry.example/wan-runtime@sha256:0",
     namespace="wan-system",
     store_endpoint="http://minio:9000",
