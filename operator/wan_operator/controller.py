@@ -125,7 +125,7 @@ class Controller:
             return None
         observed = await self._kube.observe(key)
         now = datetime.now(UTC)
-        observed = await self._with_others_words(kind, cr, observed, now)
+        observed = await self._ask_around(kind, cr, observed, now)
         decision = kind.reconcile(cr, observed, self.settings, now)
         refused = await self._make(kind, decision.children)
         if refused:
@@ -145,9 +145,7 @@ class Controller:
         else:
             self._followed.pop(key, None)
 
-    async def _with_others_words(
-        self, kind: Kind, cr: Raw, observed: Observed, now: datetime
-    ) -> Observed:
+    async def _ask_around(self, kind: Kind, cr: Raw, observed: Observed, now: datetime) -> Observed:
         """What a decision reads besides the children: the pods' pages, and other resources."""
         said = {}
         if kind.page is not None:
@@ -225,7 +223,8 @@ class Controller:
         try:
             snapshot = await sweep.take(self._kube, self.watchdog, self.settings)
             for key, followed in snapshot.followed_by.items():
-                self._follow(key, followed)
+                # What a look has found meanwhile is newer.
+                self._followed.setdefault(key, followed)
             await sweep.act(snapshot, self.settings, self.enqueue)
         except BaseException:
             self.watchdog.forget_listed()

@@ -24,6 +24,8 @@ from wan_runtime.job import PROGRESS_PORT
 
 # -- Permissions
 
+KINDS = ("wanfinetunes", "waninferenceservices")
+
 
 def rules(documents: list[Manifest]) -> Iterator[tuple[str, str, str]]:
     """(group, resource, verb) of every Role and ClusterRole."""
@@ -51,12 +53,19 @@ def test_the_operator_gets_what_it_needs_and_nothing_else() -> None:
     granted: dict[str, set[str]] = {}
     for group, resource, verb in rules([of_kind(render(), "ClusterRole")]):
         granted.setdefault(f"{group}/{resource}", set()).add(verb)
+    applied = {"get", "list", "create", "patch", "delete"}
     assert granted == {
-        "wan-operator.dev/wanfinetunes": {"get", "list", "watch"},
-        "wan-operator.dev/wanfinetunes/status": {"patch"},
-        "wan-operator.dev/wanfinetunes/finalizers": {"update"},
+        **{f"wan-operator.dev/{kind}": {"get", "list", "watch"} for kind in KINDS},
+        **{f"wan-operator.dev/{kind}/status": {"patch"} for kind in KINDS},
+        **{f"wan-operator.dev/{kind}/finalizers": {"update"} for kind in KINDS},
+        "apps/deployments": applied | {"watch"},
+        "/services": applied,
+        "policy/poddisruptionbudgets": applied,
+        "networking.k8s.io/networkpolicies": applied,
+        "networking.k8s.io/ingresses": applied,
+        "gateway.networking.k8s.io/httproutes": applied,
         "batch/jobs": {"get", "list", "watch", "create", "delete"},
-        "/configmaps": {"get", "list", "create", "patch", "delete"},
+        "/configmaps": applied,
         "/pods": {"list", "watch"},
         "events.k8s.io/events": {"create"},
     }
@@ -99,8 +108,11 @@ def test_users_write_runs_and_nobody_writes_a_status() -> None:
     documents = render()
     for suffix in ("-viewer", "-editor"):
         granted = set(rules([of_kind(documents, "ClusterRole", suffix)]))
-        written = {verb for _, resource, verb in granted if resource == "wanfinetunes/status"}
-        assert not written - {"get", "list", "watch"}
+        for kind in KINDS:
+            assert ("wan-operator.dev", kind, "watch") in granted
+            verbs = {verb for _, resource, verb in granted if resource == f"{kind}/status"}
+            assert verbs
+            assert not verbs - {"get", "list", "watch"}
 
 
 # -- The pod

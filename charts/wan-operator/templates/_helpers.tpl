@@ -34,21 +34,36 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{/* One rule list for the ClusterRole and for the Role of each watched namespace. No verb on Secrets: step pods mount
-them by reference. Nothing may be changed on pods: the Jobs make and remove them. */}}
+them by reference. Nothing may be changed on pods: Jobs and Deployments make and remove them. */}}
 {{- define "wan-operator.rules" -}}
 - apiGroups: [wan-operator.dev]
-  resources: [wanfinetunes]
+  resources: [wanfinetunes, waninferenceservices]
   verbs: [get, list, watch]
 - apiGroups: [wan-operator.dev]
-  resources: [wanfinetunes/status]
+  resources: [wanfinetunes/status, waninferenceservices/status]
   verbs: [patch]
 # Children block their owner's deletion; where OwnerReferencesPermissionEnforcement is on, that needs this verb.
 - apiGroups: [wan-operator.dev]
-  resources: [wanfinetunes/finalizers]
+  resources: [wanfinetunes/finalizers, waninferenceservices/finalizers]
   verbs: [update]
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch, create, delete]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies, ingresses]
+  verbs: [get, list, create, patch, delete]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: [get, list, create, patch, delete]
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, create, patch, delete]
