@@ -9,15 +9,20 @@ from datetime import datetime
 
 from pydantic import BaseModel
 
-from wan_operator import conditions
+from wan_operator import conditions, service_conditions
 from wan_operator.api.v1alpha1 import finetune as finetune_api
+from wan_operator.api.v1alpha1 import inference as inference_api
 from wan_operator.reconcile import ends, finetune
 from wan_operator.reconcile.decision import Decision
 from wan_operator.reconcile.observed import Key, Observed, Raw, label, step_of
+from wan_operator.reconcile.serving import life
+from wan_operator.reconcile.serving.follow import follows
 from wan_operator.resources.labels import FINETUNE as FINETUNE_LABEL
+from wan_operator.resources.labels import SERVICE as SERVICE_LABEL
 from wan_operator.resources.labels import Manifest
 from wan_operator.settings import Settings
 from wan_runtime.job import Progress
+from wan_runtime.serving.report import STATE_PAGE, ServiceReport
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +85,37 @@ FINETUNE = Kind(
     ),
 )
 
-KINDS = {kind.name: kind for kind in (FINETUNE,)}
+SERVICE = Kind(
+    name=inference_api.KIND,
+    plural=inference_api.PLURAL,
+    label=SERVICE_LABEL,
+    children=(
+        "ConfigMap",
+        "Service",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+        "Ingress",
+        "HTTPRoute",
+        "Deployment",
+        "Job",
+        "Pod",
+    ),
+    watched=("Deployment", "Job", "Pod"),
+    reasons=service_conditions.VOCABULARY.reasons,
+    reconcile=life.reconcile,
+    needs_look=lambda cr: True,
+    stalled=life.stalled,
+    unit=lambda child: f"{child['kind']}/{child['metadata']['name']}",
+    page=Page(
+        path=STATE_PAGE,
+        model=ServiceReport,
+        limit_bytes=256 * 1024,
+        addresses=life.addresses,
+    ),
+    follows=follows,
+)
+
+KINDS = {kind.name: kind for kind in (FINETUNE, SERVICE)}
 
 
 def key_of(kind: str, cr: Raw) -> Key:

@@ -12,7 +12,7 @@ import pytest
 from integration.apiserver import ApiServer
 from integration.cluster import Cluster
 from integration.operator_process import Operator, controllers, eventually
-from integration.runs import CRD, Manifest, Runs
+from integration.runs import CRDS, Manifest, Runs
 
 _numbers = itertools.count(1)
 
@@ -39,24 +39,28 @@ def namespace(apiserver: ApiServer) -> str:
 @pytest.fixture(scope="session")
 def crd(apiserver: ApiServer) -> Manifest:
     """Applied as a user would, and established."""
-    apiserver.kubectl("apply", "-f", str(CRD))
+    apiserver.kubectl("apply", "-f", str(CRDS))
 
     # `kubectl wait` fails on an object whose conditions nobody has written yet.
-    def established() -> Manifest | None:
-        found: Manifest = apiserver.request(
-            "GET",
-            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/wanfinetunes.wan-operator.dev",
-        )
+    def established(plural: str) -> Manifest | None:
+        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        found: Manifest = apiserver.request("GET", f"{path}/{plural}.wan-operator.dev")
         conditions = found.get("status", {}).get("conditions") or []
         true = {each["type"] for each in conditions if each["status"] == "True"}
         return found if "Established" in true else None
 
-    return eventually(established, "the CRD to be established")
+    eventually(lambda: established("waninferenceservices"), "the CRD to be established")
+    return eventually(lambda: established("wanfinetunes"), "the CRD to be established")
 
 
 @pytest.fixture
 def runs(apiserver: ApiServer, crd: Manifest, namespace: str) -> Runs:
     return Runs(apiserver, namespace)
+
+
+@pytest.fixture
+def services(apiserver: ApiServer, crd: Manifest, namespace: str) -> Runs:
+    return Runs(apiserver, namespace, "waninferenceservices")
 
 
 @pytest.fixture(scope="module")

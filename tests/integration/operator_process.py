@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 WAIT_SECONDS = 90.0
 
 
-def eventually(probe: Callable[[], T], what: str, seconds: float = WAIT_SECONDS) -> T:
+def eventually(probe: Callable[[], T | None], what: str, seconds: float = WAIT_SECONDS) -> T:
     """The first true answer of `probe`; fails with the last answer."""
     deadline = time.monotonic() + seconds
     while True:
@@ -35,12 +35,13 @@ def eventually(probe: Callable[[], T], what: str, seconds: float = WAIT_SECONDS)
 
 @contextmanager
 def controllers(server: ApiServer) -> Iterator[None]:
-    """The Job controller and the garbage collector of Kubernetes."""
+    """The controllers of Jobs and Deployments and the garbage collector of Kubernetes."""
     (port,) = free_ports(1)
     command = [
         server.binaries / "kube-controller-manager",
         f"--kubeconfig={server.kubeconfig}",
-        "--controllers=job-controller,garbage-collector-controller",
+        "--controllers=job-controller,deployment-controller,replicaset-controller,"
+        "garbage-collector-controller",
         "--leader-elect=false",
         "--bind-address=127.0.0.1",
         f"--secure-port={port}",

@@ -10,9 +10,12 @@ import yaml
 from integration.apiserver import ApiServer
 
 ROOT = Path(__file__).parents[2]
-CRD = ROOT / "crds" / "wan-operator.dev_wanfinetunes.yaml"
-EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+CRDS = ROOT / "crds"
+CRD = CRDS / "wan-operator.dev_wanfinetunes.yaml"
+EXAMPLES = sorted((ROOT / "examples").glob("finetune-*.yaml"))
+SERVICES = sorted((ROOT / "examples").glob("inference-*.yaml"))
 INVALID = sorted((ROOT / "examples" / "invalid").glob("*.yaml"))
+INVALID_SERVICES = sorted((ROOT / "examples" / "invalid" / "inference").glob("*.yaml"))
 GROUP = "/apis/wan-operator.dev/v1alpha1"
 Manifest = dict[str, Any]
 
@@ -30,12 +33,12 @@ def minimal(name: str = "run", **spec: Any) -> Manifest:
 
 
 class Runs:
-    """The WanFineTunes of one namespace."""
+    """The WanFineTunes of one namespace, or its resources of another kind."""
 
-    def __init__(self, server: ApiServer, namespace: str) -> None:
+    def __init__(self, server: ApiServer, namespace: str, plural: str = "wanfinetunes") -> None:
         self.server = server
         self.namespace = namespace
-        self.path = f"{GROUP}/namespaces/{namespace}/wanfinetunes"
+        self.path = f"{GROUP}/namespaces/{namespace}/{plural}"
 
     def create(self, manifest: Manifest) -> Manifest:
         found: Manifest = self.server.request("POST", self.path, manifest)
@@ -115,4 +118,6 @@ def sent_is_kept(sent: Any, stored: Any) -> bool:
         return all(
             key in stored and sent_is_kept(value, stored[key]) for key, value in sent.items()
         )
+    if isinstance(sent, list) and isinstance(stored, list):
+        return len(sent) == len(stored) and all(map(sent_is_kept, sent, stored))
     return bool(sent == stored)

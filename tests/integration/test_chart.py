@@ -53,14 +53,13 @@ class Helm:
 @pytest.fixture
 def helm(apiserver: ApiServer, namespace: str) -> Iterator[Helm]:
     """A CRD that others applied would belong to no release: helm is told to take it over."""
-    found = apiserver.kubectl("get", CRD, "--ignore-not-found", "-o", "name").stdout
-    if found:
+    for crd in apiserver.kubectl("get", "crd", "-o", "name").stdout.split():
         owner = (
             f"meta.helm.sh/release-name={RELEASE}",
             f"meta.helm.sh/release-namespace={namespace}",
         )
-        apiserver.kubectl("label", CRD, "app.kubernetes.io/managed-by=Helm", "--overwrite")
-        apiserver.kubectl("annotate", CRD, *owner, "--overwrite")
+        apiserver.kubectl("label", crd, "app.kubernetes.io/managed-by=Helm", "--overwrite")
+        apiserver.kubectl("annotate", crd, *owner, "--overwrite")
     helm = Helm(apiserver, namespace)
     yield helm
     if RELEASE in helm("list", "--short"):

@@ -10,12 +10,8 @@ from pathlib import Path
 import pytest
 
 from integration.apiserver import ApiServer
-from integration.children import EDITS, SPECS, manifest
 from integration.cluster import STEPS, Cluster, result
 from integration.operator_process import ROOT, Operator, eventually
-from wan_operator.kube import Kube, connect, path_of
-from wan_operator.metrics import Metrics
-from wan_operator.reconcile.decision import Delete
 
 RELEASE = "rights"
 FULL_NAME = f"{RELEASE}-wan-operator"
@@ -132,29 +128,3 @@ def test_a_pod_deleted_by_force_is_replaced_after_one_pause(
     assert "Attempt 2 of 6 starts at" in waits["message"]
     cluster.starts("demo-prepare-2")
     cluster.wait_condition("demo", "Running")
-
-
-async def test_the_charts_rights_are_enough_for_every_child_of_a_service(
-    apiserver: ApiServer, namespace: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    account = account_of_the_chart(apiserver, namespace, f"watchNamespaces={{{namespace}}}")
-    monkeypatch.setenv("KUBECONFIG", str(account))
-
-    async def at_once() -> None:
-        """No limit on writes."""
-
-    kube = Kube(await connect(), Metrics(), at_once, "test")
-    for kind in SPECS:
-        path = path_of(kind, namespace, "demo")
-        await kube.ensure(manifest(kind, namespace))
-        edit = {"spec": EDITS[kind]}
-        apiserver.request("PATCH", path, edit, content_type="application/merge-patch+json")
-        await kube.ensure(manifest(kind, namespace))
-        [made] = [item async for item in kube.list_all(kind, namespace)]
-        uid = made["metadata"]["uid"]
-        await kube.delete(
-            namespace, Delete(kind=kind, name="demo", uid=uid, propagation="Background")
-        )
-        assert [item async for item in kube.list_all(kind, namespace)] == []
-    assert [item async for item in kube.list_all("HTTPRoute", namespace)] == []
-    await kube.close()

@@ -287,9 +287,11 @@ def test_crds_are_those_of_the_repository() -> None:
 @pytest.mark.parametrize("keep", [True, False])
 def test_crds_survive_an_uninstall_unless_told_otherwise(keep: bool) -> None:
     documents = render({"crds": {"keep": keep}})
-    [crd] = [each for each in documents if each["kind"] == "CustomResourceDefinition"]
-    annotations = crd["metadata"].get("annotations", {})
-    assert annotations == ({"helm.sh/resource-policy": "keep"} if keep else {})
+    crds = [each for each in documents if each["kind"] == "CustomResourceDefinition"]
+    assert len(crds) == 2
+    for crd in crds:
+        annotations = crd["metadata"].get("annotations", {})
+        assert annotations == ({"helm.sh/resource-policy": "keep"} if keep else {})
 
 
 def test_crds_may_be_left_to_others() -> None:

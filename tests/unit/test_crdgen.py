@@ -359,7 +359,7 @@ def test_braces_would_be_read_by_helm() -> None:
     class Braces(Model):
         """Use {{ name }}."""
 
-    [kind] = KINDS
+    kind = KINDS[0]
     odd = Kind(
         name="Odd", plural="odds", short="o", spec=Braces, status=Leaf, name_limit=9,
         columns=(), example=kind.example,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from wan_operator.api.markers import RULES, Schema, rule
-from wan_operator.api.v1alpha1 import finetune
+from wan_operator.api.v1alpha1 import finetune, inference
 from wan_operator.api.v1alpha1.common import CATEGORY, GROUP, VERSION
 from wan_operator.crdgen.schema import structural
 
@@ -47,10 +47,22 @@ class Kind:
     """Path of the manifest shown in the reference."""
     rules: tuple[Schema, ...] = ()
     """Over spec and status together."""
+    scalable: bool = False
+    """Has spec.replicas, status.replicas and status.selector, for `kubectl scale` and autoscalers.
+    """
 
     @property
     def file_name(self) -> str:
         return f"{GROUP}_{self.plural}.yaml"
+
+    @property
+    def subresources(self) -> Schema:
+        scale = {
+            "specReplicasPath": ".spec.replicas",
+            "statusReplicasPath": ".status.replicas",
+            "labelSelectorPath": ".status.selector",
+        }
+        return {"status": {}} | ({"scale": scale} if self.scalable else {})
 
     @property
     def description(self) -> str:
@@ -78,8 +90,7 @@ class Kind:
             RULES: [
                 rule(
                     f"self.metadata.name.size() <= {limit}",
-                    f"may have at most {limit} characters: the names of its Jobs and pods begin "
-                    f"with it",
+                    f"may have at most {limit} characters: the names of its children begin with it",
                     ".metadata.name",
                     reason="FieldValueForbidden",
                 ),
@@ -120,7 +131,7 @@ class Kind:
                         "name": VERSION,
                         "served": True,
                         "storage": True,
-                        "subresources": {"status": {}},
+                        "subresources": self.subresources,
                         "additionalPrinterColumns": [
                             column.manifest() for column in (*self.columns, age)
                         ],
@@ -175,6 +186,45 @@ KINDS = (
                 path=".status.artifact.uri",
                 wide=True,
                 description="Manifest of the exported weights.",
+            ),
+            Column(
+                name="Model", path=".spec.model.preset", wide=True, description="The base model."
+            ),
+        ),
+    ),
+    Kind(
+        name=inference.KIND,
+        plural=inference.PLURAL,
+        short=inference.SHORT_NAME,
+        spec=inference.WanInferenceServiceSpec,
+        status=inference.WanInferenceServiceStatus,
+        name_limit=inference.NAME_LIMIT,
+        scalable=True,
+        example="examples/inference-minimal.yaml",
+        columns=(
+            Column(
+                name="State",
+                path=f"{_TRUE_CONDITION}.type",
+                description="The condition that says most about the state.",
+            ),
+            Column(name="Reason", path=f"{_TRUE_CONDITION}.reason", description="Its reason."),
+            Column(
+                name="Workers",
+                path=".status.ready",
+                description="Ready, of those wanted.",
+            ),
+            Column(
+                name="Queued",
+                path=".status.queue.queued",
+                type="integer",
+                description="Videos that wait.",
+            ),
+            Column(name="URL", path=".status.url", description="Of the API."),
+            Column(
+                name="Rollout",
+                path=".status.rollout.phase",
+                wide=True,
+                description="Of the newest revision.",
             ),
             Column(
                 name="Model", path=".spec.model.preset", wide=True, description="The base model."

@@ -10,6 +10,7 @@ from wan_operator.reconcile.run import Run, has_ended
 from wan_operator.resources.configmaps import job_config_map
 from wan_operator.resources.jobs import Attempt, job
 from wan_operator.resources.labels import Manifest
+from wan_operator.settings import Settings
 from wan_runtime.job import Step, step_id
 
 
@@ -26,7 +27,7 @@ def config_map(run: Run, planned: PlannedStep) -> Manifest:
         run.status.effective,
         planned,
         inputs_of(run.status.steps, sources(run.plan, planned.id)),
-        with_ca=ca_bundle(run.spec, run.settings) is not None,
+        with_ca=ca_bundle(run.spec.store, run.settings) is not None,
     )
     return job_config_map(run.owner, spec)
 
@@ -49,7 +50,7 @@ def attempt(run: Run, planned: PlannedStep, step: StepStatus, number: int) -> At
         image_pull_policy=run.settings.image_pull_policy,
         image_pull_secrets=run.settings.image_pull_secrets,
         store_secret=run.status.effective.store.secret_name,
-        ca_bundle=ca_bundle(run.spec, run.settings),
+        ca_bundle=ca_bundle(run.spec.store, run.settings),
         model_volume=source.persistent_volume_claim if source else None,
         model_cache=model_cache(run, planned),
         overrides=run.spec.resources,
@@ -61,10 +62,16 @@ def attempt(run: Run, planned: PlannedStep, step: StepStatus, number: int) -> At
 
 def model_cache(run: Run, planned: PlannedStep) -> Manifest | None:
     """Of the steps that fetch an imported model."""
-    source, where = run.spec.model.source, run.settings.model_cache
-    if not where or source is None or source.s3 is None:
+    source = run.spec.model.source
+    if source is None or source.s3 is None or step_id(Step.IMPORT) not in planned.needs:
         return None
-    if step_id(Step.IMPORT) not in planned.needs:
+    return cache_volume(run.settings)
+
+
+def cache_volume(settings: Settings) -> Manifest | None:
+    """Source of the volume for imported models, if the settings name one."""
+    where = settings.model_cache
+    if not where:
         return None
     if where.startswith("/"):
         return {"hostPath": {"path": where, "type": "Directory"}}

@@ -18,10 +18,10 @@ Model = TypeVar("Model", bound=BaseModel)
 MORE = " …"
 
 
-def fitted(status: dict[str, Any]) -> dict[str, Any]:
+def fitted(status: dict[str, Any], model: type[BaseModel] = WanFineTuneStatus) -> dict[str, Any]:
     """A dumped status within the maxLength, maxItems, maxProperties, minimum and maximum of its
     schema."""
-    fit: dict[str, Any] = _fit(status, *_schema(WanFineTuneStatus, by_alias=True))
+    fit: dict[str, Any] = _fit(status, *_schema(model, by_alias=True))
     return fit
 
 

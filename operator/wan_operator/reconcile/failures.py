@@ -268,6 +268,12 @@ def waiting_of(job: Raw, pods: list[Raw], now: datetime) -> Waiting | None:
         return Waiting("PodEvicted", f"pod {name} is being removed")
     if kind == "running":
         return None
+    return pod_waiting(pod, kind, state)
+
+
+def pod_waiting(pod: Raw, kind: str, state: Raw) -> Waiting:
+    """Of a pod whose container does not run; `kind` and `state` as `container_state` gives them."""
+    name = pod["metadata"]["name"]
     scheduled = condition(pod, "PodScheduled")
     if scheduled is not None and scheduled["status"] == "False":
         text = scheduled.get("message", "not scheduled yet")

@@ -110,11 +110,11 @@ def condition(item: Raw, type_: str) -> Raw | None:
     return next((c for c in conditions if c["type"] == type_), None)
 
 
-def container_state(pod: Raw) -> tuple[str, Raw]:
-    """(`waiting` | `running` | `terminated` | "", its fields) of the step's container."""
+def container_state(pod: Raw, container: str = CONTAINER) -> tuple[str, Raw]:
+    """(`waiting` | `running` | `terminated` | "", its fields) of a step's container, or another."""
     statuses = pod.get("status", {}).get("containerStatuses", [])
     for status in statuses:
-        if status["name"] == CONTAINER:
+        if status["name"] == container:
             for kind, fields in status.get("state", {}).items():
                 return kind, fields
     return "", {}

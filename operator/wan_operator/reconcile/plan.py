@@ -15,6 +15,7 @@ from wan_operator.api.v1alpha1.finetune import (
     Effective,
     EffectiveBucket,
     EffectiveStore,
+    Model,
     StepStatus,
     WanFineTuneSpec,
 )
@@ -208,10 +209,10 @@ def resolve_store(store: Store, settings: Settings) -> EffectiveStore:
     )
 
 
-def ca_bundle(spec: WanFineTuneSpec, settings: Settings) -> ConfigMapKey | None:
+def ca_bundle(given: Store | None, settings: Settings) -> ConfigMapKey | None:
     """ConfigMap key with the store's private CA. The settings' bundle belongs to the settings'
     endpoint only."""
-    store = spec.store or Store()
+    store = given or Store()
     if store.ca_bundle is not None:
         return store.ca_bundle
     own_endpoint = store.endpoint is not None and store.endpoint != settings.store_endpoint
@@ -238,7 +239,7 @@ def job_spec(
         step=planned.step,
         expert=planned.expert,
         shard=planned.shard,
-        model=model_spec(spec),
+        model=model_spec(spec.model),
         store=StoreSpec(
             endpoint=effective.store.endpoint,
             bucket=effective.store.bucket,
@@ -320,14 +321,14 @@ def windows_of(dataset: Dataset) -> int:
     return (dataset.windows_per_clip or SPREAD_WINDOWS) if dataset.window == "Spread" else 1
 
 
-def model_spec(spec: WanFineTuneSpec) -> ModelSpec:
-    source = spec.model.source
+def model_spec(model: Model) -> ModelSpec:
+    source, preset = model.source, model.preset
     if source is None:
-        return ModelSpec(preset=spec.model.preset)
+        return ModelSpec(preset=preset)
     if source.persistent_volume_claim is not None:
         folder = source.persistent_volume_claim.path.strip("/")
-        return ModelSpec(preset=spec.model.preset, path=f"{MODEL_PATH}/{folder}".rstrip("/"))
-    return ModelSpec(preset=spec.model.preset, source=source.s3)
+        return ModelSpec(preset=preset, path=f"{MODEL_PATH}/{folder}".rstrip("/"))
+    return ModelSpec(preset=preset, source=source.s3)
 
 
 def lora_spec(spec: WanFineTuneSpec, expert: Expert) -> LoraSpec | None:

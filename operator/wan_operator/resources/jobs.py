@@ -68,14 +68,14 @@ def size_of(attempt: Attempt) -> Size:
     memory = attempt.host.gib * (1 + BAND)
     return Size(
         cpu="8" if attempt.needs_gpu else "4",
-        memory=_gib(memory, step=4),
-        memory_limit=_gib(memory * LIMIT_OVER_REQUEST, step=4),
-        cache=_gib(attempt.host.scratch_gib * (1 + BAND), step=10),
+        memory=gib(memory, step=4),
+        memory_limit=gib(memory * LIMIT_OVER_REQUEST, step=4),
+        cache=gib(attempt.host.scratch_gib * (1 + BAND), step=10),
         shm="8Gi",
     )
 
 
-def _gib(value: float, step: int) -> str:
+def gib(value: float, step: int) -> str:
     return f"{math.ceil(value / step) * step}Gi"
 
 

@@ -34,6 +34,11 @@ class Owner:
     name: str
     uid: str
 
+    @property
+    def label(self) -> str:
+        """By which its children name it."""
+        return SERVICE if self.kind == "WanInferenceService" else FINETUNE
+
     def reference(self) -> Manifest:
         return {
             "apiVersion": API_VERSION,
@@ -47,12 +52,12 @@ class Owner:
 
 def labels(owner: Owner, step: str, attempt: int | None = None) -> dict[str, str]:
     made = {
-        "app.kubernetes.io/name": "wan-finetune",
+        "app.kubernetes.io/name": f"wan-{owner.kind.removeprefix('Wan').lower()}",
         "app.kubernetes.io/instance": owner.name,
         "app.kubernetes.io/component": step,
         "app.kubernetes.io/part-of": MANAGER,
         MANAGED_BY: MANAGER,
-        FINETUNE: owner.name,
+        owner.label: owner.name,
         STEP: step,
     }
     return made if attempt is None else made | {ATTEMPT: str(attempt)}

@@ -14,7 +14,7 @@ from wan_runtime.planner.architecture import (
     released_bytes,
 )
 from wan_runtime.planner.terms import GIB
-from wan_runtime.planner.workload import Terms, Training
+from wan_runtime.planner.workload import Serving, Terms, Training
 from wan_runtime.presets import PRESETS
 
 PROCESS_GIB = 6.0
@@ -25,6 +25,9 @@ SCRATCH_GIB = 10.0
 PIECES_BYTES = 10e9
 """Of a checkpoint or of full weights: they go to the store in files of which so much exists at a
 time."""
+
+ADAPTERS_GIB = 8.0
+"""That a serving rank keeps at most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,3 +123,25 @@ def _weights(work: Training) -> float:
 
 def _experts(work: Training) -> int:
     return len(PRESETS[work.preset].experts)
+
+
+def plan_worker(work: Serving, *, fetches_model: bool) -> HostPlan:
+    """Of a serving worker's pod, with `work.gpus` ranks. Each rank holds what it loads; rank 0 the
+    encoders and the frames too."""
+    encoders = 2.0 * TEXT_ENCODER_PARAMETERS
+    if PRESETS[work.preset].uses_clip:
+        encoders += 2.0 * IMAGE_ENCODER_PARAMETERS
+    transformers = 2.0 * work.architecture.parameters * len(PRESETS[work.preset].experts)
+    pixels = work.frames * work.width * work.height
+    scratch = {"working files": SCRATCH_GIB, "frames being written": 3 * 3.0 * pixels / GIB}
+    if fetches_model:
+        loaded = loaded_by(Step.SAMPLE, work.preset)
+        scratch["base model, as released"] = released_bytes(work.preset, loaded) / GIB
+    memory = {
+        "processes": PROCESS_GIB * work.gpus,
+        "transformers": work.gpus * transformers / GIB,
+        "encoders and VAE": (encoders + 2.0 * VAE_PARAMETERS) / GIB,
+        "a rendered video": 24.0 * pixels / GIB,
+        "adapters": ADAPTERS_GIB * work.gpus,
+    }
+    return HostPlan(memory=memory, scratch=scratch)

@@ -152,6 +152,8 @@ class ServiceSpec(Contract):
     model: ModelSpec
     imported: ManifestRef | None = None
     """What the import of the model committed. None: a Tiny preset, or a folder taken as it is."""
+    weights: ManifestRef | None = None
+    """Full weights that a fine-tune exported, in place of the base model's transformers."""
     store: StoreSpec
     sizes: Annotated[tuple[Size, ...], Field(min_length=1)]
     """Sizes that requests may ask for, warmed up before a worker is ready."""

@@ -23,7 +23,7 @@ StepId = Annotated[str, Field(max_length=32)]
 Name = Annotated[str, Field(max_length=253)]
 """Of an object."""
 Short = Annotated[str, Field(max_length=64)]
-Amount = Annotated[float, Field(ge=0, le=1e20)]
+Amount = Annotated[float, Field(ge=0, le=MAX_EXACT)]
 
 
 class EffectiveStore(ApiModel):

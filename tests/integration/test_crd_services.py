@@ -1,0 +1,116 @@
+"""The CRD of WanInferenceService on a real API server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from integration.apiserver import ApiError
+from integration.runs import INVALID_SERVICES, ROOT, SERVICES, Manifest, Runs, load, sent_is_kept
+from integration.test_crd_refusals import expectation
+from wan_operator.api.v1alpha1.inference import (
+    NAME_LIMIT,
+    WanInferenceServiceSpec,
+    WanInferenceServiceStatus,
+)
+
+MINIMAL = ROOT / "examples" / "inference-minimal.yaml"
+
+
+def minimal(name: str = "videos", **spec: Any) -> Manifest:
+    manifest = load(MINIMAL)
+    manifest["metadata"]["name"] = name
+    manifest["spec"] |= spec
+    return manifest
+
+
+@pytest.mark.parametrize("example", SERVICES, ids=lambda path: path.stem)
+def test_example_is_taken(services: Runs, example: Path) -> None:
+    done = services.kubectl("apply", "--validate=strict", "-f", str(example))
+    assert done.stderr == ""
+    assert services.names() == [load(example)["metadata"]["name"]]
+
+
+@pytest.mark.parametrize("example", SERVICES, ids=lambda path: path.stem)
+def test_models_and_server_agree_on_the_defaults(services: Runs, example: Path) -> None:
+    wanted = load(example)
+    stored = services.create(wanted)["spec"]
+    read = WanInferenceServiceSpec.model_validate
+    assert read(stored) == read(wanted["spec"])
+    assert sent_is_kept(wanted["spec"], stored)
+
+
+@pytest.mark.parametrize("example", INVALID_SERVICES, ids=lambda path: path.stem)
+def test_invalid_example_is_refused(services: Runs, example: Path) -> None:
+    message, field = expectation(example)
+    with pytest.raises(ApiError) as refused:
+        services.create(load(example))
+    assert refused.value.code == 422
+    assert field in refused.value.fields
+    assert message in refused.value.message
+    assert services.names() == []
+
+
+@pytest.mark.parametrize("example", INVALID_SERVICES, ids=lambda path: path.stem)
+def test_invalid_example_is_wrong_in_one_way_only(example: Path) -> None:
+    sound, spec = minimal()["spec"], load(example)["spec"]
+    assert len({key for key in sound | spec if spec.get(key) != sound.get(key)}) == 1
+
+
+def test_an_effect_and_an_adapter_have_two_names(services: Runs) -> None:
+    adapters = [{"name": "anime", "files": {"uri": "s3://wan/anime.safetensors"}}]
+    with pytest.raises(ApiError, match="have the same name"):
+        services.create(minimal(adapters=adapters, effects=[{"name": "anime"}]))
+    services.create(minimal(adapters=adapters, effects=[{"name": "anime-fairy"}]))
+
+
+def test_a_long_name_is_refused(services: Runs) -> None:
+    with pytest.raises(ApiError, match=f"at most {NAME_LIMIT} characters"):
+        services.create(minimal("v" * (NAME_LIMIT + 1)))
+    services.create(minimal("v" * NAME_LIMIT))
+
+
+def test_it_can_be_scaled_and_listed(services: Runs) -> None:
+    services.create(minimal())
+    services.kubectl("scale", "wis/videos", "--replicas=3")
+    stored = services.server.request("GET", f"{services.path}/videos")
+    assert stored["spec"]["replicas"] == 3
+    status = {"replicas": 2, "selector": "a=b", "ready": "1/3", "queue": QUEUE, "url": "http://v"}
+    services.patch("videos", {"status": status}, "/status")
+    scale = services.server.request("GET", f"{services.path}/videos/scale")
+    assert scale["status"] == {"replicas": 2, "selector": "a=b"}
+    header, row = services.kubectl("get", "wis").stdout.splitlines()
+    assert header.split() == ["NAME", "STATE", "REASON", "WORKERS", "QUEUED", "URL", "AGE"]
+    assert row.split()[1:4] == ["1/3", "7", "http://v"]
+
+
+QUEUE = {
+    "queued": 7,
+    "running": 1,
+    "predictedSeconds": 12.5,
+    "oldestSeconds": 3,
+    "time": "2026-01-01T00:00:00Z",
+}
+
+
+def test_a_status_survives_the_server(services: Runs) -> None:
+    services.create(minimal())
+    status = WanInferenceServiceStatus.model_validate(
+        {
+            "url": "http://videos",
+            "queue": QUEUE,
+            "rollout": {
+                "phase": "Proving",
+                "revision": "abc",
+                "startTime": "2026-01-01T00:00:00Z",
+                "message": "1 of 10",
+            },
+            "sizes": [{"size": "1280x720", "seconds": 101.5}],
+            "adapters": [{"name": "anime", "readyWorkers": 2}],
+        }
+    )
+    sent = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    stored = services.patch("videos", {"status": sent}, "/status")["status"]
+    assert sent_is_kept(sent, stored)
