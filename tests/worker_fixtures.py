@@ -1,4 +1,4 @@
-"""A service of each test module's own, with adapters good and bad; its workers are the tests'.
+"""A service of each test module's own, with an adapter; its workers are the tests'.
 
 A plugin of the test modules (`pytest_plugins`).
 """
@@ -13,7 +13,7 @@ import torch
 
 from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
 from postgres import Postgres
-from renders import save_odd, write_lora
+from renders import write_lora
 from wan_runtime.artifacts.store import Store
 from wan_runtime.job import Expert
 from wan_runtime.models import tiny
@@ -45,11 +45,7 @@ async def video_service(
     )
     store = Store.connect(objects.spec())
     store.put_file("lora/good", write_lora(folder / "good.safetensors", dit, 1))
-    store.put_file("lora/odd", save_odd(folder / "odd.safetensors"))
-    adapters = [
-        AdapterSpec(name=name, files={Expert.ONLY: store.uri(f"lora/{name}")})
-        for name in ("good", "odd", "absent")
-    ]
-    opened = await Service.open(postgres.url(), objects, folder / "model", folder, *adapters)
+    good = AdapterSpec(name="good", files={Expert.ONLY: store.uri("lora/good")})
+    opened = await Service.open(postgres.url(), objects, folder / "model", folder, good)
     yield opened
     await opened.queue.close()

@@ -6,9 +6,10 @@ import asyncio
 import io
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from PIL import Image
 
@@ -68,13 +69,30 @@ class Service:
         store = Store.connect(spec.store, patience=StorePatience(seconds=1))
         return cls(spec, file, queue, store, folder)
 
-    async def submit(self, *adapters: str, **change: Any) -> Job:
+    def changed(self, **update: Any) -> Service:
+        """With other fields of its ServiceSpec, over the same queue."""
+        spec = self.spec.model_copy(update=update)
+        file = self.folder / f"service-{uuid4().hex}.json"
+        file.write_text(spec.model_dump_json(by_alias=True))
+        return replace(self, spec=spec, file=file)
+
+    async def ended(self) -> tuple[ExitClass, str]:
+        """How a worker that cannot begin ends, and why."""
+        work = self.folder / "work-1"
+        work.mkdir(exist_ok=True)
+        worker = Worker(self.spec, self.file, self.queue, self.store, work, timing=TIMING)
+        code = await worker.run()
+        return code, worker.status.problem or ""
+
+    async def submit(self, *adapters: str | AdapterUse, **change: Any) -> Job:
         """A new order, of a picture in the bucket."""
         key = f"{self.spec.prefix}/inputs/first.png"
         data = io.BytesIO()
         Image.fromarray(moving_picture(0)[0]).save(data, "PNG")
         self.store.put_bytes(key, data.getvalue())
-        uses = tuple(AdapterUse(name=name) for name in adapters)
+        uses = tuple(
+            each if isinstance(each, AdapterUse) else AdapterUse(name=each) for each in adapters
+        )
         order = make_order(**{"image": key, "adapters": uses, **change})
         return (
             await self.queue.submit(order, owner="ann", predicted_seconds=1, limit_seconds=1e9)

@@ -30,6 +30,16 @@ from wan_runtime.training import leftovers
 
 log = logging.getLogger(__name__)
 
+# The last two are oneDNN's, on CPUs alone: it keeps to itself why, and has nothing else to fail by
+# in layers that it computed before.
+HOST_MEMORY = (
+    "DefaultCPUAllocator: can't allocate",
+    "std::bad_alloc",
+    "can't start new thread",
+    "could not create a primitive",
+    "could not execute a primitive",
+)
+"""What RuntimeErrors say of it, besides MemoryError and ENOMEM."""
 RESULT_FILE = "result.json"
 PR_SET_PDEATHSIG: Final = 1
 
@@ -99,7 +109,7 @@ def classify(error: BaseException) -> StepError:
     text = str(error)
     if _is_gpu_memory(error):
         return OutOfMemoryError(Reason.GPU_OUT_OF_MEMORY, text.split("\n", 1)[0])
-    if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate" in text:
+    if _is_host_memory(error):
         return OutOfMemoryError(
             Reason.HOST_OUT_OF_MEMORY, f"the host's memory ran out: {text or 'MemoryError'}"
         )
@@ -187,6 +197,12 @@ def _committed(job: JobSpec, store: Store) -> Result | None:
 def _brief(certificates: tuple[Certificate, ...]) -> tuple[Certificate, ...]:
     """Without the files: a Result is small, and a full model has many."""
     return tuple(each.model_copy(update={"files": ()}) for each in certificates)
+
+
+def _is_host_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError) and any(each in str(error) for each in HOST_MEMORY)
 
 
 def _is_gpu_memory(error: BaseException) -> bool:

@@ -113,25 +113,36 @@ def fetch(
     fills the disk.
     """
     model = load(store, ref)
-    shared = os.environ.get(CACHE_VARIABLE)
-    root = Path(shared) if shared else work / "model"
-    folder = root / model.digest
+    place = root(work)
+    folder = place / model.digest
     folder.mkdir(parents=True, exist_ok=True)
     parts = model.parts(needed)
     files = [file for members in parts.values() for file in members]
     left = {file: _left(folder / file.path, file.bytes) for file in files}
-    hint = f"free space in {root}" if shared else "raise spec.resources.cache"
-    space.require(folder, sum(left.values()), f"the base model {model.preset}", hint)
+    require(folder, sum(left.values()), f"the base model {model.preset}")
     tell = _counting(report, "fetching the base model", sum(left.values()))
 
-    def bring(file: ModelFile) -> None:
-        tell(left[file] - _bring(store, file, folder / file.path, tell))
+    def take(file: ModelFile) -> None:
+        tell(left[file] - bring(store, file, folder / file.path, tell))
 
     for part, members in parts.items():
-        with _alone(root / f"{model.digest}.{part}.lock", report):
-            for _ in in_order(bring, members, threads=TRANSFERS):
+        with alone(place / f"{model.digest}.{part}.lock", report):
+            for _ in in_order(take, members, threads=TRANSFERS):
                 pass
     return model.below(folder)
+
+
+def root(work: Path) -> Path:
+    """Of fetched models: the folder that the pods of a node share, else in the scratch folder."""
+    shared = os.environ.get(CACHE_VARIABLE)
+    return Path(shared) if shared else work / "model"
+
+
+def require(folder: Path, size: int, what: str) -> None:
+    """As `space.require`, of a folder below the root."""
+    shared = os.environ.get(CACHE_VARIABLE)
+    hint = f"free space in {shared}" if shared else "raise spec.resources.cache"
+    space.require(folder, size, what, hint)
 
 
 def mounted(
@@ -171,7 +182,7 @@ def _stamp(path: Path) -> Stamp:
         ) from error
 
 
-def _bring(store: Store, file: ModelFile, target: Path, tell: Tell) -> int:
+def bring(store: Store, file: ModelFile, target: Path, tell: Tell = untold) -> int:
     """Make `target` the file. The number of bytes that were fetched for it."""
     if target.is_file():
         if target.stat().st_size == file.bytes and file_digest(target) == file.sha256:
@@ -242,7 +253,7 @@ def _partial_bytes(target: Path) -> int:
 
 
 @contextmanager
-def _alone(path: Path, report: Reporter | None) -> Iterator[None]:
+def alone(path: Path, report: Reporter | None = None) -> Iterator[None]:
     """Inside, no other process that shares the file system is. A killed one lets go."""
     with path.open("w") as lock:
         try:

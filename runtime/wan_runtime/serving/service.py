@@ -140,7 +140,8 @@ class ModerationSpec(Contract):
     """An HTTP service that may refuse."""
 
     url: str
-    """POSTed {stage: Input|Output, id, model, prompt, image}, answers {allowed, reason}."""
+    """POSTed {stage: Input|Output, id, model, prompt, images}, answers {allowed, reason}. `images`
+    are base64: the first frame as PNG, or frames of the video as JPEG, at equal times."""
     timeout_seconds: float = 10.0
     on_error: Annotated[str, Field(pattern="^(Refuse|Allow)$")] = "Refuse"
 
@@ -153,7 +154,8 @@ class ServiceSpec(Contract):
     imported: ManifestRef | None = None
     """What the import of the model committed. None: a Tiny preset, or a folder taken as it is."""
     weights: ManifestRef | None = None
-    """Full weights that a fine-tune exported, in place of the base model's transformers."""
+    """What a fine-tune with the method full exported: its transformers, of one expert or both,
+    stand in place of the base model's."""
     store: StoreSpec
     sizes: Annotated[tuple[Size, ...], Field(min_length=1)]
     """Sizes that requests may ask for, warmed up before a worker is ready."""

@@ -6,6 +6,7 @@ import base64
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -41,15 +42,24 @@ class Hook:
         self.url = f"http://127.0.0.1:{self.server.server_port}/check"
 
 
-@pytest.fixture
-def hook() -> Iterator[Hook]:
+@contextmanager
+def answering() -> Iterator[Hook]:
+    """At its url."""
     made = Hook()
     thread = threading.Thread(target=made.server.serve_forever)
     thread.start()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
-    thread.join()
+    try:
+        yield made
+    finally:
+        made.server.shutdown()
+        made.server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    with answering() as made:
+        yield made
 
 
 @pytest.fixture
@@ -73,7 +83,8 @@ def test_what_it_allows_is_queued(guarded: Callable[[str], httpx.Client], hook: 
     (question,) = hook.asked
     assert (question["stage"], question["prompt"]) == ("Input", "a cat")
     assert question["id"] == made["id"]
-    assert base64.b64decode(question["image"]).startswith(b"\x89PNG")
+    (image,) = question["images"]
+    assert base64.b64decode(image).startswith(b"\x89PNG")
 
 
 def test_what_it_refuses_is_not(guarded: Callable[[str], httpx.Client], hook: Hook) -> None:

@@ -17,6 +17,8 @@ import pytest_asyncio
 from PIL import Image
 
 from ml_runs import FRAMES, HEIGHT, WIDTH
+from wan_runtime.job import Expert
+from wan_runtime.serving.service import AdapterUse
 from wan_runtime.serving.video import Stage, State
 from worker_service import LONG, Service, Working, at_step
 
@@ -93,12 +95,18 @@ async def test_an_adapter_for_one_request(video_service: Service, working: Worki
 @pytest.mark.parametrize(
     ("adapter", "code", "message"),
     [
-        ("odd", "adapter_mismatch", "keys are not understood"),
-        ("absent", "adapter_unavailable", "does not exist"),
+        (
+            AdapterUse(name="good", expert=Expert.LOW_NOISE),
+            *("adapter_mismatch", "wants one for LowNoise"),
+        ),
+        (
+            AdapterUse(name="withdrawn"),
+            *("adapter_unavailable", "not one of this service's any more"),
+        ),
     ],
 )
-async def test_a_bad_adapter_fails_its_job_alone(
-    adapter: str, code: str, message: str, video_service: Service, working: Working
+async def test_an_adapter_that_is_not_there_fails_its_job_alone(
+    adapter: AdapterUse, code: str, message: str, video_service: Service, working: Working
 ) -> None:
     pids = working.pids
     job = await video_service.end(await video_service.submit(adapter))

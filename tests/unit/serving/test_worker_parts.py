@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from wan_runtime.serving.worker.adapter_files import AdapterFiles, by_expert
 from wan_runtime.serving.worker.advice import advice
 from wan_runtime.serving.worker.processes import GangLost
 from wan_runtime.serving.worker.restarts import BUDGET, Restarts
+from wan_runtime.serving.worker.trouble import problem_of
 
 PAIR, ONE = PRESETS["Wan2.2-I2V-A14B"], PRESETS["Wan2.1-I2V-14B-720P"]
 SIZES = (Size(width=832, height=480), Size(width=1280, height=720))
@@ -106,3 +108,19 @@ async def test_a_model_that_cannot_be_loaded_is_not_tried_again() -> None:
     restarts.lost(GangLost("no such model", wrong, loading=True))
     with pytest.raises(GangLost, match="no such model"):
         await restarts.wait()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate"),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("can't start new thread"),
+    ],
+)
+def test_memory_runs_out_in_many_words(error: Exception) -> None:
+    assert problem_of(error).code == "out_of_memory"
+    assert problem_of(RuntimeError("a bug")).code == "internal"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 import time
 import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +20,13 @@ from ml_runs import HEIGHT, WIDTH
 from object_store import free_port
 from orders import found, sql
 from postgres import Postgres
-from wan_runtime.job import ExitClass, ModelSpec
+from renders import save_odd
+from unit.serving.test_worker import address_space
+from wan_runtime.job import ExitClass, Expert, ModelSpec
 from wan_runtime.serving.report import WorkerInfo
+from wan_runtime.serving.service import AdapterSpec
 from wan_runtime.serving.video import State
+from wan_runtime.serving.worker.adapter_files import FOLDER
 from wan_runtime.serving.worker.processes import Patience
 from wan_runtime.serving.worker.worker import Worker
 from worker_service import LONG, TIMING, Service, at_step
@@ -40,10 +47,32 @@ async def test_two_ranks_make_the_same_video_as_one(video_service: Service) -> N
         job = await video_service.until(await video_service.submit(steps=LONG), at_step)
         await video_service.queue.cancel(job.id, "ann")
         assert (await video_service.end(job)).state is State.CANCELLED
-        odd = await video_service.end(await video_service.submit("odd"))
-        assert odd.state is State.FAILED
+
+
+async def test_what_happens_to_one_rank_alone(video_service: Service) -> None:
+    """The other waits for it in a collective."""
+    async with video_service.worker(ranks=2, patience=Patience(floor_seconds=10)) as two:
+        # Rank 0 has read it, as it checked the adapters.
+        (file,) = (video_service.folder / "work-2" / FOLDER).glob("*/*.safetensors")
+        whole = file.read_bytes()
+        save_odd(file)
+        pids = two.pids
+        odd = await video_service.end(await video_service.submit("good"))
+        assert odd.problem is not None
+        assert odd.problem.code == "adapter_mismatch"
+        assert "adapter good: " in odd.problem.message
+        file.write_bytes(whole)
+        await video_service.completed(await video_service.submit("good"))
+        assert two.pids == pids
+
+        resource.prlimit(pids[1], resource.RLIMIT_AS, (address_space(pids[1]) - 2**26, -1))
+        full = await video_service.end(await video_service.submit(frames=1025))
+        assert full.problem is not None
+        assert full.problem.code == "out_of_memory"
+        assert "fewer frames or a smaller size" in full.problem.message
         await video_service.completed(await video_service.submit())
-        # One rank alone stands still: the other waits for it in a collective.
+        assert not two.task.done()
+
         job = await video_service.until(await video_service.submit(steps=LONG), at_step)
         stuck = two.pids
         os.kill(stuck[1], signal.SIGSTOP)
@@ -81,13 +110,15 @@ async def test_a_model_that_is_not_there_ends_the_worker(video_service: Service)
     assert await worker.run() is ExitClass.INPUT
 
 
-async def test_a_killed_supervisor_leaves_no_rank_and_its_job_is_found(
-    video_service: Service, postgres: Postgres, tmp_path: Path
-) -> None:
+@asynccontextmanager
+async def process(
+    video_service: Service, postgres: Postgres, work: Path, *options: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+    """`wan-runtime worker`, and the port of its pages; killed at the end."""
     port = free_port()
-    process = await asyncio.create_subprocess_exec(
+    running = await asyncio.create_subprocess_exec(
         sys.executable, *("-m", "wan_runtime", "worker", "--service", str(video_service.file)),
-        *("--work", str(tmp_path), "--ranks", "2"),
+        *("--work", str(work), *options),
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join(sys.path),
@@ -95,11 +126,49 @@ async def test_a_killed_supervisor_leaves_no_rank_and_its_job_is_found(
             "WAN_PROGRESS_PORT": str(port),
             "WAN_POD_NAME": "wan-0",
             "WAN_REVISION": "5f",
+            "WAN_TERMINATION_FILE": str(work / "last-words"),
         },
     )  # fmt: skip
     try:
+        yield running, port
+    finally:
+        with suppress(ProcessLookupError):
+            running.kill()
+        await running.wait()
+
+
+@pytest.mark.parametrize(("grace", "steps"), [(60, 40), (6, LONG)], ids=["fits", "does not"])
+async def test_sigterm_in_the_middle_of_a_video(
+    video_service: Service, postgres: Postgres, tmp_path: Path, grace: int, steps: int
+) -> None:
+    async with process(video_service, postgres, tmp_path, "--grace", str(grace)) as (worker, _):
+        job = await video_service.until(await video_service.submit(steps=steps), at_step)
+        worker.send_signal(signal.SIGTERM)
+        assert await worker.wait() == 0
+    after = await found(video_service.queue, job.id)
+    if steps == LONG:
+        assert (after.state, after.attempts) == (State.QUEUED, 0)
+        await video_service.queue.cancel(job.id, "ann")
+    else:
+        assert after.state is State.COMPLETED
+    assert (await video_service.queue.report()).workers == ()
+
+
+async def test_last_words(video_service: Service, postgres: Postgres, tmp_path: Path) -> None:
+    absent = AdapterSpec(name="absent", files={Expert.ONLY: "s3://wan/lora/absent"})
+    service = video_service.changed(adapters=(absent,))
+    async with process(service, postgres, tmp_path) as (worker, _):
+        assert await worker.wait() == 10
+    words = (tmp_path / "last-words").read_text()
+    assert words == "adapter absent: s3://wan/lora/absent does not exist"
+
+
+async def test_a_killed_supervisor_leaves_no_rank_and_its_job_is_found(
+    video_service: Service, postgres: Postgres, tmp_path: Path
+) -> None:
+    async with process(video_service, postgres, tmp_path, "--ranks", "2") as (worker, port):
         job = await video_service.until(await video_service.submit(steps=LONG), at_step)
-        ranks = children(process.pid)
+        ranks = children(worker.pid)
         assert len(ranks) == 2
         pages = {page: await asyncio.to_thread(read, port, page) for page in PAGES}
         assert {pages[page][0] for page in PAGES} == {200}
@@ -110,11 +179,9 @@ async def test_a_killed_supervisor_leaves_no_rank_and_its_job_is_found(
         assert info.startup is not None
         assert min(info.startup.load_seconds, info.startup.warm_up_seconds) > 0
         assert 0 < info.seconds_per_clip[f"{WIDTH}x{HEIGHT}"] < 60
+        assert info.adapters == ("good",)
         (told,) = await video_service.workers(lambda each: each.busy)
         assert (told.name, told.attention) == (info.name, info.attention)
-    finally:
-        process.kill()
-        await process.wait()
     await asyncio.to_thread(until_gone, ranks)
     # Nobody renews the lease: as if its 30 s were over.
     await sql(postgres.url(), "update jobs set lease_until = now() where id = $1", job.id)

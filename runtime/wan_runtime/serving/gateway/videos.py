@@ -10,11 +10,11 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
+from wan_runtime.serving import moderation
 from wan_runtime.serving.gateway import (
     asked,
     content,
     events,
-    moderation,
     references,
     shown,
     webhooks,
@@ -210,7 +210,7 @@ async def _submit(
         webhooks.check_receiver(webhook, gateway.webhook_secret)
     frame = await run_in_threadpool(first_frame, picture, order.size, limits.image_pixels)
     job_id = new_job_id()
-    await moderation.check(gateway.service, "Input", job_id, order, frame)
+    await moderation.check(gateway.service, moderation.Side.INPUT, job_id, order, [frame])
     image = f"{gateway.service.prefix}/videos/{job_id}/first-frame.png"
     await run_in_threadpool(gateway.store.put_bytes, image, frame, content_type="image/png")
     try:

@@ -7,12 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from wan_runtime.artifacts import manifest
-from wan_runtime.artifacts.store import ObjectNotFound, Store, file_sha256
+from wan_runtime.artifacts.store import Store, file_sha256
 from wan_runtime.errors import InputError
-from wan_runtime.job import SUFFIXES, Dialect, Expert, ManifestRef, Reason
+from wan_runtime.job import Dialect, Expert, ManifestRef, Reason
 from wan_runtime.presets import Preset
 from wan_runtime.serving.service import AdapterSpec, AdapterUse
+from wan_runtime.serving.worker.blame import blaming
 from wan_runtime.serving.worker.messages import AppliedAdapter
+from wan_runtime.serving.worker.weights import expert_of
+
+FOLDER = "adapters"
+"""Below the scratch folder, of ranks and supervisor alike."""
 
 
 class AdapterFiles:
@@ -26,11 +31,13 @@ class AdapterFiles:
         """As a request uses it. Blocks while it is fetched.
 
         Raises:
-            InputError: MODEL_NOT_FOUND, if a file does not exist; MODEL_INVALID, if there is none
-                for the transformer that is wanted.
+            InputError: MODEL_NOT_FOUND, if a file does not exist; MODEL_INVALID, if it is not what
+                its manifest says, or there is none for the transformer that is wanted.
             InfrastructureError: of the store.
         """
-        files = by_expert(spec.name, self._fetch(spec), self._preset, use.expert)
+        with blaming(f"adapter {spec.name}"):
+            fetched = self._fetch(spec)
+        files = by_expert(spec.name, fetched, self._preset, use.expert)
         return AppliedAdapter(
             name=spec.name,
             files={expert: str(path) for expert, path in files.items()},
@@ -47,12 +54,7 @@ class AdapterFiles:
         for expert, uri in spec.files.items():
             path = found[expert] = folder / f"{expert}.safetensors"
             if not path.is_file():
-                try:
-                    self._store.for_uri(uri).download(self._store.parse(uri)[1], path)
-                except ObjectNotFound as error:
-                    raise InputError(
-                        Reason.MODEL_NOT_FOUND, f"adapter {spec.name}: {uri} does not exist"
-                    ) from error
+                self._store.for_uri(uri).download(self._store.parse(uri)[1], path)
         return found
 
     def _fetch_artifact(self, name: str, ref: ManifestRef, folder: Path) -> dict[Expert, Path]:
@@ -63,7 +65,7 @@ class AdapterFiles:
             )
         if not all((folder / each).is_file() for each in names):
             manifest.fetch(self._store, ref, folder, names)
-        return {_expert_of(each): folder / each for each in names}
+        return {expert_of(each): folder / each for each in names}
 
     def _digest(self, path: Path) -> str:
         key = str(path)
@@ -95,11 +97,3 @@ def by_expert(
             f"{only or ' or '.join(preset.experts)}",
         )
     return chosen
-
-
-def _expert_of(name: str) -> Expert:
-    stem = name.removesuffix(".safetensors")
-    return next(
-        (expert for expert, suffix in SUFFIXES.items() if suffix and stem.endswith(suffix)),
-        Expert.ONLY,
-    )

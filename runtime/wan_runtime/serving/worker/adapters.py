@@ -66,6 +66,16 @@ class AdapterCache:
             self._held.popitem(last=False)
         return adapter
 
+    def fitting(self, name: str, path: Path, dit: nn.Module) -> Adapter:
+        """As `get`; also raises InputError(MODEL_INVALID) unless the transformer has each of the
+        adapter's layers, in its shape."""
+        try:
+            adapter = self.get(path)
+        except InputError as error:
+            raise InputError(error.reason, f"adapter {name}: {error.message}") from error
+        check_fits(name, adapter, dit)
+        return adapter
+
 
 @contextmanager
 def applied(
@@ -86,8 +96,7 @@ def applied(
                 path = use.files.get(expert)
                 if path is None:
                     continue
-                adapter = cache.get(Path(path))
-                check_fits(use.name, adapter, dit)
+                adapter = cache.fitting(use.name, Path(path), dit)
                 for layer, (b, a) in adapter.factors.items():
                     branches[layer].append((b * use.strength, a))
             layers = dict(dit.named_modules())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 from wan_runtime import early
 from wan_runtime.artifacts.store import Store
 from wan_runtime.errors import InputError
-from wan_runtime.job import PROGRESS_PORT, ExitClass
+from wan_runtime.job import PROGRESS_PORT, TERMINATION_FILE, ExitClass
 from wan_runtime.models.source import preset_named
 from wan_runtime.serve import Pages
 from wan_runtime.serving import start
@@ -22,6 +23,9 @@ from wan_runtime.serving.worker.attempt import Timing
 from wan_runtime.serving.worker.worker import Worker
 
 log = logging.getLogger(__name__)
+
+WORDS = 1000
+"""Characters at most; the kubelet keeps 4 KiB."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -63,4 +67,13 @@ async def _serve(options: argparse.Namespace, work: Path) -> int:
     finally:
         pages.close()
         await queue.close()
-    return 0 if code is ExitClass.STOPPED else int(code)
+    if code is ExitClass.STOPPED:
+        return 0
+    _last_words(worker.status.problem or "")
+    return int(code)
+
+
+def _last_words(text: str) -> None:
+    """Into the pod's termination message, where there is one."""
+    with contextlib.suppress(OSError):
+        Path(os.environ.get("WAN_TERMINATION_FILE", TERMINATION_FILE)).write_text(text[:WORDS])

@@ -7,6 +7,7 @@ from wan_runtime.contract import Contract
 VIDEO, THUMBNAIL, SPRITESHEET = "video", "thumbnail", "spritesheet"
 FILES = {VIDEO: "video.mp4", THUMBNAIL: "thumbnail.webp", SPRITESHEET: "spritesheet.jpg"}
 """Variant -> name, with the types that OpenAI's API has."""
+REVIEWED = "reviewed-{}.jpg"
 AI_CONTENT = "AI-generated content"
 
 
@@ -19,3 +20,5 @@ class Cut(Contract):
     fps: float
     metadata: dict[str, str]
     visible_mark: bool
+    reviewed: int = 0
+    """Frames to leave beside the files as REVIEWED, at equal times."""

@@ -26,14 +26,12 @@ class Delivered:
     """Of the video."""
 
 
-async def deliver(store: Store, prefix: str, cut: Cut) -> Delivered:
-    """Write the files, upload them below `prefix`: a repeat takes the same keys.
+async def deliver(store: Store, prefix: str, folder: Path) -> Delivered:
+    """Upload the files below `prefix`: a repeat takes the same keys.
 
     Raises:
-        InfrastructureError: if they cannot be written, or of the store.
+        InfrastructureError: of the store.
     """
-    await _write(cut)
-    folder = Path(cut.folder)
     keys = {variant: f"{prefix}/{name}" for variant, name in FILES.items()}
 
     def upload() -> None:
@@ -46,7 +44,12 @@ async def deliver(store: Store, prefix: str, cut: Cut) -> Delivered:
     return Delivered(keys, video.stat().st_size, file_sha256(video))
 
 
-async def _write(cut: Cut) -> None:
+async def write(cut: Cut) -> None:
+    """The files, by a process of its own.
+
+    Raises:
+        InfrastructureError: if they cannot be written.
+    """
     spec = Path(cut.folder) / "cut.json"
     spec.write_text(cut.model_dump_json(by_alias=True))
     process = await asyncio.create_subprocess_exec(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from wan_runtime.models.digest import canonical_json
 from wan_runtime.serving.video import VideoOrder
 from wan_runtime.serving.worker.cut import AI_CONTENT
-from wan_runtime.serving.worker.messages import AppliedAdapter
+from wan_runtime.serving.worker.messages import AppliedAdapter, FineTune
 
 SAMPLER = "flow-matching Euler"
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -22,7 +22,11 @@ def weights_digest(base: str, adapters: Sequence[AppliedAdapter]) -> str:
 
 
 def metadata(
-    order: VideoOrder, preset: str, base: str, adapters: Sequence[AppliedAdapter]
+    order: VideoOrder,
+    preset: str,
+    base: str,
+    adapters: Sequence[AppliedAdapter],
+    fine_tune: FineTune | None,
 ) -> dict[str, str]:
     """For the mp4. Of the prompts only their hashes: who gets a video need not see them."""
     settings = order.model_dump(mode="json", include={"size", "frames", "fps", "steps", "shift"})
@@ -39,6 +43,8 @@ def metadata(
         "sampler": SAMPLER,
         **settings,
     }
+    if fine_tune is not None:
+        comment["fineTune"] = fine_tune.model_dump(mode="json", by_alias=True)
     return {"comment": canonical_json(comment).decode(), "description": AI_CONTENT}
 
 

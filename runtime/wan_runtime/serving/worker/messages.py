@@ -42,6 +42,18 @@ class Cancel(Contract):
     job_id: str
 
 
+class FineTune(Contract):
+    """What full weights come from."""
+
+    manifest: str
+    """SHA-256 of the export's."""
+    base_weights: str | None
+    """Digest of the base model that was tuned."""
+    dataset: str | None
+    configuration: str
+    """Of the export's job."""
+
+
 class Pace(Contract):
     """How long a video takes here, as its warm-up did."""
 
@@ -66,7 +78,9 @@ class Ready(Contract):
     """By size, at the service's own length."""
     peak_gib: float | None
     weights: str
-    """Digest of the base model."""
+    """Digest of the transformers."""
+    fine_tune: FineTune | None = None
+    """None: the base model as released."""
     attention: str
     """The kernel at work."""
     device: str

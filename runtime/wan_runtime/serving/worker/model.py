@@ -15,6 +15,7 @@ from wan_runtime.models import load
 from wan_runtime.models.attention import use_trainable
 from wan_runtime.models.digest import files_digest
 from wan_runtime.models.layout import ModelFiles
+from wan_runtime.serving.worker.messages import FineTune
 from wan_runtime.serving.worker.ranks import Gang, share_attention
 from wan_runtime.training.forward import keep_time_embedding_fp32
 
@@ -34,6 +35,8 @@ class Model:
         self.attention = use_trainable("Auto")  # SageAttention, which it leaves out, is not exact
         shards = [path for expert in files.preset.experts for path in files.dits[expert]]
         self.digest = files_digest(shards, files.verified)
+        self.fine_tune: FineTune | None = None
+        """Where `files` has full weights in place of the base model's."""
         self.dits: dict[Expert, nn.Module] = {}
         self._takes_turns = _fills(files, device)
         for expert in files.preset.experts:

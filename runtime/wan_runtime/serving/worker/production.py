@@ -14,15 +14,16 @@ from wan_runtime.artifacts.store import Store
 from wan_runtime.errors import InputError
 from wan_runtime.planner.architecture import tokens_of
 from wan_runtime.presets import Preset
-from wan_runtime.serving.problems import Code
+from wan_runtime.serving import moderation
+from wan_runtime.serving.problems import Code, Refusal
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.service import ServiceSpec
-from wan_runtime.serving.video import Problem, Rendered, Stage
+from wan_runtime.serving.video import Job, Problem, Rendered, Stage
 from wan_runtime.serving.worker import lineage
 from wan_runtime.serving.worker.advice import advice
 from wan_runtime.serving.worker.attempt import Attempt
-from wan_runtime.serving.worker.cut import Cut
-from wan_runtime.serving.worker.deliver import deliver
+from wan_runtime.serving.worker.cut import REVIEWED, Cut
+from wan_runtime.serving.worker.deliver import deliver, write
 from wan_runtime.serving.worker.inputs import Inputs
 from wan_runtime.serving.worker.messages import Beat, Done, Ready, Render
 from wan_runtime.serving.worker.processes import GangLost, Processes
@@ -33,6 +34,10 @@ log = logging.getLogger(__name__)
 
 WRITING_SECONDS = 10.0
 """Until one was written: a guess, for predictions."""
+REVIEWED_FRAMES = 4
+"""That moderation sees of a video."""
+PAUSES = (1.0, 5.0, 20.0)
+"""Seconds before moderation that did not answer is asked again: a video cost minutes of GPUs."""
 
 
 @dataclass(slots=True)
@@ -77,6 +82,9 @@ class Production:
             else:
                 await self._fail(attempt, lost.problem, gang.ready[0].device)
             raise
+        except Refusal as refusal:
+            problem = Problem(code=refusal.code, message=refusal.message)
+            await self._fail(attempt, problem, gang.ready[0].device)
         except InputError as error:
             await self._fail(attempt, problem_of(error), gang.ready[0].device)
         except QueueAway:
@@ -110,11 +118,16 @@ class Production:
             frames=task.frames,
             folder=str(folder),
             fps=order.fps,
-            metadata=lineage.metadata(order, self.preset.name, ready.weights, task.adapters),
+            metadata=lineage.metadata(
+                order, self.preset.name, ready.weights, task.adapters, ready.fine_tune
+            ),
             visible_mark=order.visible_mark,
+            reviewed=0 if self.service.moderation is None else REVIEWED_FRAMES,
         )
+        await write(cut)
+        await self._review(attempt.job, folder)
         prefix = f"{self.service.prefix}/videos/{attempt.job.id}"
-        delivered = await deliver(self.store, prefix, cut)
+        delivered = await deliver(self.store, prefix, folder)
         self._writing = round(time.monotonic() - started, 3)
         first = next(each for each in done if each.rank == 0)
         rendered = Rendered(
@@ -127,6 +140,25 @@ class Production:
         )
         if await attempt.complete(rendered):
             self.status.completed(rendered.seconds, rendered.peak_gib)
+
+    async def _review(self, job: Job, folder: Path) -> None:
+        """Nothing is uploaded before moderation saw some frames. Raises Refusal."""
+        if self.service.moderation is None:
+            return
+        names = [REVIEWED.format(number) for number in range(REVIEWED_FRAMES)]
+        pictures = [(folder / name).read_bytes() for name in names]
+        side = moderation.Side.OUTPUT
+        for pause in PAUSES:
+            try:
+                await moderation.check(self.service, side, job.id, job.order, pictures)
+            except Refusal as refusal:
+                if refusal.code is not Code.UNAVAILABLE:
+                    raise
+                log.warning("%s: %s: again in %.0f s", job.id, refusal.message, pause)
+                await asyncio.sleep(pause)
+            else:
+                return
+        await moderation.check(self.service, side, job.id, job.order, pictures)
 
     async def _fail(self, attempt: Attempt, problem: Problem, device: str) -> None:
         if problem.code == Code.OUT_OF_MEMORY:

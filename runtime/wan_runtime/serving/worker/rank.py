@@ -28,12 +28,15 @@ from wan_runtime.artifacts.store import Store
 from wan_runtime.contract import Contract
 from wan_runtime.errors import StepError
 from wan_runtime.job import Step
+from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import compute_device, compute_dtype
 from wan_runtime.models.source import model_files, preset_named
 from wan_runtime.parts import dit_part, loaded_by
-from wan_runtime.serving.service import ServiceSpec
+from wan_runtime.serving.service import AdapterUse, ServiceSpec
 from wan_runtime.serving.video import Stage
 from wan_runtime.serving.worker import warm_up
+from wan_runtime.serving.worker.adapter_files import FOLDER as ADAPTERS_FOLDER
+from wan_runtime.serving.worker.adapter_files import AdapterFiles
 from wan_runtime.serving.worker.adapters import AdapterCache
 from wan_runtime.serving.worker.messages import (
     Beat,
@@ -49,6 +52,7 @@ from wan_runtime.serving.worker.model import Model
 from wan_runtime.serving.worker.ranks import Gang, join
 from wan_runtime.serving.worker.render import Renderer
 from wan_runtime.serving.worker.trouble import Unrenderable, problem_of
+from wan_runtime.serving.worker.weights import FullWeights
 
 log = logging.getLogger(__name__)
 
@@ -136,10 +140,11 @@ class Rank:
 def open_rank(
     service: ServiceSpec, rank: int, world: int, meet: Path, work: Path
 ) -> tuple[Gang, Renderer]:
-    """Load this rank's part of the model. Collective; rank 0 fetches first what all need.
+    """Load this rank's part of the model. Collective; rank 0 fetches first what all need, and
+    checks the service's adapters.
 
     Raises:
-        InputError, InfrastructureError: of the model's files and the store.
+        InputError, InfrastructureError: of the files of model and adapters, and the store.
     """
     preset = preset_named(service.model.preset)
     if torch.cuda.is_available():
@@ -147,16 +152,29 @@ def open_rank(
     device = compute_device()
     gang = join(rank, world, meet)
     store = Store.connect(service.store)
-    transformers = tuple(map(dit_part, preset.experts))
-    parts = transformers if rank else loaded_by(Step.SAMPLE, preset.name)
+    tuned = service.weights and FullWeights.load(store, service.weights, preset)
+    replaced = {dit_part(expert) for expert in tuned.shards} if tuned else set()
+    loaded = map(dit_part, preset.experts) if rank else loaded_by(Step.SAMPLE, preset.name)
+    parts = [part for part in loaded if part not in replaced]
 
-    def fetch() -> None:
-        model_files(service.model, service.imported, parts, store, work)
+    def fetch() -> ModelFiles:
+        base = model_files(service.model, service.imported, parts, store, work)
+        return tuned.over(base, store, work) if tuned else base
 
     gang.together(fetch if rank == 0 else lambda: None)
-    files = model_files(service.model, service.imported, parts, store, work)
+    files = fetch()
     model = gang.together(lambda: Model(files, gang, device))
+    model.fine_tune = tuned.lineage if tuned else None
     cache = AdapterCache(ADAPTER_BYTES, compute_dtype(device))
+    adapters = AdapterFiles(store, work / ADAPTERS_FOLDER, preset)
+
+    def check_adapters() -> None:
+        for spec in service.adapters:
+            use = adapters.apply(spec, AdapterUse(name=spec.name))
+            for expert, path in use.files.items():
+                cache.fitting(spec.name, Path(path), model.dits[expert])
+
+    gang.together(check_adapters if rank == 0 else lambda: None)
     return gang, Renderer(model, gang, cache)
 
 
@@ -200,6 +218,7 @@ def main(arguments: list[str] | None = None) -> int:
             paces=warm.paces,
             peak_gib=peak_gib(),
             weights=model.digest,
+            fine_tune=model.fine_tune,
             attention=model.attention,
             device=name,
         )

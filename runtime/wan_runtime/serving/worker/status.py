@@ -26,6 +26,7 @@ class Status:
         self, worker: str, service: ServiceSpec, ranks: int, pod: str = "", revision: str = ""
     ) -> None:
         self.worker, self.ranks, self.pod, self.revision = worker, ranks, pod, revision
+        self._adapters = tuple(each.name for each in service.adapters)
         self._steps = service.defaults.steps or preset_named(service.model.preset).inference_steps
         self.ready: tuple[Ready, ...] = ()
         """Of the gang at work; empty while there is none."""
@@ -108,6 +109,7 @@ class Status:
                 size: clip_seconds(pace, self._steps) for size, pace in first.paces.items()
             },
             "peak_gib": max(filter(None, peaks), default=None),
+            "adapters": self._adapters,  # a gang with one that does not fit is never ready
             "attention": first.attention,
             "device": first.device,
         }

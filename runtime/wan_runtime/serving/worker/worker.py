@@ -22,7 +22,7 @@ from wan_runtime.models.source import preset_named
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
 from wan_runtime.serving.service import ServiceSpec
-from wan_runtime.serving.worker.adapter_files import AdapterFiles
+from wan_runtime.serving.worker.adapter_files import FOLDER, AdapterFiles
 from wan_runtime.serving.worker.attempt import Attempt, Timing
 from wan_runtime.serving.worker.inputs import Inputs
 from wan_runtime.serving.worker.processes import GangLost, Patience, Processes
@@ -62,7 +62,7 @@ class Worker:
         self._file, self._queue, self._work, self._ranks = service_file, queue, work, ranks
         self._timing, self._patience = timing or Timing(), patience or Patience()
         preset = preset_named(service.model.preset)
-        inputs = Inputs(service, store, AdapterFiles(store, work / "adapters", preset))
+        inputs = Inputs(service, store, AdapterFiles(store, work / FOLDER, preset))
         self._production = Production(service, preset, store, inputs, work / "jobs", self.status)
         self._restarts = Restarts(self._timing.back_off)
         self._jobs: set[asyncio.Task[None]] = set()

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from wan_runtime.serving.worker.cut import FILES, SPRITESHEET, THUMBNAIL, VIDEO, Cut
+from wan_runtime.serving.worker.cut import FILES, REVIEWED, SPRITESHEET, THUMBNAIL, VIDEO, Cut
 from wan_runtime.training.film import Frames, write_mp4
 
 # Shapes: F frames, H W pixels; colours last.
@@ -34,6 +34,13 @@ def write(cut: Cut) -> None:
     first.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
     first.save(folder / FILES[THUMBNAIL], quality=85)
     spritesheet(frames).save(folder / FILES[SPRITESHEET], quality=85)
+    for number, index in enumerate(moments(len(frames), cut.reviewed)):
+        Image.fromarray(frames[index]).save(folder / REVIEWED.format(number), quality=90)
+
+
+def moments(count: int, wanted: int) -> list[int]:
+    """Indices of frames at equal times, the first and the last among them."""
+    return [round(each) for each in np.linspace(0, count - 1, wanted)]
 
 
 def marked(frames_FHWC: Frames) -> Frames:
@@ -58,8 +65,7 @@ def spritesheet(frames_FHWC: Frames) -> Image.Image:
     scale = min(1.0, TILE_SIDE / max(height, width))
     tile = (max(1, round(width * scale)), max(1, round(height * scale)))
     sheet = Image.new("RGB", (COLUMNS * tile[0], ROWS * tile[1]))
-    moments = np.linspace(0, count - 1, COLUMNS * ROWS).round().astype(int)
-    for place, index in enumerate(moments):
+    for place, index in enumerate(moments(count, COLUMNS * ROWS)):
         picture = Image.fromarray(frames_FHWC[index]).resize(tile, Image.Resampling.LANCZOS)
         sheet.paste(picture, (place % COLUMNS * tile[0], place // COLUMNS * tile[1]))
     return sheet

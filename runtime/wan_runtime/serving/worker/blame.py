@@ -1,0 +1,22 @@
+"""What a service names and the store lacks, or has otherwise: the service's fault. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound
+from wan_runtime.errors import InputError
+from wan_runtime.job import Reason
+
+
+@contextmanager
+def blaming(what: str) -> Iterator[None]:
+    """Raises InputError for it: MODEL_NOT_FOUND, or MODEL_INVALID where a digest differs. A repeat
+    would find the same."""
+    try:
+        yield
+    except ObjectNotFound as error:
+        raise InputError(Reason.MODEL_NOT_FOUND, f"{what}: {error.message}") from error
+    except ArtifactCorrupt as error:
+        raise InputError(Reason.MODEL_INVALID, f"{what}: {error.message}") from error
