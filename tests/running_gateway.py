@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Coroutine
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 import httpx
 import uvicorn
 
-from object_store import BUCKET, ObjectStore, free_port
+from object_store import BUCKET, ObjectStore
 from wan_runtime.artifacts.patience import Patience
 from wan_runtime.artifacts.store import Store
 from wan_runtime.serving.gateway.app import create_app
@@ -77,12 +78,11 @@ class RunningGateway:
             rollout=self.rollout,
             patience=patience,
         )
-        self.url = f"http://127.0.0.1:{free_port()}"
-        config = uvicorn.Config(
-            self.app, port=int(self.url.rpartition(":")[2]), log_config=None, lifespan="on"
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run)
+        # Bound at once: what starts before uvicorn listens takes ports too.
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self._server = uvicorn.Server(uvicorn.Config(self.app, log_config=None, lifespan="on"))
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})
 
     def __enter__(self) -> RunningGateway:
         self._thread.start()
