@@ -1,8 +1,9 @@
-"""The whole product on a cluster: images, MinIO, the Helm release, a namespace for runs.
+"""The whole product on a cluster: images, MinIO, PostgreSQL, the Helm release, a namespace for runs
+and services.
 
 `Stack.ensure()` is idempotent and is shared by the demo and the tests. It uses the embedded cluster
-unless `WAN_KUBECONFIG` names another one; that needs the images and a store by name, since nothing
-can be loaded into it.
+unless `WAN_KUBECONFIG` names another one; that needs the images, a store and a database by name,
+since nothing can be loaded into it.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import functools
 import hashlib
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +27,16 @@ import yaml
 from kubernetes import config
 from minio import Minio
 
-from cluster import ensure_minio, ensure_up, layout_of, toolchain
+from cluster import ensure_minio, ensure_postgres, ensure_up, layout_of, toolchain
 
 ROOT = Path(__file__).resolve().parent.parent
 SYSTEM_NAMESPACE = "wan-system"
 RELEASE = "wan-operator"
 BUCKET = "wan"
 STORE_SECRET = "wan-store"
+DATABASE_SECRET = "wan-database"
+KEYS_SECRET = "wan-keys"
+KEY_NAME = "demo"
 
 Manifest = dict[str, Any]
 Say = Callable[[str], None]
@@ -83,6 +89,10 @@ class Stack:
     """Of the store, as this process reaches it."""
     access_key: str
     secret_key: str
+    database_url: str
+    """Of PostgreSQL, as pods reach it."""
+    api_key: str
+    """Of services in the namespaces of `make_namespace`, new for each stack."""
 
     @classmethod
     def ensure(cls, say: Say = lambda text: None, **values: str) -> Stack:
@@ -93,11 +103,15 @@ class Stack:
             operator_image, runtime_image = named("OPERATOR_IMAGE"), named("RUNTIME_IMAGE")
             store = {key: named(f"STORE_{key.upper()}") for key in ("endpoint", "access", "secret")}
             store["host"] = os.environ.get("WAN_STORE_HOST_ENDPOINT", store["endpoint"])
+            database_url = named("DATABASE_URL")
         else:
             say("images: checking, building what changed")
             operator_image, runtime_image = build_images()
-            say("MinIO: checking")
-            keys = ensure_minio()
+            say("MinIO and PostgreSQL: checking")
+            with ThreadPoolExecutor() as pool:
+                database = pool.submit(ensure_postgres)
+                keys = ensure_minio()
+            database_url = database.result()["url"]
             store = {
                 "endpoint": keys["endpoint"],
                 "access": keys["accessKey"],
@@ -113,6 +127,8 @@ class Stack:
             host_endpoint=store["host"],
             access_key=store["access"],
             secret_key=store["secret"],
+            database_url=database_url,
+            api_key=secrets.token_urlsafe(24),
         )
         say(f"operator: installing the chart into {SYSTEM_NAMESPACE}")
         stack.install(**values)
@@ -131,6 +147,7 @@ class Stack:
             "store.endpoint": self.endpoint,
             "store.bucket": BUCKET,
             "store.secretName": STORE_SECRET,
+            "database.secretName": DATABASE_SECRET,
             **values,
         }
         self.helm(
@@ -179,8 +196,13 @@ class Stack:
         self.kubectl("apply", "-f", "-", text=yaml.safe_dump_all(manifests))
 
     def make_namespace(self, name: str) -> None:
-        """A namespace under the restricted Pod Security level, with the store's credentials in
-        it."""
+        """A namespace under the restricted Pod Security level, with what runs and services need in
+        it: credentials of the store, the database's URL, an API key."""
+        held = {
+            STORE_SECRET: {"accessKey": self.access_key, "secretKey": self.secret_key},
+            DATABASE_SECRET: {"url": self.database_url},
+            KEYS_SECRET: {KEY_NAME: self.api_key},
+        }
         self.apply(
             {
                 "apiVersion": "v1",
@@ -190,12 +212,15 @@ class Stack:
                     "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
                 },
             },
-            {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "metadata": {"name": STORE_SECRET, "namespace": name},
-                "stringData": {"accessKey": self.access_key, "secretKey": self.secret_key},
-            },
+            *(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Secret",
+                    "metadata": {"name": secret, "namespace": name},
+                    "stringData": content,
+                }
+                for secret, content in held.items()
+            ),
         )
 
     def kill(self, namespace: str, pod: str) -> None:
@@ -276,5 +301,5 @@ def named(variable: str) -> str:
     except KeyError:
         raise CommandError(
             f"WAN_KUBECONFIG is set, so WAN_{variable} must be too: the demo loads no images and "
-            "deploys no store into a cluster of yours (docs/quickstart.md)"
+            "deploys no store and no database into a cluster of yours (docs/quickstart.md)"
         ) from None
