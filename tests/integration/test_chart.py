@@ -117,6 +117,28 @@ def test_for_namespaces(helm: Helm, apiserver: ApiServer) -> None:
     assert not helm.may("get", "secrets", team)
 
 
+def test_the_databases_password_is_kept(helm: Helm, apiserver: ApiServer) -> None:
+    """As its volume is: over an upgrade, and by a release of the same name."""
+
+    def password() -> str:
+        words = ("get", "secret", f"{RELEASE}-wan-operator-db", "-o", "jsonpath={.data.password}")
+        return apiserver.kubectl("-n", helm.namespace, *words).stdout
+
+    notes = helm.install("postgresql.enabled=true")
+    made = password()
+    assert len(made) == 44
+    assert f"get secret {RELEASE}-wan-operator-db" in notes
+    assert f"@{RELEASE}-wan-operator-db.{helm.namespace}.svc:5432/wan" in notes
+    assert "create secret generic wan-database" in notes
+    helm.install("postgresql.enabled=true", "database.secretName=queue")
+    assert password() == made
+    helm("uninstall", RELEASE)
+    assert "create secret generic queue" in helm.install(
+        "postgresql.enabled=true", "database.secretName=queue"
+    )
+    assert password() == made
+
+
 def test_an_uninstall_keeps_the_record_of_runs(helm: Helm, apiserver: ApiServer) -> None:
     helm.install()
     apiserver.kubectl("wait", "--for=condition=Established", "--timeout=30s", CRD)

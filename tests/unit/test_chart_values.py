@@ -46,7 +46,7 @@ def test_values_and_schema_have_the_same_keys() -> None:
             yield from of_schema(child, (*path, name))
 
     # Free objects: what is in them is Kubernetes', not ours.
-    free = {("resources",)}
+    free = {("resources",), ("postgresql", "resources")}
     ours = {path for path in keys(defaults()) if not any(path[: len(f)] == f for f in free)} | free
     assert ours == set(of_schema(schema())) - {("global",)}
 
@@ -105,6 +105,8 @@ REFUSED = [
     ({"store": {"bucket": "My_Bucket"}}, "/store/bucket"),
     ({"store": {"prefix": "/runs/"}}, "/store/prefix"),
     ({"database": {"secretName": "My_Database"}}, "/database/secretName"),
+    ({"postgresql": {"storage": "10 GB"}}, "/postgresql/storage"),
+    ({"postgresql": {"enabled": "yes"}}, "/postgresql/enabled"),
     ({"gpuType": "an H100"}, "/gpuType"),
     ({"gpuCatalogue": [{"name": "x"}]}, "/gpuCatalogue/0"),
     ({"gpuCatalogue": [{**GPU, "vendor": "x"}]}, "/gpuCatalogue/0"),
@@ -191,13 +193,15 @@ def test_the_defaults_of_chart_and_operator_are_the_same() -> None:
 def test_the_charts_readme_has_the_words_of_its_values() -> None:
     text = chart.readme(
         "# About the file.\n\n# -- Of a.\na: 1\n# Section\n# of two.\nb:\n"
-        "  # -- Of c: x | y,\n  # and more.\n  c: []\n  d:\n    e: {}\nresources:\n  cpu: 1\n"
+        "  # -- Of c: x | y,\n  # and more.\n  c: []\n  d:\n    e: {}\n"
+        "  # -- Whole.\n  resources:\n    cpu: 1\nresources:\n  cpu: 1\n"
     )
     assert text.split("| --- | --- | --- |\n")[1].splitlines() == [
         "| `a` | `1` | Of a. |",
         "| `b` |  | Section of two. |",
         "| `b.c` | `[]` | Of c: x \\| y, and more. |",
         "| `b.d.e` | `{}` |  |",
+        '| `b.resources` | `{"cpu": 1}` | Whole. |',
         '| `resources` | `{"cpu": 1}` |  |',
     ]
 

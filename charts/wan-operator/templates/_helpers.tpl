@@ -33,6 +33,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
+{{/* At most 50 characters: a StatefulSet's pods carry its name and eleven more in a label. */}}
+{{- define "wan-operator.database" -}}
+{{ include "wan-operator.fullname" . }}-db
+{{- end }}
+
+{{/* Not the operator's selector labels: its Service and Deployment must not take this pod for it. */}}
+{{- define "wan-operator.databaseLabels" -}}
+app.kubernetes.io/name: {{ include "wan-operator.name" . | trunc 60 | trimSuffix "-" }}-db
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
 {{/* One rule list for the ClusterRole and for the Role of each watched namespace. No verb on Secrets: step pods mount
 them by reference. Nothing may be changed on pods: Jobs and Deployments make and remove them. */}}
 {{- define "wan-operator.rules" -}}

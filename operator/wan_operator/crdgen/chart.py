@@ -33,8 +33,8 @@ A misspelt key is an error: `values.schema.json` is closed.
 
 _KEY = re.compile(r"^( *)([A-Za-z]+):(.*)$")
 _COMMENT = re.compile(r"^ *# ?(-- )?(.*)$")
-FREE = frozenset({"resources"})
-"""Objects of Kubernetes: shown whole."""
+FREE = "resources"
+"""Objects of Kubernetes of this name are shown whole."""
 
 
 def readme(values: str) -> str:
@@ -55,12 +55,13 @@ def _rows(values: str) -> Iterator[tuple[str, str, str]]:
             # What the file's first line says is not of a value.
             words = [comment[2]] if comment[1] or not words else [*words, comment[2]]
             continue
-        if not key or (path[:1] and path[0] in FREE and key[1]):
+        depth = len(key[1]) // 2 if key else 0
+        if not key or FREE in path[:depth]:
             words = []
             continue
-        path = [*path[: len(key[1]) // 2], key[2]]
+        path = [*path[:depth], key[2]]
         value = _at(defaults, path)
-        section = isinstance(value, dict) and value != {} and path[0] not in FREE
+        section = isinstance(value, dict) and value != {} and key[2] != FREE
         if not section or words:
             shown = "" if section else f"`{json.dumps(value)}`"
             yield ".".join(path), shown, " ".join(words).replace("|", "\\|")
