@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from wan_operator.api.v1alpha1.common import Store
 from wan_operator.api.v1alpha1.inference import EffectiveService, WanInferenceServiceSpec
@@ -121,7 +122,7 @@ def refusal(spec: WanInferenceServiceSpec, settings: Settings) -> str | None:
 def pod_size(spec: WanInferenceServiceSpec, settings: Settings) -> Size:
     """What a worker's pod asks for."""
     if _preset(spec).tiny:
-        return TINY
+        return replace(TINY, cpu="100m")
     source = spec.model.source
     fetches = source is not None and source.s3 is not None and not settings.model_cache
     host = plan_worker(work(spec, longest=True), fetches_model=fetches)

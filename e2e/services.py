@@ -1,0 +1,142 @@
+"""One WanInferenceService: what the API server says of it, how to reach it, how to hurt it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from openai import OpenAI
+
+from stack import ROOT, CommandError, Manifest, Stack, wait_until
+
+READY_SECONDS = 300
+"""For images, the model and the warm-up on two busy cores."""
+VIDEO_SECONDS = 240
+EXAMPLE = ROOT / "examples" / "inference-tiny.yaml"
+SDK_SCRIPT = ROOT / "examples" / "make_video.py"
+
+
+def manifest(stack: Stack, namespace: str, name: str, **spec: Any) -> Manifest:
+    """The example, but for names and the store's address. `spec`: replaces fields."""
+    service: Manifest = yaml.safe_load(EXAMPLE.read_text())
+    service["metadata"] |= {"namespace": namespace, "name": name}
+    service["spec"]["store"]["endpoint"] = stack.endpoint
+    service["spec"] |= spec
+    return service
+
+
+@dataclass(frozen=True)
+class Service:
+    stack: Stack
+    namespace: str
+    name: str
+
+    def status(self) -> Manifest:
+        path = f"/apis/wan-operator.dev/v1alpha1/namespaces/{self.namespace}/waninferenceservices"
+        found: Manifest = self.stack.api(f"{path}/{self.name}").get("status", {})
+        return found
+
+    def condition(self, type_: str) -> tuple[str, str]:
+        for each in self.status().get("conditions", []):
+            if each["type"] == type_:
+                return each["status"], each["reason"]
+        return "", ""
+
+    def wait(self, what: str, check: Any, seconds: float = READY_SECONDS) -> Any:
+        return wait_until(check, seconds=seconds, what=lambda: f"{what}; {self.story()}")
+
+    def wait_ready(self, seconds: float = READY_SECONDS) -> Manifest:
+        """Until its workers take videos; the status then."""
+        self.wait("ready", lambda: self.condition("Ready") == ("True", "Serving"), seconds)
+        return self.status()
+
+    def story(self) -> str:
+        """What a reader of a failed test wants to know."""
+        status = self.status()
+        told = {key: status.get(key) for key in ("conditions", "rollout", "ready", "queue")}
+        return json.dumps(told, indent=1)
+
+    def pods(self, part: str) -> list[Manifest]:
+        """Of the gateway, the workers or the canary; those that go are left out."""
+        path = f"/api/v1/namespaces/{self.namespace}/pods"
+        labels = f"wan-operator.dev/service={self.name},app.kubernetes.io/component={part}"
+        found = self.stack.api(path, labelSelector=labels)["items"]
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def gone(self) -> bool:
+        """Whether none of its pods is left, or all are going."""
+        return not any(self.pods(part) for part in ("gateway", "worker", "canary"))
+
+    def edit(self, **spec: Any) -> None:
+        patch = json.dumps({"spec": spec})
+        words = ("patch", "wis", self.name, "--type=merge", "-p", patch)
+        self.stack.kubectl("-n", self.namespace, *words)
+
+    @contextmanager
+    def reached(self) -> Iterator[str]:
+        """Its address from here, for as long as it is needed."""
+        kubectl = [self.stack.bin / "kubectl", "--kubeconfig", self.stack.kubeconfig]
+        words = ["-n", self.namespace, "port-forward", f"service/{self.name}", ":80"]
+        with subprocess.Popen(
+            [*map(str, kubectl), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as forward:
+            try:
+                assert forward.stdout is not None
+                line = forward.stdout.readline()  # Forwarding from 127.0.0.1:43210 -> 8080
+                if "127.0.0.1:" not in line:
+                    forward.kill()
+                    said = forward.stderr.read() if forward.stderr else ""
+                    raise CommandError(f"kubectl port-forward: {line}{said}")
+                port = line.split("127.0.0.1:")[1].split()[0]
+                yield f"http://127.0.0.1:{port}"
+            finally:
+                forward.kill()
+
+    @property
+    def cluster_url(self) -> str:
+        """By the address of its Service, which the embedded cluster's node reaches too."""
+        found = self.stack.get("-n", self.namespace, "service", self.name)
+        return f"http://{found['spec']['clusterIP']}"
+
+    def client(self) -> OpenAI:
+        return OpenAI(base_url=f"{self.cluster_url}/v1", api_key=self.stack.api_key)
+
+    def submit(self, picture: Path, prompt: str = "a man talks", **fields: Any) -> str:
+        """The id of a video that was accepted."""
+        extra = {key: fields.pop(key) for key in ("steps", "seed", "frames") if key in fields}
+        with picture.open("rb") as content:
+            video = self.client().videos.create(
+                prompt=prompt, input_reference=content, extra_body=extra, **fields
+            )
+        return video.id
+
+    def wait_ended(self, video_id: str, seconds: float = VIDEO_SECONDS) -> Any:
+        """The video once it is completed or failed."""
+        client, found = self.client(), None
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            found = client.videos.retrieve(video_id)
+            if found.status in ("completed", "failed"):
+                return found
+            time.sleep(0.5)
+        raise TimeoutError(f"{video_id} did not end: {found}; {self.story()}")
+
+
+def make_video(service: Service, url: str, picture: Path, out: Path, model: str = "") -> str:
+    """By examples/make_video.py, as an app team would; its words."""
+    command: list[str | Path] = [
+        sys.executable, SDK_SCRIPT, picture, "", "--url", url, "--key", service.stack.api_key,
+        "--out", out, *(("--model", model) if model else ()),
+    ]  # fmt: skip
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600)
+    if done.returncode:
+        raise CommandError(f"examples/make_video.py: {done.stderr.strip()}")
+    return done.stdout

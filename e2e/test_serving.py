@@ -1,0 +1,166 @@
+"""A WanInferenceService on the cluster: from a fine-tune's adapter to a video, through faults and
+changes, with no video lost."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from clips import CUTS, write_dataset
+from finetunes import Run
+from services import Service, make_video, manifest
+from stack import Manifest, Stack, wait_until
+
+pytestmark = pytest.mark.timeout(900)
+NO_ADAPTERS: Manifest = {"adapters": [], "effects": []}
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first frame of a real clip."""
+    folder = tmp_path_factory.mktemp("picture")
+    write_dataset(folder, (CUTS[0],))
+    clip = next(folder.rglob("*.mp4"))
+    with av.open(str(clip)) as container:
+        frame = next(container.decode(video=0))
+    path = folder / "first.png"
+    frame.to_image().save(path)
+    return path
+
+
+@pytest.fixture
+def serve(stack: Stack, namespace: str) -> Iterator[Callable[..., Service]]:
+    """Applies a service that waits for nothing, unless it is told to; removes it after the test."""
+    made: list[Service] = []
+
+    def begin(name: str, **spec: object) -> Service:
+        service = Service(stack, namespace, name)
+        made.append(service)
+        gateway = {"keysSecretRef": {"name": "wan-keys"}, "replicas": 1}
+        wanted = NO_ADAPTERS | {"gateway": gateway} | spec
+        stack.apply(manifest(stack, namespace, name, **wanted))
+        return service
+
+    yield begin
+    for service in made:
+        stack.kubectl("-n", namespace, "delete", "wis", service.name, "--ignore-not-found")
+        wait_until(service.gone, seconds=150, what=f"pods of {service.name} gone")
+
+
+def frames_of(content: bytes) -> np.ndarray:
+    with av.open(io.BytesIO(content)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return np.stack(frames).astype(np.float32)
+
+
+def test_a_fine_tunes_adapter_is_served_to_the_sdk(
+    stack: Stack, reference: Run, serve: Callable[..., Service], picture: Path, tmp_path: Path
+) -> None:
+    reference.wait_complete()
+    artifact = reference.status()["artifact"]
+    service = Service(stack, reference.namespace, "videos")
+    adapter = {"name": "driver", "fineTuneRef": {"name": reference.name}}
+    effect = {"name": "in-the-car", "adapters": [{"name": "driver"}], "prompt": "a man {prompt}"}
+    stack.apply(manifest(stack, service.namespace, "videos", adapters=[adapter], effects=[effect]))
+    try:
+        status = service.wait_ready()
+        assert status["adapters"][0]["artifact"] == artifact
+        assert status["readyGateways"] >= 1
+        wait_until(lambda: service.status().get("startup"), seconds=60, what="startup told")
+        status = service.status()
+        assert status["sizes"][0]["size"] == "128x96"
+        assert status["sizes"][0]["seconds"] > 0
+        assert {"scheduling", "loading", "warming"} <= status["startup"].keys()
+        with service.reached() as url:
+            said = make_video(service, url, picture, tmp_path / "v.mp4", "in-the-car")
+        assert "completed" not in said
+        assert frames_of((tmp_path / "v.mp4").read_bytes()).shape == (9, 96, 128, 3)
+        with_adapter = service.submit(picture, "", model="in-the-car", seed=1)
+        without = service.submit(picture, "a man ", seed=1)
+        client = service.client()
+        pictures = []
+        for video_id in (with_adapter, without):
+            assert service.wait_ended(video_id).status == "completed"
+            pictures.append(frames_of(client.videos.download_content(video_id).read()))
+        assert np.abs(pictures[0] - pictures[1]).mean() > 0.5, "the adapter changes the picture"
+        [row] = stack.kubectl("-n", service.namespace, "get", "wis", "--no-headers").splitlines()
+        assert row.split()[:4] == ["videos", "Ready", "Serving", "1/1"]
+    finally:
+        stack.kubectl("-n", service.namespace, "delete", "wis", "videos")
+
+
+def test_no_video_is_lost_when_workers_and_gateways_die(
+    stack: Stack, serve: Callable[..., Service], picture: Path
+) -> None:
+    service = serve("killed")
+    service.wait_ready()
+    videos = [service.submit(picture, steps=60) for _ in range(3)]
+    client = service.client()
+    wait_until(
+        lambda: client.videos.retrieve(videos[0]).status == "in_progress",
+        seconds=60, what="the first is rendered", every=0.1,
+    )  # fmt: skip
+    stack.kill(service.namespace, service.pods("worker")[0]["metadata"]["name"])
+    stack.kill(service.namespace, service.pods("gateway")[0]["metadata"]["name"])
+    service.wait("the gateway answers", lambda: service.status().get("readyGateways"))
+    ends = [service.wait_ended(video).status for video in videos]
+    assert ends == ["completed"] * 3
+
+
+def test_from_zero_and_back(serve: Callable[..., Service], picture: Path) -> None:
+    scaling = {"maxReplicas": 2, "targetWaitSeconds": 300, "scaleDownDelaySeconds": 5}
+    service = serve("zero", autoscaling=scaling)
+    service.wait("at zero", lambda: service.condition("Ready") == ("True", "ScaledToZero"))
+    assert service.pods("worker") == []
+    video = service.submit(picture)
+    assert service.wait_ended(video, 300).status == "completed"
+    service.wait("at zero again", lambda: service.status()["desiredReplicas"] == 0)
+    service.wait("the worker to go", lambda: not service.pods("worker"))
+    assert service.client().videos.retrieve(video).status == "completed"
+
+
+def test_a_change_rolls_out_and_a_bad_one_rolls_back(
+    serve: Callable[..., Service], picture: Path
+) -> None:
+    service = serve("changed", rollout={"strategy": "Surge", "deadlineSeconds": 240})
+    first = service.wait_ready()["revision"]
+    service.edit(defaults={"frames": 9, "steps": 4})
+    service.wait("another revision", lambda: service.status()["revision"] != first)
+    service.wait_ready()
+    second = service.status()["revision"]
+    assert service.wait_ended(service.submit(picture)).status == "completed"
+    files = {"uri": "s3://wan/no/such.safetensors"}
+    service.edit(adapters=[{"name": "missing", "files": files}])
+    service.wait("rolled back", lambda: service.condition("Stalled")[1] == "RolledBack")
+    status = service.status()
+    assert status["revision"] == second
+    assert "missing" in status["rollout"]["message"]
+    service.wait("serving still", lambda: service.condition("Ready") == ("True", "Serving"))
+    assert service.wait_ended(service.submit(picture)).status == "completed"
+
+
+def test_a_canary_gets_its_share_and_is_promoted(
+    serve: Callable[..., Service], picture: Path
+) -> None:
+    canary = {"percent": 50, "minVideos": 2, "maxFailedPercent": 50, "maxSlowerPercent": 1000}
+    service = serve("canary", rollout={"strategy": "Canary", "canary": canary})
+    first = service.wait_ready()["revision"]
+    service.edit(defaults={"frames": 9, "steps": 4})
+    service.wait("proving", lambda: service.status().get("rollout", {}).get("phase") == "Proving")
+    videos: list[str] = []
+
+    def promoted() -> bool:
+        if service.status()["revision"] != first:
+            return True
+        if len(videos) < 40:
+            videos.append(service.submit(picture))
+        return False
+
+    wait_until(promoted, seconds=400, what=lambda: f"promoted; {service.story()}", every=3)
+    assert {service.wait_ended(video).status for video in videos} == {"completed"}
+    service.wait("the canary to go", lambda: not service.pods("canary"))
