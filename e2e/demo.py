@@ -1,12 +1,15 @@
-"""`make demo`: from real clips and one YAML to a trained adapter that can be looked at.
+"""`make demo`: from real clips and two YAMLs to a trained adapter and a service that uses it.
 
 Starts what is missing, uploads clips, applies `examples/finetune-tiny.yaml`, shows its progress as
-the operator reports it, and fetches the result into `demo-output/`, verifying every checksum.
+the operator reports it, and fetches the result into `demo-output/`, verifying every checksum. Then
+applies `examples/inference-tiny.yaml`, makes a video through OpenAI's SDK and takes a picture of
+the studio.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import sys
 import tempfile
@@ -14,17 +17,22 @@ import time
 from pathlib import Path
 from typing import Any
 
+import av
 import yaml
+from playwright.sync_api import expect, sync_playwright
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from clips import write_dataset
+from clips import CUTS, write_dataset
+from services import EXAMPLE as EXAMPLE_SERVICE
+from services import Service, make_video, manifest
 from stack import BUCKET, ROOT, CommandError, Manifest, Stack
 
 NAMESPACE = "wan-demo"
 EXAMPLE = ROOT / "examples" / "finetune-tiny.yaml"
 OUTPUT = ROOT / "demo-output"
+CHROMIUM = "/usr/bin/chromium"
 DEADLINE = 1800
 """Seconds until the demo gives up on the run."""
 
@@ -42,10 +50,12 @@ def main() -> int:
         if not watch(stack, name, started):
             return 1
         fetch(stack, name)
+        service = serve(stack, started)
+        film(service, started)
     except (CommandError, TimeoutError) as error:
         console.print(f"[red]{error}[/]")
         return 1
-    conclude(stack, name, started)
+    conclude(stack, name, service, started)
     return 0
 
 
@@ -157,7 +167,66 @@ def fetch_step(stack: Stack, step: Manifest) -> list[str]:
     return rows
 
 
-def conclude(stack: Stack, name: str, started: float) -> None:
+def serve(stack: Stack, started: float) -> Service:
+    """The service that follows the run, once it takes videos."""
+    wanted = manifest(stack, NAMESPACE, "demo")
+    console.print(f"[bold]$ kubectl -n {NAMESPACE} apply -f {EXAMPLE_SERVICE.relative_to(ROOT)}[/]")
+    stack.apply(wanted)
+    service = Service(stack, NAMESPACE, "demo")
+    shown, deadline = "", time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        status = service.status()
+        true = {c["type"]: c for c in status.get("conditions", []) if c["status"] == "True"}
+        telling = next(iter(true.values()), {"type": "Pending", "reason": "", "message": ""})
+        line = f"{telling['type']} {telling['reason']} · {telling['message']}"
+        if line != shown:
+            console.print(f"[dim]{clock(started)}[/] {line}", highlight=False)
+            shown = line
+        # Not by an earlier demo's adapter.
+        if telling["type"] == "Ready" and status.get("rollout") is None and is_followed(status):
+            return service
+        time.sleep(1)
+    raise TimeoutError(f"no worker after {DEADLINE} s: kubectl -n {NAMESPACE} describe wis demo")
+
+
+def is_followed(status: Manifest) -> bool:
+    return any(each.get("readyWorkers") for each in status.get("adapters", []))
+
+
+def film(service: Service, started: float) -> None:
+    """A video by the SDK, and the studio with it in a browser."""
+    picture = OUTPUT / "first-frame.png"
+    first_frame(picture)
+    with service.reached() as url:
+        said = make_video(service, url, picture, OUTPUT / "served.mp4", "in-the-car")
+        console.print(f"[dim]{clock(started)}[/] examples/make_video.py: {said.splitlines()[-1]}")
+        photograph(url, service.stack.api_key, OUTPUT / "studio.png")
+
+
+def first_frame(path: Path) -> None:
+    """Of the held-out end of the clip, which the run was not trained on."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_dataset(Path(folder), CUTS[-1:])
+        clip = next(Path(folder).rglob("*.mp4"))
+        with av.open(str(clip)) as container:
+            next(container.decode(video=0)).to_image().save(path)
+
+
+def photograph(url: str, key: str, path: Path) -> None:
+    """The studio as a user of it sees it."""
+    options = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(f"{url}/studio/")
+        page.get_by_label("API key").fill(key)
+        page.get_by_role("button", name="Enter").click()
+        expect(page.locator("video").first).to_be_visible(timeout=60_000)
+        page.screenshot(path=path)
+        browser.close()
+
+
+def conclude(stack: Stack, name: str, service: Service, started: float) -> None:
     status = stack.get("-n", NAMESPACE, "wft", name)["status"]
     console.print()
     console.print(stack.kubectl("-n", NAMESPACE, "get", "wan", "-o", "wide").strip())
@@ -173,12 +242,19 @@ def conclude(stack: Stack, name: str, started: float) -> None:
     console.print(files)
     kubectl = f"kubectl --kubeconfig {stack.kubeconfig} -n {NAMESPACE}"
     console.print(
-        "Look at demo-output/contact-sheet.png and demo-output/demo-loss.png. Then try:",
+        "Look at demo-output/contact-sheet.png, demo-loss.png, served.mp4 and studio.png.",
         highlight=False,
     )
+    console.print(
+        f"The studio: {service.cluster_url}/studio/ with the key {stack.api_key}; from elsewhere\n"
+        f"  {kubectl} port-forward service/{service.name} 8080:80   # http://127.0.0.1:8080/studio/",
+        highlight=False,
+    )
+    console.print("Then try:")
     for command in (
         f"export PATH={stack.bin}:$PATH",
         f"{kubectl} describe wft {name}",
+        f"{kubectl} describe wis {service.name}",
         f"{kubectl} get events --sort-by=.lastTimestamp",
         f"{kubectl} apply -f examples/invalid/sage.yaml      # refused, and why",
         "make cluster-down",

@@ -107,7 +107,9 @@ class Service:
         return f"http://{found['spec']['clusterIP']}"
 
     def client(self) -> OpenAI:
-        return OpenAI(base_url=f"{self.cluster_url}/v1", api_key=self.stack.api_key)
+        # A gateway that was killed is back within its restart's back-off.
+        url = f"{self.cluster_url}/v1"
+        return OpenAI(base_url=url, api_key=self.stack.api_key, max_retries=12)
 
     def submit(self, picture: Path, prompt: str = "a man talks", **fields: Any) -> str:
         """The id of a video that was accepted."""
