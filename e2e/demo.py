@@ -221,7 +221,7 @@ def photograph(url: str, key: str, path: Path) -> None:
         page.goto(f"{url}/studio/")
         page.get_by_label("API key").fill(key)
         page.get_by_role("button", name="Enter").click()
-        expect(page.locator("video").first).to_be_visible(timeout=60_000)
+        expect(page.locator(".play img").first).to_be_visible(timeout=60_000)
         page.screenshot(path=path)
         browser.close()
 
