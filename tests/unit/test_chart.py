@@ -244,6 +244,8 @@ def test_alerts_are_off_by_default_and_ask_for_metrics_that_exist() -> None:
     asked = {name for each in group["rules"] for name in re.findall(r"wan_\w+", each["expr"])}
     assert asked
     assert asked <= known
+    kinds = {kind for each in group["rules"] for kind in re.findall(r'kind="(\w+)"', each["expr"])}
+    assert kinds == {"WanFineTune", "WanInferenceService"}
 
 
 def test_step_pods_may_be_fenced_in_wherever_they_run() -> None:
