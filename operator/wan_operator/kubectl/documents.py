@@ -1,4 +1,4 @@
-"""WanFineTunes from YAML files, checked without a cluster."""
+"""WanFineTunes and WanInferenceServices from YAML files, checked without a cluster."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
 from wan_operator.api.markers import Schema
-from wan_operator.api.v1alpha1.common import API_VERSION
-from wan_operator.api.v1alpha1.finetune import KIND, WanFineTuneSpec
+from wan_operator.api.v1alpha1.common import API_VERSION, ApiModel
+from wan_operator.api.v1alpha1.finetune import KIND as FINETUNE
+from wan_operator.api.v1alpha1.finetune import WanFineTuneSpec
+from wan_operator.api.v1alpha1.inference import KIND as SERVICE
+from wan_operator.api.v1alpha1.inference import WanInferenceServiceSpec
 from wan_operator.crdgen.schema import structural
 
+Spec = TypeVar("Spec", bound=ApiModel)
 LIMIT = 4 * 2**20
 """Bytes of one file."""
 
@@ -32,17 +36,25 @@ class FineTune:
     spec: WanFineTuneSpec
 
 
-def read_finetunes(files: Sequence[str]) -> list[FineTune]:
-    """The WanFineTunes in `files`, `-` being standard input; other kinds are passed over.
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One document."""
+
+    name: str
+    spec: WanInferenceServiceSpec
+
+
+def read_documents(files: Sequence[str]) -> list[FineTune | Service]:
+    """Both kinds in `files`, `-` being standard input; other kinds are passed over.
 
     Types, bounds and names of fields are checked here. Rules between fields are the API server's.
 
     Raises:
-        DocumentError: for a file or a document that cannot be read, or if there is no WanFineTune.
+        DocumentError: for a file or a document that cannot be read, or if there is none of them.
     """
-    found = [finetune for name in files for finetune in _of_file(name)]
+    found = [document for name in files for document in _of_file(name)]
     if not found:
-        raise DocumentError(f"no {KIND} in {', '.join(map(_shown, files))}")
+        raise DocumentError(f"no {FINETUNE} or {SERVICE} in {', '.join(map(_shown, files))}")
     return found
 
 
@@ -50,7 +62,7 @@ def _shown(file: str) -> str:
     return "standard input" if file == "-" else file
 
 
-def _of_file(file: str) -> Iterator[FineTune]:
+def _of_file(file: str) -> Iterator[FineTune | Service]:
     try:
         documents = list(yaml.safe_load_all(_text(file)))
     except yaml.YAMLError as error:
@@ -63,7 +75,7 @@ def _of_file(file: str) -> Iterator[FineTune]:
         for item in (document.get("items") or []) if is_list else [document]:
             if not isinstance(item, dict):
                 raise DocumentError(f"{where}: must be an object with apiVersion and kind")
-            if item.get("kind") == KIND:
+            if item.get("kind") in (FINETUNE, SERVICE):
                 yield _read(item, where)
 
 
@@ -79,11 +91,11 @@ def _text(file: str) -> str:
         raise DocumentError(f"{_shown(file)} cannot be read: {error}") from error
 
 
-def _read(document: dict[str, Any], where: str) -> FineTune:
+def _read(document: dict[str, Any], where: str) -> FineTune | Service:
     metadata = document.get("metadata")
     named = metadata if isinstance(metadata, dict) else {}
     name = str(named.get("name") or named.get("generateName") or "")
-    where = f"{where} ({KIND} {name or 'without a name'})"
+    where = f"{where} ({document['kind']} {name or 'without a name'})"
     if document.get("apiVersion") != API_VERSION:
         raise DocumentError(
             f"{where}: apiVersion must be {API_VERSION}, not {document.get('apiVersion')}"
@@ -91,17 +103,23 @@ def _read(document: dict[str, Any], where: str) -> FineTune:
     spec = document.get("spec")
     if not isinstance(spec, dict):
         raise DocumentError(f"{where}: spec is missing")
-    unknown = list(_unknown(spec, structural(WanFineTuneSpec), "spec"))
-    if unknown:
-        raise DocumentError(f"{where}: there is no {', no '.join(unknown)}")
-    try:
-        finetune = FineTune(name, WanFineTuneSpec.model_validate(spec))
-    except ValidationError as error:
-        raise DocumentError(f"{where}: {_errors(error)}") from error
+    if document["kind"] == SERVICE:
+        return Service(name, _checked(WanInferenceServiceSpec, spec, where))
+    finetune = FineTune(name, _checked(WanFineTuneSpec, spec, where))
     method = finetune.spec.method
     if (method.lora is None) == (method.full is None):
         raise DocumentError(f"{where}: spec.method: set exactly one of lora and full")
     return finetune
+
+
+def _checked(model: type[Spec], spec: dict[str, Any], where: str) -> Spec:
+    unknown = list(_unknown(spec, structural(model), "spec"))
+    if unknown:
+        raise DocumentError(f"{where}: there is no {', no '.join(unknown)}")
+    try:
+        return model.model_validate(spec)
+    except ValidationError as error:
+        raise DocumentError(f"{where}: {_errors(error)}") from error
 
 
 def _unknown(value: Any, schema: Schema, path: str) -> Iterator[str]:

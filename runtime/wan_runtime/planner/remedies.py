@@ -1,4 +1,4 @@
-"""The smallest changes, each alone, with which a run would fit."""
+"""The smallest changes, each alone, with which a run or a service would fit."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from wan_runtime.planner.gpus import Gpu
+from wan_runtime.planner.serving import plan_serving
 from wan_runtime.planner.training import plan_training
-from wan_runtime.planner.workload import Training
+from wan_runtime.planner.workload import Serving, Training
 
 FEWEST_FRAMES = 5
 SMALLER = (832, 480)
@@ -60,3 +61,26 @@ def most_frames(works: Sequence[Training], gpu: Gpu) -> int | None:
         if fits((replace(work, frames=min(work.frames, frames)) for work in works), gpu):
             return frames
     return None
+
+
+def serving_remedies(work: Serving, gpu: Gpu, catalogue: Sequence[Gpu]) -> list[str]:
+    """For a video, likewise."""
+    found = []
+
+    def fit_with(on: Gpu = gpu, **change: Any) -> bool:
+        return plan_serving(replace(work, **change), on).fits
+
+    shorter = range(work.frames - 4, FEWEST_FRAMES - 1, -4)
+    frames = next((each for each in shorter if fit_with(frames=each)), None)
+    if frames is not None:
+        found.append(f"{frames} frames")
+    width, height = SMALLER if work.width >= work.height else SMALLER[::-1]
+    if fit_with(width=width, height=height):
+        found.append(f"{width}x{height}")
+    more = next((each for each in (2, 4, 8) if each > work.gpus and fit_with(gpus=each)), None)
+    if more is not None:
+        found.append(f"workers.gpus: {more}")
+    larger = [other for other in catalogue if other.name != gpu.name and fit_with(other)]
+    if larger:
+        found.append(f"a GPU of type {min(larger, key=lambda g: (g.memory_gib, g.name)).name}")
+    return found

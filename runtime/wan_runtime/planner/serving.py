@@ -9,6 +9,7 @@ from wan_runtime.planner.calibration import calibration
 from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name
 from wan_runtime.planner.rows import Scaling, measured
 from wan_runtime.planner.terms import GIB, elementwise_seconds, kernel_seconds, resident_gib
+from wan_runtime.planner.verdict import Verdict, verdict
 from wan_runtime.planner.workload import Confidence, Serving, Terms
 from wan_runtime.presets import PRESETS
 
@@ -45,6 +46,10 @@ class ServingPlan:
     @property
     def fits(self) -> bool:
         return self.gib <= self.gpu.memory_gib
+
+    @property
+    def verdict(self) -> Verdict:
+        return verdict(self.gib, self.gib_range, self.gpu)
 
 
 def plan_serving(work: Serving, gpu: Gpu) -> ServingPlan:

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from wan_runtime.planner import bands
 from wan_runtime.planner.calibration import Calibration, calibration
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.rows import measured
 from wan_runtime.planner.terms import GIB, elementwise_seconds, kernel_seconds, resident_gib
+from wan_runtime.planner.verdict import Verdict, verdict
 from wan_runtime.planner.workload import Confidence, Terms, Training
 
 ADAMW_BYTES = 28.0
 """That an update moves for each parameter: weight, gradient and two moments read, three written."""
-
-
-Verdict = Literal["yes", "barely", "unlikely", "no"]
-"""Whether it fits: all of the range, the estimate, only its lower end, nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,12 +60,7 @@ class TrainingPlan:
     @property
     def verdict(self) -> Verdict:
         """Of the estimate and its range against the GPU's memory."""
-        low, high = self.gib_range
-        if self.gpu is None or high <= self.gpu.memory_gib:
-            return "yes"
-        if self.fits:
-            return "barely"
-        return "unlikely" if low <= self.gpu.memory_gib else "no"
+        return verdict(self.gib, self.gib_range, self.gpu)
 
 
 def plan_training(work: Training, gpu: Gpu | None) -> TrainingPlan:

@@ -1,0 +1,193 @@
+"""A WanFineTune, planned: memory, hours and cost. Offline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wan_operator.kubectl.documents import DocumentError, FineTune
+from wan_operator.kubectl.table import aligned
+from wan_operator.kubectl.words import EXPLAINED, explained, ranged, rounded, term_rows
+from wan_operator.reconcile.fit import run_plan, workloads
+from wan_runtime.planner.gpus import Gpu
+from wan_runtime.planner.remedies import remedies
+from wan_runtime.planner.run import RunPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A WanFineTune on one type of GPU; without a plan if it is of a Tiny preset."""
+
+    finetune: FineTune
+    plan: RunPlan | None
+    remedies: list[str]
+
+    @property
+    def fits(self) -> bool:
+        return self.plan is None or self.plan.training.fits
+
+
+def planned(finetune: FineTune, gpu: Gpu, catalogue: Sequence[Gpu], clips: int | None) -> Planned:
+    spec = finetune.spec
+    try:
+        works = workloads(spec, gpu)
+    except ValueError as error:
+        field = "spec.dataset" if spec.dataset.buckets is None else "spec.dataset.buckets"
+        raise DocumentError(f"WanFineTune {finetune.name}: {field}.{error}") from error
+    if not works:
+        return Planned(finetune, None, [])
+    plan = run_plan(spec, works, gpu, clips)
+    changes = [] if plan.training.fits else remedies(works[0], gpu, catalogue, works[1:])
+    return Planned(finetune, plan, changes)
+
+
+def compare(finetune: FineTune, catalogue: Sequence[Gpu], clips: int | None) -> list[Planned]:
+    """On each type: what fits first, then by the money that equal work costs."""
+    plans = [planned(finetune, gpu, catalogue, clips) for gpu in catalogue]
+    return plans[:1] if plans[0].plan is None else sorted(plans, key=by_cost)
+
+
+def by_cost(one: Planned) -> tuple[bool, float]:
+    assert one.plan is not None
+    training = one.plan.training
+    assert training.gpu is not None
+    return not one.fits, training.seconds_per_step * training.gpu.price_per_hour
+
+
+# For people
+
+
+def description(one: Planned) -> str:
+    head = f"WanFineTune {one.finetune.name}: "
+    if one.plan is None:
+        return f"{head}{one.finetune.spec.model.preset} fits everywhere and is not planned"
+    plan, training = one.plan, one.plan.training
+    gpu = training.gpu
+    assert gpu is not None
+    low, high = training.gib_range
+    rows = [
+        ("GPU", f"{gpu.name}: {gpu.memory_gib:.1f} GiB, {gpu.price_per_hour:.2f} an hour"),
+        ("fits", EXPLAINED[training.verdict]),
+        ("memory", f"{training.gib:.1f} GiB ({low:.1f} to {high:.1f})"),
+        *term_rows(training.memory, ".1f"),
+        ("step", ranged(training.seconds_per_step, training.time_band, "s")),
+        *term_rows(training.seconds, ".2f"),
+        *_buckets(plan),
+        ("run", length(plan)),
+        ("confidence", explained(training.confidence)),
+    ]
+    if one.remedies:
+        rows.insert(2, ("fits with", ", or ".join(one.remedies)))
+    return f"{head}{summary(plan)}\n{aligned(rows)}"
+
+
+def summary(plan: RunPlan) -> str:
+    work = plan.training.work
+    method = f"LoRA of rank {work.rank}" if work.method == "lora" else "full fine-tuning"
+    largest = "" if len(plan.buckets) == 1 else f", the largest of {len(plan.buckets)} buckets"
+    return (
+        f"{work.preset}, {method}, {work.frames} frames of {work.width}x{work.height} "
+        f"({work.tokens:,} tokens{largest}), gradientCheckpointing {work.checkpointing}"
+    )
+
+
+def _buckets(plan: RunPlan) -> list[tuple[str, str]]:
+    """None if there is but one. Which has how many clips is not known here: the run is planned as
+    if all were of the largest."""
+    if len(plan.buckets) == 1:
+        return []
+    rows = [("buckets", "hours and cost are as if all clips were of the largest")]
+    for each in plan.buckets:
+        work = each.work
+        told = f"{work.tokens:,} tokens, {each.gib:.1f} GiB, {each.seconds_per_step:.1f} s a step"
+        rows.append((f"  {work.width}x{work.height}x{work.frames}", told))
+    return rows
+
+
+def length(plan: RunPlan) -> str:
+    hours, cost = plan.hours, plan.cost
+    if hours is None or cost is None:
+        return "unknown: say how many clips with --clips, or set training.steps"
+    together = " at once" if plan.at_once > 1 else ""
+    experts = f"{plan.experts} experts{together} x " if plan.experts > 1 else ""
+    sampling = plan.sample_seconds / 3600
+    samples = f" of which {sampling:.1f} h render videos," if sampling else ""
+    return (
+        f"{experts}{plan.steps:,} steps: {ranged(hours, plan.time_band, 'h')},{samples} "
+        f"costs {cost:.0f}; encoding not counted"
+    )
+
+
+def comparison(compared: Sequence[Planned]) -> str:
+    first = compared[0]
+    if first.plan is None:
+        return description(first)
+    head = f"WanFineTune {first.finetune.name}: {summary(first.plan)}\n"
+    rows = [("GPU", "HAS", "NEEDS", "FITS", "S/STEP", "HOURS", "COST", "TIME IS")]
+    for one in compared:
+        plan = one.plan
+        assert plan is not None
+        training, gpu = plan.training, plan.training.gpu
+        assert gpu is not None
+        rows.append(
+            (
+                gpu.name,
+                f"{gpu.memory_gib:.1f}",
+                f"{training.gib:.1f}",
+                training.verdict,
+                f"{training.seconds_per_step:.1f}",
+                "?" if plan.hours is None else f"{plan.hours:.1f}",
+                "?" if plan.cost is None else f"{plan.cost:.0f}",
+                f"{training.confidence} ±{plan.time_band:.0%}",
+            )
+        )
+    return head + aligned(rows)
+
+
+# For programs
+
+
+def as_json(one: Planned) -> dict[str, Any]:
+    if one.plan is None:
+        preset = one.finetune.spec.model.preset
+        return {"kind": "WanFineTune", "name": one.finetune.name, "preset": preset, "fits": "yes"}
+    plan, training = one.plan, one.plan.training
+    work, gpu = training.work, training.gpu
+    assert gpu is not None
+    return {
+        "kind": "WanFineTune",
+        "name": one.finetune.name,
+        "preset": work.preset,
+        "method": work.method,
+        "frames": work.frames,
+        "width": work.width,
+        "height": work.height,
+        "tokens": work.tokens,
+        "buckets": [
+            {
+                "width": each.work.width,
+                "height": each.work.height,
+                "frames": each.work.frames,
+                "gpuGib": rounded(each.gib),
+                "secondsPerStep": rounded(each.seconds_per_step),
+            }
+            for each in plan.buckets
+        ],
+        "gradientCheckpointing": work.checkpointing,
+        "gpu": gpu.name,
+        "fits": training.verdict,
+        "fitsWith": one.remedies,
+        "gpuGib": rounded(training.gib),
+        "gpuGibRange": [rounded(each) for each in training.gib_range],
+        "gpuGibTerms": {name: rounded(value) for name, value in training.memory.items()},
+        "secondsPerStep": rounded(training.seconds_per_step),
+        "secondsTerms": {name: rounded(value) for name, value in training.seconds.items()},
+        "timeErrorPercent": math.ceil(100 * plan.time_band),
+        "experts": plan.experts,
+        "steps": plan.steps,
+        "hours": rounded(plan.hours),
+        "cost": rounded(plan.cost),
+        "confidence": training.confidence,
+    }

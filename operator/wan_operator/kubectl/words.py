@@ -1,0 +1,32 @@
+"""Words and numbers that plans of all kinds share."""
+
+from __future__ import annotations
+
+from wan_runtime.planner.workload import Terms
+
+EXPLAINED = {
+    "yes": "yes",
+    "barely": "barely: the estimate does, the upper end of its range does not",
+    "unlikely": "unlikely: only the lower end of the range does. The operator tries it",
+    "no": "no: the operator refuses it",
+}
+
+
+def term_rows(terms: Terms, form: str) -> list[tuple[str, str]]:
+    return [(f"  {name}", f"{value:{form}}") for name, value in terms.items()]
+
+
+def ranged(value: float, band: float, unit: str) -> str:
+    return f"{value:.1f} {unit} ({value * (1 - band):.1f} to {value * (1 + band):.1f})"
+
+
+def explained(confidence: str) -> str:
+    return {
+        "Measured": "Measured: rows of this GPU, method and size",
+        "Extrapolated": "Extrapolated from rows of other sizes or settings",
+        "Estimated": "Estimated: nothing like it has been measured",
+    }[confidence]
+
+
+def rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)

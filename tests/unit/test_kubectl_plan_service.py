@@ -1,0 +1,164 @@
+"""`kubectl wan plan` of a WanInferenceService."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from wan_operator.kubectl.__main__ import main
+from wan_runtime.planner.gpus import DEFAULTS, by_name
+from wan_runtime.planner.serving import plan_serving
+from wan_runtime.planner.workload import Serving
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+H100 = "NVIDIA-H100-80GB-HBM3"
+Plan = Callable[..., tuple[int, str, str]]
+
+
+def service(**spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "wan-operator.dev/v1alpha1",
+        "kind": "WanInferenceService",
+        "metadata": {"name": "videos"},
+        "spec": {
+            "model": {"preset": "Wan2.2-I2V-A14B", "source": {"s3": "s3://models/wan"}},
+            "workers": {"podTemplate": {"nodeSelector": {"nvidia.com/gpu.product": H100}}},
+            "gateway": {"keysSecretRef": {"name": "keys"}},
+            **spec,
+        },
+    }
+
+
+@pytest.fixture
+def plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Plan:
+    """(exit status, stdout, stderr) of the command over documents."""
+
+    def run(*arguments: str, of: list[dict[str, Any]]) -> tuple[int, str, str]:
+        file = tmp_path / "documents.yaml"
+        file.write_text(yaml.safe_dump_all(of))
+        status = main(["plan", "-f", str(file), *arguments])
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return run
+
+
+def one(plan: Plan, *arguments: str, **spec: Any) -> dict[str, Any]:
+    _, out, _ = plan("-o", "json", *arguments, of=[service(**spec)])
+    [found] = json.loads(out)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_the_numbers_are_the_planners(plan: Plan) -> None:
+    gpu = by_name("H100-80GB", DEFAULTS)
+    assert gpu is not None
+    wanted = Serving(preset="Wan2.2-I2V-A14B", frames=81, width=1280, height=720, steps=40)
+    known = plan_serving(wanted, gpu)
+    told = one(plan)
+    assert told["gpuGib"] == pytest.approx(known.gib, abs=0.01)
+    assert told["secondsPerVideo"] == pytest.approx(known.seconds_per_clip, abs=0.01)
+    assert told["videosPerHour"] == pytest.approx(3600 / known.seconds_per_clip, abs=0.01)
+    cost = known.seconds_per_clip / 3600 * gpu.price_per_hour
+    assert told["cost"] == pytest.approx(cost, abs=0.01)
+    assert told["longest"]["frames"] == 121
+    assert told["longest"]["secondsPerVideo"] > told["secondsPerVideo"]
+    for total, terms in (
+        ("gpuGib", "gpuGibTerms"), ("secondsPerVideo", "secondsTerms"),
+        ("hostGib", "hostGibTerms"), ("scratchGib", "scratchGibTerms"),
+    ):  # fmt: skip
+        assert sum(told[terms].values()) == pytest.approx(told[total], abs=0.1)
+
+
+def test_of_several_gpus_each_costs(plan: Plan) -> None:
+    alone = one(plan, "--gpu", "H100-80GB", workers={"gpus": 1})
+    both = one(plan, "--gpu", "H100-80GB", workers={"gpus": 2})
+    assert both["videosPerHour"] > 1.5 * alone["videosPerHour"]
+    faster = alone["secondsPerVideo"] / both["secondsPerVideo"]
+    assert both["cost"] == pytest.approx(2 * alone["cost"] / faster, abs=0.02)
+
+
+def test_the_services_own_price_wins(plan: Plan) -> None:
+    assert one(plan, pricePerHour=30)["cost"] == pytest.approx(10 * one(plan)["cost"], rel=0.02)
+
+
+def test_what_does_not_fit_says_what_would(plan: Plan) -> None:
+    large = service(defaults={"frames": 241}, limits={"frames": 241})
+    status, out, _ = plan("--gpu", "A100-40GB", of=[large])
+    assert status == 1
+    assert re.search(r"^fits +no: the operator refuses it$", out, re.MULTILINE)
+    [fix] = re.findall(r"^fits with +(.*)$", out, re.MULTILINE)
+    found = re.fullmatch(r"(\d+) frames, or a GPU of type (.*)", fix)
+    assert found is not None, fix
+    shorter = service(defaults={"frames": int(found[1])}, limits={"frames": 241})
+    assert plan("--gpu", "A100-40GB", of=[shorter])[0] == 0
+    assert plan("--gpu", found[2], of=[large])[0] == 0
+    unguided = service(defaults={"frames": 121, "guidance": 1})
+    _, out, _ = plan("--gpu", "A100-40GB", of=[unguided])
+    assert re.search(r"^fits with +\d+ frames, or 832x480, or workers.gpus: 2, or a GPU", out, re.M)
+    apart = service(defaults={"frames": 121, "guidance": 1}, workers={"gpus": 2})
+    assert plan("--gpu", "A100-40GB", of=[apart])[0] == 0
+
+
+def test_the_longest_video_is_told_if_it_does_not_fit(plan: Plan) -> None:
+    status, out, _ = plan("--gpu", "A100-40GB", of=[service(limits={"frames": 241})])
+    assert status == 0
+    assert re.search(r"^longest +241 frames of 1280x720: .* GiB, fits: no, ", out, re.MULTILINE)
+
+
+def test_time_from_zero_is_not_made_up(plan: Plan) -> None:
+    _, out, _ = plan(of=[service()])
+    assert re.search(r"^from zero +unknown until a worker has started", out, re.MULTILINE)
+    assert one(plan)["secondsFromZero"] is None
+
+
+def test_all_of_the_catalogue_side_by_side(plan: Plan) -> None:
+    status, out, _ = plan("--compare", of=[service()])
+    assert status == 0
+    lines = [line.split() for line in out.splitlines()[2:]]
+    assert {line[0] for line in lines} == {gpu.name for gpu in DEFAULTS}
+    fitting = [line for line in lines if line[3] in ("yes", "barely")]
+    assert lines[: len(fitting)] == fitting
+    costs = [float(line[7]) for line in fitting]
+    assert costs == sorted(costs)
+    unknown = service(workers={})
+    assert plan(of=[unknown])[1] == out, "so is one whose GPU is not known"
+
+
+def test_a_tiny_preset_is_not_planned(plan: Plan) -> None:
+    tiny = service(model={"preset": "Wan2.2-I2V-Tiny"})
+    for arguments in ((), ("--compare",)):
+        status, out, _ = plan(*arguments, of=[tiny])
+        assert status == 0
+        text = "WanInferenceService videos: Wan2.2-I2V-Tiny fits everywhere and is not planned"
+        assert out.strip() == text
+
+
+def test_both_kinds_in_one_file(plan: Plan) -> None:
+    finetune = yaml.safe_load((EXAMPLES / "finetune-anime-fairy.yaml").read_text())
+    effects = yaml.safe_load((EXAMPLES / "inference-effects.yaml").read_text())
+    status, out, _ = plan("-o", "json", of=[effects, finetune])
+    assert status == 0
+    assert [row["kind"] for row in json.loads(out)] == ["WanInferenceService", "WanFineTune"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"limit": {}}, "(WanInferenceService videos): there is no spec.limit"),
+        ({"workers": {"gpus": 9}}, "spec.workers.gpus: Input should be less than or equal to 8"),
+        ({"gateway": {}}, "spec.gateway.keysSecretRef: Field required"),
+        ({"defaults": {"frames": 80}}, "frames 80 is not 4n+1"),
+        ({"sizes": [{"width": 1000, "height": 720}]}, "width"),
+    ],
+)
+def test_bad_input_names_the_field(plan: Plan, spec: dict[str, Any], message: str) -> None:
+    status, out, error = plan(of=[service(**spec)])
+    assert (status, out) == (2, "")
+    assert message in error
