@@ -64,7 +64,7 @@ def most_frames(works: Sequence[Training], gpu: Gpu) -> int | None:
 
 
 def serving_remedies(work: Serving, gpu: Gpu, catalogue: Sequence[Gpu]) -> list[str]:
-    """For a video, likewise."""
+    """For a video, likewise. More GPUs do not help: one of them decodes it whole."""
     found = []
 
     def fit_with(on: Gpu = gpu, **change: Any) -> bool:
@@ -77,9 +77,6 @@ def serving_remedies(work: Serving, gpu: Gpu, catalogue: Sequence[Gpu]) -> list[
     width, height = SMALLER if work.width >= work.height else SMALLER[::-1]
     if fit_with(width=width, height=height):
         found.append(f"{width}x{height}")
-    more = next((each for each in (2, 4, 8) if each > work.gpus and fit_with(gpus=each)), None)
-    if more is not None:
-        found.append(f"workers.gpus: {more}")
     larger = [other for other in catalogue if other.name != gpu.name and fit_with(other)]
     if larger:
         found.append(f"a GPU of type {min(larger, key=lambda g: (g.memory_gib, g.name)).name}")
