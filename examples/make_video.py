@@ -10,9 +10,12 @@ import argparse
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 
 from openai import APIConnectionError, APIStatusError, OpenAI
+
+warnings.filterwarnings("ignore", "The Sora API")  # of OpenAI's own service, not of this one
 
 
 def main() -> int:
@@ -23,6 +26,7 @@ def main() -> int:
     parser.add_argument("--key", default=os.environ.get("WAN_API_KEY"), help="(WAN_API_KEY)")
     parser.add_argument("--model", help="the service's model or an effect (default: its model)")
     parser.add_argument("--size", help="1280x720; one of the service's (default: its first)")
+    parser.add_argument("--seconds", help="length (default: the service's or the effect's)")
     parser.add_argument("--out", type=Path, default=Path("video.mp4"), help="default: %(default)s")
     options = parser.parse_args()
     if not options.url or not options.key:
@@ -43,8 +47,9 @@ def make(client: OpenAI, options: argparse.Namespace) -> int:
     """Ask, wait, fetch. The exit code."""
     model = options.model or client.models.list().data[0].id
     asked = {"model": model, "prompt": options.prompt}
-    if options.size:
-        asked["size"] = options.size
+    for name in ("size", "seconds"):
+        if getattr(options, name):
+            asked[name] = getattr(options, name)
     with options.image.open("rb") as picture:
         video = client.videos.create(**asked, input_reference=picture)
     shown = ""
@@ -59,8 +64,9 @@ def make(client: OpenAI, options: argparse.Namespace) -> int:
         why = video.error.message if video.error else video.status
         print(f"{video.id} was not made: {why}", file=sys.stderr)
         return 1
-    client.videos.download_content(video.id).write_to_file(options.out)
-    print(f"{options.out}: {options.out.stat().st_size:,} bytes")
+    for variant, out in (("thumbnail", options.out.with_suffix(".webp")), ("video", options.out)):
+        client.videos.download_content(video.id, variant=variant).write_to_file(out)
+        print(f"{out}: {out.stat().st_size:,} bytes")
     return 0
 
 

@@ -61,7 +61,7 @@ class GatewayResources(ApiModel):
     cpu: Quantity = "100m"
     """Requested."""
     memory: Quantity = "256Mi"
-    """Requested; the limit is twice as much."""
+    """Requested, and the limit."""
 
 
 class Gateway(ApiModel):
