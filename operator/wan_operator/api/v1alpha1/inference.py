@@ -212,7 +212,7 @@ class Moderation(ApiModel):
         Field(max_length=2048),
         Cel("self.matches('^https?://[^ ]+$')", "must be an http(s) URL"),
     ]
-    """POSTed {stage, id, model, prompt, images}, stage Input or Output; answers {allowed, reason}."""
+    """POSTed {stage: Input or Output, id, model, prompt, images}; answers {allowed, reason}."""
     timeout_seconds: Annotated[int, Field(ge=1, le=300)] = 10
     """After which `onError` holds."""
     on_error: Literal["Refuse", "Allow"] = "Refuse"
