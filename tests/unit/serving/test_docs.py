@@ -1,0 +1,27 @@
+"""docs/serving.md names the metrics that there are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from prometheus_client import generate_latest
+
+from running_gateway import RunningGateway
+from wan_runtime.serving.worker.status import Status
+
+pytest_plugins = ["gateway_fixtures"]
+
+GUIDE = Path(__file__).parents[3] / "docs" / "serving.md"
+FAMILY = re.compile(r"^# TYPE (wan_\w+) (\w+)$", re.MULTILINE)
+
+
+def test_every_metric_is_in_the_guide_and_no_other(gateway: RunningGateway) -> None:
+    with gateway.http() as client:
+        client.get("/v1/models")  # one answer to be counted
+    worker = generate_latest(Status("w", gateway.service, 1).registry).decode()
+    told = FAMILY.findall(gateway.page("/metrics").text) + FAMILY.findall(worker)
+    # Of counters and histograms the client also tells when they were made.
+    known = {name for name, _ in told if not name.endswith("_created")}
+    named = set(re.findall(r"wan_(?:gateway|queue|worker)_\w+", GUIDE.read_text()))
+    assert named == known
