@@ -51,12 +51,12 @@ def test_a_video_and_its_thumbnail(
     out = tmp_path / "made.mp4"
     running = started(
         photo, "a girl", "--url", gateway.url, "--key", KEYS["app"], "--model", "anime-fairy",
-        "--size", "96x128", "--seconds", "1", "--out", out,
+        "--size", "96x128", "--seconds", "0.5", "--out", out,
     )  # fmt: skip
     job = claimed(hands)
     order = job.order
     assert (order.model, order.prompt) == ("anime-fairy", "fairy, a girl")
-    assert (str(order.size), order.frames) == ("96x128", 17)
+    assert (str(order.size), order.frames) == ("96x128", 9)
     assert running.stdout is not None
     assert not hands.advance(job, 2)
     told = next(line for line in running.stdout if "in_progress" in line)
