@@ -2,71 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
-from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore, free_port
-from running_gateway import KEYS, service_spec
+from object_store import ObjectStore
+from serving_processes import Processes
 from unit.serving.test_gateway import ask
 
 pytest_plugins = ["gateway_fixtures"]
-
-
-class Processes:
-    """Gateways of one service, each on a port of its own."""
-
-    def __init__(self, folder: Path, server: ObjectStore, database: str) -> None:
-        self.folder = folder
-        (folder / "keys").mkdir()
-        (folder / "keys" / "app").write_text(KEYS["app"])
-        service = service_spec(server, f"p{time.monotonic_ns():x}")
-        (folder / "service.json").write_text(service.model_dump_json(by_alias=True))
-        self.environment = {
-            **os.environ,
-            "WAN_DATABASE_URL": database,
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-            "WAN_PROGRESS_PORT": "0",
-        }
-        self.running: list[subprocess.Popen[str]] = []
-
-    def start(self, **environment: str) -> tuple[subprocess.Popen[str], httpx.Client]:
-        port = free_port()
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "wan_runtime", "gateway"),
-                *("--service", str(self.folder / "service.json")),
-                *("--keys", str(self.folder / "keys"), "--host", "127.0.0.1", "--port", str(port)),
-            ],
-            env={**self.environment, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.running.append(process)
-        headers = {"Authorization": f"Bearer {KEYS['app']}"}
-        return process, httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60
-        )
-
-    def ready(self, process: subprocess.Popen[str], http: httpx.Client) -> None:
-        deadline = time.monotonic() + 60
-        while True:
-            assert process.poll() is None, process.communicate()[0]
-            assert time.monotonic() < deadline, "not ready"
-            try:
-                if http.get("/readyz").status_code == 200:
-                    return
-            except httpx.TransportError:
-                time.sleep(0.05)
 
 
 @pytest.fixture

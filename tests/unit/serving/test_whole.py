@@ -6,8 +6,6 @@ from __future__ import annotations
 import io
 import os
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,53 +15,15 @@ import openai
 import pytest
 
 from object_store import ObjectStore
-from running_gateway import KEYS, service_spec
+from running_gateway import KEYS
+from serving_processes import Whole
 from unit.serving.test_pictures import picture
-from unit.serving.test_server import Processes
-from wan_runtime.models import tiny
-from wan_runtime.presets import PRESETS
 
 pytest_plugins = ["gateway_fixtures"]
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
 
 VIDEOS = int(os.environ.get("WAN_SOAK_VIDEOS", "12"))
 KILLS = VIDEOS // 3
-
-
-class Whole(Processes):
-    """A service of Wan2.1-I2V-Tiny, small and quick."""
-
-    def __init__(self, folder: Path, server: ObjectStore, database: str) -> None:
-        super().__init__(folder, server, database)
-        tiny.write(PRESETS["Wan2.1-I2V-Tiny"], folder / "model")
-        service = service_spec(
-            server,
-            f"w{time.monotonic_ns():x}",
-            model={"preset": "Wan2.1-I2V-Tiny", "path": str(folder / "model")},
-            sizes=[{"width": 64, "height": 48}],
-            defaults={"frames": 5, "steps": 6},
-            adapters=[],
-            effects=[],
-        )
-        (folder / "service.json").write_text(service.model_dump_json(by_alias=True))
-        self.workers: list[subprocess.Popen[str]] = []
-
-    def start_worker(self) -> None:
-        number = len(self.running)
-        with (self.folder / f"worker-{number}.log").open("w") as log:
-            process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "wan_runtime", "worker"),
-                    *("--service", str(self.folder / "service.json")),
-                    *("--work", str(self.folder / f"work-{number}")),
-                ],
-                env={**self.environment, "WAN_PROGRESS_PORT": "0"},
-                stdout=log,
-                stderr=log,
-                text=True,
-            )
-        self.running.append(process)
-        self.workers.append(process)
 
 
 @pytest.fixture

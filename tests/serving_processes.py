@@ -1,0 +1,101 @@
+"""Gateways and workers of one service as processes of `wan-runtime`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore, free_port
+from running_gateway import KEYS, service_spec
+from wan_runtime.models import tiny
+from wan_runtime.presets import PRESETS
+
+
+class Processes:
+    """Gateways of one service, each on a port of its own."""
+
+    def __init__(self, folder: Path, server: ObjectStore, database: str) -> None:
+        self.folder = folder
+        (folder / "keys").mkdir()
+        (folder / "keys" / "app").write_text(KEYS["app"])
+        service = service_spec(server, f"p{time.monotonic_ns():x}")
+        (folder / "service.json").write_text(service.model_dump_json(by_alias=True))
+        self.environment = {
+            **os.environ,
+            "WAN_DATABASE_URL": database,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "WAN_PROGRESS_PORT": "0",
+        }
+        self.running: list[subprocess.Popen[str]] = []
+
+    def start(self, **environment: str) -> tuple[subprocess.Popen[str], httpx.Client]:
+        port = free_port()
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "wan_runtime", "gateway"),
+                *("--service", str(self.folder / "service.json")),
+                *("--keys", str(self.folder / "keys"), "--host", "127.0.0.1", "--port", str(port)),
+            ],
+            env={**self.environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.running.append(process)
+        headers = {"Authorization": f"Bearer {KEYS['app']}"}
+        return process, httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60
+        )
+
+    def ready(self, process: subprocess.Popen[str], http: httpx.Client) -> None:
+        deadline = time.monotonic() + 60
+        while True:
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline, "not ready"
+            try:
+                if http.get("/readyz").status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.05)
+
+
+class Whole(Processes):
+    """A service of Wan2.1-I2V-Tiny, small and quick."""
+
+    def __init__(self, folder: Path, server: ObjectStore, database: str) -> None:
+        super().__init__(folder, server, database)
+        tiny.write(PRESETS["Wan2.1-I2V-Tiny"], folder / "model")
+        service = service_spec(
+            server,
+            f"w{time.monotonic_ns():x}",
+            model={"preset": "Wan2.1-I2V-Tiny", "path": str(folder / "model")},
+            sizes=[{"width": 64, "height": 48}],
+            defaults={"frames": 5, "steps": 6},
+            adapters=[],
+            effects=[],
+        )
+        (folder / "service.json").write_text(service.model_dump_json(by_alias=True))
+        self.workers: list[subprocess.Popen[str]] = []
+
+    def start_worker(self) -> None:
+        number = len(self.running)
+        with (self.folder / f"worker-{number}.log").open("w") as log:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "wan_runtime", "worker"),
+                    *("--service", str(self.folder / "service.json")),
+                    *("--work", str(self.folder / f"work-{number}")),
+                ],
+                env={**self.environment, "WAN_PROGRESS_PORT": "0"},
+                stdout=log,
+                stderr=log,
+                text=True,
+            )
+        self.running.append(process)
+        self.workers.append(process)
