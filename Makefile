@@ -17,7 +17,7 @@ export OMP_NUM_THREADS ?= 1
 # Shared with the image build: each package is downloaded once.
 export UV_CACHE_DIR ?= $(WAN_CACHE)/packages/uv
 
-.PHONY: help demo test fmt generate verify unit integration e2e images cluster-up cluster-down clean lock measure bench-gpu
+.PHONY: help demo test fmt generate verify unit integration e2e images cluster-up cluster-down clean lock measure soak bench-serving bench-gpu
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -53,6 +53,12 @@ e2e: $(VENV)/ready cluster-up ## Tests on the embedded cluster: real kubelet, po
 
 measure: $(VENV)/ready cluster-up ## Take the figures of docs/measurements.md that need a cluster
 	@cd e2e && python measure.py
+
+soak: $(VENV)/ready binaries ## 200 videos while workers and gateways are killed at random: none may be lost
+	$(TOOLS) && WAN_SOAK_VIDEOS=200 pytest -q tests/unit/serving/test_whole.py
+
+bench-serving: $(VENV)/ready binaries ## Take the figures of docs/measurements.md on gateways, workers and the queue between them
+	@$(TOOLS) && PYTHONPATH=$(PYTHONPATH):tests python tests/serving_bench.py
 
 bench-gpu: ## Take the rows of docs/measurements-gpu.md on this machine's GPU; goes on where it was cut short
 	@PATH="$$($(CLUSTER) bin):$$PATH" python tests/gpu/bench.py $(BENCH)

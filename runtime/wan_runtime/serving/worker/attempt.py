@@ -46,11 +46,13 @@ class Attempt:
         self.on_unwanted: Callable[[], None] = lambda: None
         self.advance = Advance(stage=Stage.LOADING, steps=job.order.steps)
         self._queue, self._worker, self._timing = queue, worker, timing
-        self._news, self._over = asyncio.Event(), False
+        self._news, self._over = asyncio.Event(), asyncio.Event()
         self._heart: asyncio.Task[None] | None = None
+        self._ear: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Attempt:
         self._heart = asyncio.create_task(self._beat())
+        self._ear = asyncio.create_task(self._listen())
         return self
 
     async def __aexit__(
@@ -60,8 +62,11 @@ class Attempt:
         trace: TracebackType | None,
     ) -> None:
         assert self._heart is not None
-        self._over = True
+        assert self._ear is not None
+        self._over.set()
         self._news.set()
+        self._ear.cancel()
+        await asyncio.gather(self._ear, return_exceptions=True)
         await self._heart
 
     def tell(self, stage: Stage, step: int, eta_seconds: float | None) -> None:
@@ -87,7 +92,7 @@ class Attempt:
         await self._queue.hand_back(self.job.id, self._worker, reason, counts=counts)
 
     async def _beat(self) -> None:
-        while not self._over:
+        while not self._over.is_set():
             self._news.clear()
             try:
                 beat = await self._queue.heartbeat(
@@ -96,10 +101,31 @@ class Attempt:
             except QueueAway as error:
                 log.warning("%s: the lease cannot be renewed: %s", self.job.id, error)
             else:
-                if (beat.cancel_requested or beat.lost) and not self.unwanted:
-                    self.unwanted = True
-                    self.on_unwanted()
-            await asyncio.sleep(self._timing.news)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._timing.beat - self._timing.news):
-                    await self._news.wait()
+                if beat.cancel_requested or beat.lost:
+                    self._drop()
+            await _within(self._timing.news, self._over)
+            await _within(self._timing.beat - self._timing.news, self._news)
+
+    async def _listen(self) -> None:
+        """A cancellation is heard at once, not with the next heartbeat: a step may be shorter."""
+        job = self.job
+        try:
+            async for job in self._queue.watch(self.job.id):
+                if job.cancel_requested:
+                    break
+        except QueueAway:
+            return  # the heartbeat goes on trying
+        if not job.state.final:  # cancelled, or removed from under us
+            self._drop()
+
+    def _drop(self) -> None:
+        if not self.unwanted:
+            self.unwanted = True
+            self.on_unwanted()
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    """Until the event, or the time is over."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
