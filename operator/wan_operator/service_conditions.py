@@ -13,16 +13,16 @@ MODEL_READY = "ModelReady"
 ADAPTERS_READY = "AdaptersReady"
 
 TYPES: dict[str, str] = {
-    READY: "The gateway answers and as many workers as are wanted take videos; none may be wanted.",
     STALLED: "Nothing will change until somebody acts; the message says on what. What served "
     "before goes on serving. Present only while true.",
+    READY: "The gateway answers and as many workers as are wanted take videos; none may be wanted.",
     RECONCILING: "The operator works towards the spec, or waits for the cause in the reason. "
     "Present only while true.",
     MODEL_READY: "The base model is imported. Only for models from S3.",
     ADAPTERS_READY: "Every adapter that follows a fine-tune has its weights. Only with such "
     "adapters.",
 }
-"""Type -> what it says."""
+"""Type -> what it says. In the order of `status.conditions`: the first that is True says most."""
 
 _OWN: dict[str, str] = {
     "Serving": "The gateway answers and all workers take videos.",

@@ -72,6 +72,7 @@ def test_what_is_not_ready_in_time_goes_back(strategy: str) -> None:
     assert world.condition("Ready")[:2] == ("True", "Serving")
     status, reason, message = world.condition("Stalled")
     assert (status, reason) == ("True", "RolledBack")
+    assert world.status["conditions"][0]["type"] == "Stalled", "what kubectl shows"
     assert message.startswith(f"revision {new} was rolled back: not done 600 s after it began")
     assert any(each.startswith(f"revision {new} RolledBack") for each in world.events)
     world.turn(3600)
