@@ -54,7 +54,7 @@ def test_the_run_is_complete_and_says_so(complete: Run) -> None:
     }
 
     [row] = complete.stack.kubectl(
-        "-n", complete.namespace, "get", "wan", "--no-headers"
+        "-n", complete.namespace, "get", "wft", "--no-headers"
     ).splitlines()
     assert row.split()[:3] == ["reference", "Complete", "Completed"]
 
