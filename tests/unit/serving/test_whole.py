@@ -73,6 +73,8 @@ def test_nothing_is_lost_while_anything_is_killed(whole: Whole) -> None:
             killed += 1
             if killed % 3 == 0:  # a gateway too; the other answers for its videos
                 gateways[1][0].kill()
+                gateways[1][1].close()
+                clients[1].close()
                 gateways[1] = whole.start()
                 whole.ready(*gateways[1])
                 clients[1] = openai.OpenAI(
