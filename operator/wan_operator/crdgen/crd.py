@@ -144,6 +144,15 @@ class Kind:
 
 # The table shows the first match of a path: the status writer puts the telling condition first.
 _TRUE_CONDITION = '.status.conditions[?(@.status=="True")]'
+_STATE = (
+    Column(
+        name="State",
+        path=f"{_TRUE_CONDITION}.type",
+        description="The condition that says most about the state.",
+    ),
+    Column(name="Reason", path=f"{_TRUE_CONDITION}.reason", description="Its reason."),
+)
+_MODEL = Column(name="Model", path=".spec.model.preset", wide=True, description="The base model.")
 
 KINDS = (
     Kind(
@@ -156,12 +165,7 @@ KINDS = (
         example="examples/finetune-minimal.yaml",
         rules=(finetune.EXPORTED,),
         columns=(
-            Column(
-                name="State",
-                path=f"{_TRUE_CONDITION}.type",
-                description="The condition that says most about the state.",
-            ),
-            Column(name="Reason", path=f"{_TRUE_CONDITION}.reason", description="Its reason."),
+            *_STATE,
             Column(
                 name="Progress",
                 path=".status.progress.display",
@@ -187,9 +191,7 @@ KINDS = (
                 wide=True,
                 description="Manifest of the exported weights.",
             ),
-            Column(
-                name="Model", path=".spec.model.preset", wide=True, description="The base model."
-            ),
+            _MODEL,
         ),
     ),
     Kind(
@@ -202,12 +204,7 @@ KINDS = (
         scalable=True,
         example="examples/inference-minimal.yaml",
         columns=(
-            Column(
-                name="State",
-                path=f"{_TRUE_CONDITION}.type",
-                description="The condition that says most about the state.",
-            ),
-            Column(name="Reason", path=f"{_TRUE_CONDITION}.reason", description="Its reason."),
+            *_STATE,
             Column(
                 name="Workers",
                 path=".status.ready",
@@ -226,9 +223,7 @@ KINDS = (
                 wide=True,
                 description="Of the newest revision.",
             ),
-            Column(
-                name="Model", path=".spec.model.preset", wide=True, description="The base model."
-            ),
+            _MODEL,
         ),
     ),
 )

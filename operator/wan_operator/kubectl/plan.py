@@ -11,10 +11,11 @@ from typing import Any
 
 import yaml
 
+from wan_operator.api.v1alpha1.finetune import WanFineTuneSpec
 from wan_operator.kubectl import finetune, serving
 from wan_operator.kubectl.documents import DocumentError, FineTune, Service, read_documents
-from wan_operator.reconcile.fit import PRODUCT, gpu_of
-from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_name, by_product, parse_catalogue
+from wan_operator.reconcile.fit import gpu_of
+from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_name, parse_catalogue
 
 DOES_NOT_FIT = 1
 
@@ -137,10 +138,9 @@ def chosen_gpu(
     asked: str | None, document: FineTune | Service, catalogue: Sequence[Gpu]
 ) -> Gpu | None:
     if asked is None:
-        if isinstance(document, FineTune):
-            return gpu_of(document.spec, None, catalogue)
-        label = document.spec.workers.pod_template.node_selector.get(PRODUCT)
-        return None if label is None else by_product(label, catalogue)
+        spec = document.spec
+        pods = spec.pod_template if isinstance(spec, WanFineTuneSpec) else spec.workers.pod_template
+        return gpu_of(pods, None, catalogue)
     gpu = by_name(asked, catalogue)
     if gpu is None:
         known = ", ".join(each.name for each in catalogue)

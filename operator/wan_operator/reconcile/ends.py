@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from pydantic import TypeAdapter, ValidationError
-
 from wan_operator import conditions
-from wan_operator.api.v1alpha1.common import Artifact, Condition
-from wan_operator.api.v1alpha1.finetune import LastFailure, StepStatus
+from wan_operator.api.v1alpha1.common import Artifact
+from wan_operator.api.v1alpha1.finetune import LastFailure, StepStatus, WanFineTuneStatus
 from wan_operator.conditions import Wanted
-from wan_operator.reconcile import failures, report
-from wan_operator.reconcile.bounds import built, fitted
+from wan_operator.reconcile import failures, report, stall
+from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.decision import Decision, Delete, Event
 from wan_operator.reconcile.failures import Outcome, Verdict
 from wan_operator.reconcile.losses import (
@@ -25,8 +23,6 @@ from wan_operator.reconcile.observed import Raw, is_deleting
 from wan_operator.reconcile.run import Run, closed, delete, orphans, resumed
 from wan_operator.reconcile.watch import watch
 from wan_runtime.job import ExitClass, Step
-
-_CONDITIONS = TypeAdapter(list[Condition])
 
 
 def record(run: Run, step: StepStatus, outcome: Outcome, was_stopped: bool) -> Decision:
@@ -226,21 +222,15 @@ def has_ended(cr: Raw) -> bool:
 
 
 def stalled(cr: Raw, reason: str, message: str, now: datetime) -> Decision:
-    """For a resource that cannot be acted on until somebody changes something. Works on the raw
-    object, since it may be one that this release cannot read. An end stands."""
-    raw = cr.get("status", {}) | {"observedGeneration": cr["metadata"]["generation"]}
+    """For a resource that cannot be acted on until somebody changes something. An end stands."""
     if has_ended(cr):
-        return Decision(status=raw)
-    try:
-        previous = _CONDITIONS.validate_python(raw.get("conditions", []))
-    except ValidationError:
-        previous = []
-    wanted = report.stalled(previous, reason, message)
-    now = now.replace(microsecond=0)
-    merged = conditions.merge(previous, wanted, raw["observedGeneration"], now)
-    raw["conditions"] = _CONDITIONS.dump_python(
-        merged, mode="json", by_alias=True, exclude_none=True
+        return Decision(status=cr["status"] | {"observedGeneration": cr["metadata"]["generation"]})
+    return stall.stalled(
+        cr,
+        reason,
+        message,
+        now,
+        wanted=lambda previous: report.stalled(previous, reason, message),
+        vocabulary=conditions.RUNS,
+        status=WanFineTuneStatus,
     )
-    news = [c for c in previous if c.type == conditions.STALLED and c.reason == reason]
-    event = Event(type="Warning", reason=reason, action="Stall", message=message)
-    return Decision(status=fitted(raw), events=() if news else (event,))

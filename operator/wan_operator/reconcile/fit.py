@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
+from wan_operator.api.v1alpha1.common import PodTemplate
 from wan_operator.api.v1alpha1.finetune import (
     Effective,
     EffectivePlan,
@@ -63,11 +64,10 @@ def planned(run: Run, effective: Effective, steps: Sequence[StepStatus]) -> Effe
 
 def refusal(cr: Raw, run: Run) -> str | None:
     """Why the run must not start. Only before its first pod: what runs has shown that it fits."""
-    disabled = cr["metadata"].get("annotations", {}).get(FIT_CHECK) == "disabled"
     gpu, catalogue = _gpu(run), run.settings.gpu_catalogue
     works = workloads(run.spec, gpu, _begun(run))
     begun = any(step.attempts for step in run.status.steps)
-    if disabled or begun or not works:
+    if not is_fit_checked(cr) or begun or not works:
         return None
     # Of an unknown GPU only this is known: it is none that nobody has.
     candidates = [gpu] if gpu is not None else list(catalogue)
@@ -78,6 +78,11 @@ def refusal(cr: Raw, run: Run) -> str | None:
     assert largest.gpu is not None
     named = f"the largest type of the catalogue, {largest.gpu.name}," if gpu is None else gpu.name
     return _refusal(largest, works[1:], named, catalogue)
+
+
+def is_fit_checked(cr: Raw) -> bool:
+    """Unless its annotation says that it shall be tried."""
+    return bool(cr["metadata"].get("annotations", {}).get(FIT_CHECK) != "disabled")
 
 
 def _refusal(
@@ -126,10 +131,10 @@ def host_plan(run: Run, step: PlannedStep) -> HostPlan | None:
 # Of a spec alone, for the operator and for `kubectl wan plan`
 
 
-def gpu_of(spec: WanFineTuneSpec, default: Gpu | None, catalogue: Sequence[Gpu]) -> Gpu | None:
-    """The type that the run's pods are bound to by their node selector; else the cluster's default.
-    None: not known."""
-    label = spec.pod_template.node_selector.get(PRODUCT)
+def gpu_of(pods: PodTemplate, default: Gpu | None, catalogue: Sequence[Gpu]) -> Gpu | None:
+    """The type that the pods are bound to by their node selector; else the cluster's default. None:
+    not known."""
+    label = pods.node_selector.get(PRODUCT)
     return default if label is None else by_product(label, catalogue)
 
 
@@ -265,7 +270,7 @@ def _counted(steps: Sequence[StepStatus], name: str) -> int | None:
 
 
 def _gpu(run: Run) -> Gpu | None:
-    return gpu_of(run.spec, run.settings.default_gpu, run.settings.gpu_catalogue)
+    return gpu_of(run.spec.pod_template, run.settings.default_gpu, run.settings.gpu_catalogue)
 
 
 def _begun(run: Run) -> Effective | None:

@@ -209,6 +209,17 @@ def resolve_store(store: Store, settings: Settings) -> EffectiveStore:
     )
 
 
+def store_spec(store: EffectiveStore, with_ca: bool) -> StoreSpec:
+    """As pods read it. `with_ca`: its private authority is mounted."""
+    return StoreSpec(
+        endpoint=store.endpoint,
+        bucket=store.bucket,
+        prefix=store.prefix,
+        region=store.region,
+        ca_file=CA_FILE if with_ca else None,
+    )
+
+
 def ca_bundle(given: Store | None, settings: Settings) -> ConfigMapKey | None:
     """ConfigMap key with the store's private CA. The settings' bundle belongs to the settings'
     endpoint only."""
@@ -240,13 +251,7 @@ def job_spec(
         expert=planned.expert,
         shard=planned.shard,
         model=model_spec(spec.model),
-        store=StoreSpec(
-            endpoint=effective.store.endpoint,
-            bucket=effective.store.bucket,
-            prefix=effective.store.prefix,
-            region=effective.store.region,
-            ca_file=CA_FILE if with_ca else None,
-        ),
+        store=store_spec(effective.store, with_ca),
         dataset=DatasetSpec(
             source=dataset.source,
             format=dataset.format,

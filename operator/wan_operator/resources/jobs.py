@@ -65,17 +65,22 @@ def size_of(attempt: Attempt) -> Size:
         return TINY
     if attempt.host is None:
         return LARGE_CPU
-    memory = attempt.host.gib * (1 + BAND)
+    return size_for(attempt.host, cpu=8 if attempt.needs_gpu else 4)
+
+
+def size_for(host: HostPlan, *, cpu: int) -> Size:
+    """By the planner, with room for its error."""
+    memory = host.gib * (1 + BAND)
     return Size(
-        cpu="8" if attempt.needs_gpu else "4",
-        memory=gib(memory, step=4),
-        memory_limit=gib(memory * LIMIT_OVER_REQUEST, step=4),
-        cache=gib(attempt.host.scratch_gib * (1 + BAND), step=10),
+        cpu=str(cpu),
+        memory=_gib(memory, step=4),
+        memory_limit=_gib(memory * LIMIT_OVER_REQUEST, step=4),
+        cache=_gib(host.scratch_gib * (1 + BAND), step=10),
         shm="8Gi",
     )
 
 
-def gib(value: float, step: int) -> str:
+def _gib(value: float, step: int) -> str:
     return f"{math.ceil(value / step) * step}Gi"
 
 

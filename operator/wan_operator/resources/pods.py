@@ -11,7 +11,7 @@ from wan_operator.resources.labels import Manifest
 RUN_AS = 10001
 """User and group of our images."""
 CA_PATH = "/etc/wan-ca"
-"""Beside /etc/wan, not below it: nothing can be mounted into a read-only ConfigMap volume."""
+"""Beside /etc/wan, which holds what the operator writes."""
 CA_FILE = f"{CA_PATH}/ca.crt"
 HOME = "/home/wan"
 GPU = "nvidia.com/gpu"

@@ -9,20 +9,19 @@ from pydantic import ConfigDict, Field
 from wan_operator.api.markers import Cel, Schema, list_set, rule
 from wan_operator.api.v1alpha1.common import MAX_INT32, ApiModel, S3Uri, rules
 
+BY_EXPERT = rule(
+    "has(self.uri) != (has(self.highNoise) || has(self.lowNoise))",
+    "set uri, or one or both of highNoise and lowNoise",
+)
+"""Of weights: one address for all, or one for each expert of Wan2.2."""
+
 
 class InitFrom(ApiModel):
     """Weights to start from: the folder of an artifact of ours, such as that of an export, whose
     manifest is verified; or a .safetensors file, or shards with their .safetensors.index.json (the
     index or its folder), under the names of DiffSynth, ComfyUI or Diffusers."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            rule(
-                "has(self.uri) != (has(self.highNoise) || has(self.lowNoise))",
-                "set uri, or one or both of highNoise and lowNoise",
-            ),
-        )
-    )
+    model_config = ConfigDict(json_schema_extra=rules(BY_EXPERT))
 
     uri: S3Uri | None = None
     """For Wan2.1; for Wan2.2 an artifact with all experts that are trained, or a folder with the

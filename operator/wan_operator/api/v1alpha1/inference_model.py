@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from wan_operator.api.markers import Cel, list_map, rule
 from wan_operator.api.v1alpha1.common import ApiModel, LocalObjectReference, S3Uri, rules
 from wan_operator.api.v1alpha1.finetune import Frames, Side
+from wan_operator.api.v1alpha1.finetune_training import BY_EXPERT
 
 MAX_ADAPTERS = 64
 MAX_EFFECTS = 64
@@ -36,14 +37,7 @@ class VideoSize(ApiModel):
 class AdapterFiles(ApiModel):
     """LoRA files made elsewhere, under the names of DiffSynth, ComfyUI or Diffusers."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            rule(
-                "has(self.uri) != (has(self.highNoise) || has(self.lowNoise))",
-                "set uri, or one or both of highNoise and lowNoise",
-            ),
-        )
-    )
+    model_config = ConfigDict(json_schema_extra=rules(BY_EXPERT))
 
     uri: S3Uri | None = None
     """A .safetensors file, for Wan2.1; for Wan2.2 it works on both experts."""

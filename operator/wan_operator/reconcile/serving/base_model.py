@@ -10,15 +10,14 @@ from wan_operator.api.v1alpha1.common import Artifact
 from wan_operator.api.v1alpha1.inference import BaseModelStatus, EffectiveService
 from wan_operator.reconcile import failures
 from wan_operator.reconcile.observed import Raw, attempt_of, step_of
-from wan_operator.reconcile.plan import ca_bundle, model_spec
+from wan_operator.reconcile.plan import ca_bundle, model_spec, store_spec
 from wan_operator.reconcile.serving.moment import Moment
 from wan_operator.reconcile.serving.resolve import sizes_of
 from wan_operator.resources.configmaps import JOB_KEY
 from wan_operator.resources.jobs import Attempt, job
 from wan_operator.resources.labels import Manifest, config_map_name
-from wan_operator.resources.pods import CA_FILE
 from wan_operator.resources.serving.names import child
-from wan_runtime.job import Bucket, DatasetSpec, ExitClass, JobSpec, LoraSpec, Step, StoreSpec
+from wan_runtime.job import Bucket, DatasetSpec, ExitClass, JobSpec, LoraSpec, Step
 from wan_runtime.presets import PRESETS
 
 PART = "model"
@@ -136,7 +135,6 @@ def _attempt(moment: Moment, effective: EffectiveService, number: int) -> Attemp
 def _config_map(moment: Moment, effective: EffectiveService) -> Manifest:
     spec, preset = moment.spec, PRESETS[moment.spec.model.preset]
     size = sizes_of(spec)[0]
-    store = effective.store
     bundle = ca_bundle(spec.store, moment.settings)
     wanted = JobSpec(
         namespace=moment.owner.namespace,
@@ -144,16 +142,10 @@ def _config_map(moment: Moment, effective: EffectiveService) -> Manifest:
         uid=moment.owner.uid,
         step=Step.IMPORT,
         model=model_spec(spec.model),
-        store=StoreSpec(
-            endpoint=store.endpoint,
-            bucket=store.bucket,
-            prefix=store.prefix,
-            region=store.region,
-            ca_file=CA_FILE if bundle else None,
-        ),
+        store=store_spec(effective.store, bundle is not None),
         # The import reads neither: a job file without them is none.
         dataset=DatasetSpec(
-            source=f"s3://{store.bucket}",
+            source=f"s3://{effective.store.bucket}",
             buckets=(Bucket(width=size.width, height=size.height, frames=preset.frames),),
             fps=preset.fps,
         ),

@@ -11,15 +11,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from wan_operator import conditions
-from wan_operator.api.v1alpha1.common import Condition
-from wan_operator.api.v1alpha1.inference import NAME_LIMIT, EffectiveService
+from wan_operator.api.v1alpha1.inference import (
+    NAME_LIMIT,
+    EffectiveService,
+    WanInferenceServiceStatus,
+)
 from wan_operator.conditions import RECONCILING, STALLED, Wanted
+from wan_operator.reconcile import stall
 from wan_operator.reconcile.attempts import cache_volume
 from wan_operator.reconcile.decision import Decision, Delete, Event
 from wan_operator.reconcile.finetune import is_ours
+from wan_operator.reconcile.fit import is_fit_checked
 from wan_operator.reconcile.observed import Observed, Raw, container_state, is_deleting, label
 from wan_operator.reconcile.plan import StoreNotConfiguredError, ca_bundle
 from wan_operator.reconcile.report import of_validation
@@ -35,7 +40,7 @@ from wan_operator.reconcile.serving.resolve import (
 from wan_operator.reconcile.serving.rollout import Course, course
 from wan_operator.reconcile.serving.scale import scaled
 from wan_operator.reconcile.serving.tell import NEEDS_SOMEBODY, numbered, telling
-from wan_operator.resources.labels import FIT_CHECK, Manifest
+from wan_operator.resources.labels import Manifest
 from wan_operator.resources.serving import gateway, network, worker
 from wan_operator.resources.serving.gateway import GatewayPods
 from wan_operator.resources.serving.names import COMPONENT, Part
@@ -45,7 +50,6 @@ from wan_operator.settings import Settings
 
 LOOK_SECONDS = 5.0
 """While something is under way, or the number of workers follows the queue."""
-_CONDITIONS = TypeAdapter(list[Condition])
 KEPT = frozenset({"Job", "Pod"})
 """Kinds of children that go by themselves or stay for their logs."""
 
@@ -67,19 +71,16 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
     if len(moment.owner.name) > NAME_LIMIT:
         text = f"metadata.name is longer than {NAME_LIMIT} characters: its children append to it"
         return stalled(cr, "SpecInvalid", text, now)
-    too_large = refusal(moment.spec, settings) if is_checked(cr) else None
-    if too_large and not moment.status.revision:
-        return stalled(cr, "DoesNotFit", too_large, now)
+    if not moment.status.revision and is_fit_checked(cr):
+        too_large = refusal(moment.spec, settings)
+        if too_large is not None:
+            return stalled(cr, "DoesNotFit", too_large, now)
     base = base_model.imported(moment.with_status(effective=effective), effective)
     found = followed(base.moment)
     moment = base.moment.with_status(adapters=found.adapters, weights=found.weights)
     news = awaited(base, found)
     desired = revision_of(moment, effective, found) if not news else None
     return serve(moment, effective, desired, news, base)
-
-
-def is_checked(cr: Raw) -> bool:
-    return bool(cr["metadata"].get("annotations", {}).get(FIT_CHECK) != "disabled")
 
 
 def awaited(base: base_model.Import, found: Followed) -> list[Wanted]:
@@ -246,23 +247,18 @@ def told(before: Moment, after: Moment) -> tuple[Event, ...]:
 
 
 def stalled(cr: Raw, reason: str, message: str, now: datetime) -> Decision:
-    """For a resource that cannot be acted on until somebody changes something; what serves goes on.
-    Works on the raw object, since it may be one that this release cannot read."""
-    raw = dict(cr.get("status", {})) | {"observedGeneration": cr["metadata"]["generation"]}
-    try:
-        previous = _CONDITIONS.validate_python(raw.get("conditions", []))
-    except ValidationError:
-        previous = []
+    """For a resource that cannot be acted on until somebody changes something; what serves goes
+    on."""
     wanted = [Wanted(STALLED, True, reason, message), Wanted(READY, False, reason, message)]
-    merged = conditions.merge(
-        previous, wanted, raw["observedGeneration"], now.replace(microsecond=0), VOCABULARY
+    return stall.stalled(
+        cr,
+        reason,
+        message,
+        now,
+        wanted=lambda previous: wanted,
+        vocabulary=VOCABULARY,
+        status=WanInferenceServiceStatus,
     )
-    raw["conditions"] = _CONDITIONS.dump_python(
-        merged, mode="json", by_alias=True, exclude_none=True
-    )
-    known = any(each.type == STALLED and each.reason == reason for each in previous)
-    event = Event(type="Warning", reason=reason, action="Stall", message=message)
-    return Decision(status=raw, events=() if known else (event,))
 
 
 def addresses(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Mapping[str, str]:

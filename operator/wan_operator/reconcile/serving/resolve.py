@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from wan_operator.api.v1alpha1.common import Store
 from wan_operator.api.v1alpha1.inference import EffectiveService, WanInferenceServiceSpec
-from wan_operator.reconcile.fit import PRODUCT
+from wan_operator.reconcile import fit
 from wan_operator.reconcile.plan import resolve_store
-from wan_operator.resources.jobs import TINY, Size, gib
+from wan_operator.resources.jobs import TINY, Size, size_for
 from wan_operator.settings import Settings
-from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name, by_product
-from wan_runtime.planner.host import BAND, plan_worker
-from wan_runtime.planner.serving import ServingPlan, plan_serving
+from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name
+from wan_runtime.planner.host import plan_worker
+from wan_runtime.planner.serving import plan_serving
 from wan_runtime.planner.workload import Serving
 from wan_runtime.presets import PRESETS, Preset
 from wan_runtime.serving.service import SamplingSpec
@@ -70,9 +70,9 @@ def sizes_of(spec: WanInferenceServiceSpec) -> tuple[VideoSize, ...]:
 
 
 def gpu_of(spec: WanInferenceServiceSpec, settings: Settings) -> Gpu | None:
-    """As of a fine-tune: by the node selector, else the cluster's default. None: not known."""
-    label = spec.workers.pod_template.node_selector.get(PRODUCT)
-    return settings.default_gpu if label is None else by_product(label, settings.gpu_catalogue)
+    """Of its workers. None: not known."""
+    template = spec.workers.pod_template
+    return fit.gpu_of(template, settings.default_gpu, settings.gpu_catalogue)
 
 
 def work(spec: WanInferenceServiceSpec, *, longest: bool = False) -> Serving:
@@ -107,11 +107,10 @@ def refusal(spec: WanInferenceServiceSpec, settings: Settings) -> str | None:
     gpu = gpu_of(spec, settings)
     if gpu is None or _preset(spec).tiny:
         return None
-    plan: ServingPlan = plan_serving(work(spec), gpu)
-    low, high = plan.gib_range
-    if low <= gpu.memory_gib:
+    plan = plan_serving(work(spec), gpu)
+    if plan.verdict != "no":
         return None
-    wanted = work(spec)
+    wanted, (low, high) = plan.work, plan.gib_range
     return (
         f"a video of {wanted.width}x{wanted.height} and {wanted.frames} frames needs "
         f"{plan.gib:.0f} GiB of GPU memory ({low:.0f} to {high:.0f}) and {gpu.name} has "
@@ -126,14 +125,7 @@ def pod_size(spec: WanInferenceServiceSpec, settings: Settings) -> Size:
     source = spec.model.source
     fetches = source is not None and source.s3 is not None and not settings.model_cache
     host = plan_worker(work(spec, longest=True), fetches_model=fetches)
-    memory = host.gib * (1 + BAND)
-    return Size(
-        cpu=str(4 + 4 * spec.workers.gpus),
-        memory=gib(memory, step=4),
-        memory_limit=gib(memory * 1.5, step=4),
-        cache=gib(host.scratch_gib * (1 + BAND), step=10),
-        shm="8Gi",
-    )
+    return size_for(host, cpu=4 + 4 * spec.workers.gpus)
 
 
 def _preset(spec: WanInferenceServiceSpec) -> Preset:

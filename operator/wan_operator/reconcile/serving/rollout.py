@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wan_operator.api.v1alpha1.inference import Canary, RolloutStatus
-from wan_operator.reconcile.observed import Raw
+from wan_operator.reconcile.observed import Raw, label
 from wan_operator.reconcile.serving.moment import Moment, count
 from wan_operator.reconcile.serving.trouble import Trouble, trouble
 from wan_operator.resources.serving.names import REVISION, Part
@@ -69,7 +69,7 @@ def _replace(moment: Moment, desired: Revision) -> Course:
 
 def _is_through(deployment: Raw | None, revision: Revision, replicas: int) -> bool:
     """All workers are of the revision, and ready."""
-    if deployment is None or revision_of(deployment) != revision.name:
+    if deployment is None or label(deployment["spec"]["template"], REVISION) != revision.name:
         return False
     status = deployment.get("status", {})
     return (
@@ -107,7 +107,8 @@ def _judged(report: ServiceReport | None, wanted: Canary) -> str | None:
 
 def _fault(moment: Moment, desired: Revision, rollout: RolloutStatus) -> str:
     """Why the new revision goes back; empty if nothing is known against it."""
-    new = [pod for part in Part for pod in moment.pods(part) if _label(pod) == desired.name]
+    pods = [pod for part in Part for pod in moment.pods(part)]
+    new = [pod for pod in pods if label(pod, REVISION) == desired.name]
     found = [each for each in map(trouble, new) if each is not None]
     final = next((each for each in found if each.final), None)
     if final is not None:
@@ -159,13 +160,3 @@ def _moved(moment: Moment, phase: str, message: str) -> Moment:
     assert rollout is not None
     update: dict[str, Any] = {"phase": phase, "message": message}
     return moment.with_status(rollout=rollout.model_copy(update=update))
-
-
-def revision_of(deployment: Raw) -> str:
-    """That its pods are made from."""
-    return _label(deployment["spec"]["template"])
-
-
-def _label(item: Raw) -> str:
-    value: str = item["metadata"].get("labels", {}).get(REVISION, "")
-    return value

@@ -8,13 +8,12 @@ from collections.abc import Iterable, Sequence
 from wan_operator.api.v1alpha1.common import Artifact
 from wan_operator.api.v1alpha1.inference import Adapter, Effect, EffectiveService
 from wan_operator.api.v1alpha1.inference_model import AdapterFiles
-from wan_operator.reconcile.plan import model_spec
+from wan_operator.reconcile.plan import model_spec, store_spec
 from wan_operator.reconcile.serving.follow import Followed
 from wan_operator.reconcile.serving.moment import Moment
 from wan_operator.reconcile.serving.resolve import gpu_of, sampling_of, sizes_of
-from wan_operator.resources.pods import CA_FILE
 from wan_operator.resources.serving import network
-from wan_runtime.job import Expert, ManifestRef, StoreSpec
+from wan_runtime.job import Expert, ManifestRef
 from wan_runtime.serving.service import (
     AdapterSpec,
     AdapterUse,
@@ -45,13 +44,7 @@ def of_workers(
         model=model_spec(spec.model),
         imported=_ref(base.artifact if base else None),
         weights=_ref(followed.weights),
-        store=StoreSpec(
-            endpoint=effective.store.endpoint,
-            bucket=effective.store.bucket,
-            prefix=effective.store.prefix,
-            region=effective.store.region,
-            ca_file=CA_FILE if with_ca else None,
-        ),
+        store=store_spec(effective.store, with_ca),
         sizes=sizes_of(spec),
         defaults=sampling_of(spec),
         adapters=tuple(_adapter(each, artifacts.get(each.name)) for each in spec.adapters),

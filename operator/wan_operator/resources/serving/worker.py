@@ -147,7 +147,7 @@ def resources(pods: WorkerPods) -> Manifest:
 
 
 def volumes(pods: WorkerPods) -> list[Volume]:
-    """The first is the revision's ConfigMap, whose name is only known once the rest is."""
+    """All but the revision's ConfigMap, whose name is known once the rest is: see `mounted`."""
     pairs = [
         scratch("cache", CACHE_PATH, pods.spec.resources.cache or pods.size.cache),
         scratch("tmp", "/tmp", "1Gi"),
