@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import resource
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,20 @@ LONG = 200
 def at_step(job: Job) -> bool:
     """Whether it is being denoised."""
     return job.advance is not None and job.advance.step > 0
+
+
+@contextmanager
+def starved(pid: int) -> Iterator[None]:
+    """A process that can have no more memory. Below what it has: allocators keep tens of MiB
+    between videos, and what one gives back must not make room. Of data, not of addresses: heaps
+    grow into addresses that they have reserved."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    data = 1024 * int(status.split("VmData:")[1].split()[0])
+    unlimited = resource.prlimit(pid, resource.RLIMIT_DATA, (data - 2**26, -1))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_DATA, unlimited)
 
 
 @dataclass

@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import signal
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import av
 import numpy as np
@@ -20,7 +18,7 @@ from ml_runs import FRAMES, HEIGHT, WIDTH
 from wan_runtime.job import Expert
 from wan_runtime.serving.service import AdapterUse
 from wan_runtime.serving.video import Stage, State
-from worker_service import LONG, Service, Working, at_step
+from worker_service import LONG, Service, Working, at_step, starved
 
 pytest_plugins = ["worker_fixtures"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -30,11 +28,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def working(video_service: Service) -> AsyncIterator[Working]:
     async with video_service.worker() as running:
         yield running
-
-
-def address_space(pid: int) -> int:
-    """Bytes that a process has mapped."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 async def test_an_order_becomes_files(video_service: Service, working: Working) -> None:
@@ -133,9 +126,8 @@ async def test_memory_that_runs_out_fails_the_job_with_advice(
     video_service: Service, working: Working
 ) -> None:
     (pid,) = working.pids
-    unlimited = resource.prlimit(pid, resource.RLIMIT_AS, (address_space(pid) + 2**23, -1))
-    job = await video_service.end(await video_service.submit(frames=1025))
-    resource.prlimit(pid, resource.RLIMIT_AS, unlimited)
+    with starved(pid):
+        job = await video_service.end(await video_service.submit(frames=1025))
     assert job.problem is not None
     assert job.problem.code == "out_of_memory"
     assert "fewer frames or a smaller size" in job.problem.message

@@ -21,7 +21,6 @@ from object_store import free_port
 from orders import found, sql
 from postgres import Postgres
 from renders import save_odd
-from unit.serving.test_worker import address_space
 from wan_runtime.job import ExitClass, Expert, ModelSpec
 from wan_runtime.serving.report import WorkerInfo
 from wan_runtime.serving.service import AdapterSpec
@@ -35,6 +34,11 @@ pytest_plugins = ["worker_fixtures"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PAGES = ("/healthz", "/readyz", "/metrics", "/info")
+
+
+def address_space(pid: int) -> int:
+    """Bytes that a process has mapped."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 async def test_two_ranks_make_the_same_video_as_one(video_service: Service) -> None:
