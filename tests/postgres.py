@@ -75,6 +75,28 @@ class Postgres:
         self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, database)
         return self.url(database)
 
+    def ask_password_of(self, user: str, password: str) -> None:
+        """A role without rights, that is admitted with its password only."""
+        command = f"create role {user} login password '{password}'"
+        self._run(
+            "psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, "-c", command, "postgres"
+        )
+        rules = self._data / "pg_hba.conf"
+        rules.write_text(f"host all {user} all scram-sha-256\n{rules.read_text()}")
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
+
+    def stand_by(self) -> None:
+        """From its next start on it refuses everybody as if it were still starting; needs the
+        option hot_standby=off."""
+        (self._data / "standby.signal").touch()
+
+    def promote(self) -> None:
+        """It is a server like others again."""
+        (self._data / "promote").touch()
+        assert self._process is not None
+        self._process.send_signal(signal.SIGUSR1)
+
     def start(self) -> None:
         """Start it and wait until it answers."""
         options = [part for item in self._options.items() for part in ("-c", "=".join(item))]

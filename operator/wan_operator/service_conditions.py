@@ -29,6 +29,7 @@ _OWN: dict[str, str] = {
     "ScaledToZero": "No worker is wanted now. The gateway answers; a request brings a worker, or "
     "with spec.replicas 0 it waits for one.",
     "GatewayStarting": "No pod of the gateway answers yet.",
+    "GatewayFailed": "A gateway ends again and again; the message has its last words.",
     "WorkersStarting": "Workers load the model and warm up.",
     "WorkersNotReady": "Some workers that were ready are not; the message has the cause.",
     "WorkerFailed": "A worker ends again and again; the message has its last words.",

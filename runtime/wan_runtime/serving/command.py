@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib
-import logging
 import os
 from pathlib import Path
 from typing import Any
 
-from wan_runtime.errors import InputError
+from wan_runtime.errors import StepError
 from wan_runtime.job import PROGRESS_PORT
 from wan_runtime.serving import start
 from wan_runtime.serving.rollout import ROLLOUT_FOLDER
 from wan_runtime.serving.service import KEYS_FOLDER
-
-log = logging.getLogger(__name__)
 
 HELP = "serve the video API of a WanInferenceService (CPU)"
 EPILOG = """\
@@ -25,7 +23,8 @@ environment:
   WAN_WEBHOOK_SECRET                         signs webhooks (none: no webhook is sent)
   WAN_PROGRESS_PORT  port of /healthz, /readyz, /metrics and /state, not for clients (9400)
 
-exit codes: 0 stopped on request; 10 the service file or the environment is wrong
+exit codes: 0 stopped on request; 10 the service file or the environment is wrong, or the database
+refuses; 30 the database is away
 """
 
 
@@ -60,12 +59,13 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until stopped. Returns the exit code."""
+    # Imported here: no other command needs asyncpg, and FastAPI is in the gateway's image alone.
+    reach = importlib.import_module("wan_runtime.serving.reach").reach
     try:
         service, database = start.given(options)
-    except InputError as error:
-        log.error("%s", error)
-        return int(error.exit_class)
-    # Imported here: FastAPI is in the gateway's image alone.
+        asyncio.run(reach(service, database))
+    except StepError as error:
+        return start.ended(error.message, error.exit_class)
     importlib.import_module("wan_runtime.serving.gateway.server").serve(
         service,
         database=database,

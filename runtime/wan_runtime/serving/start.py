@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import logging
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
 from wan_runtime.errors import InputError
-from wan_runtime.job import Reason
+from wan_runtime.job import TERMINATION_FILE, ExitClass, Reason
 from wan_runtime.serving.service import SERVICE_FILE, ServiceSpec
+
+log = logging.getLogger(__name__)
+
+URL_FORM = "postgresql://USER:PASSWORD@HOST[:PORT]/DATABASE"
+WORDS = 1000
+"""Characters at most; the kubelet keeps 4 KiB."""
 
 
 def add_service(command: argparse.ArgumentParser) -> None:
@@ -31,8 +40,29 @@ def given(options: argparse.Namespace) -> tuple[ServiceSpec, str]:
     except (OSError, ValidationError) as error:
         text = f"{options.service} cannot be used: {error}"
         raise InputError(Reason.JOB_INVALID, text) from error
-    database = os.environ.get("WAN_DATABASE_URL")
-    if not database:
-        text = "WAN_DATABASE_URL is not set: postgresql://user:password@host/database"
-        raise InputError(Reason.JOB_INVALID, text)
-    return service, database
+    return service, _database(os.environ.get("WAN_DATABASE_URL", ""))
+
+
+def _database(url: str) -> str:
+    """Never said: it holds a password."""
+    if not url:
+        raise InputError(Reason.JOB_INVALID, f"WAN_DATABASE_URL is not set: {URL_FORM}")
+    with contextlib.suppress(ValueError):  # of the port
+        parts = urlsplit(url)
+        known = parts.scheme in ("postgresql", "postgres") and parts.port != 0
+        if known and parts.hostname and "@" not in parts.path + parts.query + parts.fragment:
+            return url
+    text = (
+        f"WAN_DATABASE_URL, the key url of the database's Secret, is not {URL_FORM}; signs of the "
+        "password such as / # ? % @ are written %2F %23 %3F %25 %40"
+    )
+    raise InputError(Reason.JOB_INVALID, text)
+
+
+def ended(text: str, code: ExitClass) -> int:
+    """The exit code, its cause logged and left in the pod's termination message, where the
+    operator reads it."""
+    log.error("%s", text)
+    with contextlib.suppress(OSError):
+        Path(os.environ.get("WAN_TERMINATION_FILE", TERMINATION_FILE)).write_text(text[:WORDS])
+    return int(code)

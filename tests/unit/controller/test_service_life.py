@@ -298,3 +298,19 @@ def test_what_keeps_a_worker_is_told(
     assert world.condition("Ready")[1] == reason
     assert said in world.condition("Ready")[2]
     assert world.condition("Stalled")[0] == stalled
+
+
+def test_a_gateway_that_ends_is_told_as_such() -> None:
+    world = World(tiny())
+    world.settle()
+    world.roll(ready=False)
+    said = "PostgreSQL at db:5432 (database x, user wan) refuses: correct user or password"
+    [status] = waiting(
+        state={"waiting": {"reason": "CrashLoopBackOff"}},
+        lastState={"terminated": {"exitCode": 10, "message": said}},
+    )["containerStatuses"]
+    world.pod("gateway", containerStatuses=[status | {"name": "gateway"}])
+    world.turn()
+    for type_ in ("Stalled", "Ready"):
+        reason, message = world.condition(type_)[1:]
+        assert (reason, said in message) == ("GatewayFailed", True)

@@ -80,7 +80,7 @@ def test_it_says_why_there_is_no_report(
     while (answer := gateway.page("/state")).status_code == 200:
         assert gateway.page("/healthz").status_code == 200
     assert answer.status_code == 503
-    assert "PostgreSQL is away" in answer.text
+    assert "is away (report: " in answer.text
     assert gateway.page("/readyz").status_code == 503
     assert gateway.page("/healthz").status_code == 200
     assert "wan_queue_jobs" not in gateway.page("/metrics").text

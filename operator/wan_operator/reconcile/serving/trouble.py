@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from wan_operator.reconcile.failures import pod_waiting
 from wan_operator.reconcile.observed import Raw, container_state, is_deleting
+from wan_operator.resources.serving.names import Part
 from wan_runtime.job import ExitClass
 
 RESTARTS = 3
@@ -28,14 +29,15 @@ def trouble(pod: Raw) -> Trouble | None:
     if is_deleting(pod):
         return None
     ended = _last_end(pod, container)
+    failed = "GatewayFailed" if container == Part.GATEWAY else "WorkerFailed"
     if ended is not None and ended["exitCode"] == ExitClass.INPUT:
-        return Trouble("WorkerFailed", f"pod {name}: {_said(ended)}", True)
+        return Trouble(failed, f"pod {name}: {_said(ended)}", True)
     kind, state = container_state(pod, container)
     if kind == "running":
         return None
     if ended is not None:
         final = _restarts(pod, container) >= RESTARTS
-        return Trouble("WorkerFailed", f"pod {name}: {_said(ended)}", final)
+        return Trouble(failed, f"pod {name}: {_said(ended)}", final)
     waiting = pod_waiting(pod, kind, state)
     reason = "PodStarting" if waiting.reason == "StepStarting" else waiting.reason
     return Trouble(reason, waiting.message, False)

@@ -11,7 +11,8 @@ from typing import TypeAlias, TypeVar
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from wan_runtime.serving.queue.errors import QueueAway
+from wan_runtime.serving.queue.errors import DatabaseRefused, QueueAway
+from wan_runtime.serving.queue.told import refusal, server_of
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,8 @@ class Database:
 
         It is done again from its start when the connection is lost, even if only the answer to the
         commit was: what it does must be the same done twice. Raises QueueAway once patience is
-        spent, up to CONNECT_SECONDS later from a server that says nothing, and what `work` raises.
+        spent, up to CONNECT_SECONDS later from a server that says nothing; DatabaseRefused at once;
+        and what `work` raises.
         """
         clock = asyncio.get_running_loop().time
         deadline, wait = clock() + self._patience, FIRST_WAIT
@@ -98,11 +100,15 @@ class Database:
                 ):
                     return await work(connection)
             except Exception as error:
+                refused = refusal(error)
+                if refused is not None:
+                    raise DatabaseRefused(f"{server_of(self._url)} refuses: {refused}") from error
                 if not is_transient(error):
                     raise
                 pause = wait * random.uniform(0.5, 1.0)
                 if clock() + pause >= deadline:
-                    raise QueueAway(f"{what}: PostgreSQL is away ({reason_of(error)})") from error
+                    text = f"{server_of(self._url)} is away ({what}: {reason_of(error)})"
+                    raise QueueAway(text) from error
                 wait = min(LONGEST_WAIT, wait * 2)
                 log.warning("%s failed (%s): again in %.1f s", what, reason_of(error), pause)
                 await asyncio.sleep(pause)

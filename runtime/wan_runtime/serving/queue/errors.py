@@ -39,5 +39,9 @@ class QueueAway(QueueError):
     calls of the queue may be repeated."""
 
 
+class DatabaseRefused(QueueAway):
+    """PostgreSQL answers, and refuses the user, the database or a right: no waiting heals it."""
+
+
 class SchemaNewer(QueueError):
     """A newer release has changed the tables so that this one can't work with them."""

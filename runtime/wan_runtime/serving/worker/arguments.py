@@ -24,8 +24,9 @@ environment:
 
 exit codes:
   0   stopped on request: no job is left in its hands
-  10  the service file, the environment or the base model is wrong
-  30  no gang of ranks could be had, or a bug; the job at hand went back to the queue
+  10  the service file, the environment or the base model is wrong, or the database refuses
+  30  the database is away, no gang of ranks could be had, or a bug; the job at hand went back to
+      the queue
 """
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import logging
 import os
 import signal
 import tempfile
@@ -13,19 +11,15 @@ from pathlib import Path
 
 from wan_runtime import early
 from wan_runtime.artifacts.store import Store
-from wan_runtime.errors import InputError
-from wan_runtime.job import PROGRESS_PORT, TERMINATION_FILE, ExitClass
+from wan_runtime.errors import StepError
+from wan_runtime.job import PROGRESS_PORT, ExitClass
 from wan_runtime.models.source import preset_named
 from wan_runtime.serve import Pages
 from wan_runtime.serving import start
 from wan_runtime.serving.queue.queue import Queue
+from wan_runtime.serving.reach import reach
 from wan_runtime.serving.worker.attempt import Timing
 from wan_runtime.serving.worker.worker import Worker
-
-log = logging.getLogger(__name__)
-
-WORDS = 1000
-"""Characters at most; the kubelet keeps 4 KiB."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -41,9 +35,9 @@ async def _serve(options: argparse.Namespace, work: Path) -> int:
     try:
         service, database = start.given(options)
         preset_named(service.model.preset)
-    except InputError as error:
-        log.error("%s", error)
-        return error.exit_class
+        await reach(service, database)
+    except StepError as error:
+        return start.ended(error.message, error.exit_class)
     queue = await Queue.of(service, database)
     worker = Worker(
         service,
@@ -69,11 +63,4 @@ async def _serve(options: argparse.Namespace, work: Path) -> int:
         await queue.close()
     if code is ExitClass.STOPPED:
         return 0
-    _last_words(worker.status.problem or "")
-    return int(code)
-
-
-def _last_words(text: str) -> None:
-    """Into the pod's termination message, where there is one."""
-    with contextlib.suppress(OSError):
-        Path(os.environ.get("WAN_TERMINATION_FILE", TERMINATION_FILE)).write_text(text[:WORDS])
+    return start.ended(worker.status.problem or "", code)
