@@ -31,6 +31,9 @@ class Rollout(Contract):
     """Revision of the workers that are tried out. None: no worker is told from another."""
     weight: Annotated[int, Field(ge=0, le=100)] = 0
     """Percent of new videos that go to it."""
+    number: Annotated[int, Field(ge=0)] = 0
+    """Grows with each change, and beyond those of an earlier service of the name: a lower one never
+    takes the place of a higher one. 0: of an operator that does not tell."""
 
     def drawn(self, subject: str) -> Track:
         """Of a new video: the same for the same subject, as long as the canary is the same. A

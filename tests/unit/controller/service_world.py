@@ -187,6 +187,11 @@ class World:
         return service
 
     def rollout(self) -> Raw:
+        """Without its number."""
+        return {key: value for key, value in self.share().items() if key != "number"}
+
+    def share(self) -> Raw:
+        """What the gateways' mount says of the canary."""
         name = self.cr["metadata"]["name"]
         found: Raw = json.loads(
             self.objects["ConfigMap", f"{name}-rollout"]["data"]["rollout.json"]

@@ -175,3 +175,30 @@ def test_a_service_at_rest_with_no_worker_changes_at_once() -> None:
     world, before = changed("Surge", replicas=0)
     world.settle()
     assert world.status["revision"] != before
+
+
+def test_each_share_of_the_canary_has_a_higher_number() -> None:
+    world, _ = changed("Canary")
+    numbers = [world.share()["number"]]
+    world.roll()
+    world.turn()
+    numbers.append(world.share()["number"])  # within the same second
+    world.turn(60)
+    assert world.share()["number"] == numbers[-1], "nothing has changed"
+    world.edit(defaults={"frames": 9, "steps": 8})
+    world.turn(60)
+    numbers.append(world.share()["number"])
+    assert numbers == sorted(set(numbers))
+    # Made again under its name: nothing is left but the queue's rows in the database.
+    again = World(tiny())
+    again.turn(86400)
+    assert again.share()["number"] > numbers[-1]
+
+
+def test_a_share_that_somebody_broke_is_written_again() -> None:
+    world = World(tiny())
+    world.settle()
+    before = world.share()
+    world.objects["ConfigMap", "demo-rollout"]["data"] = {"rollout.json": "{"}
+    world.turn(60)
+    assert world.share()["number"] > before["number"]

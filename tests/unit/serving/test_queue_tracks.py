@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from orders import order, rendered, sign, sql, submitted
 from postgres import Postgres
+from wan_runtime.serving.gateway.rollouts import Rollouts
 from wan_runtime.serving.queue import queue as queue_module
 from wan_runtime.serving.queue.places import Place
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.rollout import Rollout
+from wan_runtime.serving.rollout import ROLLOUT_FILE, Rollout
 from wan_runtime.serving.video import Job
 
 CANARY = Rollout(canary="6a", weight=100)
@@ -159,3 +161,20 @@ async def test_starts_are_predicted_over_the_tracks_own_workers(
     assert await queue.place_of_new("bob", seconds=1) == Place(2, 60)
     await queue.roll_out(Rollout())
     assert await queue.place(canary[1].id) == Place(4, 60)
+
+
+async def test_an_old_mount_takes_nothing_back(queue: Queue, tmp_path: Path) -> None:
+    """A gateway may start on a mount that the kubelet has not refreshed yet."""
+    newer = Rollout(canary="6a", weight=10, number=7)
+    assert await queue.roll_out(newer)
+    late = Rollouts(queue, tmp_path)
+    await late.look()  # no file yet
+    for old in (Rollout(canary="5f", weight=100, number=6), newer):
+        (tmp_path / ROLLOUT_FILE).write_text(old.model_dump_json(by_alias=True))
+        await late.look()
+        assert (await queue.report()).rollout == newer
+    last = Rollout(number=8)
+    (tmp_path / ROLLOUT_FILE).write_text(last.model_dump_json(by_alias=True))
+    await late.look()
+    assert (await queue.report()).rollout == last
+    assert not await queue.roll_out(newer)

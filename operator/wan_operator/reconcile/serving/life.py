@@ -38,6 +38,7 @@ from wan_operator.reconcile.serving.resolve import (
     resolve,
 )
 from wan_operator.reconcile.serving.rollout import Course, course
+from wan_operator.reconcile.serving.rollout import numbered as numbered_share
 from wan_operator.reconcile.serving.scale import scaled
 from wan_operator.reconcile.serving.tell import NEEDS_SOMEBODY, numbered, telling
 from wan_operator.resources.labels import Manifest
@@ -177,7 +178,7 @@ def children(
     )  # fmt: skip
     return (
         gateway.config_map(pods),
-        gateway.rollout_map(owner, taken.share),
+        gateway.rollout_map(owner, numbered_share(moment, taken.share)),
         *(worker.config_map(owner, each) for each in at_work.values()),
         *network.policies(owner),
         *network.budgets(owner),

@@ -14,11 +14,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from wan_operator.api.v1alpha1.inference import Canary, RolloutStatus
 from wan_operator.reconcile.observed import Raw, label
 from wan_operator.reconcile.serving.moment import Moment, count
 from wan_operator.reconcile.serving.trouble import Trouble, trouble
-from wan_operator.resources.serving.names import REVISION, Part
+from wan_operator.resources.serving.gateway import ROLLOUT, ROLLOUT_KEY
+from wan_operator.resources.serving.names import REVISION, Part, name_of
 from wan_operator.resources.serving.worker import Revision
 from wan_runtime.serving.report import ServiceReport
 from wan_runtime.serving.rollout import Rollout, Track
@@ -153,6 +156,20 @@ def _worse(moment: Moment) -> str:
             f"{wanted.max_slower_percent}"
         )
     return ""
+
+
+def numbered(moment: Moment, share: Rollout) -> Rollout:
+    """As it is written, if that says the same; else with a higher number. By the clock, it is also
+    higher than those of a service of this name that is gone, whose last one its database has."""
+    found = moment.child("ConfigMap", name_of(moment.owner, ROLLOUT))
+    try:
+        written = Rollout.model_validate_json(found["data"][ROLLOUT_KEY]) if found else Rollout()
+    except (KeyError, ValidationError):  # edited by somebody
+        written = Rollout()
+    if written.number and written == share.model_copy(update={"number": written.number}):
+        return written
+    number = max(int(moment.now.timestamp()), written.number + 1)
+    return share.model_copy(update={"number": number})
 
 
 def _moved(moment: Moment, phase: str, message: str) -> Moment:

@@ -25,7 +25,7 @@ from wan_runtime.serving.service import KEYS_FOLDER, ServiceSpec
 
 PORT = 8080
 SERVICE_KEY = "service.json"
-ROLLOUT_KEY = "rollout.json"
+ROLLOUT, ROLLOUT_KEY = "rollout", "rollout.json"
 CONFIG_HASH = "wan-operator.dev/config-hash"
 GRACE_SECONDS = 30
 
@@ -57,7 +57,7 @@ def config_map(gateway: GatewayPods) -> Manifest:
 def rollout_map(owner: Owner, rollout: Rollout) -> Manifest:
     """The canary's share. Read by the gateways as it changes, without a restart."""
     data = {ROLLOUT_KEY: rollout.model_dump_json(by_alias=True, exclude_none=True) + "\n"}
-    return child(owner, "v1", "ConfigMap", name_of(owner, "rollout"), Part.GATEWAY, data=data)
+    return child(owner, "v1", "ConfigMap", name_of(owner, ROLLOUT), Part.GATEWAY, data=data)
 
 
 def deployment(gateway: GatewayPods) -> Manifest:
@@ -123,7 +123,7 @@ def container(gateway: GatewayPods) -> Manifest:
 def volumes(gateway: GatewayPods) -> list[Volume]:
     owner, keys = gateway.owner, gateway.spec.keys_secret_ref.name
     # Optional: a gateway starts without it, and no canary is better than none that answers.
-    rollout = {"name": name_of(owner, "rollout"), "optional": True}
+    rollout = {"name": name_of(owner, ROLLOUT), "optional": True}
     pairs = [
         volume(
             "service", "/etc/wan", read_only=True, configMap={"name": name_of(owner, "gateway")}

@@ -19,8 +19,8 @@ EVERY = 2.0
 
 
 class Rollouts:
-    """Every gateway does it. Each stores what its own mount says when that changes, and only then:
-    a mount that is refreshed later than another's does not undo it again and again."""
+    """Every gateway does it. Each stores what its own mount says when that changes; a mount that is
+    refreshed later than another's has a lower number, and undoes nothing."""
 
     def __init__(self, queue: Queue, folder: Path) -> None:
         self._queue, self._file = queue, folder / ROLLOUT_FILE
@@ -45,6 +45,7 @@ class Rollouts:
             log.warning("%s is left aside: %s", self._file, error)
             return
         if wanted != self._stored:
-            await self._queue.roll_out(wanted)
+            is_newest = await self._queue.roll_out(wanted)
             self._stored = wanted
-            log.info("the canary is %s, with %d %%", wanted.canary, wanted.weight)
+            text = "the canary is %s, with %d %%" if is_newest else "left aside as old: %s, %d %%"
+            log.info(text, wanted.canary, wanted.weight)

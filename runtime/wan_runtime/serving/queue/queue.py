@@ -304,9 +304,10 @@ class Queue:
             "completed", lambda each: census.completed(each, self._service, limit)
         )
 
-    async def roll_out(self, rollout: Rollout) -> None:
-        """From now on. Jobs that a withdrawn canary leaves are anybody's."""
-        await self._do("roll_out", lambda each: rollouts.store(each, self._service, rollout))
+    async def roll_out(self, rollout: Rollout) -> bool:
+        """From now on. Jobs that a withdrawn canary leaves are anybody's. False: a later one is at
+        work and stays."""
+        return await self._do("roll_out", lambda each: rollouts.store(each, self._service, rollout))
 
     async def report(self) -> ServiceReport:
         """For the operator and metrics, with `age_seconds` 0."""

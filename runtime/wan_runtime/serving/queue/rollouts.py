@@ -9,19 +9,24 @@ from wan_runtime.serving.rollout import Rollout
 async def current(connection: Connection, service: str) -> Rollout:
     """As it was stored last; none, if nothing was."""
     row = await connection.fetchrow(
-        "select canary, weight from rollouts where service = $1", service
+        "select canary, weight, number from rollouts where service = $1", service
     )
-    return Rollout() if row is None else Rollout(canary=row["canary"], weight=row["weight"])
+    return Rollout() if row is None else Rollout(**row)
 
 
-async def store(connection: Connection, service: str, rollout: Rollout) -> None:
-    """From the next claim and submission on."""
-    await connection.execute(
+async def store(connection: Connection, service: str, rollout: Rollout) -> bool:
+    """From the next claim and submission on. False: one with a higher number stays."""
+    stored = await connection.fetchval(
         """
-        insert into rollouts (service, canary, weight) values ($1, $2, $3)
-        on conflict (service) do update set canary = excluded.canary, weight = excluded.weight
+        insert into rollouts (service, canary, weight, number) values ($1, $2, $3, $4)
+        on conflict (service) do update set
+            canary = excluded.canary, weight = excluded.weight, number = excluded.number
+            where rollouts.number <= excluded.number
+        returning true
         """,
         service,
         rollout.canary,
         rollout.weight,
+        rollout.number,
     )
+    return stored is not None
