@@ -19,7 +19,6 @@ from unit.rendered import (
     render,
 )
 from wan_operator.metrics import Metrics
-from wan_operator.resources.labels import MANAGED_BY, MANAGER
 from wan_runtime.job import PROGRESS_PORT
 
 # -- Permissions
@@ -246,31 +245,6 @@ def test_alerts_are_off_by_default_and_ask_for_metrics_that_exist() -> None:
     assert asked <= known
     kinds = {kind for each in group["rules"] for kind in re.findall(r'kind="(\w+)"', each["expr"])}
     assert kinds == {"WanFineTune", "WanInferenceService"}
-
-
-def test_step_pods_may_be_fenced_in_wherever_they_run() -> None:
-    fenced = {"enabled": True, "namespaces": ["team-a", "team-b"], "storePorts": [9000]}
-    documents = render({"networkPolicy": {"workloads": fenced}})
-    policies = [each for each in documents if each["metadata"]["name"].endswith("-workloads")]
-    assert [each["metadata"]["namespace"] for each in policies] == ["team-a", "team-b"]
-    for policy in policies:
-        spec = policy["spec"]
-        assert spec["podSelector"]["matchLabels"] == {MANAGED_BY: MANAGER}
-        [way_in] = spec["ingress"]
-        assert way_in["ports"] == [{"port": PROGRESS_PORT, "protocol": "TCP"}]
-        [source] = way_in["from"]
-        pod = of_kind(documents, "Deployment")["spec"]["template"]["metadata"]["labels"]
-        assert source["podSelector"]["matchLabels"].items() <= pod.items()
-        assert source["namespaceSelector"]["matchLabels"] == {
-            "kubernetes.io/metadata.name": NAMESPACE
-        }
-        assert [port["port"] for way in spec["egress"] for port in way["ports"]] == [53, 53, 9000]
-
-
-def test_step_pods_are_fenced_in_the_watched_namespaces_by_default() -> None:
-    values = {"watchNamespaces": ["team-c"], "networkPolicy": {"workloads": {"enabled": True}}}
-    [policy] = [each for each in render(values) if each["metadata"]["name"].endswith("-workloads")]
-    assert policy["metadata"]["namespace"] == "team-c"
 
 
 # -- CRDs and names

@@ -1,0 +1,122 @@
+"""What the Helm chart makes for the pods of fine-tunes and services: fences and scrapes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unit.controller.service_world import World, tiny
+from unit.rendered import NAMESPACE, Manifest, of_kind, render
+from wan_operator.resources.labels import MANAGED_BY, MANAGER, SERVICE
+from wan_operator.resources.serving.names import REVISION
+from wan_runtime.job import PROGRESS_PORT
+
+
+def service_pods() -> list[Manifest]:
+    """Templates of all that runs of a service, a canary too."""
+    world = World(tiny(rollout={"strategy": "Canary"}))
+    world.settle()
+    world.cr["spec"]["workers"] = {"drainSeconds": 77}
+    world.turn()
+    found = [each["spec"]["template"] for each in world.listed("Deployment")]
+    assert len(found) == 3
+    return found
+
+
+def selects(selector: Manifest, pod: Manifest) -> bool:
+    """As Kubernetes reads a label selector, of the operators that the chart uses."""
+    labels = pod["metadata"]["labels"]
+    met = {
+        "Exists": lambda each: each["key"] in labels,
+        "In": lambda each: labels.get(each["key"]) in each["values"],
+    }
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        met[each["operator"]](each) for each in selector.get("matchExpressions", ())
+    )
+
+
+def ports_out(policy: Manifest) -> list[int]:
+    return [port["port"] for way in policy["spec"]["egress"] for port in way["ports"]]
+
+
+# -- Fences
+
+
+def test_step_pods_may_be_fenced_in_wherever_they_run() -> None:
+    fenced = {"enabled": True, "namespaces": ["team-a", "team-b"], "storePorts": [9000]}
+    documents = render({"networkPolicy": {"workloads": fenced}})
+    policies = [each for each in documents if each["metadata"]["name"].endswith("-workloads")]
+    assert [each["metadata"]["namespace"] for each in policies] == ["team-a", "team-b"]
+    for policy in policies:
+        spec = policy["spec"]
+        assert spec["podSelector"]["matchLabels"] == {MANAGED_BY: MANAGER}
+        [way_in] = spec["ingress"]
+        assert way_in["ports"] == [{"port": PROGRESS_PORT, "protocol": "TCP"}]
+        [source] = way_in["from"]
+        pod = of_kind(documents, "Deployment")["spec"]["template"]["metadata"]["labels"]
+        assert source["podSelector"]["matchLabels"].items() <= pod.items()
+        assert source["namespaceSelector"]["matchLabels"] == {
+            "kubernetes.io/metadata.name": NAMESPACE
+        }
+        assert ports_out(policy) == [53, 53, 9000]
+
+
+def test_step_pods_are_fenced_in_the_watched_namespaces_by_default() -> None:
+    values = {"watchNamespaces": ["team-c"], "networkPolicy": {"workloads": {"enabled": True}}}
+    [policy] = [each for each in render(values) if each["metadata"]["name"].endswith("-workloads")]
+    assert policy["metadata"]["namespace"] == "team-c"
+
+
+def test_gateways_and_workers_reach_the_database_and_what_they_call() -> None:
+    fenced: dict[str, Any] = {"enabled": True, "namespaces": ["team-a"], "storePorts": [9000]}
+    policy = of_kind(render({"networkPolicy": {"workloads": fenced}}), "NetworkPolicy", "-services")
+    assert policy["metadata"]["namespace"] == "team-a"
+    assert policy["spec"]["policyTypes"] == ["Egress"], "it is no fence against who may call them"
+    assert ports_out(policy) == [5432, 443]
+    for pod in service_pods():
+        assert selects(policy["spec"]["podSelector"], pod)
+    step = {"metadata": {"labels": {MANAGED_BY: MANAGER, "app.kubernetes.io/component": "train"}}}
+    assert not selects(policy["spec"]["podSelector"], step), "steps need neither"
+    fenced |= {"databasePorts": [6432], "webPorts": [8000, 6432]}
+    policy = of_kind(render({"networkPolicy": {"workloads": fenced}}), "NetworkPolicy", "-services")
+    assert ports_out(policy) == [6432, 8000]
+
+
+# -- Scrapes
+
+
+def monitor(values: Manifest | None = None) -> Manifest:
+    on = {"metrics": {"podMonitor": {"enabled": True, "labels": {"release": "p"}}}}
+    return of_kind(render(on | (values or {})), "PodMonitor", "-services")
+
+
+def test_a_pod_monitor_finds_gateways_and_workers_wherever_they_run() -> None:
+    assert not [each for each in render() if each["kind"] == "PodMonitor"]
+    made = monitor()
+    assert made["metadata"]["labels"]["release"] == "p"
+    assert made["spec"]["namespaceSelector"] == {"any": True}
+    [endpoint] = made["spec"]["podMetricsEndpoints"]
+    for pod in service_pods():
+        assert selects(made["spec"]["selector"], pod)
+        ports = {port["name"]: port for port in pod["spec"]["containers"][0]["ports"]}
+        assert ports[endpoint["port"]]["containerPort"] == PROGRESS_PORT
+    assert made["spec"]["podTargetLabels"] == [SERVICE, REVISION]
+
+
+def test_a_pod_monitor_keeps_to_the_watched_namespaces() -> None:
+    spec = monitor({"watchNamespaces": ["team-a", "team-b"]})["spec"]
+    assert spec["namespaceSelector"] == {"matchNames": ["team-a", "team-b"]}
+
+
+def test_a_services_own_policies_let_prometheus_in() -> None:
+    """Policies add up: the fence around step pods takes nothing away."""
+    world = World(tiny())
+    world.settle()
+    for pod in service_pods():
+        ways = [
+            way
+            for policy in world.listed("NetworkPolicy")
+            if selects(policy["spec"]["podSelector"], pod)
+            for way in policy["spec"]["ingress"]
+            if {"port": PROGRESS_PORT, "protocol": "TCP"} in way["ports"]
+        ]
+        assert {"namespaceSelector": {}} in [each for way in ways for each in way["from"]]
