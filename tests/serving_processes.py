@@ -17,7 +17,7 @@ from wan_runtime.presets import PRESETS
 
 
 class Processes:
-    """Gateways of one service, each on a port of its own."""
+    """Of one service; each gateway on a port of its own."""
 
     def __init__(self, folder: Path, server: ObjectStore, database: str) -> None:
         self.folder = folder
@@ -33,6 +33,7 @@ class Processes:
             "WAN_PROGRESS_PORT": "0",
         }
         self.running: list[subprocess.Popen[str]] = []
+        self.workers: list[subprocess.Popen[str]] = []
 
     def start(self, **environment: str) -> tuple[subprocess.Popen[str], httpx.Client]:
         port = free_port()
@@ -64,6 +65,24 @@ class Processes:
             except httpx.TransportError:
                 time.sleep(0.05)
 
+    def start_worker(self) -> subprocess.Popen[str]:
+        number = len(self.running)
+        with (self.folder / f"worker-{number}.log").open("w") as log:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "wan_runtime", "worker"),
+                    *("--service", str(self.folder / "service.json")),
+                    *("--work", str(self.folder / f"work-{number}")),
+                ],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                text=True,
+            )
+        self.running.append(process)
+        self.workers.append(process)
+        return process
+
 
 class Whole(Processes):
     """A service of Wan2.1-I2V-Tiny, small and quick."""
@@ -81,21 +100,3 @@ class Whole(Processes):
             effects=[],
         )
         (folder / "service.json").write_text(service.model_dump_json(by_alias=True))
-        self.workers: list[subprocess.Popen[str]] = []
-
-    def start_worker(self) -> None:
-        number = len(self.running)
-        with (self.folder / f"worker-{number}.log").open("w") as log:
-            process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "wan_runtime", "worker"),
-                    *("--service", str(self.folder / "service.json")),
-                    *("--work", str(self.folder / f"work-{number}")),
-                ],
-                env={**self.environment, "WAN_PROGRESS_PORT": "0"},
-                stdout=log,
-                stderr=log,
-                text=True,
-            )
-        self.running.append(process)
-        self.workers.append(process)

@@ -6,6 +6,7 @@ No transformer is loaded: the units ask it only which conditions it wants.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,6 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from wan_runtime.models import load
+from wan_runtime.models.guest import Guest
 from wan_runtime.models.layout import ModelFiles
 
 # Shapes: F video frames, H W pixels, T = (F - 1) / 4 + 1 latent frames, h = H / 8, w = W / 8, D
@@ -43,17 +45,17 @@ class TextEncoder:
         home: torch.device | None = None,
     ) -> None:
         """`home`: where its weights wait while it is not at work, if not on the device."""
-        self._device, self._home = device, home or device
         self._pipe = WanVideoPipeline(device=device.type, torch_dtype=dtype)
         self._pipe.tokenizer = load.load_tokenizer(files)
-        self._pipe.text_encoder = load.load_text_encoder(files, dtype, self._home)
+        self._pipe.text_encoder = load.load_text_encoder(files, dtype, home or device)
+        self._at_work = Guest(self._pipe.text_encoder, device) if home else nullcontext()
 
     @torch.no_grad()
     def encode(self, prompt: str) -> Tensor:
         """[1, 512, D], zeros behind the caption."""
-        self._pipe.text_encoder.to(self._device)
-        context: Tensor = WanVideoUnit_PromptEmbedder().process(self._pipe, prompt, True)["context"]
-        self._pipe.text_encoder.to(self._home)
+        with self._at_work:
+            made = WanVideoUnit_PromptEmbedder().process(self._pipe, prompt, True)
+        context: Tensor = made["context"]
         return context
 
 

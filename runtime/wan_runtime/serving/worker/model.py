@@ -14,6 +14,7 @@ from wan_runtime.job import Expert
 from wan_runtime.models import load
 from wan_runtime.models.attention import use_trainable
 from wan_runtime.models.digest import files_digest
+from wan_runtime.models.guest import Guest
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.serving.worker.messages import FineTune
 from wan_runtime.serving.worker.ranks import Gang, share_attention
@@ -38,13 +39,16 @@ class Model:
         self.fine_tune: FineTune | None = None
         """Where `files` has full weights in place of the base model's."""
         self.dits: dict[Expert, nn.Module] = {}
-        self._takes_turns = _fills(files, device)
+        takes_turns = _fills(files, device)
         for expert in files.preset.experts:
-            place = host if self._takes_turns else device
+            place = host if takes_turns else device
             dit = load.load_dit(files, expert, self.dtype, place)
             keep_time_embedding_fp32(dit)
             share_attention(dit, gang)
             self.dits[expert] = dit
+        self._guests = {
+            expert: Guest(dit, device) for expert, dit in self.dits.items() if takes_turns
+        }
         self.text: TextEncoder | None = None
         self.video: VideoEncoder | None = None
         if gang.rank == 0:
@@ -53,10 +57,11 @@ class Model:
 
     def transformer(self, expert: Expert) -> nn.Module:
         """Of one expert, on the device."""
-        if self._takes_turns:
-            # The other first: there is room for one.
-            for other in sorted(self.dits, key=lambda each: each is expert):
-                self.dits[other].to(self.device if other is expert else "cpu")
+        if self._guests:
+            for other, guest in self._guests.items():
+                if other is not expert:  # first: there is room for one
+                    guest.leave()
+            self._guests[expert].bring()
         return self.dits[expert]
 
 

@@ -1,0 +1,74 @@
+"""Modules that take turns on a GPU: their weights live in host memory, and copies of them work.
+
+Frozen weights need no way back: `module.to("cpu")` would copy 28 GB of what the host had all along.
+"""
+
+from __future__ import annotations
+
+import logging
+from itertools import chain
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
+
+ALIGNMENT = 256
+"""Bytes; what copies and kernels like."""
+
+
+class Guest:
+    """A frozen module on a device that has no room for it all the time.
+
+    As a context manager: on the device for as long as it lasts.
+    """
+
+    def __init__(self, module: nn.Module, device: torch.device) -> None:
+        """Its weights move into page-locked memory, if the device is a GPU, and stay there as long
+        as the process lives."""
+        self._device = device
+        self._tensors: list[Tensor] = list(chain(module.parameters(), module.buffers()))
+        if device.type == "cuda":
+            _gather(self._tensors)
+        self._home = [tensor.data for tensor in self._tensors]
+
+    def bring(self) -> None:
+        """To the device, where it already may be."""
+        for tensor, home in zip(self._tensors, self._home, strict=True):
+            if tensor.device.type != self._device.type:
+                tensor.data = home.to(self._device, non_blocking=True)
+
+    def leave(self) -> None:
+        """Free the device's memory."""
+        for tensor, home in zip(self._tensors, self._home, strict=True):
+            tensor.data = home
+
+    def __enter__(self) -> None:
+        self.bring()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.leave()
+
+
+def _gather(tensors: list[Tensor]) -> None:
+    """Into one block of host memory that is page-locked. Torch's own allocator of such memory would
+    round each tensor up to a power of two."""
+    offsets, end = [], 0
+    for tensor in tensors:
+        offsets.append(end)
+        end += -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
+    block = torch.empty(end, dtype=torch.uint8)
+    for tensor, offset in zip(tensors, offsets, strict=True):
+        place = block[offset : offset + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+        tensor.data = place.copy_(tensor.data)
+    cuda: Any = torch.cuda
+    answer = cuda.cudart().cudaHostRegister(block.data_ptr(), end, 0)
+    if int(answer) != 0:
+        log.warning("no page-locked host memory for %.1f GiB (CUDA: %s)", end / 2**30, answer)

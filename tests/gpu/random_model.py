@@ -1,0 +1,99 @@
+"""Wan2.2-I2V-A14B in its released shapes and layout, with random weights: 41 GB.
+
+Its experts share one set of files: a link takes no room, and costs a worker what two sets would,
+but for reading them. (Wan2.1's CLIP is recognised by a text tower too, which nothing here builds.)
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from wan_runtime.models import layout, tiny
+from wan_runtime.models.digest import file_digest
+from wan_runtime.models.shapes import Shapes, expected
+from wan_runtime.parallel import in_order
+from wan_runtime.presets import PRESETS, Preset
+from wan_runtime.training.dialects import Factors
+
+SHARD_BYTES = 5 * 10**9
+TINY = PRESETS["Wan2.2-I2V-Tiny"]
+"""Whose tokenizer does: its ids are all below umT5's."""
+
+
+def write(preset: Preset, folder: Path, device: torch.device) -> None:
+    """Into a new folder. Drawn on `device`. Of a Tiny preset, its own weights."""
+    if preset.tiny:
+        tiny.write(preset, folder)
+        return
+    small = folder.with_name(f"{folder.name}-tiny")
+    tiny.write(TINY, small)
+    shutil.copytree(small / layout.TOKENIZER, folder / layout.TOKENIZER)
+    torch.manual_seed(0)
+    first, *others = preset.experts
+    home = folder / layout.EXPERT_FOLDERS[first]
+    home.mkdir(parents=True, exist_ok=True)
+    _write(expected(preset, "dit"), home / "diffusion_pytorch_model", torch.bfloat16, device)
+    for other in others:
+        (folder / layout.EXPERT_FOLDERS[other]).symlink_to(home.name)
+    for part, name, dtype in (
+        ("text_encoder", layout.TEXT_ENCODER[0], torch.bfloat16),
+        ("vae", layout.VAE[0], torch.float32),
+    ):
+        _write(expected(preset, part), (folder / name).with_suffix(""), dtype, device)
+
+
+def adapter(preset: Preset, rank: int, seed: int) -> Factors:
+    """(B [O, R], A [R, I]) for the layers that a fine-tune adapts by default, small enough for the
+    video to stay finite."""
+    draw = torch.Generator().manual_seed(seed)
+    factors = {}
+    for name, shape in expected(preset, "dit").items():
+        layer, _, kind = name.rpartition(".")
+        ending = layer.removeprefix("blocks.").partition(".")[2]
+        if kind == "weight" and ending.endswith((".q", ".k", ".v", ".o", "ffn.0", "ffn.2")):
+            rows, columns = shape
+            factors[layer] = (
+                torch.randn(rows, rank, generator=draw) * 0.01,
+                torch.randn(rank, columns, generator=draw) * columns**-0.5,
+            )
+    return factors
+
+
+def _write(shapes: Shapes, stem: Path, dtype: torch.dtype, device: torch.device) -> None:
+    """One file, or shards as the releases have them."""
+    shards = list(_shards(shapes, dtype))
+    for number, names in enumerate(shards, 1):
+        place = f"-{number:05}-of-{len(shards):05}" if len(shards) > 1 else ""
+        drawn = {name: _draw(name, shapes[name], dtype, device).cpu() for name in names}
+        save_file(drawn, f"{stem}{place}.safetensors")
+    paths = sorted(stem.parent.glob(f"{stem.name}*.safetensors"))
+    for _ in in_order(file_digest, paths, threads=len(paths)):  # noted, as after an import
+        pass
+
+
+def _shards(shapes: Shapes, dtype: torch.dtype) -> Iterator[list[str]]:
+    names, size = [], 0
+    for name, shape in shapes.items():
+        if names and size > SHARD_BYTES:
+            yield names
+            names, size = [], 0
+        names.append(name)
+        size += torch.Size(shape).numel() * dtype.itemsize
+    yield names
+
+
+def _draw(name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """As torch's own layers begin; of norms and their like, ones."""
+    tensor = torch.empty(shape, dtype=dtype, device=device)
+    if "modulation" in name:
+        return tensor.normal_(std=shape[-1] ** -0.5)
+    if len(shape) < 2 or "gamma" in name:
+        return tensor.fill_(0.0 if name.endswith("bias") else 1.0)
+    fan_in = torch.Size(shape[1:]).numel()
+    return tensor.uniform_(-1, 1).mul_(fan_in**-0.5)

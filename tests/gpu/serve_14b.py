@@ -1,0 +1,281 @@
+"""A worker at the 14B shapes, from a request to its mp4: seconds by stage, GPU memory, a change of
+LoRA, a cancellation, and the same order again.
+
+    WAN_MINIO=$(which minio) PYTHONPATH=runtime:tests python tests/gpu/serve_14b.py --out row.json
+
+The real gateway, worker, PostgreSQL and MinIO; random weights, so the video is noise. Needs 45 GB
+of disk in `--work` and 100 GiB of memory; a model that is there is used again. `--small` is the
+dry run on a CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import httpx
+from PIL import Image
+
+from object_store import BUCKET, ObjectStore
+from postgres import Postgres
+from serving_processes import Processes
+from wan_runtime.artifacts.store import Store
+from wan_runtime.job import Dialect, Expert
+from wan_runtime.presets import PRESETS, Preset
+from wan_runtime.serving.queue.queue import Queue
+from wan_runtime.serving.report import WorkerReport
+from wan_runtime.serving.service import ServiceSpec
+
+STEPS = 4
+RANK = 32
+ADAPTERS = ("one", "two")
+LIMIT = 900
+"""Seconds until a worker must be ready."""
+
+
+class Memory:
+    """Of the GPU, as the driver counts it: all processes, all allocators."""
+
+    def __init__(self) -> None:
+        self.peak_gib = 0.0
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Memory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+        while not self._stopped.wait(0.5):
+            used = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+            self.peak_gib = max(self.peak_gib, int(used) / 1024)
+
+
+class Client:
+    """Of a service with one gateway and one worker."""
+
+    def __init__(self, http: httpx.Client, photo: bytes) -> None:
+        self._http, self._photo = http, photo
+
+    def submit(self, *adapters: str, **fields: Any) -> str:
+        data = {"prompt": "a man talks", **{key: str(value) for key, value in fields.items()}}
+        if adapters:
+            data["adapters"] = json.dumps([{"name": name} for name in adapters])
+        files = {"input_reference": ("a.png", self._photo)}
+        answer = self._http.post("/v1/videos", data=data, files=files)
+        assert answer.status_code < 400, answer.text
+        return str(answer.json()["id"])
+
+    def state(self, video: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._http.get(f"/v1/videos/{video}").json()
+        return found
+
+    def until_step(self, video: str, step: int) -> None:
+        while (found := self.state(video))["status"] in ("queued", "in_progress"):
+            if (found["step"] or 0) >= step:
+                return
+            time.sleep(0.2)
+        raise AssertionError(found)
+
+    def end(self, video: str) -> dict[str, Any]:
+        while (found := self.state(video))["status"] in ("queued", "in_progress"):
+            time.sleep(0.2)
+        return found
+
+    def made(self, *adapters: str, **fields: Any) -> dict[str, Any]:
+        """A video's figures, from the request until its bytes are here."""
+        start = time.monotonic()
+        video = self.submit(*adapters, **fields)
+        predicted = self.state(video)["eta_seconds"]
+        done = self.end(video)
+        assert done["status"] == "completed", done
+        content = self._http.get(f"/v1/videos/{video}/content").content
+        return {
+            "seconds": round(time.monotonic() - start, 1),
+            "stages": done["timings"],
+            "bytes": len(content),
+            "predictedSeconds": predicted,
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+
+    def cancelled(self, *adapters: str, **fields: Any) -> float:
+        """Seconds from the request to cancel, after the first step, to the end."""
+        video = self.submit(*adapters, **fields)
+        self.until_step(video, 1)
+        start = time.monotonic()
+        self._http.post(f"/v1/videos/{video}/cancel")
+        done = self.end(video)
+        assert done["status"] == "failed", done
+        assert done["error"]["code"] == "cancelled", done
+        return round(time.monotonic() - start, 2)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "serve-14b")
+    parser.add_argument("--small", action="store_true", help="the Tiny model, on a CPU")
+    options = parser.parse_args()
+    preset = PRESETS["Wan2.2-I2V-Tiny" if options.small else "Wan2.2-I2V-A14B"]
+    options.work.mkdir(parents=True, exist_ok=True)
+    model = options.work / preset.name
+    if not model.is_dir():
+        alone(write_model, preset, model)
+    with (
+        tempfile.TemporaryDirectory(dir=options.work) as folder,
+        ObjectStore(Path(folder) / "minio") as server,
+        Postgres(fsync="on") as database,
+    ):
+        home = Path(folder) / "service"
+        home.mkdir()
+        processes = Processes(home, server, database.url())
+        os.environ |= processes.environment
+        try:
+            row = measure(processes, service_of(preset, model, server), options.small)
+        finally:
+            for process in processes.running:
+                process.terminate()
+            for process in processes.running:
+                process.communicate()
+            for path in home.glob("worker-*.log"):
+                sys.stderr.write(path.read_text())
+    options.out.write_text(json.dumps(row, indent=1))
+    print(json.dumps(row, indent=1))
+    return 0
+
+
+def measure(processes: Processes, service: ServiceSpec, small: bool) -> dict[str, Any]:
+    """Everything, on one worker."""
+    (processes.folder / "service.json").write_text(service.model_dump_json(by_alias=True))
+    gateway, http = processes.start()
+    processes.ready(gateway, http)
+    size = service.sizes[0]
+    data = io.BytesIO()
+    Image.linear_gradient("L").resize((size.width, size.height)).convert("RGB").save(data, "PNG")
+    client = Client(http, data.getvalue())
+    row: dict[str, Any] = {"model": service.model.preset, "size": str(size), "steps": STEPS}
+    with Memory() if not small else nullcontext() as memory:
+        start = time.monotonic()
+        worker = processes.start_worker()
+        row["worker"] = facts(ready(processes, service, worker))
+        say(row, "secondsToReady", round(time.monotonic() - start, 1))
+        say(row, "first", client.made(seed=1, steps=STEPS))
+        say(row, "newLora", client.made("one", seed=1, steps=2))
+        say(row, "cancelSeconds", client.cancelled("two", seed=1, steps=STEPS))
+        say(row, "sameOrderAgain", client.made(seed=1, steps=STEPS))
+        row["worker"] = facts(ready(processes, service, worker))
+        if memory:
+            row["gpuPeakGiB"] = round(memory.peak_gib, 1)
+    assert row["first"]["sha256"] == row["sameOrderAgain"]["sha256"], "not the same video again"
+    return row
+
+
+def say(row: dict[str, Any], name: str, value: Any) -> None:
+    row[name] = value
+    print(f"{name}: {value}", flush=True)
+
+
+def service_of(preset: Preset, model: Path, server: ObjectStore) -> ServiceSpec:
+    """One size, the preset's own length, two adapters whose files are in the bucket."""
+    service = ServiceSpec.model_validate(
+        {
+            "namespace": "gpu",
+            "name": "serve",
+            "uid": "0f9e8d7c-0000-4000-8000-000000000000",
+            "model": {"preset": preset.name, "path": str(model)},
+            "store": server.spec(prefix="serving").model_dump(),
+            "sizes": [{"width": preset.width, "height": preset.height}],
+            "defaults": {"steps": STEPS},
+            "adapters": [
+                {
+                    "name": name,
+                    "files": {
+                        Expert.HIGH_NOISE: f"s3://{BUCKET}/{name}.safetensors",
+                        Expert.LOW_NOISE: f"s3://{BUCKET}/{name}.safetensors",
+                    },
+                }
+                for name in ADAPTERS
+            ],
+        }
+    )
+    alone(upload_adapters, preset, service)
+    return service
+
+
+def ready(
+    processes: Processes, service: ServiceSpec, worker: subprocess.Popen[str]
+) -> WorkerReport:
+    """What the worker tells, once it is ready and idle."""
+
+    async def ask() -> WorkerReport:
+        queue = await Queue.of(service, processes.environment["WAN_DATABASE_URL"])
+        try:
+            async with asyncio.timeout(LIMIT):
+                while True:
+                    for each in (await queue.report()).workers:
+                        if each.ready and not each.busy:
+                            return each
+                    assert worker.poll() is None, "the worker ended: see its log"
+                    await asyncio.sleep(0.2)
+        finally:
+            await queue.close()
+
+    return asyncio.run(ask())
+
+
+def facts(report: WorkerReport) -> dict[str, Any]:
+    return report.model_dump(
+        mode="json",
+        include={"startup", "seconds_per_clip", "peak_gib", "adapters", "attention", "device"},
+    )
+
+
+def write_model(preset: Preset, folder: Path) -> None:
+    from gpu import random_model
+    from wan_runtime.models.load import compute_device
+
+    start = time.monotonic()
+    random_model.write(preset, folder, compute_device())
+    print(f"model written in {time.monotonic() - start:.0f} s", flush=True)
+
+
+def upload_adapters(preset: Preset, service: ServiceSpec) -> None:
+    from gpu import random_model
+    from wan_runtime.training.dialects import write_adapter
+
+    store = Store.connect(service.store)
+    with tempfile.TemporaryDirectory() as folder:
+        for seed, name in enumerate(ADAPTERS):
+            path = Path(folder) / f"{name}.safetensors"
+            write_adapter(Dialect.DIFFSYNTH, path, random_model.adapter(preset, RANK, seed), {})
+            store.put_file(f"{name}.safetensors", path)
+
+
+def alone(task: Any, *arguments: Any) -> None:
+    """In a process of its own, which takes its GPU memory along when it ends."""
+    process = multiprocessing.get_context("spawn").Process(target=task, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode == 0, f"{task.__name__} failed"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
