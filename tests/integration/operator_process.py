@@ -35,13 +35,15 @@ def eventually(probe: Callable[[], T | None], what: str, seconds: float = WAIT_S
 
 @contextmanager
 def controllers(server: ApiServer) -> Iterator[None]:
-    """The controllers of Jobs and Deployments and the garbage collector of Kubernetes."""
+    """The controllers of Jobs and Deployments, HorizontalPodAutoscalers and the garbage collector
+    of Kubernetes."""
     (port,) = free_ports(1)
     command = [
         server.binaries / "kube-controller-manager",
         f"--kubeconfig={server.kubeconfig}",
         "--controllers=job-controller,deployment-controller,replicaset-controller,"
-        "garbage-collector-controller",
+        "horizontal-pod-autoscaler-controller,garbage-collector-controller",
+        "--horizontal-pod-autoscaler-sync-period=1s",
         "--leader-elect=false",
         "--bind-address=127.0.0.1",
         f"--secure-port={port}",

@@ -137,17 +137,6 @@ def test_what_others_change_is_healed(team: Team, operator: Operator) -> None:
     team.child("deployments", "demo-gateway")
 
 
-def test_kubectl_scales_workers(team: Team, operator: Operator) -> None:
-    operator.start()
-    team.create(**NOTHING_AWAITED)
-    team.child("deployments", "demo-worker")
-    team.services.kubectl("scale", "wis/demo", "--replicas=3")
-    eventually(
-        lambda: team.children()["deployments", "demo-worker"]["spec"]["replicas"] == 3,
-        "three workers",
-    )
-
-
 def test_a_fine_tune_is_followed(team: Team, operator: Operator, runs: Runs) -> None:
     operator.start()
     team.create()

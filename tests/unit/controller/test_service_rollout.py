@@ -119,6 +119,8 @@ def test_a_canary_proves_itself() -> None:
     assert world.status["rollout"]["phase"] == "Proving"
     assert world.rollout() == {"canary": new, "weight": 20}
     assert world.condition("Reconciling")[1] == "CanaryProving"
+    told = world.status["replicas"], world.status["readyReplicas"]
+    assert told == (1, 1), "the scale subresource counts what its selector finds"
     world.report = report(stable=track(100, 1, 10.0), canary=track(9, 0, 12.0))
     world.turn(5)
     assert world.status["rollout"]["message"].startswith("9 of 10 videos")

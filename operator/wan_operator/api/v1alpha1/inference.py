@@ -247,6 +247,15 @@ class WanInferenceServiceSpec(ApiModel):
                 "an effect and an adapter have the same name: both are names of models in the API",
                 ".effects",
             ),
+            # An autoscaler that writes replicas in vain would believe that it scales.
+            rule(
+                "!has(self.autoscaling) || !has(oldSelf.autoscaling) || "
+                "self.replicas == oldSelf.replicas",
+                "spec.autoscaling chooses the number of workers: replicas can be changed, by "
+                "`kubectl scale` or a HorizontalPodAutoscaler too, once it is removed",
+                ".replicas",
+                reason="FieldValueForbidden",
+            ),
         )
     )
 
@@ -277,7 +286,7 @@ class WanInferenceServiceSpec(ApiModel):
     """Default: nothing is refused for what it shows."""
     replicas: ReplicaCount = 1
     """Workers. Also the scale subresource's: a HorizontalPodAutoscaler may own it. Without meaning
-    while `autoscaling` is set."""
+    while `autoscaling` is set, and not to be changed then."""
     autoscaling: Autoscaling | None = None
     """Lets the operator choose the number of workers. Default: `replicas` holds."""
     rollout: Rollout = Rollout()

@@ -130,9 +130,9 @@ class WanInferenceServiceStatus(ApiModel):
     url: Annotated[str, Field(max_length=512)] = ""
     """Of the API, for clients: public, or within the cluster."""
     replicas: Count = 0
-    """Workers that exist, ready or not."""
+    """Workers that exist, ready or not. Those of a canary are beside them."""
     ready_replicas: Count = 0
-    """Workers that take videos: loaded, warm and checked."""
+    """Of them, those that take videos: loaded, warm and checked."""
     desired_replicas: Count = 0
     """Workers wanted, by spec.replicas or by autoscaling."""
     ready_gateways: Count = 0

@@ -22,13 +22,13 @@ NEEDS_SOMEBODY = frozenset({"FineTuneNotFound", "FineTuneFailed", "FineTuneUnsui
 
 def numbered(moment: Moment) -> Moment:
     """With what Deployments and workers show."""
-    workers = [moment.deployment(part) for part in (Part.WORKER, Part.CANARY)]
-    ready = count(workers[:1], "readyReplicas")
-    gateway = moment.deployment(Part.GATEWAY)
+    workers, gateway = [moment.deployment(Part.WORKER)], moment.deployment(Part.GATEWAY)
+    ready = count(workers, "readyReplicas")
     moment = moment.with_status(
         url=network.url(moment.owner, moment.spec.gateway),
+        # Of the pods that the selector finds: autoscalers take one for a count of the other.
         replicas=count(workers, "replicas"),
-        ready_replicas=count(workers, "readyReplicas"),
+        ready_replicas=ready,
         ready_gateways=count([gateway], "readyReplicas"),
         selector=",".join(f"{k}={v}" for k, v in selector(moment.owner, Part.WORKER).items()),
         ready=f"{ready}/{moment.status.desired_replicas}",
