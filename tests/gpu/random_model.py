@@ -38,14 +38,15 @@ def write(preset: Preset, folder: Path, device: torch.device) -> None:
     first, *others = preset.experts
     home = folder / layout.EXPERT_FOLDERS[first]
     home.mkdir(parents=True, exist_ok=True)
-    _write(expected(preset, "dit"), home / "diffusion_pytorch_model", torch.bfloat16, device)
+    shards = list(_shards(expected(preset, "dit"), torch.bfloat16))
+    _write(shards, home / "diffusion_pytorch_model", torch.bfloat16, device)
     for other in others:
         (folder / layout.EXPERT_FOLDERS[other]).symlink_to(home.name)
     for part, name, dtype in (
         ("text_encoder", layout.TEXT_ENCODER[0], torch.bfloat16),
         ("vae", layout.VAE[0], torch.float32),
     ):
-        _write(expected(preset, part), (folder / name).with_suffix(""), dtype, device)
+        _write([expected(preset, part)], (folder / name).with_suffix(""), dtype, device)
 
 
 def adapter(preset: Preset, rank: int, seed: int) -> Factors:
@@ -65,27 +66,28 @@ def adapter(preset: Preset, rank: int, seed: int) -> Factors:
     return factors
 
 
-def _write(shapes: Shapes, stem: Path, dtype: torch.dtype, device: torch.device) -> None:
-    """One file, or shards as the releases have them."""
-    shards = list(_shards(shapes, dtype))
-    for number, names in enumerate(shards, 1):
+def _write(shards: list[Shapes], stem: Path, dtype: torch.dtype, device: torch.device) -> None:
+    paths = []
+    for number, shapes in enumerate(shards, 1):
         place = f"-{number:05}-of-{len(shards):05}" if len(shards) > 1 else ""
-        drawn = {name: _draw(name, shapes[name], dtype, device).cpu() for name in names}
-        save_file(drawn, f"{stem}{place}.safetensors")
-    paths = sorted(stem.parent.glob(f"{stem.name}*.safetensors"))
+        paths.append(Path(f"{stem}{place}.safetensors"))
+        drawn = {name: _draw(name, shape, dtype, device) for name, shape in shapes.items()}
+        save_file(drawn, paths[-1])
     for _ in in_order(file_digest, paths, threads=len(paths)):  # noted, as after an import
         pass
 
 
-def _shards(shapes: Shapes, dtype: torch.dtype) -> Iterator[list[str]]:
-    names, size = [], 0
+def _shards(shapes: Shapes, dtype: torch.dtype) -> Iterator[Shapes]:
+    """Of five GB, as the releases have them."""
+    shard: dict[str, tuple[int, ...]] = {}
+    size = 0
     for name, shape in shapes.items():
-        if names and size > SHARD_BYTES:
-            yield names
-            names, size = [], 0
-        names.append(name)
+        if shard and size > SHARD_BYTES:
+            yield shard
+            shard, size = {}, 0
+        shard[name] = shape
         size += torch.Size(shape).numel() * dtype.itemsize
-    yield names
+    yield shard
 
 
 def _draw(name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
