@@ -20,6 +20,7 @@ from wan_operator.errors import PermanentError, TransientError
 from wan_operator.kinds import KINDS, Kind, key_of
 from wan_operator.kube import Kube
 from wan_operator.metrics import Metrics
+from wan_operator.nodes import Nodes
 from wan_operator.reconcile.decision import Decision
 from wan_operator.reconcile.observed import Key, Observed, Raw, Refusal
 from wan_operator.resources.labels import Manifest
@@ -41,6 +42,7 @@ class Controller:
         self.settings = settings
         self._metrics = metrics
         self._http = http
+        self._nodes = Nodes(kube)
         self._failures: Counter[Key] = Counter()
         self._followed: dict[Key, frozenset[Key]] = {}
         """Of each resource that reads others, which it reads."""
@@ -127,6 +129,11 @@ class Controller:
         now = datetime.now(UTC)
         observed = await self._ask_around(kind, cr, observed, now)
         decision = kind.reconcile(cr, observed, self.settings, now)
+        if decision.asks_room:
+            observed = replace(observed, room=await self._nodes.look())
+            decision = kind.reconcile(cr, observed, self.settings, now)
+        if decision.room_left is not None:
+            self._nodes.take(decision.room_left)
         refused = await self._make(kind, decision.children)
         if refused:
             # Decided again without them: what is refused to one unit must not hold the others.

@@ -48,6 +48,7 @@ APIS = {
     "HTTPRoute": ("gateway.networking.k8s.io", "v1", "httproutes"),
     "Lease": ("coordination.k8s.io", "v1", "leases"),
     "Event": ("events.k8s.io", "v1", "events"),
+    "Node": ("", "v1", "nodes"),
 }
 """Kind -> (group, version, plural)."""
 NOT_FOUND = "NotFound"
@@ -107,9 +108,24 @@ class Kube:
         async for item in pages:
             yield item
 
-    async def _list(self, kind: str, namespace: str | None, selector: str) -> AsyncIterator[Raw]:
+    async def list_nodes(self) -> AsyncIterator[Raw]:
+        async for node in self._list("Node", None, ""):
+            yield node
+
+    async def list_pods_on(self, node: str) -> AsyncIterator[Raw]:
+        """Of all namespaces, those that have not ended. From the API server's memory, which has
+        them by node: asked for the very newest, older ones search the whole database."""
+        fields = f"spec.nodeName={node},status.phase!=Succeeded,status.phase!=Failed"
+        query = {"fieldSelector": fields, "resourceVersion": "0"}
+        async for pod in self._list("Pod", None, "", query):
+            yield pod
+
+    async def _list(
+        self, kind: str, namespace: str | None, selector: str, more: Raw | None = None
+    ) -> AsyncIterator[Raw]:
         path = path_of(kind, namespace)
         query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
+        query |= more or {}
         while True:
             try:
                 page = await self._call("GET", path, query=query)

@@ -11,6 +11,8 @@ from wan_operator.conditions import RECONCILING, STALLED, Vocabulary
 READY = "Ready"
 MODEL_READY = "ModelReady"
 ADAPTERS_READY = "AdaptersReady"
+WAITING = "WaitingForCapacity"
+"""A reason."""
 
 TYPES: dict[str, str] = {
     STALLED: "Nothing will change until somebody acts; the message says on what. What served "
@@ -33,6 +35,8 @@ _OWN: dict[str, str] = {
     "WorkersStarting": "Workers load the model and warm up.",
     "WorkersNotReady": "Some workers that were ready are not; the message has the cause.",
     "WorkerFailed": "A worker ends again and again; the message has its last words.",
+    WAITING: "No node has room for the workers that a rollout adds: nothing was started, the old "
+    "ones serve, and it begins by itself once there is room. The message says what is lacking.",
     "RollingOut": "Workers of a new revision replace the old ones.",
     "CanaryProving": "Some workers of a new revision get a share of the requests.",
     "RolledBack": "The new revision was not good; the old one serves. Change the spec to try "

@@ -66,6 +66,7 @@ def test_the_operator_gets_what_it_needs_and_nothing_else() -> None:
         "batch/jobs": {"get", "list", "watch", "create", "delete"},
         "/configmaps": applied,
         "/pods": {"list", "watch"},
+        "/nodes": {"list"},
         "events.k8s.io/events": {"create"},
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from wan_operator.reconcile.room import Room
 from wan_operator.resources.labels import Manifest
 
 Propagation = Literal["Foreground", "Background"]
@@ -39,5 +40,9 @@ class Decision:
     """All of the new status; None leaves it as it is."""
     events: tuple[Event, ...] = ()
     """Posted once the status is written, so that a decision that is made twice is told once."""
+    asks_room: bool = False
+    """It depends on the room on nodes, which nobody has looked at: to be made again with that."""
+    room_left: Room | None = None
+    """On nodes, once what begins now is placed."""
     look_again_after: float | None = None
     """Seconds; None waits for an event or the sweep."""

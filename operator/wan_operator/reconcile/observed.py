@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from wan_operator.reconcile.room import Room
 from wan_operator.resources.jobs import CONTAINER
 from wan_operator.resources.labels import ATTEMPT, STEP
 
@@ -44,6 +45,8 @@ class Observed:
     """Other custom resources, of those that there are."""
     refused: Mapping[str, Refusal] = field(default_factory=dict)
     """By unit, of the children that were to be made just now."""
+    room: Room | None = None
+    """On nodes. None: not looked at, because no decision has asked for it."""
 
     @property
     def jobs(self) -> Sequence[Raw]:

@@ -6,10 +6,10 @@ managers. What is no longer wanted is noticed by the spec hash among the wanted 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from decimal import Decimal
 from typing import Any
+
+from wan_operator.resources.quantity import amount
 
 # Lists whose elements the API server merges by these fields, under "<enclosing field>.<field>".
 # All other lists are one value.
@@ -34,12 +34,6 @@ _WHOLE = frozenset(
 """One value with all that is below: a field that somebody adds there changes whom it selects."""
 _DEFAULTS = {"protocol": "TCP"}
 _QUANTITIES = frozenset({"limits", "requests", "sizeLimit"})
-_QUANTITY = re.compile(r"([+-]?[0-9]+[.]?[0-9]*)([num]|[kMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+|)")
-_FACTORS = {
-    **{letter: Decimal(1000) ** power for power, letter in enumerate(("", *"kMGTPE"))},
-    **{f"{letter}i": Decimal(1024) ** power for power, letter in enumerate("KMGTPE", 1)},
-    **{letter: Decimal(1000) ** -power for power, letter in enumerate("mun", 1)},
-}
 
 
 def first_difference(wanted: Any, live: Any) -> str:
@@ -111,10 +105,7 @@ def _same_quantity(wanted: Any, live: Any, fields: tuple[str, str]) -> bool:
 
 def _amount(text: Any) -> Any:
     """The number that a quantity stands for; what is none stays as it is."""
-    match = _QUANTITY.fullmatch(str(text))
-    if match is None:
+    try:
+        return amount(str(text))
+    except ValueError:
         return text
-    number, suffix = match.groups()
-    if suffix in _FACTORS:
-        return Decimal(number) * _FACTORS[suffix]
-    return Decimal(number + suffix)

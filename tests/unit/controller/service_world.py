@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import yaml
 
 from wan_operator.reconcile.decision import Decision
 from wan_operator.reconcile.observed import Key, Observed, Refusal
+from wan_operator.reconcile.room import Node, Room
 from wan_operator.reconcile.serving.life import reconcile
 from wan_operator.resources.serving.names import REVISION
 from wan_operator.settings import Settings
@@ -61,6 +63,18 @@ def tiny(**spec: Any) -> Raw:
     return cr
 
 
+def node(name: str, *, gpus: int, **more: Any) -> Node:
+    """Ready, and empty."""
+    allocatable = {"cpu": "64", "memory": "512Gi", "pods": "110", "nvidia.com/gpu": str(gpus)}
+    labels, taints = more.pop("labels", {}), more.pop("taints", [])
+    raw = {
+        "metadata": {"name": name, "labels": labels},
+        "spec": {"taints": taints},
+        "status": {"allocatable": allocatable | more},
+    }
+    return Node.read(raw, [])
+
+
 class World:
     def __init__(self, cr: Raw, **values: Any) -> None:
         self.cr = cr
@@ -70,13 +84,27 @@ class World:
         self.finetunes: dict[str, Raw] = {}
         self.report: ServiceReport | None = None
         self.refused: dict[str, Refusal] = {}
+        self.room = Room((node("large", gpus=100),))
+        self.looks_at_nodes = 0
         self.events: list[str] = []
         self._numbers = 0
 
     # What the operator does
 
     def look(self) -> Decision:
-        observed = Observed(
+        observed = self._observed()
+        decision = self._decide(observed)
+        if decision.asks_room:
+            decision = self._decide(replace(observed, room=self.room))
+            assert not decision.asks_room
+            self.looks_at_nodes += 1
+        return decision
+
+    def _decide(self, observed: Observed) -> Decision:
+        return reconcile(copy.deepcopy(self.cr), observed, self.settings, self.now)
+
+    def _observed(self) -> Observed:
+        return Observed(
             children={kind: self.listed(kind) for kind in KINDS},
             pages={} if self.report is None else {"gateway": self.report},
             followed={
@@ -84,7 +112,6 @@ class World:
             },
             refused=self.refused,
         )
-        return reconcile(copy.deepcopy(self.cr), observed, self.settings, self.now)
 
     def turn(self, seconds: float = 0.0) -> Decision:
         """One reconcile, carried out; asked again, it must want nothing else."""

@@ -170,9 +170,13 @@ class Rollout(ApiModel):
     must prove themselves first."""
     canary: Canary | None = None
     """Default: 10 percent to one worker."""
+    capacity: Literal["Require", "Assume"] = "Require"
+    """Require: it begins once nodes have room for the workers that run beside the old ones; until
+    then those serve on. Assume: it begins at once, for clusters that add nodes when pods wait, or
+    where the workers' priority makes others give way."""
     deadline_seconds: Seconds = 1800
     """For the new workers to be ready, and to have made the videos that they are judged by; later
-    than that the old revision comes back."""
+    than that the old revision comes back. Waiting for room does not count."""
 
 
 class Limits(ApiModel):

@@ -78,15 +78,16 @@ class QueueStatus(ApiModel):
 
 
 class RolloutStatus(ApiModel):
-    phase: Literal["Starting", "Proving", "Promoting", "RolledBack"]
-    """Starting: new workers are awaited. Proving: a canary gets its share. Promoting: it was good
-    and replaces the old. RolledBack: the old revision serves; see message."""
+    phase: Literal["Waiting", "Starting", "Proving", "Promoting", "RolledBack"]
+    """Waiting: nodes lack room for its workers, nothing was started. Starting: new workers are
+    awaited. Proving: a canary gets its share. Promoting: it was good and replaces the old.
+    RolledBack: the old revision serves; see message."""
     revision: Short
     """The new one."""
     start_time: datetime
-    """When it began."""
+    """When it began; while it waits, since when."""
     message: Annotated[str, Field(max_length=1024)] = ""
-    """Numbers it is judged by, or why it was rolled back."""
+    """Numbers it is judged by, what it waits for, or why it was rolled back."""
 
 
 class EffectiveService(ApiModel):

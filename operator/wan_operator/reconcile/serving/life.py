@@ -46,7 +46,7 @@ from wan_operator.resources.serving import gateway, network, worker
 from wan_operator.resources.serving.gateway import GatewayPods
 from wan_operator.resources.serving.names import COMPONENT, Part
 from wan_operator.resources.serving.worker import Revision, WorkerPods
-from wan_operator.service_conditions import READY, VOCABULARY
+from wan_operator.service_conditions import READY, VOCABULARY, WAITING
 from wan_operator.settings import Settings
 
 LOOK_SECONDS = 5.0
@@ -141,24 +141,28 @@ def serve(
         )
     taken = course(moment, desired)
     moment = telling(numbered(taken.moment), *news)
-    wanted = children(before, moment, effective, desired, taken)
+    # While the new revision waits, or once it went back, only the old one renders.
+    offered = desired if desired in (taken.worker, taken.canary) else taken.worker
+    wanted = children(before, moment, effective, offered, taken)
     return Decision(
         children=(*base.children, *wanted),
         deletes=leftovers(moment, wanted),
         status=moment.dump(),
         events=told(before, moment),
+        asks_room=taken.asks_room,
+        room_left=taken.room_left,
         look_again_after=look_again(moment),
     )
 
 
 def children(
-    before: Moment, moment: Moment, effective: EffectiveService, desired: Revision, taken: Course
+    before: Moment, moment: Moment, effective: EffectiveService, offered: Revision, taken: Course
 ) -> tuple[Manifest, ...]:
     """All that runs, in an order in which nothing starts before what it mounts."""
     owner, spec, settings = moment.owner, moment.spec, moment.settings
     serving = before.revision(before.status.revision)
     at_work = {each.name: each for each in (serving, taken.worker, taken.canary) if each}
-    view = views.of_gateways(moment, desired.spec, [each.spec for each in at_work.values()])
+    view = views.of_gateways(moment, offered.spec, [each.spec for each in at_work.values()])
     pods = GatewayPods(
         owner=owner,
         spec=spec.gateway,
@@ -211,13 +215,18 @@ def leftovers(moment: Moment, wanted: tuple[Manifest, ...]) -> tuple[Delete, ...
     )
 
 
+OF_PHASE = {"RolledBack": ("RolledBack", "RollBack"), "Waiting": (WAITING, "Wait")}
+"""Of an event: its reason, and what the operator did."""
+
+
 def look_again(moment: Moment) -> float:
-    """The queue is only told when it is asked."""
-    busy = any(
-        each.type in (RECONCILING, STALLED) and each.status == "True"
+    """The queue is only told when it is asked, and so is room on nodes."""
+    why = {
+        each.reason
         for each in moment.status.conditions
-    )
-    if busy or moment.spec.autoscaling is not None:
+        if each.type in (RECONCILING, STALLED) and each.status == "True"
+    }
+    if why - {WAITING} or moment.spec.autoscaling is not None:
         return LOOK_SECONDS
     return max(LOOK_SECONDS, moment.settings.progress_seconds)
 
@@ -227,12 +236,12 @@ def told(before: Moment, after: Moment) -> tuple[Event, ...]:
     events = []
     old, new = before.status.rollout, after.status.rollout
     if new is not None and (old is None or (old.revision, old.phase) != (new.revision, new.phase)):
-        back = new.phase == "RolledBack"
+        reason, action = OF_PHASE.get(new.phase, ("RollingOut", "RollOut"))
         events.append(
             Event(
-                type="Warning" if back else "Normal",
-                reason="RolledBack" if back else "RollingOut",
-                action="RollBack" if back else "RollOut",
+                type="Warning" if new.phase == "RolledBack" else "Normal",
+                reason=reason,
+                action=action,
                 message=f"revision {new.revision} {new.phase}: {new.message or 'it begins'}",
             )
         )

@@ -7,17 +7,21 @@ in which workers run beside which:
 Recreate  the old end their videos and go, then the new come.
 Surge     one new more, one old less, until all are new.
 Canary    some new in a Deployment of their own, with a share of the requests; then Surge.
+
+Until nodes have room for what runs beside the old, nothing begins.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from wan_operator.api.v1alpha1.inference import Canary, RolloutStatus
 from wan_operator.reconcile.observed import Raw, label
+from wan_operator.reconcile.room import Room
+from wan_operator.reconcile.serving.capacity import check
 from wan_operator.reconcile.serving.moment import Moment, count
 from wan_operator.reconcile.serving.trouble import Trouble, trouble
 from wan_operator.resources.serving.gateway import ROLLOUT, ROLLOUT_KEY
@@ -37,6 +41,9 @@ class Course:
     canary: Revision | None = None
     share: Rollout = field(default_factory=Rollout)
     """Of the canary."""
+    asks_room: bool = False
+    """As a Decision does; and what is left of it."""
+    room_left: Room | None = None
 
 
 def course(moment: Moment, desired: Revision) -> Course:
@@ -47,10 +54,35 @@ def course(moment: Moment, desired: Revision) -> Course:
         return Course(moment.with_status(revision=desired.name, rollout=None), desired)
     rollout = status.rollout
     if rollout is None or rollout.revision != desired.name:
-        rollout = RolloutStatus(phase="Starting", revision=desired.name, start_time=moment.now)
+        rollout = RolloutStatus(phase="Waiting", revision=desired.name, start_time=moment.now)
         moment = moment.with_status(rollout=rollout)
     if rollout.phase == "RolledBack":
         return Course(moment, serving)
+    if rollout.phase == "Waiting":
+        return _begin(moment, serving, desired)
+    return _go_on(moment, serving, desired, rollout)
+
+
+def _begin(moment: Moment, serving: Revision, desired: Revision) -> Course:
+    """From here on the deadline counts."""
+    checked = check(moment, serving, desired)
+    if checked.awaited:
+        waiting = _moved(moment, "Waiting", checked.awaited)
+        return Course(waiting, serving, asks_room=checked.asks_room)
+    rollout = RolloutStatus(phase="Starting", revision=desired.name, start_time=moment.now)
+    begun = _go_on(moment.with_status(rollout=rollout), serving, desired, rollout)
+    return replace(_noted(begun, checked.note), room_left=checked.left)
+
+
+def _noted(begun: Course, note: str) -> Course:
+    rollout = begun.moment.status.rollout
+    if not note or rollout is None:
+        return begun
+    text = f"{rollout.message}; {note}"
+    return replace(begun, moment=_moved(begun.moment, rollout.phase, text))
+
+
+def _go_on(moment: Moment, serving: Revision, desired: Revision, rollout: RolloutStatus) -> Course:
     reason = _fault(moment, desired, rollout)
     if reason:
         return Course(_moved(moment, "RolledBack", reason), serving)

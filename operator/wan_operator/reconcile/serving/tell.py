@@ -14,7 +14,7 @@ from wan_operator.reconcile.serving.moment import Moment, count
 from wan_operator.reconcile.serving.trouble import trouble
 from wan_operator.resources.serving import network
 from wan_operator.resources.serving.names import Part, selector
-from wan_operator.service_conditions import ADAPTERS_READY, MODEL_READY, READY, VOCABULARY
+from wan_operator.service_conditions import ADAPTERS_READY, MODEL_READY, READY, VOCABULARY, WAITING
 from wan_runtime.serving.report import WorkerReport
 
 NEEDS_SOMEBODY = frozenset({"FineTuneNotFound", "FineTuneFailed", "FineTuneUnsuitable"})
@@ -128,7 +128,7 @@ def _rollout(moment: Moment) -> list[Wanted]:
     if rollout.phase == "RolledBack":
         text = f"revision {rollout.revision} was rolled back: {rollout.message}"
         return [Wanted(STALLED, True, "RolledBack", text)]
-    reason = "CanaryProving" if rollout.phase == "Proving" else "RollingOut"
+    reason = {"Waiting": WAITING, "Proving": "CanaryProving"}.get(rollout.phase, "RollingOut")
     return [Wanted(RECONCILING, True, reason, rollout.message or "it begins")]
 
 
