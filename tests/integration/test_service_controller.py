@@ -152,26 +152,6 @@ def test_a_fine_tune_is_followed(team: Team, operator: Operator, runs: Runs) -> 
     assert team.get()["status"]["adapters"][0]["artifact"] == artifact
 
 
-def test_an_ingress_comes_and_goes(team: Team, operator: Operator) -> None:
-    operator.start()
-    made = team.create(**NOTHING_AWAITED)
-    team.child("services", "demo")
-    gateway = made["spec"]["gateway"]
-    path = f"{team.services.path}/demo"
-    team.edit(path, {"spec": {"gateway": gateway | {"ingress": {"host": "videos.example.com"}}}})
-    team.child("ingresses", "demo")
-    team.edit(path, {"spec": {"gateway": {"ingress": None}}})
-    eventually(lambda: ("ingresses", "demo") not in team.children(), "the Ingress to go")
-
-
-def test_a_route_without_the_gateway_api_is_told(team: Team, operator: Operator) -> None:
-    operator.start()
-    route = {"keysSecretRef": {"name": "k"}, "httpRoute": {"parentRefs": [{"name": "public"}]}}
-    team.create(**NOTHING_AWAITED, gateway=route)
-    team.reaches("Stalled", "True", "GatewayAPINotInstalled")
-    team.child("deployments", "demo-worker")
-
-
 def test_a_strangers_object_is_left_alone(team: Team, operator: Operator) -> None:
     operator.start()
     theirs = {"metadata": {"name": "demo"}, "spec": {"ports": [{"port": 1}]}}

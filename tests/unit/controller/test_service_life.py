@@ -207,7 +207,8 @@ def test_an_ingress_comes_and_goes_with_its_field() -> None:
     world.edit(gateway=gateway | {"httpRoute": {"parentRefs": [{"name": "public"}]}})
     world.settle()
     assert ("Ingress", "demo") not in world.objects
-    assert ("HTTPRoute", "demo") in world.objects
+    [rule] = world.objects["HTTPRoute", "demo"]["spec"]["rules"]
+    assert "timeouts" not in rule, "there are Gateways that take no route with them"
 
 
 def test_workers_tell_what_they_measured() -> None:

@@ -42,6 +42,17 @@ class HttpRoute(ApiModel):
     """Gateways that take its requests."""
     hostnames: Annotated[list[Hostname], Field(max_length=16)] = Field(default=[])
     """Default: all of the Gateway."""
+    request_timeout: (
+        Annotated[
+            str,
+            Field(max_length=32),
+            Cel("self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$')", "must be a duration, such as 10m"),
+        ]
+        | None
+    ) = None
+    """After which the Gateway cuts a request; 0s: never. Progress is streamed as long as a video
+    takes, and Envoy Gateway by itself cuts after 15 s. Default: not said, for there are Gateways
+    that take no route that says one."""
 
 
 class Ingress(ApiModel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wan_operator.api.v1alpha1.inference import Gateway
-from wan_operator.resources.labels import SERVICE, Manifest, Owner
+from wan_operator.resources.labels import SERVICE, SPEC_HASH, Manifest, Owner, content_hash
 from wan_operator.resources.serving.gateway import PORT
 from wan_operator.resources.serving.names import Part, child, name_of, selector
 from wan_runtime.job import PROGRESS_PORT
@@ -49,7 +49,9 @@ def ingress(owner: Owner, gateway: Gateway) -> Manifest:
     if wanted.tls_secret_name:
         spec["tls"] = [{"hosts": [wanted.host], "secretName": wanted.tls_secret_name}]
     made = child(owner, "networking.k8s.io/v1", "Ingress", owner.name, Part.GATEWAY, spec=spec)
-    made["metadata"]["annotations"] = wanted.annotations | made["metadata"]["annotations"]
+    # In the hash too: by it, one that is wanted no more is noticed.
+    hashed = content_hash({"spec": spec, "annotations": wanted.annotations})
+    made["metadata"]["annotations"] = wanted.annotations | {SPEC_HASH: hashed}
     return made
 
 
@@ -59,10 +61,10 @@ def http_route(owner: Owner, gateway: Gateway) -> Manifest:
     parents = [each.model_dump(by_alias=True, exclude_none=True) for each in wanted.parent_refs]
     backend = {"kind": "Service", "name": owner.name, "port": HTTP}
     match = {"path": {"type": "PathPrefix", "value": "/"}}
-    spec: Manifest = {
-        "parentRefs": parents,
-        "rules": [{"matches": [match], "backendRefs": [backend]}],
-    }
+    rule: Manifest = {"matches": [match], "backendRefs": [backend]}
+    if wanted.request_timeout:
+        rule["timeouts"] = {"request": wanted.request_timeout}
+    spec: Manifest = {"parentRefs": parents, "rules": [rule]}
     if wanted.hostnames:
         spec["hostnames"] = wanted.hostnames
     return child(
