@@ -77,14 +77,17 @@ class Postgres:
 
     def ask_password_of(self, user: str, password: str) -> None:
         """A role without rights, that is admitted with its password only."""
-        command = f"create role {user} login password '{password}'"
-        self._run(
-            "psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, "-c", command, "postgres"
-        )
+        self._run(*self._psql(USER), "-c", f"create role {user} login password '{password}'")
         rules = self._data / "pg_hba.conf"
         rules.write_text(f"host all {user} all scram-sha-256\n{rules.read_text()}")
         assert self._process is not None
         self._process.send_signal(signal.SIGHUP)
+        admitted = [self._bin / "psql", *self._psql(user)[1:], "-w", "-c", ""]
+        while subprocess.run(admitted, check=False, capture_output=True).returncode == 0:
+            time.sleep(0.02)  # it reads its rules when it gets to it
+
+    def _psql(self, user: str) -> tuple[str, ...]:
+        return ("psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", user, "-d", "postgres")
 
     def stand_by(self) -> None:
         """From its next start on it refuses everybody as if it were still starting; needs the

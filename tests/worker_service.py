@@ -97,7 +97,7 @@ class Service:
         work.mkdir(exist_ok=True)
         worker = Worker(self.spec, self.file, self.queue, self.store, work, timing=TIMING)
         code = await worker.run()
-        return code, worker.status.problem or ""
+        return code, worker.status.trouble or ""
 
     async def submit(self, *adapters: str | AdapterUse, **change: Any) -> Job:
         """A new order, of a picture in the bucket."""

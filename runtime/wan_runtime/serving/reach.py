@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wan_runtime.artifacts.store import Store
 from wan_runtime.errors import InfrastructureError, InputError
 from wan_runtime.job import Reason
 from wan_runtime.serving.queue.errors import DatabaseRefused, QueueAway, SchemaNewer
@@ -18,8 +19,9 @@ async def reach(service: ServiceSpec, url: str, *, seconds: float = PATIENCE_SEC
 
     Raises:
         InputError: it refuses, or is a newer release's.
-        InfrastructureError: it is still away.
+        InfrastructureError: it is still away; or no store can be asked with what is given.
     """
+    Store.connect(service.store)
     try:
         queue = await Queue.of(service, url, patience_seconds=seconds)
     except (DatabaseRefused, SchemaNewer) as error:

@@ -74,7 +74,7 @@ class WorkerInfo(Contract):
     device: str = ""
     """As torch names it."""
     problem: Annotated[str, Field(max_length=PROBLEM_CHARACTERS)] | None = None
-    """Why its last gang was lost. None: none was, or another is ready."""
+    """Why its last gang was lost, until another is ready; or the store's, until it answers."""
 
 
 class WorkerReport(WorkerInfo):

@@ -12,7 +12,7 @@ from wan_runtime.serving.report import Startup, WorkerReport
 
 
 def worker(name: str = "w", **values: Any) -> WorkerReport:
-    return WorkerReport(name=name, ready=True, ranks=1, seen_seconds=1, **values)
+    return WorkerReport(**{"name": name, "ready": True, "ranks": 1, "seen_seconds": 1, **values})
 
 
 def test_from_nothing_to_serving() -> None:
@@ -315,3 +315,20 @@ def test_a_gateway_that_ends_is_told_as_such() -> None:
     for type_ in ("Stalled", "Ready"):
         reason, message = world.condition(type_)[1:]
         assert (reason, said in message) == ("GatewayFailed", True)
+
+
+def test_what_keeps_a_running_worker_is_told_in_its_words() -> None:
+    world = World(tiny())
+    world.settle()
+    world.roll(ready=False)
+    gateway = world.deployment("gateway")
+    assert gateway is not None
+    gateway["status"]["readyReplicas"] = 2
+    problem = "http://minio:9000 did not answer for 180 s"
+    world.report = report(
+        workers=(worker(pod="demo-0"), worker(pod="demo-1", ready=False, problem=problem))
+    )
+    world.turn()
+    assert world.condition("Ready") == (
+        *("False", "WorkersStarting", f"0 of 1 workers take videos: demo-1: {problem}"),
+    )

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from object_store import ObjectStore, free_port
+from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore, free_port
 from orders import sql
 from postgres import Postgres
 from running_gateway import service_spec
@@ -27,7 +27,9 @@ SECRET = "s3cr3t"
 
 
 @pytest.fixture
-def spec(server: ObjectStore) -> ServiceSpec:
+def spec(server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ServiceSpec:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
     return service_spec(server, "reached")
 
 
@@ -73,6 +75,14 @@ async def test_a_server_that_stays_away_is_told(spec: ServiceSpec) -> None:
     with pytest.raises(InfrastructureError, match=said) as told:
         await reach(spec, f"postgresql://ann:{SECRET}@127.0.0.1:{port}/x", seconds=1)
     assert SECRET not in told.value.message
+
+
+async def test_a_store_without_credentials_is_told(
+    spec: ServiceSpec, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(InfrastructureError, match="no credentials for http"):
+        await reach(spec, postgres.url())
 
 
 async def test_a_server_that_starts_is_awaited(

@@ -152,9 +152,16 @@ def _not_ready(moment: Moment, part: Part, reason: str, text: str) -> list[Wante
     found = [each for each in map(trouble, moment.pods(part)) if each is not None]
     final = next((each for each in found if each.final), None)
     cause = final or next(iter(found), None)
-    reason, text = (reason, text) if cause is None else (cause.reason, f"{text}: {cause.message}")
+    said = cause.message if cause else _said(moment) if part is Part.WORKER else ""
+    reason, text = cause.reason if cause else reason, f"{text}: {said}" if said else text
     doing = STALLED if final is not None else RECONCILING
     return [Wanted(doing, True, reason, text), Wanted(READY, False, reason, text)]
+
+
+def _said(moment: Moment) -> str:
+    """By a worker, of what keeps it; empty if none says anything."""
+    workers = moment.report.workers if moment.report else ()
+    return next((f"{each.pod}: {each.problem}" for each in workers if each.problem), "")
 
 
 def _parts(moment: Moment) -> list[Wanted]:

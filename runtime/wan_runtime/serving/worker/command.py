@@ -63,4 +63,4 @@ async def _serve(options: argparse.Namespace, work: Path) -> int:
         await queue.close()
     if code is ExitClass.STOPPED:
         return 0
-    return start.ended(worker.status.problem or "", code)
+    return start.ended(worker.status.trouble or "", code)

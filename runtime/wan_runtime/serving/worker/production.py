@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wan_runtime.artifacts.store import Store
-from wan_runtime.errors import InputError
+from wan_runtime.errors import InfrastructureError, InputError
+from wan_runtime.job import Reason
 from wan_runtime.planner.architecture import tokens_of
 from wan_runtime.presets import Preset
 from wan_runtime.serving import moderation
@@ -23,7 +24,7 @@ from wan_runtime.serving.worker import lineage
 from wan_runtime.serving.worker.advice import advice
 from wan_runtime.serving.worker.attempt import Attempt
 from wan_runtime.serving.worker.cut import REVIEWED, Cut
-from wan_runtime.serving.worker.deliver import deliver, write
+from wan_runtime.serving.worker.deliver import Delivered, deliver, write
 from wan_runtime.serving.worker.inputs import Inputs
 from wan_runtime.serving.worker.messages import Beat, Done, Ready, Render
 from wan_runtime.serving.worker.processes import GangLost, Processes
@@ -36,6 +37,10 @@ WRITING_SECONDS = 10.0
 """Until one was written: a guess, for predictions."""
 REVIEWED_FRAMES = 4
 """That moderation sees of a video."""
+STORE_PAUSE = 5.0
+"""Seconds before a store that failed is asked again, beyond its own patience."""
+STORE = (Reason.STORE_UNREACHABLE, Reason.STORE_NOT_FOUND, Reason.STORE_ACCESS_DENIED)
+"""The job is not to blame, nor is the worker."""
 PAUSES = (1.0, 5.0, 20.0)
 """Seconds before moderation that did not answer is asked again: a video cost minutes of GPUs."""
 
@@ -89,7 +94,11 @@ class Production:
             await self._fail(attempt, problem_of(error), gang.ready[0].device)
         except QueueAway:
             raise
-        except Exception as error:  # the store, the disk, or a bug: another try may do better
+        except InfrastructureError as error:
+            if error.reason in STORE:
+                self.status.store_problem = error.message
+            await attempt.hand_back(error.message, counts=error.reason not in STORE)
+        except Exception as error:  # the disk, or a bug: another try may do better
             log.warning("%s", attempt.job.id, exc_info=True)
             await attempt.hand_back(problem_of(error).message, counts=True)
         finally:
@@ -126,8 +135,8 @@ class Production:
         )
         await write(cut)
         await self._review(attempt.job, folder)
-        prefix = f"{self.service.prefix}/videos/{attempt.job.id}"
-        delivered = await deliver(self.store, prefix, folder)
+        prefix = f"{self.folder}{attempt.job.id}"
+        delivered = await self._send(attempt, prefix, folder)
         self._writing = round(time.monotonic() - started, 3)
         first = next(each for each in done if each.rank == 0)
         rendered = Rendered(
@@ -140,6 +149,38 @@ class Production:
         )
         if await attempt.complete(rendered):
             self.status.completed(rendered.seconds, rendered.peak_gib)
+
+    async def _send(self, attempt: Attempt, prefix: str, folder: Path) -> Delivered:
+        """What is made is kept until the store takes it: it cost minutes of GPUs. Raises
+        InfrastructureError, if nobody wants it any more."""
+        while True:
+            try:
+                return await deliver(self.store, prefix, folder)
+            except InfrastructureError as error:
+                if attempt.unwanted:
+                    raise
+                log.warning("%s is kept until it can be sent: %s", attempt.job.id, error)
+                self.status.store_problem = error.message
+                attempt.tell(Stage.WRITING, attempt.job.order.steps, None)
+                await asyncio.sleep(STORE_PAUSE)
+
+    async def store_answers(self) -> None:
+        """Returns once it does. Raises InfrastructureError(STORE_ACCESS_DENIED): a new pod has the
+        Secret as it is by then."""
+        while self.status.store_problem is not None:
+            try:
+                await asyncio.to_thread(next, self.store.list(self.folder), None)
+                self.status.store_problem = None
+            except InfrastructureError as error:
+                self.status.store_problem = error.message
+                if error.reason is Reason.STORE_ACCESS_DENIED:
+                    raise
+                await asyncio.sleep(STORE_PAUSE)
+
+    @property
+    def folder(self) -> str:
+        """Of all videos, in the bucket."""
+        return f"{self.service.prefix}/videos/"
 
     async def _review(self, job: Job, folder: Path) -> None:
         """Nothing is uploaded before moderation saw some frames. Raises Refusal."""

@@ -37,6 +37,8 @@ class Status:
         """Jobs that are rendered or written."""
         self.problem: str | None = None
         """Why the last gang was lost, until another is ready."""
+        self.store_problem: str | None = None
+        """Why no video can be begun or sent, until the store answers."""
         self._peak_gib: float | None = None
         self.turned = time.monotonic()
         self.registry = CollectorRegistry()
@@ -64,7 +66,12 @@ class Status:
 
     @property
     def takes_jobs(self) -> bool:
-        return bool(self.ready) and not self.stopping
+        return bool(self.ready) and not self.stopping and self.store_problem is None
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps it from taking jobs, if something does."""
+        return self.problem or self.store_problem
 
     def completed(self, seconds: dict[Stage, float], peak_gib: float | None) -> None:
         self.videos.labels("completed").inc()
@@ -92,7 +99,7 @@ class Status:
             stopping=self.stopping,
             busy=self.in_hand > 0,
             ranks=self.ranks,
-            problem=self.problem and self.problem[:PROBLEM_CHARACTERS],
+            problem=self.trouble and self.trouble[:PROBLEM_CHARACTERS],
         )
         return told.model_copy(update=self._of_gang()) if self.ready else told
 

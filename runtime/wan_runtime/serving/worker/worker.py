@@ -17,6 +17,7 @@ from typing import Any
 from uuid import uuid4
 
 from wan_runtime.artifacts.store import Store
+from wan_runtime.errors import InfrastructureError
 from wan_runtime.job import ExitClass
 from wan_runtime.models.source import preset_named
 from wan_runtime.serving.queue.errors import QueueAway
@@ -92,6 +93,9 @@ class Worker:
             log.error("no gang can be had: %s", lost)
             theirs = lost.problem is not None and lost.problem.code in WRONG_INPUT
             return ExitClass.INPUT if theirs else ExitClass.INFRASTRUCTURE
+        except InfrastructureError as refused:
+            log.error("%s", refused)
+            return ExitClass.INFRASTRUCTURE
         finally:
             self.stop()  # of its own accord, too
             await self._end()
@@ -116,7 +120,11 @@ class Worker:
         log.info("ready: %d ranks", self._ranks)
 
     async def _take(self) -> None:
-        """The next job, until the gang is free again; or a pause, if there is none."""
+        """The next job, until the gang is free again; or a pause, if there is none. Raises
+        InfrastructureError: the store refuses."""
+        if self.status.store_problem is not None:
+            await self._unless_told(self._production.store_answers())
+            return
         if len(self._jobs) >= JOBS_AT_ONCE:
             await self._unless_told(asyncio.wait(self._jobs, return_when=asyncio.FIRST_COMPLETED))
             return
