@@ -52,8 +52,9 @@ _OWN: dict[str, str] = {
     "needs; the message says which.",
     "DatabaseNotConfigured": "Neither spec.database nor the operator's settings name the Secret "
     "with the database's URL.",
-    "DoesNotFit": "By the planner, a video needs more GPU memory than the GPU has; the message has "
-    "the numbers. No worker was started.",
+    "DoesNotFit": "By the planner, a video of the default size and length, or the largest that may "
+    "be asked for, needs more GPU memory than the GPU has; the message has the numbers and the "
+    "smallest changes that help. No worker was started.",
     "GatewayAPINotInstalled": "spec.gateway.httpRoute needs the Gateway API, which the cluster "
     "does not serve.",
 }

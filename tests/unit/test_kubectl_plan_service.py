@@ -93,23 +93,27 @@ def test_what_does_not_fit_says_what_would(plan: Plan) -> None:
     status, out, _ = plan("--gpu", "A100-40GB", of=[large])
     assert status == 1
     assert re.search(r"^fits +no: the operator refuses it$", out, re.MULTILINE)
-    [fix] = re.findall(r"^fits with +(.*)$", out, re.MULTILINE)
+    fix, same = re.findall(r"^  fits with +(.*)$", out, re.MULTILINE)
+    assert fix == same, "the longest is this one"
     found = re.fullmatch(r"(\d+) frames, or a GPU of type (.*)", fix)
     assert found is not None, fix
-    shorter = service(defaults={"frames": int(found[1])}, limits={"frames": 241})
+    shorter = service(defaults={"frames": int(found[1])}, limits={"frames": int(found[1])})
     assert plan("--gpu", "A100-40GB", of=[shorter])[0] == 0
     assert plan("--gpu", found[2], of=[large])[0] == 0
     smaller = service(defaults={"frames": 121})
     _, out, _ = plan("--gpu", "A100-40GB", of=[smaller])
-    assert re.search(r"^fits with +\d+ frames, or 832x480, or a GPU of type", out, re.MULTILINE)
+    assert re.search(r"^  fits with +\d+ frames, or 832x480, or a GPU of type", out, re.MULTILINE)
     smaller["spec"]["sizes"] = [{"width": 832, "height": 480}]
     assert plan("--gpu", "A100-40GB", of=[smaller])[0] == 0
 
 
 def test_the_longest_video_is_told_if_it_does_not_fit(plan: Plan) -> None:
     status, out, _ = plan("--gpu", "A100-40GB", of=[service(limits={"frames": 241})])
-    assert status == 0
+    assert status == 1
     assert re.search(r"^longest +241 frames of 1280x720: .* GiB, fits: no, ", out, re.MULTILINE)
+    [fix] = re.findall(r"^  fits with +(\d+) frames, or a GPU of type", out, re.MULTILINE)
+    status, out, _ = plan("--gpu", "A100-40GB", of=[service(limits={"frames": int(fix)})])
+    assert (status, "fits with" in out) == (0, False)
 
 
 def test_time_from_zero_is_not_made_up(plan: Plan) -> None:

@@ -38,6 +38,8 @@ class ServicePlan:
     drain_seconds: int
     price_per_hour: float
     remedies: list[str]
+    """For a video of the default size and length; empty if it fits."""
+    longest_remedies: list[str]
 
     @property
     def videos_per_hour(self) -> float:
@@ -57,8 +59,9 @@ class PlannedService:
 
     @property
     def fits(self) -> bool:
-        """A video of the default size and length."""
-        return self.plan is None or self.plan.usual.fits
+        """A video of the default size and length does, and no larger one is refused."""
+        plan = self.plan
+        return plan is None or (plan.usual.fits and plan.longest.verdict != "no")
 
 
 def planned(service: Service, gpu: Gpu, catalogue: Sequence[Gpu]) -> PlannedService:
@@ -71,17 +74,18 @@ def planned(service: Service, gpu: Gpu, catalogue: Sequence[Gpu]) -> PlannedServ
         raise DocumentError(
             f"WanInferenceService {service.name}: spec.defaults: {error}"
         ) from error
-    usual = plan_serving(wanted, gpu)
+    usual, largest = plan_serving(wanted, gpu), plan_serving(longest, gpu)
     source = spec.model.source
     price = spec.price_per_hour
     plan = ServicePlan(
         usual=usual,
-        longest=plan_serving(longest, gpu),
+        longest=largest,
         host=plan_worker(longest, fetches_model=source is not None and source.s3 is not None),
         pod=pod_size(spec, OFFLINE),
         drain_seconds=spec.workers.drain_seconds or drain_seconds(spec, gpu),
         price_per_hour=gpu.price_per_hour * wanted.gpus if price is None else price,
         remedies=[] if usual.fits else serving_remedies(wanted, gpu, catalogue),
+        longest_remedies=[] if largest.fits else serving_remedies(longest, gpu, catalogue),
     )
     return PlannedService(service, plan)
 
@@ -111,11 +115,13 @@ def description(one: PlannedService) -> str:
     rows = [
         ("GPU", f"{gpu.name}: {gpu.memory_gib:.1f} GiB, {gpu.price_per_hour:.2f} an hour"),
         ("fits", EXPLAINED[usual.verdict]),
+        *_fits_with(plan.remedies),
         ("memory", f"{usual.gib:.1f} GiB ({low:.1f} to {high:.1f})"),
         *term_rows(usual.memory, ".1f"),
         ("video", ranged(usual.seconds_per_clip, usual.time_band, "s")),
         *term_rows(usual.seconds, ".2f"),
         ("longest", _longest(plan)),
+        *_fits_with(plan.longest_remedies),
         ("worker", f"{plan.videos_per_hour:.1f} videos an hour, {plan.price_per_hour:.2f} an hour"),
         ("cost", f"{plan.cost(usual):.2f} a video"),
         ("host memory", f"{plan.host.gib:.1f} GiB: the pod asks for {size.memory}"),
@@ -126,8 +132,6 @@ def description(one: PlannedService) -> str:
         ("from zero", "unknown until a worker has started: status.startup then has it"),
         ("confidence", explained(usual.confidence)),
     ]
-    if plan.remedies:
-        rows.insert(2, ("fits with", ", or ".join(plan.remedies)))
     return f"{head}{summary(usual)}\n{aligned(rows)}"
 
 
@@ -139,6 +143,10 @@ def summary(plan: ServingPlan) -> str:
         f"{asked.preset}, {asked.frames} frames of {asked.width}x{asked.height} "
         f"({asked.tokens:,} tokens), {asked.steps} steps, {guided}{together}"
     )
+
+
+def _fits_with(changes: Sequence[str]) -> list[tuple[str, str]]:
+    return [("  fits with", ", or ".join(changes))] if changes else []
 
 
 def _longest(plan: ServicePlan) -> str:
@@ -199,7 +207,11 @@ def as_json(one: PlannedService) -> dict[str, Any]:
         "secondsTerms": {name: rounded(value) for name, value in usual.seconds.items()},
         "timeErrorPercent": math.ceil(100 * usual.time_band),
         "videosPerHour": rounded(plan.videos_per_hour),
-        "longest": {"fits": plan.longest.verdict, **_video(plan, plan.longest)},
+        "longest": {
+            "fits": plan.longest.verdict,
+            "fitsWith": plan.longest_remedies,
+            **_video(plan, plan.longest),
+        },
         "hostGib": rounded(plan.host.gib),
         "hostGibTerms": {name: rounded(value) for name, value in plan.host.memory.items()},
         "scratchGib": rounded(plan.host.scratch_gib),

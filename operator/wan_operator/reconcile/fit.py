@@ -94,12 +94,16 @@ def _refusal(
     work, needed = plan.work, "training needs"
     if smaller:
         needed = f"training in the bucket {work.width}x{work.height}x{work.frames} needs"
-    helps = f"it fits with {', or '.join(changes)}" if changes else "no single change makes it fit"
     return (
         f"{needed} {plan.gib:.0f} GiB of GPU memory ({low:.0f} to {high:.0f}) and "
-        f"{named} has {plan.gpu.memory_gib:.0f}: {helps}. "
-        f"To try it all the same, set the annotation {FIT_CHECK}: disabled"
+        f"{named} has {plan.gpu.memory_gib:.0f}: {way_out(changes)}"
     )
+
+
+def way_out(changes: Sequence[str]) -> str:
+    """The end of a refusal. `changes`: of which each alone makes it fit."""
+    helps = f"it fits with {', or '.join(changes)}" if changes else "no single change makes it fit"
+    return f"{helps}. To try it all the same, set the annotation {FIT_CHECK}: disabled"
 
 
 def _memory(plan: TrainingPlan) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -175,8 +176,26 @@ def test_a_video_that_cannot_fit_is_refused_before_a_worker_starts() -> None:
     world.turn()
     assert world.objects == {}
     assert world.condition("Stalled")[1] == "DoesNotFit"
-    assert "small has 24" in world.condition("Stalled")[2]
+    said = world.condition("Stalled")[2]
+    assert "small has 24: it fits with a GPU of type L40-48GB. To try it all the same, set" in said
     world.cr["metadata"]["annotations"] = {"wan-operator.dev/fit-check": "disabled"}
+    world.turn()
+    assert world.running("worker")
+
+
+def test_a_limit_that_cannot_fit_is_refused_with_what_would() -> None:
+    cr = example("canary", limits={"frames": 241})
+    cr["spec"]["model"].pop("fineTuneRef")
+    product = "NVIDIA-A100-SXM4-40GB"
+    cr["spec"]["workers"]["podTemplate"] = {"nodeSelector": {"nvidia.com/gpu.product": product}}
+    world = World(cr)
+    world.turn()
+    assert world.condition("Stalled")[1] == "DoesNotFit"
+    said = world.condition("Stalled")[2]
+    assert said.startswith("the largest video that spec.limits.frames allows, of 1280x720 and 241 ")
+    most = re.search(r"A100-40GB has 39: it fits with (\d+) frames, or .*a GPU of type ", said)
+    assert most is not None, said
+    world.edit(limits={"frames": int(most[1])})
     world.turn()
     assert world.running("worker")
 

@@ -13,6 +13,7 @@ from wan_operator.resources.jobs import TINY, Size, size_for
 from wan_operator.settings import Settings
 from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name
 from wan_runtime.planner.host import plan_worker
+from wan_runtime.planner.remedies import serving_remedies
 from wan_runtime.planner.serving import plan_serving
 from wan_runtime.planner.workload import Serving
 from wan_runtime.presets import PRESETS, Preset
@@ -103,18 +104,22 @@ def drain_seconds(spec: WanInferenceServiceSpec, gpu: Gpu | None) -> int:
 
 
 def refusal(spec: WanInferenceServiceSpec, settings: Settings) -> str | None:
-    """Why no worker must start: the default video does not fit the GPU that is known."""
+    """Why no worker must start: the default video, or the largest that may be asked for, does not
+    fit the GPU that is known."""
     gpu = gpu_of(spec, settings)
     if gpu is None or _preset(spec).tiny:
         return None
-    plan = plan_serving(work(spec), gpu)
+    usual, longest = (plan_serving(work(spec, longest=each), gpu) for each in (False, True))
+    plan = usual if usual.verdict == "no" else longest
     if plan.verdict != "no":
         return None
     wanted, (low, high) = plan.work, plan.gib_range
+    which = "a video" if plan is usual else "the largest video that spec.limits.frames allows,"
+    changes = serving_remedies(wanted, gpu, settings.gpu_catalogue)
     return (
-        f"a video of {wanted.width}x{wanted.height} and {wanted.frames} frames needs "
+        f"{which} of {wanted.width}x{wanted.height} and {wanted.frames} frames needs "
         f"{plan.gib:.0f} GiB of GPU memory ({low:.0f} to {high:.0f}) and {gpu.name} has "
-        f"{gpu.memory_gib:.0f}: take a larger GPU, smaller spec.sizes or fewer spec.defaults.frames"
+        f"{gpu.memory_gib:.0f}: {fit.way_out(changes)}"
     )
 
 
