@@ -43,7 +43,7 @@ verify: $(VENV)/ready ## Format, lint, types, import contracts, generated files 
 	python -m wan_operator.crdgen --check
 
 unit: $(VENV)/ready binaries ## Unit tests
-	$(TOOLS) && pytest -n auto --maxprocesses 4 --dist worksteal tests/unit
+	$(TOOLS) && pytest -n 3 --dist worksteal tests/unit
 
 integration: $(VENV)/ready binaries ## Tests against a real API server and etcd
 	$(TOOLS) && pytest -n 4 --dist worksteal tests/integration

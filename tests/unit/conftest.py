@@ -1,0 +1,24 @@
+"""In which order unit tests run."""
+
+from __future__ import annotations
+
+import pytest
+
+LONG = ("test_resume", "test_worker_service", "test_worker_process", "test_whole")
+"""Files whose tests each start several processes of torch."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """pytest-xdist deals each of its processes an equal stretch of the list: the long files are
+    spread over the beginnings, and what is left to share out at the end is short."""
+    count: int = getattr(config, "workerinput", {}).get("workercount", 1)
+    size = len(items) // count
+    stretches: list[list[pytest.Item]] = [[] for _ in range(count)]
+    for number, name in enumerate(LONG):
+        stretches[number % count] += [item for item in items if item.path.stem == name]
+    short = [item for item in items if item.path.stem not in LONG]
+    for stretch in stretches:
+        room = size - len(stretch)
+        stretch += short[:room]
+        del short[:room]
+    items[:] = [item for stretch in stretches for item in stretch] + short
