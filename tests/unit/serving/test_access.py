@@ -135,3 +135,15 @@ def test_predictions_follow_what_is_seen() -> None:
         predictor.learn(job(State.COMPLETED, rendered=rendered))
     assert predictor.seconds(ORDER) == pytest.approx(2 * planned)
     assert predictor.seconds(short) == pytest.approx(2 * predictor.planned(short))
+
+
+def test_a_clip_like_the_last_ones_takes_its_steps_by_their_seconds() -> None:
+    predictor = Predictor("Wan2.1-I2V-Tiny")
+    for step, decoding in ((0.5, 3.0), (0.4, 2.0), (9.0, 50.0)):
+        spent = {Stage.DENOISING: 4 * step, Stage.DECODING: decoding, Stage.WRITING: 7.0}
+        rendered = Rendered(files={}, bytes=1, sha256="0" * 64, seconds=spent)
+        brief = ORDER.model_copy(update={"steps": 4})
+        predictor.learn(job(State.COMPLETED, order=brief, rendered=rendered))
+    assert predictor.seconds(ORDER) == pytest.approx(ORDER.steps * 0.5 + 3.0)
+    unguided = ORDER.model_copy(update={"guidance": 1.0, "guidance_low": 1.0})
+    assert predictor.seconds(unguided) < 0.9 * predictor.seconds(ORDER), "planned"

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from wan_runtime.planner.architecture import tokens_of
 from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name
 from wan_runtime.planner.serving import plan_serving
 from wan_runtime.planner.workload import Serving
 from wan_runtime.presets import PRESETS
-from wan_runtime.serving.video import Job, VideoOrder
+from wan_runtime.serving.service import Size
+from wan_runtime.serving.video import Job, Stage, VideoOrder
+
+Like: TypeAlias = tuple[Size, int, bool]
 
 SEEN = 32
 """Clips whose seconds are remembered."""
@@ -18,23 +23,42 @@ TINY_SECONDS = 2.5e-3
 """For each token and pass of a Tiny model, which no GPU is planned for: two CPU cores, measured."""
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a clip took."""
+
+    like: Like
+    step: float
+    """Seconds, each."""
+    others: float
+    """Of all other stages but writing."""
+    ratio: float
+    """Of the whole, over planned."""
+
+
 class Predictor:
-    """Seconds of a clip. Its one number is a factor: measured over planned, the median of the last
-    clips, so that an outlier moves nothing and a faster GPU shows within a few clips."""
+    """Seconds of a clip. Of one like the last clips in size, length and guidance: its steps by
+    their seconds, and their other stages. Of any other: planned, times a factor, measured over
+    planned. All are medians of the last clips, so that an outlier moves nothing and a faster GPU
+    shows within a few clips."""
 
     def __init__(self, preset: str, gpu: Gpu | None = None) -> None:
         self._preset = PRESETS[preset]
         self._gpu = gpu or by_name(MEASURED_ON, DEFAULTS)
-        self._ratios: deque[float] = deque(maxlen=SEEN)
+        self._seen: deque[Seen] = deque(maxlen=SEEN)
 
     def seconds(self, order: VideoOrder) -> float:
         """Of the GPU's work for one clip."""
-        factor = statistics.median(self._ratios) if self._ratios else 1.0
-        return factor * self.planned(order)
+        like = [each for each in self._seen if each.like == like_of(order)]
+        if like:
+            step = statistics.median(each.step for each in like)
+            return order.steps * step + statistics.median(each.others for each in like)
+        ratios = [each.ratio for each in self._seen]
+        return (statistics.median(ratios) if ratios else 1.0) * self.planned(order)
 
     def planned(self, order: VideoOrder) -> float:
         """By the planner alone."""
-        guided = order.guidance != 1.0 or order.guidance_low != 1.0
+        guided = is_guided(order)
         if self._preset.tiny:
             tokens = tokens_of(order.frames, order.size.width, order.size.height)
             return 0.5 + TINY_SECONDS * tokens * (order.steps * (2 if guided else 1) + 8) / 8
@@ -47,6 +71,18 @@ class Predictor:
 
     def learn(self, job: Job) -> None:
         """From a completed clip."""
-        if job.rendered is not None and job.rendered.seconds:
-            taken = sum(s for stage, s in job.rendered.seconds.items() if stage != "writing")
-            self._ratios.append(taken / self.planned(job.order))
+        order, spent = job.order, dict(job.rendered.seconds) if job.rendered else {}
+        spent.pop(Stage.WRITING, None)
+        if spent:
+            denoising, whole = spent.get(Stage.DENOISING, 0.0), sum(spent.values())
+            step, ratio = denoising / order.steps, whole / self.planned(order)
+            self._seen.append(Seen(like_of(order), step, whole - denoising, ratio))
+
+
+def like_of(order: VideoOrder) -> Like:
+    """What the seconds of a step depend on."""
+    return order.size, order.frames, is_guided(order)
+
+
+def is_guided(order: VideoOrder) -> bool:
+    return order.guidance != 1.0 or order.guidance_low != 1.0
