@@ -31,19 +31,23 @@ class Guest:
         self._device = device
         self._tensors: list[Tensor] = list(chain(module.parameters(), module.buffers()))
         if device.type == "cuda":
-            _gather(self._tensors)
+            _lock(_gather(self._tensors))
         self._home = [tensor.data for tensor in self._tensors]
+        self._away = False
 
     def bring(self) -> None:
         """To the device, where it already may be."""
+        if self._away:
+            return
         for tensor, home in zip(self._tensors, self._home, strict=True):
-            if tensor.device.type != self._device.type:
-                tensor.data = home.to(self._device, non_blocking=True)
+            tensor.data = home.to(self._device, non_blocking=True, copy=True)
+        self._away = True
 
     def leave(self) -> None:
         """Free the device's memory."""
         for tensor, home in zip(self._tensors, self._home, strict=True):
             tensor.data = home
+        self._away = False
 
     def __enter__(self) -> None:
         self.bring()
@@ -57,9 +61,9 @@ class Guest:
         self.leave()
 
 
-def _gather(tensors: list[Tensor]) -> None:
-    """Into one block of host memory that is page-locked. Torch's own allocator of such memory would
-    round each tensor up to a power of two."""
+def _gather(tensors: list[Tensor]) -> Tensor:
+    """Into one block of host memory. Torch's own allocator of page-locked memory would round each
+    tensor up to a power of two."""
     offsets, end = [], 0
     for tensor in tensors:
         offsets.append(end)
@@ -68,7 +72,13 @@ def _gather(tensors: list[Tensor]) -> None:
     for tensor, offset in zip(tensors, offsets, strict=True):
         place = block[offset : offset + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
         tensor.data = place.copy_(tensor.data)
+    return block
+
+
+def _lock(block: Tensor) -> None:
     cuda: Any = torch.cuda
-    answer = cuda.cudart().cudaHostRegister(block.data_ptr(), end, 0)
+    answer = cuda.cudart().cudaHostRegister(block.data_ptr(), block.nbytes, 0)
     if int(answer) != 0:
-        log.warning("no page-locked host memory for %.1f GiB (CUDA: %s)", end / 2**30, answer)
+        log.warning(
+            "no page-locked memory for %.1f GiB: CUDA says %s", block.nbytes / 2**30, answer
+        )

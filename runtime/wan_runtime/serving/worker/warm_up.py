@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -22,6 +23,8 @@ from wan_runtime.serving.worker.render import Renderer
 
 STEPS = 2
 """Of Wan2.2, one for each expert."""
+SHORT = 5
+"""Frames of the video that is made twice: a full one costs a minute at 14B."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,41 +34,40 @@ class Warm:
     paces: dict[str, Pace]
     """By size."""
     compile_seconds: float
-    """That the first video took beyond its repetition."""
+    """That the first, short video took beyond its repetition."""
     seconds: float
     """All else."""
 
 
 def run(service: ServiceSpec, renderer: Renderer, work: Path) -> Warm:
-    """Render each size, the first one twice. Collective.
+    """Render a short video twice, then each size once. Collective.
 
     Raises:
         Unrenderable: on all ranks, if pixels are not finite, if the same order gives another video
             the second time, or if ranks differ.
     """
+    started = time.monotonic()
+    short = _task(service, renderer, service.sizes[0], work, SHORT)
+    (once, taken), (again, repeated) = _render(renderer, short), _render(renderer, short)
+    compiled = max(0.0, _total(taken) - _total(repeated))
+    _check(renderer, once, again)
     paces: dict[str, Pace] = {}
-    started, compiled = time.monotonic(), 0.0
-    for number, size in enumerate(service.sizes):
-        task = _task(service, renderer, size, work)
-        latents, pace = _render(renderer, task)
-        if number == 0:
-            once = sum(pace.stages.values())
-            again, pace = _render(renderer, task)
-            compiled = max(0.0, once - sum(pace.stages.values()))
-            first = renderer.gang.from_first(latents)
-            renderer.gang.together(partial(_check, [latents, again], first))
-        paces[str(size)] = pace
+    for size in service.sizes:
+        latents, paces[str(size)] = _render(renderer, _task(service, renderer, size, work))
+        _check(renderer, latents)
     return Warm(paces, round(compiled, 1), round(time.monotonic() - started - compiled, 1))
 
 
-def warm_order(preset: Preset, defaults: SamplingSpec, size: Size) -> VideoOrder:
-    """Of the service's own length, with guidance if that is its default."""
+def warm_order(
+    preset: Preset, defaults: SamplingSpec, size: Size, frames: int | None = None
+) -> VideoOrder:
+    """With guidance if that is the service's default. `frames`: None: the service's own length."""
     guidance = defaults.guidance or preset.guidance
     return VideoOrder(
         prompt="warm-up",
         negative_prompt=defaults.negative_prompt or "",
         size=size,
-        frames=defaults.frames or preset.frames,
+        frames=frames or defaults.frames or preset.frames,
         fps=defaults.fps or preset.fps,
         steps=STEPS,
         guidance=guidance,
@@ -76,10 +78,12 @@ def warm_order(preset: Preset, defaults: SamplingSpec, size: Size) -> VideoOrder
     )
 
 
-def _task(service: ServiceSpec, renderer: Renderer, size: Size, work: Path) -> Render:
+def _task(
+    service: ServiceSpec, renderer: Renderer, size: Size, work: Path, frames: int | None = None
+) -> Render:
     image = work / f"warm-up-{size}-{renderer.gang.rank}.png"
     Image.linear_gradient("L").resize((size.width, size.height)).convert("RGB").save(image)
-    order = warm_order(renderer.model.preset, service.defaults, size)
+    order = warm_order(renderer.model.preset, service.defaults, size, frames)
     return Render(job_id="warm-up", order=order, image=str(image), frames="")
 
 
@@ -101,9 +105,19 @@ def _render(renderer: Renderer, task: Render) -> tuple[str, Pace]:
     return hashlib.sha256(shot.latents.cpu().numpy().tobytes()).hexdigest(), pace
 
 
-def _check(mine: list[str], first: str) -> None:
+def _total(pace: Pace) -> float:
+    return sum(pace.stages.values())
+
+
+def _check(renderer: Renderer, *mine: str) -> None:
+    """`mine`: of the same order. Collective; raises on all ranks, where any of them differs."""
+    first = renderer.gang.from_first(mine[0])
+    renderer.gang.together(partial(_same, mine, first))
+
+
+def _same(mine: Sequence[str], first: str) -> None:
     """`first`: what rank 0 made at first."""
-    if mine[0] != mine[1]:
+    if len(set(mine)) > 1:
         raise NumericalError(
             Reason.NON_FINITE_LOSS,
             "the same order rendered twice gives two videos: the GPU or its kernels fail",

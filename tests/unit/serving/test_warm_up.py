@@ -1,0 +1,82 @@
+"""What a gang finds out about itself before it takes videos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from wan_runtime.presets import PRESETS
+from wan_runtime.serving.service import ServiceSpec
+from wan_runtime.serving.video import Stage
+from wan_runtime.serving.worker import warm_up
+from wan_runtime.serving.worker.messages import Render
+from wan_runtime.serving.worker.ranks import Gang, join
+from wan_runtime.serving.worker.render import Shot, Tell
+from wan_runtime.serving.worker.trouble import Unrenderable
+
+SERVICE = ServiceSpec.model_validate(
+    {
+        "namespace": "team",
+        "name": "wan",
+        "uid": "0123456789ab",
+        "model": {"preset": "Wan2.2-I2V-Tiny"},
+        "store": {"endpoint": "http://127.0.0.1:1", "bucket": "none"},
+        "sizes": [{"width": 128, "height": 96}, {"width": 96, "height": 128}],
+    }
+)
+
+
+class Faulty:
+    """A renderer whose numbers are given, in place of a GPU that computes them wrong."""
+
+    def __init__(self, gang: Gang, *latents: float) -> None:
+        self.model = SimpleNamespace(preset=PRESETS[SERVICE.model.preset])
+        self.gang, self._latents = gang, list(latents)
+        self.frames: list[int] = []
+
+    def render(self, task: Render, tell: Tell) -> Shot:
+        self.frames.append(task.order.frames)
+        for stage in (Stage.DENOISING, Stage.DENOISING, Stage.DECODING):
+            tell(stage, 0)
+        seconds = {Stage.DENOISING: 4.0 / len(self.frames)}
+        return Shot(None, torch.full((2,), self._latents.pop(0)), seconds)
+
+
+def run(renderer: Faulty, work: Path) -> warm_up.Warm:
+    stand_in: Any = renderer
+    return warm_up.run(SERVICE, stand_in, work)
+
+
+def test_a_short_video_twice_then_each_size_once(tmp_path: Path) -> None:
+    renderer = Faulty(join(0, 1, tmp_path / "meet"), 1, 1, 2, 3)
+    warm = run(renderer, tmp_path)
+    assert renderer.frames == [5, 5, 17, 17]
+    assert list(warm.paces) == ["128x96", "96x128"]
+    assert warm.compile_seconds == 2.0
+
+
+def test_another_video_the_second_time_is_a_fault(tmp_path: Path) -> None:
+    renderer = Faulty(join(0, 1, tmp_path / "meet"), 1, 2)
+    with pytest.raises(Unrenderable) as caught:
+        run(renderer, tmp_path)
+    assert "rendered twice gives two videos" in caught.value.problem.message
+
+
+def test_a_rank_that_differs_at_one_size_is_a_fault(tmp_path: Path) -> None:
+    gang = join(0, 1, tmp_path / "meet")
+    renderer = Faulty(gang, 1, 1, 2, 3)
+    heard = iter(range(3))
+    others = SimpleNamespace(
+        rank=gang.rank,
+        together=gang.together,
+        from_first=lambda mine: mine if next(heard) < 2 else "0" * 64,
+    )
+    renderer.gang = others  # type: ignore[assignment]
+    with pytest.raises(Unrenderable) as caught:
+        run(renderer, tmp_path)
+    assert "another video than rank 0" in caught.value.problem.message
+    assert len(renderer.frames) == 4
