@@ -49,7 +49,7 @@ integration: $(VENV)/ready binaries ## Tests against a real API server and etcd
 	$(TOOLS) && pytest -n 4 --dist worksteal tests/integration
 
 e2e: $(VENV)/ready cluster-up ## Tests on the embedded cluster: real kubelet, pods, MinIO and Helm install
-	$(TOOLS) && pytest -n 3 --maxschedchunk 1 e2e
+	$(TOOLS) && pytest -n 4 --maxschedchunk 1 e2e
 
 measure: $(VENV)/ready cluster-up ## Take the figures of docs/measurements.md that need a cluster
 	@cd e2e && python measure.py

@@ -19,10 +19,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
+import av
 import pytest
 
 from clips import CUTS, Cut, write_dataset
 from finetunes import Run
+from services import Service, manifest
 from stack import BUCKET, STORE_SECRET, Manifest, Stack, wait_until
 
 # Enough to split, quick to encode.
@@ -30,6 +32,8 @@ FEW = (CUTS[0], CUTS[2], CUTS[3], CUTS[5])
 
 # Rendering takes as long as training here: only where the videos are looked at.
 SAMPLED = {"everySteps": 40, "samples": 1, "inferenceSteps": 2}
+
+LONG = ("test_experts", "test_faults", "test_full", "test_serving", "test_store_shared")
 
 MODEL_CACHE = "model-cache"
 """Claim that pods of imported models mount; the others know nothing of it."""
@@ -42,8 +46,12 @@ class Once(Protocol):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that wait for all others come last."""
-    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
+    """The long ones first, to end with the others; those that wait for all others last."""
+
+    def place(item: pytest.Item) -> tuple[bool, bool]:
+        return item.get_closest_marker("alone") is not None, item.path.stem not in LONG
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
@@ -157,6 +165,38 @@ def start(stack: Stack, namespace: str, dataset: str) -> Iterator[Callable[..., 
     for run in runs:
         stack.kubectl("-n", namespace, "delete", "wft", run.name, "--ignore-not-found", "--wait")
         wait_until(run.gone, seconds=150, what=f"pods of {run.name} gone")
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first frame of a real clip: what videos begin with."""
+    folder = tmp_path_factory.mktemp("picture")
+    write_dataset(folder, (CUTS[0],))
+    clip = next(folder.rglob("*.mp4"))
+    with av.open(str(clip)) as container:
+        frame = next(container.decode(video=0))
+    path = folder / "first.png"
+    frame.to_image().save(path)
+    return path
+
+
+@pytest.fixture
+def serve(stack: Stack, namespace: str) -> Iterator[Callable[..., Service]]:
+    """Applies a service that waits for nothing, unless it is told to; removes it after the test."""
+    made: list[Service] = []
+
+    def begin(name: str, **spec: object) -> Service:
+        service = Service(stack, namespace, name)
+        made.append(service)
+        gateway = {"keysSecretRef": {"name": "wan-keys"}, "replicas": 1}
+        wanted = {"adapters": [], "effects": [], "gateway": gateway} | spec
+        stack.apply(manifest(stack, namespace, name, **wanted))
+        return service
+
+    yield begin
+    for service in made:
+        stack.kubectl("-n", namespace, "delete", "wis", service.name, "--ignore-not-found")
+        wait_until(service.gone, seconds=150, what=f"pods of {service.name} gone")
 
 
 def finetune(stack: Stack, namespace: str, name: str, source: str, **overrides: Any) -> Manifest:

@@ -73,28 +73,6 @@ def test_training_pod_killed(
     assert_same_weights(run, reference)
 
 
-@pytest.mark.alone
-def test_store_stopped_for_a_minute(
-    stack: Stack, start: Callable[..., Run], reference: Run
-) -> None:
-    reference.wait_complete()  # undisturbed
-    run = start("store-stopped")
-    wait_until(lambda: run.training_step() >= 1, seconds=240, what=run.story, every=0.2)
-    stack.kubectl("-n", "minio", "scale", "statefulset/minio", "--replicas=0")
-    try:
-        # Without grace: training is over in seconds.
-        stack.kubectl("-n", "minio", "delete", "pod", "minio-0", *NOW, "--ignore-not-found")
-        assert run.step("train")["state"] == "Running", "the fault meets the uploads"
-        down_for = 60.0
-        with pytest.raises(TimeoutError):  # the fault itself is time
-            wait_until(lambda: run.is_true("Complete"), seconds=down_for, what="MinIO is down")
-    finally:
-        stack.kubectl("-n", "minio", "scale", "statefulset/minio", "--replicas=1")
-        stack.kubectl("-n", "minio", "rollout", "status", "statefulset/minio", "--timeout=120s")
-    run.wait_complete()
-    assert_same_weights(run, reference)
-
-
 def test_suspended_and_resumed(
     stack: Stack, namespace: str, start: Callable[..., Run], reference: Run
 ) -> None:

@@ -14,9 +14,7 @@ from safetensors.torch import load
 from conftest import SAMPLED
 from finetunes import Run
 from wan_runtime.job import Expert
-from wan_runtime.models import tiny
 from wan_runtime.models.layout import locate
-from wan_runtime.models.load import load_pipeline
 from wan_runtime.presets import PRESETS
 
 pytestmark = pytest.mark.timeout(900)
@@ -32,8 +30,11 @@ def test_full_weights_of_both_experts(start: Callable[..., Run], tmp_path: Path)
         training={"steps": 20, "captionDropoutPercent": 10},
         validation=SAMPLED,
     )
-    run.wait_complete()
+    # Not before: a process that imports it takes seconds of a core to start.
+    from wan_runtime.models import tiny
+    from wan_runtime.models.load import load_pipeline
 
+    run.wait_complete()
     preset = PRESETS["Wan2.2-I2V-Tiny"]
     tiny.write(preset, tmp_path / "base")
     base = locate(preset, tmp_path / "base")

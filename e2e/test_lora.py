@@ -11,12 +11,9 @@ import numpy
 import pytest
 import torch
 
-from diffusers_peer import check_same_change
 from finetunes import RUN_SECONDS, Run
 from wan_runtime.job import Expert
-from wan_runtime.models import tiny
 from wan_runtime.models.layout import locate
-from wan_runtime.models.load import load_pipeline
 from wan_runtime.presets import PRESETS
 
 pytestmark = pytest.mark.timeout(900)
@@ -75,6 +72,10 @@ def test_the_adapter_changes_the_video(complete: Run) -> None:
 
 def test_the_weights_load_in_stock_diffsynth(complete: Run, tmp_path: Path) -> None:
     """With nothing of ours but the Tiny base model: the loader and the module are DiffSynth's."""
+    # Not before: a process that imports it takes seconds of a core to start.
+    from wan_runtime.models import tiny
+    from wan_runtime.models.load import load_pipeline
+
     path = tmp_path / "reference.safetensors"
     path.write_bytes(complete.committed("export")["reference.safetensors"])
     preset = PRESETS["Wan2.1-I2V-Tiny"]
@@ -96,6 +97,9 @@ def test_the_weights_load_in_stock_diffsynth(complete: Run, tmp_path: Path) -> N
 
 def test_diffusers_changes_the_prediction_alike(complete: Run, tmp_path: Path) -> None:
     """Stock `diffsynth` and stock `diffusers`, each with its own file."""
+    from diffusers_peer import check_same_change
+    from wan_runtime.models import tiny
+
     committed = complete.committed("export")
     paths = [tmp_path / f"reference{tool}.safetensors" for tool in ("", ".diffusers")]
     for path in paths:

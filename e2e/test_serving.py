@@ -4,59 +4,22 @@ changes, with no video lost."""
 from __future__ import annotations
 
 import io
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from clips import CUTS, write_dataset
-from cluster import component
 from finetunes import Run
 from services import Service, make_video, manifest
-from stack import Manifest, Stack, wait_until
+from stack import Stack, wait_until
 
 pytestmark = [
     pytest.mark.timeout(900),
     # Of OpenAI's own service; the SDK stays, and so does what speaks its API.
     pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning"),
 ]
-NO_ADAPTERS: Manifest = {"adapters": [], "effects": []}
-
-
-@pytest.fixture(scope="module")
-def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first frame of a real clip."""
-    folder = tmp_path_factory.mktemp("picture")
-    write_dataset(folder, (CUTS[0],))
-    clip = next(folder.rglob("*.mp4"))
-    with av.open(str(clip)) as container:
-        frame = next(container.decode(video=0))
-    path = folder / "first.png"
-    frame.to_image().save(path)
-    return path
-
-
-@pytest.fixture
-def serve(stack: Stack, namespace: str) -> Iterator[Callable[..., Service]]:
-    """Applies a service that waits for nothing, unless it is told to; removes it after the test."""
-    made: list[Service] = []
-
-    def begin(name: str, **spec: object) -> Service:
-        service = Service(stack, namespace, name)
-        made.append(service)
-        gateway = {"keysSecretRef": {"name": "wan-keys"}, "replicas": 1}
-        wanted = NO_ADAPTERS | {"gateway": gateway} | spec
-        stack.apply(manifest(stack, namespace, name, **wanted))
-        return service
-
-    yield begin
-    for service in made:
-        stack.kubectl("-n", namespace, "delete", "wis", service.name, "--ignore-not-found")
-        wait_until(service.gone, seconds=150, what=f"pods of {service.name} gone")
 
 
 def frames_of(content: bytes) -> np.ndarray:
@@ -171,55 +134,3 @@ def test_a_canary_gets_its_share_and_is_promoted(
     wait_until(promoted, seconds=400, what=lambda: f"promoted; {service.story()}", every=3)
     assert {service.wait_ended(video).status for video in videos} == {"completed"}
     service.wait("the canary to go", lambda: not service.pods("canary"))
-
-
-@pytest.mark.alone
-def test_no_video_is_lost_when_database_store_and_kubelet_fail(
-    stack: Stack, serve: Callable[..., Service], picture: Path
-) -> None:
-    """Each in the middle of a video; the store for longer than a worker has patience."""
-    service = serve("outages")
-    service.wait_ready()
-    client = service.client()
-
-    def begun() -> str:
-        """A video that is being rendered."""
-        video = service.submit(picture, steps=100)
-        wait_until(
-            lambda: client.videos.retrieve(video).status == "in_progress",
-            seconds=60, what=lambda: f"it is rendered; {service.story()}", every=0.1,
-        )  # fmt: skip
-        return video
-
-    videos = [begun()]
-    stack.kill("postgres", "postgres-0")
-    assert service.wait_ended(videos[-1]).status == "completed"
-
-    videos.append(begun())
-    with store_down(stack):
-        time.sleep(60)
-    assert service.wait_ended(videos[-1]).status == "completed"
-
-    videos.append(begun())
-    kubelet = component("kubelet")
-    kubelet.kill()
-    try:
-        assert service.wait_ended(videos[-1]).status == "completed"
-    finally:
-        kubelet.start()
-    service.wait_ready()
-    found = [client.videos.retrieve(video).status for video in videos]
-    assert found == ["completed"] * 3
-
-
-@contextmanager
-def store_down(stack: Stack) -> Iterator[None]:
-    now = ("--force", "--grace-period=0")
-    stack.kubectl("-n", "minio", "scale", "statefulset/minio", "--replicas=0")
-    try:
-        stack.kubectl("-n", "minio", "delete", "pod", "minio-0", *now, "--ignore-not-found")
-        yield
-    finally:
-        stack.kubectl("-n", "minio", "scale", "statefulset/minio", "--replicas=1")
-        words = ("rollout", "status", "statefulset/minio", "--timeout=120s")
-        stack.kubectl("-n", "minio", *words)

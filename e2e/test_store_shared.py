@@ -17,7 +17,6 @@ import pytest
 from conftest import FEW, MODEL_CACHE
 from finetunes import Run, assert_same_weights
 from stack import BUCKET, STORE_SECRET, Stack
-from wan_runtime.models import tiny
 from wan_runtime.presets import PRESETS
 
 pytestmark = pytest.mark.timeout(900)
@@ -93,6 +92,9 @@ def test_a_model_of_the_bucket_is_kept_for_the_next_pod(
     stack: Stack, namespace: str, start: Callable[..., Run], reference: Run, tmp_path: Path
 ) -> None:
     """The Helm value `modelCache`; the model is the one that Tiny runs make themselves."""
+    # Not before: a process that imports it takes seconds of a core to start.
+    from wan_runtime.models import tiny
+
     preset = "Wan2.1-I2V-Tiny"
     tiny.write(PRESETS[preset], tmp_path)
     stack.upload(tmp_path, "e2e-models/tiny")

@@ -1,0 +1,89 @@
+"""What all of the cluster stands on fails under a fine-tune and a service: nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cluster import component
+from finetunes import Run, assert_same_weights
+from services import Service
+from stack import Stack, wait_until
+
+pytestmark = [
+    pytest.mark.timeout(900),
+    # Of OpenAI's own service; the SDK stays, and so does what speaks its API.
+    pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning"),
+]
+
+
+@pytest.mark.alone
+def test_database_store_and_kubelet_fail(
+    stack: Stack,
+    serve: Callable[..., Service],
+    start: Callable[..., Run],
+    reference: Run,
+    picture: Path,
+) -> None:
+    """Each in the middle of a video; the store in the middle of a training too, and for longer than
+    a worker has patience."""
+    reference.wait_complete()  # undisturbed
+    service = serve("outages")
+    service.wait_ready()
+    client = service.client()
+
+    def is_rendered(video: str) -> bool:
+        return bool(client.videos.retrieve(video).status == "in_progress")
+
+    def begun() -> str:
+        """A video that is being rendered."""
+        video = service.submit(picture, steps=100)
+        wait_until(
+            lambda: is_rendered(video),
+            seconds=60, what=lambda: f"it is rendered; {service.story()}", every=0.1,
+        )  # fmt: skip
+        return video
+
+    videos = [begun()]
+    stack.kill("postgres", "postgres-0")
+    assert service.wait_ended(videos[-1]).status == "completed"
+
+    run = start("store-stopped")
+    wait_until(lambda: run.training_step() >= 1, seconds=240, what=run.story, every=0.1)
+    videos.append(begun())
+    with store_down(stack):
+        assert run.step("train")["state"] == "Running", "the fault meets the uploads"
+        assert is_rendered(videos[-1]), "the fault meets the video"
+        with pytest.raises(TimeoutError):  # the fault itself is time
+            wait_until(lambda: run.is_true("Complete"), seconds=60, what="MinIO is down")
+    assert service.wait_ended(videos[-1]).status == "completed"
+
+    videos.append(begun())
+    kubelet = component("kubelet")
+    kubelet.kill()
+    try:
+        assert service.wait_ended(videos[-1]).status == "completed"
+    finally:
+        kubelet.start()
+    service.wait_ready()
+    found = [client.videos.retrieve(video).status for video in videos]
+    assert found == ["completed"] * 3
+    run.wait_complete()
+    assert_same_weights(run, reference)
+
+
+@contextmanager
+def store_down(stack: Stack) -> Iterator[None]:
+    now = ("--force", "--grace-period=0")
+    stack.kubectl("-n", "minio", "scale", "statefulset/minio", "--replicas=0")
+    try:
+        # Without grace: training is over in seconds.
+        stack.kubectl("-n", "minio", "delete", "pod", "minio-0", *now, "--ignore-not-found")
+        yield
+    finally:
+        stack.kubectl("-n", "minio", "scale", "statefulset/minio", "--replicas=1")
+        words = ("rollout", "status", "statefulset/minio", "--timeout=120s")
+        stack.kubectl("-n", "minio", *words)
