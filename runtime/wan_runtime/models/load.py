@@ -7,16 +7,17 @@ recognise, or recognises as something else, is not this preset's.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffsynth.models.model_loader import ModelPool
 from diffsynth.pipelines.wan_video import ModelConfig, WanVideoPipeline
-from torch import nn
+from torch import Tensor, nn
 
 from wan_runtime.errors import InputError
 from wan_runtime.job import Expert, Reason
@@ -55,8 +56,8 @@ def load_dit(
 
 
 def load_vae(files: ModelFiles, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    """The video VAE."""
-    return _load(files, (files.vae,), "wan_video_vae", dtype, device)
+    """The video VAE, both ways."""
+    return _forgetful(_load(files, (files.vae,), "wan_video_vae", dtype, device))
 
 
 def load_text_encoder(files: ModelFiles, dtype: torch.dtype, device: torch.device) -> nn.Module:
@@ -86,7 +87,7 @@ def load_tokenizer(files: ModelFiles) -> Any:
 def load_pipeline(
     files: ModelFiles, dtype: torch.dtype, device: torch.device, *, offload: bool = False
 ) -> Any:
-    """The unmodified diffsynth pipeline with all parts.
+    """The diffsynth pipeline with all parts, unmodified but for what its VAE keeps.
 
     Args:
         offload: keep parts in host memory while they are not at work, as diffsynth's low-memory
@@ -122,7 +123,27 @@ def load_pipeline(
             raise InputError(
                 Reason.MODEL_INVALID, f"{files.folder} has no {part} that diffsynth recognises"
             )
+    _forgetful(pipe.vae)
     return pipe
+
+
+def _forgetful(vae: nn.Module) -> nn.Module:
+    """diffsynth's VAE keeps what its convolutions saw of the last frames until it is used again:
+    gigabytes at 1280x720, which transformers lack meanwhile. Here it lets go of them at once."""
+    model: Any = vae.model
+
+    def forgetting(work: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        @functools.wraps(work)
+        def go(*arguments: Any, **options: Any) -> Tensor:
+            try:
+                return work(*arguments, **options)
+            finally:
+                model.clear_cache()
+
+        return go
+
+    model.encode, model.decode = forgetting(model.encode), forgetting(model.decode)
+    return vae
 
 
 def _load(

@@ -46,6 +46,17 @@ def test_weights_are_the_same_bytes_everywhere(name: str, tmp_path: Path) -> Non
     assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 12e6
 
 
+def test_vae_lets_go_of_the_frames_that_it_saw(tiny21: ModelFiles) -> None:
+    pipe = load.load_pipeline(tiny21, torch.float32, CPU)
+    for vae in (load.load_vae(tiny21, torch.float32, CPU), pipe.vae):
+        with torch.no_grad():
+            latents = vae.encode([torch.zeros(3, 5, 32, 32)], CPU)
+            assert vae.decode(latents, CPU).shape == (1, 3, 5, 32, 32)
+        held = [*vae.model._feat_map, *vae.model._enc_feat_map]
+        assert held
+        assert all(each is None for each in held)
+
+
 def test_vae_keeps_the_picture_of_a_clip_that_it_was_not_trained_on(tiny21: ModelFiles) -> None:
     vae = load.load_vae(tiny21, torch.float32, CPU)
     frames = torch.from_numpy(videos.pixels("carphone_pristine", 5)).movedim(-1, 1)
