@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import signal
@@ -22,6 +21,7 @@ from wan_operator.kube import NOT_SERVED, Kube, connect
 from wan_operator.lease import Lease
 from wan_operator.metrics import Metrics
 from wan_operator.settings import Settings
+from wan_runtime.wait import within
 
 logger = logging.getLogger(__name__)
 
@@ -114,8 +114,7 @@ async def _check_kind(kube: Kube, kind: str, settings: Settings, stop: asyncio.E
                 break
         except TransientError as error:
             logger.warning("waits for the API server", extra={"error": str(error)})
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), CONNECT_SECONDS)
+            await within(CONNECT_SECONDS, stop)
         except PermanentError as error:
             if error.reason == NOT_SERVED:
                 raise SystemExit(

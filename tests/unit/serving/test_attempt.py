@@ -29,5 +29,6 @@ async def test_that_a_video_is_unwanted_is_heard_between_heartbeats(
             if now.advance is not None:  # by the first heartbeat
                 break
         await (queue.delete if remove else queue.cancel)(job.id, "ann")
-        await asyncio.wait_for(heard.wait(), 60)
+        async with asyncio.timeout(60):
+            await heard.wait()
     assert attempt.unwanted

@@ -114,3 +114,25 @@ async def test_a_job_cancelled_while_it_is_claimed_is_one_or_the_other(
             assert cancelled.state is State.CANCELLED
         else:
             assert (cancelled.state, cancelled.cancel_requested) == (State.RUNNING, True)
+
+
+@pytest.mark.parametrize("ticks", range(6))
+async def test_a_watch_is_left_while_its_job_changes(queues: list[Queue], ticks: int) -> None:
+    """A change and a cancellation meet in all orders: a worker that hands a job back does both."""
+    job = await submitted(queues[0])
+
+    async def watch() -> None:
+        async for _ in queues[0].watch(job.id):
+            seen.set()
+
+    seen = asyncio.Event()
+    watching = asyncio.create_task(watch())
+    await seen.wait()
+    for event in queues[0]._events._subscribers[job.id]:
+        event.set()
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    watching.cancel()
+    done, _ = await asyncio.wait({watching}, timeout=10)
+    assert done, "it watches on"
+    assert watching.cancelled()

@@ -15,6 +15,7 @@ from wan_runtime.serving.queue.database import (
     reason_of,
 )
 from wan_runtime.serving.queue.rows import CHANNEL, CLAIMABLE
+from wan_runtime.wait import within
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +73,7 @@ class Events:
         # What happened before we listened was not heard.
         self._wake_all()
         while not lost.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(lost.wait(), PROOF_SECONDS)
+            await within(PROOF_SECONDS, lost)
             if not lost.is_set():
                 await connection.execute("select 1")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import suppress
 from typing import TypeVar
 from uuid import uuid4
 
@@ -27,6 +26,7 @@ from wan_runtime.serving.report import ServiceReport, WorkerInfo
 from wan_runtime.serving.rollout import Rollout
 from wan_runtime.serving.service import ServiceSpec
 from wan_runtime.serving.video import Advance, Job, Problem, Rendered, State, VideoOrder
+from wan_runtime.wait import within
 
 PATIENCE_SECONDS = 30.0
 POLL_SECONDS = 5.0
@@ -195,8 +195,7 @@ class Queue:
                 last = job
                 if job.state.final:
                     return
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), POLL_SECONDS)
+                await within(POLL_SECONDS, changed)
 
     # Workers
 
@@ -226,8 +225,7 @@ class Queue:
 
     async def wait(self, seconds: float) -> None:
         """Until a job may have come since the last claim, or the time is over."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._events.claimable.wait(), seconds)
+        await within(seconds, self._events.claimable)
 
     async def heartbeat(
         self, job_id: str, worker: str, advance: Advance | None, lease_seconds: float

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
 from wan_runtime.serving.video import Advance, Job, Problem, Rendered, Stage
 from wan_runtime.serving.worker.arguments import GRACE_SECONDS
+from wan_runtime.wait import within
 
 log = logging.getLogger(__name__)
 
@@ -103,8 +103,8 @@ class Attempt:
             else:
                 if beat.cancel_requested or beat.lost:
                     self._drop()
-            await _within(self._timing.news, self._over)
-            await _within(self._timing.beat - self._timing.news, self._news)
+            await within(self._timing.news, self._over)
+            await within(self._timing.beat - self._timing.news, self._news)
 
     async def _listen(self) -> None:
         """A cancellation is heard at once, not with the next heartbeat: a step may be shorter."""
@@ -122,10 +122,3 @@ class Attempt:
         if not self.unwanted:
             self.unwanted = True
             self.on_unwanted()
-
-
-async def _within(seconds: float, event: asyncio.Event) -> None:
-    """Until the event, or the time is over."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()

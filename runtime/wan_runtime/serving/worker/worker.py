@@ -31,6 +31,7 @@ from wan_runtime.serving.worker.production import Production
 from wan_runtime.serving.worker.restarts import Restarts
 from wan_runtime.serving.worker.status import Status
 from wan_runtime.serving.worker.trouble import WRONG_INPUT
+from wan_runtime.wait import within
 
 log = logging.getLogger(__name__)
 
@@ -200,8 +201,7 @@ class Worker:
             self._news.clear()
             with suppress(QueueAway):
                 await self._queue.alive(self.status.info())
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), self._timing.beat)
+            await within(self._timing.beat, self._news)
 
     async def _unless_told(self, work: Coroutine[Any, Any, Any]) -> None:
         """Do it, or leave it when told to stop."""
