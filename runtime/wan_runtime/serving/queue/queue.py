@@ -252,7 +252,7 @@ class Queue:
         return await self._finish(job_id, worker, State.CANCELLED)
 
     async def hand_back(self, job_id: str, worker: str, reason: str, *, counts: bool) -> None:
-        """Back to where it stood in the queue. `counts`: as one of its three attempts, after which
+        """Back to where it stood in the queue. `counts`: as one of its five attempts, after which
         it fails as worker_lost with the reason. Does nothing if the lease is another's."""
 
         async def hand(connection: Connection) -> None:

@@ -19,7 +19,9 @@ log = logging.getLogger(__name__)
 LOCK = 0x77616E03
 """Of the advisory lock: claims of a service follow each other, so that each sees what the one
 before it gave to an owner."""
-MAX_ATTEMPTS = 3
+MAX_ATTEMPTS = 5
+"""Most of what a video itself breaks is told, and fails it at once; the others are lost with nodes
+that come and go. Where a worker is killed for every third video, three of 200 lose three."""
 WORKER_LOST = "worker_lost"
 """Code of the problem after the last attempt."""
 GRACE_SECONDS = 30
