@@ -22,7 +22,7 @@ import httpx
 
 from object_store import ObjectStore, free_port
 from postgres import Postgres
-from serving_processes import Whole
+from serving_processes import Whole, wait
 from unit.serving.test_pictures import picture
 from wan_runtime.serving.queue.queue import Queue
 from wan_runtime.serving.report import ServiceReport
@@ -81,15 +81,6 @@ def rss(process: subprocess.Popen[str]) -> str:
 def create(http: httpx.Client, **fields: Any) -> httpx.Response:
     data = {"prompt": "a man talks"} | {key: str(value) for key, value in fields.items()}
     return http.post("/v1/videos", data=data, files={"input_reference": ("a.jpg", PHOTO)})
-
-
-def wait(http: httpx.Client, video: str, *, step: int | None = None) -> dict[str, Any]:
-    """Until it has ended; or has done so many steps."""
-    while True:
-        found: dict[str, Any] = http.get(f"/v1/videos/{video}").json()
-        if found["status"] in ("completed", "failed") or (step and (found["step"] or 0) >= step):
-            return found
-        time.sleep(0.02)
 
 
 def report(database: str, service: ServiceSpec) -> ServiceReport:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -100,3 +101,12 @@ class Whole(Processes):
             effects=[],
         )
         (folder / "service.json").write_text(service.model_dump_json(by_alias=True))
+
+
+def wait(http: httpx.Client, video: str, *, step: int | None = None) -> dict[str, Any]:
+    """Until it has ended; or has done so many steps."""
+    while True:
+        found: dict[str, Any] = http.get(f"/v1/videos/{video}").json()
+        if found["status"] in ("completed", "failed") or (step and (found["step"] or 0) >= step):
+            return found
+        time.sleep(0.02)

@@ -79,7 +79,7 @@ def of_repeats(content: Any) -> list[str]:
 def of_serving(content: Any) -> list[str]:
     stages = ", ".join(f"{stage} {took:.1f}" for stage, took in content["first"]["stages"].items())
     return [
-        f"ready after {content['secondsToReady']} s, peak{gib(content.get('gpuPeakGiB'))[1:]}",
+        f"ready after {content['secondsToReady']} s{gib(content.get('gpuPeakGiB'))}",
         f"{content['steps']} steps, {content['size']}: {content['first']['seconds']} s ({stages})",
         f"another LoRA loads in {content['newLora']['stages']['loading']:.2f} s",
         f"cancelled in {content['cancelSeconds']} s",

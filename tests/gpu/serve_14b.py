@@ -31,7 +31,7 @@ from PIL import Image
 
 from object_store import BUCKET, ObjectStore
 from postgres import Postgres
-from serving_processes import Processes
+from serving_processes import Processes, wait
 from wan_runtime.artifacts.store import Store
 from wan_runtime.job import Dialect, Expert
 from wan_runtime.presets import PRESETS, Preset
@@ -84,28 +84,12 @@ class Client:
         assert answer.status_code < 400, answer.text
         return str(answer.json()["id"])
 
-    def state(self, video: str) -> dict[str, Any]:
-        found: dict[str, Any] = self._http.get(f"/v1/videos/{video}").json()
-        return found
-
-    def until_step(self, video: str, step: int) -> None:
-        while (found := self.state(video))["status"] in ("queued", "in_progress"):
-            if (found["step"] or 0) >= step:
-                return
-            time.sleep(0.2)
-        raise AssertionError(found)
-
-    def end(self, video: str) -> dict[str, Any]:
-        while (found := self.state(video))["status"] in ("queued", "in_progress"):
-            time.sleep(0.2)
-        return found
-
     def made(self, *adapters: str, **fields: Any) -> dict[str, Any]:
         """A video's figures, from the request until its bytes are here."""
         start = time.monotonic()
         video = self.submit(*adapters, **fields)
-        predicted = self.state(video)["eta_seconds"]
-        done = self.end(video)
+        predicted = self._http.get(f"/v1/videos/{video}").json()["eta_seconds"]
+        done = wait(self._http, video)
         assert done["status"] == "completed", done
         content = self._http.get(f"/v1/videos/{video}/content").content
         return {
@@ -119,10 +103,10 @@ class Client:
     def cancelled(self, *adapters: str, **fields: Any) -> float:
         """Seconds from the request to cancel, after the first step, to the end."""
         video = self.submit(*adapters, **fields)
-        self.until_step(video, 1)
+        wait(self._http, video, step=1)
         start = time.monotonic()
         self._http.post(f"/v1/videos/{video}/cancel")
-        done = self.end(video)
+        done = wait(self._http, video)
         assert done["status"] == "failed", done
         assert done["error"]["code"] == "cancelled", done
         return round(time.monotonic() - start, 2)
