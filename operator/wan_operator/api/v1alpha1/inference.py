@@ -18,7 +18,8 @@ from wan_operator.api.v1alpha1.common import (
     Store,
     rules,
 )
-from wan_operator.api.v1alpha1.finetune import Frames, ResourceOverrides
+from wan_operator.api.v1alpha1.finetune import ResourceOverrides
+from wan_operator.api.v1alpha1.finetune_dataset import Frames
 from wan_operator.api.v1alpha1.finetune_model import Model
 from wan_operator.api.v1alpha1.inference_gateway import Gateway
 from wan_operator.api.v1alpha1.inference_model import (

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 
 from wan_operator.api.markers import Cel, list_map, rule
 from wan_operator.api.v1alpha1.common import ApiModel, LocalObjectReference, S3Uri, rules
-from wan_operator.api.v1alpha1.finetune import Frames, Side
+from wan_operator.api.v1alpha1.finetune_dataset import Frames, Side
 from wan_operator.api.v1alpha1.finetune_training import BY_EXPERT
 
 MAX_ADAPTERS = 64
