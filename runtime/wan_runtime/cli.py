@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import sys
 import tempfile
@@ -10,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from wan_runtime import dataset_command, early, logs, supervisor
-from wan_runtime.job import JOB_FILE, PROGRESS_PORT, TERMINATION_FILE, Step
+from wan_runtime.job import JOB_FILE, PROGRESS_PORT, TERMINATION_FILE, ExitClass, Step
 from wan_runtime.presets import PRESETS
 from wan_runtime.serving import command as serving
 from wan_runtime.serving.worker import arguments as worker_arguments
@@ -23,6 +24,9 @@ HELP = {
     Step.EXPORT: "convert the trained weights and commit them (CPU)",
     Step.SAMPLE: "render base and fine-tuned videos of held-out first frames (GPU)",
 }
+
+ENDED_BY_THEMSELVES = (*HELP, "worker")
+"""Commands that act on SIGTERM: they have something to save or to hand back."""
 
 EPILOG = f"""\
 environment:
@@ -66,17 +70,19 @@ def parser() -> argparse.ArgumentParser:
             help="scratch folder; keep it between attempts to save downloads "
             "(default: a temporary one, removed at the end)",
         )
+        command.set_defaults(run=_step)
     text = "write a small base model of a preset's architecture, for demos and tests without a GPU"
     tiny = commands.add_parser(
         "tiny-model", help=text, description=f"wan-runtime tiny-model: {text}."
     )
-    tiny.add_argument("folder", type=Path, metavar="DIR", help="where to write it")
+    tiny.add_argument("folder", type=Path, metavar="DIR", help="where to write it: new or empty")
     tiny.add_argument(
         "--preset",
         required=True,
         choices=[name for name, preset in PRESETS.items() if preset.tiny],
         help="whose architecture",
     )
+    tiny.set_defaults(run=_tiny_model)
     dataset_command.add_to(commands)
     serving.add_to(commands)
     worker_arguments.add_to(commands)
@@ -87,25 +93,32 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point. Returns the exit code."""
     options = parser().parse_args(arguments)
     logs.configure(options.command)
-    if options.command == "worker":
-        command = importlib.import_module("wan_runtime.serving.worker.command")
-        return int(command.run(options))
-    if options.command not in HELP:
+    if options.command not in ENDED_BY_THEMSELVES:
         early.release()
-    if options.command == "tiny-model":
-        # Imported here: torch takes seconds, and no other command of this process needs it.
-        importlib.import_module("wan_runtime.models.tiny").write(options.preset, options.folder)
-        return 0
-    if options.command == "dataset":
-        return dataset_command.run(options)
-    if options.command == "gateway":
-        return serving.run(options)
+    return int(options.run(options))
+
+
+def _step(options: argparse.Namespace) -> int:
     step = Step(options.command)
     if options.work is not None:
         options.work.mkdir(parents=True, exist_ok=True)
         return supervisor.supervise(step, options.job, options.work)
     with tempfile.TemporaryDirectory(prefix="wan-work-") as folder:
         return supervisor.supervise(step, options.job, Path(folder))
+
+
+def _tiny_model(options: argparse.Namespace) -> int:
+    folder: Path = options.folder
+    try:
+        # Its files have the names of a real model's, which it would overwrite.
+        if folder.is_dir() and any(folder.iterdir()):
+            raise FileExistsError(errno.ENOTEMPTY, "it is not empty", str(folder))
+        # Imported here: torch takes seconds, and no other command of this process needs it.
+        importlib.import_module("wan_runtime.models.tiny").write(PRESETS[options.preset], folder)
+    except OSError as error:
+        print(f"{folder} cannot be written: {error.strerror}", file=sys.stderr)
+        return int(ExitClass.INPUT)
+    return 0
 
 
 def _version() -> str:

@@ -63,6 +63,7 @@ def add_to(commands: Any) -> None:
         if action == "push":
             _add_upload(command)
         _add_checks(command)
+        command.set_defaults(run=run)
 
 
 def _add_upload(command: argparse.ArgumentParser) -> None:

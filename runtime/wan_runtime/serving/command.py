@@ -55,6 +55,7 @@ def add_to(commands: Any) -> None:
     )
     gateway.add_argument("--host", default="0.0.0.0", help=default)
     gateway.add_argument("--port", type=int, default=8080, help=default)
+    gateway.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

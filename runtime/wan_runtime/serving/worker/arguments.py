@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +62,9 @@ def add_to(commands: Any) -> None:
         metavar="DIR",
         help="scratch folder for the model, adapters and frames (default: a temporary one)",
     )
+    command.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    # Imported here: no other command needs asyncpg.
+    return int(importlib.import_module("wan_runtime.serving.worker.command").run(options))
