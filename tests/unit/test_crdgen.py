@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
@@ -24,10 +21,9 @@ from wan_operator.api.markers import (
     rule,
 )
 from wan_operator.conditions import CONDITION_TYPES, REASONS
-from wan_operator.crdgen.__main__ import main
 from wan_operator.crdgen.crd import KINDS, Kind
 from wan_operator.crdgen.manifest import chart_template
-from wan_operator.crdgen.schema import Unstructural, structural
+from wan_operator.crdgen.schema import Unstructural, explained, structural
 
 ROOT = Path(__file__).parents[2]
 
@@ -172,6 +168,61 @@ def test_defaults_say_only_what_the_fields_below_do_not() -> None:
     assert "default" not in fields["empty"]["properties"]["words"]
 
 
+def test_defaults_of_scalars_and_lists_are_explained() -> None:
+    class Each(Model):
+        size: int = 3
+        """Size in pixels."""
+        on: bool = False
+        """Whether it is on."""
+        name: Literal["A", "B"] = "A"
+        """Name of it."""
+        words: list[str] = Field(default=["a", "b"])
+        """Words of it."""
+        maybe: int | None = None
+        """Number. Default: the other's."""
+        leaf: Leaf = Leaf()
+        leaves: list[Leaf] = Field(default=[])
+        """Leaves of it."""
+        silent: int = 4
+
+    fields = explained(structural(Each))["properties"]
+    assert {name: field.get("description") for name, field in fields.items()} == {
+        "size": "Size in pixels. Default: 3.",
+        "on": "Whether it is on. Default: false.",
+        "name": "Name of it. Default: A.",
+        "words": 'Words of it. Default: ["a", "b"].',
+        "maybe": "Number. Default: the other's.",
+        "leaf": "A leaf.",
+        "leaves": "Leaves of it.",
+        "silent": None,
+    }
+    assert fields["size"]["default"] == 3
+
+    class Noted(Model):
+        note: str = "x"
+        """Note."""
+
+    class Around(Model):
+        each: list[Noted]
+        by_name: dict[str, Noted]
+
+    fields = explained(structural(Around))["properties"]
+    for inside in (fields["each"]["items"], fields["byName"]["additionalProperties"]):
+        assert inside["properties"]["note"]["description"] == "Note. Default: x."
+
+
+def test_a_description_has_one_line_for_each_paragraph() -> None:
+    class Wrapped(Model):
+        """First
+        paragraph.
+
+        Second
+        paragraph.
+        """
+
+    assert structural(Wrapped)["description"] == "First paragraph.\n\nSecond paragraph."
+
+
 def test_false_and_zero_are_defaults() -> None:
     assert field(bool, False)["default"] is False
     assert field(int, 0)["default"] == 0
@@ -281,93 +332,6 @@ def test_everything_that_users_write_is_explained(kind: Kind) -> None:
     assert silent == []
 
 
-# -- The files
-
-
-def test_generated_files_are_those_in_the_repository(capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(["--check", "--root", str(ROOT)])
-    assert code == 0, capsys.readouterr().out
-
-
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    """A repository with nothing but the generated files."""
-    (tmp_path / "pyproject.toml").touch()
-    assert main(["--root", str(tmp_path)]) == 0
-    return tmp_path
-
-
-def test_writing_is_repeatable_and_says_what_it_wrote(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "pyproject.toml").touch()
-    main(["--root", str(tmp_path)])
-    assert capsys.readouterr().out.splitlines() == [f"wrote {name}" for name in crdgen.generate()]
-    main(["--root", str(tmp_path)])
-    assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize("name", crdgen.generate())
-def test_one_changed_byte_is_drift(
-    copy: Path, name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = copy / name
-    good = path.read_bytes()
-    path.write_bytes(good.replace(b"frames", b"Frames", 1))
-    capsys.readouterr()
-    assert main(["--check", "--root", str(copy)]) == 1
-    shown = capsys.readouterr()
-    assert f"--- {name} (found)" in shown.out
-    assert "make generate" in shown.err
-    assert path.read_bytes() != good, "--check changes nothing"
-
-
-@pytest.mark.parametrize("name", crdgen.generate())
-def test_a_missing_file_is_drift(copy: Path, name: str) -> None:
-    (copy / name).unlink()
-    assert main(["--check", "--root", str(copy)]) == 1
-    assert not (copy / name).exists()
-
-
-def test_another_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["--root", str(tmp_path)])
-    assert ended.value.code == 2
-    assert "is not the repository" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_as_a_command() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "wan_operator.crdgen", "--check", "--root", str(ROOT)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-def test_the_crd_has_one_style() -> None:
-    text = crdgen.generate()["crds/wan-operator.dev_wanfinetunes.yaml"]
-    assert text.startswith("# Generated by ")
-    assert "null" not in yaml.safe_dump(yaml.safe_load(text)).split()
-    assert "&id" not in text, "no anchors"
-    assert all(line == line.rstrip() for line in text.splitlines())
-
-
-def test_braces_would_be_read_by_helm() -> None:
-    class Braces(Model):
-        """Use {{ name }}."""
-
-    kind = KINDS[0]
-    odd = Kind(
-        name="Odd", plural="odds", short="o", spec=Braces, status=Leaf, name_limit=9,
-        columns=(), example=kind.example,
-    )  # fmt: skip
-    with pytest.raises(ValueError, match="read by Helm"):
-        chart_template(odd)
-
-
 def test_the_reference_has_every_field_condition_and_reason() -> None:
     text = crdgen.generate()["docs/api.md"]
     for kind in KINDS:
@@ -383,3 +347,16 @@ def test_the_reference_has_every_field_condition_and_reason() -> None:
     for word in (*CONDITION_TYPES, *REASONS):
         assert f"| `{word}` |" in text
     assert "\n    " not in text, "Markdown takes indented text for code"
+
+
+def test_braces_would_be_read_by_helm() -> None:
+    class Braces(Model):
+        """Use {{ name }}."""
+
+    kind = KINDS[0]
+    odd = Kind(
+        name="Odd", plural="odds", short="o", spec=Braces, status=Leaf, name_limit=9,
+        columns=(), example=kind.example,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="read by Helm"):
+        chart_template(odd)

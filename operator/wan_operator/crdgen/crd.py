@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from wan_operator.api.markers import RULES, Schema, rule
 from wan_operator.api.v1alpha1 import finetune, inference
 from wan_operator.api.v1alpha1.common import CATEGORY, GROUP, VERSION
-from wan_operator.crdgen.schema import structural
+from wan_operator.crdgen.schema import explained, structural, unwrapped
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +66,7 @@ class Kind:
 
     @property
     def description(self) -> str:
-        return inspect.cleandoc(self.spec.__doc__ or "")
+        return unwrapped(inspect.cleandoc(self.spec.__doc__ or ""))
 
     def schema(self) -> Schema:
         """Of a whole object."""
@@ -135,7 +135,7 @@ class Kind:
                         "additionalPrinterColumns": [
                             column.manifest() for column in (*self.columns, age)
                         ],
-                        "schema": {"openAPIV3Schema": self.schema()},
+                        "schema": {"openAPIV3Schema": explained(self.schema())},
                     }
                 ],
             },
@@ -171,7 +171,11 @@ KINDS = (
                 path=".status.progress.display",
                 description="Of what runs.",
             ),
-            Column(name="ETA", path=".status.progress.eta", description="Until that ends."),
+            Column(
+                name="ETA",
+                path=".status.progress.eta",
+                description="Until that ends.",
+            ),
             Column(
                 name="GPUs",
                 path=".status.effective.gpus",

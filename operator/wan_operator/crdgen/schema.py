@@ -6,6 +6,7 @@ API server would accept the rest and store less, or other, than the models mean.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -63,6 +64,22 @@ def structural(model: type[BaseModel], *, defaults: bool = True) -> Schema:
     return _Converter(schema.get("$defs", {}), defaults).convert(schema, model.__name__, ())
 
 
+def explained(schema: Schema) -> Schema:
+    """The schema with the defaults of scalars and lists in their descriptions, where alone `kubectl
+    explain` shows them."""
+    node = dict(schema)
+    for inner in ("items", "additionalProperties"):
+        if inner in node:
+            node[inner] = explained(node[inner])
+    if "properties" in node:
+        node["properties"] = {name: explained(child) for name, child in node["properties"].items()}
+    default = node.get("default")
+    if default is not None and not isinstance(default, dict) and "description" in node:
+        text = default if isinstance(default, str) else json.dumps(default)
+        node["description"] = f"{node['description']} Default: {text}."
+    return node
+
+
 class _Converter:
     def __init__(self, definitions: Schema, defaults: bool) -> None:
         self.definitions = definitions
@@ -118,6 +135,8 @@ class _Converter:
                 raise Unstructural(f"{path}: a list needs one item type")
             node["items"] = self.convert(node["items"], f"{path}[]", inside)
             node.setdefault("x-kubernetes-list-type", "atomic")
+        if "description" in node:
+            node["description"] = unwrapped(node["description"])
         self._default(node)
         self._check(node, path)
         return {key: node[key] for key in ORDER if key in node}
@@ -150,6 +169,11 @@ class _Converter:
                 raise Unstructural(
                     f"{path}: a rule points at {rule['fieldPath']}, which does not exist"
                 )
+
+
+def unwrapped(text: str) -> str:
+    """A docstring's paragraphs, each on one line."""
+    return "\n\n".join(" ".join(each.split()) for each in text.split("\n\n"))
 
 
 def _merged(target: Schema, around: Schema) -> Schema:
