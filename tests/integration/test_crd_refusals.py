@@ -57,7 +57,7 @@ def test_one_file_cannot_start_both_experts(runs: Runs, method: str) -> None:
 
 
 def test_a_mean_of_all_weights_is_refused(runs: Runs) -> None:
-    with pytest.raises(ApiError, match=r"it is for method\.lora") as refused:
+    with pytest.raises(ApiError, match=r"applies to method\.lora only") as refused:
         runs.create(minimal(method={"full": {}}, training={"ema": {}}))
     assert refused.value.fields == ["spec.training.ema"]
     runs.create(minimal(method={"lora": {}}, training={"ema": {"decay": 0.99}}))

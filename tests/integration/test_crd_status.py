@@ -235,5 +235,5 @@ def test_the_first_true_condition_is_shown(runs: Runs) -> None:
 
 def test_explain_has_the_words_of_the_models(runs: Runs) -> None:
     said = " ".join(runs.kubectl("explain", "wft.spec.dataset.rejectedClips").stdout.split())
-    assert "stop the run with its name, or be left out and counted" in said
+    assert "Skip: the clip is left out and counted. Default: Fail." in said
     assert "ENUM: Fail Skip" in said

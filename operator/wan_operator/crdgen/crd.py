@@ -21,7 +21,7 @@ class Column:
     path: str
     type: str = "string"
     wide: bool = False
-    """Only with `-o wide`."""
+    """Shown with `-o wide` only."""
     description: str
 
     def manifest(self) -> Schema:
@@ -46,7 +46,7 @@ class Kind:
     example: str
     """Path of the manifest shown in the reference."""
     rules: tuple[Schema, ...] = ()
-    """Over spec and status together."""
+    """Rules over spec and status together."""
     scalable: bool = False
     """Has spec.replicas, status.replicas and status.selector, for `kubectl scale` and autoscalers.
     """
@@ -69,7 +69,7 @@ class Kind:
         return unwrapped(inspect.cleandoc(self.spec.__doc__ or ""))
 
     def schema(self) -> Schema:
-        """Of a whole object."""
+        """Schema of a whole object."""
         limit = self.name_limit
         return {
             "description": self.description,
@@ -81,10 +81,10 @@ class Kind:
                 # Only name and generateName may be named here; it gives the rules below their field
                 # path.
                 "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
-                "spec": {**structural(self.spec), "description": "What is wanted."},
+                "spec": {**structural(self.spec), "description": "Desired state."},
                 "status": {
                     **structural(self.status, defaults=False),
-                    "description": "What is. Written by the operator.",
+                    "description": "Observed state, written by the operator.",
                 },
             },
             RULES: [
@@ -148,11 +148,13 @@ _STATE = (
     Column(
         name="State",
         path=f"{_TRUE_CONDITION}.type",
-        description="The condition that says most about the state.",
+        description="Condition that says most about the state.",
     ),
-    Column(name="Reason", path=f"{_TRUE_CONDITION}.reason", description="Its reason."),
+    Column(
+        name="Reason", path=f"{_TRUE_CONDITION}.reason", description="Reason of that condition."
+    ),
 )
-_MODEL = Column(name="Model", path=".spec.model.preset", wide=True, description="The base model.")
+_MODEL = Column(name="Model", path=".spec.model.preset", wide=True, description="Base model.")
 
 KINDS = (
     Kind(
@@ -169,31 +171,31 @@ KINDS = (
             Column(
                 name="Progress",
                 path=".status.progress.display",
-                description="Of what runs.",
+                description="Progress of the running step.",
             ),
             Column(
                 name="ETA",
                 path=".status.progress.eta",
-                description="Until that ends.",
+                description="Estimated time until the running step ends.",
             ),
             Column(
                 name="GPUs",
                 path=".status.effective.gpus",
                 type="integer",
-                description="That train at the same time.",
+                description="Number of GPUs that train at the same time.",
             ),
             Column(
                 name="Checkpoint",
                 path=".status.checkpoint.time",
                 type="date",
                 wide=True,
-                description="Age of the newest.",
+                description="Age of the newest checkpoint.",
             ),
             Column(
                 name="Artifact",
                 path=".status.artifact.uri",
                 wide=True,
-                description="Manifest of the exported weights.",
+                description="Address of the manifest of the exported weights.",
             ),
             _MODEL,
         ),
@@ -212,20 +214,20 @@ KINDS = (
             Column(
                 name="Workers",
                 path=".status.ready",
-                description="Ready, of those wanted.",
+                description="Number of ready workers, of those wanted.",
             ),
             Column(
                 name="Queued",
                 path=".status.queue.queued",
                 type="integer",
-                description="Videos that wait.",
+                description="Number of videos that wait.",
             ),
-            Column(name="URL", path=".status.url", description="Of the API."),
+            Column(name="URL", path=".status.url", description="URL of the API."),
             Column(
                 name="Rollout",
                 path=".status.rollout.phase",
                 wide=True,
-                description="Of the newest revision.",
+                description="Phase of the newest revision's rollout.",
             ),
             _MODEL,
         ),

@@ -18,7 +18,8 @@ MAX_BUCKETS = 16
 MAX_INT32 = 2**31 - 1
 """The API server's own limit for seconds of a Job."""
 MAX_EXACT = 2**53 - 1
-"""Of a number in JSON; a schema's bounds are stored as such."""
+"""Largest whole number that JSON carries exactly; the bounds in a schema are stored as JSON
+numbers."""
 
 ObjectName = Annotated[
     str,
@@ -74,12 +75,12 @@ class ConfigMapKey(ApiModel):
             "self.matches('^[-._a-zA-Z0-9]+$')", "must be a key: letters, digits, '-', '_' and '.'"
         ),
     ] = "ca.crt"
-    """Key within it."""
+    """Key in the ConfigMap's data."""
 
 
 class Store(ApiModel):
-    """An S3-compatible bucket. Fields left out come from the operator's settings; see
-    status.effective.store."""
+    """S3-compatible bucket. Fields left out come from the operator's settings;
+    status.effective.store shows the values in use."""
 
     endpoint: (
         Annotated[
@@ -91,7 +92,8 @@ class Store(ApiModel):
         ]
         | None
     ) = None
-    """http(s)://host[:port] of the S3 API."""
+    """URL of the S3 API as http(s)://host[:port], without a path. Default: the Helm value
+    store.endpoint."""
     bucket: (
         Annotated[
             str,
@@ -103,7 +105,7 @@ class Store(ApiModel):
         ]
         | None
     ) = None
-    """Name of the bucket. It must exist."""
+    """Name of the bucket, which must exist. Default: the Helm value store.bucket."""
     prefix: (
         Annotated[
             str,
@@ -115,8 +117,9 @@ class Store(ApiModel):
         ]
         | None
     ) = None
-    """Everything is written below it. Runs that share a prefix share the latent cache, so it is the
-    trust boundary."""
+    """Key prefix of everything that is written, without '/' at either end. Whoever may write below
+    a prefix is trusted by all who use it, since they share latents and imported base models.
+    Default: the Helm value store.prefix."""
     region: (
         Annotated[
             str,
@@ -125,76 +128,87 @@ class Store(ApiModel):
         ]
         | None
     ) = None
-    """S3 region. MinIO answers to us-east-1."""
+    """S3 region. MinIO accepts us-east-1 unless it is configured otherwise. Default: the Helm value
+    store.region."""
     ca_bundle: ConfigMapKey | None = None
-    """ConfigMap key with the PEM bundle of a private certificate authority."""
+    """ConfigMap key with the PEM bundle of the private certificate authority that signed the
+    store's certificate. Default: the Helm value store.caBundle if the endpoint is that of the Helm
+    values, else the public authorities of the image."""
     secret_ref: SecretReference | None = None
-    """Credentials. Mounted by the pods; the operator never reads Secrets."""
+    """Secret with the credentials. Pods read it; the operator has no access to Secrets. Default:
+    the Helm value store.secretName."""
 
 
 class LocalObjectReference(ApiModel):
     name: ObjectName
-    """Name of an object in the same namespace."""
+    """Name of the object, in the same namespace."""
 
 
 class Toleration(ApiModel):
+    """Toleration of a node taint, as in a pod spec."""
+
     key: Annotated[str, Field(max_length=316)] | None = None
-    """Of the taint. Left out with the operator Exists: every taint."""
+    """Key of the taint to tolerate. Left out, with the operator Exists, it matches every taint."""
     operator: Literal["Exists", "Equal"] | None = None
-    """Default: Equal."""
+    """Comparison of the taint's value: Equal, or Exists for any value. Default: Equal."""
     value: Annotated[str, Field(max_length=63)] | None = None
-    """Of the taint, with Equal."""
+    """Value of the taint to tolerate, for the operator Equal."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    """Left out: all effects."""
+    """Effect of the taint to tolerate. Default: all effects."""
     toleration_seconds: Annotated[int, Field(ge=0, le=MAX_INT32)] | None = None
-    """How long a NoExecute taint is borne. Default: for ever."""
+    """Seconds for which a pod stays on a node with a NoExecute taint before it is evicted. Default:
+    no limit."""
 
 
 class PodTemplate(ApiModel):
-    """What differs from the operator's own pod settings, in the words of a pod spec."""
+    """Pod settings in addition to the operator's own, with the names of a pod spec."""
 
     labels: Annotated[dict[str, LabelValue], Field(max_length=32)] = {}
-    """Added to each pod; the operator's own win."""
+    """Labels added to each pod. Labels that the operator sets take precedence."""
     annotations: Annotated[
         dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32)
     ] = {}
-    """Added to each pod."""
+    """Annotations added to each pod."""
     node_selector: Annotated[dict[str, LabelValue], Field(max_length=32)] = {}
-    """Labels that a node must have."""
+    """Labels that a node must have to run the pods. For pods on GPUs, a value of
+    nvidia.com/gpu.product also sets the GPU type that plans are made for."""
     tolerations: Annotated[list[Toleration], Field(max_length=32)] = []
-    """Taints that are borne."""
+    """Node taints that the pods tolerate."""
     priority_class_name: ObjectName | None = None
-    """PriorityClass of the pods."""
+    """Name of the PriorityClass of the pods. Default: the cluster's default class."""
     image_pull_secrets: Annotated[
         list[LocalObjectReference], list_map("name"), Field(max_length=16)
     ] = []
-    """Added to those of the operator's settings."""
+    """Secrets for pulling images, in addition to those of the operator's settings."""
     service_account_name: ObjectName | None = None
-    """Its token is not mounted: the workloads need none."""
+    """Name of the ServiceAccount of the pods, whose token is not mounted. Default: the namespace's
+    default ServiceAccount."""
 
 
 class Condition(ApiModel):
+    """Condition: one aspect of the current state."""
+
     type: Annotated[str, Field(min_length=1, max_length=316)]
-    """From the list in the API reference."""
+    """Type of the condition, from the list in the API reference."""
     status: Literal["True", "False", "Unknown"]
-    """Whether it holds."""
+    """Whether the condition holds."""
     reason: Annotated[str, Field(min_length=1, max_length=1024)]
-    """CamelCase word from the closed list in the API reference."""
+    """Cause of the status: a CamelCase word from the closed list in the API reference."""
     message: Annotated[str, Field(max_length=32768)] = ""
-    """For people, with names and numbers."""
+    """Explanation for people, with names and numbers."""
     last_transition_time: datetime
-    """When the status last changed."""
+    """Time at which the status last changed."""
     observed_generation: Annotated[int, Field(ge=0, le=MAX_EXACT)] | None = None
-    """Generation of the spec that it speaks of."""
+    """Generation of the spec that the condition describes."""
 
 
 class Artifact(ApiModel):
-    """A committed set of files: its manifest lists every file with size and checksum."""
+    """Files committed to the store. Their manifest lists every file with size and checksum."""
 
     uri: Annotated[str, Field(max_length=2048)]
-    """s3:// address of manifest.json."""
+    """S3 address of the artifact's manifest.json."""
     sha256: Sha256
-    """Of the manifest."""
+    """SHA-256 checksum of the manifest."""
 
 
 def rules(*rules_: Schema) -> dict[str, Any]:

@@ -98,7 +98,8 @@ PLURAL = "wanfinetunes"
 SHORT_NAME = "wft"
 
 NAME_LIMIT = 40
-"""Characters: a Job is `<name>-<step>-<attempt>` and may have 63, its pods' names included."""
+"""Longest name in characters: a Job is `<name>-<step>-<attempt>` and may have 63, its pods' names
+included."""
 
 FROZEN = "is fixed once the run exists: delete and create the WanFineTune again to change it"
 
@@ -108,22 +109,26 @@ Quantity = Annotated[
 
 
 class Retries(ApiModel):
-    """Attempts after the first, for each step, by what failed. Wrong input and numerical failures
-    are never retried; a stop with a checkpoint costs nothing."""
+    """Number of retries of each step, by kind of failure. Wrong input and numerical failures are
+    never retried; a stop with a checkpoint uses no retry."""
 
     infrastructure: Annotated[int, Field(ge=0, le=100)] = 5
-    """Lost pods and nodes, an unreachable store, refused credentials."""
+    """Retries of a step after a lost pod or node, an unreachable store or refused credentials, with
+    a back-off of up to 5 minutes."""
     out_of_memory: Annotated[int, Field(ge=0, le=10)] = 0
-    """GPU or host memory. The next attempt is no smaller: it helps where others had taken it."""
+    """Retries of a step after GPU or host memory ran out. The next attempt needs as much memory, so
+    this helps only where other processes had taken it."""
 
 
 class ResourceOverrides(ApiModel):
+    """CPU, memory and scratch space of a pod."""
+
     cpu: Quantity | None = None
-    """Requested, such as 8."""
+    """CPU request of the container, such as 8."""
     memory: Quantity | None = None
-    """Requested and the limit, such as 64Gi."""
+    """Memory request and limit of the container, such as 64Gi."""
     cache: Quantity | None = None
-    """Size limit of the pod's scratch volume, which holds base weights and latents."""
+    """Size limit of the pod's scratch volume, such as 200Gi. It holds base weights and latents."""
 
 
 def _fixed(name: str, *, optional: bool = False) -> Schema:
@@ -134,9 +139,9 @@ def _fixed(name: str, *, optional: bool = False) -> Schema:
 
 
 class WanFineTuneSpec(ApiModel):
-    """A Wan image-to-video model fine-tuned on clips in a bucket: a LoRA, or all weights.
+    """A WanFineTune trains a Wan image-to-video model on clips in a bucket: a LoRA, or all weights.
 
-    Becomes Jobs that check the dataset, encode it once, train, export the weights with checksums
+    It becomes Jobs that check the dataset, encode it once, train, export the weights with checksums
     and render samples."""
 
     model_config = ConfigDict(
@@ -149,7 +154,8 @@ class WanFineTuneSpec(ApiModel):
             ),
             rule(
                 "!has(self.method.full) || !has(self.training.ema)",
-                "a mean of all weights would need another copy of them: it is for method.lora",
+                "training.ema applies to method.lora only: a mean of all weights would be a second "
+                "copy of them",
                 ".training.ema",
                 reason="FieldValueForbidden",
             ),
@@ -171,42 +177,49 @@ class WanFineTuneSpec(ApiModel):
     )
 
     model: Model
-    """The base model."""
+    """Base model to train."""
     dataset: Dataset
-    """The clips to train on."""
+    """Clips to train on, and how they are cut and split."""
     method: Method = Method(lora=Lora())
-    """What is trained."""
+    """Training method: a LoRA or all weights. Default: a LoRA."""
     experts: (
         Annotated[
             list[Literal["HighNoise", "LowNoise"]], list_set(), Field(min_length=1, max_length=2)
         ]
         | None
     ) = None
-    """Which transformers of Wan2.2 to train. Default: both."""
+    """Transformers of Wan2.2 to train. Default: both."""
     training: Training = Training()
-    """How it is trained."""
+    """Length, batch, optimizer and other settings of the training."""
     parallelism: Parallelism = Parallelism()
-    """GPUs of the training step."""
+    """Number of GPUs that train, and whether the experts of Wan2.2 train at the same time."""
     checkpoint: Checkpoint = Checkpoint()
-    """What a restart or a suspended run goes on from."""
+    """Checkpoints, from which a restarted or resumed run continues: how often they are written, and
+    how many are kept."""
     validation: Validation = Validation()
-    """How well it learns, seen on clips held out of training."""
+    """Evaluation on clips held out of training: loss probes, previews and samples."""
     output: Output = Output()
-    """The exported weights."""
+    """Formats of the exported weights."""
     store: Store | None = None
-    """Where everything is written. Default: the operator's settings."""
+    """S3-compatible bucket that everything is written to. Fields left out come from the operator's
+    settings; status.effective.store shows the values in use."""
     resources: ResourceOverrides = ResourceOverrides()
-    """Of the steps that hold weights: encode, train, export, sample. Default: by the planner."""
+    """CPU, memory and scratch space of the steps that hold weights: encode, train, export and
+    sample. Default: the planner's estimate."""
     pod_template: PodTemplate = PodTemplate()
-    """Of the pods of all steps."""
+    """Settings of the pods of all steps, in addition to the operator's own."""
     suspend: bool = False
-    """Stops the running step after a checkpoint and holds the run; false resumes it."""
+    """Whether the run is held. True stops the running step after a checkpoint and starts no other;
+    false resumes the run."""
     active_deadline_seconds: Annotated[int, Field(ge=1, le=MAX_INT32)] | None = None
-    """Fails the run when it takes longer, suspended time not counted."""
+    """Seconds after which a run that is not complete fails. Time in suspension does not count.
+    Default: no deadline."""
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=MAX_INT32)] | None = None
-    """Removes the Jobs and pods that long after the end. The WanFineTune and its artifacts stay."""
+    """Seconds after the end of the run at which its Jobs and pods are deleted. The WanFineTune and
+    its artifacts stay. Default: Jobs and pods stay."""
     retries: Retries = Retries()
-    """How often a failed step is tried again."""
+    """Number of retries of each step, by kind of failure. Wrong input and numerical failures are
+    never retried; a stop with a checkpoint uses no retry."""
 
 
 EXPORTED = rule(
@@ -218,4 +231,5 @@ EXPORTED = rule(
     ".spec.output",
     reason="FieldValueForbidden",
 )
-"""Of the whole object. Before, an edit is heeded: no GPU has worked on it."""
+"""Rule over the whole object. Until the export begins, an edit takes effect: no GPU has worked on
+it."""

@@ -28,40 +28,47 @@ Frames = Annotated[int, Field(ge=5, le=241), FOUR_N_PLUS_1]
 
 
 class Columns(ApiModel):
-    """Names of the metadata columns. Those from `source` on may be missing in the data."""
+    """Names of the columns in the dataset's metadata. Columns from `source` on may be missing in
+    the data."""
 
     video: Annotated[str, Field(min_length=1, max_length=64)] = "video"
-    """Path of the clip. DiffSynth only."""
+    """Column with the path of the clip, for the format DiffSynth only."""
     prompt: Annotated[str, Field(min_length=1, max_length=64)] = "prompt"
-    """Its caption. DiffSynth, and JSON members of WebDataset."""
+    """Column with the caption of the clip, for the format DiffSynth and for JSON members of the
+    format WebDataset."""
     source: Annotated[str, Field(min_length=1, max_length=64)] = "source"
-    """Names the recording that a clip was cut from. Clips of one recording are never on both sides
-    of the split. Without this column each clip counts as a recording of its own."""
+    """Column with the name of the recording that a clip was cut from. All clips of a recording are
+    on the same side of the split. Without this column each clip counts as a recording of its own.
+    """
     first_frame: Annotated[str, Field(min_length=1, max_length=64)] = "input_image"
-    """Picture to start from. Without this column, or where it is empty, the clip's own first
-    frame."""
+    """Column with the picture that the video starts from. Without this column, or where it is
+    empty, the first frame of the clip is used."""
     control_video: Annotated[str, Field(min_length=1, max_length=64)] = "control_video"
-    """Checked and recorded, not trained on; in Musubi's files it is control_path."""
+    """Column with a control video, which is checked and recorded but not trained on. In the format
+    Musubi it is always control_path."""
     vace_video: Annotated[str, Field(min_length=1, max_length=64)] = "vace_video"
-    """Checked and recorded, not trained on."""
+    """Column with a VACE video, which is checked and recorded but not trained on."""
 
 
 class Split(ApiModel):
+    """Division of the recordings into those to train on and those held out for probes, previews and
+    samples."""
+
     train_percent: Annotated[int, Field(ge=50, le=99)] = 90
-    """Share of recordings to train on; at least one is always held out."""
+    """Percentage of the recordings to train on. At least one recording is always held out."""
     seed: Annotated[int, Field(ge=0, le=MAX_INT32)] = 0
-    """Another seed holds out other recordings."""
+    """Random seed of the split. Another seed holds out other recordings."""
 
 
 class Bucket(ApiModel):
-    """A size and a length that clips are cut to."""
+    """Size and length that clips are cut to."""
 
     width: Side
-    """Pixels."""
+    """Width in pixels, a multiple of 16."""
     height: Side
-    """Pixels."""
+    """Height in pixels, a multiple of 16."""
     frames: Frames
-    """At the dataset's fps."""
+    """Length in frames at the dataset's fps, of the form 4n+1."""
 
 
 class Dataset(ApiModel):
@@ -69,20 +76,21 @@ class Dataset(ApiModel):
         json_schema_extra=rules(
             rule(
                 "self.format == 'DiffSynth' || self.columns.video == 'video'",
-                "columns.video is for the format DiffSynth: the others say which file is the clip",
+                "columns.video applies to the format DiffSynth only: leave it out",
                 ".columns.video",
                 reason="FieldValueForbidden",
             ),
             rule(
                 "self.format in ['DiffSynth', 'WebDataset'] || self.columns.prompt == 'prompt'",
-                "columns.prompt is for the formats DiffSynth and WebDataset",
+                "columns.prompt applies to the formats DiffSynth and WebDataset only: leave it out",
                 ".columns.prompt",
                 reason="FieldValueForbidden",
             ),
             rule(
                 "self.format != 'Musubi' || (self.columns.controlVideo == 'control_video' && "
                 "self.columns.vaceVideo == 'vace_video')",
-                "the format Musubi names control videos control_path, and knows no VACE videos",
+                "the format Musubi names control videos control_path and has no VACE videos: leave "
+                "columns.controlVideo and columns.vaceVideo out",
                 ".columns",
                 reason="FieldValueForbidden",
             ),
@@ -97,13 +105,14 @@ class Dataset(ApiModel):
             ),
             rule(
                 "!has(self.buckets) || !(has(self.frames) || has(self.width) || has(self.height))",
-                "buckets say width, height and frames: leave the three out",
+                "each bucket has a width, height and frames of its own: leave dataset.width, "
+                "dataset.height and dataset.frames out",
                 ".buckets",
                 reason="FieldValueForbidden",
             ),
             rule(
                 "self.window == 'Spread' || !has(self.windowsPerClip)",
-                "windowsPerClip is for the window Spread: First and Middle are one window",
+                "windowsPerClip applies to the window Spread only: the others take one window",
                 ".windowsPerClip",
                 reason="FieldValueForbidden",
             ),
@@ -111,30 +120,33 @@ class Dataset(ApiModel):
     )
 
     source: S3Uri
-    """Folder of the dataset; all paths in it are relative to this one."""
+    """S3 folder of the dataset. All paths in the dataset are relative to it."""
     format: Literal["DiffSynth", "Musubi", "Folder", "WebDataset"] = "DiffSynth"
-    """DiffSynth: metadata.csv, .json or .jsonl. Musubi: one .toml with its JSON lines files or
-    folders. Folder: clips, each with its caption in a .txt beside it. WebDataset: .tar shards."""
+    """Layout of the dataset. DiffSynth: metadata.csv, .json or .jsonl. Musubi: one .toml with its
+    JSON lines files or folders. Folder: clips, each with its caption in a .txt file beside it.
+    WebDataset: .tar shards."""
     conditioning: Annotated[
         Literal["FirstFrame", "ControlVideo", "VACE"],
         Cel(
             "self == 'FirstFrame'",
-            "no preset of this release takes a control or VACE video: use FirstFrame",
+            "control and VACE videos are not available in this release: use FirstFrame",
         ),
     ] = "FirstFrame"
-    """What the model is given besides the caption."""
+    """Input of the model besides the caption. Only FirstFrame is available in this release."""
     columns: Columns = Columns()
-    """Names of the metadata columns."""
+    """Names of the columns in the dataset's metadata."""
     split: Split = Split()
-    """Which clips are held out of training."""
+    """Division of the recordings into those to train on and those held out for probes, previews and
+    samples."""
     frames: Frames | None = None
-    """Frames a clip. Default: the preset's."""
+    """Length of a training clip in frames, of the form 4n+1. Default: the preset's."""
     fps: Annotated[int, Field(ge=1, le=60)] | None = None
-    """Clips are resampled to it by timestamp. Default: the preset's."""
+    """Frames per second that clips are resampled to, by timestamp. Default: the preset's."""
     width: Side | None = None
-    """Pixels; clips are scaled and cropped about their centre. Default: the preset's."""
+    """Width of a training clip in pixels, a multiple of 16. Clips are scaled, and cropped about
+    their centre. Default: the preset's."""
     height: Side | None = None
-    """Pixels. Default: the preset's."""
+    """Height of a training clip in pixels, a multiple of 16. Default: the preset's."""
     buckets: (
         Annotated[
             list[Bucket],
@@ -143,16 +155,19 @@ class Dataset(ApiModel):
         ]
         | None
     ) = None
-    """Several sizes and lengths in place of the three. A clip goes to the one that crops least of
-    those that it fills, of these to the longest. A batch holds clips of one bucket."""
+    """Sizes and lengths to train on, in place of one width, height and frames. A clip goes to the
+    bucket that crops it least among those that it fills without being enlarged, and of these to the
+    longest. A batch holds clips of one bucket."""
     window: Literal["First", "Middle", "Spread"] = "First"
-    """Which part of a longer clip is trained on. Spread takes several, from the beginning to the
-    end; each counts as a clip in an epoch."""
+    """Part of a longer clip that is trained on. First and Middle take one window. Spread takes
+    several from the beginning to the end of the clip, each of which counts as a clip in an epoch.
+    """
     windows_per_clip: Annotated[int, Field(ge=2, le=16)] | None = None
-    """Of Spread; fewer where more would share over half of their frames. Default 2."""
+    """Number of windows that Spread takes from a clip, or fewer where neighbours would share more
+    than half of their frames. Default: 2."""
     encode_parallelism: Annotated[int, Field(ge=1, le=8)] = 1
-    """Jobs that encode a part of the clips each, at the same time, on a GPU each. Worth it for
-    thousands of clips: every one of them loads the encoders."""
+    """Number of Jobs that encode the clips at the same time, each a part of them on a GPU of its
+    own. More than one pays off for thousands of clips, because every Job loads the encoders."""
     rejected_clips: Literal["Fail", "Skip"] = "Fail"
-    """What one clip that fails its checks does: stop the run with its name, or be left out and
-    counted."""
+    """Effect of a clip that fails its checks. Fail: the run stops and names the clip. Skip: the
+    clip is left out and counted."""

@@ -20,7 +20,7 @@ PresetName = Literal[
 
 class PersistentVolumeClaimSource(ApiModel):
     claim_name: ObjectName
-    """PersistentVolumeClaim in the same namespace."""
+    """Name of a PersistentVolumeClaim in the same namespace."""
     path: Annotated[
         str,
         Field(max_length=1024),
@@ -29,11 +29,12 @@ class PersistentVolumeClaimSource(ApiModel):
             "must be relative to the volume's root, without '..'",
         ),
     ] = ""
-    """Folder within the volume. Default: its root."""
+    """Folder in the volume that holds the weights, relative to its root. Default: the root."""
 
 
 class ModelSource(ApiModel):
-    """Where the base weights are, in the layout of the official release."""
+    """Location of the base weights, in the layout of the official release. Exactly one of
+    persistentVolumeClaim and s3 is set."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -45,10 +46,10 @@ class ModelSource(ApiModel):
     )
 
     persistent_volume_claim: PersistentVolumeClaimSource | None = None
-    """A volume that all training nodes can mount read-only."""
+    """Volume with the base weights. All nodes with GPUs must be able to mount it read-only."""
     s3: S3Uri | None = None
-    """Folder, read with the store's endpoint and credentials. Verified, and converted to
-    safetensors where it is not, once for all runs of a store prefix."""
+    """S3 folder with the base weights, read with the endpoint and credentials of the store. The
+    weights are verified, and converted to safetensors where needed, once per store prefix."""
 
 
 class Model(ApiModel):
@@ -57,7 +58,7 @@ class Model(ApiModel):
             rule(
                 "has(self.source) || self.preset.endsWith('-Tiny')",
                 "name the volume or the S3 folder with the weights; "
-                "only the Tiny presets make their own",
+                "only the Tiny presets need none",
                 ".source",
                 reason="FieldValueRequired",
             ),
@@ -65,6 +66,7 @@ class Model(ApiModel):
     )
 
     preset: PresetName
-    """Which Wan model."""
+    """Name of the Wan model, which also sets the default size, length and sampling."""
     source: ModelSource | None = None
-    """Where its weights are. The Tiny presets need none."""
+    """Location of the base weights, in the layout of the official release. The Tiny presets need
+    none."""

@@ -21,215 +21,234 @@ from wan_operator.api.v1alpha1.common import (
 Count = Annotated[int, Field(ge=0, le=MAX_INT32)]
 StepId = Annotated[str, Field(max_length=32)]
 Name = Annotated[str, Field(max_length=253)]
-"""Of an object."""
+"""Name of a Kubernetes object."""
 Short = Annotated[str, Field(max_length=64)]
 Amount = Annotated[float, Field(ge=0, le=MAX_EXACT)]
 
 
 class EffectiveStore(ApiModel):
+    """Store in use."""
+
     endpoint: Annotated[str, Field(max_length=512)]
-    """http(s)://host[:port] of the S3 API."""
+    """URL of the S3 API as http(s)://host[:port]."""
     bucket: Short
     """Name of the bucket."""
     prefix: Annotated[str, Field(max_length=512)]
-    """Everything is written below it."""
+    """Key prefix of everything that is written."""
     region: Short
     """S3 region."""
     secret_name: Name
-    """Secret that the pods mount."""
+    """Name of the Secret with the credentials, which the pods read."""
 
 
 class EffectivePlan(ApiModel):
-    """What the planner expects, from measurements. Left out for the Tiny presets."""
+    """Planner's estimate of memory, time and cost, from measurements. Left out for the Tiny
+    presets."""
 
     gpu: Short = ""
-    """Type of GPU planned for, from the node selector or the operator's settings. Empty: unknown.
-    """
+    """GPU type that the plan is for, from the node selector or the operator's settings. Empty:
+    unknown."""
     gpu_gib: Amount
     """GPU memory that training needs, in GiB."""
     gpu_error_percent: Count
-    """How far that may be off."""
+    """Error bound of gpuGib in either direction, in percent."""
     seconds_per_step: Amount | None = None
-    """Of training; unknown for an unknown GPU."""
+    """Seconds per optimizer step. Left out if the GPU type is unknown."""
     steps: Count | None = None
-    """Of one expert; unknown until the clips are counted."""
+    """Number of optimizer steps of one expert. Left out until the clips are counted."""
     hours: Amount | None = None
-    """Of training and rendering previews and samples."""
+    """Hours of training and of rendering previews and samples. Left out while steps or the GPU type
+    are unknown."""
     time_error_percent: Count | None = None
-    """How far seconds, hours and cost may be off."""
+    """Error bound of secondsPerStep, hours and cost in either direction, in percent."""
     cost: Amount | None = None
-    """Of all GPUs in those hours, in the currency of the GPU catalogue."""
+    """Price of all GPUs for the hours of the plan, in the currency of the GPU catalogue."""
     confidence: Literal["Measured", "Extrapolated", "Estimated"]
-    """Whether rows of this GPU, method and size exist; near ones; or none."""
+    """Basis of the estimate. Measured: runs of this GPU, method and size were measured.
+    Extrapolated: similar ones were. Estimated: none were."""
 
 
 class EffectiveBucket(ApiModel):
+    """Size and length that clips are cut to."""
+
     width: Count
-    """Pixels."""
+    """Width in pixels."""
     height: Count
-    """Pixels."""
+    """Height in pixels."""
     frames: Count
-    """Frames a clip."""
+    """Length in frames."""
 
 
 class Effective(ApiModel):
-    """What the operator resolved: settings, preset defaults, derived values."""
+    """Values in use, resolved from the spec, the operator's settings and the preset."""
 
     store: EffectiveStore
-    """From spec.store and the operator's settings."""
+    """Store in use, from spec.store and the operator's settings."""
     fps: Count
-    """Frames a second."""
+    """Frames per second that clips are resampled to."""
     buckets: Annotated[list[EffectiveBucket], Field(max_length=MAX_BUCKETS)] = Field(default=[])
-    """What clips are cut to, the largest first."""
+    """Sizes and lengths that clips are cut to, the largest first."""
     experts: Annotated[list[Short], Field(max_length=2)]
-    """`Only` for Wan2.1."""
+    """Transformers that are trained: HighNoise and LowNoise for Wan2.2, Only for Wan2.1."""
     formats: Annotated[list[Short], Field(max_length=3)] = Field(default=[])
-    """Of the exported weights."""
+    """Formats of the exported weights."""
     gpus: Count
-    """GPUs that train at the same time: of one training step, or of both experts."""
+    """Number of GPUs that train at the same time: those of one training step, or of both experts.
+    """
     image: Annotated[str, Field(max_length=512)]
-    """Of the pods of all steps."""
+    """Container image of the pods of all steps."""
     run_prefix: Annotated[str, Field(max_length=1024)]
-    """s3:// address below which this run writes."""
+    """S3 address of the folder that this run writes to."""
     gradient_checkpointing: Short = "Full"
-    """None or Full: what Auto became."""
+    """Gradient checkpointing in use: None or Full. For Auto it is the operator's choice."""
     checkpoint_every_steps: Count = 100
     """Optimizer steps between checkpoints."""
     plan: EffectivePlan | None = None
 
 
 class LastFailure(ApiModel):
-    """The latest failed attempt, kept after the step recovers."""
+    """Latest failed attempt. It stays after the step recovers."""
 
     step: StepId
-    """Name of the step."""
+    """Name of the step that failed."""
     attempt: Count
-    """Counted from 1."""
+    """Number of the attempt, counted from 1."""
     exit_code: Annotated[int, Field(ge=-MAX_INT32, le=MAX_INT32)] | None = None
-    """Of the container, if it ran."""
+    """Exit code of the container. Left out if it is not known."""
     reason: Short
-    """From the list in the API reference."""
+    """Cause of the failure: a word from the list in the API reference."""
     message: Annotated[str, Field(max_length=4096)] = ""
-    """What the step or the cluster said."""
+    """Message of the step or of the cluster."""
     pod: Name = ""
-    """Its pod."""
+    """Name of the pod of the attempt."""
     node: Name = ""
-    """The node of the pod."""
+    """Name of the node that the pod ran on."""
     time: datetime
-    """When it was seen."""
+    """Time at which the operator noticed the failure."""
 
 
 class CheckpointStatus(ApiModel):
-    """What a training step goes on from if it is interrupted."""
+    """State that an interrupted training step resumes from."""
 
     name: StepId
-    """Of the training step: one for each expert."""
+    """Name of the training step. Each expert has one."""
     step: Count
-    """Optimizer steps done."""
+    """Number of optimizer steps done."""
     uri: Annotated[str, Field(max_length=2048)]
-    """s3:// address of its manifest.json."""
+    """S3 address of the checkpoint's manifest.json."""
     sha256: Sha256
-    """Of the manifest."""
+    """SHA-256 checksum of the manifest."""
     time: datetime
-    """When it was committed."""
+    """Time at which the checkpoint was committed."""
 
 
 class StepStatus(ApiModel):
+    """State of one step."""
+
     name: StepId
-    """`prepare`, `import`, `encode` (with parts, `encode-part1` and so on before it), `train` (or
-    `train-high-noise`, `train-low-noise`), `export`, `sample`."""
+    """Name of the step: `prepare`, `import`, `encode` (preceded by `encode-part1` and so on if
+    dataset.encodeParallelism is above 1), `train` (or `train-high-noise` and `train-low-noise`),
+    `export` or `sample`."""
     state: Literal["Waiting", "Running", "Complete", "Failed", "Stopped"]
-    """Where the step is. Stopped: it ran, or was to be tried again, when another failed for
-    good."""
+    """State of the step. Stopped: another step failed for good while this one ran or waited for a
+    retry."""
     reason: Short = ""
-    """Why it waits for its next attempt; from the list in the API reference."""
+    """Cause for which the step waits for its next attempt: a word from the list in the API
+    reference."""
     message: Annotated[str, Field(max_length=4096)] = ""
-    """What ended its last attempt, and when the next starts."""
+    """Cause of the end of the last attempt, and the start time of the next."""
     attempts: Count = 0
-    """Jobs created so far."""
+    """Number of Jobs created so far."""
     infrastructure_retries: Count = 0
-    """Spent of spec.retries.infrastructure."""
+    """Number of retries used of spec.retries.infrastructure."""
     out_of_memory_retries: Count = 0
-    """Spent of spec.retries.outOfMemory."""
+    """Number of retries used of spec.retries.outOfMemory."""
     next_attempt_time: datetime | None = None
-    """When a step in back-off starts again."""
+    """Time at which a step in back-off starts again."""
     start_time: datetime | None = None
-    """When the first attempt was created."""
+    """Time at which the first attempt was created."""
     running_since: datetime | None = None
-    """When the container of the open attempt started."""
+    """Time at which the container of the current attempt started."""
     completion_time: datetime | None = None
-    """When its result was seen."""
+    """Time at which the operator noticed the end of the step."""
     artifact: Artifact | None = None
+    """Files that the step committed to the store."""
     checkpoint: CheckpointStatus | None = None
-    """Of a training step that is not done: the newest."""
+    """Newest checkpoint of a training step that is not done."""
     summary: Annotated[dict[str, Annotated[str, Field(max_length=256)]], Field(max_length=32)] = (
         Field(default={})
     )
-    """Numbers that the step reported: clips, steps, probe losses."""
+    """Numbers that the step reported, such as clips, steps and probe losses."""
 
 
 class FormatStatus(ApiModel):
-    """The weights in one format were reloaded, and are what was trained."""
+    """Certificate of one format: the weights were read back and match the trained ones."""
 
     name: Annotated[str, Field(max_length=32)]
-    """One of spec.output.formats."""
+    """Name of the format, one of spec.output.formats."""
     consumer: Annotated[str, Field(max_length=128)]
-    """What reloaded them, with its version."""
+    """Software that read the weights back, with its version."""
     worst_difference: Annotated[str, Field(max_length=32)]
-    """Largest relative difference of a layer's weight delta: `2.1e-08`."""
+    """Largest relative difference between a layer's weights as read back and as trained, such as
+    `2.1e-08`. For an adapter it compares weight deltas."""
 
 
 class ProgressStatus(ApiModel):
-    """Of the running steps, all together; refreshed at most every 15 seconds."""
+    """Progress of the running steps together. It is refreshed every 15 seconds by default."""
 
     step: StepId
-    """Name of the step; `train` for both experts at the same time."""
+    """Name of the running step; `train` for both experts at the same time."""
     activity: Annotated[str, Field(max_length=256)] = ""
-    """What it does, for people."""
+    """Current activity, for people."""
     current: Count = 0
-    """Done, of total."""
+    """Number of units done, of total."""
     total: Count = 0
-    """0 while unknown."""
+    """Number of units in all, or 0 while unknown."""
     unit: Short = "steps"
-    """What is counted."""
+    """Unit of current and total: clips, steps, files, videos or MB."""
     display: Short = ""
-    """`train 40/200`, for the Progress column."""
+    """Step with current and total for the Progress column of kubectl get, such as `train 40/200`.
+    """
     eta: Short = ""
-    """`4m10s`, for the ETA column."""
+    """Estimated time to the end of the activity for the ETA column of kubectl get, such as `4m10s`.
+    """
     loss: Short = ""
-    """Of the last training step; one for each expert that runs."""
+    """Loss of the last training step, one number for each expert that runs."""
     time: datetime
-    """When the pod said so."""
+    """Time at which the progress was last refreshed."""
 
 
 class WanFineTuneStatus(ApiModel):
     observed_generation: Annotated[int, Field(ge=0, le=MAX_EXACT)] | None = None
-    """Generation of the spec that this status speaks of."""
+    """Generation of the spec that this status describes."""
     conditions: Annotated[list[Condition], list_map("type"), Field(max_length=16)] = Field(
         default=[]
     )
-    """The condition that says most about the state comes first."""
+    """Conditions of the run. The one that says most about its state comes first."""
     start_time: datetime | None = None
-    """When the operator first saw the run."""
+    """Time at which the operator first saw the run."""
     completion_time: datetime | None = None
-    """When it became Complete or Failed."""
+    """Time at which the run became Complete or Failed."""
     suspended_seconds: Count = 0
-    """Time held by spec.suspend so far, not counted against the deadline."""
+    """Seconds for which spec.suspend has held the run so far. They do not count against the
+    deadline."""
     suspended_since: datetime | None = None
-    """Set while spec.suspend holds the run."""
+    """Time since which spec.suspend holds the run. Left out while it does not."""
     effective: Effective | None = None
     steps: Annotated[list[StepStatus], list_map("name"), Field(max_length=16)] = Field(default=[])
-    """In the order they run. Two experts in parallel stand one after the other."""
+    """Steps of the run in the order in which they run. Two experts in parallel are listed one after
+    the other."""
     progress: ProgressStatus | None = None
     artifact: Artifact | None = None
-    """The exported weights, once they are committed."""
+    """Exported weights, once they are committed."""
     formats: Annotated[list[FormatStatus], list_map("name"), Field(max_length=3)] = Field(
         default=[]
     )
-    """The formats of the artifact, each with its certificate."""
+    """Formats of the artifact, each with the result of reading it back."""
     checkpoint: CheckpointStatus | None = None
-    """The newest of all training steps that are not done; each has its own under steps."""
+    """Newest checkpoint of all training steps that are not done. Each step also has its own under
+    steps."""
     lost_gpu_seconds: Annotated[int, Field(ge=0, le=MAX_EXACT)] = 0
-    """Time that attempts of train and sample had run since their last checkpoint when they were
-    lost, times their GPUs."""
+    """GPU seconds lost so far: the time that lost attempts of train and sample had run since their
+    last checkpoint, times their GPUs."""
     last_failure: LastFailure | None = None

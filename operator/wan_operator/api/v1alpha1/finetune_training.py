@@ -1,4 +1,4 @@
-"""WanFineTune.spec: what is trained, how, and how well it went."""
+"""WanFineTune.spec: what is trained, how, and how it is evaluated."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ BY_EXPERT = rule(
     "has(self.uri) != (has(self.highNoise) || has(self.lowNoise))",
     "set uri, or one or both of highNoise and lowNoise",
 )
-"""Of weights: one address for all, or one for each expert of Wan2.2."""
+"""Rule over addresses of weights: one for all experts, or one for each expert of Wan2.2."""
 
 
 class InitFrom(ApiModel):
-    """Weights to start from: the folder of an artifact of ours, such as that of an export, whose
-    manifest is verified; or a .safetensors file, or shards with their .safetensors.index.json (the
-    index or its folder), under the names of DiffSynth, ComfyUI or Diffusers."""
+    """Weights to start from. Exactly one of uri and of highNoise with lowNoise is set."""
 
     model_config = ConfigDict(json_schema_extra=rules(BY_EXPERT))
 
     uri: S3Uri | None = None
-    """For Wan2.1; for Wan2.2 an artifact with all experts that are trained, or a folder with the
-    shards of each in high_noise_model and low_noise_model, or transformer and transformer_2."""
+    """S3 address of the weights: the folder of an artifact such as that of an export, which is
+    verified by its manifest; a .safetensors file; or shards by their .safetensors.index.json or its
+    folder. Tensors are named as in DiffSynth, ComfyUI or Diffusers. For Wan2.2: an artifact with
+    all experts that are trained, or a folder with the shards of each in high_noise_model and
+    low_noise_model, or in transformer and transformer_2."""
     high_noise: S3Uri | None = None
-    """For this expert of Wan2.2 alone."""
+    """S3 address of the weights of the high-noise expert of Wan2.2, in place of uri."""
     low_noise: S3Uri | None = None
-    """For this expert of Wan2.2 alone."""
+    """S3 address of the weights of the low-noise expert of Wan2.2, in place of uri."""
 
 
 def init_rules(method: str) -> tuple[Schema, Schema]:
-    """Of the whole spec: what initFrom may name depends on whether the model is a pair."""
+    """Rules over the whole spec: what initFrom may name depends on whether the model has two
+    experts."""
     given = f"!has(self.method.{method}) || !has(self.method.{method}.initFrom)"
     source = f"self.method.{method}.initFrom"
     where = f".method.{method}.initFrom"
@@ -55,12 +57,15 @@ def init_rules(method: str) -> tuple[Schema, Schema]:
 
 
 class Lora(ApiModel):
+    """Settings of a LoRA: low-rank adapters are trained beside the frozen weights."""
+
     rank: Annotated[int, Field(ge=1, le=512)] = 32
-    """Of the low-rank matrices: more can learn more, and takes more memory."""
+    """Rank of the low-rank matrices. A higher rank can learn more, and takes more memory."""
     alpha: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """The adapter is scaled by alpha / rank. Default: the rank."""
+    """Numerator of the adapter's scale, which is alpha / rank. Default: the rank, for a scale of 1.
+    """
     dropout_percent: Annotated[int, Field(ge=0, le=90)] = 0
-    """Share of adapter inputs zeroed while training."""
+    """Percentage of the adapter's inputs that training sets to zero."""
     target_modules: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=64)]],
         list_set(),
@@ -68,13 +73,14 @@ class Lora(ApiModel):
     ] = Field(default=["q", "k", "v", "o", "ffn.0", "ffn.2"])
     """Linear layers that get an adapter, by the end of their name."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-4
-    """Of AdamW, after the warm-up."""
+    """Learning rate of AdamW after the warm-up."""
     init_from: InitFrom | None = None
-    """An adapter of the same rank to go on from. Default: an adapter that changes nothing."""
+    """Adapter of the same rank to continue from. Default: a new adapter, which changes nothing at
+    first."""
 
 
 class Full(ApiModel):
-    """All weights. Fields that belong to LoRA are named here only to be refused where they are."""
+    """Settings of full fine-tuning. rank and alpha are here only to be refused with a message."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -94,16 +100,19 @@ class Full(ApiModel):
     )
 
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-5
-    """Of AdamW, after the warm-up."""
+    """Learning rate of AdamW after the warm-up."""
     init_from: InitFrom | None = None
-    """Full weights to go on from, or an adapter to merge into the model's. Default: the model's."""
+    """Full weights to continue from, or an adapter to merge into the base model's weights. Default:
+    the base model's weights."""
     rank: Annotated[int, Field(ge=1, le=512)] | None = None
-    """Not allowed here."""
+    """Rank of a LoRA, which full fine-tuning does not have: set method.lora.rank."""
     alpha: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Not allowed here."""
+    """Scale of a LoRA, which full fine-tuning does not have: set method.lora.alpha."""
 
 
 class Method(ApiModel):
+    """Training method. Exactly one of lora and full is set."""
+
     model_config = ConfigDict(
         json_schema_extra=rules(
             rule("has(self.lora) != has(self.full)", "set exactly one of lora and full"),
@@ -111,36 +120,40 @@ class Method(ApiModel):
     )
 
     lora: Lora | None = None
-    """Low-rank adapters beside the frozen weights."""
+    """Settings of a LoRA: low-rank adapters are trained beside the frozen weights."""
     full: Full | None = None
-    """All weights: learns more than an adapter can hold, and takes 16 bytes of GPU memory a
-    parameter before activations."""
+    """Settings of full fine-tuning: all weights are trained. It can learn more than an adapter, and
+    takes 16 bytes of GPU memory per parameter before activations."""
 
 
 class Optimizer(ApiModel):
-    """AdamW."""
+    """Settings of the optimizer, AdamW."""
 
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Decay of the mean of gradients."""
+    """Decay rate of the running mean of the gradients."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Decay of the mean of their squares."""
+    """Decay rate of the running mean of the squared gradients."""
     epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-8
-    """Added to the divisor."""
+    """Constant added to the divisor for numerical stability."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Pull of the weights towards zero, times the learning rate."""
+    """Decoupled weight decay: each step shrinks the weights by this factor times the learning rate.
+    """
 
 
 class Schedule(ApiModel):
     type: Literal["Constant", "Cosine"] = "Constant"
-    """Of the learning rate after the warm-up; Cosine falls to zero at the end."""
+    """Learning rate after the warm-up. Constant keeps it; Cosine lowers it to zero at the last
+    step."""
     warmup_steps: Annotated[int, Field(ge=0, le=100_000)] = 0
-    """Steps over which the learning rate rises from zero."""
+    """Optimizer steps over which the learning rate rises from zero."""
 
 
 class Ema(ApiModel):
+    """Exponential moving average of the weights over optimizer steps."""
+
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
-    """Weight of what was before, at each step; smaller at first, so that a short run's mean is not
-    its start."""
+    """Decay of the mean per optimizer step. Early steps use less, (1 + step) / (10 + step), so that
+    a short run's mean is not dominated by its start."""
 
 
 class Training(ApiModel):
@@ -156,44 +169,49 @@ class Training(ApiModel):
     )
 
     steps: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    """Optimizer steps. Default: from epochs, datasetRepeat and the number of clips."""
+    """Number of optimizer steps. Default: computed from epochs, datasetRepeat, the batch and the
+    number of clips."""
     epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    """Default 2."""
+    """Number of epochs, in place of steps. Each clip is seen datasetRepeat times in an epoch.
+    Default: 2."""
     dataset_repeat: Annotated[int, Field(ge=1, le=1000)] = 10
-    """Times each clip is seen in one epoch."""
+    """Number of times that each clip is seen in one epoch."""
     batch_size: Annotated[int, Field(ge=1, le=64)] = 1
-    """Clips a GPU takes at once."""
+    """Number of clips in one batch of a GPU."""
     gradient_accumulation: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Batches summed for one optimizer step."""
+    """Number of batches whose gradients are accumulated for one optimizer step."""
     caption_dropout_percent: Annotated[int, Field(ge=0, le=100)] = 0
-    """Share of clips that are seen with an empty caption: keeps guidance working."""
+    """Percentage of the clips that are trained with an empty caption, so that classifier-free
+    guidance keeps working."""
     ema: Ema | None = None
-    """Keeps the mean of a LoRA's weights over steps, probes it and exports it in their place.
-    Default: none."""
+    """Exponential moving average of a LoRA's weights over optimizer steps. If it is set, the mean
+    is probed and exported in place of the weights. Default: none."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
-    """How the learning rate runs."""
+    """Learning rate over the optimizer steps."""
     weights: Literal["Last", "Best"] = "Last"
-    """Which are exported: those of the last step, or those with the lowest mean loss of the
-    held-out probes, which costs an upload of the weights at each new best."""
+    """Weights to export. Last: those of the last step. Best: those with the lowest mean loss of the
+    held-out probes, which are uploaded at each new lowest loss."""
     max_gradient_norm: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    """Longer gradients are scaled down to it."""
+    """Largest norm of a gradient. Longer gradients are scaled down to it."""
     seed: Annotated[int, Field(ge=0, le=MAX_INT32)] = 0
-    """Of the adapter, the order of clips, the noise and the probes: equal seeds train alike."""
+    """Random seed of the adapter's initial weights, the order of clips, the noise and the probes.
+    """
     deterministic: bool = False
-    """Train with GPU kernels that repeat to the bit: equal runs over the same latents end in equal
-    weights, interrupted ones too. Slower: at 14B and 25 frames a step takes 64 % more time. On CPUs
-    training repeats without it."""
+    """Whether to train only with GPU kernels whose results repeat to the bit: equal runs over the
+    same latents then end in equal weights, interrupted ones too. This is slower: at 14B and 25
+    frames a step takes 64 % more time. On CPUs results always repeat."""
     timestep_sampling: Literal["Uniform"] = "Uniform"
-    """Noise levels are drawn uniformly from the shifted training grid of the expert."""
+    """Distribution of the noise levels that are trained. Uniform draws from the shifted training
+    grid of the expert."""
     loss_weighting: Literal["Uniform", "Bell"] = "Uniform"
-    """Weight over noise levels within an expert. Bell is DiffSynth's; it all but silences the
-    high-noise expert."""
+    """Weight of the loss over the noise levels of an expert. Uniform: equal weights. Bell: the
+    weights of DiffSynth, which nearly ignore the noise levels of the high-noise expert."""
     base_precision: Annotated[
         Literal["BF16", "FP8"],
         Cel("self != 'FP8'", "FP8 base weights are not available in this release: use BF16"),
     ] = "BF16"
-    """Of the frozen weights."""
+    """Precision of the frozen base weights. Only BF16 is available in this release."""
     gradient_checkpointing: Annotated[
         Literal["Auto", "None", "Full", "KeepAttention", "Offload"],
         Cel(
@@ -201,20 +219,23 @@ class Training(ApiModel):
             "KeepAttention and Offload are not available in this release: use Auto, Full or None",
         ),
     ] = "Full"
-    """Full keeps one activation a block and computes the rest again: slower, far less memory. Auto
-    is None where the planner is sure that all activations fit, else Full; see
-    status.effective.gradientCheckpointing."""
+    """Activations that the forward pass keeps for the backward pass. None keeps all. Full keeps one
+    for each transformer block and computes the rest again: slower, with far less memory. Auto is
+    None where the planner is sure that all activations fit, else Full;
+    status.effective.gradientCheckpointing shows the choice. KeepAttention and Offload are not
+    available in this release."""
     tiled_vae: bool = False
-    """Encode clips in tiles: less GPU memory, slower."""
+    """Whether clips are encoded in tiles, which takes less GPU memory and more time."""
     attention: Annotated[
         Literal["Auto", "SDPA", "Sage"],
         Cel(
             "self != 'Sage'",
-            "SageAttention has no backward pass: q, k and v adapters would get no gradient "
-            "and nothing would say so. Use Auto",
+            "SageAttention has no backward pass, so the q, k and v adapters would get no gradient: "
+            "use Auto",
         ),
     ] = "Auto"
-    """Auto takes the fastest that has an exact backward pass on the GPU."""
+    """Attention kernel. Auto takes the fastest that has an exact backward pass on the GPU; SDPA is
+    PyTorch's own. Sage has no backward pass and is refused."""
 
 
 class Parallelism(ApiModel):
@@ -223,41 +244,46 @@ class Parallelism(ApiModel):
         Field(ge=1, le=8),
         Cel("self == 1", "training on several GPUs is not available in this release: use 1"),
     ] = 1
-    """GPUs of each node."""
+    """Number of GPUs per node. Only 1 is available in this release."""
     nodes: Annotated[
         int,
         Field(ge=1, le=64),
         Cel("self == 1", "training on several nodes is not available in this release: use 1"),
     ] = 1
-    """Nodes that train together."""
+    """Number of nodes that train together. Only 1 is available in this release."""
     experts: Literal["Sequential", "Parallel"] = "Sequential"
-    """Whether the two transformers of Wan2.2 train one after the other, or at the same time in a
-    Job each, on GPUs of their own: twice the GPUs, half the time."""
+    """Order in which the two transformers of Wan2.2 train. Sequential: one after the other.
+    Parallel: at the same time, each in a Job on GPUs of its own, which takes twice the GPUs and
+    half the time."""
 
 
 class Checkpoint(ApiModel):
     every_steps: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Optimizer steps between checkpoints; a suspended run writes one besides. Default: 100; for
-    method.full, as often as costs 3 % of the time by the planner's estimate. See
-    status.effective.checkpointEverySteps."""
+    """Optimizer steps between checkpoints. A run that is suspended writes one more. Default: 100;
+    for method.full, as often as costs 3 % of the time by the planner's estimate.
+    status.effective.checkpointEverySteps shows the value in use."""
     keep_last: Annotated[int, Field(ge=1, le=100)] = 2
-    """Older ones are deleted; all of them once the trained weights are committed and verified."""
+    """Number of newest checkpoints that are kept. All are deleted once the trained weights are
+    committed and verified."""
 
 
 class Validation(ApiModel):
     every_steps: Annotated[int, Field(ge=1, le=100_000)] = 50
-    """Steps between evaluations of the loss at fixed (clip, noise, level) probes on held-out
-    clips. A run whose probes rise to three times their lowest loss has diverged and fails."""
+    """Optimizer steps between probes, which measure the loss on held-out clips at fixed noise and
+    noise levels. A run whose probes rise to three times their lowest loss has diverged and fails.
+    """
     preview_every_steps: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Steps between short videos of one held-out clip by the weights as they are, written beside
-    the event files. Each takes as long as sampling does. Default: none."""
+    """Optimizer steps between previews: short videos of one held-out clip by the current weights,
+    written beside the TensorBoard event files. Each takes as long as rendering a video. Default: no
+    previews."""
     samples: Annotated[int, Field(ge=0, le=16)] = 1
-    """Held-out first frames rendered with the base and the trained weights after training; 0
-    renders none."""
+    """Number of held-out first frames that are rendered with the base and the trained weights after
+    training. With 0 none is rendered."""
     inference_steps: Annotated[int, Field(ge=1, le=200)] | None = None
-    """Default: the preset's."""
+    """Number of denoising steps of previews and samples. Default: the preset's."""
     seed: Annotated[int, Field(ge=0, le=MAX_INT32)] = 0
-    """Of the noise of previews and samples; that of the probes comes from training.seed."""
+    """Random seed of the noise of previews and samples. The noise of the probes comes from
+    training.seed."""
 
 
 class Output(ApiModel):
@@ -268,11 +294,12 @@ class Output(ApiModel):
             Field(min_length=1, max_length=3),
             Cel(
                 "self.exists(format, format == 'DiffSynth')",
-                "must hold DiffSynth: the samples are rendered from it",
+                "must include DiffSynth: the samples are rendered from it",
             ),
         ]
         | None
     ) = None
-    """The tools that shall load the weights; each gets its own files, which are read back as the
-    tool does and compared before the run is complete. Default: all three for an adapter, since a
-    finished run cannot be exported again; DiffSynth for full weights, which are large."""
+    """Tools that the weights are exported for. Each gets files of its own, which are read back as
+    the tool reads them and compared with the trained weights before the run is complete. Default:
+    all three for an adapter, since a finished run cannot be exported again; DiffSynth for full
+    weights, which are large."""

@@ -75,7 +75,7 @@ KIND = "WanInferenceService"
 PLURAL = "waninferenceservices"
 SHORT_NAME = "wis"
 NAME_LIMIT = 40
-"""Characters: as of a WanFineTune, whose names stand beside it."""
+"""Longest name in characters, the same as a WanFineTune's, whose names appear beside it."""
 MAX_REPLICAS = 1000
 MAX_SECONDS = 7 * 86400
 
@@ -85,32 +85,34 @@ ReplicaCount = Annotated[int, Field(ge=0, le=MAX_REPLICAS)]
 
 class ServedModel(Model):
     fine_tune_ref: LocalObjectReference | None = None
-    """WanFineTune with method.full, of the same preset: its weights are served in place of the base
-    model's transformers. Waited for while it trains."""
+    """WanFineTune with method.full and the same preset, whose weights are served in place of the
+    base model's transformers. The service waits until they are exported."""
 
 
 class Database(ApiModel):
     secret_ref: LocalObjectReference
-    """Secret with the key `url`: postgresql://user:password@host/database.
-    Services may share a database."""
+    """Secret with the key `url`: postgresql://user:password@host/database. Services may share a
+    database."""
 
 
 class Workers(ApiModel):
-    """Pods that render: one video at a time each, on one or several GPUs together."""
+    """Pods that render on GPUs, one video at a time each."""
 
     gpus: Annotated[int, Field(ge=1, le=8), Cel("self in [1, 2, 4, 8]", "must be 1, 2, 4 or 8")] = 1
-    """Of each worker. Several render one video faster, not several videos."""
+    """Number of GPUs of each worker. Several GPUs render one video faster, not several videos."""
     drain_seconds: Seconds | None = None
-    """How long a worker that is told to stop may take to end its video before it hands it back to
-    the queue. Default: what the planner expects of the longest video, at least 60."""
+    """Seconds that a worker may take to finish its video when it is stopped, before it returns the
+    video to the queue. Default: 1.5 times the planner's estimate for the longest video, at least
+    60."""
     resources: ResourceOverrides = ResourceOverrides()
-    """Default: by the planner."""
+    """CPU, memory and scratch space of each worker. Default: the planner's estimate."""
     pod_template: PodTemplate = PodTemplate()
-    """Of the workers' pods."""
+    """Settings of the workers' pods, in addition to the operator's own."""
 
 
 class Autoscaling(ApiModel):
-    """Workers by the seconds of work that wait, which are known before a video starts."""
+    """Settings by which the operator chooses the number of workers from the predicted seconds of
+    work in the queue, which are known before a video starts."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -123,42 +125,45 @@ class Autoscaling(ApiModel):
     )
 
     min_replicas: ReplicaCount = 0
-    """0: no worker, and no GPU, while nothing is asked for. The gateway stays; requests wait for
-    the first worker."""
+    """Smallest number of workers. With 0, an idle service uses no GPU; its gateway stays, and a
+    request waits until the first worker has started."""
     max_replicas: Annotated[int, Field(ge=1, le=MAX_REPLICAS)]
-    """At most."""
+    """Largest number of workers."""
     target_wait_seconds: Seconds = 300
-    """A request should have to wait no longer than this for its worker: more predicted seconds of
-    work than workers can do in it call for another worker."""
+    """Longest time in seconds that a request should wait for a worker. The number of workers is the
+    predicted seconds of all work, divided by this and rounded up."""
     scale_down_delay_seconds: Annotated[int, Field(ge=0, le=MAX_SECONDS)] = 300
-    """How long fewer workers must have been enough before one goes. A worker that is told to go
-    ends its video first."""
+    """Seconds for which fewer workers must have been enough before workers are removed. A removed
+    worker finishes its video first."""
 
 
 class Canary(ApiModel):
-    """How a new revision proves itself."""
+    """Trial of a new revision with a share of the requests."""
 
     percent: Annotated[int, Field(ge=1, le=50)] = 10
-    """Of the requests that it gets. The same Idempotency-Key always meets the same revision."""
+    """Percentage of the requests that the new revision gets. Requests with the same Idempotency-Key
+    always get the same revision."""
     replicas: Annotated[int, Field(ge=1, le=MAX_REPLICAS)] = 1
-    """Workers of the new revision, beside those of the old."""
+    """Number of workers of the new revision during the trial, beside those of the old one."""
     min_videos: Annotated[int, Field(ge=1, le=10_000)] = 10
-    """Videos that it must have made before it is judged."""
+    """Number of videos that the new revision must have rendered before it is judged."""
     max_failed_percent: Annotated[int, Field(ge=0, le=100)] = 5
-    """Of its videos, by faults of ours; more than that rolls back."""
+    """Largest percentage of the new revision's videos that may fail, without those that were
+    cancelled or had invalid input. A higher share rolls the revision back."""
     max_slower_percent: Annotated[int, Field(ge=0, le=1000)] = 25
-    """By the median seconds of a video, against the old revision; more than that rolls back."""
+    """Largest percentage by which the new revision's median seconds per video may exceed the old
+    one's. A higher value rolls the revision back."""
 
 
 class Rollout(ApiModel):
-    """What happens to running workers when a change of the spec, or of a followed fine-tune, makes
-    another revision of them."""
+    """Replacement of running workers when a change of the spec, or of a fine-tune that it names,
+    makes a new revision of them."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             rule(
                 "self.strategy == 'Canary' || !has(self.canary)",
-                "canary is for the strategy Canary",
+                "canary applies to the strategy Canary only",
                 ".canary",
                 reason="FieldValueForbidden",
             ),
@@ -166,69 +171,82 @@ class Rollout(ApiModel):
     )
 
     strategy: Literal["Recreate", "Surge", "Canary"] = "Surge"
-    """Recreate: the old workers end their videos and go first; needs no spare GPU. Surge: one new
-    worker more, then one old one less. Canary: some new workers get a share of the requests and
-    must prove themselves first."""
+    """Order in which workers are replaced. Recreate: the old workers finish their videos and stop
+    before new ones start, which needs no spare GPU. Surge: one new worker starts before one old one
+    stops. Canary: some new workers get a share of the requests first; if they do well, Surge
+    follows."""
     canary: Canary | None = None
-    """Default: 10 percent to one worker."""
+    """Trial of the new revision, for the strategy Canary. Default: 10 percent of the requests to
+    one worker."""
     capacity: Literal["Require", "Assume"] = "Require"
-    """Require: it begins once nodes have room for the workers that run beside the old ones; until
-    then those serve on. Assume: it begins at once, for clusters that add nodes when pods wait, or
-    where the workers' priority makes others give way."""
+    """Whether a rollout waits for room on nodes. Require: it begins once nodes have room for the
+    workers that run beside the old ones, which serve until then. Assume: it begins at once, for
+    clusters that add nodes when pods are pending or where the workers preempt other pods."""
     deadline_seconds: Seconds = 1800
-    """For the new workers to be ready, and to have made the videos that they are judged by; later
-    than that the old revision comes back. Waiting for room does not count."""
+    """Seconds within which the new workers must be ready and, for a canary, have rendered the
+    videos that it is judged by. After that the old revision is restored. Waiting for room on nodes
+    does not count."""
 
 
 class Limits(ApiModel):
+    """Limits of requests and of the queue."""
+
     queue_seconds: Seconds = 3600
-    """Predicted seconds of work that may wait; a request beyond them gets 429 with Retry-After."""
+    """Most predicted work that may wait in the queue, in seconds of one worker. Further requests
+    get 429 with Retry-After."""
     frames: Frames = 121
-    """Of a video, at most."""
+    """Longest video that a request may ask for, in frames of the form 4n+1."""
     prompt_characters: Annotated[int, Field(ge=1, le=20_000)] = 2000
-    """At most."""
+    """Longest prompt that a request may have, in characters."""
     upload_mebibytes: Annotated[int, Field(ge=1, le=100)] = 20
-    """Of an uploaded picture, at most."""
+    """Largest picture that a request may upload, in MiB."""
     image_megapixels: Annotated[int, Field(ge=1, le=200)] = 40
-    """Of an uploaded picture, before it is cropped."""
+    """Largest picture that a request may upload, in megapixels before cropping."""
     url_references: bool = False
     """Whether a request may name its first frame by a URL. Private addresses are never fetched."""
     queued_per_key: Annotated[int, Field(ge=1, le=MAX_INT32)] | None = None
-    """Videos of one API key that may wait or run. Default: the queue's limit only."""
+    """Most videos of one API key that may wait or run at the same time. Default: no limit for one
+    key."""
     requests_per_minute_per_key: Annotated[int, Field(ge=1, le=MAX_INT32)] | None = None
-    """Videos asked for by one API key, counted by each gateway. Default: no limit."""
+    """Most videos that one API key may request per minute. Each gateway pod counts for itself.
+    Default: no limit."""
 
 
 class Results(ApiModel):
+    """Retention and delivery of the rendered videos."""
+
     retention_hours: Annotated[int, Field(ge=1, le=24 * 3650)] = 168
-    """After which a video and its record are deleted. Photos go with the end of the job."""
+    """Hours after which a finished video and its record are deleted. Uploaded photos are deleted as
+    soon as their video has ended."""
     presigned_seconds: Annotated[int, Field(ge=60, le=604_800)] = 3600
-    """Life of a link to a result."""
+    """Seconds for which a presigned link to a video is valid."""
     delivery: Literal["Proxied", "Presigned"] = "Proxied"
-    """Proxied: the gateway hands out the bytes. Presigned: it redirects to the store, which clients
-    must reach."""
+    """Route of a video to clients. Proxied: the gateway sends it. Presigned: the gateway redirects
+    to the store, which clients must be able to reach."""
 
 
 class Moderation(ApiModel):
-    """An HTTP service that may refuse what goes in and what comes out."""
+    """HTTP service that may refuse prompts, photos and rendered videos."""
 
     url: Annotated[
         str,
         Field(max_length=2048),
         Cel("self.matches('^https?://[^ ]+$')", "must be an http(s) URL"),
     ]
-    """POSTed {stage: Input or Output, id, model, prompt, images}; answers {allowed, reason}."""
+    """URL of the service. It gets a POST of {stage: Input or Output, id, model, prompt, images} and
+    answers {allowed, reason}."""
     timeout_seconds: Annotated[int, Field(ge=1, le=300)] = 10
-    """After which `onError` holds."""
+    """Seconds to wait for an answer before onError applies."""
     on_error: Literal["Refuse", "Allow"] = "Refuse"
-    """While it does not answer."""
+    """Decision on requests and videos while the moderation service does not answer."""
 
 
 class WanInferenceServiceSpec(ApiModel):
-    """A Wan image-to-video model served through OpenAI's videos API, with a durable queue.
+    """A WanInferenceService serves a Wan image-to-video model through OpenAI's videos API, with a
+    durable queue.
 
-    Becomes a gateway and workers on GPUs; adapters may follow fine-tunes, and effects give app
-    teams a name for a look."""
+    It becomes gateways and workers on GPUs. Adapters may come from fine-tunes, and effects give app
+    teams named styles."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -256,8 +274,8 @@ class WanInferenceServiceSpec(ApiModel):
             rule(
                 "!has(self.autoscaling) || !has(oldSelf.autoscaling) || "
                 "self.replicas == oldSelf.replicas",
-                "spec.autoscaling chooses the number of workers: replicas can be changed, by "
-                "`kubectl scale` or a HorizontalPodAutoscaler too, once it is removed",
+                "spec.autoscaling chooses the number of workers: remove it before replicas are "
+                "changed, by `kubectl scale` or a HorizontalPodAutoscaler too",
                 ".replicas",
                 reason="FieldValueForbidden",
             ),
@@ -265,45 +283,49 @@ class WanInferenceServiceSpec(ApiModel):
     )
 
     model: ServedModel
-    """What is served."""
+    """Model to serve."""
     adapters: Annotated[list[Adapter], list_map("name"), Field(max_length=MAX_ADAPTERS)] = Field(
         default=[]
     )
-    """LoRAs that requests and effects may name. They are swapped between two videos."""
+    """LoRAs that requests and effects may name. Workers swap them between two videos."""
     effects: Annotated[list[Effect], list_map("name"), Field(max_length=MAX_EFFECTS)] = Field(
         default=[]
     )
-    """Names for a look, each selectable as `model` in the API: a photo and the name make a video.
-    """
+    """Named styles, each selectable as `model` in the API: a photo and the name make a video."""
     sizes: (
         Annotated[list[VideoSize], list_map("width", "height"), Field(min_length=1, max_length=16)]
         | None
     ) = None
-    """Sizes that requests may ask for. Workers are ready once they are warm at all of them. The
-    first is the default. Default: the preset's."""
+    """Video sizes that requests may ask for. A worker is ready once it has warmed up at all of
+    them. The first is the default size unless defaults.size names another. Default: the preset's
+    size."""
     defaults: Sampling = Sampling()
-    """Of requests that don't say. Default: the preset's."""
+    """Sampling settings for requests that leave them out. Default: the preset's."""
     limits: Limits = Limits()
-    """What requests may ask for."""
+    """Limits of requests and of the queue."""
     results: Results = Results()
-    """The videos made."""
+    """Retention and delivery of the rendered videos."""
     moderation: Moderation | None = None
-    """Default: nothing is refused for what it shows."""
+    """HTTP service that may refuse prompts, photos and rendered videos. Default: no moderation."""
     replicas: ReplicaCount = 1
-    """Workers. Also the scale subresource's: a HorizontalPodAutoscaler may own it. Without meaning
-    while `autoscaling` is set, and not to be changed then."""
+    """Number of workers. It is part of the scale subresource, so `kubectl scale` and a
+    HorizontalPodAutoscaler can change it. While autoscaling is set it has no effect and cannot be
+    changed."""
     autoscaling: Autoscaling | None = None
-    """Lets the operator choose the number of workers. Default: `replicas` holds."""
+    """Settings by which the operator chooses the number of workers from the predicted seconds of
+    work in the queue. Default: replicas sets the number."""
     rollout: Rollout = Rollout()
-    """How workers are replaced by others."""
+    """Replacement of running workers when a change of the spec, or of a fine-tune that it names,
+    makes a new revision of them."""
     gateway: Gateway
-    """The HTTP API."""
+    """HTTP API of the service, and how clients reach it."""
     workers: Workers = Workers()
-    """The pods on GPUs."""
+    """Pods that render on GPUs, one video at a time each."""
     database: Database | None = None
-    """Where the queue is kept. Default: the operator's settings."""
+    """PostgreSQL database that holds the queue. Default: the Helm value database.secretName."""
     store: Store | None = None
-    """Where photos and videos are kept. Default: the operator's settings."""
+    """S3-compatible bucket that holds photos and videos. Fields left out come from the operator's
+    settings; status.effective.store shows the values in use."""
     price_per_hour: Annotated[float, Field(ge=0, le=1e6)] | None = None
-    """Of a worker, in any currency: estimates then tell what a video costs. Default: the GPU
-    catalogue's price, if the type of GPU is known."""
+    """Price of one worker for an hour, in any currency. With it, estimates include the cost of a
+    video. Default: the price of the worker's GPUs in the GPU catalogue, if their type is known."""

@@ -27,21 +27,23 @@ Hostname = Annotated[
 
 
 class ParentReference(ApiModel):
+    """Gateway of the Gateway API that takes requests for the service."""
+
     name: ObjectName
-    """Of the Gateway."""
+    """Name of the Gateway."""
     namespace: ObjectName | None = None
-    """Its namespace. Default: this one."""
+    """Namespace of the Gateway. Default: that of the service."""
     section_name: ObjectName | None = None
-    """One listener of it. Default: all."""
+    """Name of one listener of the Gateway. Default: all listeners."""
 
 
 class HttpRoute(ApiModel):
-    """For a Gateway of the Gateway API, which must be installed."""
+    """HTTPRoute that is created for the service. The cluster must have the Gateway API."""
 
     parent_refs: Annotated[list[ParentReference], Field(min_length=1, max_length=8)]
-    """Gateways that take its requests."""
+    """Gateways that take requests for the service."""
     hostnames: Annotated[list[Hostname], Field(max_length=16)] = Field(default=[])
-    """Default: all of the Gateway."""
+    """Host names of the route. Default: all of the Gateway."""
     request_timeout: (
         Annotated[
             str,
@@ -50,39 +52,44 @@ class HttpRoute(ApiModel):
         ]
         | None
     ) = None
-    """After which the Gateway cuts a request; 0s: never. Progress is streamed as long as a video
-    takes, and Envoy Gateway by itself cuts after 15 s. Default: not said, for there are Gateways
-    that take no route that says one."""
+    """Duration after which the Gateway cuts a request, such as 10m; 0s means never. Progress is
+    streamed as long as a video takes, and Envoy Gateway cuts after 15 s unless this is set.
+    Default: left out of the route, since some Gateways refuse routes that set it."""
 
 
 class Ingress(ApiModel):
+    """Ingress that is created for the service."""
+
     class_name: ObjectName | None = None
-    """IngressClass. Default: the cluster's."""
+    """Name of the IngressClass. Default: the cluster's default class."""
     host: Hostname
-    """Whose requests it takes."""
+    """Host name of the service."""
     tls_secret_name: ObjectName | None = None
-    """Secret with the certificate. Default: no TLS."""
+    """Name of the Secret with the TLS certificate. Default: no TLS."""
     annotations: Annotated[
         dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32)
     ] = Field(default={})
-    """For the ingress controller: raise its limit of the body to that of uploads."""
+    """Annotations of the Ingress, such as the one with which its controller allows request bodies
+    of limits.uploadMebibytes."""
 
 
 class GatewayResources(ApiModel):
+    """CPU and memory of each gateway pod."""
+
     cpu: Quantity = "100m"
-    """Requested."""
+    """CPU request of each gateway pod."""
     memory: Quantity = "256Mi"
-    """Requested, and the limit."""
+    """Memory request and limit of each gateway pod."""
 
 
 class Gateway(ApiModel):
-    """Stateless pods without a GPU."""
+    """HTTP API of the service: stateless pods without a GPU, and how clients reach them."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             rule(
                 "!has(self.httpRoute) || !has(self.ingress)",
-                "set one of httpRoute and ingress",
+                "set at most one of httpRoute and ingress",
                 ".ingress",
                 reason="FieldValueForbidden",
             ),
@@ -90,12 +97,12 @@ class Gateway(ApiModel):
     )
 
     keys_secret_ref: LocalObjectReference
-    """Secret: each key of its data names an API key, the value is the key.
-    Added and removed ones are heeded without a restart."""
+    """Secret with the API keys: each key of its data names an API key, and the value is the API
+    key. Added and removed keys take effect within two minutes, without a restart."""
     webhook_secret_ref: LocalObjectReference | None = None
     """Secret with the key `secret`, which signs webhooks. Default: no webhook is sent."""
     replicas: Annotated[int, Field(ge=1, le=100)] = 2
-    """Any of them answers for all videos."""
+    """Number of gateway pods. Each of them answers for all videos."""
     public_url: Annotated[
         str,
         Field(max_length=512),
@@ -104,15 +111,16 @@ class Gateway(ApiModel):
             "must be an http(s) URL",
         ),
     ] = ""
-    """Under which clients reach it, for links in webhooks. Default: of the Ingress, if there is
-    one."""
+    """URL under which clients reach the gateway, for links in webhooks. Default: the host of
+    ingress, if it is set, else the address within the cluster."""
     studio: bool = True
-    """Serve the page that makes videos in a browser, at /studio/."""
+    """Whether to serve the studio, a page at /studio/ that makes videos in a browser."""
     http_route: HttpRoute | None = None
-    """Makes an HTTPRoute."""
+    """HTTPRoute that is created for the service. The cluster must have the Gateway API. Default:
+    none."""
     ingress: Ingress | None = None
-    """Makes an Ingress."""
+    """Ingress that is created for the service. Default: none."""
     resources: GatewayResources = GatewayResources()
-    """Of each of its pods."""
+    """CPU and memory of each gateway pod."""
     pod_template: PodTemplate = PodTemplate()
-    """Of its pods."""
+    """Settings of the gateway's pods, in addition to the operator's own."""

@@ -1,4 +1,4 @@
-"""WanInferenceService.spec: what can be asked for - sizes, sampling, adapters and effects."""
+"""WanInferenceService.spec: what requests may ask for - sizes, sampling, adapters and effects."""
 
 from __future__ import annotations
 
@@ -28,27 +28,29 @@ Guidance = Annotated[float, Field(ge=1, le=30)]
 
 
 class VideoSize(ApiModel):
+    """Width and height of a video."""
+
     width: Side
-    """Pixels."""
+    """Width in pixels, a multiple of 16."""
     height: Side
-    """Pixels."""
+    """Height in pixels, a multiple of 16."""
 
 
 class AdapterFiles(ApiModel):
-    """LoRA files made elsewhere, under the names of DiffSynth, ComfyUI or Diffusers."""
+    """LoRA files made elsewhere, with tensors named as in DiffSynth, ComfyUI or Diffusers."""
 
     model_config = ConfigDict(json_schema_extra=rules(BY_EXPERT))
 
     uri: S3Uri | None = None
-    """A .safetensors file, for Wan2.1; for Wan2.2 it works on both experts."""
+    """S3 address of a .safetensors file. For Wan2.2 it is applied to both experts."""
     high_noise: S3Uri | None = None
-    """For this expert of Wan2.2 alone."""
+    """S3 address of a .safetensors file for the high-noise expert of Wan2.2, in place of uri."""
     low_noise: S3Uri | None = None
-    """For this expert of Wan2.2 alone."""
+    """S3 address of a .safetensors file for the low-noise expert of Wan2.2, in place of uri."""
 
 
 class Adapter(ApiModel):
-    """A LoRA, from a fine-tune or from files."""
+    """LoRA from a fine-tune or from files. Exactly one of fineTuneRef and files is set."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -60,65 +62,71 @@ class Adapter(ApiModel):
     )
 
     name: ServedName
-    """By which requests and effects know it."""
+    """Name of the adapter in requests and effects."""
     fine_tune_ref: LocalObjectReference | None = None
-    """WanFineTune with method.lora, of the same preset. Waited for while it trains; a run that
-    takes its name later is followed by a rollout."""
+    """WanFineTune with method.lora and the same preset, whose weights are served. The service waits
+    until they are exported; if a later run with the same name exports others, they are rolled out.
+    """
     files: AdapterFiles | None = None
-    """In the service's bucket."""
+    """LoRA files made elsewhere, in the service's bucket, with tensors named as in DiffSynth,
+    ComfyUI or Diffusers."""
     strength: Strength = 1.0
-    """Of requests that don't say."""
+    """Strength of the adapter when a request gives none. A value of 1 is the strength as trained.
+    """
     trigger: Annotated[str, Field(max_length=256)] = ""
-    """Words that its captions had, shown in /v1/models."""
+    """Trigger words from the captions of the training clips, shown in /v1/models."""
 
 
 class AdapterUse(ApiModel):
+    """Adapter that an effect applies."""
+
     name: ServedName
-    """One of spec.adapters."""
+    """Name of an adapter in spec.adapters."""
     strength: Strength | None = None
-    """Default: the adapter's own."""
+    """Strength of the adapter in this effect. Default: the adapter's own."""
     expert: Literal["HighNoise", "LowNoise"] | None = None
-    """Only on this expert of Wan2.2. Default: on all that it has weights for."""
+    """Expert of Wan2.2 that the adapter is applied to. Default: all that it has weights for."""
 
 
 class Sampling(ApiModel):
-    """How a video is sampled; what is left out comes from the next in line: request, effect,
-    service, preset."""
+    """Sampling settings of a video. A setting left out comes from the next of request, effect,
+    service and preset."""
 
     size: VideoSize | None = None
-    """One of spec.sizes."""
+    """Size of the video, one of spec.sizes."""
     frames: Frames | None = None
-    """Of a video."""
+    """Length of the video in frames, of the form 4n+1."""
     fps: Annotated[int, Field(ge=1, le=60)] | None = None
-    """Frames a second."""
+    """Frames per second of the video."""
     steps: Annotated[int, Field(ge=1, le=200)] | None = None
-    """Of denoising."""
+    """Number of denoising steps."""
     guidance: Guidance | None = None
-    """Classifier-free guidance scale; 1 makes a video in half the time and heeds the prompt less.
-    """
+    """Scale of classifier-free guidance. A value of 1 turns guidance off: a video takes half the
+    time and follows the prompt less."""
     guidance_low: Guidance | None = None
-    """Of Wan2.2's low-noise expert. Default: as guidance."""
+    """Guidance scale of the low-noise expert of Wan2.2. Default: the value of guidance."""
     shift: Annotated[float, Field(gt=0, le=30)] | None = None
-    """Time shift of flow matching."""
+    """Time shift of flow matching. A higher value spends more of the steps at high noise levels."""
     negative_prompt: Annotated[str, Field(max_length=4000)] | None = None
-    """What should not be seen."""
+    """Description of what the video should not show."""
 
 
 class Effect(ApiModel):
-    """A name for a look: adapters, a prompt around the user's, and settings."""
+    """Named style: adapters, a prompt around the user's, and sampling settings."""
 
     name: ServedName
-    """By which requests ask for it, as `model`."""
+    """Name of the effect, which requests give as `model`."""
     description: Annotated[str, Field(max_length=1000)] = ""
-    """For people, shown in /v1/models and the studio."""
+    """Description for people, shown in /v1/models and the studio."""
     adapters: Annotated[list[AdapterUse], list_map("name"), Field(max_length=MAX_USES)] = Field(
         default=[]
     )
-    """At work in it."""
+    """Adapters that the effect applies."""
     prompt: Annotated[str, Field(max_length=4000)] = "{prompt}"
-    """Template: `{prompt}` is replaced by the request's prompt, which may be empty."""
+    """Template of the prompt. `{prompt}` is replaced by the request's prompt, which may be empty.
+    """
     sampling: Sampling = Sampling()
-    """What is left out comes from spec.defaults."""
+    """Sampling settings of the effect. Those left out come from spec.defaults."""
     preview: Annotated[
         str,
         Field(max_length=2048),
@@ -127,4 +135,5 @@ class Effect(ApiModel):
             "must be an s3:// or https:// address",
         ),
     ] = ""
-    """Of a clip that shows it: in the service's bucket, or anywhere."""
+    """Address of a clip that shows the effect: s3:// in the service's bucket, or https:// anywhere.
+    """

@@ -13,155 +13,169 @@ from wan_operator.api.v1alpha1.finetune_status import Amount, Count, EffectiveSt
 
 
 class BaseModelStatus(ApiModel):
-    """The import of a model from S3: verified, and converted where need be."""
+    """Import of the base model, which verifies it and converts it to safetensors where needed."""
 
     source: Annotated[str, Field(max_length=1024)]
-    """s3:// address that it comes from."""
+    """S3 address that the model is imported from."""
     artifact: Artifact | None = None
-    """What the import committed."""
+    """Files that the import committed to the store."""
     attempts: Count = 0
-    """Jobs created so far."""
+    """Number of Jobs created so far."""
     next_attempt_time: datetime | None = None
-    """When an import that failed is tried again."""
+    """Time at which a failed import is tried again."""
     reason: Short = ""
-    """Why the last attempt failed."""
+    """Cause of the missing model: a word from the list in the API reference. Empty once it is
+    imported."""
     message: Annotated[str, Field(max_length=4096)] = ""
-    """What it said."""
+    """Message of the last failed attempt."""
 
 
 class AdapterStatus(ApiModel):
+    """State of one adapter."""
+
     name: Short
-    """One of spec.adapters."""
+    """Name of an adapter in spec.adapters."""
     artifact: Artifact | None = None
-    """What is served of its fine-tune. None: it is waited for, or the adapter is of files."""
+    """Exported weights of its fine-tune that are served. Left out while there are none, and for an
+    adapter from files."""
     ready_workers: Count = 0
-    """Ready workers that have fetched and checked it."""
+    """Number of ready workers that have fetched and checked the adapter."""
     message: Annotated[str, Field(max_length=1024)] = ""
-    """What is waited for."""
+    """Explanation of what the adapter waits for, such as a fine-tune that is not done."""
 
 
 class WarmedSize(ApiModel):
+    """Measurement of one size by the workers."""
+
     size: Short
-    """1280x720."""
+    """Size of the video, such as 1280x720."""
     seconds: Amount
-    """Of GPU time for a video of the default length, measured at warm-up: the median worker's."""
+    """Seconds to render a video of the default length, measured at warm-up; the median of the ready
+    workers."""
 
 
 class StartupStatus(ApiModel):
-    """Of the worker that became ready last, in seconds."""
+    """Start-up of the newest ready worker, in seconds for each part."""
 
     scheduling: Amount | None = None
-    """Until the pod had a node."""
+    """Seconds from the creation of the pod to the assignment of a node."""
     pulling: Amount | None = None
-    """Until its container ran: volumes and images."""
+    """Seconds from the assignment of a node to the start of the container: volumes and images."""
     loading: Amount | None = None
-    """Fetching and loading weights."""
+    """Seconds for fetching and loading the weights."""
     compiling: Amount | None = None
-    """Compiling kernels."""
+    """Seconds for compiling kernels."""
     warming: Amount | None = None
-    """Rendering a short video of each size, and checking it."""
+    """Seconds for rendering a short video of each size and checking it."""
 
 
 class QueueStatus(ApiModel):
-    """As a gateway last told it."""
+    """State of the queue as a gateway last reported it."""
 
     queued: Count
-    """Videos that wait."""
+    """Number of videos that wait."""
     running: Count
-    """Videos being made."""
+    """Number of videos that are being rendered."""
     predicted_seconds: Amount
-    """Of the work that waits."""
+    """Predicted work that waits, in seconds of one worker."""
     oldest_seconds: Amount
-    """How long the oldest has waited."""
+    """Seconds for which the oldest queued video has waited."""
     time: datetime
-    """When it said so."""
+    """Time of the report."""
 
 
 class RolloutStatus(ApiModel):
+    """State of a rollout."""
+
     phase: Literal["Waiting", "Starting", "Proving", "Promoting", "RolledBack"]
-    """Waiting: nodes lack room for its workers, nothing was started. Starting: new workers are
-    awaited. Proving: a canary gets its share. Promoting: it was good and replaces the old.
-    RolledBack: the old revision serves; see message."""
+    """Phase of the rollout. Waiting: nodes lack room for its workers, and nothing was started.
+    Starting: new workers are starting. Proving: a canary gets its share of the requests. Promoting:
+    the canary did well and replaces the old revision. RolledBack: the old revision serves; message
+    has the cause."""
     revision: Short
-    """The new one."""
+    """Name of the new revision."""
     start_time: datetime
-    """When it began; while it waits, since when."""
+    """Time at which the rollout began. In the phase Waiting: time since which it waits."""
     message: Annotated[str, Field(max_length=1024)] = ""
-    """Numbers it is judged by, what it waits for, or why it was rolled back."""
+    """Numbers that the revision is judged by, what the rollout waits for, or why it was rolled
+    back."""
 
 
 class EffectiveService(ApiModel):
-    """What the operator resolved: settings, preset defaults, derived values."""
+    """Values in use, resolved from the spec, the operator's settings and the preset."""
 
     store: EffectiveStore
-    """From spec.store and the operator's settings."""
+    """Store in use, from spec.store and the operator's settings."""
     database_secret: Name
-    """Secret that holds the database's URL."""
+    """Name of the Secret with the database's URL."""
     sizes: Annotated[list[Short], Field(max_length=16)] = Field(default=[])
-    """The first is the default."""
+    """Video sizes that requests may ask for. The first is the default."""
     frames: Count
-    """Of a video, if its request does not say."""
+    """Default length of a video in frames."""
     fps: Amount
-    """Frames a second, if its request does not say."""
+    """Default frames per second of a video."""
     steps: Count
-    """Of denoising, if its request does not say."""
+    """Default number of denoising steps."""
     guidance: Amount
-    """If its request does not say."""
+    """Default guidance scale."""
     gpu: Short = ""
-    """Type of GPU planned for. Empty: unknown."""
+    """GPU type that the plan is for. Empty: unknown."""
     predicted_seconds: Amount | None = None
-    """Of a video of the default size and length, by the planner."""
+    """Planner's estimate of the seconds for a video of the default size and length. Left out if the
+    GPU type is unknown."""
     peak_gib: Amount | None = None
-    """GPU memory of that, by the planner."""
+    """Planner's estimate of the GPU memory for a video of the default size and length, in GiB. Left
+    out if the GPU type is unknown."""
     drain_seconds: Count
-    """That a worker may take to end its video."""
+    """Seconds that a worker may take to finish its video when it is stopped."""
     gateway_image: Annotated[str, Field(max_length=512)]
-    """Of the gateway's pods."""
+    """Container image of the gateway's pods."""
     worker_image: Annotated[str, Field(max_length=512)]
-    """Of the workers' pods."""
+    """Container image of the workers' pods."""
 
 
 class WanInferenceServiceStatus(ApiModel):
     observed_generation: Annotated[int, Field(ge=0, le=MAX_EXACT)] | None = None
-    """Generation of the spec that this status speaks of."""
+    """Generation of the spec that this status describes."""
     conditions: Annotated[list[Condition], list_map("type"), Field(max_length=16)] = Field(
         default=[]
     )
-    """The condition that says most about the state comes first."""
+    """Conditions of the service. The one that says most about its state comes first."""
     url: Annotated[str, Field(max_length=512)] = ""
-    """Of the API, for clients: public, or within the cluster."""
+    """URL of the API for clients: public, or within the cluster."""
     replicas: Count = 0
-    """Workers that exist, ready or not. Those of a canary are beside them."""
+    """Number of workers, ready or not, without those of a canary."""
     ready_replicas: Count = 0
-    """Of them, those that take videos: loaded, warm and checked."""
+    """Number of workers that take videos: loaded, warmed up and checked."""
     desired_replicas: Count = 0
-    """Workers wanted, by spec.replicas or by autoscaling."""
+    """Number of workers wanted, by spec.replicas or by autoscaling."""
     ready_gateways: Count = 0
-    """Pods of the gateway that answer."""
+    """Number of gateway pods that are ready."""
     selector: Annotated[str, Field(max_length=1024)] = ""
-    """Of the workers' pods, for the scale subresource."""
+    """Label selector of the workers' pods, for the scale subresource."""
     ready: Annotated[str, Field(max_length=32)] = ""
-    """`1/2`, for the Ready column."""
+    """Ready and wanted workers for the Workers column of kubectl get, such as `1/2`."""
     revision: Short = ""
-    """Of the workers that serve: changes with whatever they load or run."""
+    """Revision of the workers that serve. It changes with anything that they load or run."""
     rollout: RolloutStatus | None = None
-    """The last one, while it runs or if it was rolled back."""
+    """Latest rollout, while it runs or if it was rolled back."""
     effective: EffectiveService | None = None
     adapters: Annotated[list[AdapterStatus], list_map("name"), Field(max_length=64)] = Field(
         default=[]
     )
-    """Of spec.adapters."""
+    """State of each adapter in spec.adapters."""
     sizes: Annotated[list[WarmedSize], list_map("size"), Field(max_length=16)] = Field(default=[])
-    """What ready workers measured."""
+    """Measurements of each size by the ready workers."""
     peak_gib: Amount | None = None
-    """GPU memory, the largest that a worker has measured."""
+    """Largest GPU memory use that a worker has measured, in GiB."""
     startup: StartupStatus | None = None
     queue: QueueStatus | None = None
     last_scale_time: datetime | None = None
-    """When autoscaling last changed desiredReplicas."""
+    """Time at which autoscaling last changed desiredReplicas."""
     enough_since: datetime | None = None
-    """Since when fewer workers would have been enough."""
+    """Time since which fewer workers would have been enough."""
     base_model: BaseModelStatus | None = None
-    """Only of a model from S3."""
+    """Import of the base model, which verifies it and converts it to safetensors where needed. Left
+    out unless the model is from S3."""
     weights: Artifact | None = None
-    """What model.fineTuneRef exported: served in place of the base model's transformers."""
+    """Weights that model.fineTuneRef exported, served in place of the base model's transformers."""

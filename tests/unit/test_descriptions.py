@@ -1,0 +1,96 @@
+"""What users read of a field in one line: by `kubectl explain`, in the reference and in the chart.
+
+Each text has to stand alone: the line above it may be out of sight.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from wan_operator.api.markers import Schema
+from wan_operator.crdgen.crd import KINDS
+
+FRAGMENT = re.compile(
+    r"(?:A[st]|After|Also|And|Before|Beside|Between|But|By|Else|For|From|How|If|In|Its?|Of|On|Only|Or"
+    r"|Since|So|That|Then|There|These|This|Those|To|Under|Until|What|When|Where|Which|While|Whose|Why"
+    r"|With|Within)\b"
+)
+"""First words of a text that goes on from another one."""
+
+BANNED = re.compile(
+    r"\b(?:asked|await\w*|borne|gangs?|guests?|heed\w*|look\w* at|ours|tell\w*|told)\b",
+    re.IGNORECASE,
+)
+"""Words of a private language."""
+
+
+def faults(text: str) -> list[str]:
+    """What is wrong with a description; empty if nothing is."""
+    found = []
+    if FRAGMENT.match(text):
+        found.append(f"begins with {text.split()[0]}")
+    if not text[:1].isupper():
+        found.append("begins with no capital letter")
+    if not text.endswith("."):
+        found.append("ends without a full stop")
+    if banned := BANNED.search(text):
+        found.append(f"has the word {banned[0]}")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("Of a video, at most.", "begins with Of"),
+        ("By which requests know it.", "begins with By"),
+        ("pixels.", "begins with no capital letter"),
+        ("", "begins with no capital letter"),
+        ("Width in pixels", "ends without a full stop"),
+        ("Seconds until a worker that is told to stop ends.", "has the word told"),
+        ("Room on nodes is looked at.", "has the word looked at"),
+    ],
+)
+def test_a_fragment_is_found(text: str, fault: str) -> None:
+    assert fault in faults(text)
+
+
+def test_a_description_that_stands_alone_passes() -> None:
+    assert faults("Format of the file. By default DiffSynth, which has no gangs of workers.") == [
+        "has the word gangs"
+    ]
+    assert faults("Longest video that a request may ask for, in frames of the form 4n+1.") == []
+
+
+def described(schema: Schema, path: str) -> Iterator[tuple[str, str]]:
+    """(path, description) of a schema and of all below it."""
+    if "description" in schema:
+        yield path, schema["description"]
+    for name, child in schema.get("properties", {}).items():
+        yield from described(child, f"{path}.{name}")
+    for inner in ("items", "additionalProperties"):
+        if isinstance(child := schema.get(inner), dict):
+            yield from described(child, f"{path}[]")
+
+
+def wrong(texts: Iterator[tuple[str, str]]) -> dict[str, list[str]]:
+    return {path: [*found, text] for path, text in texts if (found := faults(text))}
+
+
+def of_crds() -> Iterator[tuple[str, str]]:
+    for kind in KINDS:
+        version = kind.definition()["spec"]["versions"][0]
+        yield from described(version["schema"]["openAPIV3Schema"], kind.name)
+        for column in version["additionalPrinterColumns"]:
+            yield f"{kind.name}, column {column['name']}", column["description"]
+
+
+def test_every_description_of_the_crds_stands_alone() -> None:
+    assert wrong(of_crds()) == {}
+
+
+def test_no_default_is_stated_twice() -> None:
+    """Those in the schema are appended to its description; a text states only the others."""
+    assert [path for path, text in of_crds() if text.count("Default:") > 1] == []
