@@ -68,7 +68,8 @@ def helm(apiserver: ApiServer, namespace: str) -> Iterator[Helm]:
 
 def test_for_the_cluster(helm: Helm, apiserver: ApiServer) -> None:
     notes = helm.install("metrics.serviceMonitor.enabled=false")
-    assert "store.endpoint store.bucket store.secretName" in notes
+    unset = "must set spec.store for the values that are empty: "
+    assert f"{unset}store.endpoint store.bucket store.secretName" in notes
     assert "acts on all namespaces" in notes
     assert f"logs deployment/{RELEASE}-wan-operator" in notes
     apiserver.kubectl("wait", "--for=condition=Established", "--timeout=30s", CRD)
@@ -110,7 +111,7 @@ def test_for_namespaces(helm: Helm, apiserver: ApiServer) -> None:
         "store.secretName=creds",
     )
     assert f"acts on {team}" in notes
-    assert "must name its store" not in notes
+    assert "must set spec.store" not in notes
     assert "create secret generic creds" in notes
     assert helm.may("create", "jobs.batch", team)
     assert not helm.may("create", "jobs.batch", "default")

@@ -5,13 +5,19 @@ Each text has to stand alone: the line above it may be out of sight.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from wan_operator.api.markers import Schema
+from wan_operator.crdgen import chart
 from wan_operator.crdgen.crd import KINDS
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = ROOT / "charts/wan-operator/values.schema.json"
 
 FRAGMENT = re.compile(
     r"(?:A[st]|After|Also|And|Before|Beside|Between|But|By|Else|For|From|How|If|In|Its?|Of|On|Only|Or"
@@ -89,6 +95,18 @@ def of_crds() -> Iterator[tuple[str, str]]:
 
 def test_every_description_of_the_crds_stands_alone() -> None:
     assert wrong(of_crds()) == {}
+
+
+def of_chart() -> Iterator[tuple[str, str]]:
+    for line in (ROOT / chart.README).read_text().splitlines():
+        if row := re.match(r"\| `([^`]+)` \| .* \| (.*) \|$", line):
+            yield row[1], row[2]
+    yield from described(json.loads(SCHEMA.read_text()), "values.schema.json")
+
+
+def test_every_description_of_the_chart_stands_alone() -> None:
+    assert dict(of_chart()).keys() >= {"image.tag", "values.schema.json.global"}
+    assert wrong(of_chart()) == {}
 
 
 def test_no_default_is_stated_twice() -> None:
