@@ -24,94 +24,96 @@ DATASET_READY = "DatasetReady"
 
 CONDITION_TYPES: dict[str, str] = {
     COMPLETE: "All steps are done and the weights are in the store. Present only once true; final.",
-    FAILED: "The run has ended without its result. Present only once true; final. Comes with "
-    "Stalled.",
-    SUSPENDED: "spec.suspend holds the run and no pod is left. Present only while true.",
-    STALLED: "Nothing will change until somebody acts; the message says on what. Present only "
+    FAILED: "The run has ended without its result. Present only once true, together with Stalled; "
+    "final.",
+    SUSPENDED: "The run is held by spec.suspend and no pod is left. Present only while true.",
+    STALLED: "Nothing will change until somebody acts; the message says what to do. Present only "
     "while true.",
-    RECONCILING: "The operator works towards the next step, or waits for the cause in the reason. "
-    "Present only while true.",
-    RUNNING: "True while a step's container runs. While false, it has the reason of the condition "
-    "before it.",
-    DATASET_READY: "True once every clip was checked and the split is committed; false with the "
-    "reason when the "
-    "dataset is refused.",
+    RECONCILING: "The operator prepares the next step, or waits for what the reason says. Present "
+    "only while true.",
+    RUNNING: "The container of a step runs. While false, it has the reason of the first condition "
+    "in the list.",
+    DATASET_READY: "Every clip was checked and the split is committed. False, with the reason, if "
+    "the dataset is refused.",
 }
-"""Type -> what it says. In the order of `status.conditions`: the first that is True says most about
-the state."""
+"""Type -> what it means. In the order of `status.conditions`: the first that is True says most
+about the state."""
 
 _OF_STEPS: dict[str, str] = {
-    "Completed": "The step, or the whole run, reached its result.",
-    "DatasetNotFound": "The metadata file or the prefix does not exist.",
+    "Completed": "The step, or the whole run, is complete.",
+    "DatasetNotFound": "The metadata file or the folder of the dataset does not exist.",
     "DatasetEmpty": "The metadata file lists no clip, or too few remain to train and hold one "
-    "source out.",
+    "recording out.",
     "DatasetInvalid": "The metadata file cannot be read or lacks a column.",
-    "ClipInvalid": "A clip fails a check; the message names the first ones, the manifest lists "
-    "all.",
-    "ModelNotFound": "The model source does not hold the files that the preset needs.",
-    "ModelInvalid": "The files are there, but are not this preset's weights, or their digest "
-    "differs.",
-    "JobInvalid": "The runtime cannot read the job file: operator and runtime image are of "
+    "ClipInvalid": "One or more clips fail a check; the message names the first ones, the "
+    "manifest lists all.",
+    "ModelNotFound": "The model source does not hold the files that the preset needs, or initFrom "
+    "names nothing.",
+    "ModelInvalid": "The files of the model source or of initFrom are not weights of this preset, "
+    "or their digest differs.",
+    "JobInvalid": "The runtime cannot read the job file: the images of operator and runtime are of "
     "different releases.",
-    "LoraTargetUnknown": "A target module matches nothing in the model.",
-    "GPUOutOfMemory": "The GPU's memory ran out. Fewer frames, a smaller size, or Full gradient "
-    "checkpointing help.",
-    "HostOutOfMemory": "The container reached its memory limit. Raise spec.resources.memory.",
-    "StoreUnreachable": "The store does not answer. Retried.",
-    "StoreAccessDenied": "The store refused the credentials. Retried: correcting the Secret heals "
-    "it.",
-    "StoreNotFound": "The bucket does not exist. Retried: creating it heals it.",
+    "LoraTargetUnknown": "An entry of targetModules matches no layer of the model.",
+    "GPUOutOfMemory": "GPU memory ran out. Fewer frames, a smaller size or gradientCheckpointing "
+    "Full need less.",
+    "HostOutOfMemory": "The container reached its memory limit. Raise spec.resources.memory; for a "
+    "service, spec.workers.resources.memory.",
+    "StoreUnreachable": "The store does not answer. The step is retried.",
+    "StoreAccessDenied": "The store refused the credentials. The step is retried, so correcting "
+    "the Secret is enough.",
+    "StoreNotFound": "The bucket does not exist. The step is retried, so creating the bucket is "
+    "enough.",
     "ArtifactCorrupt": "A stored object does not match the checksum in its manifest.",
-    "DiskFull": "The pod's scratch volume or the model cache is too small; the message says which "
-    "and by how much. Raise spec.resources.cache.",
-    "Unexpected": "An error that we did not foresee; the message holds its last line, the log the "
-    "rest.",
-    "Terminated": "The pod was told to stop and saved a checkpoint. It starts again and costs no "
+    "DiskFull": "The pod's scratch volume or the model cache is too small; the message says which, "
+    "and by how much. Raise spec.resources.cache; for a service, spec.workers.resources.cache.",
+    "Unexpected": "An error without a reason of its own; the message has its last line, the log "
+    "the rest.",
+    "Terminated": "The pod was stopped and saved a checkpoint. The step starts again and uses no "
     "retry.",
-    "NonFiniteLoss": "The loss is not a number any more. Lower the learning rate.",
+    "NonFiniteLoss": "The loss is infinite or not a number. Lower the learning rate.",
     "Diverged": "The held-out loss rose to three times its lowest value; the message has both.",
-    "DeadGradients": "After the first step some trainable module has no gradient; the message "
-    "lists them.",
+    "DeadGradients": "One or more trainable modules have no gradient after the first step; the "
+    "message lists them.",
 }
 
 _OF_PODS: dict[str, str] = {
     "ContainerFailed": "The container ended without a result; the message has its exit code.",
-    "ResultMissing": "The container ended well but left no readable result. Retried: the step "
-    "reports it again.",
-    "PodEvicted": "The node evicted the pod, or it was preempted or drained before it could save "
-    "a checkpoint.",
-    "PodLost": "The pod is gone and left no result: deleted, or its node is.",
-    "JobLost": "Somebody deleted the Job of the running attempt.",
-    "NodeLost": "The pod is on a node that does not answer. It counts as running until the node "
-    "is back or removed.",
+    "ResultMissing": "The container exited with 0 but left no readable result. The step is retried "
+    "and reports it again.",
+    "PodEvicted": "The pod was evicted, preempted or drained before it could save a checkpoint.",
+    "PodLost": "The pod, or its node, was deleted and left no result.",
+    "JobLost": "The Job of the running attempt was deleted.",
+    "NodeLost": "The node of the pod does not answer. The pod counts as running until the node is "
+    "back or removed.",
     "Unschedulable": "No node fits the pod; the message is the scheduler's.",
     "ImagePullBackOff": "The image cannot be pulled; the message names it.",
     "SecretNotFound": "A Secret that the pod needs, or a key in it, does not exist; the message "
     "names both.",
     "ContainerConfigError": "The container cannot be configured; the message is the kubelet's.",
-    "VolumePending": "A volume of the pod is not there yet; the message names it.",
-    "PodStarting": "The pod is on a node and its container is being made.",
+    "VolumePending": "A volume of the pod is not available yet; the message names it.",
+    "PodStarting": "The pod has a node, and its container is being created.",
     "PodNotCreated": "The Job has had no pod for a minute: a quota or an admission rule refuses "
-    "it, see its events.",
+    "it. The Job's events have the message.",
     "Queued": "Kueue holds the Job until there is room in its queue.",
 }
 
 _OF_OPERATOR: dict[str, str] = {
     "StepStarting": "The next step is about to start.",
     "StepRunning": "The container of the step runs.",
-    "DatasetPrepared": "The dataset's manifest is committed.",
-    "Suspending": "The pods have been told to stop; a training step saves a checkpoint first.",
-    "SuspendedByUser": "spec.suspend is true.",
+    "DatasetPrepared": "The manifest of the dataset is committed.",
+    "Suspending": "The pods are being stopped; a training step saves a checkpoint first.",
+    "SuspendedByUser": "The run is held by spec.suspend.",
     "DeadlineExceeded": "The run took longer than spec.activeDeadlineSeconds.",
-    "DoesNotFit": "By the planner, training needs more GPU memory than the GPU has; the message "
-    "has the numbers and the smallest changes that help. No pod was started.",
+    "DoesNotFit": "Training needs more GPU memory than the GPU has, by the planner's estimate; the "
+    "message has the numbers and the smallest changes that help. No pod was started.",
     "StoreNotConfigured": "Neither spec.store nor the operator's settings name the store; the "
-    "message says which "
-    "field or Helm value would.",
+    "message names the missing fields and Helm values.",
     "SpecInvalid": "The resource holds values that this release cannot read.",
-    "NameConflict": "An object of a wanted child's name exists and is not ours.",
-    "RequestRefused": "The API server refuses a child object; the message is its answer. Asked for "
-    "again: every minute while another step runs, else every five.",
+    "NameConflict": "Another owner's object has the name of an object that the operator has to "
+    "create.",
+    "RequestRefused": "The API server refuses an object that the operator has to create; the "
+    "message is its answer. The operator tries again every minute while another step runs, else "
+    "every five minutes.",
 }
 
 REASONS: dict[str, str] = {**_OF_STEPS, **_OF_PODS, **_OF_OPERATOR}

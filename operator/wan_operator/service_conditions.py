@@ -15,48 +15,50 @@ WAITING = "WaitingForCapacity"
 """A reason."""
 
 TYPES: dict[str, str] = {
-    STALLED: "Nothing will change until somebody acts; the message says on what. What served "
-    "before goes on serving. Present only while true.",
-    READY: "The gateway answers and as many workers as are wanted take videos; none may be wanted.",
-    RECONCILING: "The operator works towards the spec, or waits for the cause in the reason. "
-    "Present only while true.",
-    MODEL_READY: "The base model is imported. Only for models from S3.",
-    ADAPTERS_READY: "Every adapter that follows a fine-tune has its weights. Only with such "
+    STALLED: "Nothing will change until somebody acts; the message says what to do. What served "
+    "before still serves. Present only while true.",
+    READY: "The gateway answers, and the wanted number of workers, which may be 0, take videos.",
+    RECONCILING: "The operator works towards the spec, or waits for what the reason says. Present "
+    "only while true.",
+    MODEL_READY: "The base model is imported. Present only for models from S3.",
+    ADAPTERS_READY: "Every adapter from a fine-tune has its weights. Present only with such "
     "adapters.",
 }
-"""Type -> what it says. In the order of `status.conditions`: the first that is True says most."""
+"""Type -> what it means. In the order of `status.conditions`: the first that is True says most."""
 
 _OWN: dict[str, str] = {
     "Serving": "The gateway answers and all workers take videos.",
-    "ScaledToZero": "No worker is wanted now. The gateway answers; a request brings a worker, or "
-    "with spec.replicas 0 it waits for one.",
+    "ScaledToZero": "No worker is wanted now. The gateway answers, and requests wait: with "
+    "spec.autoscaling a worker starts for them, with spec.replicas 0 none does.",
     "GatewayStarting": "No pod of the gateway answers yet.",
-    "GatewayFailed": "A gateway ends again and again; the message has its last words.",
+    "GatewayFailed": "A gateway ends again and again; the message has its last lines.",
     "WorkersStarting": "Workers load the model and warm up.",
     "WorkersNotReady": "Some workers that were ready are not; the message has the cause.",
-    "WorkerFailed": "A worker ends again and again; the message has its last words.",
-    WAITING: "No node has room for the workers that a rollout adds: nothing was started, the old "
-    "ones serve, and it begins by itself once there is room. The message says what is lacking.",
+    "WorkerFailed": "A worker ends again and again; the message has its last lines.",
+    WAITING: "No node has room for the workers that a rollout adds; the message says what is "
+    "missing. The old workers serve, nothing was started, and the rollout begins once there is "
+    "room.",
     "RollingOut": "Workers of a new revision replace the old ones.",
     "CanaryProving": "Some workers of a new revision get a share of the requests.",
-    "RolledBack": "The new revision was not good; the old one serves. Change the spec to try "
-    "again: the message has the cause.",
-    "Scaled": "Autoscaling wants another number of workers.",
+    "RolledBack": "The new revision was rolled back and the old one serves; the message has the "
+    "cause. Change the spec to try again.",
+    "Scaled": "Autoscaling changed the number of workers.",
     "ImportingModel": "The base model is being verified and converted, once for a store prefix.",
-    "ModelImported": "The base model's manifest is committed.",
-    "FineTunesDone": "All fine-tunes that the service follows have their weights.",
-    "WaitingForFineTune": "A fine-tune that an adapter or the model follows is not done.",
+    "ModelImported": "The manifest of the base model is committed.",
+    "FineTunesDone": "All fine-tunes that the service names have exported their weights.",
+    "WaitingForFineTune": "A fine-tune that an adapter or the model names has not exported its "
+    "weights yet.",
     "FineTuneNotFound": "A WanFineTune of this name does not exist in the namespace.",
-    "FineTuneFailed": "A fine-tune that is followed has failed, or can't go on.",
-    "FineTuneUnsuitable": "A fine-tune is of another preset, method or bucket than the service "
-    "needs; the message says which.",
+    "FineTuneFailed": "A fine-tune that an adapter or the model names has failed or is stalled.",
+    "FineTuneUnsuitable": "A fine-tune has another preset or method than the service needs; the "
+    "message says which.",
     "DatabaseNotConfigured": "Neither spec.database nor the operator's settings name the Secret "
     "with the database's URL.",
-    "DoesNotFit": "By the planner, a video of the default size and length, or the largest that may "
-    "be asked for, needs more GPU memory than the GPU has; the message has the numbers and the "
-    "smallest changes that help. No worker was started.",
-    "GatewayAPINotInstalled": "spec.gateway.httpRoute needs the Gateway API, which the cluster "
-    "does not serve.",
+    "DoesNotFit": "A video of the default size and length, or the largest that requests may ask "
+    "for, needs more GPU memory than the GPU has, by the planner's estimate; the message has the "
+    "numbers and the smallest changes that help. No worker was started.",
+    "GatewayAPINotInstalled": "The cluster does not have the Gateway API, which "
+    "spec.gateway.httpRoute needs.",
 }
 _SHARED = (
     "StoreNotConfigured", "SpecInvalid", "NameConflict", "RequestRefused", "ContainerFailed",

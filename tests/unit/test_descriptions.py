@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from wan_operator.api.markers import Schema
+from wan_operator.conditions import RUNS, Vocabulary
 from wan_operator.crdgen import chart
 from wan_operator.crdgen.crd import KINDS
+from wan_operator.service_conditions import VOCABULARY as SERVICES
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "charts/wan-operator/values.schema.json"
@@ -107,6 +109,12 @@ def of_chart() -> Iterator[tuple[str, str]]:
 def test_every_description_of_the_chart_stands_alone() -> None:
     assert dict(of_chart()).keys() >= {"image.tag", "values.schema.json.global"}
     assert wrong(of_chart()) == {}
+
+
+@pytest.mark.parametrize("words", [RUNS, SERVICES], ids=["runs", "services"])
+def test_every_condition_and_reason_is_explained_in_a_sentence(words: Vocabulary) -> None:
+    assert wrong(iter(words.types.items())) == {}
+    assert wrong(iter(words.reasons.items())) == {}
 
 
 def test_no_default_is_stated_twice() -> None:
