@@ -24,73 +24,78 @@ class Metrics:
         PlatformCollector(registry=registry)
         self.reconcile_seconds = Histogram(
             "wan_operator_reconcile_seconds",
-            "Time of one reconcile, reads and writes included.",
+            "Seconds of one reconcile, reads and writes included.",
             ["kind", "result"],
             buckets=_SECONDS,
             registry=registry,
         )
         self.queue_depth = Gauge(
             "wan_operator_queue_depth",
-            "Keys that are due and wait for a worker.",
+            "Number of keys that are due and wait for a worker.",
             registry=registry,
         )
         self.queue_age_seconds = Gauge(
             "wan_operator_queue_age_seconds",
-            "How long the oldest due key has waited.",
+            "Seconds for which the oldest due key has waited.",
             registry=registry,
         )
         self.event_to_status_seconds = Histogram(
             "wan_operator_event_to_status_seconds",
-            "From the moment a key was due to the end of its reconcile.",
+            "Seconds from the time a key was due to the end of its reconcile.",
             buckets=_SECONDS,
             registry=registry,
         )
         self.children = Gauge(
             "wan_operator_children",
-            "Unfinished Jobs by step, at the last sweep.",
+            "Number of unfinished Jobs by step, at the last sweep.",
             ["kind", "step"],
             registry=registry,
         )
         self.resources = Gauge(
             "wan_operator_resources",
-            "Custom resources by the first true condition, at the last sweep.",
+            "Number of custom resources by their first true condition, at the last sweep.",
             ["kind", "state"],
             registry=registry,
         )
         self.api_writes = Counter(
             "wan_operator_api_writes",
-            "Requests that change something.",
+            "Number of requests to the API server that write.",
             ["method", "code"],
             registry=registry,
         )
         self.api_seconds = Histogram(
             "wan_operator_api_seconds",
-            "Latency of the API server.",
+            "Seconds of one request to the API server.",
             ["method"],
             buckets=_SECONDS,
             registry=registry,
         )
         self.loop_lag_seconds = Gauge(
             "wan_operator_loop_lag_seconds",
-            "How late the event loop woke up last.",
+            "Seconds by which the event loop last woke up late.",
             registry=registry,
         )
         self.watch_age_seconds = Gauge(
             "wan_operator_watch_age_seconds",
-            "Since the last watch event of a kind.",
+            "Seconds since the last watch event of a kind.",
             ["kind"],
             registry=registry,
         )
         self.lost_gpu_seconds = Counter(
             "wan_operator_lost_gpu_seconds",
-            "GPU time of attempts after their last checkpoint, as status.lostGpuSeconds counts it.",
+            "GPU seconds of attempts after their last checkpoint, as in status.lostGpuSeconds.",
             registry=registry,
         )
         self.leading = Gauge(
-            "wan_operator_leading", "1 while this replica holds the Lease.", registry=registry
+            "wan_operator_leading",
+            "Whether this replica holds the Lease: 1 or 0.",
+            registry=registry,
         )
         self.sweeps = Counter(
-            "wan_operator_sweeps", "Full looks at everything.", ["result"], registry=registry
+            "wan_operator_sweeps",
+            "Number of sweeps, which check every resource.",
+            ["result"],
+            registry=registry,
         )
 
     def called(self, method: str, code: str, seconds: float) -> None:

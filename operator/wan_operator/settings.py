@@ -16,7 +16,7 @@ from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_name, parse_catalogue
 
 
 class SettingsError(Exception):
-    """A variable has a value that cannot be used. Caught once, by the command line, which exits
+    """Error of a variable whose value cannot be used. Caught once, by the command line, which exits
     with 2."""
 
     def __init__(self, variable: str, value: str | None, wanted: str) -> None:
@@ -83,21 +83,23 @@ _NAME = _matching(_DNS_NAME.pattern)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
+    """Settings of the operator process; each field's text has its default and the reason for it."""
+
     runtime_image: str = _setting(
         "WAN_RUNTIME_IMAGE",
         _matching(r"\S{1,512}"),
         "must be the image that runs the steps, best with a digest",
     )
-    """Image of the step pods. No default: it must be of the operator's own release, since both
-    share the job format."""
+    """Image of the pods of steps and workers. No default: it must be of the operator's own release,
+    since both share the job format."""
 
     operator_image: str = _setting(
         "WAN_OPERATOR_IMAGE",
         _matching(r"\S{1,512}"),
         "must be the operator's own image",
     )
-    """Image of the gateway pods, which need no GPU: this very one. No default, as of
-    WAN_RUNTIME_IMAGE."""
+    """Image of the gateway pods, which is the operator's own: they need no GPU. No default, for the
+    same reason as WAN_RUNTIME_IMAGE."""
 
     image_pull_policy: str = _setting(
         "WAN_IMAGE_PULL_POLICY",
@@ -105,14 +107,14 @@ class Settings:
         "must be Always, IfNotPresent or Never",
         "IfNotPresent",
     )
-    """imagePullPolicy of step pods. Default IfNotPresent: images are pinned by digest, pulling
-    again gains nothing."""
+    """Pull policy of all pods of fine-tunes and services. Default IfNotPresent: images are pinned
+    by digest, and pulling again gains nothing."""
 
     image_pull_secrets: tuple[str, ...] = _setting(
         "WAN_IMAGE_PULL_SECRETS", _names, "must be Secret names, separated by commas", ()
     )
-    """Names of pull Secrets put on every step pod, beside those of spec.podTemplate. They must
-    exist in the WanFineTune's namespace. Default none."""
+    """Names of the pull Secrets of all pods of fine-tunes and services, in addition to those of
+    podTemplate. They must exist in the namespace of the resource. Default none."""
 
     store_endpoint: str = _setting(
         "WAN_STORE_ENDPOINT",
@@ -120,8 +122,8 @@ class Settings:
         "must be http(s)://host[:port] without a path",
         "",
     )
-    """S3 endpoint for WanFineTunes that name none. Default none: then spec.store.endpoint is
-    needed."""
+    """S3 endpoint for resources that name none. Default none: then spec.store.endpoint is needed.
+    """
 
     store_bucket: str = _setting(
         "WAN_STORE_BUCKET",
@@ -129,7 +131,7 @@ class Settings:
         "must be a bucket name",
         "",
     )
-    """Bucket for WanFineTunes that name none. Default none: then spec.store.bucket is needed."""
+    """Bucket for resources that name none. Default none: then spec.store.bucket is needed."""
 
     store_prefix: str = _setting(
         "WAN_STORE_PREFIX",
@@ -137,7 +139,7 @@ class Settings:
         "must not start or end with '/'",
         "",
     )
-    """Key prefix for WanFineTunes that name none. Default none: keys start at the bucket's root."""
+    """Key prefix for resources that name none. Default none: keys start at the bucket's root."""
 
     store_region: str = _setting(
         "WAN_STORE_REGION",
@@ -145,29 +147,31 @@ class Settings:
         "must be a region, such as us-east-1",
         "us-east-1",
     )
-    """Region for WanFineTunes that name none. Default us-east-1, which MinIO answers to."""
+    """S3 region for resources that name none. Default us-east-1, which MinIO accepts unless it is
+    configured otherwise."""
 
     store_secret: str = _setting("WAN_STORE_SECRET", _NAME, "must be the name of a Secret", "")
-    """Secret with `accessKey` and `secretKey` for WanFineTunes that name none; looked up by the
-    pods, in the WanFineTune's namespace. Default none: then spec.store.secretRef is needed."""
+    """Name of the Secret with the keys `accessKey` and `secretKey` for resources that name none.
+    Pods read it in the namespace of the resource. Default none: then spec.store.secretRef is
+    needed."""
 
     store_ca_config_map: str = _setting(
         "WAN_STORE_CA_CONFIGMAP", _NAME, "must be the name of a ConfigMap", ""
     )
-    """ConfigMap with the PEM bundle of the store's private CA, in the WanFineTune's namespace, for
-    WanFineTunes that name none. Default none: the image's public CAs."""
+    """Name of the ConfigMap with the PEM bundle of the store's private CA, in the namespace of the
+    resource, for resources that name none. Default none: the public CAs of the image."""
 
     store_ca_key: str = _setting(
         "WAN_STORE_CA_KEY", _matching(r"[-._a-zA-Z0-9]{1,253}"), "must be a ConfigMap key", "ca.crt"
     )
-    """Key within WAN_STORE_CA_CONFIGMAP. Default ca.crt, as cert-manager writes it."""
+    """Key in WAN_STORE_CA_CONFIGMAP. Default ca.crt, as cert-manager writes it."""
 
     database_secret: str = _setting(
         "WAN_DATABASE_SECRET", _NAME, "must be the name of a Secret", ""
     )
-    """Secret with the key `url` (postgresql://user:password@host/database) for WanInferenceServices
-    that name none; looked up by the pods, in the WanInferenceService's namespace. Default none:
-    then spec.database.secretRef is needed."""
+    """Name of the Secret with the key `url` (postgresql://user:password@host/database) for
+    WanInferenceServices that name none. Pods read it in the namespace of the WanInferenceService.
+    Default none: then spec.database.secretRef is needed."""
 
     gpu_catalogue: tuple[Gpu, ...] = _setting(
         "WAN_GPU_CATALOGUE",
@@ -176,15 +180,16 @@ class Settings:
         "pricePerHour, none twice",
         DEFAULTS,
     )
-    """GPU types that plans know: the list's, beside those of the built-in catalogue that it does
-    not replace by name or product. Default the built-in catalogue, whose prices are examples."""
+    """GPU types that plans are made for: those of the list, and those of the built-in catalogue
+    that the list does not replace by name or product. Default the built-in catalogue, whose prices
+    are examples."""
 
     gpu_type: str = _setting(
         "WAN_GPU_TYPE", _matching(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,62}"), "must name a GPU type", ""
     )
-    """Type of the cluster's GPUs by its name in the catalogue, for runs whose podTemplate selects
-    none by nvidia.com/gpu.product. Default unknown: such a run is refused only if it fits no type.
-    """
+    """GPU type of the cluster by its name in the catalogue, for pods whose podTemplate does not
+    select one by nvidia.com/gpu.product. Default unknown: a run is then refused only if it fits no
+    type."""
 
     model_cache: str = _setting(
         "WAN_MODEL_CACHE",
@@ -192,9 +197,10 @@ class Settings:
         "must be the name of a PersistentVolumeClaim or an absolute path of the nodes",
         "",
     )
-    """Where pods keep imported base models for the next: a PersistentVolumeClaim in the
-    WanFineTune's namespace, or a folder of the nodes that group 10001 may write, which Pod Security
-    baseline and restricted refuse. Default none: each GPU pod fetches into its scratch volume."""
+    """Volume in which pods keep imported base models for the next pod: a PersistentVolumeClaim in
+    the namespace of the resource, or a folder on the nodes that group 10001 may write to, which Pod
+    Security baseline and restricted refuse. Default none: each GPU pod fetches into its scratch
+    volume."""
 
     watch_namespaces: tuple[str, ...] = _setting(
         "WAN_WATCH_NAMESPACES",
@@ -202,27 +208,26 @@ class Settings:
         "must be namespace names, separated by commas, or empty for all",
         (),
     )
-    """Namespaces whose WanFineTunes are acted on. Default empty: all, which needs the ClusterRole.
-    """
+    """Namespaces that the operator acts on. Default empty: all, which needs the ClusterRole."""
 
     namespace: str = _setting(
         "WAN_NAMESPACE",
         _matching(_DNS_LABEL.pattern),
         "must be the operator's own namespace (downward API)",
     )
-    """Where the Lease lives. No default: two operators that guess differently would both lead."""
+    """Namespace of the Lease. No default: two operators with different guesses would both lead."""
 
     lease_name: str = _setting(
         "WAN_LEASE_NAME", _NAME, "must be the name of a Lease", "wan-operator"
     )
-    """Lease that the active replica holds. Default wan-operator; two releases in one namespace need
-    two names."""
+    """Name of the Lease that the active replica holds. Default wan-operator; two releases in one
+    namespace need two names."""
 
     lease_seconds: int = _setting(
         "WAN_LEASE_SECONDS", _number(5, 300), "must be between 5 and 300 seconds", 15
     )
-    """Seconds after which an unrenewed Lease may be taken over. Default 15, as
-    kube-controller-manager: a killed operator is replaced within it."""
+    """Seconds after which another replica may take over a Lease that is not renewed. Default 15, as
+    for kube-controller-manager: a killed operator is replaced within it."""
 
     identity: str = _setting(
         "WAN_POD_NAME", _matching(r"\S{1,253}"), "must be the pod's name (downward API)", ""
@@ -233,8 +238,8 @@ class Settings:
     health_port: int = _setting(
         "WAN_HEALTH_PORT", _number(0, 65535), "must be a port number, 0 for a free one", 8080
     )
-    """Port of /livez, /readyz and /metrics. Default 8080; not privileged, the pod runs as an
-    ordinary user."""
+    """Port of /livez, /readyz and /metrics. Default 8080: the pod runs as an ordinary user, who may
+    not use a port below 1024."""
 
     log_level: str = _setting(
         "WAN_LOG_LEVEL",
@@ -242,34 +247,35 @@ class Settings:
         "must be DEBUG, INFO, WARNING or ERROR",
         "INFO",
     )
-    """Least severe log line written. Default INFO: one line for each decision, none at rest."""
+    """Lowest level that is logged. Default INFO: one line for each decision, and none while nothing
+    changes."""
 
     log_format: str = _setting(
         "WAN_LOG_FORMAT", _one_of("json", "text"), "must be json or text", "json"
     )
-    """json for log collectors, text for people. Default json."""
+    """Log format: json for log collectors, text for people. Default json."""
 
     workers: int = _setting("WAN_WORKERS", _number(1, 64), "must be between 1 and 64", 8)
-    """WanFineTunes reconciled at the same time. Default 8: reconciling waits for the API server,
-    not for the CPU."""
+    """Number of resources that are reconciled at the same time. Default 8: reconciling waits for
+    the API server, not for the CPU."""
 
     writes_per_second: float = _setting(
         "WAN_WRITES_PER_SECOND", _number(0.1, 1000, float), "must be between 0.1 and 1000", 20.0
     )
-    """Sustained writes a second to the API server (burst: twice that). Default 20: a restart with
-    thousands of runs must not crowd out other clients."""
+    """Sustained rate of writes to the API server, per second; bursts may be twice as high. Default
+    20: a restart with thousands of runs must not crowd out other clients."""
 
     sweep_seconds: float = _setting(
         "WAN_SWEEP_SECONDS", _number(1, 86400, float), "must be between 1 and 86400 seconds", 300.0
     )
-    """Seconds between full looks at everything, spread by a tenth. Default 300: bounds how long a
-    lost watch event goes unnoticed, at the price of three paginated LISTs."""
+    """Seconds between two sweeps, which check every resource; spread by a tenth. Default 300:
+    the longest time that a lost watch event goes unnoticed, for three paginated LISTs."""
 
     progress_seconds: float = _setting(
         "WAN_PROGRESS_SECONDS", _number(1, 3600, float), "must be between 1 and 3600 seconds", 15.0
     )
-    """Least seconds between two progress updates of one status. Default 15: fresh enough to watch,
-    and 100 runs cost seven writes a second."""
+    """Shortest time between two progress updates of one status, in seconds. Default 15: fresh
+    enough to watch, and 100 runs cost seven writes a second."""
 
     retry_base_seconds: float = _setting(
         "WAN_RETRY_BASE_SECONDS",
@@ -277,13 +283,14 @@ class Settings:
         "must be between 0.1 and 600 seconds",
         10.0,
     )
-    """Wait before the first infrastructure retry; doubles up to five minutes. Default 10: longer
-    than a MinIO restart takes to start, shorter than anyone waits. Tests shorten it."""
+    """Seconds before the first infrastructure retry; the wait doubles with each retry, up to five
+    minutes. Default 10: longer than a MinIO restart takes, shorter than anyone waits. Tests shorten
+    it."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """Raises SettingsError for the first variable that is wrong. An empty value counts as not
-        set, because that is what a chart writes for an empty Helm value."""
+        """Read the settings. Raises SettingsError for the first variable that is wrong. An empty
+        value counts as not set, because that is what a chart writes for an empty Helm value."""
         values: dict[str, Any] = {}
         for setting in dataclasses.fields(cls):
             variable, wanted = setting.metadata["variable"], setting.metadata["wanted"]
@@ -305,7 +312,7 @@ class Settings:
 
     @property
     def default_gpu(self) -> Gpu | None:
-        """Of the type of the cluster's GPUs; None if it is unknown."""
+        """The catalogue's entry for `gpu_type`; None if it is unknown."""
         return by_name(self.gpu_type, self.gpu_catalogue)
 
     def show(self) -> dict[str, str]:

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from wan_operator import cli
 from wan_operator.api.markers import Schema
 from wan_operator.conditions import RUNS, Vocabulary
 from wan_operator.crdgen import chart
 from wan_operator.crdgen.crd import KINDS
+from wan_operator.kubectl import __main__ as kubectl
+from wan_operator.metrics import Metrics
 from wan_operator.service_conditions import VOCABULARY as SERVICES
+from wan_runtime import cli as runtime
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "charts/wan-operator/values.schema.json"
@@ -115,6 +120,29 @@ def test_every_description_of_the_chart_stands_alone() -> None:
 def test_every_condition_and_reason_is_explained_in_a_sentence(words: Vocabulary) -> None:
     assert wrong(iter(words.types.items())) == {}
     assert wrong(iter(words.reasons.items())) == {}
+
+
+def of_metrics() -> Iterator[tuple[str, str]]:
+    for family in Metrics().registry.collect():
+        if family.name.startswith("wan_"):  # the others are of the client library
+            yield family.name, family.documentation
+
+
+def test_every_metric_of_the_operator_is_explained_in_a_sentence() -> None:
+    assert "wan_operator_leading" in dict(of_metrics())
+    assert wrong(of_metrics()) == {}
+
+
+@pytest.mark.parametrize(
+    "parser",
+    [cli.parser, kubectl.parser, runtime.parser],
+    ids=["wan-operator", "kubectl-wan", "wan-runtime"],
+)
+def test_helps_have_no_words_of_a_private_language(parser: Callable[[], ArgumentParser]) -> None:
+    commands = [action.choices for action in parser()._actions if action.choices]
+    assert commands, "it has commands"
+    for command in (parser(), *commands[0].values()):
+        assert BANNED.findall(command.format_help()) == []
 
 
 def test_no_default_is_stated_twice() -> None:

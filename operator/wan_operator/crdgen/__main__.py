@@ -1,4 +1,4 @@
-"""Writes the generated files, or with --check says what would change."""
+"""Writes the generated files, or with --check prints what would change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--check", action="store_true", help="change nothing; print a diff and exit 1 on drift"
     )
     parser.add_argument(
-        "--root", type=Path, default=Path(), help="the repository (default: this folder)"
+        "--root", type=Path, default=Path(), help="folder of the repository (default: this folder)"
     )
     options = parser.parse_args(arguments)
     if not (options.root / "pyproject.toml").is_file():

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog=PROGRAM, description="Works with Wan resources.")
+    made = argparse.ArgumentParser(prog=PROGRAM, description="Plans Wan resources.")
     made.add_argument("--version", action="version", version=f"{PROGRAM} {version()}")
     commands = made.add_subparsers(title="commands", metavar="", required=True)
     plan.add_to(commands)

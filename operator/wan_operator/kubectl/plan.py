@@ -20,13 +20,13 @@ from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_name, parse_catalogue
 DOES_NOT_FIT = 1
 
 DESCRIPTION = """\
-Says what a WanFineTune or a WanInferenceService needs before it is applied: GPU memory and time by
-their parts, hours or seconds a video, cost, and if it does not fit, the smallest changes with which
-it does. Needs no cluster.
+Shows what a WanFineTune or a WanInferenceService needs before it is applied: GPU memory and time by
+part, hours or seconds per video, cost, and if it does not fit, the smallest changes that make it
+fit. It needs no cluster.
 
-Every number comes from a table of measurements on one H100; the ranges say how far it may be off,
-and are wide where nothing has been measured. Rules that span fields are the API server's to check:
-kubectl apply --dry-run=server.
+Every number comes from a table of measurements on one H100. The ranges show how far it may be off,
+and are wide where nothing has been measured. Rules that span several fields are checked by the API
+server only: kubectl apply --dry-run=server.
 """
 EXAMPLES = """\
 examples:
@@ -35,39 +35,43 @@ examples:
   kubectl wan plan -f service.yaml
   cat finetune.yaml | kubectl wan plan -f - --gpu H200-141GB -o json
 
-exit status: 0 all fit, 1 something does not, 2 the input is wrong
+exit status: 0 all fit, 1 something does not fit, 2 the input is wrong
 """
 
 
 def add_to(commands: Any) -> None:
     command: argparse.ArgumentParser = commands.add_parser(
         "plan",
-        help="memory, time and cost of a fine-tune or a service, before it is applied",
+        help="show memory, time and cost of a fine-tune or a service before it is applied",
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument(
         "-f", "--filename", action="append", required=True, metavar="FILE",
-        help="YAML with one or more documents; - is standard input; may be given again",
+        help="YAML file with one or more documents, or - for standard input; may be repeated",
     )  # fmt: skip
     command.add_argument(
         "--clips", type=_positive, metavar="N",
-        help="clips that are trained on: without it, a run of epochs has no known number of steps",
+        help="number of clips to train on; without it, the steps of a run of epochs are unknown",
     )  # fmt: skip
     command.add_argument(
         "--gpu", metavar="TYPE",
-        help="plan for this type of the catalogue; default: that of podTemplate.nodeSelector's "
-        "nvidia.com/gpu.product, of a service's workers",
+        help="GPU type of the catalogue to plan for (default: the nvidia.com/gpu.product of "
+        "podTemplate.nodeSelector, for a service that of its workers; without one, all types)",
     )  # fmt: skip
     command.add_argument(
         "--catalogue", type=Path, metavar="FILE",
-        help="YAML with the Helm value gpuCatalogue, or with its list alone",
+        help="YAML file with the Helm value gpuCatalogue, or with its list alone (default: the "
+        "built-in catalogue)",
     )  # fmt: skip
     command.add_argument(
-        "--compare", action="store_true", help="all types of the catalogue, side by side"
+        "--compare", action="store_true", help="plan for all types of the catalogue, side by side"
     )
-    command.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    command.add_argument(
+        "-o", "--output", choices=("table", "json"), default="table",
+        help="format of the output (default: %(default)s)",
+    )  # fmt: skip
     command.set_defaults(run=run)
 
 
@@ -93,18 +97,18 @@ def run(options: argparse.Namespace) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Of one document."""
+    """Plan of one document."""
 
     text: str
     rows: list[dict[str, Any]]
     fits: bool
-    """True of a comparison: it asks where it would."""
+    """Always true for a comparison, which shows where it would."""
 
 
 def planned(
     document: FineTune | Service, gpu: Gpu | None, catalogue: Sequence[Gpu], clips: int | None
 ) -> Told:
-    """On `gpu`; None: on all types of the catalogue."""
+    """The plan on `gpu`; None: on all types of the catalogue."""
     if isinstance(document, FineTune):
         if gpu is None:
             runs = finetune.compare(document, catalogue, clips)

@@ -20,11 +20,11 @@ EPILOG = """\
 environment:
   WAN_DATABASE_URL                           postgresql://user:password@host/database
   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY   credentials of the store
-  WAN_WEBHOOK_SECRET                         signs webhooks (none: no webhook is sent)
+  WAN_WEBHOOK_SECRET                         key that signs webhooks (none: no webhook is sent)
   WAN_PROGRESS_PORT  port of /healthz, /readyz, /metrics and /state, not for clients (9400)
 
 exit codes: 0 stopped on request; 10 the service file or the environment is wrong, or the database
-refuses; 30 the database is away
+refuses; 30 the database does not answer
 """
 
 
@@ -44,7 +44,7 @@ def add_to(commands: Any) -> None:
         type=Path,
         default=Path(KEYS_FOLDER),
         metavar="DIR",
-        help=f"folder of API keys, a file a key {default}",
+        help=f"folder of API keys, one file for each key {default}",
     )
     gateway.add_argument(
         "--rollout",
@@ -53,8 +53,8 @@ def add_to(commands: Any) -> None:
         metavar="DIR",
         help=f"folder of rollout.json, which names a canary; without it there is none {default}",
     )
-    gateway.add_argument("--host", default="0.0.0.0", help=default)
-    gateway.add_argument("--port", type=int, default=8080, help=default)
+    gateway.add_argument("--host", default="0.0.0.0", help=f"address to listen on {default}")
+    gateway.add_argument("--port", type=int, default=8080, help=f"port to listen on {default}")
     gateway.set_defaults(run=run)
 
 

@@ -29,7 +29,7 @@ def add_service(command: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path(SERVICE_FILE),
         metavar="FILE",
-        help="ServiceSpec as JSON, as the operator mounts it (default: %(default)s)",
+        help="JSON file of the ServiceSpec, as the operator mounts it (default: %(default)s)",
     )
 
 

@@ -13,21 +13,21 @@ RANKS = (1, 2, 4, 8)
 """Of a gang: halves of halves."""
 GRACE_SECONDS = 30.0
 """As Kubernetes gives, if nothing else is said."""
-TEXT = "render the videos that a service's queue holds (GPU)"
+TEXT = "render the videos in a service's queue (GPU)"
 
 EPILOG = """\
 environment:
   WAN_DATABASE_URL                           postgresql://user:password@host/database
   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY   credentials of the store
-  WAN_POD_NAME, WAN_REVISION                 of the pod, and of the service that it belongs to
+  WAN_POD_NAME, WAN_REVISION                 names of the pod, and of the revision that it runs
   WAN_MODEL_CACHE    folder for the base model, shared by the pods of a node (the scratch folder)
   WAN_PROGRESS_PORT  port of /healthz, /readyz, /metrics and /info (9400)
 
 exit codes:
-  0   stopped on request: no job is left in its hands
+  0   stopped on request; it holds no job
   10  the service file, the environment or the base model is wrong, or the database refuses
-  30  the database is away, no gang of ranks could be had, or a bug; the job at hand went back to
-      the queue
+  30  the database does not answer, the ranks cannot be started, or a bug; the current job went
+      back to the queue
 """
 
 
@@ -46,15 +46,16 @@ def add_to(commands: Any) -> None:
         type=int,
         choices=RANKS,
         default=1,
-        help="processes that compute one video together, a GPU each (default: %(default)s)",
+        help="number of processes that compute one video together, each on a GPU of its own "
+        "(default: %(default)s)",
     )
     command.add_argument(
         "--grace",
         type=float,
         default=GRACE_SECONDS,
         metavar="SECONDS",
-        help="from SIGTERM to SIGKILL; a video that is not done by then goes back to the queue "
-        "(default: %(default)s)",
+        help="time from SIGTERM to SIGKILL; a video that is not done by then goes back to the "
+        "queue (default: %(default)s)",
     )
     command.add_argument(
         "--work",
