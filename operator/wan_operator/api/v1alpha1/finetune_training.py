@@ -205,8 +205,9 @@ class Training(ApiModel):
     """Distribution of the noise levels that are trained. Uniform draws from the shifted training
     grid of the expert."""
     loss_weighting: Literal["Uniform", "Bell"] = "Uniform"
-    """Weight of the loss over the noise levels of an expert. Uniform: equal weights. Bell: the
-    weights of DiffSynth, which nearly ignore the noise levels of the high-noise expert."""
+    """Weight of the loss over the noise levels of an expert, with a mean of 1. Uniform: equal
+    weights. Bell: the weights of DiffSynth, a bell curve that is highest at the middle of all noise
+    levels and zero at the highest one."""
     base_precision: Annotated[
         Literal["BF16", "FP8"],
         Cel("self != 'FP8'", "FP8 base weights are not available in this release: use BF16"),
