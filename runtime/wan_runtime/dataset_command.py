@@ -170,6 +170,8 @@ def _print_verdicts(dataset: Dataset) -> None:
     for clip in dataset.warned:
         for warned in clip.warnings:
             print(f"warning   row {clip.row}  {clip.path}  {warned.code}: {warned.message}")
+    for note in dataset.notes:
+        print(f"note      {note}")
     print(summary(dataset))
 
 

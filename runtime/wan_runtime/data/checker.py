@@ -24,6 +24,7 @@ from wan_runtime.data.clips import (
 )
 from wan_runtime.data.dataset import Clip, Code, Concern, StoredFile, Warned
 from wan_runtime.data.formats.rows import Row
+from wan_runtime.data.names import Names
 from wan_runtime.data.source import Place, Source, path_fault
 from wan_runtime.job import Bucket, DatasetSpec
 
@@ -53,6 +54,7 @@ class Checker:
         self._spec = spec
         self._folder = folder
         self._count = count
+        self._names = Names(source)
 
     def __call__(self, row: Row) -> Checked:
         """The row with its verdict."""
@@ -69,10 +71,26 @@ class Checker:
             source=row.source,
             code=Code.ACCEPTED,
         )
+        if row.fault is not None:
+            return Checked(reject(clip, row.fault.code, row.fault.message))
         if (fault := path_fault(row.video.path)) is not None:
-            return Checked(reject(clip, Code.PATH_INVALID, fault))
+            hint = self._names.hint(path) if path else ""
+            return Checked(reject(clip, Code.PATH_INVALID, f"{fault}{hint}"))
         if not row.prompt:
             return Checked(reject(clip, Code.CAPTION_EMPTY, "has no caption"))
+        if place.archive is None:
+            found = self._names.find(path)
+            if found is None:
+                text = f"does not exist: {clip.uri}{self._names.hint(path)}"
+                return Checked(reject(clip, Code.NOT_FOUND, text))
+            place = Place(found)
+            clip = clip.model_copy(
+                update={
+                    "path": found,
+                    "uri": self._source.uri(found),
+                    "key": self._source.key(found),
+                }
+            )
         checked = self._inspect(clip, place, row)
         if checked.clip.code is not Code.ACCEPTED:
             return checked
@@ -169,6 +187,10 @@ class Checker:
             if (fault := path_fault(path)) is not None:
                 return reject(clip, code, f"{what} {fault}")
             path = str(PurePosixPath(path))
+            if (found := self._names.find(path)) is None:
+                text = f"{what} does not exist: {self._source.uri(path)}{self._names.hint(path)}"
+                return reject(clip, code, text)
+            path = found
             scratch = self._folder / f"{row.number}-{field}{PurePosixPath(path).suffix}"
             try:
                 with self._source.opened(Place(path), scratch) as (file, got):

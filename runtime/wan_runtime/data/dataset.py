@@ -32,6 +32,8 @@ class Code(StrEnum):
     ROTATION_UNSUPPORTED = "RotationUnsupported"
     """Its metadata ask for a turn that is no multiple of 90 degrees."""
     CAPTION_EMPTY = "CaptionEmpty"
+    CAPTION_INVALID = "CaptionInvalid"
+    """It is a list or an object, or holds half a character."""
     FIRST_FRAME_INVALID = "FirstFrameInvalid"
     CONTROL_VIDEO_INVALID = "ControlVideoInvalid"
     VACE_VIDEO_INVALID = "VaceVideoInvalid"
@@ -140,6 +142,8 @@ class Dataset(Contract):
     fps: float
     buckets: tuple[Bucket, ...]
     clips: tuple[Clip, ...]
+    notes: tuple[str, ...] = ()
+    """What the reader of the format left out, or read in a way that may surprise."""
 
     @property
     def train(self) -> list[Clip]:

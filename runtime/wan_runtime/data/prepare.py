@@ -70,6 +70,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
         parts.append(f"warned of: {counts(dataset.warned)}")
     if dataset.rejected:
         parts.append(f"rejected: {rejections(dataset)}")
+    parts += dataset.notes
     return Outcome(manifest=ref, message="; ".join(parts), summary=summary)
 
 

@@ -29,6 +29,7 @@ def write_report(path: Path, dataset: Dataset, thumbnails: Mapping[int, bytes]) 
     warnings."""
     with path.open("w", encoding="utf-8") as file:
         file.write(f"{HEAD}<h1>{escape(dataset.source)}</h1>\n<p>{escape(summary(dataset))}</p>\n")
+        file.writelines(f"<p>{escape(note)}</p>\n" for note in dataset.notes)
         file.write("<table><tr><th>Clip<th>Verdict<th>Caption\n")
         for clip in sorted(dataset.clips, key=_urgency):
             file.write(_row(clip, thumbnails.get(clip.row)))

@@ -61,6 +61,7 @@ def review(
         fps=spec.fps,
         buckets=spec.buckets,
         clips=tuple(clips),
+        notes=listing.notes,
     )
     pictures = {each.clip.row: each.thumbnail for each in checked if each.thumbnail is not None}
     return Review(listing, dataset, pictures, alike)

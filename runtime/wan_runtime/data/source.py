@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,12 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from wan_runtime.artifacts.store import ObjectInfo, ObjectNotFound, Store, file_sha256
+from wan_runtime.errors import InputError
+from wan_runtime.job import Reason
+
+MAX_NAME = 255
+MAX_PATH = 900
+"""Bytes. A key of S3 has 1024, dataset.source with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +123,19 @@ class FolderSource:
     def files(self, below: str = "") -> Iterator[Found]:
         found = (path.relative_to(self._folder) for path in (self._folder / below).rglob("*"))
         for path in sorted(str(PurePosixPath(path)) for path in found):
+            if not path.isprintable():
+                _refuse_other_encodings(path)
             size = self.size(path)
             if size is not None:
                 yield Found(path, size)
 
     def size(self, path: str) -> int | None:
-        file = (self._folder / path).resolve()
-        inside = file.is_relative_to(self._folder)
-        return file.stat().st_size if inside and file.is_file() else None
+        try:
+            file = (self._folder / path).resolve()
+            inside = file.is_relative_to(self._folder)
+            return file.stat().st_size if inside and file.is_file() else None
+        except (OSError, RuntimeError):  # a name that is too long, links in a circle
+            return None
 
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
         self._present(path)
@@ -152,13 +164,30 @@ class FolderSource:
         return size
 
 
+def _refuse_other_encodings(path: str) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            Reason.DATASET_INVALID, f"the file name {path!a} is not UTF-8: rename it"
+        ) from error
+
+
 def path_fault(path: str) -> str | None:
     """What is wrong with a path that a dataset names; None if it stays below the root."""
     pure = PurePosixPath(path)
-    if not path:
-        return "the row names no file"
-    if pure.is_absolute() or "://" in path:
-        return "is not relative to dataset.source"
-    if ".." in pure.parts or "\0" in path:
+    if not pure.parts:
+        return "names no file"
+    try:
+        sizes = [len(part.encode()) for part in pure.parts]
+    except UnicodeEncodeError:
+        return "is not UTF-8: rename it"
+    if "://" in path:
+        return "is an address, not relative to dataset.source: put the file there"
+    if pure.is_absolute() or re.match(r"[A-Za-z]:[\\/]|\\", path):
+        return "is not relative to dataset.source, but a path of some machine"
+    if ".." in re.split(r"[\\/]", path) or "\0" in path:
         return "leaves dataset.source"
+    if max(sizes) > MAX_NAME or len(path.encode()) > MAX_PATH:
+        return f"is no path: a name has at most {MAX_NAME} bytes, a path {MAX_PATH}"
     return None

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from wan_runtime.data.formats.metadata import read_rows
-from wan_runtime.data.formats.rows import decode
+from wan_runtime.data.formats.text import decode
 from wan_runtime.data.split import held_out
 from wan_runtime.errors import InputError
 from wan_runtime.job import Columns, Reason
@@ -15,7 +15,7 @@ from wan_runtime.job import Columns, Reason
 
 def rows_of(name: str, text: str | bytes, **columns: str) -> list[tuple[str, str, str]]:
     data = text if isinstance(text, bytes) else text.encode()
-    rows = read_rows(name, decode(name, data), Columns(**columns))
+    rows, _ = read_rows(name, decode(name, data), Columns(**columns))
     assert [row.number for row in rows] == list(range(1, len(rows) + 1))
     return [(row.video.path, row.prompt, row.source) for row in rows]
 
@@ -61,12 +61,12 @@ def test_columns_may_have_other_names() -> None:
             "metadata.csv", "video,prompt\na,b\nc,d, and e\n", Reason.DATASET_INVALID,
             "line 3 has 3 fields, the header 2: put captions that hold commas into double quotes",
         ),
-        ("metadata.csv", 'video,prompt\na,"b\n', Reason.DATASET_INVALID, "line 2: unexpected end"),
+        ("metadata.csv", 'video,prompt\na,"b\n', Reason.DATASET_INVALID, "'b' is not closed"),
         ("metadata.csv", b"video,prompt\na,\xff\n", Reason.DATASET_INVALID, "UTF-8 in line 2"),
         ("metadata.json", '[{"video":', Reason.DATASET_INVALID, "line 1: "),
-        ("metadata.json", '{"a": 1}', Reason.DATASET_INVALID, "is not a list of objects"),
+        ("metadata.json", '{"a": 1}', Reason.DATASET_INVALID, "is one object with the keys 'a', n"),
         ("metadata.jsonl", '{"video":"a"}\n{', Reason.DATASET_INVALID, "line 2: "),
-        ("metadata.jsonl", '{"a":1}\n\n[1]', Reason.DATASET_INVALID, "line 3 is not an object"),
+        ("metadata.jsonl", '{"a":1}\n\n[1]', Reason.DATASET_INVALID, "line 3 is '[1]', not an"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_metadata_file_is_named(

@@ -3,78 +3,76 @@ ai-toolkit read."""
 
 from __future__ import annotations
 
-import logging
-import tomllib
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 
-from wan_runtime.data.formats.rows import (
-    Listing,
-    Row,
-    beside,
-    decode,
-    invalid,
-    is_video,
-    not_found,
-    read_text,
+from wan_runtime.data.formats.diffusion_pipe import read_setup
+from wan_runtime.data.formats.inventory import not_found
+from wan_runtime.data.formats.left_out import named, notes_on
+from wan_runtime.data.formats.rows import Listing
+from wan_runtime.data.formats.sidecars import (
+    CAPTIONS_JSON,
+    Caption,
+    CaptionsJson,
+    read_sidecars,
+    row_beside,
 )
-from wan_runtime.data.source import Place, Source
+from wan_runtime.data.formats.suffixes import is_junk, is_video
+from wan_runtime.data.source import Source
 from wan_runtime.job import Columns
-from wan_runtime.parallel import in_order
 
-log = logging.getLogger(__name__)
-
-THREADS = 8
-"""Captions fetched at a time."""
-SIZES = frozenset({"size_buckets", "resolutions", "ar_buckets", "frame_buckets"})
-"""Keys of diffusion-pipe's TOML, of all clips or of a [[directory]]."""
+CAPTIONS = (".txt", ".caption")
+CONTROLS = "_controls"
+"""A folder of ai-toolkit's own, for what it makes of the clips."""
 
 
 def read(source: Source, columns: Columns) -> Listing:
     """Every video below the root, in order of their paths. `columns` is of no use here."""
-    there = {found.path for found in source.files()}
-    refuse_sizes(source, [path for path in there if path.endswith(".toml") and "/" not in path])
+    there = {found.path: found.bytes for found in source.files() if not is_junk(found.path)}
+    setup = read_setup(source, list(there))
     videos = [path for path in sorted(there) if is_video(path)]
+    videos = [path for path in videos if CONTROLS not in PurePosixPath(path).parts[:-1]]
     if not videos:
         raise not_found(source, "video")
-    sidecars = [beside(path, ".txt") for path in videos]
-    if not there.intersection(sidecars):
+    chosen = {path: each for path in videos if (each := setup.directory(path)) is not None}
+    jsons = [
+        CaptionsJson(source, path)
+        for folder in dict.fromkeys(PurePosixPath(path).parent for path in chosen)
+        if (path := str(folder / CAPTIONS_JSON)) in there
+    ]
+    captions = _captions(source, list(chosen), there, jsons)
+    if all(caption.file is None for caption in captions.values()):
         raise not_found(source, "video with a caption in a .txt of the same name")
-    other = len(there) - len(videos) - len(there.intersection(sidecars))
-    if other:
-        log.warning("%d files are neither clips nor their captions, and are left out", other)
-    prompts = captions(source, sidecars, there)
     rows = tuple(
-        Row(number=number, video=Place(path), prompt=prompt, source=path)
-        for number, (path, prompt) in enumerate(zip(videos, prompts, strict=True), 1)
+        row_beside(number, path, captions[path], prefix=directory.prefix)
+        for number, (path, directory) in enumerate(chosen.items(), 1)
     )
-    files = tuple(path for path in sidecars if path in there)
-    return Listing(f"a folder of {len(rows)} clips", rows, files)
+    files = dict.fromkeys(each.file for each in captions.values() if each.file is not None)
+    if setup.file is not None:
+        files[setup.file] = None
+    notes = [*setup.notes]
+    for prefix in dict.fromkeys(each.prefix for each in chosen.values() if each.prefix):
+        count = sum(each.prefix == prefix for each in chosen.values())
+        notes.append(
+            f"caption_prefix {prefix!r} of {setup.file} begins the captions of {count} clips"
+        )
+    if outside := [path for path in videos if path not in chosen]:
+        said = f"clips in no [[directory]] of {setup.file} ({len(outside)})"
+        notes.append(f"left out: {said}: {named(outside)}")
+    notes += [note for each in jsons for note in each.notes()]
+    notes += notes_on(there, {*videos, *files, *setup.seen}, CAPTIONS)
+    return Listing(f"a folder of {len(rows)} clips", rows, tuple(files), tuple(notes))
 
 
-def refuse_sizes(source: Source, names: Iterable[str]) -> None:
-    """Raises InputError(DATASET_INVALID) for a TOML of diffusion-pipe that says how large clips
-    are: the run's own spec does, and half of two lists would be ignored."""
-    for name in names:
-        try:
-            content = tomllib.loads(read_text(source, name))
-        except tomllib.TOMLDecodeError:
-            continue  # of some other tool
-        directories = content.get("directory")
-        tables = [content, *(directories if isinstance(directories, list) else [])]
-        keys = {key for table in tables if isinstance(table, dict) for key in table}
-        stated = sorted(keys & SIZES)
-        if stated:
-            raise invalid(
-                name,
-                f"has {', '.join(stated)}: list the sizes in dataset.buckets, and remove them "
-                "from the file",
-            )
-
-
-def captions(source: Source, sidecars: Iterable[str], there: set[str]) -> list[str]:
-    """Text of each sidecar; empty for one that is not there."""
-
-    def caption(path: str) -> str:
-        return decode(path, source.read(path)).strip() if path in there else ""
-
-    return list(in_order(caption, sidecars, threads=THREADS))
+def _captions(
+    source: Source, videos: Sequence[str], there: Mapping[str, int], jsons: Sequence[CaptionsJson]
+) -> dict[str, Caption]:
+    """That of each video. As with diffusion-pipe, captions.json stands for all of its folder."""
+    listed = {PurePosixPath(each.path).parent: each for each in jsons}
+    beside = [path for path in videos if PurePosixPath(path).parent not in listed]
+    read = dict(zip(beside, read_sidecars(source, beside, there, CAPTIONS), strict=True))
+    return read | {
+        path: listed[PurePosixPath(path).parent].caption(path)
+        for path in videos
+        if path not in read
+    }

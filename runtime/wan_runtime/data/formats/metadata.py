@@ -2,107 +2,84 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
-from wan_runtime.data.formats.rows import Listing, Row, invalid, not_found, plain, read_text
-from wan_runtime.data.source import Place, Source
+from wan_runtime.data.formats.csv_text import read_csv
+from wan_runtime.data.formats.inventory import TABLES, not_found
+from wan_runtime.data.formats.json_text import json_lines, load_json, objects
+from wan_runtime.data.formats.rows import Listing, Row, make_row
+from wan_runtime.data.formats.text import invalid, read_text, short
+from wan_runtime.data.source import Source
 from wan_runtime.errors import InputError
 from wan_runtime.job import Columns, Reason
 
-NAMES = ("metadata.csv", "metadata.json", "metadata.jsonl")
-"""In the order in which they are looked for."""
+FORM = '[{"video": "a.mp4", "prompt": "what it shows"}, …]'
 
 
 def read(source: Source, columns: Columns) -> Listing:
     """The rows of the dataset's metadata file."""
-    name = next((name for name in NAMES if source.size(name) is not None), None)
-    if name is None:
-        raise not_found(source, " or ".join(NAMES))
-    return Listing(name, tuple(read_rows(name, read_text(source, name), columns)), (name,))
+    there = [name for name in TABLES if source.size(name) is not None]
+    if not there:
+        raise not_found(source, " or ".join(TABLES))
+    if len(there) > 1:
+        raise invalid(" and ".join(there), "are both there: leave the one that is meant")
+    name = there[0]
+    rows, unread = read_rows(name, read_text(source, name), columns)
+    notes = (f"of {name} these columns are not read: {', '.join(unread)}",) if unread else ()
+    return Listing(name, tuple(rows), (name,), notes)
 
 
-def read_rows(name: str, text: str, columns: Columns) -> list[Row]:
-    """Rows of a metadata file. Raises InputError(DATASET_INVALID, DATASET_EMPTY)."""
+def read_rows(name: str, text: str, columns: Columns) -> tuple[list[Row], list[str]]:
+    """Rows of a metadata file, and its columns that are not read. Raises
+    InputError(DATASET_INVALID, DATASET_EMPTY)."""
+    names = list(columns.model_dump().values())
+    records: list[tuple[int, Any]]
     if name.endswith(".csv"):
-        records = _csv(name, text)
+        place, records = "line", list(read_csv(name, text, names))
     elif name.endswith(".jsonl"):
-        records = [record for _, record in json_lines(name, text)]
+        place, records = "line", list(json_lines(name, text))
     else:
-        records = _json(name, text)
+        place, records = "entry", list(objects(name, enumerate(_json(name, text), 1), "entry"))
     if not records:
         raise InputError(Reason.DATASET_EMPTY, f"{name} lists no clip")
-    present = list(dict.fromkeys(key for record in records for key in record))
+    present = list(dict.fromkeys(key for _, record in records for key in record))
     for field in ("video", "prompt"):
-        wanted = getattr(columns, field)
-        if wanted not in present:
-            raise invalid(
-                name,
-                f"has no column {wanted!r}; it has {', '.join(map(repr, present))}: "
-                f"set dataset.columns.{field}",
-            )
-    return [_row(number, record, columns) for number, record in enumerate(records, 1)]
+        require(name, field, getattr(columns, field), present)
+    rows = [
+        make_row(number, f"{name} {place} {at}", record, columns)
+        for number, (at, record) in enumerate(records, 1)
+    ]
+    return rows, [repr(key) for key in present if key and key not in names]
 
 
-def json_lines(name: str, text: str) -> Iterator[tuple[int, dict[str, object]]]:
-    """(line, object) of a JSON lines file. Raises InputError(DATASET_INVALID)."""
-    for line, content in enumerate(text.split("\n"), 1):
-        if not content.strip():
-            continue
-        try:
-            yield from _objects(name, [(line, json.loads(content))], "line")
-        except json.JSONDecodeError as error:
-            raise invalid(name, f"line {line}: {error.msg}") from error
-
-
-def _row(number: int, record: Mapping[str, object], columns: Columns) -> Row:
-    video = plain(record.get(columns.video))
-    return Row(
-        number=number,
-        video=Place(video),
-        prompt=plain(record.get(columns.prompt)),
-        source=plain(record.get(columns.source)) or video,
-        first_frame=plain(record.get(columns.first_frame)),
-        control_video=plain(record.get(columns.control_video)),
-        vace_video=plain(record.get(columns.vace_video)),
+def require(name: str, field: str, wanted: str, present: list[str]) -> None:
+    """Raises InputError(DATASET_INVALID) if there is no column for the field, with its likely
+    name."""
+    if wanted in present:
+        return
+    alike = next((key for key in present if key.strip().lower() in LIKELY[field]), None)
+    raise invalid(
+        name,
+        f"has no column {wanted!r}; it has {', '.join(map(repr, present))}: "
+        f"set dataset.columns.{field}" + (f": {alike}" if alike else ""),
     )
 
 
-def _csv(name: str, text: str) -> list[dict[str, object]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        lines = [(reader.line_num, fields) for fields in reader if fields]
-    except csv.Error as error:
-        raise invalid(name, f"line {reader.line_num}: {error}") from error
-    if not lines:
-        return []
-    header = [field.strip() for field in lines[0][1]]
-    for line, fields in lines[1:]:
-        if len(fields) != len(header):
-            raise invalid(
-                name,
-                f"line {line} has {len(fields)} fields, the header {len(header)}: "
-                "put captions that hold commas into double quotes",
-            )
-    return [dict(zip(header, fields, strict=True)) for _, fields in lines[1:]]
+LIKELY = {
+    "video": ("video", "video_path", "videos", "file_name", "filename", "file", "path", "clip"),
+    "prompt": ("prompt", "caption", "text", "captions", "prompts", "description"),
+}
+"""Names of columns in other tools' tables."""
 
 
-def _json(name: str, text: str) -> list[dict[str, object]]:
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise invalid(name, f"line {error.lineno}: {error.msg}") from error
-    if not isinstance(content, list):
-        raise invalid(name, "is not a list of objects")
-    return [record for _, record in _objects(name, enumerate(content, 1), "entry")]
-
-
-def _objects(
-    name: str, entries: Iterable[tuple[int, object]], place: str
-) -> Iterator[tuple[int, dict[str, object]]]:
-    for number, entry in entries:
-        if not isinstance(entry, dict):
-            raise invalid(name, f"{place} {number} is not an object")
-        yield number, entry
+def _json(name: str, text: str) -> list[Any]:
+    content = load_json(name, text)
+    if isinstance(content, list):
+        return content
+    if not isinstance(content, dict):
+        raise invalid(name, f"is {short(json.dumps(content))}, not a list of objects: {FORM}")
+    lists = [key for key, value in content.items() if isinstance(value, list)]
+    inner = f"leave only the list below {lists[0]!r}" if len(lists) == 1 else f"write {FORM}"
+    keys = ", ".join(map(repr, list(content)[:5]))
+    raise invalid(name, f"is one object with the keys {keys}, not a list of objects: {inner}")

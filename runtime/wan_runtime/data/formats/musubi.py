@@ -1,163 +1,128 @@
-"""The TOML of musubi-tuner: datasets of a JSON lines file, or of a folder with captions beside."""
+"""Datasets of musubi-tuner: a JSON lines file, or a folder with captions beside the clips."""
 
 from __future__ import annotations
 
-import logging
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from wan_runtime.data.formats.folder import captions
-from wan_runtime.data.formats.metadata import json_lines
-from wan_runtime.data.formats.rows import (
-    Listing,
-    Row,
-    Wanted,
-    beside,
-    invalid,
-    is_video,
-    not_found,
-    plain,
-    read_text,
-)
-from wan_runtime.data.source import Place, Source, path_fault
+from wan_runtime.data.formats.diffusion_pipe import repeats
+from wan_runtime.data.formats.inventory import not_found
+from wan_runtime.data.formats.json_text import json_lines
+from wan_runtime.data.formats.left_out import notes_on
+from wan_runtime.data.formats.musubi_toml import path_in, read_datasets, sizes, unused
+from wan_runtime.data.formats.rows import Listing, Row, Wanted, make_row
+from wan_runtime.data.formats.sidecars import read_sidecars, row_beside
+from wan_runtime.data.formats.suffixes import is_junk, is_video, stem
+from wan_runtime.data.formats.text import invalid, read_text
+from wan_runtime.data.source import Source
 from wan_runtime.job import Columns
-
-log = logging.getLogger(__name__)
-
-READ = frozenset(
-    {
-        "video_jsonl_file",
-        "video_directory",
-        "control_directory",
-        "caption_extension",
-        "num_repeats",
-        "resolution",
-        "enable_bucket",
-        "target_frames",
-    }
-)
-"""All else in a dataset is about timing, batches or caches: the run's own spec says those."""
 
 
 def read(source: Source, columns: Columns) -> Listing:
     """The rows of all datasets of the one TOML file in the root, in its order.
 
     Of `columns` only the optional ones are looked for, in JSON lines."""
-    names = [found.path for found in source.files() if found.path.endswith(".toml")]
-    names = [name for name in names if "/" not in name]
+    paths = [found.path for found in source.files() if not is_junk(found.path)]
+    names = [path for path in paths if path.lower().endswith(".toml") and "/" not in path]
     if not names:
         raise not_found(source, "*.toml")
     if len(names) > 1:
         raise invalid(", ".join(names), "are several: leave one .toml in dataset.source")
     name = names[0]
-    files = [name]
-    rows: list[Row] = []
-    for where, dataset in _datasets(name, read_text(source, name)):
-        wanted = _wanted(where, dataset)
-        read_rows = _listed if "video_jsonl_file" in dataset else _in_folder
-        for fields in read_rows(source, where, dataset, columns, files):
-            rows.append(Row(number=len(rows) + 1, wanted=wanted, **fields))
-    return Listing(name, tuple(rows), tuple(files))
+    reader = _Reader(source, columns, name)
+    datasets = read_datasets(name, read_text(source, name))
+    counts = [dataset.get("num_repeats", 1) for _, dataset in datasets]
+    notes = [*repeats(name, "num_repeats", counts), *unused(name, datasets)]
+    for where, dataset in datasets:
+        wanted, said = sizes(where, dataset)
+        notes += said
+        notes += reader.read(where, dataset, wanted)
+    return Listing(name, tuple(reader.rows), tuple(reader.files), tuple(dict.fromkeys(notes)))
 
 
-def _datasets(name: str, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(its name in messages, its keys and the general ones) of each dataset."""
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise invalid(name, f"is no TOML: {error}") from error
-    general, datasets = content.get("general", {}), content.get("datasets")
-    if not isinstance(general, dict) or not isinstance(datasets, list) or not datasets:
-        raise invalid(name, "has no [[datasets]]")
-    for number, own in enumerate(datasets, 1):
-        where = f"{name}, dataset {number},"
-        dataset = {**general, **own}
-        if not any(key in own for key in ("video_jsonl_file", "video_directory")):
-            raise invalid(where, "has neither video_jsonl_file nor video_directory")
-        if dataset.get("num_repeats", 1) != 1:
-            raise invalid(where, "has num_repeats: every clip counts once; see training.epochs")
-        if others := sorted(set(dataset) - READ):
-            log.warning("%s not used, the run's spec says it: %s", where, ", ".join(others))
-        yield where, dataset
+class _Reader:
+    """Gathers the rows of one dataset after another."""
 
+    def __init__(self, source: Source, columns: Columns, name: str) -> None:
+        self._source = source
+        self._columns = columns.model_copy(
+            update={
+                "video": "video_path", "prompt": "caption", "control_video": "control_path",
+                "vace_video": "",
+            }
+        )  # fmt: skip
+        self.files = [name]
+        """Read so far, besides clips."""
+        self.rows: list[Row] = []
 
-def _wanted(where: str, dataset: Mapping[str, Any]) -> Wanted | None:
-    """The sizes that a dataset states. With enable_bucket, its resolution only bounds the area."""
-    size, lengths = dataset.get("resolution"), dataset.get("target_frames", [])
-    if isinstance(size, int):
-        size = [size, size]
-    sides = [] if size is None else size
-    if not _numbers(sides) or len(sides) not in (0, 2):
-        raise invalid(where, f"has resolution {size!r}: it is one number, or [width, height]")
-    if not _numbers(lengths):
-        raise invalid(where, f"has target_frames {lengths!r}: it is a list of numbers")
-    if not sides and not lengths:
-        return None
-    width, height = sides or (None, None)
-    any_shape = dataset.get("enable_bucket") is True
-    return Wanted(
-        where=where.rstrip(","), width=width, height=height, any_shape=any_shape,
-        lengths=tuple(lengths),
-    )  # fmt: skip
+    def read(self, where: str, dataset: Mapping[str, Any], wanted: Wanted | None) -> list[str]:
+        """Takes the rows of a dataset, and returns notes. Raises InputError(DATASET_INVALID)."""
+        if "video_jsonl_file" in dataset:
+            return self._listed(where, dataset, wanted)
+        return self._in_folder(where, dataset, wanted)
 
+    def _listed(self, where: str, dataset: Mapping[str, Any], wanted: Wanted | None) -> list[str]:
+        path = path_in(where, dataset, "video_jsonl_file")
+        if self._source.size(path) is None:
+            raise invalid(where, f"names {path}, which does not exist: {self._source.uri(path)}")
+        self.files.append(path)
+        unread: dict[str, None] = {}
+        for line, record in json_lines(path, read_text(self._source, path)):
+            for key in ("video_path", "caption"):
+                if key not in record:
+                    keys = ", ".join(map(repr, record)) or "none"
+                    raise invalid(path, f"line {line} lacks {key}; its keys: {keys}")
+            place = f"{path} line {line}"
+            self.rows.append(
+                make_row(len(self.rows) + 1, place, record, self._columns, wanted=wanted)
+            )
+            unread |= dict.fromkeys(key for key in record if key not in self._known)
+        return (
+            [f"of {path} these keys are not read: {', '.join(map(repr, unread))}"] if unread else []
+        )
 
-def _numbers(value: object) -> bool:
-    return isinstance(value, list) and all(type(each) is int and each > 0 for each in value)
+    @property
+    def _known(self) -> set[str]:
+        return set(self._columns.model_dump().values())
 
-
-def _listed(
-    source: Source, where: str, dataset: Mapping[str, Any], columns: Columns, files: list[str]
-) -> Iterator[dict[str, Any]]:
-    """Fields of the rows of a JSON lines file."""
-    path = _path(where, dataset, "video_jsonl_file")
-    if source.size(path) is None:
-        raise invalid(where, f"names {path}, which does not exist: {source.uri(path)}")
-    files.append(path)
-    for line, record in json_lines(path, read_text(source, path)):
-        video = plain(record.get("video_path"))
-        if "video_path" not in record or "caption" not in record:
-            raise invalid(path, f"line {line} lacks video_path or caption")
-        yield {
-            "video": Place(video),
-            "prompt": plain(record["caption"]),
-            "source": plain(record.get(columns.source)) or video,
-            "first_frame": plain(record.get(columns.first_frame)),
-            "control_video": plain(record.get("control_path")),
+    def _in_folder(
+        self, where: str, dataset: Mapping[str, Any], wanted: Wanted | None
+    ) -> list[str]:
+        """Of folders in the folder nothing is taken, as in musubi-tuner."""
+        folder = path_in(where, dataset, "video_directory")
+        there = {
+            found.path: found.bytes
+            for found in self._source.files(folder)
+            if PurePosixPath(found.path).parent == PurePosixPath(folder)
         }
+        videos = [path for path in sorted(there) if is_video(path)]
+        if not videos:
+            uri = self._source.uri(folder)
+            raise invalid(where, f"names {folder or '.'}, which holds no video: {uri}")
+        suffix = str(dataset.get("caption_extension", ".txt"))
+        if not suffix.startswith(".") or "/" in suffix:
+            raise invalid(where, f"has caption_extension {suffix!r}; it begins with a dot")
+        control = self._controls(where, dataset)
+        captions = read_sidecars(self._source, videos, there, (suffix,))
+        for video, caption in zip(videos, captions, strict=True):
+            number = len(self.rows) + 1
+            row = row_beside(number, video, caption, control_video=control(video), wanted=wanted)
+            self.rows.append(row)
+        files = [caption.file for caption in captions if caption.file is not None]
+        self.files += files
+        return notes_on(there, {*videos, *self.files}, (suffix.lower(),))
 
+    def _controls(self, where: str, dataset: Mapping[str, Any]) -> Callable[[str], str]:
+        """Finds the control video of a clip: of its name, else with another suffix."""
+        if "control_directory" not in dataset:
+            return lambda video: ""
+        folder = path_in(where, dataset, "control_directory")
+        there = {found.path for found in self._source.files(folder) if is_video(found.path)}
+        by_stem = {stem(path): path for path in sorted(there)}
 
-def _in_folder(
-    source: Source, where: str, dataset: Mapping[str, Any], columns: Columns, files: list[str]
-) -> Iterator[dict[str, Any]]:
-    """Fields of the rows of a folder's videos; of folders in it there are none, as in musubi."""
-    folder = _path(where, dataset, "video_directory")
-    control = _path(where, dataset, "control_directory") if "control_directory" in dataset else None
-    there = {found.path for found in source.files(folder)}
-    videos = [path for path in sorted(there) if is_video(path) and _directly(path, folder)]
-    if not videos:
-        raise invalid(where, f"names {folder}, which holds no video: {source.uri(folder)}")
-    suffix = str(dataset.get("caption_extension", ".txt"))
-    if not suffix.startswith(".") or "/" in suffix:
-        raise invalid(where, f"has caption_extension {suffix!r}; it begins with a dot")
-    sidecars = [beside(path, suffix) for path in videos]
-    files.extend(path for path in sidecars if path in there)
-    for video, prompt in zip(videos, captions(source, sidecars, there), strict=True):
-        yield {
-            "video": Place(video),
-            "prompt": prompt,
-            "source": video,
-            "control_video": f"{control}/{PurePosixPath(video).name}" if control else "",
-        }
+        def control(video: str) -> str:
+            path = f"{folder}/{PurePosixPath(video).name}"
+            return path if path in there else by_stem.get(stem(path), path)
 
-
-def _directly(path: str, folder: str) -> bool:
-    return PurePosixPath(path).parent == PurePosixPath(folder)
-
-
-def _path(where: str, dataset: Mapping[str, Any], key: str) -> str:
-    path = str(dataset[key])
-    if (fault := path_fault(path)) is not None:
-        raise invalid(where, f"has {key} {path!r}, which {fault}")
-    return str(PurePosixPath(path))
+        return control

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from wan_runtime.data.formats import folder, metadata, musubi, webdataset
 from wan_runtime.data.formats.rows import Listing, Read
 from wan_runtime.data.source import Source
@@ -25,4 +27,7 @@ def read_listing(source: Source, format: DatasetFormat, columns: Columns) -> Lis
     listing = READERS[format](source, columns)
     if not listing.rows:
         raise InputError(Reason.DATASET_EMPTY, f"{listing.name} lists no clip")
+    if count := sum(row.video.archive is None and "\\" in row.video.path for row in listing.rows):
+        said = f"{count} paths hold a backslash, which is read as / where no file is named so"
+        return replace(listing, notes=(*listing.notes, said))
     return listing

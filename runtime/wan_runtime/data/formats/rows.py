@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
-from pathlib import PurePosixPath
-from typing import Protocol
+from typing import Any, Protocol
 
+from wan_runtime.data.dataset import Code
+from wan_runtime.data.formats.cells import NoTextError, text_of, word_for_none
+from wan_runtime.data.formats.text import invalid
 from wan_runtime.data.source import Place, Source
-from wan_runtime.errors import InputError
-from wan_runtime.job import Bucket, Columns, Reason
+from wan_runtime.job import Bucket, Columns
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"})
-MAX_BYTES = 64 * 2**20
-"""Of one metadata file."""
-LOOKED_AT = 1000
-"""Files that an error message counts."""
+CODES = {
+    "video": Code.PATH_INVALID,
+    "prompt": Code.CAPTION_INVALID,
+    "first_frame": Code.FIRST_FRAME_INVALID,
+    "control_video": Code.CONTROL_VIDEO_INVALID,
+    "vace_video": Code.VACE_VIDEO_INVALID,
+}
+"""The verdict on a row whose column holds no text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,14 @@ class Wanted:
         return f"target_frames {', '.join(map(str, lost))}" if lost else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a row by itself."""
+
+    code: Code
+    message: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One clip as the dataset states it. Nothing is checked yet."""
@@ -70,6 +80,8 @@ class Row:
     vace_video: str = ""
     wanted: Wanted | None = None
     """None: the dataset states no size."""
+    fault: Fault | None = None
+    """Why it cannot be used, if that is seen already."""
 
     def allowed(self, buckets: Sequence[Bucket]) -> list[Bucket]:
         """Those that the dataset lets the clip be cut to."""
@@ -90,6 +102,8 @@ class Listing:
     rows: tuple[Row, ...]
     files: tuple[str, ...]
     """Paths of all that was read besides the clips."""
+    notes: tuple[str, ...] = ()
+    """What was left out, or read in a way that may surprise, for people."""
 
     def digest(self) -> str:
         """Hex SHA-256 of all rows."""
@@ -104,76 +118,38 @@ class Read(Protocol):
         """Raises InputError(DATASET_NOT_FOUND, DATASET_INVALID, DATASET_EMPTY)."""
 
 
-def read_text(source: Source, path: str) -> str:
-    """A text file in UTF-8. Raises InputError(DATASET_INVALID), ObjectNotFound."""
-    size = source.size(path)
-    if size is not None and size > MAX_BYTES:
-        raise invalid(path, f"has {size} bytes; at most {MAX_BYTES} are read")
-    return decode(path, source.read(path))
+def make_row(
+    number: int,
+    where: str,
+    record: Mapping[str, Any],
+    columns: Columns,
+    *,
+    video: Place | None = None,
+    wanted: Wanted | None = None,
+) -> Row:
+    """The row of a record. `where`: it stands, for people. `video`: of a record that names none.
 
-
-def decode(name: str, data: bytes) -> str:
-    """UTF-8 with or without a byte order mark. Raises InputError(DATASET_INVALID)."""
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise invalid(name, f"is not UTF-8 in line {line}") from error
-
-
-def plain(value: object) -> str:
-    """Text of a cell; empty for what is no text or number."""
-    # pandas writes a missing caption as NaN, into CSV on request as the word.
-    if isinstance(value, str):
-        text = value.strip()
-        return "" if text.lower() == "nan" else text
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
-
-
-def is_video(path: str) -> bool:
-    """By its suffix. Nothing hidden is, such as the `._a.mp4` that macOS leaves beside `a.mp4`."""
-    pure = PurePosixPath(path)
-    hidden = any(part.startswith(".") for part in pure.parts)
-    return pure.suffix.lower() in VIDEO_SUFFIXES and not hidden
-
-
-def beside(path: str, suffix: str) -> str:
-    """The path with another suffix: `clips/a.mp4` -> `clips/a.txt`."""
-    return str(PurePosixPath(path).with_suffix(suffix))
-
-
-def invalid(name: str, message: str) -> InputError:
-    """The metadata are wrong."""
-    return InputError(Reason.DATASET_INVALID, f"{name} {message}")
-
-
-def not_found(source: Source, wanted: str) -> InputError:
-    """There is no dataset of the format; says what there is instead."""
-    paths = [found.path for found in islice(source.files(), LOOKED_AT)]
-    return InputError(
-        Reason.DATASET_NOT_FOUND,
-        f"{source.uri('')} holds no {wanted}: check dataset.source and dataset.format. "
-        f"It holds {inventory(paths)}",
+    Raises InputError(DATASET_INVALID) for a recording that is no text."""
+    texts, fault = {}, None
+    for field, column in columns.model_dump().items():
+        value = record.get(column)
+        try:
+            texts[field] = text_of(value)
+        except NoTextError as error:
+            if field not in CODES:
+                raise invalid(where, f"{column} {error}") from error
+            fault, texts[field] = fault or Fault(CODES[field], f"its {column} {error}"), ""
+        if field == "prompt" and (word := word_for_none(value)):
+            fault = fault or Fault(Code.CAPTION_EMPTY, f"has no caption: {word!r} stands for none")
+    place = video or Place(texts["video"])
+    return Row(
+        number=number,
+        video=place,
+        prompt=texts["prompt"],
+        source=texts["source"] or place.path,
+        first_frame=texts["first_frame"],
+        control_video=texts["control_video"],
+        vace_video=texts["vace_video"],
+        wanted=wanted,
+        fault=fault,
     )
-
-
-def inventory(paths: Iterable[str]) -> str:
-    """`12 .mp4, 12 .txt, 1 .toml`, and the format that this looks like."""
-    paths = list(paths)
-    if not paths:
-        return "nothing at all"
-    kinds = Counter(PurePosixPath(path).suffix.lower() or "without suffix" for path in paths)
-    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
-    more = " among the first files" if len(paths) == LOOKED_AT else ""
-    names = {path for path in paths if "/" not in path}
-    if names & {"metadata.csv", "metadata.json", "metadata.jsonl"}:
-        guess = "DiffSynth"
-    elif any(name.endswith(".toml") for name in names):
-        guess = "Musubi"
-    elif kinds[".tar"]:
-        guess = "WebDataset"
-    elif kinds[".txt"] and any(is_video(path) for path in paths):
-        guess = "Folder"
-    else:
-        return counts + more
-    return f"{counts}{more}: that looks like dataset.format: {guess}"

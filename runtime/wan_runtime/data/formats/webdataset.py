@@ -7,28 +7,28 @@ in the shard when it is needed. Nothing is ever unpacked under a name from the a
 from __future__ import annotations
 
 import io
-import json
-import logging
 import tarfile
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from wan_runtime.data.formats.rows import (
-    MAX_BYTES,
-    Listing,
-    Row,
-    decode,
-    invalid,
-    is_video,
-    not_found,
-    plain,
-)
+from wan_runtime.data.dataset import Code
+from wan_runtime.data.formats.inventory import not_found
+from wan_runtime.data.formats.json_text import load_json
+from wan_runtime.data.formats.left_out import named, notes_on
+from wan_runtime.data.formats.metadata import require
+from wan_runtime.data.formats.rows import Fault, Listing, Row, make_row
+from wan_runtime.data.formats.suffixes import is_junk, is_video
+from wan_runtime.data.formats.text import MAX_BYTES, decode, invalid
 from wan_runtime.data.source import Found, Place, Source, path_fault
 from wan_runtime.job import Columns
 from wan_runtime.parallel import in_order
 
-log = logging.getLogger(__name__)
-
+CAPTIONS = ("txt", "caption")
+PACKED = "compressed, and clips are read from their place in a shard: unpack it to a plain .tar"
+GZIP = b"\x1f\x8b"
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4")
 THREADS = 4
 """Shards whose headers are read at a time."""
 READ_AHEAD = 64 * 2**10
@@ -41,52 +41,90 @@ class _Sample:
 
     key: str
     video: Place | None = None
-    caption: str = ""
-    record: dict[str, Any] = field(default_factory=dict)
+    caption: str | None = None
+    record: dict[str, Any] | None = None
+    others: list[str] = field(default_factory=list)
+    """Members of other kinds, by suffix."""
 
 
 def read(source: Source, columns: Columns) -> Listing:
     """One row for each video of all shards, in their order. Of `columns`, those of JSON members."""
-    files = list(source.files())
-    shards = [found for found in files if found.path.endswith(".tar")]
+    paths = {found.path: found for found in source.files() if not is_junk(found.path)}
+    shards = [found for path, found in paths.items() if path.lower().endswith(".tar")]
+    if packed := [path for path in paths if path.lower().endswith(COMPRESSED)]:
+        raise invalid(packed[0], f"is {PACKED}")
     if not shards:
-        raise not_found(source, "*.tar (plain: members of a compressed shard have no place in it)")
-    rows: list[Row] = []
-    for samples in in_order(lambda shard: _samples(source, shard), shards, threads=THREADS):
-        for sample in samples:
-            if sample.video is None:
-                log.warning("%s has no video and is left out", sample.key)
-                continue
-            record = sample.record
-            rows.append(
-                Row(
-                    number=len(rows) + 1,
-                    video=sample.video,
-                    prompt=sample.caption or plain(record.get(columns.prompt)),
-                    source=plain(record.get(columns.source)) or sample.video.path,
-                    first_frame=plain(record.get(columns.first_frame)),
-                    control_video=plain(record.get(columns.control_video)),
-                    vace_video=plain(record.get(columns.vace_video)),
-                )
-            )
+        raise not_found(source, "*.tar")
+    samples: list[_Sample] = []
+    for some in in_order(lambda shard: _samples(source, shard), shards, threads=THREADS):
+        samples += some
+    clips = [sample for sample in samples if sample.video is not None]
     name = f"{len(shards)} shards"
-    return Listing(name, tuple(rows), tuple(shard.path for shard in shards))
+    _refuse_other_keys(name, clips, columns)
+    rows = tuple(_row(number, sample, columns) for number, sample in enumerate(clips, 1))
+    files = [shard.path for shard in shards]
+    notes = [*_notes(samples, columns), *notes_on(paths, set(files), ())]
+    return Listing(name, rows, tuple(files), tuple(notes))
+
+
+def _refuse_other_keys(name: str, clips: Sequence[_Sample], columns: Columns) -> None:
+    """Raises InputError(DATASET_INVALID) if no clip has a caption, and JSON members have others."""
+    keys = list(dict.fromkeys(key for clip in clips for key in clip.record or {}))
+    if keys and not any(clip.caption is not None for clip in clips):
+        require(f"the .json of {name}", "prompt", columns.prompt, keys)
+
+
+def _row(number: int, sample: _Sample, columns: Columns) -> Row:
+    assert sample.video is not None, "only clips are rows"
+    record = sample.record or {}
+    if sample.caption is not None:
+        record = record | {columns.prompt: sample.caption}
+    row = make_row(number, sample.key, record, columns, video=sample.video)
+    if row.prompt or row.fault is not None:
+        return row
+    if sample.caption is not None:
+        lack = "its .txt is empty"
+    elif sample.record is None:
+        lack = f"beside it are {', '.join(sample.others) or 'neither .txt nor .json'}"
+    else:
+        lack = f"of its .json, {columns.prompt} is empty or not there"
+    return replace(row, fault=Fault(Code.CAPTION_EMPTY, f"has no caption: {lack}"))
+
+
+def _notes(samples: Sequence[_Sample], columns: Columns) -> list[str]:
+    notes = []
+    if without := [sample.key for sample in samples if sample.video is None]:
+        notes.append(f"left out: samples without a video ({len(without)}): {named(without)}")
+    kinds = Counter(kind for sample in samples for kind in sample.others)
+    if kinds:
+        said = ", ".join(f"{count} .{kind}" for kind, count in kinds.most_common(5))
+        notes.append(f"left out: members of other kinds: {said}")
+    unread = {key for sample in samples for key in sample.record or {}}
+    unread -= set(columns.model_dump().values())
+    if unread:
+        notes.append(f"of their .json these keys are not read: {', '.join(sorted(unread)[:9])}")
+    return notes
 
 
 def _samples(source: Source, shard: Found) -> list[_Sample]:
     """The samples of one shard, in the order in which their keys appear."""
     samples: dict[str, _Sample] = {}
+    file = _buffered(source, shard)
+    if file.peek(2)[:2] == GZIP:
+        raise invalid(shard.path, f"is {PACKED}")
+    at = 0
     try:
-        file = _buffered(source, shard)
         with tarfile.open(fileobj=file, mode="r:") as archive:
             for member in archive:
                 _take(archive, member, shard.path, samples)
+                at = archive.offset
             # tarfile takes a damaged header for the end, and what follows would be lost in silence.
             file.seek(archive.offset)
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError(f"no header and no end at byte {archive.offset}")
+                raise tarfile.ReadError
     except tarfile.TarError as error:
-        raise invalid(shard.path, f"is no whole tar archive: {error}") from error
+        said = f"is no whole tar archive: after byte {at} it is cut off or damaged"
+        raise invalid(shard.path, said) from error
     return list(samples.values())
 
 
@@ -100,33 +138,36 @@ def _take(
         raise invalid(shard, f"holds {member.name!r}, which {fault}")
     if not member.isreg() or member.issparse():
         raise invalid(shard, f"holds {member.name!r}, which is no plain file")
+    if is_junk(member.name):
+        return
     folder, slash, base = member.name.rpartition("/")
     stem, _, kind = base.partition(".")
-    key = f"{folder}{slash}{stem}"
+    key, kind = f"{folder}{slash}{stem}", kind.lower()
     sample = samples.setdefault(key, _Sample(f"{shard}/{key}"))
     if is_video(base):
         if sample.video is not None:
             raise invalid(shard, f"holds two videos of the key {key!r}")
         sample.video = Place(name, shard, member.offset_data, member.size)
-    elif kind in ("txt", "json"):
+    elif kind in CAPTIONS or kind == "json":
+        if (sample.caption if kind in CAPTIONS else sample.record) is not None:
+            raise invalid(shard, f"holds two captions of the key {key!r}")
         if member.size > MAX_BYTES:
             raise invalid(name, f"has {member.size} bytes; at most {MAX_BYTES} are read")
         content = archive.extractfile(member)
         assert content is not None, "a plain file has content"
         text = decode(name, content.read())
-        if kind == "txt":
+        if kind in CAPTIONS:
             sample.caption = text.strip()
         else:
             sample.record = _record(name, text)
+    else:
+        sample.others.append(kind)
 
 
 def _record(name: str, text: str) -> dict[str, Any]:
-    try:
-        record = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise invalid(name, f"line {error.lineno}: {error.msg}") from error
+    record = load_json(name, text)
     if not isinstance(record, dict):
-        raise invalid(name, "is not an object")
+        raise invalid(name, "is not an object of names and values")
     return record
 
 

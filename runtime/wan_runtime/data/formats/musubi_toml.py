@@ -1,0 +1,149 @@
+"""What musubi-tuner's TOML says of its datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import PurePosixPath
+from typing import Any
+
+from wan_runtime.data.formats.rows import Wanted
+from wan_runtime.data.formats.text import invalid, load_toml
+from wan_runtime.data.source import path_fault
+
+READ = frozenset(
+    {
+        "video_jsonl_file", "video_directory", "control_directory", "caption_extension",
+        "num_repeats", "resolution", "enable_bucket", "target_frames", "frame_extraction",
+    }
+)  # fmt: skip
+UNUSED = frozenset(
+    {
+        "batch_size", "bucket_no_upscale", "cache_directory", "source_fps", "max_frames",
+        "frame_stride", "frame_sample", "fp_latent_window_size", "debug_dataset",
+    }
+)  # fmt: skip
+"""About timing, batches or caches: the run's own spec says those, and clips their own rate."""
+PICTURES = ("image_directory", "image_jsonl_file")
+LEAST = 5
+"""Frames of the shortest clip that is trained on."""
+
+Dataset = Mapping[str, Any]
+
+
+def read_datasets(name: str, text: str) -> list[tuple[str, Dataset]]:
+    """(its name in messages, its keys and the general ones) of each dataset.
+
+    Raises InputError(DATASET_INVALID) for what changes what is trained on and is not done here."""
+    content = load_toml(name, text)
+    general, listed = content.get("general", {}), content.get("datasets")
+    if not isinstance(general, dict) or not isinstance(listed, list) or not listed:
+        found = ", ".join(content) or "nothing"
+        raise invalid(name, f"has no [[datasets]]; at its top level: {found}")
+    _refuse_unknown(name, content, {"general", "datasets"})
+    datasets: list[tuple[str, Dataset]] = []
+    for number, own in enumerate(listed, 1):
+        where = f"{name}, dataset {number},"
+        if not isinstance(own, dict):
+            raise invalid(where, f"is {own!r}, no [[datasets]]")
+        for key in PICTURES:
+            if key in own:
+                said = "single pictures are not trained on; remove this dataset"
+                raise invalid(where, f"has {key} {own[key]!r}: {said}")
+        dataset: Dataset = general | own
+        _refuse_unknown(where, dataset, READ | UNUSED)
+        if not any(key in own for key in ("video_jsonl_file", "video_directory")):
+            raise invalid(where, "has neither video_jsonl_file nor video_directory")
+        _refuse_windows(where, dataset)
+        datasets.append((where, dataset))
+    return datasets
+
+
+def unused(name: str, datasets: Iterable[tuple[str, Dataset]]) -> list[str]:
+    """A note on the keys that have no effect here."""
+    keys = sorted({key for _, dataset in datasets for key in dataset} & UNUSED)
+    if not keys:
+        return []
+    said = "the run's spec and the clips' timestamps say it"
+    return [f"of {name} these keys are not used, {said}: {', '.join(keys)}"]
+
+
+def sizes(where: str, dataset: Dataset) -> tuple[Wanted | None, list[str]]:
+    """The sizes that a dataset states, and notes on its lengths. With enable_bucket, its resolution
+    only bounds the area. Lengths are rounded down to 4n+1, as musubi-tuner does.
+
+    Raises InputError(DATASET_INVALID)."""
+    size, lengths = dataset.get("resolution"), dataset.get("target_frames", [])
+    if type(size) is int:
+        size = [size, size]
+    sides = [] if size is None else size
+    if not _numbers(sides) or len(sides) not in (0, 2):
+        raise invalid(where, f"has resolution {size!r}: it is one number, or [width, height]")
+    if not _numbers(lengths):
+        raise invalid(where, f"has target_frames {lengths!r}: it is a list of numbers")
+    rounded = {length: length - (length - 1) % 4 for length in lengths}
+    kept = {length: each for length, each in rounded.items() if each >= LEAST}
+    if lengths and not kept:
+        raise invalid(
+            where,
+            f"has target_frames {lengths!r}, which are single pictures: they are not trained on, "
+            f"clips have at least {LEAST} frames; remove this dataset",
+        )
+    notes = []
+    for length, each in rounded.items():
+        said = f"target_frames {length} of {where.rstrip(',')}"
+        if each < LEAST:
+            notes.append(f"left out: {said}: a single picture; clips have at least {LEAST} frames")
+        elif length != each:
+            notes.append(f"{said} is {each}: lengths are 4n+1, rounded down as in musubi-tuner")
+    if not sides and not lengths:
+        return None, notes
+    width, height = sides or (None, None)
+    wanted = Wanted(
+        where=where.rstrip(","), width=width, height=height,
+        any_shape=dataset.get("enable_bucket") is True,
+        lengths=tuple(sorted(set(kept.values()))),
+    )  # fmt: skip
+    return wanted, notes
+
+
+def path_in(where: str, dataset: Dataset, key: str) -> str:
+    """The path that a key names. Raises InputError(DATASET_INVALID) if it leaves the dataset."""
+    path = dataset[key]
+    if not isinstance(path, str) or not path:
+        raise invalid(where, f"has {key} {path!r}: it is a path in quotes, '.' for all")
+    path = str(PurePosixPath(path))
+    if path == ".":
+        return ""
+    if (fault := path_fault(path)) is not None:
+        raise invalid(where, f"has {key} {path!r}, which {fault}")
+    return path
+
+
+def _refuse_unknown(where: str, table: Dataset, known: Iterable[str]) -> None:
+    for key in table:
+        if key not in known:
+            alike = get_close_matches(key, known, 1)
+            meant = f"did you mean {alike[0]}?" if alike else "remove it"
+            raise invalid(
+                where, f"has the key {key}, which musubi-tuner has not for videos: {meant}"
+            )
+
+
+def _refuse_windows(where: str, dataset: Dataset) -> None:
+    how = dataset.get("frame_extraction", "head")
+    if how == "head":
+        return
+    if how == "full":
+        write = "dataset.buckets with the lengths that are there"
+    elif how == "uniform":
+        write = f"dataset.window: Spread with windowsPerClip: {dataset.get('frame_sample', 1)}"
+    elif how in ("chunk", "slide"):
+        write = "dataset.window: Spread with windowsPerClip"
+    else:
+        raise invalid(where, f"has frame_extraction {how!r}, which musubi-tuner has not")
+    raise invalid(where, f"has frame_extraction {how!r}: set {write}, and remove it from the file")
+
+
+def _numbers(value: object) -> bool:
+    return isinstance(value, list) and all(type(each) is int and each > 0 for each in value)
