@@ -10,6 +10,7 @@ import aiohttp
 from pydantic import BaseModel, ValidationError
 
 from wan_operator.kinds import Page
+from wan_runtime.faults import described
 from wan_runtime.job import PROGRESS_PORT
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,9 @@ async def _ask(http: aiohttp.ClientSession, page: Page, address: str) -> BaseMod
                 if len(body) > page.limit_bytes:
                     return None
             return page.model.model_validate_json(body)
-    except (aiohttp.ClientError, TimeoutError, OSError, ValidationError) as error:
+    except ValidationError as error:
+        logger.debug("not an answer", extra={"url": url, "error": described(error)})
+        return None
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
         logger.debug("no answer", extra={"url": url, "error": str(error)})
         return None

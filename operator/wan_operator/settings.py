@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from wan_runtime.faults import value as shortened
 from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_name, parse_catalogue
 
 
@@ -20,9 +21,13 @@ class SettingsError(Exception):
     with 2."""
 
     def __init__(self, variable: str, value: str | None, wanted: str) -> None:
-        shown = "is not set" if value is None else f"is {value!r}"
+        shown = "is not set" if value is None else f"is {shortened(value)}"
         super().__init__(f"{variable} {shown}: {wanted}")
         self.variable = variable
+
+
+class Unusable(Exception):
+    """Of a value in which a part is wrong, which the text names."""
 
 
 REQUIRED = dataclasses.MISSING
@@ -76,6 +81,13 @@ def _names(text: str) -> tuple[str, ...]:
         if not _DNS_LABEL.fullmatch(name):
             raise ValueError(name)
     return names
+
+
+def _catalogue(text: str) -> tuple[Gpu, ...]:
+    try:
+        return parse_catalogue(text)
+    except ValueError as error:
+        raise Unusable(str(error)) from error
 
 
 _NAME = _matching(_DNS_NAME.pattern)
@@ -175,7 +187,7 @@ class Settings:
 
     gpu_catalogue: tuple[Gpu, ...] = _setting(
         "WAN_GPU_CATALOGUE",
-        parse_catalogue,
+        _catalogue,
         "must be a JSON list of GPU types with name, memoryGib, bf16Tflops, bandwidthGbs and "
         "pricePerHour, none twice",
         DEFAULTS,
@@ -303,6 +315,8 @@ class Settings:
                 values[setting.name] = setting.metadata["parse"](text)
             except ValueError:
                 raise SettingsError(variable, text, wanted) from None
+            except Unusable as error:
+                raise SettingsError(variable, text, f"{wanted}: {error}") from error
         values.setdefault("identity", platform.node())
         made = cls(**values)
         if made.gpu_type and made.default_gpu is None:

@@ -23,6 +23,7 @@ from wan_runtime import logs, stopping
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
 from wan_runtime.errors import InfrastructureError, InputError, OutOfMemoryError, StepError
+from wan_runtime.faults import described
 from wan_runtime.job import Certificate, ExitClass, JobSpec, Reason, Result, Step
 from wan_runtime.outcome import Outcome
 from wan_runtime.progress import Reporter
@@ -65,13 +66,9 @@ def load_job(path: Path, step: Step) -> JobSpec:
             Reason.JOB_INVALID, f"job file {path} cannot be read: {error.strerror}"
         ) from error
     except ValidationError as error:
-        # What is there and wrong says more than what is missing.
-        found = sorted(error.errors(), key=lambda fault: fault["type"] == "missing")
-        faults = [f"{_place(fault['loc'])}: {fault['msg']}" for fault in found]
-        more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise InputError(
             Reason.JOB_INVALID,
-            f"job file {path} does not fit this runtime: {'; '.join(faults[:5])}{more}. "
+            f"job file {path} does not fit this runtime: {described(error)}. "
             "Do the operator and the runtime image come from one release?",
         ) from error
     if job.step is not step:
@@ -214,10 +211,6 @@ def _is_gpu_memory(error: BaseException) -> bool:
     return isinstance(error, torch.cuda.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and "CUDA error: out of memory" in str(error)
     )
-
-
-def _place(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location) or "the file"
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from pydantic import ValidationError
 
 from wan_runtime import early
 from wan_runtime.errors import StepError
+from wan_runtime.faults import described
 from wan_runtime.job import PROGRESS_PORT, TERMINATION_FILE, ExitClass, Reason, Result, Step
 from wan_runtime.progress import FILE as PROGRESS_FILE
 from wan_runtime.serve import ProgressFile, Server
@@ -204,7 +205,7 @@ def _read_result(folder: Path) -> Result | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        log.error("the step's result cannot be read: %s", error)
+        log.error("the step's result cannot be read: %s", described(error))
         return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import re
 import shlex
@@ -181,17 +182,34 @@ def test_a_catalogue_of_ones_own(plan: Any, tmp_path: Path, form: str) -> None:
     file.write_text("gpuCatalog: []")
     status, _, error = plan("--catalogue", str(file), of=on_h100())
     assert status == 2
-    assert "holds neither a list nor gpuCatalogue" in error
+    assert "must hold one list of GPU types, alone or as the Helm value gpuCatalogue" in error
     file.write_text(yaml.safe_dump([{**entry, "memoryGib": 0}]))
     status, _, error = plan("--catalogue", str(file), of=on_h100())
     assert status == 2
-    assert "memoryGib" in error
+    assert "gpuCatalogue[0].memoryGib: must be at least 1, not 0" in error
 
 
 NOTHING = "no WanFineTune or WanInferenceService in standard input"
 WRONG: list[tuple[Any, str]] = [
     ("a: [", "standard input is no YAML"),
+    ("a: 1\nb: {c: 2\n", "standard input is no YAML at line 3, column 1: "),
+    ("spec:\n\tx: 1", "standard input is no YAML at line 2, column 1: "),
+    ("spec: {a: 1}\nspec: {a: 2}", "is no YAML at line 2, column 1: spec stands twice"),
+    ("day: 2026-13-45", "is no YAML at line 1, column 6: there is no date or number 2026-13-45"),
+    ("spec: {{ .Values.spec }}", "it looks like a template: give what `helm template` makes of it"),
+    ("a: \0", "standard input is no YAML: it is no text in UTF-8 or UTF-16"),
+    ("[" * 3000, "standard input is nested too deeply to be read"),
+    ("a: &a [*a]", "standard input is nested too deeply to be read"),
+    (
+        "a: &a [1,1,1,1,1,1,1,1,1,1]\n"
+        + "".join(
+            f"{b}: &{b} [{','.join(9 * ['*' + a])}]\n" for a, b in itertools.pairwise("abcdefg")
+        ),
+        "standard input holds more than 200000 values: too much to read",
+    ),
+    ("# " + "x" * 2**22, "standard input is larger than 4 MiB"),
     ("- 1", "standard input, document 1: must be an object"),
+    ("{kind: List, items: 5}", "standard input, document 1: must be an object"),
     ("{kind: List, items: [1]}", "standard input, document 1: must be an object"),
     ("{kind: List, items: }", NOTHING),
     ("", NOTHING),
@@ -210,10 +228,10 @@ WRONG: list[tuple[Any, str]] = [
         document(podTemplate={"tolerations": [{"keys": "a"}]}),
         "there is no spec.podTemplate.tolerations[0].keys",
     ),
-    (document(dataset={}), "spec.dataset.source: Field required"),
-    (document(model={"preset": "Wan3"}), "spec.model.preset: Input should be"),
+    (document(dataset={}), "spec.dataset.source: is missing"),
+    (document(model={"preset": "Wan3"}), "spec.model.preset: must be Wan2.1-I2V-14B-720P, Wan"),
     (document(method={}), "spec.method: set exactly one of lora and full"),
-    (document(training={"batchSize": 0}), "spec.training.batchSize: Input should be greater"),
+    (document(training={"batchSize": 0}), "spec.training.batchSize: must be at least 1, not 0"),
     (on_h100(dataset={"source": "s3://d/c", "frames": 80}), "spec.dataset.frames must be 4n+1"),
     (
         on_h100(dataset={"source": "s3://d/c", "width": 1000}),
@@ -243,6 +261,57 @@ def test_a_file_that_is_not_there(plan: Any) -> None:
     status, _, error = plan("-f", "/nonexistent.yaml", of=on_h100())
     assert status == 2
     assert "/nonexistent.yaml cannot be read" in error
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read: Is a directory"),
+        (b"\xff\xff\xff", "is no YAML: it is no text in UTF-8 or UTF-16"),
+        (b"PK\x03\x04\x00\x00", "is no YAML: it is no text in UTF-8 or UTF-16"),
+    ],
+)
+def test_files_that_are_no_yaml(
+    plan: Any, tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.mkdir() if content is None else file.write_bytes(content)
+    status, out, error = plan("-f", str(file), of=on_h100())
+    assert (status, out) == (2, "")
+    assert error == f"kubectl wan: {file} {message}\n"
+
+
+def test_a_file_in_utf16_is_read(plan: Any, tmp_path: Path) -> None:
+    """PowerShell's `>` writes it."""
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(document()), encoding="utf-16")
+    status, out, _ = plan("-f", str(file), "--gpu", "H200-141GB", "-o", "json", of="")
+    assert status == 0
+    assert len(json.loads(out)) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "must hold one list of GPU types, alone or as the Helm value gpuCatalogue"),
+        ("gpuCatalogue: {}", "must hold one list of GPU types"),
+        ("[]\n---\n[]", "must hold one list of GPU types"),
+        ("[1]", "gpuCatalogue[0]: must be an object, not 1"),
+        ("[{name: x}]", "gpuCatalogue[0].memoryGib: is missing; gpuCatalogue[0].bf16Tflops: is"),
+        ("[{name: x, memory: 80}]", "gpuCatalogue[0].memory: there is no such field"),
+        ("[{name: x y}]", "gpuCatalogue[0].name: must have the form"),
+        ("[{name: x", "is no YAML at line 1, column 10: "),
+        ("[{price: .nan, memoryGib: .inf}]", "gpuCatalogue[0].memoryGib: must be at most 100000"),
+    ],
+)
+def test_a_catalogue_that_is_none(plan: Any, tmp_path: Path, content: str, message: str) -> None:
+    file = tmp_path / "catalogue.yaml"
+    file.write_text(content)
+    status, out, error = plan("--catalogue", str(file), of=on_h100())
+    assert (status, out) == (2, "")
+    assert error.startswith(f"kubectl wan: {file}")
+    assert message in error
+    assert error.count("\n") == 1
 
 
 def test_other_kinds_beside_it_are_passed_over_and_lists_are_read(plan: Any) -> None:

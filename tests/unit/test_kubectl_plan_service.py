@@ -156,8 +156,8 @@ def test_both_kinds_in_one_file(plan: Plan) -> None:
     ("spec", "message"),
     [
         ({"limit": {}}, "(WanInferenceService videos): there is no spec.limit"),
-        ({"workers": {"gpus": 9}}, "spec.workers.gpus: Input should be less than or equal to 8"),
-        ({"gateway": {}}, "spec.gateway.keysSecretRef: Field required"),
+        ({"workers": {"gpus": 9}}, "spec.workers.gpus: must be at most 8, not 9"),
+        ({"gateway": {}}, "spec.gateway.keysSecretRef: is missing"),
         ({"defaults": {"frames": 80}}, "frames 80 is not 4n+1"),
         ({"sizes": [{"width": 1000, "height": 720}]}, "width"),
     ],

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from wan_operator.api.markers import Schema
@@ -18,14 +15,10 @@ from wan_operator.api.v1alpha1.finetune import WanFineTuneSpec
 from wan_operator.api.v1alpha1.inference import KIND as SERVICE
 from wan_operator.api.v1alpha1.inference import WanInferenceServiceSpec
 from wan_operator.crdgen.schema import structural
+from wan_operator.kubectl.yaml_files import DocumentError, shown, yaml_documents
+from wan_runtime.faults import described
 
 Spec = TypeVar("Spec", bound=ApiModel)
-LIMIT = 4 * 2**20
-"""Bytes of one file."""
-
-
-class DocumentError(Exception):
-    """What is wrong with the input, with file, document and field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,41 +47,23 @@ def read_documents(files: Sequence[str]) -> list[FineTune | Service]:
     """
     found = [document for name in files for document in _of_file(name)]
     if not found:
-        raise DocumentError(f"no {FINETUNE} or {SERVICE} in {', '.join(map(_shown, files))}")
+        raise DocumentError(f"no {FINETUNE} or {SERVICE} in {', '.join(map(shown, files))}")
     return found
 
 
-def _shown(file: str) -> str:
-    return "standard input" if file == "-" else file
-
-
 def _of_file(file: str) -> Iterator[FineTune | Service]:
-    try:
-        documents = list(yaml.safe_load_all(_text(file)))
-    except yaml.YAMLError as error:
-        raise DocumentError(f"{_shown(file)} is no YAML: {error}") from error
-    for number, document in enumerate(documents, 1):
-        where = f"{_shown(file)}, document {number}"
+    for number, document in enumerate(yaml_documents(file), 1):
+        where = f"{shown(file)}, document {number}"
         if document is None:
             continue
-        is_list = isinstance(document, dict) and document.get("kind") == "List"
-        for item in (document.get("items") or []) if is_list else [document]:
-            if not isinstance(item, dict):
-                raise DocumentError(f"{where}: must be an object with apiVersion and kind")
+        items = [document]
+        if isinstance(document, dict) and document.get("kind") == "List":
+            items = document.get("items") or []
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise DocumentError(f"{where}: must be an object with apiVersion and kind")
+        for item in items:
             if item.get("kind") in (FINETUNE, SERVICE):
                 yield _read(item, where)
-
-
-def _text(file: str) -> str:
-    try:
-        if file == "-":
-            return sys.stdin.read(LIMIT)
-        path = Path(file)
-        if path.stat().st_size > LIMIT:
-            raise DocumentError(f"{file} is larger than {LIMIT // 2**20} MiB")
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DocumentError(f"{_shown(file)} cannot be read: {error}") from error
 
 
 def _read(document: dict[str, Any], where: str) -> FineTune | Service:
@@ -119,7 +94,7 @@ def _checked(model: type[Spec], spec: dict[str, Any], where: str) -> Spec:
     try:
         return model.model_validate(spec)
     except ValidationError as error:
-        raise DocumentError(f"{where}: {_errors(error)}") from error
+        raise DocumentError(f"{where}: {described(error, 'spec')}") from error
 
 
 def _unknown(value: Any, schema: Schema, path: str) -> Iterator[str]:
@@ -133,11 +108,3 @@ def _unknown(value: Any, schema: Schema, path: str) -> Iterator[str]:
                 yield f"{path}.{name}"
             else:
                 yield from _unknown(child, schema["properties"][name], f"{path}.{name}")
-
-
-def _errors(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(('spec', *map(str, each['loc'])))}: {each['msg']}"
-        + ("" if each["type"] == "missing" else f", not {each['input']!r}")
-        for each in error.errors()
-    )

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from wan_operator.api.v1alpha1.finetune import WanFineTuneSpec
 from wan_operator.kubectl import finetune, serving
-from wan_operator.kubectl.documents import DocumentError, FineTune, Service, read_documents
+from wan_operator.kubectl.documents import FineTune, Service, read_documents
+from wan_operator.kubectl.yaml_files import DocumentError, yaml_documents
 from wan_operator.reconcile.fit import gpu_of
-from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_name, parse_catalogue
+from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_name, catalogue_of
 
 DOES_NOT_FIT = 1
 
@@ -127,14 +126,17 @@ def planned(
 def read_catalogue(path: Path | None) -> tuple[Gpu, ...]:
     if path is None:
         return DEFAULTS
+    documents = yaml_documents(str(path))
+    content = documents[0] if documents else None
+    if isinstance(content, dict) and "gpuCatalogue" in content:
+        content = content["gpuCatalogue"]
+    if len(documents) > 1 or not isinstance(content, list):
+        raise DocumentError(
+            f"{path} must hold one list of GPU types, alone or as the Helm value gpuCatalogue"
+        )
     try:
-        content = yaml.safe_load(path.read_text())
-        if isinstance(content, dict):
-            content = content["gpuCatalogue"]
-        return parse_catalogue(json.dumps(content))
-    except KeyError:
-        raise DocumentError(f"{path}: holds neither a list nor gpuCatalogue") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        return catalogue_of(content)
+    except ValueError as error:
         raise DocumentError(f"{path}: {error}") from error
 
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wan_operator.kubectl.documents import DocumentError, Service
+from wan_operator.kubectl.documents import Service
 from wan_operator.kubectl.table import aligned
 from wan_operator.kubectl.words import EXPLAINED, explained, ranged, rounded, term_rows
+from wan_operator.kubectl.yaml_files import DocumentError
 from wan_operator.reconcile.serving.resolve import drain_seconds, pod_size, work
 from wan_operator.resources.jobs import Size
 from wan_operator.settings import Settings

@@ -51,6 +51,7 @@ from wan_operator.reconcile.run import (
     read,
     resumed,
 )
+from wan_operator.reconcile.stall import unreadable
 from wan_operator.reconcile.watch import PENDING_LOOK_SECONDS, watch
 from wan_operator.resources.labels import RECONCILE, Manifest
 from wan_operator.settings import Settings
@@ -71,7 +72,7 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
     try:
         run = read(cr, observed, settings, now)
     except ValidationError as error:
-        return stalled(cr, "SpecInvalid", report.of_validation(error), now)
+        return stalled(cr, "SpecInvalid", unreadable(error), now)
     if has_ended(cr):
         return after_end(run)
     if len(run.owner.name) > NAME_LIMIT:

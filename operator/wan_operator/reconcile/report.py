@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from pydantic import ValidationError
-
 from wan_operator import conditions
 from wan_operator.api.v1alpha1.common import Condition
 from wan_operator.api.v1alpha1.finetune import FormatStatus, ProgressStatus, StepStatus
@@ -195,11 +193,4 @@ def certified(certificate: Certificate) -> FormatStatus:
         name=certificate.format,
         consumer=certificate.consumer,
         worst_difference=f"{certificate.worst_difference:.1e}",
-    )
-
-
-def of_validation(error: ValidationError) -> str:
-    first = error.errors()[:3]
-    return "; ".join(
-        f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in first
     )

@@ -13,8 +13,14 @@ from wan_operator.conditions import Vocabulary, Wanted
 from wan_operator.reconcile.bounds import fitted
 from wan_operator.reconcile.decision import Decision, Event
 from wan_operator.reconcile.observed import Raw
+from wan_runtime.faults import described
 
 _CONDITIONS = TypeAdapter(list[Condition])
+
+
+def unreadable(error: ValidationError) -> str:
+    """What this release cannot read in a resource, which another has accepted."""
+    return described(error, "status" if error.title.endswith("Status") else "spec")
 
 
 def stalled(

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from wan_runtime.artifacts import space
 from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound, Store, file_sha256
+from wan_runtime.faults import described
 from wan_runtime.job import Certificate, Contract, Dialect, Expert, JobSpec, ManifestRef, Step
 from wan_runtime.parallel import in_order
 
@@ -336,6 +337,4 @@ def _parse(ref: ManifestRef, data: bytes) -> Manifest:
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ArtifactCorrupt(f"{ref.uri} is no manifest: {where}: {first['msg']}") from error
+        raise ArtifactCorrupt(f"{ref.uri} is no manifest: {described(error)}") from error

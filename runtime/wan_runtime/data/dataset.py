@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
+from wan_runtime.faults import described
 from wan_runtime.job import Bucket, Contract, ManifestRef
 
 FILE = "dataset.json"
@@ -187,8 +188,8 @@ def load_dataset(store: Store, ref: ManifestRef) -> Dataset:
     try:
         return Dataset.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors()[0]["msg"]
-        raise ArtifactCorrupt(f"{source.uri(key)} is no dataset of ours: {first}") from error
+        text = f"{source.uri(key)} is no dataset of ours: {described(error)}"
+        raise ArtifactCorrupt(text) from error
 
 
 def bring(store: Store, file: Clip | StoredFile, path: Path) -> None:

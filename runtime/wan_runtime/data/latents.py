@@ -25,6 +25,7 @@ from wan_runtime.artifacts import manifest, space
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
 from wan_runtime.data.buckets import one_of_each_first
 from wan_runtime.data.dataset import Clip
+from wan_runtime.faults import described
 from wan_runtime.job import Bucket, Contract, ManifestRef
 
 # Shapes: C channels, T latent frames, H W latent rows and columns, L tokens, D width of the text
@@ -208,8 +209,10 @@ def load_latents(store: Store, ref: ManifestRef, work: Path) -> Latents:
     manifest.fetch(store, ref, work)
     try:
         return Latents.model_validate_json((work / FILE).read_bytes())
-    except (OSError, ValidationError) as error:
-        raise ArtifactCorrupt(f"{ref.uri} is no list of latents: {error}") from error
+    except FileNotFoundError as error:
+        raise ArtifactCorrupt(f"{ref.uri} lists no {FILE}: it is no list of latents") from error
+    except ValidationError as error:
+        raise ArtifactCorrupt(f"{ref.uri} is no list of latents: {described(error)}") from error
 
 
 class LocalCache:

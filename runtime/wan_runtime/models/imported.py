@@ -17,6 +17,7 @@ from wan_runtime.artifacts import space
 from wan_runtime.artifacts.manifest import NAME, TRANSFERS, Sha256, digest, read
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
 from wan_runtime.errors import InputError
+from wan_runtime.faults import described
 from wan_runtime.job import Contract, JobSpec, ManifestRef, Reason
 from wan_runtime.models.digest import (
     CHUNK,
@@ -96,7 +97,7 @@ def load(store: Store, ref: ManifestRef) -> ImportedModel:
     try:
         return ImportedModel.model_validate_json(read(store, ref))
     except ValidationError as error:
-        raise ArtifactCorrupt(f"{ref.uri} is no manifest of a model: {error}") from error
+        raise ArtifactCorrupt(f"{ref.uri} is no manifest of a model: {described(error)}") from error
 
 
 def fetch(

@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
+
+from wan_runtime.faults import described
 
 
 class Gpu(BaseModel):
@@ -93,17 +95,32 @@ class _Entries(BaseModel):
         return self
 
 
-def parse_catalogue(text: str) -> tuple[Gpu, ...]:
-    """The defaults with the entries of a JSON list in their place, by name, or added.
+_LIST = TypeAdapter(tuple[Gpu, ...])
 
-    Raises ValueError that names the entry and the field.
+
+def parse_catalogue(text: str) -> tuple[Gpu, ...]:
+    """As `catalogue_of`, of a JSON list."""
+    try:
+        return with_own(_LIST.validate_json(text))
+    except ValidationError as error:
+        raise ValueError(described(error, "gpuCatalogue")) from error
+
+
+def catalogue_of(entries: object) -> tuple[Gpu, ...]:
+    """The defaults with the entries of a list in their place, by name, or added.
+
+    Raises ValueError that names the entry, the field and what would be right.
     """
-    own = TypeAdapter(tuple[Gpu, ...]).validate_json(text)
-    return with_own(own)
+    try:
+        return with_own(_LIST.validate_python(entries))
+    except ValidationError as error:
+        raise ValueError(described(error, "gpuCatalogue")) from error
 
 
 def with_own(own: Iterable[Gpu]) -> tuple[Gpu, ...]:
-    """The defaults, with `own` replacing those of the same name or product. Raises ValueError."""
+    """The defaults, with `own` replacing those of the same name or product. Raises
+    ValidationError.
+    """
     ours = _Entries(entries=tuple(own)).entries
     names = {gpu.name for gpu in ours}
     labels = {label for gpu in ours for label in gpu.products}

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from wan_runtime.errors import InputError
+from wan_runtime.faults import described
 from wan_runtime.job import TERMINATION_FILE, ExitClass, Reason
 from wan_runtime.serving.service import SERVICE_FILE, ServiceSpec
 
@@ -37,9 +38,15 @@ def given(options: argparse.Namespace) -> tuple[ServiceSpec, str]:
     """The service, and the URL of its database. Raises InputError(JOB_INVALID)."""
     try:
         service = ServiceSpec.model_validate_json(options.service.read_bytes())
-    except (OSError, ValidationError) as error:
-        text = f"{options.service} cannot be used: {error}"
+    except OSError as error:
+        text = f"service file {options.service} cannot be read: {error.strerror}"
         raise InputError(Reason.JOB_INVALID, text) from error
+    except ValidationError as error:
+        raise InputError(
+            Reason.JOB_INVALID,
+            f"service file {options.service} does not fit this runtime: {described(error)}. "
+            "Do the operator and the runtime image come from one release?",
+        ) from error
     return service, _database(os.environ.get("WAN_DATABASE_URL", ""))
 
 

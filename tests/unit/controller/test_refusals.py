@@ -57,7 +57,9 @@ def test_a_resource_of_a_newer_release_stalls_in_words() -> None:
     world = World(model={"preset": "Wan3.0"})
     world.settle()
     assert world.leading == ("Stalled", "SpecInvalid")
-    assert "model.preset" in world.status["conditions"][0]["message"]
+    message = world.status["conditions"][0]["message"]
+    assert message.startswith("spec.model.preset: must be Wan2.1-I2V-14B-720P, ")
+    assert message.endswith(', not "Wan3.0"')
     assert not world.created
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import json
 
 import pytest
 
@@ -71,7 +72,7 @@ def test_a_bad_value_is_refused_with_its_name_and_what_would_be_right(
 ) -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_env({**LEAST, variable: value})
-    assert str(caught.value).startswith(f"{variable} is {value!r}: must ")
+    assert str(caught.value).startswith(f"{variable} is {json.dumps(value)}: must ")
 
 
 def test_the_gpu_type_may_be_one_of_the_clusters_own() -> None:

@@ -326,8 +326,8 @@ def test_the_catalogue_is_replaced_by_name_and_product() -> None:
     assert by_name("L40S-48GB", catalogue) is None
     assert len(catalogue) == len(DEFAULTS)
     for wrong, named in (
-        ("{}", "tuple"),
-        ('[{"name": "x"}]', "memoryGib"),
+        ("{}", "gpuCatalogue: must be a list"),
+        ('[{"name": "x"}]', r"gpuCatalogue\[0\].memoryGib: is missing"),
         (entry.replace("300", "-1"), "bf16Tflops"),
         (entry.replace('"name"', '"nmae"'), "nmae"),
         (f"[{entry[1:-1]}, {entry[1:-1]}]", "ours stands twice"),

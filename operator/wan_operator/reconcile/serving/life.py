@@ -27,7 +27,6 @@ from wan_operator.reconcile.finetune import is_ours
 from wan_operator.reconcile.fit import is_fit_checked
 from wan_operator.reconcile.observed import Observed, Raw, container_state, is_deleting, label
 from wan_operator.reconcile.plan import StoreNotConfiguredError, ca_bundle
-from wan_operator.reconcile.report import of_validation
 from wan_operator.reconcile.serving import base_model, views
 from wan_operator.reconcile.serving.follow import Followed, followed
 from wan_operator.reconcile.serving.moment import Moment, read
@@ -41,6 +40,7 @@ from wan_operator.reconcile.serving.rollout import Course, course
 from wan_operator.reconcile.serving.rollout import numbered as numbered_share
 from wan_operator.reconcile.serving.scale import scaled
 from wan_operator.reconcile.serving.tell import NEEDS_SOMEBODY, numbered, telling
+from wan_operator.reconcile.stall import unreadable
 from wan_operator.resources.labels import Manifest
 from wan_operator.resources.serving import gateway, network, worker
 from wan_operator.resources.serving.gateway import GatewayPods
@@ -64,7 +64,7 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
         moment = read(cr, observed, settings, now)
         effective = resolve(moment.spec, settings)
     except ValidationError as error:
-        return stalled(cr, "SpecInvalid", of_validation(error), now)
+        return stalled(cr, "SpecInvalid", unreadable(error), now)
     except StoreNotConfiguredError as error:
         return stalled(cr, "StoreNotConfigured", str(error), now)
     except DatabaseNotConfiguredError as error:

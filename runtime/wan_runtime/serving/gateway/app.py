@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from wan_runtime import faults
 from wan_runtime.artifacts.store import Store
 from wan_runtime.errors import StepError
 from wan_runtime.serve import Pages
@@ -107,8 +108,9 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         fault = error.errors()[0]
-        param = ".".join(str(part) for part in fault["loc"][1:])
-        return answer(Refusal(Code.INVALID_REQUEST, f"{param}: {fault['msg']}", param=param))
+        param = faults.path(fault["loc"][1:])
+        text = f"{param}: {faults.text_of(fault)}"
+        return answer(Refusal(Code.INVALID_REQUEST, text, param=param))
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> Response:

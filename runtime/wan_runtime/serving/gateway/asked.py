@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
+from wan_runtime.faults import faults_of
 from wan_runtime.serving.problems import Code, Refusal
 from wan_runtime.serving.service import AdapterUse, Name
 
@@ -86,7 +87,7 @@ def of_json(content: Any) -> tuple[Ask, Reference | None]:
     if isinstance(reference, str):
         reference = {"image_url": reference}
     return checked(Ask, fields), None if reference is None else checked(
-        Reference, reference, "input_reference."
+        Reference, reference, "input_reference"
     )
 
 
@@ -141,17 +142,13 @@ def _json_text(name: str, text: str) -> Any:
         ) from None
 
 
-def checked(kind: Any, fields: Any, prefix: str = "") -> Any:
+def checked(kind: Any, fields: Any, below: str = "") -> Any:
     """A model of the fields. Raises Refusal(INVALID_REQUEST) for the first that is wrong."""
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_context=False)[0]
-        param = prefix + ".".join(str(part) for part in fault["loc"])
-        given = str(fault["input"])[:80]
-        raise Refusal(
-            Code.INVALID_REQUEST, f"{param}: {fault['msg']}, got {given!r}", param=param
-        ) from None
+        fault = faults_of(error, below)[0]
+        raise Refusal(Code.INVALID_REQUEST, str(fault), param=fault.path) from None
 
 
 def _schema(reference: dict[str, Any]) -> dict[str, Any]:

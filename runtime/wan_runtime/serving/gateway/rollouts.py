@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from wan_runtime.faults import described
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
 from wan_runtime.serving.rollout import ROLLOUT_FILE, Rollout
@@ -41,8 +42,11 @@ class Rollouts:
             wanted = Rollout.model_validate_json(self._file.read_bytes())
         except FileNotFoundError:
             wanted = Rollout()
-        except (OSError, ValidationError) as error:
-            log.warning("%s is left aside: %s", self._file, error)
+        except OSError as error:
+            log.warning("%s cannot be read: %s", self._file, error.strerror)
+            return
+        except ValidationError as error:
+            log.warning("%s is left aside: %s", self._file, described(error))
             return
         if wanted != self._stored:
             is_newest = await self._queue.roll_out(wanted)

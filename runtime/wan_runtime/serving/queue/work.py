@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 from pydantic import ValidationError
 
+from wan_runtime.faults import described
 from wan_runtime.serving.queue import rollouts
 from wan_runtime.serving.queue.database import Connection
 from wan_runtime.serving.queue.rows import SPENT, discard, job_of, notify, spend
@@ -117,7 +118,7 @@ async def _next(connection: Connection, service: str, revision: str) -> str | No
             VideoOrder.model_validate_json(row["order"])
         except ValidationError as error:
             # A newer gateway asked for what this worker would leave out: a newer worker's job.
-            log.warning("%s is left to another release: %s", row["id"], error)
+            log.warning("%s is left to another release: %s", row["id"], described(error))
             passed_over.append(row["id"])
         else:
             return str(row["id"])
