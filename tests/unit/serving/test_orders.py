@@ -108,21 +108,25 @@ def test_adapters_of_the_request_come_after_the_effects() -> None:
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "size": ({"size": "64x64"}, "size", "832x480, 480x832"),
-    "size form": ({"size": "large"}, "size", "pattern"),
+    "size form": ({"size": "large"}, "size", "must have the form"),
     "model": ({"model": "sora-2"}, "model", "studio, anime-fairy"),
     "frames": ({"frames": 20}, "frames", "21"),
     "too many frames": ({"frames": 125}, "frames", "121"),
     "seconds": ({"seconds": 30}, "seconds", "121"),
     "both": ({"frames": 17, "seconds": 1}, "frames", "not both"),
-    "negative steps": ({"steps": -1}, "steps", "greater than or equal to 1"),
+    "negative steps": ({"steps": -1}, "steps", "must be at least 1, not -1"),
     "no prompt": ({"prompt": "  "}, "prompt", "empty"),
     "long prompt": ({"prompt": "a" * 2001}, "prompt", "2001"),
-    "seed": ({"seed": -1}, "seed", "greater"),
+    "seed": ({"seed": -1}, "seed", "at least 0"),
     "guidance": ({"guidance": float("nan")}, "guidance", "finite"),
     "adapter": ({"adapters": [{"name": "ghost"}]}, "adapters", "fairy, film"),
-    "strength": ({"adapters": [{"name": "fairy", "strength": 9}]}, "adapters.0.strength", "4"),
-    "unknown field": ({"cfg": 3}, "cfg", "not permitted"),
-    "text": ({"steps": "many"}, "steps", "integer"),
+    "strength": (
+        {"adapters": [{"name": "fairy", "strength": 9}]},
+        "adapters[0].strength",
+        "at most 4",
+    ),
+    "unknown field": ({"cfg": 3}, "cfg", "there is no such field"),
+    "text": ({"steps": "many"}, "steps", "a whole number, not"),
     "quality": ({"quality": "fast"}, "quality", "lossless"),
 }
 

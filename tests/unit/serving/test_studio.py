@@ -154,7 +154,7 @@ def test_errors_are_told_at_their_fields(studio: Studio) -> None:
     studio.page.get_by_label("Guidance", exact=True).fill("99")
     studio.page.get_by_text("Advanced").click()
     studio.page.get_by_role("button", name="Make video").click()
-    fault = alerts.filter(has_text="less than or equal to 30")
+    fault = alerts.filter(has_text="must be at most 30")
     control = studio.field_of(fault)
     expect(control).to_be_focused()
     assert control.get_attribute("aria-invalid") == "true"

@@ -126,7 +126,7 @@ export class Ask {
 
   /** Say what is wrong at its field. Not asked for, it is said without moving the focus. */
   #blame(fault, focus) {
-    const field = this.#named()[(fault.param ?? "").split(".")[0]];
+    const field = this.#named()[(fault.param ?? "").split(/[.[]/)[0]];
     if (!field) this.#wrong.textContent = fault.message;
     else field.show(fault.message, focus);
   }
