@@ -17,8 +17,6 @@ from wan_operator.reconcile.decision import Decision
 from wan_operator.reconcile.observed import Key, Observed, Raw, label, step_of
 from wan_operator.reconcile.serving import life
 from wan_operator.reconcile.serving.follow import follows
-from wan_operator.resources.labels import FINETUNE as FINETUNE_LABEL
-from wan_operator.resources.labels import SERVICE as SERVICE_LABEL
 from wan_operator.resources.labels import Manifest
 from wan_operator.settings import Settings
 from wan_runtime.job import Progress
@@ -69,7 +67,7 @@ class Kind:
 FINETUNE = Kind(
     name=finetune_api.KIND,
     plural=finetune_api.PLURAL,
-    label=FINETUNE_LABEL,
+    label=finetune_api.LABEL,
     children=("ConfigMap", "Job", "Pod"),
     watched=("Job", "Pod"),
     reasons=conditions.REASONS,
@@ -88,7 +86,7 @@ FINETUNE = Kind(
 SERVICE = Kind(
     name=inference_api.KIND,
     plural=inference_api.PLURAL,
-    label=SERVICE_LABEL,
+    label=inference_api.LABEL,
     children=(
         "ConfigMap",
         "Service",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from wan_operator.resources.labels import MANAGED_BY, MANAGER, SERVICE, Owner, metadata
+from wan_operator.api.v1alpha1.inference import KIND, LABEL
+from wan_operator.resources.labels import MANAGED_BY, MANAGER, Owner, metadata
 
 Raw = dict[str, Any]
-LABELS = {"app": "demo", MANAGED_BY: MANAGER, SERVICE: "demo"}
+LABELS = {"app": "demo", MANAGED_BY: MANAGER, LABEL: "demo"}
 SELECTOR = {"matchLabels": {"app": "demo"}}
 PROBE = {"httpGet": {"path": "/healthz", "port": "pages"}, "periodSeconds": 5}
 CONTAINER = {
@@ -118,7 +119,7 @@ EDITS = {
 
 
 def manifest(kind: str, namespace: str, spec: Raw | None = None) -> Raw:
-    owner = Owner(kind="WanInferenceService", namespace=namespace, name="demo", uid="u" * 36)
+    owner = Owner(kind=KIND, label=LABEL, namespace=namespace, name="demo", uid="u" * 36)
     content = SPECS[kind] if spec is None else spec
     return {
         "apiVersion": VERSIONS.get(kind, "networking.k8s.io/v1"),

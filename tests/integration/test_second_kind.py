@@ -61,7 +61,8 @@ def follows(cr: Raw) -> Iterable[Key]:
 def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Decision:
     """A Deployment if there is none, and the generation of the WanFineTune it follows."""
     name, uid = cr["metadata"]["name"], cr["metadata"]["uid"]
-    owner = Owner(kind=ECHO, namespace=cr["metadata"]["namespace"], name=name, uid=uid)
+    namespace = cr["metadata"]["namespace"]
+    owner = Owner(kind=ECHO, label=LABEL, namespace=namespace, name=name, uid=uid)
     labels = {MANAGED_BY: MANAGER, LABEL: name}
     container = {"name": "echo", "image": "x"}
     spec = {

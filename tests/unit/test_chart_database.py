@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 
 from unit.rendered import NAMESPACE, Manifest, environment, of_kind, render
-from wan_operator.resources.labels import MANAGED_BY, MANAGER, SERVICE
+from wan_operator.api.v1alpha1.inference import LABEL
+from wan_operator.resources.labels import MANAGED_BY, MANAGER
 
 KINDS = {"StatefulSet", "Service", "Secret", "PodDisruptionBudget", "NetworkPolicy"}
 
@@ -74,7 +75,7 @@ def test_only_the_pods_of_services_reach_it() -> None:
     assert source["namespaceSelector"] == {}
     assert source["podSelector"] == {
         "matchLabels": {MANAGED_BY: MANAGER},
-        "matchExpressions": [{"key": SERVICE, "operator": "Exists"}],
+        "matchExpressions": [{"key": LABEL, "operator": "Exists"}],
     }
 
 

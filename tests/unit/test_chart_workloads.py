@@ -6,7 +6,8 @@ from typing import Any
 
 from unit.controller.service_world import World, tiny
 from unit.rendered import NAMESPACE, Manifest, of_kind, render
-from wan_operator.resources.labels import MANAGED_BY, MANAGER, SERVICE
+from wan_operator.api.v1alpha1.inference import LABEL
+from wan_operator.resources.labels import MANAGED_BY, MANAGER
 from wan_operator.resources.serving.names import REVISION
 from wan_runtime.job import PROGRESS_PORT
 
@@ -99,7 +100,7 @@ def test_a_pod_monitor_finds_gateways_and_workers_wherever_they_run() -> None:
         assert selects(made["spec"]["selector"], pod)
         ports = {port["name"]: port for port in pod["spec"]["containers"][0]["ports"]}
         assert ports[endpoint["port"]]["containerPort"] == PROGRESS_PORT
-    assert made["spec"]["podTargetLabels"] == [SERVICE, REVISION]
+    assert made["spec"]["podTargetLabels"] == [LABEL, REVISION]
 
 
 def test_a_pod_monitor_keeps_to_the_watched_namespaces() -> None:

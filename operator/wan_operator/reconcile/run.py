@@ -6,7 +6,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from wan_operator.api.v1alpha1.finetune import KIND, StepStatus, WanFineTuneSpec, WanFineTuneStatus
+from wan_operator.api.v1alpha1.finetune import (
+    KIND,
+    LABEL,
+    StepStatus,
+    WanFineTuneSpec,
+    WanFineTuneStatus,
+)
 from wan_operator.reconcile.bounds import fitted
 from wan_operator.reconcile.decision import Delete, Propagation
 from wan_operator.reconcile.observed import (
@@ -91,7 +97,9 @@ def read(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Run:
     ours = {item["metadata"]["uid"] for item in (*jobs, *config_maps)}
     everything = (*observed.jobs, *observed.config_maps)
     return Run(
-        owner=Owner(kind=KIND, namespace=metadata["namespace"], name=metadata["name"], uid=uid),
+        owner=Owner(
+            kind=KIND, label=LABEL, namespace=metadata["namespace"], name=metadata["name"], uid=uid
+        ),
         generation=metadata["generation"],
         queue_name=metadata.get("labels", {}).get(QUEUE_NAME, ""),
         spec=WanFineTuneSpec.model_validate(cr["spec"]),

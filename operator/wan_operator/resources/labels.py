@@ -13,8 +13,6 @@ Manifest = dict[str, Any]
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "wan-operator"
-FINETUNE = f"{GROUP}/finetune"
-SERVICE = f"{GROUP}/service"
 STEP = f"{GROUP}/step"
 ATTEMPT = f"{GROUP}/attempt"
 SPEC_HASH = f"{GROUP}/spec-hash"
@@ -30,14 +28,11 @@ class Owner:
     """The custom resource that a child belongs to."""
 
     kind: str
+    label: str
+    """By which its children name it: that of its kind in the registry."""
     namespace: str
     name: str
     uid: str
-
-    @property
-    def label(self) -> str:
-        """By which its children name it."""
-        return SERVICE if self.kind == "WanInferenceService" else FINETUNE
 
     def reference(self) -> Manifest:
         return {

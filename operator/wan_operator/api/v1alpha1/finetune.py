@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 
 from wan_operator.api.markers import Cel, Schema, list_set, rule
 from wan_operator.api.v1alpha1.common import (
+    GROUP,
     MAX_INT32,
     ApiModel,
     PodTemplate,
@@ -55,6 +56,7 @@ from wan_operator.api.v1alpha1.finetune_training import (
 __all__ = [
     "EXPORTED",
     "KIND",
+    "LABEL",
     "NAME_LIMIT",
     "PLURAL",
     "SHORT_NAME",
@@ -96,6 +98,8 @@ __all__ = [
 KIND = "WanFineTune"
 PLURAL = "wanfinetunes"
 SHORT_NAME = "wft"
+LABEL = f"{GROUP}/finetune"
+"""Label by which its children name it."""
 
 NAME_LIMIT = 40
 """Longest name in characters: a Job is `<name>-<step>-<attempt>` and may have 63, its pods' names

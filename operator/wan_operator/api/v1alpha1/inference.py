@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 
 from wan_operator.api.markers import Cel, list_map, rule
 from wan_operator.api.v1alpha1.common import (
+    GROUP,
     MAX_INT32,
     ApiModel,
     LocalObjectReference,
@@ -43,6 +44,7 @@ from wan_operator.api.v1alpha1.inference_status import (
 
 __all__ = [
     "KIND",
+    "LABEL",
     "NAME_LIMIT",
     "PLURAL",
     "SHORT_NAME",
@@ -74,6 +76,8 @@ __all__ = [
 KIND = "WanInferenceService"
 PLURAL = "waninferenceservices"
 SHORT_NAME = "wis"
+LABEL = f"{GROUP}/service"
+"""Label by which its children name it."""
 NAME_LIMIT = 40
 """Longest name in characters, the same as a WanFineTune's, whose names appear beside it."""
 MAX_REPLICAS = 1000

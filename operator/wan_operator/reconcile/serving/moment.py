@@ -9,6 +9,7 @@ from typing import Any
 
 from wan_operator.api.v1alpha1.inference import (
     KIND,
+    LABEL,
     WanInferenceServiceSpec,
     WanInferenceServiceStatus,
 )
@@ -75,7 +76,11 @@ def read(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Mome
     metadata = cr["metadata"]
     return Moment(
         owner=Owner(
-            kind=KIND, namespace=metadata["namespace"], name=metadata["name"], uid=metadata["uid"]
+            kind=KIND,
+            label=LABEL,
+            namespace=metadata["namespace"],
+            name=metadata["name"],
+            uid=metadata["uid"],
         ),
         generation=metadata["generation"],
         spec=WanInferenceServiceSpec.model_validate(cr["spec"]),

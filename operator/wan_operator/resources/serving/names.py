@@ -8,7 +8,6 @@ from typing import Any
 from wan_operator.resources.labels import (
     MANAGED_BY,
     MANAGER,
-    SERVICE,
     Manifest,
     Owner,
     metadata,
@@ -35,7 +34,7 @@ def name_of(owner: Owner, part: str) -> str:
 
 def selector(owner: Owner, part: Part) -> dict[str, str]:
     """What tells the pods of a part from all others. Never changed: a Deployment's is immutable."""
-    return {SERVICE: owner.name, COMPONENT: part.value}
+    return {owner.label: owner.name, COMPONENT: part.value}
 
 
 def labels_of(owner: Owner, component: str) -> dict[str, str]:
@@ -45,7 +44,7 @@ def labels_of(owner: Owner, component: str) -> dict[str, str]:
         COMPONENT: component,
         "app.kubernetes.io/part-of": MANAGER,
         MANAGED_BY: MANAGER,
-        SERVICE: owner.name,
+        owner.label: owner.name,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wan_operator.api.v1alpha1.inference import Gateway
-from wan_operator.resources.labels import SERVICE, SPEC_HASH, Manifest, Owner, content_hash
+from wan_operator.resources.labels import SPEC_HASH, Manifest, Owner, content_hash
 from wan_operator.resources.serving.gateway import PORT
 from wan_operator.resources.serving.names import Part, child, name_of, selector
 from wan_runtime.job import PROGRESS_PORT
@@ -80,7 +80,7 @@ def policies(owner: Owner) -> list[Manifest]:
     }
     http = {"ports": [{"port": PORT, "protocol": "TCP"}]}
     gateway = _policy(owner, owner.name, selector(owner, Part.GATEWAY), [http, pages])
-    return [gateway, _policy(owner, name_of(owner, "pages"), {SERVICE: owner.name}, [pages])]
+    return [gateway, _policy(owner, name_of(owner, "pages"), {owner.label: owner.name}, [pages])]
 
 
 def _policy(owner: Owner, name: str, pods: dict[str, str], ingress: list[Manifest]) -> Manifest:
