@@ -242,7 +242,7 @@ class Controller:
 
 
 def reason_of(kind: Kind, error: PermanentError) -> str:
-    return error.reason if error.reason in kind.reasons else "RequestRefused"
+    return error.reason if error.reason in kind.vocabulary.reasons else "RequestRefused"
 
 
 def of(key: Key) -> dict[str, str]:

@@ -365,4 +365,4 @@ def path_of(kind: str, namespace: str | None, name: str = "") -> str:
 
 def api_of(kind: str) -> tuple[str, str, str]:
     """(group, version, plural)"""
-    return (GROUP, VERSION, KINDS[kind].plural) if kind in KINDS else APIS[kind]
+    return (GROUP, VERSION, KINDS[kind].definition.plural) if kind in KINDS else APIS[kind]

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from graphlib import TopologicalSorter
 
 from wan_operator.kinds import KINDS, key_of, owner_of
 from wan_operator.kube import Kube, merge_patch
@@ -65,8 +66,9 @@ async def take(kube: Kube, watchdog: Watchdog, settings: Settings) -> Snapshot:
 
 
 def in_order() -> Iterable[str]:
-    """Kinds that follow others come first: of what they follow, only that is kept."""
-    return sorted(KINDS, key=lambda name: KINDS[name].follows is None)
+    """A kind that follows others comes before them: of those, only what is followed is kept."""
+    followed = {name: kind.follows.kinds if kind.follows else () for name, kind in KINDS.items()}
+    return reversed([*TopologicalSorter(followed).static_order()])
 
 
 def children() -> Iterable[str]:

@@ -117,7 +117,9 @@ async def test_an_operator_without_a_crd_says_so(
     kube: Kube, crd: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await check_installed(kube, SETTINGS, asyncio.Event())
-    missing = replace(FINETUNE, name="WanOther", plural="wanothers")
+    missing = replace(
+        FINETUNE, definition=replace(FINETUNE.definition, name="WanOther", plural="wanothers")
+    )
     monkeypatch.setitem(KINDS, "WanOther", missing)
     with pytest.raises(SystemExit, match="the WanOther CRD is not installed"):
         await check_installed(kube, SETTINGS, asyncio.Event())

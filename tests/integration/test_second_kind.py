@@ -15,9 +15,11 @@ import pytest
 from integration.apiserver import ApiServer
 from integration.operator_process import eventually
 from integration.runs import GROUP, Runs, minimal
+from wan_operator.api.v1alpha1.common import ApiModel
 from wan_operator.controller import Controller
+from wan_operator.crdgen.crd import Definition
 from wan_operator.handlers import watch
-from wan_operator.kinds import FINETUNE, KINDS, Kind
+from wan_operator.kinds import FINETUNE, KINDS, Follows, Kind
 from wan_operator.kube import Kube, connect, path_of
 from wan_operator.metrics import Metrics
 from wan_operator.reconcile.decision import Decision
@@ -54,6 +56,10 @@ DEFINITION = {
 }
 
 
+class Echo(ApiModel):
+    """Any content: the definition above says so to the API server."""
+
+
 def follows(cr: Raw) -> Iterable[Key]:
     return [Key("WanFineTune", cr["metadata"]["namespace"], cr["spec"]["of"])]
 
@@ -84,18 +90,20 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
 
 
 KIND = Kind(
-    name=ECHO,
-    plural="wanechoes",
+    definition=Definition(
+        name=ECHO, plural="wanechoes", short="echo", spec=Echo, status=Echo, name_limit=40,
+        columns=(), example="",
+    ),
     label=LABEL,
     children=("Deployment", "HTTPRoute"),
     watched=("Deployment",),
-    reasons=FINETUNE.reasons,
+    vocabulary=FINETUNE.vocabulary,
     reconcile=reconcile,
     needs_look=lambda cr: True,
     stalled=lambda cr, reason, message, now: Decision(),
     unit=lambda manifest: f"{manifest['kind']}/{label(manifest, LABEL)}",
-    follows=follows,
-)
+    follows=Follows(kinds=frozenset({FINETUNE.name}), keys=follows),
+)  # fmt: skip
 
 
 @asynccontextmanager

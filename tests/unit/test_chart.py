@@ -18,12 +18,17 @@ from unit.rendered import (
     of_kind,
     render,
 )
+from wan_operator import kinds, sweep
+from wan_operator.kube import api_of
 from wan_operator.metrics import Metrics
 from wan_runtime.job import PROGRESS_PORT
 
 # -- Permissions
 
-KINDS = ("wanfinetunes", "waninferenceservices")
+KINDS = [kind.definition.plural for kind in kinds.KINDS.values()]
+MADE_ONCE = {"Job"}
+NOT_MADE = {"Pod"}
+"""By the Job's or the Deployment's controller."""
 
 
 def rules(documents: list[Manifest]) -> Iterator[tuple[str, str, str]]:
@@ -48,24 +53,32 @@ def test_permissions(values: Manifest) -> None:
     assert not {rule for rule in granted if rule[2] in ("impersonate", "bind", "escalate")}
 
 
+def resource_of(child: str) -> str:
+    group, _, plural = api_of(child)
+    return f"{group}/{plural}"
+
+
+def verbs_of(child: str) -> set[str]:
+    """What the engine does with children of a kind, by the registry."""
+    verbs = {"list"}
+    if any(child in kind.watched for kind in kinds.KINDS.values()):
+        verbs |= {"watch"}
+    if child not in NOT_MADE:
+        verbs |= {"get", "create", "delete"}
+    if child not in NOT_MADE | MADE_ONCE:
+        verbs |= {"patch"}
+    return verbs
+
+
 def test_the_operator_gets_what_it_needs_and_nothing_else() -> None:
     granted: dict[str, set[str]] = {}
     for group, resource, verb in rules([of_kind(render(), "ClusterRole")]):
         granted.setdefault(f"{group}/{resource}", set()).add(verb)
-    applied = {"get", "list", "create", "patch", "delete"}
     assert granted == {
         **{f"wan-operator.dev/{kind}": {"get", "list", "watch"} for kind in KINDS},
         **{f"wan-operator.dev/{kind}/status": {"patch"} for kind in KINDS},
         **{f"wan-operator.dev/{kind}/finalizers": {"update"} for kind in KINDS},
-        "apps/deployments": applied | {"watch"},
-        "/services": applied,
-        "policy/poddisruptionbudgets": applied,
-        "networking.k8s.io/networkpolicies": applied,
-        "networking.k8s.io/ingresses": applied,
-        "gateway.networking.k8s.io/httproutes": applied,
-        "batch/jobs": {"get", "list", "watch", "create", "delete"},
-        "/configmaps": applied,
-        "/pods": {"list", "watch"},
+        **{resource_of(child): verbs_of(child) for child in sweep.children()},
         "/nodes": {"list"},
         "events.k8s.io/events": {"create"},
     }

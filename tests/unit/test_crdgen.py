@@ -10,7 +10,6 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from wan_operator import crdgen
 from wan_operator.api.markers import (
     RULES,
     Cel,
@@ -21,11 +20,14 @@ from wan_operator.api.markers import (
     rule,
 )
 from wan_operator.conditions import CONDITION_TYPES, REASONS
-from wan_operator.crdgen.crd import KINDS, Kind
+from wan_operator.crdgen.crd import Definition
+from wan_operator.crdgen.files import generate
 from wan_operator.crdgen.manifest import chart_template
 from wan_operator.crdgen.schema import Unstructural, explained, structural
+from wan_operator.kinds import KINDS
 
 ROOT = Path(__file__).parents[2]
+DEFINITIONS = [kind.definition for kind in KINDS.values()]
 
 
 class Model(BaseModel):
@@ -302,8 +304,8 @@ def nodes(schema: Schema, path: str) -> Iterator[tuple[str, Schema]]:
 
 
 @pytest.mark.parametrize("top", ["spec", "status"])
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_everything_is_bounded(kind: Kind, top: str) -> None:
+@pytest.mark.parametrize("kind", DEFINITIONS, ids=lambda kind: kind.name)
+def test_everything_is_bounded(kind: Definition, top: str) -> None:
     """Else an object may outgrow etcd, and rules over it the server's cost budget. A date-time
     bounds itself."""
     bounds = {
@@ -321,8 +323,8 @@ def test_everything_is_bounded(kind: Kind, top: str) -> None:
     assert unbounded == []
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_everything_that_users_write_is_explained(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", DEFINITIONS, ids=lambda kind: kind.name)
+def test_everything_that_users_write_is_explained(kind: Definition) -> None:
     """Elements of lists and maps are explained by their list."""
     silent = [
         path
@@ -333,8 +335,8 @@ def test_everything_that_users_write_is_explained(kind: Kind) -> None:
 
 
 def test_the_reference_has_every_field_condition_and_reason() -> None:
-    text = crdgen.generate()["docs/api.md"]
-    for kind in KINDS:
+    text = generate()["docs/api.md"]
+    for kind in DEFINITIONS:
         assert (ROOT / kind.example).is_file()
         for top in ("spec", "status"):
             for path, node in nodes(kind.schema()["properties"][top], top):
@@ -353,10 +355,9 @@ def test_braces_would_be_read_by_helm() -> None:
     class Braces(Model):
         """Use {{ name }}."""
 
-    kind = KINDS[0]
-    odd = Kind(
+    odd = Definition(
         name="Odd", plural="odds", short="o", spec=Braces, status=Leaf, name_limit=9,
-        columns=(), example=kind.example,
+        columns=(), example=DEFINITIONS[0].example,
     )  # fmt: skip
     with pytest.raises(ValueError, match="read by Helm"):
         chart_template(odd)

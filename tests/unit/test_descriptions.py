@@ -15,12 +15,10 @@ import pytest
 
 from wan_operator import cli
 from wan_operator.api.markers import Schema
-from wan_operator.conditions import RUNS, Vocabulary
 from wan_operator.crdgen import chart
-from wan_operator.crdgen.crd import KINDS
+from wan_operator.kinds import KINDS, Kind
 from wan_operator.kubectl import __main__ as kubectl
 from wan_operator.metrics import Metrics
-from wan_operator.service_conditions import VOCABULARY as SERVICES
 from wan_runtime import cli as runtime
 
 ROOT = Path(__file__).parents[2]
@@ -93,8 +91,8 @@ def wrong(texts: Iterator[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def of_crds() -> Iterator[tuple[str, str]]:
-    for kind in KINDS:
-        version = kind.definition()["spec"]["versions"][0]
+    for kind in KINDS.values():
+        version = kind.definition.manifest()["spec"]["versions"][0]
         yield from described(version["schema"]["openAPIV3Schema"], kind.name)
         for column in version["additionalPrinterColumns"]:
             yield f"{kind.name}, column {column['name']}", column["description"]
@@ -116,10 +114,10 @@ def test_every_description_of_the_chart_stands_alone() -> None:
     assert wrong(of_chart()) == {}
 
 
-@pytest.mark.parametrize("words", [RUNS, SERVICES], ids=["runs", "services"])
-def test_every_condition_and_reason_is_explained_in_a_sentence(words: Vocabulary) -> None:
-    assert wrong(iter(words.types.items())) == {}
-    assert wrong(iter(words.reasons.items())) == {}
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+def test_every_condition_and_reason_is_explained_in_a_sentence(kind: Kind) -> None:
+    assert wrong(iter(kind.vocabulary.types.items())) == {}
+    assert wrong(iter(kind.vocabulary.reasons.items())) == {}
 
 
 def of_metrics() -> Iterator[tuple[str, str]]:

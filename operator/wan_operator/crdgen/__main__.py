@@ -7,7 +7,8 @@ import difflib
 import sys
 from pathlib import Path
 
-from wan_operator.crdgen import chart, generate
+from wan_operator.crdgen import chart
+from wan_operator.crdgen.files import generate
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from wan_operator.api.markers import RULES, Schema, rule
-from wan_operator.api.v1alpha1 import finetune, inference
 from wan_operator.api.v1alpha1.common import CATEGORY, GROUP, VERSION
 from wan_operator.crdgen.schema import explained, structural, unwrapped
 
@@ -35,7 +34,9 @@ class Column:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Kind:
+class Definition:
+    """A kind of custom resource, for its CRD and the reference."""
+
     name: str
     plural: str
     short: str
@@ -104,7 +105,8 @@ class Kind:
             ],
         }
 
-    def definition(self) -> Schema:
+    def manifest(self) -> Schema:
+        """The CustomResourceDefinition."""
         age = Column(
             name="Age",
             path=".metadata.creationTimestamp",
@@ -144,7 +146,7 @@ class Kind:
 
 # The table shows the first match of a path: the status writer puts the telling condition first.
 _TRUE_CONDITION = '.status.conditions[?(@.status=="True")]'
-_STATE = (
+STATE_COLUMNS = (
     Column(
         name="State",
         path=f"{_TRUE_CONDITION}.type",
@@ -154,82 +156,4 @@ _STATE = (
         name="Reason", path=f"{_TRUE_CONDITION}.reason", description="Reason of that condition."
     ),
 )
-_MODEL = Column(name="Model", path=".spec.model.preset", wide=True, description="Base model.")
-
-KINDS = (
-    Kind(
-        name=finetune.KIND,
-        plural=finetune.PLURAL,
-        short=finetune.SHORT_NAME,
-        spec=finetune.WanFineTuneSpec,
-        status=finetune.WanFineTuneStatus,
-        name_limit=finetune.NAME_LIMIT,
-        example="examples/finetune-minimal.yaml",
-        rules=(finetune.EXPORTED,),
-        columns=(
-            *_STATE,
-            Column(
-                name="Progress",
-                path=".status.progress.display",
-                description="Progress of the running step.",
-            ),
-            Column(
-                name="ETA",
-                path=".status.progress.eta",
-                description="Estimated time until the running step ends.",
-            ),
-            Column(
-                name="GPUs",
-                path=".status.effective.gpus",
-                type="integer",
-                description="Number of GPUs that train at the same time.",
-            ),
-            Column(
-                name="Checkpoint",
-                path=".status.checkpoint.time",
-                type="date",
-                wide=True,
-                description="Age of the newest checkpoint.",
-            ),
-            Column(
-                name="Artifact",
-                path=".status.artifact.uri",
-                wide=True,
-                description="Address of the manifest of the exported weights.",
-            ),
-            _MODEL,
-        ),
-    ),
-    Kind(
-        name=inference.KIND,
-        plural=inference.PLURAL,
-        short=inference.SHORT_NAME,
-        spec=inference.WanInferenceServiceSpec,
-        status=inference.WanInferenceServiceStatus,
-        name_limit=inference.NAME_LIMIT,
-        scalable=True,
-        example="examples/inference-minimal.yaml",
-        columns=(
-            *_STATE,
-            Column(
-                name="Workers",
-                path=".status.ready",
-                description="Number of ready workers, of those wanted.",
-            ),
-            Column(
-                name="Queued",
-                path=".status.queue.queued",
-                type="integer",
-                description="Number of videos that wait.",
-            ),
-            Column(name="URL", path=".status.url", description="URL of the API."),
-            Column(
-                name="Rollout",
-                path=".status.rollout.phase",
-                wide=True,
-                description="Phase of the newest revision's rollout.",
-            ),
-            _MODEL,
-        ),
-    ),
-)
+MODEL_COLUMN = Column(name="Model", path=".spec.model.preset", wide=True, description="Base model.")

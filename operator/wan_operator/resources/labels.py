@@ -29,7 +29,7 @@ class Owner:
 
     kind: str
     label: str
-    """By which its children name it: that of its kind in the registry."""
+    """Label by which its children name it: that of its kind in the registry."""
     namespace: str
     name: str
     uid: str

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +13,19 @@ import pytest
 import yaml
 
 from unit.controller.service_world import settings
-from wan_operator.crdgen.crd import KINDS as DEFINITIONS
-from wan_operator.kinds import KINDS, Kind, key_of, owner_of
+from wan_operator import sweep
+from wan_operator.kinds import FINETUNE, KINDS, Follows, Kind, key_of, owner_of
 from wan_operator.reconcile.decision import Decision
 from wan_operator.reconcile.observed import Observed
 
 Raw = dict[str, Any]
 ROOT = Path(__file__).parents[3]
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
-EXAMPLES = {each.name: each.example for each in DEFINITIONS}
 every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
 
 
 def example(kind: Kind) -> Raw:
-    cr: Raw = yaml.safe_load((ROOT / EXAMPLES[kind.name]).read_text(encoding="utf-8"))
+    cr: Raw = yaml.safe_load((ROOT / kind.definition.example).read_text(encoding="utf-8"))
     cr["metadata"] |= {"namespace": "team", "uid": "u" * 36, "generation": 1}
     return cr
 
@@ -48,3 +50,29 @@ def test_what_a_kind_makes_is_listed_for_its_decisions(kind: Kind) -> None:
 
 def test_kinds_have_labels_of_their_own() -> None:
     assert len({kind.label for kind in KINDS.values()}) == len(KINDS)
+
+
+@every_kind
+def test_a_kind_follows_only_kinds_that_it_says(kind: Kind) -> None:
+    cr = example(kind)
+    cr["spec"] |= {"adapters": [{"name": "a", "fineTuneRef": {"name": "demo"}}]}
+    said = kind.follows.kinds if kind.follows else frozenset()
+    assert {key.kind for key in kind.followed_by(cr)} == said <= KINDS.keys()
+
+
+@pytest.mark.parametrize("declared", [*permutations(("Last", "Middle", "First"))])
+def test_a_sweep_lists_a_kind_before_those_that_it_follows(
+    declared: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chain, in whatever order the registry has it: `First` follows `Middle`."""
+    follows = {"First": {"Middle"}, "Middle": {"Last"}, "Last": set[str]()}
+    made = {
+        name: replace(
+            FINETUNE,
+            definition=replace(FINETUNE.definition, name=name),
+            follows=Follows(kinds=frozenset(follows[name]), keys=lambda cr: ()),
+        )
+        for name in declared
+    }
+    monkeypatch.setattr(sweep, "KINDS", made)
+    assert list(sweep.in_order()) == ["First", "Middle", "Last"]

@@ -1,0 +1,74 @@
+"""WanInferenceService, for the registry."""
+
+from __future__ import annotations
+
+from wan_operator.api.v1alpha1 import inference as api
+from wan_operator.api.v1alpha1.finetune import KIND as FINETUNE
+from wan_operator.crdgen.crd import MODEL_COLUMN, STATE_COLUMNS, Column, Definition
+from wan_operator.kinds.kind import Follows, Kind, Page
+from wan_operator.reconcile.serving import life
+from wan_operator.reconcile.serving.follow import follows
+from wan_operator.service_conditions import VOCABULARY
+from wan_runtime.serving.report import STATE_PAGE, ServiceReport
+
+DEFINITION = Definition(
+    name=api.KIND,
+    plural=api.PLURAL,
+    short=api.SHORT_NAME,
+    spec=api.WanInferenceServiceSpec,
+    status=api.WanInferenceServiceStatus,
+    name_limit=api.NAME_LIMIT,
+    scalable=True,
+    example="examples/inference-minimal.yaml",
+    columns=(
+        *STATE_COLUMNS,
+        Column(
+            name="Workers",
+            path=".status.ready",
+            description="Number of ready workers, of those wanted.",
+        ),
+        Column(
+            name="Queued",
+            path=".status.queue.queued",
+            type="integer",
+            description="Number of videos that wait.",
+        ),
+        Column(name="URL", path=".status.url", description="URL of the API."),
+        Column(
+            name="Rollout",
+            path=".status.rollout.phase",
+            wide=True,
+            description="Phase of the newest revision's rollout.",
+        ),
+        MODEL_COLUMN,
+    ),
+)
+
+SERVICE = Kind(
+    definition=DEFINITION,
+    label=api.LABEL,
+    children=(
+        "ConfigMap",
+        "Service",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+        "Ingress",
+        "HTTPRoute",
+        "Deployment",
+        "Job",
+        "Pod",
+    ),
+    watched=("Deployment", "Job", "Pod"),
+    vocabulary=VOCABULARY,
+    reconcile=life.reconcile,
+    needs_look=lambda cr: True,
+    stalled=life.stalled,
+    unit=lambda child: f"{child['kind']}/{child['metadata']['name']}",
+    page=Page(
+        path=STATE_PAGE,
+        model=ServiceReport,
+        limit_bytes=256 * 1024,
+        addresses=life.addresses,
+    ),
+    follows=Follows(kinds=frozenset({FINETUNE}), keys=follows),
+)
