@@ -1,4 +1,4 @@
-"""The HTTP server of supervisors; of a step's, /progress, /metrics and /healthz."""
+"""HTTP server of supervisors, and the pages of a step: /progress, /metrics and /healthz."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Page = Callable[[], tuple[int, str, bytes]]
 """Answers with status, content type and body. Called in threads of the server's."""
 
 GAUGES = {
-    "current": "Units of the activity done.",
-    "total": "Units of the activity in all; 0 while unknown.",
+    "current": "Number of units of the activity that are done.",
+    "total": "Number of units of the activity in all, 0 while unknown.",
     "eta_seconds": "Estimated seconds to the end of the activity.",
     "loss": "Last training loss.",
-    "updates_lost": "Share of parameter updates of the last step that rounding swallowed.",
+    "updates_lost": "Share of the parameter updates of the last step that rounding lost, 0 to 1.",
 }
 
 
@@ -65,7 +65,9 @@ class ProgressCollector(Collector):
                 family.add_metric(values, float(value))
                 yield family
         yield InfoMetricFamily(
-            "wan_step", "What the step does.", {"step": now.step_id, "activity": now.activity}
+            "wan_step",
+            "Step of the pod and its current activity.",
+            {"step": now.step_id, "activity": now.activity},
         )
 
 

@@ -20,6 +20,7 @@ from wan_operator.kinds import KINDS, Kind
 from wan_operator.kubectl import __main__ as kubectl
 from wan_operator.metrics import Metrics
 from wan_runtime import cli as runtime
+from wan_runtime.serve import GAUGES
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "charts/wan-operator/values.schema.json"
@@ -129,6 +130,10 @@ def of_metrics() -> Iterator[tuple[str, str]]:
 def test_every_metric_of_the_operator_is_explained_in_a_sentence() -> None:
     assert "wan_operator_leading" in dict(of_metrics())
     assert wrong(of_metrics()) == {}
+
+
+def test_every_metric_of_a_step_is_explained_in_a_sentence() -> None:
+    assert wrong(iter(GAUGES.items())) == {}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""docs/serving.md names the metrics that there are."""
+"""docs/serving.md names the metrics that there are, and each is explained where it is scraped."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from pathlib import Path
 from prometheus_client import generate_latest
 
 from running_gateway import RunningGateway
+from unit.test_descriptions import wrong
 from wan_runtime.serving.worker.status import Status
 
 pytest_plugins = ["gateway_fixtures"]
 
 GUIDE = Path(__file__).parents[3] / "docs" / "serving.md"
-FAMILY = re.compile(r"^# TYPE (wan_\w+) (\w+)$", re.MULTILINE)
+FAMILY = re.compile(r"^# HELP (wan_\w+) (.*)$", re.MULTILINE)
 
 
-def test_every_metric_is_in_the_guide_and_no_other(gateway: RunningGateway) -> None:
+def test_every_metric_is_explained_and_in_the_guide_and_no_other(gateway: RunningGateway) -> None:
     with gateway.http() as client:
         client.get("/v1/models")  # one answer to be counted
     worker = generate_latest(Status("w", gateway.service, 1).registry).decode()
-    told = FAMILY.findall(gateway.page("/metrics").text) + FAMILY.findall(worker)
-    # Of counters and histograms the client also tells when they were made.
-    known = {name for name, _ in told if not name.endswith("_created")}
+    explained = FAMILY.findall(gateway.page("/metrics").text) + FAMILY.findall(worker)
+    # The client library also exposes when counters and histograms were made.
+    known = {name: text for name, text in explained if not name.endswith("_created")}
     named = set(re.findall(r"wan_(?:gateway|queue|worker)_\w+", GUIDE.read_text()))
-    assert named == known
+    assert named == known.keys()
+    assert wrong(iter(known.items())) == {}

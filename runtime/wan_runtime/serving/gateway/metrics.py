@@ -1,4 +1,4 @@
-"""Answers counted; /livez and /readyz, which need no key."""
+"""Metrics of a gateway's answers; the pages /livez and /readyz, which need no key."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ router = APIRouter(include_in_schema=False)
 
 
 class Metrics:
-    """Of one gateway."""
+    """Counters of one gateway."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._requests = Counter(
-            "wan_gateway_requests", "Requests answered.", ["method", "route", "status"],
+            "wan_gateway_requests", "Number of answered requests.", ["method", "route", "status"],
             registry=self.registry,
         )  # fmt: skip
 

@@ -71,13 +71,29 @@ class Reporter(Collector):
         if isinstance(taken, str):
             return
         queue = taken[0].queue
-        jobs = GaugeMetricFamily("wan_queue_jobs", "Jobs that wait or run.", labels=["state"])
+        jobs = GaugeMetricFamily(
+            "wan_queue_jobs",
+            "Number of videos in the whole queue, by state.",
+            labels=["state"],
+        )
         jobs.add_metric(["queued"], queue.queued)
         jobs.add_metric(["running"], queue.running)
         yield jobs
         for name, text, value in (
-            ("predicted", "Predicted seconds of the work that waits.", queue.predicted_seconds),
-            ("remaining", "Predicted seconds left of what runs.", queue.remaining_seconds),
-            ("oldest", "Age of the oldest job that waits.", queue.oldest_seconds),
+            (
+                "predicted",
+                "Predicted work that waits, in seconds of one worker.",
+                queue.predicted_seconds,
+            ),
+            (
+                "remaining",
+                "Work left of the videos that run, in seconds of one worker.",
+                queue.remaining_seconds,
+            ),
+            (
+                "oldest",
+                "Seconds for which the oldest queued video has waited.",
+                queue.oldest_seconds,
+            ),
         ):
             yield GaugeMetricFamily(f"wan_queue_{name}_seconds", text, value)

@@ -47,22 +47,30 @@ class Status:
             return Gauge(f"wan_worker_{name}", text, registry=self.registry)
 
         self.videos = Counter(
-            "wan_worker_videos", "Videos by how they ended here.", ["end"], registry=self.registry
+            "wan_worker_videos", "Number of videos by their end.", ["end"], registry=self.registry
         )
         self.restarts = Counter(
-            "wan_worker_gang_restarts", "Gangs started anew.", registry=self.registry
+            "wan_worker_gang_restarts", "Number of restarts of the ranks.", registry=self.registry
         )
         self.stage_seconds = Histogram(
             "wan_worker_stage_seconds",
-            "Of completed videos, by stage.",
+            "Seconds of the stages of completed videos.",
             ["stage"],
             registry=self.registry,
             buckets=BUCKETS,
         )
-        self.peak = gauge("peak_gib", "GPU memory of the last video, the largest of any rank.")
-        gauge("ready", "1 if it takes jobs.").set_function(lambda: float(self.takes_jobs))
-        gauge("busy", "1 while the gang renders.").set_function(lambda: float(self.rendering))
-        gauge("ranks", "Ranks that are ready.").set_function(lambda: float(len(self.ready)))
+        self.peak = gauge(
+            "peak_gib", "Peak GPU memory of the last video in GiB, largest of all ranks."
+        )
+        gauge("ready", "Whether the worker takes videos: 1 or 0.").set_function(
+            lambda: float(self.takes_jobs)
+        )
+        gauge("busy", "Whether the worker renders a video: 1 or 0.").set_function(
+            lambda: float(self.rendering)
+        )
+        gauge("ranks", "Number of ranks that are ready.").set_function(
+            lambda: float(len(self.ready))
+        )
 
     @property
     def takes_jobs(self) -> bool:
