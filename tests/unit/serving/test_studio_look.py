@@ -64,7 +64,7 @@ def filled(studio: Studio) -> None:
     studio.page.get_by_label("Effect").select_option("anime-fairy")
     studio.page.get_by_text("Advanced").click()
     studio.page.get_by_label("Steps").fill("0")
-    fault = studio.page.get_by_role("alert").filter(has_text="greater than or equal to 1")
+    fault = studio.page.get_by_role("alert").filter(has_text="must be at least 1")
     expect(fault).to_be_visible()
     expect(studio.page.locator(".play img")).to_have_count(2)
 
