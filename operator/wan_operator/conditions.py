@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from wan_operator.api.v1alpha1.common import Condition
+from wan_runtime.job import Reason
 
 RUNNING = "Running"
 COMPLETE = "Complete"
@@ -39,42 +40,7 @@ CONDITION_TYPES: dict[str, str] = {
 """Type -> what it means. In the order of `status.conditions`: the first that is True says most
 about the state."""
 
-_OF_STEPS: dict[str, str] = {
-    "Completed": "The step, or the whole run, is complete.",
-    "DatasetNotFound": "The metadata file or the folder of the dataset does not exist.",
-    "DatasetEmpty": "The metadata file lists no clip, or too few remain to train and hold one "
-    "recording out.",
-    "DatasetInvalid": "The metadata file cannot be read or lacks a column.",
-    "ClipInvalid": "One or more clips fail a check; the message names the first ones, the "
-    "manifest lists all.",
-    "ModelNotFound": "The model source does not hold the files that the preset needs, or initFrom "
-    "names nothing.",
-    "ModelInvalid": "The files of the model source or of initFrom are not weights of this preset, "
-    "or their digest differs.",
-    "JobInvalid": "The runtime cannot read the job file: the images of operator and runtime are of "
-    "different releases.",
-    "LoraTargetUnknown": "An entry of targetModules matches no layer of the model.",
-    "GPUOutOfMemory": "GPU memory ran out. Fewer frames, a smaller size or gradientCheckpointing "
-    "Full need less.",
-    "HostOutOfMemory": "The container reached its memory limit. Raise spec.resources.memory; for a "
-    "service, spec.workers.resources.memory.",
-    "StoreUnreachable": "The store does not answer. The step is retried.",
-    "StoreAccessDenied": "The store refused the credentials. The step is retried, so correcting "
-    "the Secret is enough.",
-    "StoreNotFound": "The bucket does not exist. The step is retried, so creating the bucket is "
-    "enough.",
-    "ArtifactCorrupt": "A stored object does not match the checksum in its manifest.",
-    "DiskFull": "The pod's scratch volume or the model cache is too small; the message says which, "
-    "and by how much. Raise spec.resources.cache; for a service, spec.workers.resources.cache.",
-    "Unexpected": "An error without a reason of its own; the message has its last line, the log "
-    "the rest.",
-    "Terminated": "The pod was stopped and saved a checkpoint. The step starts again and uses no "
-    "retry.",
-    "NonFiniteLoss": "The loss is infinite or not a number. Lower the learning rate.",
-    "Diverged": "The held-out loss rose to three times its lowest value; the message has both.",
-    "DeadGradients": "One or more trainable modules have no gradient after the first step; the "
-    "message lists them.",
-}
+_OF_STEPS: dict[str, str] = {reason.value: reason.text for reason in Reason}
 
 _OF_PODS: dict[str, str] = {
     "ContainerFailed": "The container ended without a result; the message has its exit code.",

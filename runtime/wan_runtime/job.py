@@ -19,6 +19,7 @@ from wan_runtime.job_training import FullSpec as FullSpec
 from wan_runtime.job_training import LoraSpec as LoraSpec
 from wan_runtime.job_training import OptimizerSpec as OptimizerSpec
 from wan_runtime.job_training import TrainingSpec as TrainingSpec
+from wan_runtime.reasons import Reason as Reason
 
 JOB_FILE = "/etc/wan/job.json"
 TERMINATION_FILE = "/dev/termination-log"
@@ -76,53 +77,6 @@ class ExitClass(IntEnum):
     """Stopped on request with a checkpoint. Resumable; costs no retry."""
     NUMERICAL = 50
     """Loss or gradients are not finite, or a trainable module gets none. Never retried."""
-
-
-class Reason(StrEnum):
-    """Why a step ended as it did. Closed: the operator shows these as condition reasons."""
-
-    COMPLETED = "Completed"
-    # INPUT
-    DATASET_NOT_FOUND = "DatasetNotFound"
-    """The metadata file or the prefix does not exist."""
-    DATASET_EMPTY = "DatasetEmpty"
-    """The metadata file lists no clip, or too few remain to train and hold one source out."""
-    DATASET_INVALID = "DatasetInvalid"
-    """The metadata file cannot be read or lacks a column."""
-    CLIP_INVALID = "ClipInvalid"
-    """At least one clip fails a check; the message names the first ones, the manifest lists all."""
-    MODEL_NOT_FOUND = "ModelNotFound"
-    """The model source does not hold the files that the preset needs, or initFrom names nothing."""
-    MODEL_INVALID = "ModelInvalid"
-    """The files are there, but are not this preset's weights, or their digest differs; or those of
-    initFrom do not fit."""
-    JOB_INVALID = "JobInvalid"
-    """The job file cannot be read. A mismatch of operator and runtime image versions."""
-    LORA_TARGET_UNKNOWN = "LoraTargetUnknown"
-    """A target module matches nothing in the model."""
-    # OUT_OF_MEMORY
-    GPU_OUT_OF_MEMORY = "GPUOutOfMemory"
-    HOST_OUT_OF_MEMORY = "HostOutOfMemory"
-    # INFRASTRUCTURE
-    STORE_UNREACHABLE = "StoreUnreachable"
-    STORE_ACCESS_DENIED = "StoreAccessDenied"
-    """The store refused the credentials. Retried: correcting the Secret heals it."""
-    STORE_NOT_FOUND = "StoreNotFound"
-    """The bucket does not exist. Retried: creating it heals it."""
-    ARTIFACT_CORRUPT = "ArtifactCorrupt"
-    """A stored object does not match the checksum in its manifest."""
-    DISK_FULL = "DiskFull"
-    UNEXPECTED = "Unexpected"
-    """An error that we did not foresee; the message holds its last line, the log the rest."""
-    # STOPPED
-    TERMINATED = "Terminated"
-    """SIGTERM: suspended, preempted or drained."""
-    # NUMERICAL
-    NON_FINITE_LOSS = "NonFiniteLoss"
-    DIVERGED = "Diverged"
-    """The held-out loss rose far above its lowest value."""
-    DEAD_GRADIENTS = "DeadGradients"
-    """After the first step some trainable module has no gradient; the message lists them."""
 
 
 class StoreSpec(Contract):

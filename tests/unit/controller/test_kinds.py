@@ -17,6 +17,7 @@ from wan_operator import sweep
 from wan_operator.kinds import FINETUNE, KINDS, Follows, Kind, key_of, owner_of
 from wan_operator.reconcile.decision import Decision
 from wan_operator.reconcile.observed import Observed
+from wan_runtime.job import Reason
 
 Raw = dict[str, Any]
 ROOT = Path(__file__).parents[3]
@@ -76,3 +77,11 @@ def test_a_sweep_lists_a_kind_before_those_that_it_follows(
     }
     monkeypatch.setattr(sweep, "KINDS", made)
     assert list(sweep.in_order()) == ["First", "Middle", "Last"]
+
+
+@every_kind
+def test_a_reason_of_the_runtime_means_what_the_contract_says(kind: Kind) -> None:
+    reasons = kind.vocabulary.reasons
+    shared = [reason for reason in Reason if reason in reasons]
+    assert shared
+    assert {reason: reasons[reason] for reason in shared} == {each: each.text for each in shared}
