@@ -56,7 +56,7 @@ def test_caption_prefix_begins_every_caption(tmp_path: Path) -> None:
     else the general one; it is put before the text as it is, and an empty text file leaves the
     prefix alone. num_repeats of one directory only makes its epochs longer."""
     toml = (
-        "caption_prefix = 'ohwx '\nnum_repeats = 5\n[[directory]]\npath = '/home/me/set'\n"
+        "caption_prefix = 'ohwx '\nnum_repeats = 5\n[[directory]]\npath = '/data/set'\n"
         "[[directory]]\npath = 'in'\ncaption_prefix = 'style, '\n"
     )
     files: dict[str, str | bytes] = {"set/a.mp4": "", "set/a.txt": " x\n", "set/b.mp4": ""}

@@ -55,7 +55,7 @@ def test_of_several_alike_only_the_exact_name_is_meant(source: Source) -> None:
     [
         ("c0.mp4", "; did you mean C0.MP4?"),
         ("clips\\.\\\\C0.MP4", "; did you mean C0.MP4?"),
-        ("/home/me/only.mkv", "; did you mean only.mkv?"),
+        ("/data/me/only.mkv", "; did you mean only.mkv?"),
         ("C:\\Users\\me\\Only.mkv", "; did you mean only.mkv?"),
         ("only", "; did you mean only.mkv?"),
         ("only.mp4", "; did you mean only.mkv?"),
