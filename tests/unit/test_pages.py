@@ -1,0 +1,50 @@
+"""Pages for people: their links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/**/*.md", "charts/**/*.md", "e2e/**/*.md", "runtime/**/*.md")
+    for path in sorted(ROOT.glob(pattern))
+]
+FENCED = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """Those of its headings, as GitHub makes them."""
+    titles = HEADING.findall(FENCED.sub("", page.read_text()))
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def broken(page: Path, text: str) -> list[str]:
+    """Relative links that lead to no file, or to no heading of a page."""
+    found = []
+    for link in LINK.findall(FENCED.sub("", text)):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if re.match(r"[a-z]+:", link):
+            continue
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            found.append(link)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_relative_links_lead_somewhere(page: str) -> None:
+    assert broken(ROOT / page, (ROOT / page).read_text()) == []
+
+
+@pytest.mark.parametrize("link", ["docs/nowhere.md", "docs/concepts.md#nothing", "#nothing"])
+def test_a_broken_link_is_found(link: str) -> None:
+    text = (
+        f"[a]({link}) [b](docs/concepts.md#base-models) ![c](docs/flow.svg) [d](https://e.example)"
+    )
+    assert broken(ROOT / "README.md", text) == [link]
