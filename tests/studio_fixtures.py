@@ -14,9 +14,8 @@ import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from running_gateway import Hands, RunningGateway
+from screen import CHROMIUM, SANDBOX
 from studio_page import DESKTOP, PATIENCE_MS, Studio
-
-CHROMIUM = "/usr/bin/chromium"
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +23,7 @@ def chromium() -> Iterator[Browser]:
     """One for a module. Playwright keeps an event loop in the thread for as long as it runs."""
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
-        options = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+        options = ["--disable-gpu", *SANDBOX]
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
         # A busy machine may take long over the first picture that a new Chromium draws.
         with browser.new_page() as first:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 
-import av
 import numpy as np
 from playwright.sync_api import Locator, Page, expect
 
 from running_gateway import KEYS, Hands, RunningGateway
 from unit.serving.test_pictures import picture
+from wan_runtime.training.film import write_mp4
 
 PATIENCE_MS = 60_000
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
@@ -18,16 +19,13 @@ DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 
 def clip(width: int = 128, height: int = 96, frames: int = 17, fps: int = 16) -> bytes:
     """An mp4 as a worker makes them; its picture moves."""
-    out = io.BytesIO()
-    with av.open(out, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=fps)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for index in range(frames):
-            pixels = np.full((height, width, 3), (30, 60 + 8 * index, 160), np.uint8)
-            pixels[height // 3 : height // 2, 4 * index : 4 * index + 24] = 240
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
-        container.mux(stream.encode())
-    return out.getvalue()
+    pixels = np.empty((frames, height, width, 3), np.uint8)
+    for index in range(frames):
+        pixels[index] = (30, (60 + 8 * index) % 256, 160)
+        pixels[index, height // 3 : height // 2, 4 * index : 4 * index + 24] = 240
+    with NamedTemporaryFile(suffix=".mp4") as file:
+        write_mp4(pixels, Path(file.name), fps)
+        return Path(file.name).read_bytes()
 
 
 @dataclass

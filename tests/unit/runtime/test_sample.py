@@ -20,7 +20,6 @@ from wan_runtime.models import load
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.progress import Reporter
 from wan_runtime.training import sample
-from wan_runtime.training.film import contact_sheet, write_mp4
 
 pytest_plugins = ["ml_fixtures"]
 
@@ -76,27 +75,6 @@ def test_no_samples_wanted(exported21: Run) -> None:
     outcome = sample.run(none, run.store, run.folder, Reporter("sample"))
     assert outcome.summary == {"videos": 0}
     assert manifest.load(run.store, outcome.manifest).files == ()
-
-
-def test_videos_start_playing_before_they_are_loaded(tmp_path: Path) -> None:
-    frames = np.zeros((9, 48, 64, 3), np.uint8)
-    frames[:, :, 32:] = 200
-    for name in ("one.mp4", "two.mp4"):
-        write_mp4(frames, tmp_path / name, 16)
-    data = (tmp_path / "one.mp4").read_bytes()
-    assert data.index(b"moov") < data.index(b"mdat")
-    assert data == (tmp_path / "two.mp4").read_bytes(), "equal videos are equal bytes"
-
-
-def test_contact_sheet_has_a_row_a_video(tmp_path: Path) -> None:
-    rows = [
-        (name, np.full((9, 48, 64, 3), shade, np.uint8)) for name, shade in (("a", 40), ("b", 90))
-    ]
-    contact_sheet(rows, tmp_path / "sheet.png")
-    with Image.open(tmp_path / "sheet.png") as sheet:
-        pixels = np.asarray(sheet)
-    column = pixels[:, 120, 0]
-    assert list(dict.fromkeys(value for value in column if value in (40, 90))) == [40, 90]
 
 
 def test_offloaded_pipeline_takes_the_adapter_too(
