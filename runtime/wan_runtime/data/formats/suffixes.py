@@ -7,12 +7,12 @@ from pathlib import PurePosixPath
 
 VIDEO_SUFFIXES = frozenset(
     {
-        ".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".ismv", ".psp",
+        ".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".ismv",
         ".mkv", ".mk3d", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".m2t",
         ".mpg", ".mpeg", ".vob", ".dvd", ".flv", ".gif", ".wmv", ".asf", ".ogv", ".ogg",
     }
 )  # fmt: skip
-"""Those of the containers that clips are opened from."""
+"""Those of the containers that clips are opened from (`FORMATS` of clips.py)."""
 PICTURE_SUFFIXES = frozenset(
     {
         ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif",
