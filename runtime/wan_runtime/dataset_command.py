@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -39,6 +40,23 @@ environment:
 exit codes: 0 done; 10 the dataset is refused; 30 the store failed: run it again to go on
 """
 INTERRUPTED = 130
+REFUSED = 10
+BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+FIELDS = (
+    (r"set dataset\.rejectedClips: Skip", "--skip-rejected"),
+    (r"set dataset\.columns\.(\w+): (\S+)", r"--column \1=\2"),
+    (r"set dataset\.columns\.(\w+)", r"--column \1=NAME"),
+    (
+        r"dataset\.window: Spread with windowsPerClip: (\d+)",
+        r"--window Spread --windows-per-clip \1",
+    ),
+    (r"dataset\.window: (\w+)", r"--window \1"),
+    (r"dataset\.format: (\w+)", r"--format \1"),
+    (r"check dataset\.source and dataset\.format", "check the folder and --format"),
+    (r"dataset\.buckets", "--bucket"),
+    (r"dataset\.source", "the folder"),
+)
+"""What messages name by a field of WanFineTune, and the option here."""
 PATIENCE_SECONDS = 30.0
 """Somebody waits at the terminal, and may run it again."""
 
@@ -114,7 +132,7 @@ def _add_checks(command: argparse.ArgumentParser) -> None:
         "--skip-rejected", action="store_true", help="leave out rejected clips instead of stopping"
     )
     command.add_argument(
-        "--report", type=Path, metavar="FILE", help="write the verdicts with thumbnails, as HTML"
+        "--report", type=_report, metavar="FILE", help="write the verdicts with thumbnails, as HTML"
     )
 
 
@@ -125,8 +143,11 @@ def run(options: argparse.Namespace) -> int:
     try:
         _run(options)
     except StepError as error:
-        print(f"error: {error.reason}: {error.message}", file=sys.stderr)
+        print(f"error: {error.reason}: {with_options(error.message)}", file=sys.stderr)
         return int(error.exit_class)
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return REFUSED
     except KeyboardInterrupt:
         print("interrupted: run it again to go on", file=sys.stderr)
         return INTERRUPTED
@@ -156,22 +177,31 @@ def _run(options: argparse.Namespace) -> None:
         write_report(options.report, dataset, found.thumbnails)
     _print_verdicts(dataset)
     if refusal is not None:
-        hint = refusal.message.replace("set dataset.rejectedClips: Skip", "--skip-rejected")
-        raise InputError(refusal.reason, hint)
+        raise refusal
     if target is not None:
         _upload(options, found.listing, dataset, *target, report)
 
 
+def with_options(message: str) -> str:
+    """A message of `prepare` with the options of this command in place of fields."""
+    for field, option in FIELDS:
+        message = re.sub(field, option, message)
+    return message
+
+
 def _print_verdicts(dataset: Dataset) -> None:
     from wan_runtime.data.report import summary
+    from wan_runtime.data.source import shown
 
     for clip in dataset.rejected:
-        print(f"rejected  row {clip.row}  {clip.path}  {clip.code}: {clip.message}")
+        said = with_options(clip.message)
+        print(f"rejected  row {clip.row}  {shown(clip.path)}  {clip.code}: {said}")
     for clip in dataset.warned:
         for warned in clip.warnings:
-            print(f"warning   row {clip.row}  {clip.path}  {warned.code}: {warned.message}")
+            path = shown(clip.path)
+            print(f"warning   row {clip.row}  {path}  {warned.code}: {warned.message}")
     for note in dataset.notes:
-        print(f"note      {note}")
+        print(f"note      {with_options(note)}")
     print(summary(dataset))
 
 
@@ -241,6 +271,9 @@ def _target(options: argparse.Namespace) -> tuple[Store, str]:
         bucket, prefix = Store.parse(options.target)
     except ValueError as error:
         raise InputError(Reason.DATASET_NOT_FOUND, str(error)) from error
+    if not re.fullmatch(BUCKET, bucket):
+        said = f"{bucket!r} names no bucket: 3 to 63 of the characters a-z, 0-9, . and -"
+        raise InputError(Reason.DATASET_NOT_FOUND, said)
     if not options.endpoint:
         raise InputError(
             Reason.DATASET_NOT_FOUND, "no endpoint: give --endpoint or set AWS_ENDPOINT_URL"
@@ -259,8 +292,19 @@ def _columns() -> list[str]:
 
 def _folder(text: str) -> Path:
     path = Path(text)
+    if path.is_file():
+        raise argparse.ArgumentTypeError(f"{text!r} is a file: name the folder that holds it")
     if not path.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is no folder")
+    return path
+
+
+def _report(text: str) -> Path:
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder: name a file, {path}/report.html")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is in no folder that there is")
     return path
 
 

@@ -25,7 +25,7 @@ from wan_runtime.data.clips import (
 from wan_runtime.data.dataset import Clip, Code, Concern, StoredFile, Warned
 from wan_runtime.data.formats.rows import Row
 from wan_runtime.data.names import Names
-from wan_runtime.data.source import Place, Source, path_fault
+from wan_runtime.data.source import Place, Source, path_fault, shown
 from wan_runtime.job import Bucket, DatasetSpec
 
 Opens = Callable[..., object]
@@ -81,7 +81,7 @@ class Checker:
         if place.archive is None:
             found = self._names.find(path)
             if found is None:
-                text = f"does not exist: {clip.uri}{self._names.hint(path)}"
+                text = f"does not exist: {shown(clip.uri)}{self._names.hint(path)}"
                 return Checked(reject(clip, Code.NOT_FOUND, text))
             place = Place(found)
             clip = clip.model_copy(
@@ -183,12 +183,13 @@ class Checker:
         for field, path, code, opens, wanted in checks:
             if not path:
                 continue
-            what = f"its {field.replace('_', ' ')} {path}"
+            what = f"its {field.replace('_', ' ')} {shown(path)}"
             if (fault := path_fault(path)) is not None:
                 return reject(clip, code, f"{what} {fault}")
             path = str(PurePosixPath(path))
             if (found := self._names.find(path)) is None:
-                text = f"{what} does not exist: {self._source.uri(path)}{self._names.hint(path)}"
+                uri = shown(self._source.uri(path))
+                text = f"{what} does not exist: {uri}{self._names.hint(path)}"
                 return reject(clip, code, text)
             path = found
             scratch = self._folder / f"{row.number}-{field}{PurePosixPath(path).suffix}"

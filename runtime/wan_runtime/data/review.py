@@ -14,7 +14,7 @@ from wan_runtime.data.checker import Checked, Checker, reject
 from wan_runtime.data.dataset import Clip, Code, Concern, Dataset, Warned
 from wan_runtime.data.formats.reader import read_listing
 from wan_runtime.data.formats.rows import Listing, Row
-from wan_runtime.data.source import Source
+from wan_runtime.data.source import Source, shown
 from wan_runtime.data.split import held_out
 from wan_runtime.errors import InputError
 from wan_runtime.job import DatasetSpec, Reason
@@ -179,7 +179,9 @@ def decide(dataset: Dataset, spec: DatasetSpec, alike: Set[str] = frozenset()) -
 def rejections(dataset: Dataset) -> str:
     """The first rejected clips by name, and counts of all."""
     bad = dataset.rejected
-    named = "; ".join(f"clip {clip.path or '(none)'}: {clip.message}" for clip in bad[:NAMED])
+    named = "; ".join(
+        f"clip {shown(clip.path) or '(none)'}: {clip.message}" for clip in bad[:NAMED]
+    )
     counts = Counter(clip.code for clip in bad)
     table = ", ".join(f"{count} {code}" for code, count in counts.most_common())
     more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""

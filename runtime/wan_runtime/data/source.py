@@ -173,6 +173,11 @@ def _refuse_other_encodings(path: str) -> None:
         ) from error
 
 
+def shown(path: str) -> str:
+    """A path for people: in quotes, escaped, if it holds line breaks and the like."""
+    return path if path.isprintable() else repr(path)
+
+
 def path_fault(path: str) -> str | None:
     """What is wrong with a path that a dataset names; None if it stays below the root."""
     pure = PurePosixPath(path)

@@ -148,7 +148,11 @@ def test_shards_go_whole(tmp_path: Path, target: list[str], store: Store) -> Non
         (["--fps", "-1"], 2, "'-1' is no number above 0"),
         (["--column", "text=prompt"], 10, "FIELD one of video, prompt, source, firstFrame"),
         (["--windows-per-clip", "3"], 10, "is for --window Spread: First is one window"),
-        (["--format", "Musubi"], 10, "that looks like dataset.format: DiffSynth"),
+        (["--format", "Musubi"], 10, "that looks like --format DiffSynth"),
+        (["--format", "Musubi"], 10, "holds no *.toml: check the folder and --format"),
+        (["--column", "prompt=text"], 10, "it has 'video', 'prompt': --column prompt=prompt"),
+        (["--report", "/no/such/report.html"], 2, "'/no/such/report.html' is in no folder that"),
+        (["--report", "/"], 2, "'/' is a folder: name a file"),
     ],
 )
 def test_wrong_options_are_named(
@@ -158,6 +162,64 @@ def test_wrong_options_are_named(
         sys.exit(cli.main(["dataset", "check", str(folder), *SIZE, *options]))
     assert ended.value.code == code
     assert message in capsys.readouterr().err
+
+
+def test_what_a_newcomer_brings_gets_a_sentence_that_says_what_to_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A phone's clips, a GIF and a spreadsheet."""
+    folder = tmp_path / "set"
+    videos.cut(folder / "IMG_0001.MOV")
+    videos.cut(folder / "b.mp4", "bigbuckbunny")
+    (folder / "cat.gif").write_bytes(b"GIF89a")
+    (folder / "captions.xlsx").write_bytes(b"PK\x03\x04")
+    check = ["dataset", "check", str(folder), *SIZE, "--skip-rejected"]
+    assert cli.main(check) == 10
+    said = 'captions.xlsx is a spreadsheet: save it as "CSV UTF-8" under the name metadata.csv'
+    assert said in capsys.readouterr().err
+    text = (
+        "video;prompt\r\nIMG_0001.mov;a man, cycling\r\nb.mp4;\r\ncat.gif;a cat\r\nno\tfile;x\r\n"
+    )
+    (folder / "metadata.csv").write_bytes(text.encode("utf-16"))
+    assert cli.main(check) == 10
+    out = capsys.readouterr().out
+    assert "row 1  IMG_0001.mov  NotFound: does not exist: " in out
+    assert "IMG_0001.mov; did you mean IMG_0001.MOV?" in out
+    assert "row 2  b.mp4  CaptionEmpty: has no caption" in out
+    assert "row 3  cat.gif  Unreadable: " in out
+    assert "row 4  'no\\tfile'  NotFound: does not exist: '/" in out
+    (folder / "metadata.csv").unlink()
+    with pytest.raises(SystemExit):
+        cli.main(["dataset", "check", str(folder / "captions.xlsx"), *SIZE])
+    assert "is a file: name the folder that holds it" in capsys.readouterr().err
+    assert cli.main([*check, "--format", "Folder"]) == 10
+    assert f"{said}, for --format DiffSynth" in capsys.readouterr().err
+    (folder / "captions.xlsx").unlink()
+    assert cli.main([*check, "--format", "Folder"]) == 10
+    assert "with --format Folder, that of IMG_0001.MOV into IMG_0001.txt" in capsys.readouterr().err
+
+
+def test_what_is_left_out_is_printed_and_in_the_report(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "cover.png").write_bytes(b"")
+    report = tmp_path / "report.html"
+    check = ["dataset", "check", str(folder), *SIZE, "--skip-rejected", "--report", str(report)]
+    assert cli.main([*check, "--format", "Folder"]) == 0
+    note = "left out: pictures, which are not trained on (1): cover.png"
+    assert f"note      {note}\n" in capsys.readouterr().out
+    assert f"<p>{note}</p>" in report.read_text()
+
+
+def test_a_file_that_cannot_be_read_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def denied(self: Path, mode: str = "r", *args: object) -> object:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", denied)
+    assert cli.main(["dataset", "check", str(folder), *SIZE]) == 10
+    assert f"error: {folder}/metadata.csv: Permission denied" in capsys.readouterr().err
 
 
 def test_buckets_take_what_one_size_would_not(
@@ -188,6 +250,8 @@ def test_an_unreachable_or_closed_store_is_found_before_the_clips(
     assert "error: StoreAccessDenied" in capsys.readouterr().err
     assert cli.main(["dataset", "push", str(folder), "wan/x", *target[1:], *SIZE]) == 10
     assert "'wan/x' is not s3://bucket/key" in capsys.readouterr().err
+    assert cli.main(["dataset", "push", str(folder), "s3://x/y", *target[1:], *SIZE]) == 10
+    assert "'x' names no bucket: 3 to 63 of the characters" in capsys.readouterr().err
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     assert cli.main(["dataset", "push", str(folder), target[0], *SIZE]) == 10
     assert "no endpoint: give --endpoint" in capsys.readouterr().err

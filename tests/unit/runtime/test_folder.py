@@ -156,7 +156,7 @@ def test_ten_worst_folders(tmp_path: Path, files: dict[str, str | bytes], says: 
     [
         ("[[datasets]]\nvideo_directory = '.'", "set.toml is musubi-tuner's, for dataset.format:"),
         ("[[directory]]\npath = 'x", "left out: set.toml is no TOML: it ends within a value"),
-        ("caption_prefix = ''\nframerate = 16", "of set.toml these keys are not used: framerate"),
+        ("caption_prefix = ''\nframerate = 16", "of set.toml these keys are not used: 'framerate'"),
     ],
 )  # fmt: skip
 def test_a_toml_that_is_not_acted_on_is_named(tmp_path: Path, text: str, note: str) -> None:

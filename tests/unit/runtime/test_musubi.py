@@ -126,9 +126,9 @@ def test_captions_that_are_missing_have_their_verdicts(tmp_path: Path) -> None:
         (f'{DATASET}frame_extraction = "chunk"', "'chunk': set dataset.window: Spread with window"),
         (f'{DATASET}frame_extraction = "full"', "'full': set dataset.buckets with the lengths tha"),
         (f'{DATASET}frame_extraction = "tail"', "frame_extraction 'tail', which musubi-tuner has"),
-        (f'{DATASET}caption_extention = ".txt"', "caption_extention, which musubi-tuner has not f"),
-        (f'{DATASET}caption_extention = ".txt"', "for videos: did you mean caption_extension?"),
-        ("[[dataset]]\n", "set.toml has no [[datasets]]; at its top level: dataset"),
+        (f'{DATASET}caption_extention = ".txt"', "the key 'caption_extention', which musubi-"),
+        (f'{DATASET}caption_extention = ".txt"', "know here: did you mean caption_extension?"),
+        ("[[dataset]]\n", "set.toml has no [[datasets]]; at its top level: 'dataset'"),
         ("datasets = [1]", "set.toml, dataset 1, is 1, no [[datasets]]"),
         (
             '[[datasets]]\nvideo_directory = "C:\\Users"',

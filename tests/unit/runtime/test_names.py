@@ -9,6 +9,7 @@ import pytest
 
 from unit.runtime.test_formats import put
 from wan_runtime.artifacts.store import Store
+from wan_runtime.data import names as names_module
 from wan_runtime.data.names import Names
 from wan_runtime.data.source import FolderSource, Source, StoreSource, path_fault
 from wan_runtime.errors import InputError
@@ -22,6 +23,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
     files: list[str] = [
         "C0.MP4", "in/a.mp4", "two/a.mp4", f"{NFD}.mp4", f"{NFD}/{NFC}.mov", f"x{NFC}{NFD}.mp4",
         f"x{NFD}{NFC}.mp4", f"{NFC}1.mp4", f"{NFD}1.mp4", "in/b\\c.mp4", "in/b/c.mp4", "only.mkv",
+        f"in/{NFC}.mp4",
     ]  # fmt: skip
     if request.param == "folder":
         return put(tmp_path, dict.fromkeys(files, b"x"))
@@ -38,6 +40,16 @@ def test_a_name_is_found_in_the_form_that_the_file_has(source: Source) -> None:
     assert names.find(f"{NFC}.mp4") == f"{NFD}.mp4"
     assert names.find(f"{NFC}/{NFC}.mov") == f"{NFD}/{NFC}.mov", "of each folder another form"
     assert names.find(f"{NFC}\\{NFD}.mov") == f"{NFD}/{NFC}.mov"
+
+
+def test_a_name_is_found_among_any_number_of_files(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names_module, "LISTED", 0)
+    names = Names(source)
+    assert names.find(f"{NFC}.mp4") == f"{NFD}.mp4"
+    assert names.find(f"in\\{NFD}.mp4") == f"in/{NFC}.mp4"
+    assert names.find("other.mp4") is None
 
 
 def test_of_several_alike_only_the_exact_name_is_meant(source: Source) -> None:

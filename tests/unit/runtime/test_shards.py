@@ -44,7 +44,7 @@ def test_the_key_of_captions_in_json_is_named(tmp_path: Path) -> None:
         listing(tmp_path, members)
     found = listing(tmp_path, members, Columns(prompt="caption"))
     assert [row.prompt for row in found.rows] == ["x", "x"]
-    assert found.notes == ("of their .json these keys are not read: duration, url",)
+    assert found.notes == ("of their .json these keys are not read: 'duration', 'url'",)
 
 
 def test_what_is_left_out_or_lacks_a_caption_is_named(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_what_is_left_out_or_lacks_a_caption_is_named(tmp_path: Path) -> None:
     assert found.notes == (
         "left out: samples without a video (1): 0.tar/e",
         "left out: members of other kinds: 1 .jpg, 1 .npy",
-        "of their .json these keys are not read: text",
+        "of their .json these keys are not read: 'text'",
         "left out: other files (2): README.md, stray.mp4",
     )
 

@@ -208,3 +208,19 @@ def test_a_folder_without_a_table_says_what_to_write(
     source = put(tmp_path, dict.fromkeys(files, b""))
     with pytest.raises(InputError, match=re.escape(says)):
         read_listing(source, "DiffSynth", Columns())
+
+
+def test_keys_of_any_number_and_length_are_named(tmp_path: Path) -> None:
+    keys = ", ".join(f'"{"k" * 99}{n}": 1' for n in range(40))
+    found = listing(tmp_path, "metadata.json", f'[{{"video": "a", "prompt": "x", {keys}}}]')
+    assert found.notes[0].endswith(f"'{'k' * 60}…' and 28 more")
+    with pytest.raises(InputError, match=r"no column 'prompt'; it has 'video', .* and 29 more: "):
+        listing(tmp_path, "metadata.json", f'[{{"video": "a", {keys}}}]')
+
+
+def test_a_folder_with_a_table_is_not_told_to_write_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        read_listing(put(tmp_path, {"a.mp4": "", "metadata.csv": ""}), "Folder", Columns())
+    assert caught.value.message.endswith(
+        "1 .mp4, 1 .csv: that looks like dataset.format: DiffSynth"
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from wan_runtime.data.formats.text import invalid, load_toml, read_text
+from wan_runtime.data.formats.text import invalid, keys_of, load_toml, read_text
 from wan_runtime.data.source import Source
 from wan_runtime.errors import InputError
 
@@ -114,7 +114,7 @@ def _setup(name: str, content: dict[str, Any], paths: Sequence[str]) -> Setup:
             raise invalid(name, f"has skip_empty_caption false: {said}: remove it")
     notes = repeats(name, "num_repeats", [table.get("num_repeats", 1) for table in tables])
     if unread := sorted({key for table in tables for key in table} - READ - set(REFUSED)):
-        notes.append(f"of {name} these keys are not used: {', '.join(unread)}")
+        notes.append(f"of {name} these keys are not used: {keys_of(unread)}")
     folders = {str(parent) for path in paths for parent in PurePosixPath(path).parents}
     directories = tuple(
         Directory(_below(name, table, folders, len(listed)), _prefix(name, table))

@@ -57,12 +57,17 @@ def has_captions_json(paths: Iterable[str]) -> bool:
 
 def advice(paths: Sequence[str]) -> list[str]:
     """What makes a dataset of it."""
+    if set(paths) & set(TABLES):
+        return []
     said = []
     sheet = next((path for path in paths if suffix(path) in SPREADSHEETS), None)
     table = _table(paths)
     video = next(filter(is_video, paths), None)
     if sheet is not None:
-        said.append(f'{sheet} is a spreadsheet: save it as "CSV UTF-8" under the name metadata.csv')
+        said.append(
+            f'{sheet} is a spreadsheet: save it as "CSV UTF-8" under the name metadata.csv, for '
+            "dataset.format: DiffSynth"
+        )
     elif table is not None and "/" in table:
         said.append(f"{table} is one folder deeper: end dataset.source there")
     elif table is not None:
@@ -81,8 +86,6 @@ def advice(paths: Sequence[str]) -> list[str]:
 
 def _table(paths: Sequence[str]) -> str | None:
     """The one path that may be meant by metadata.csv."""
-    if TABLES[0] in paths or TABLES[1] in paths or TABLES[2] in paths:
-        return None
     named = [path for path in paths if PurePosixPath(path).name.lower() in TABLES]
     others = [path for path in paths if "/" not in path and suffix(path) in (".csv", ".jsonl")]
     found = named or others

@@ -9,7 +9,7 @@ from wan_runtime.data.formats.csv_text import read_csv
 from wan_runtime.data.formats.inventory import TABLES, not_found
 from wan_runtime.data.formats.json_text import json_lines, load_json, objects
 from wan_runtime.data.formats.rows import Listing, Row, make_row
-from wan_runtime.data.formats.text import invalid, read_text, short
+from wan_runtime.data.formats.text import invalid, keys_of, read_text, short
 from wan_runtime.data.source import Source
 from wan_runtime.errors import InputError
 from wan_runtime.job import Columns, Reason
@@ -26,7 +26,7 @@ def read(source: Source, columns: Columns) -> Listing:
         raise invalid(" and ".join(there), "are both there: leave the one that is meant")
     name = there[0]
     rows, unread = read_rows(name, read_text(source, name), columns)
-    notes = (f"of {name} these columns are not read: {', '.join(unread)}",) if unread else ()
+    notes = (f"of {name} these columns are not read: {keys_of(unread)}",) if unread else ()
     return Listing(name, tuple(rows), (name,), notes)
 
 
@@ -50,7 +50,7 @@ def read_rows(name: str, text: str, columns: Columns) -> tuple[list[Row], list[s
         make_row(number, f"{name} {place} {at}", record, columns)
         for number, (at, record) in enumerate(records, 1)
     ]
-    return rows, [repr(key) for key in present if key and key not in names]
+    return rows, [key for key in present if key and key not in names]
 
 
 def require(name: str, field: str, wanted: str, present: list[str]) -> None:
@@ -61,7 +61,7 @@ def require(name: str, field: str, wanted: str, present: list[str]) -> None:
     alike = next((key for key in present if key.strip().lower() in LIKELY[field]), None)
     raise invalid(
         name,
-        f"has no column {wanted!r}; it has {', '.join(map(repr, present))}: "
+        f"has no column {wanted!r}; it has {keys_of(present)}: "
         f"set dataset.columns.{field}" + (f": {alike}" if alike else ""),
     )
 
@@ -81,5 +81,5 @@ def _json(name: str, text: str) -> list[Any]:
         raise invalid(name, f"is {short(json.dumps(content))}, not a list of objects: {FORM}")
     lists = [key for key, value in content.items() if isinstance(value, list)]
     inner = f"leave only the list below {lists[0]!r}" if len(lists) == 1 else f"write {FORM}"
-    keys = ", ".join(map(repr, list(content)[:5]))
-    raise invalid(name, f"is one object with the keys {keys}, not a list of objects: {inner}")
+    said = f"is one object with the keys {keys_of(content)}, not a list of objects"
+    raise invalid(name, f"{said}: {inner}")

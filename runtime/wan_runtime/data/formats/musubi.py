@@ -14,7 +14,7 @@ from wan_runtime.data.formats.musubi_toml import path_in, read_datasets, sizes, 
 from wan_runtime.data.formats.rows import Listing, Row, Wanted, make_row
 from wan_runtime.data.formats.sidecars import read_sidecars, row_beside
 from wan_runtime.data.formats.suffixes import is_junk, is_video, stem
-from wan_runtime.data.formats.text import invalid, read_text
+from wan_runtime.data.formats.text import invalid, keys_of, read_text
 from wan_runtime.data.source import Source
 from wan_runtime.job import Columns
 
@@ -71,16 +71,13 @@ class _Reader:
         for line, record in json_lines(path, read_text(self._source, path)):
             for key in ("video_path", "caption"):
                 if key not in record:
-                    keys = ", ".join(map(repr, record)) or "none"
-                    raise invalid(path, f"line {line} lacks {key}; its keys: {keys}")
+                    raise invalid(path, f"line {line} lacks {key}; its keys: {keys_of(record)}")
             place = f"{path} line {line}"
             self.rows.append(
                 make_row(len(self.rows) + 1, place, record, self._columns, wanted=wanted)
             )
             unread |= dict.fromkeys(key for key in record if key not in self._known)
-        return (
-            [f"of {path} these keys are not read: {', '.join(map(repr, unread))}"] if unread else []
-        )
+        return [f"of {path} these keys are not read: {keys_of(unread)}"] if unread else []
 
     @property
     def _known(self) -> set[str]:

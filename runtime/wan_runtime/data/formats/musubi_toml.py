@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from wan_runtime.data.formats.rows import Wanted
-from wan_runtime.data.formats.text import invalid, load_toml
+from wan_runtime.data.formats.text import invalid, keys_of, load_toml, short
 from wan_runtime.data.source import path_fault
 
 READ = frozenset(
@@ -38,8 +38,7 @@ def read_datasets(name: str, text: str) -> list[tuple[str, Dataset]]:
     content = load_toml(name, text)
     general, listed = content.get("general", {}), content.get("datasets")
     if not isinstance(general, dict) or not isinstance(listed, list) or not listed:
-        found = ", ".join(content) or "nothing"
-        raise invalid(name, f"has no [[datasets]]; at its top level: {found}")
+        raise invalid(name, f"has no [[datasets]]; at its top level: {keys_of(content)}")
     _refuse_unknown(name, content, {"general", "datasets"})
     datasets: list[tuple[str, Dataset]] = []
     for number, own in enumerate(listed, 1):
@@ -126,7 +125,7 @@ def _refuse_unknown(where: str, table: Dataset, known: Iterable[str]) -> None:
             alike = get_close_matches(key, known, 1)
             meant = f"did you mean {alike[0]}?" if alike else "remove it"
             raise invalid(
-                where, f"has the key {key}, which musubi-tuner has not for videos: {meant}"
+                where, f"has the key {short(key)}, which musubi-tuner does not know here: {meant}"
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 import tomllib
+from collections.abc import Iterable
 from typing import Any
 
 from wan_runtime.data.source import Source
@@ -13,6 +14,8 @@ from wan_runtime.job import Reason
 
 MAX_BYTES = 64 * 2**20
 """Of one metadata file."""
+KEYS = 12
+"""Of an object, that a message names."""
 SHOWN = 60
 """Characters of a line that a message quotes."""
 SAVE = 'save it as UTF-8 (in Excel "CSV UTF-8", in Notepad "UTF-8")'
@@ -97,6 +100,13 @@ def short(text: str) -> str:
     """The beginning of a text in quotes."""
     text = text.strip()
     return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
+
+
+def keys_of(keys: Iterable[str]) -> str:
+    """The first keys in quotes; the others by number."""
+    found = list(keys)
+    more = f" and {len(found) - KEYS} more" if len(found) > KEYS else ""
+    return (", ".join(map(short, found[:KEYS])) or "none") + more
 
 
 def _one_kind_of_end(text: str) -> str:

@@ -20,7 +20,7 @@ from wan_runtime.data.formats.left_out import named, notes_on
 from wan_runtime.data.formats.metadata import require
 from wan_runtime.data.formats.rows import Fault, Listing, Row, make_row
 from wan_runtime.data.formats.suffixes import is_junk, is_video
-from wan_runtime.data.formats.text import MAX_BYTES, decode, invalid
+from wan_runtime.data.formats.text import MAX_BYTES, decode, invalid, keys_of
 from wan_runtime.data.source import Found, Place, Source, path_fault
 from wan_runtime.job import Columns
 from wan_runtime.parallel import in_order
@@ -102,7 +102,7 @@ def _notes(samples: Sequence[_Sample], columns: Columns) -> list[str]:
     unread = {key for sample in samples for key in sample.record or {}}
     unread -= set(columns.model_dump().values())
     if unread:
-        notes.append(f"of their .json these keys are not read: {', '.join(sorted(unread)[:9])}")
+        notes.append(f"of their .json these keys are not read: {keys_of(sorted(unread))}")
     return notes
 
 
