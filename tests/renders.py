@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ml_runs import FRAMES, HEIGHT, WIDTH, moving_picture
-from wan_runtime.job import Dialect
+from wan_runtime.job import Dialect, Expert
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.serving.service import Size
 from wan_runtime.serving.video import Stage, VideoOrder
 from wan_runtime.serving.worker.adapters import AdapterCache
-from wan_runtime.serving.worker.messages import AppliedAdapter, Render
+from wan_runtime.serving.worker.messages import AdapterFile, AppliedAdapter, Render
 from wan_runtime.serving.worker.model import Model
 from wan_runtime.serving.worker.ranks import join
 from wan_runtime.serving.worker.render import Renderer
@@ -62,6 +63,15 @@ def make_renderer(files: ModelFiles, cache_bytes: int = 2**30) -> Renderer:
     """Alone, on the CPU."""
     gang = join(0, 1, Path("unused"))
     return Renderer(Model(files, gang, CPU), gang, AdapterCache(cache_bytes, torch.float32))
+
+
+def adapter(name: str, files: Mapping[Expert, Path], strength: float = 1.0) -> AppliedAdapter:
+    """As a video uses it."""
+    fetched = {
+        expert: AdapterFile(path=str(path), address=f"s3://bucket/{path.name}")
+        for expert, path in files.items()
+    }
+    return AppliedAdapter(name=name, files=fetched, strength=strength)
 
 
 def write_lora(path: Path, dit: nn.Module, seed: int, dialect: Dialect = Dialect.DIFFSYNTH) -> Path:

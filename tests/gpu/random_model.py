@@ -19,7 +19,7 @@ from wan_runtime.models.digest import file_digest
 from wan_runtime.models.shapes import Shapes, expected
 from wan_runtime.parallel import in_order
 from wan_runtime.presets import PRESETS, Preset
-from wan_runtime.training.dialects import Factors
+from wan_runtime.training.changes import Factors
 
 SHARD_BYTES = 5 * 10**9
 TINY = PRESETS["Wan2.2-I2V-Tiny"]

@@ -65,7 +65,7 @@ class ObjectInfo:
     sha256: str | None
     """Hex. None if it was uploaded by something else than a Store, and in listings."""
     etag: str | None = None
-    """In listings: changes with the content."""
+    """In listings, and of a stat: changes with the content."""
 
 
 class Store:
@@ -209,12 +209,13 @@ class Store:
         return ObjectInfo(key, size, got)
 
     def stat(self, key: str) -> ObjectInfo | None:
-        """Size and recorded checksum; None if there is no such object."""
+        """Size, recorded checksum and ETag; None if there is no such object."""
         try:
             found = self._call(key, lambda: self._client.stat_object(self.bucket, key))
         except ObjectNotFound:
             return None
-        return ObjectInfo(key, int(found.size or 0), (found.metadata or {}).get(SHA_HEADER))
+        recorded = (found.metadata or {}).get(SHA_HEADER)
+        return ObjectInfo(key, int(found.size or 0), recorded, found.etag)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """All objects whose key starts with `prefix`, in order of their keys, without checksums."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from wan_runtime.errors import InfrastructureError
 from wan_runtime.job import Dialect, Reason
-from wan_runtime.training.dialects import Factors
+from wan_runtime.training.changes import Factors
 
 # Shapes: O out and I in features of a layer, R rank. A is [R, I], B is [O, R].
 

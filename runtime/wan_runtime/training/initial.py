@@ -6,14 +6,17 @@ The names of DiffSynth, ComfyUI and diffusers are understood, of adapters and of
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffsynth.utils.state_dict_converters.wan_video_dit import WanVideoDiTFromDiffusers
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from wan_runtime.artifacts import manifest, space
@@ -24,8 +27,13 @@ from wan_runtime.job import Dialect, Expert, JobSpec, LoraSpec, Reason
 from wan_runtime.models.digest import files_digest
 from wan_runtime.models.weights import SafetensorsFiles
 from wan_runtime.presets import PRESETS
-from wan_runtime.training.dialects import Factors, read_adapter
+from wan_runtime.training.changes import Adapter, Changes, without_image_branches
+from wan_runtime.training.dialects import is_adapter, read_adapter
+from wan_runtime.training.foreign import opening
+from wan_runtime.training.layer_names import is_image_branch
 from wan_runtime.training.lora import ADAPTER
+
+log = logging.getLogger(__name__)
 
 # Shapes: O out and I in features of a layer, R rank. A is [R, I], B is [O, R].
 
@@ -71,20 +79,26 @@ def begin(
         return None
     uri = method.init_from
     source = fetch(uri, store, job.expert, work / "initial")
-    with SafetensorsFiles(source.paths) as tensors:
-        is_adapter = any("lora_" in name for name in tensors)
-    if is_adapter and len(source.paths) > 1:
+    with _opened(uri, source.paths) as tensors:
+        adapts = is_adapter(tensors)
+    if adapts and len(source.paths) > 1:
         raise _invalid(uri, "is an adapter in several files: give one .safetensors file")
-    if job.lora is not None and not is_adapter:
+    if job.lora is not None and not adapts:
         raise _invalid(
             uri, "holds no adapter: to train one on full weights, name them as the model"
         )
-    if job.lora is not None:
-        into_adapter(uri, read_adapter(source.paths[0])[1], trainable, job.lora)
-    elif is_adapter:
-        merge(uri, read_adapter(source.paths[0])[1], trainable)
-    else:
+    if not adapts:
         into_full(uri, source.paths, trainable)
+    else:
+        with _of_init_from():
+            adapter = read_adapter(source.paths[0], uri)
+            changes = adapter.of(job.expert)
+        if job.lora is not None:
+            image = PRESETS[job.model.preset].uses_clip
+            into_adapter(uri, changes, trainable, job.lora, has_image_branches=image)
+        else:
+            with _of_init_from():
+                merge(adapter, job.expert, trainable)
     shutil.rmtree(work / "initial")  # tens of gigabytes that checkpoints may need
     return {"uri": source.uri, "sha256": source.sha256}
 
@@ -156,7 +170,7 @@ def fetch_shards(uri: str, bucket: Store, index: str, folder: Path) -> Source:
     paths = [folder / name for name in names]
     for path in paths:
         bucket.download(keys[path.name], path, bytes=sizes[path.name])
-        with SafetensorsFiles([path]) as tensors:
+        with _opened(uri, [path]) as tensors:
             odd = set(tensors) ^ {name for name, at in of_tensors.items() if at == path.name}
         if odd:
             raise _invalid(uri, f"differs from {place}, which is wrong about {min(odd)}")
@@ -183,20 +197,38 @@ def files_of(uri: str, content: Manifest, expert: Expert) -> tuple[str, ...]:
 
 
 def into_adapter(
-    uri: str, factors: Factors, trainable: Mapping[str, nn.Parameter], spec: LoraSpec
+    uri: str,
+    changes: Changes,
+    trainable: Mapping[str, nn.Parameter],
+    spec: LoraSpec,
+    *,
+    has_image_branches: bool,
 ) -> None:
     """Overwrite A and B. Layers that the file lacks start fresh; none of its own may be left out,
-    or the run would begin elsewhere than the file ends.
+    or the run would begin elsewhere than the file ends. But for image branches that the model
+    lacks: nothing is lost with them.
     """
+    names = {f"{layer}.weight" for layer in changes.factors} | changes.differences.keys()
+    lacking = frozenset() if has_image_branches else frozenset(filter(is_image_branch, names))
+    changes = changes.without(lacking)
+    if not changes:
+        raise _invalid(uri, "changes nothing but image branches, which this model has not")
+    _warn(uri, lacking)
+    if changes.differences:
+        raise _invalid(
+            uri,
+            f"changes {len(changes.differences)} parameters by what no LoRA holds, such as "
+            f"{min(changes.differences)}: start full fine-tuning from it, or serve it beside yours",
+        )
     layers = {name.partition(".lora_A.")[0] for name in trainable if ".lora_A." in name}
-    surplus = sorted(factors.keys() - layers)
+    surplus = sorted(changes.factors.keys() - layers)
     if surplus:
         raise _invalid(
             uri,
             f"adapts {len(surplus)} layers that method.lora.targetModules does not, such as "
             f"{surplus[0]}",
         )
-    for layer, (b, a) in factors.items():
+    for layer, (b, a) in changes.factors.items():
         if a.shape[0] != spec.rank:
             raise _invalid(
                 uri, f"has rank {a.shape[0]} at {layer} and method.lora.rank is {spec.rank}"
@@ -206,16 +238,23 @@ def into_adapter(
         _copy(uri, trainable, f"{layer}.lora_B.{ADAPTER}.weight", b * (spec.rank / spec.alpha))
 
 
-def merge(uri: str, factors: Factors, trainable: Mapping[str, nn.Parameter]) -> None:
-    """Add an adapter's deltas to full weights."""
-    for layer, (b, a) in factors.items():
-        name = f"{layer}.weight"
-        parameter = trainable.get(name)
-        wanted = None if parameter is None else tuple(parameter.shape)
-        if parameter is None or wanted != (b.shape[0], a.shape[1]):
-            raise _misfit(uri, name, (b.shape[0], a.shape[1]), wanted)
-        with torch.no_grad():
+def merge(adapter: Adapter, expert: Expert, trainable: Mapping[str, nn.Parameter]) -> None:
+    """Add what an adapter changes to full weights. Raises as `Adapter.fitted`, before it adds
+    anything."""
+    shapes = {name: parameter.shape for name, parameter in trainable.items()}
+    changes, left_out = adapter.fitted(expert, shapes)
+    _warn(adapter.address, left_out)
+    with torch.no_grad():
+        for layer, (b, a) in changes.factors.items():
+            parameter = trainable[f"{layer}.weight"]
             parameter.add_(b.to(parameter.device) @ a.to(parameter.device))
+        for name, difference in changes.differences.items():
+            trainable[name].add_(difference.to(trainable[name].device))
+
+
+def _warn(uri: str, left_out: Collection[str]) -> None:
+    if left_out:
+        log.warning("initFrom: %s: %s", uri, without_image_branches(left_out))
 
 
 def into_full(uri: str, paths: Iterable[Path], trainable: Mapping[str, nn.Parameter]) -> None:
@@ -253,6 +292,28 @@ def _copy(uri: str, trainable: Mapping[str, nn.Parameter], name: str, value: tor
         raise _misfit(uri, name, tuple(value.shape), tuple(parameter.shape))
     with torch.no_grad():
         parameter.copy_(value)
+
+
+@contextmanager
+def _of_init_from() -> Iterator[None]:
+    """Name the field in what is said of an adapter."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(error.reason, f"initFrom: {error.message}") from error
+
+
+@contextmanager
+def _opened(uri: str, paths: Sequence[Path]) -> Iterator[SafetensorsFiles]:
+    """Raises InputError(MODEL_INVALID) for what is no safetensors file."""
+    for path in paths:
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except SafetensorError as error:
+            raise _invalid(uri, opening(path)) from error
+    with SafetensorsFiles(paths) as tensors:
+        yield tensors
 
 
 def _misfit(

@@ -16,7 +16,7 @@ from ml_runs import LORA, Run
 from wan_runtime import step
 from wan_runtime.artifacts import manifest
 from wan_runtime.errors import InfrastructureError
-from wan_runtime.job import Dialect, Expert, Result, Step
+from wan_runtime.job import SUFFIXES, Dialect, Expert, Result, Step
 from wan_runtime.models import load
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.progress import Reporter
@@ -81,8 +81,11 @@ def test_every_format_holds_the_trained_delta(exported22: Run) -> None:
         trained = load_file(exported22.fetch(f"train-{name}") / lora.WEIGHTS)
         wanted = delta_factors(trained, SCALE)
         for dialect, ending in export.ENDINGS.items():
-            found, factors = read_adapter(folder / f"exported22-{name}{ending}")
-            assert found is dialect
+            adapter = read_adapter(folder / f"exported22-{name}{ending}")
+            assert adapter.dialect is dialect
+            [(expert, changes)] = adapter.parts.items()
+            assert SUFFIXES[expert] == f"-{name}"
+            factors = changes.factors
             assert factors.keys() == wanted.keys()
             for layer, pair in wanted.items():
                 assert relative_difference(factors[layer], pair) < 1e-6
@@ -178,7 +181,7 @@ def test_certificate_refuses_keys_that_the_tool_would_not_load(
     dialect: Dialect, exported21: Run
 ) -> None:
     path = exported21.fetch("export") / f"exported21{export.ENDINGS[dialect]}"
-    factors = read_adapter(path)[1]
+    factors = read_adapter(path).of(Expert.ONLY).factors
     save_file({**load_file(path), "blocks.0.norm3.lora_A.weight": torch.ones(4)}, path)
     with pytest.raises(InfrastructureError, match=r"blocks.0.norm3.lora_A.weight among them"):
         certify(dialect, path, factors)

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 from ml_runs import HEIGHT, WIDTH, moving_picture
-from renders import CPU, make_renderer, make_task, save_odd, untold, write_lora
+from renders import CPU, adapter, make_renderer, make_task, save_odd, untold, write_lora
 from wan_runtime.job import Dialect, Expert
 from wan_runtime.models import load
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.serving.video import Stage
-from wan_runtime.serving.worker.messages import AppliedAdapter
+from wan_runtime.serving.worker.messages import AdapterFile, AppliedAdapter
 from wan_runtime.serving.worker.render import Renderer
 from wan_runtime.serving.worker.sampling import experts_of
 from wan_runtime.serving.worker.trouble import Unrenderable
@@ -98,8 +98,7 @@ def test_an_adapter_leaves_the_base_to_the_bit(renderer22: Renderer, tmp_path: P
     }
 
     def use(name: str, strength: float = 1.0) -> AppliedAdapter:
-        files = {expert: str(paths[name, expert]) for expert in dits}
-        return AppliedAdapter(name=name, files=files, strength=strength)
+        return adapter(name, {expert: paths[name, expert] for expert in dits}, strength)
 
     def latents(*adapters: AppliedAdapter) -> torch.Tensor:
         return renderer22.render(make_task(tmp_path, *adapters), untold).latents
@@ -112,8 +111,7 @@ def test_an_adapter_leaves_the_base_to_the_bit(renderer22: Renderer, tmp_path: P
     assert torch.equal(latents(), base)
     assert torch.equal(latents(use("a")), a)
     weak = latents(use("a", 0.1))
-    few = {Expert.LOW_NOISE: str(paths["a", Expert.LOW_NOISE])}
-    low = latents(AppliedAdapter(name="a", files=few, strength=1.0))
+    low = latents(adapter("a", {Expert.LOW_NOISE: paths["a", Expert.LOW_NOISE]}))
     different = [base, a, b, both, weak, low]
     for index, one in enumerate(different):
         assert all(not torch.allclose(one, other, atol=1e-3) for other in different[:index])
@@ -124,9 +122,8 @@ def test_an_adapter_does_what_it_does_in_the_stock_pipeline(
 ) -> None:
     dits = renderer22.model.dits
     paths = [write_lora(tmp_path / f"{expert}.safetensors", dits[expert], 3) for expert in dits]
-    files = dict(zip(dits, map(str, paths), strict=True))
-    adapter = AppliedAdapter(name="a", files=files, strength=1.0)
-    frames = renderer22.render(make_task(tmp_path, adapter), untold).frames
+    use = adapter("a", dict(zip(dits, paths, strict=True)))
+    frames = renderer22.render(make_task(tmp_path, use), untold).frames
     assert frames is not None
     assert np.abs(frames.astype(int) - stock(tiny22, tmp_path, *paths)).max() <= 1
 
@@ -137,16 +134,16 @@ def test_an_adapter_of_another_model_is_refused(
     wide = torch.nn.ModuleDict({"blocks": torch.nn.ModuleList([torch.nn.ModuleDict()])})
     wide["blocks"][0]["self_attn"] = torch.nn.ModuleDict({"q": torch.nn.Linear(512, 512)})
     odd = {
-        "unet": (save_odd(tmp_path / "unet"), "1 of 1 keys are not understood"),
+        "unet": (save_odd(tmp_path / "unet"), "1 of its 1 keys are not understood"),
         "wide": (
             write_lora(tmp_path / "wide", wide, 1, Dialect.COMFYUI),
-            "adapter wide has the keys of ComfyUI, but 0 of its 1 layers fit this model; "
-            "blocks.0.self_attn.q does not",
+            "adapter wide: s3://bucket/wide has the keys of ComfyUI, but 0 of its 1 layers fit "
+            "this model: blocks.0.self_attn.q.weight is 512x512 there and 128x128 here",
         ),
     }
     base = renderer21.render(make_task(tmp_path), untold).latents
     for name, (path, message) in odd.items():
-        use = AppliedAdapter(name=name, files={Expert.ONLY: str(path)}, strength=1.0)
+        use = adapter(name, {Expert.ONLY: path})
         with pytest.raises(Unrenderable, match=re.escape(message)) as caught:
             renderer21.render(make_task(tmp_path, use), untold)
         assert caught.value.problem.code == "adapter_mismatch"
@@ -158,10 +155,11 @@ def test_adapters_used_last_are_kept(
 ) -> None:
     dit = renderer21.model.dits[Expert.ONLY]
     paths = [write_lora(tmp_path / f"{number}", dit, number) for number in range(3)]
-    one = renderer21.adapters.get(paths[0]).bytes
+    files = [AdapterFile(path=str(path), address="s3://bucket/a") for path in paths]
+    one = renderer21.adapters.get(files[0]).bytes
     small = make_renderer(tiny21, cache_bytes=2 * one).adapters
-    for path in (paths[0], paths[1], paths[0], paths[2]):
-        small.get(path)
+    for number in (0, 1, 0, 2):
+        small.get(files[number])
     assert [path in small for path in paths] == [True, False, True]
 
 

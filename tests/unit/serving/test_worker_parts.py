@@ -43,28 +43,53 @@ def test_advice_of_the_planner(device: str, told: str) -> None:
 
 
 def test_the_file_of_each_transformer() -> None:
-    high, low, only = (Path(name) for name in ("high", "low", "only"))
-    pair = {Expert.HIGH_NOISE: high, Expert.LOW_NOISE: low}
-    assert by_expert("a", pair, PAIR, None) == pair
-    assert by_expert("a", pair, PAIR, Expert.LOW_NOISE) == {Expert.LOW_NOISE: low}
-    any_and_high = {Expert.ONLY: only, Expert.HIGH_NOISE: high}
-    assert by_expert("a", any_and_high, PAIR, None) == {
-        Expert.HIGH_NOISE: high,
-        Expert.LOW_NOISE: only,
-    }
-    assert by_expert("a", {Expert.ONLY: only}, ONE, None) == {Expert.ONLY: only}
-    with pytest.raises(InputError, match=r"a has files for HighNoise, LowNoise; .* wants .* Only"):
-        by_expert("a", pair, ONE, None)
+    high, low, only = Expert.HIGH_NOISE, Expert.LOW_NOISE, Expert.ONLY
+    pair = {high: "a", low: "b"}
+    assert by_expert(pair, PAIR, None) == {high: high, low: low}
+    assert by_expert(pair, PAIR, low) == {low: low}
+    assert by_expert({only: "a", high: "b"}, PAIR, None) == {high: high, low: only}
+    assert by_expert({only: "a"}, ONE, None) == {only: only}
+    with pytest.raises(InputError, match=r"it has files for HighNoise, LowNoise; .* wants .* Only"):
+        by_expert(pair, ONE, None)
     with pytest.raises(InputError, match="wants one for LowNoise"):
-        by_expert("a", {Expert.HIGH_NOISE: high}, PAIR, Expert.LOW_NOISE)
+        by_expert({high: "a"}, PAIR, low)
 
 
-def test_an_artifact_brings_its_certified_files(
-    server: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def store(server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-    store = Store.connect(server.spec())
+    return Store.connect(server.spec())
+
+
+def test_files_are_fetched_again_once_they_are_others(store: Store, tmp_path: Path) -> None:
+    spec = AdapterSpec(
+        name="a",
+        files={Expert.ONLY: store.uri("parts/any"), Expert.LOW_NOISE: store.uri("parts/low")},
+    )
+    use = AdapterUse(name="a")
+    rank = AdapterFiles(store, tmp_path / "adapters", PAIR)
+    supervisor = AdapterFiles(store, tmp_path / "adapters", PAIR)
+    with pytest.raises(InputError, match=f"{store.uri('parts/any')} does not exist"):
+        rank.apply(spec, use)
+    assert not supervisor.renew(spec)
+    for name in ("any", "low"):
+        store.put_bytes(f"parts/{name}", name.encode())
+    assert supervisor.renew(spec)
+    first = rank.apply(spec, use).files
+    assert (first[Expert.HIGH_NOISE].shared, first[Expert.LOW_NOISE].shared) == (True, False)
+    assert first[Expert.LOW_NOISE].address == store.uri("parts/low")
+    assert not supervisor.renew(spec), "what the other process fetched is known"
+    store.put_bytes("parts/low", b"mended")
+    assert supervisor.renew(spec)
+    second = supervisor.apply(spec, use).files
+    assert Path(second[Expert.LOW_NOISE].path).read_bytes() == b"mended"
+    assert second[Expert.LOW_NOISE].sha256 != first[Expert.LOW_NOISE].sha256
+    assert second[Expert.HIGH_NOISE] == first[Expert.HIGH_NOISE]
+    assert not supervisor.renew(spec)
+
+
+def test_an_artifact_brings_its_certified_files(store: Store, tmp_path: Path) -> None:
     names = ("style-high-noise.safetensors", "style-low-noise.safetensors", "style.comfyui")
     for name in names:
         (tmp_path / name).write_text(name)
@@ -81,13 +106,20 @@ def test_an_artifact_brings_its_certified_files(
     spec = AdapterSpec(name="style", artifact=ref, strength=0.7)
     applied = files.apply(spec, AdapterUse(name="style"))
     assert applied.strength == 0.7
-    assert {expert: Path(path).read_text() for expert, path in applied.files.items()} == {
+    assert {expert: Path(file.path).read_text() for expert, file in applied.files.items()} == {
         Expert.HIGH_NOISE: names[0],
         Expert.LOW_NOISE: names[1],
     }
+    assert applied.files[Expert.LOW_NOISE].address == store.uri(f"artifact/{names[1]}")
+    assert not files.renew(spec)
     stronger = AdapterUse(name="style", strength=2, expert=Expert.LOW_NOISE)
     assert files.apply(spec, stronger).files == {Expert.LOW_NOISE: applied.files[Expert.LOW_NOISE]}
     assert files.apply(spec, stronger).strength == 2
+    store.put_bytes(f"artifact/{names[0]}", b"damaged")
+    elsewhere = AdapterFiles(store, tmp_path / "elsewhere", PAIR)
+    assert elsewhere.renew(spec)
+    with pytest.raises(InputError, match=r"artifact/style-high-noise.safetensors has 7 bytes"):
+        elsewhere.apply(spec, AdapterUse(name="style"))
 
 
 async def test_a_gang_is_started_anew_within_a_budget() -> None:

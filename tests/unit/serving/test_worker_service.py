@@ -174,8 +174,8 @@ async def test_an_adapter_that_does_not_fit_ends_the_worker(
         store.put_bytes(f"{prefix}/adapter/{path.name}", b"other bytes")
         spec = AdapterSpec(name="odd", artifact=ref)
     said = {
-        "keys": "of 1 keys are not understood, such as unet.down.0.lora_A.weight",
-        "shapes": "adapter odd has the keys of ComfyUI, but 0 of its 1 layers fit this model",
+        "keys": "1 of its 1 keys are not understood, such as unet.down.0.lora_A.weight",
+        "shapes": "has the keys of ComfyUI, but 0 of its 1 layers fit this model",
         "digest": "has 11 bytes",
         "absent": f"{key} does not exist",
     }[fault]

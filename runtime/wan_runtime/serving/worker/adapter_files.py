@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from wan_runtime.artifacts import manifest
@@ -13,11 +14,21 @@ from wan_runtime.job import Dialect, Expert, ManifestRef, Reason
 from wan_runtime.presets import Preset
 from wan_runtime.serving.service import AdapterSpec, AdapterUse
 from wan_runtime.serving.worker.blame import blaming
-from wan_runtime.serving.worker.messages import AppliedAdapter
+from wan_runtime.serving.worker.messages import AdapterFile, AppliedAdapter
 from wan_runtime.serving.worker.weights import expert_of
 
 FOLDER = "adapters"
 """Below the scratch folder, of ranks and supervisor alike."""
+SEEN = ".etag"
+"""Ending of a note beside a file: the ETag of the object that it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """One file, and where it is from."""
+
+    path: Path
+    address: str
 
 
 class AdapterFiles:
@@ -25,7 +36,7 @@ class AdapterFiles:
 
     def __init__(self, store: Store, folder: Path, preset: Preset) -> None:
         self._store, self._folder, self._preset = store, folder, preset
-        self._digests: dict[str, str] = {}
+        self._digests: dict[Path, str] = {}
 
     def apply(self, spec: AdapterSpec, use: AdapterUse) -> AppliedAdapter:
         """As a request uses it. Blocks while it is fetched.
@@ -35,57 +46,99 @@ class AdapterFiles:
                 its manifest says, or there is none for the transformer that is wanted.
             InfrastructureError: of the store.
         """
-        with blaming(f"adapter {spec.name}"):
-            fetched = self._fetch(spec)
-        files = by_expert(spec.name, fetched, self._preset, use.expert)
+        fetched = self._fetch(spec)
+        chosen = by_expert(fetched, self._preset, use.expert)
         return AppliedAdapter(
             name=spec.name,
-            files={expert: str(path) for expert, path in files.items()},
+            files={
+                expert: AdapterFile(
+                    path=str(fetched[source].path),
+                    address=fetched[source].address,
+                    sha256=self._digest(fetched[source].path),
+                    shared=source is Expert.ONLY,
+                )
+                for expert, source in chosen.items()
+            },
             strength=spec.strength if use.strength is None else use.strength,
-            sha256={expert: self._digest(path) for expert, path in files.items()},
         )
 
-    def _fetch(self, spec: AdapterSpec) -> dict[Expert, Path]:
+    def renew(self, spec: AdapterSpec) -> bool:
+        """Drop files that are others in the store by now. Returns whether there is anything to
+        fetch.
+
+        Raises:
+            InputError, InfrastructureError: as `apply`.
+        """
+        folder = self._place(spec)
+        if spec.artifact is not None:  # which is the same for ever, once it is here
+            names = self._names(spec.artifact)
+            return not all((folder / each).is_file() for each in names)
+        changed = False
+        for expert, uri in spec.files.items():
+            path = folder / f"{expert}.safetensors"
+            found = self._store.for_uri(uri).stat(self._store.parse(uri)[1])
+            noted = path.with_suffix(SEEN)
+            before = noted.read_text() if noted.is_file() else ""
+            if found is not None and found.etag != before:
+                path.unlink(missing_ok=True)
+                self._digests.pop(path, None)
+                changed = True
+        return changed
+
+    def _place(self, spec: AdapterSpec) -> Path:
         source = spec.model_dump_json(include={"artifact", "files"})
-        folder = self._folder / hashlib.sha256(source.encode()).hexdigest()[:16]
+        return self._folder / hashlib.sha256(source.encode()).hexdigest()[:16]
+
+    def _fetch(self, spec: AdapterSpec) -> dict[Expert, Fetched]:
+        folder = self._place(spec)
         if spec.artifact is not None:
-            return self._fetch_artifact(spec.name, spec.artifact, folder)
+            return self._fetch_artifact(spec.artifact, folder)
         found = {}
         for expert, uri in spec.files.items():
-            path = found[expert] = folder / f"{expert}.safetensors"
+            path = folder / f"{expert}.safetensors"
+            found[expert] = Fetched(path, uri)
             if not path.is_file():
-                self._store.for_uri(uri).download(self._store.parse(uri)[1], path)
+                bucket, (_, key) = self._store.for_uri(uri), self._store.parse(uri)
+                info = bucket.stat(key)
+                with blaming():
+                    bucket.download(key, path)
+                # Of before: an object that was replaced meanwhile is looked at again.
+                path.with_suffix(SEEN).write_text((info and info.etag) or "")
         return found
 
-    def _fetch_artifact(self, name: str, ref: ManifestRef, folder: Path) -> dict[Expert, Path]:
-        names = manifest.load(self._store, ref).certified(Dialect.DIFFSYNTH)
+    def _fetch_artifact(self, ref: ManifestRef, folder: Path) -> dict[Expert, Fetched]:
+        names = self._names(ref)
+        with blaming():
+            if not all((folder / each).is_file() for each in names):
+                manifest.fetch(self._store, ref, folder, names)
+        place = ref.uri.removesuffix(manifest.NAME)
+        return {expert_of(each): Fetched(folder / each, f"{place}{each}") for each in names}
+
+    def _names(self, ref: ManifestRef) -> tuple[str, ...]:
+        with blaming():
+            names = manifest.load(self._store, ref).certified(Dialect.DIFFSYNTH)
         if not names:
-            raise InputError(
-                Reason.MODEL_INVALID, f"adapter {name}: {ref.uri} has no DiffSynth files"
-            )
-        if not all((folder / each).is_file() for each in names):
-            manifest.fetch(self._store, ref, folder, names)
-        return {expert_of(each): folder / each for each in names}
+            raise InputError(Reason.MODEL_INVALID, f"{ref.uri} has no DiffSynth files")
+        return names
 
     def _digest(self, path: Path) -> str:
-        key = str(path)
-        if key not in self._digests:
-            self._digests[key] = file_sha256(path)
-        return self._digests[key]
+        if path not in self._digests:
+            self._digests[path] = file_sha256(path)
+        return self._digests[path]
 
 
 def by_expert(
-    name: str, files: Mapping[Expert, Path], preset: Preset, only: Expert | None
-) -> dict[Expert, Path]:
-    """The file for each transformer that an adapter works on: its expert's own, else the one that
-    is for any. `only`: the request wants it on this expert alone.
+    files: Mapping[Expert, object], preset: Preset, only: Expert | None
+) -> dict[Expert, Expert]:
+    """Which file each transformer that an adapter works on gets: its expert's own, else the one
+    that is for any. `only`: the request wants it on this expert alone.
 
     Raises:
         InputError: MODEL_INVALID, if it has a file for none of them.
     """
     wanted = [expert for expert in preset.experts if only in (None, expert)]
     chosen = {
-        expert: files[source]
+        expert: source
         for expert in wanted
         for source in (Expert.ONLY, expert)  # the later one counts
         if source in files
@@ -93,7 +146,7 @@ def by_expert(
     if not chosen:
         raise InputError(
             Reason.MODEL_INVALID,
-            f"adapter {name} has files for {', '.join(files)}; {preset.name} wants one for "
+            f"it has files for {', '.join(files)}; {preset.name} wants one for "
             f"{only or ' or '.join(preset.experts)}",
         )
     return chosen

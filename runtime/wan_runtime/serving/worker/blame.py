@@ -11,12 +11,22 @@ from wan_runtime.job import Reason
 
 
 @contextmanager
-def blaming(what: str) -> Iterator[None]:
+def blaming(what: str = "") -> Iterator[None]:
     """Raises InputError for it: MODEL_NOT_FOUND, or MODEL_INVALID where a digest differs. A repeat
     would find the same."""
+    opening = f"{what}: " if what else ""
     try:
         yield
     except ObjectNotFound as error:
-        raise InputError(Reason.MODEL_NOT_FOUND, f"{what}: {error.message}") from error
+        raise InputError(Reason.MODEL_NOT_FOUND, f"{opening}{error.message}") from error
     except ArtifactCorrupt as error:
-        raise InputError(Reason.MODEL_INVALID, f"{what}: {error.message}") from error
+        raise InputError(Reason.MODEL_INVALID, f"{opening}{error.message}") from error
+
+
+@contextmanager
+def naming(adapter: str) -> Iterator[None]:
+    """Name the adapter in an InputError about its files."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(error.reason, f"adapter {adapter}: {error.message}") from error

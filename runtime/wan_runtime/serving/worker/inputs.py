@@ -11,6 +11,7 @@ from wan_runtime.job import Reason
 from wan_runtime.serving.service import AdapterUse, ServiceSpec
 from wan_runtime.serving.video import Job
 from wan_runtime.serving.worker.adapter_files import AdapterFiles
+from wan_runtime.serving.worker.blame import naming
 from wan_runtime.serving.worker.messages import AppliedAdapter, Render
 
 
@@ -57,4 +58,5 @@ class Inputs:
                 Reason.MODEL_NOT_FOUND,
                 f"adapter {use.name} is not one of this service's any more",
             )
-        return self.adapters.apply(spec, use)
+        with naming(use.name):
+            return self.adapters.apply(spec, use)

@@ -50,7 +50,11 @@ def metadata(
 
 def _adapters(adapters: Sequence[AppliedAdapter]) -> list[dict[str, object]]:
     return [
-        {"name": each.name, "strength": each.strength, "sha256": dict(each.sha256)}
+        {
+            "name": each.name,
+            "strength": each.strength,
+            "sha256": {expert: file.sha256 for expert, file in each.files.items()},
+        }
         for each in adapters
     ]
 

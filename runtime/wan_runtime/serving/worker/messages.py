@@ -11,15 +11,24 @@ from wan_runtime.job import Expert
 from wan_runtime.serving.video import Stage, VideoOrder
 
 
+class AdapterFile(Contract):
+    """One file of an adapter, fetched."""
+
+    path: str
+    address: str
+    """Where it is from, for messages."""
+    sha256: str = ""
+    shared: bool = False
+    """Given for whatever transformer it is for, so that it may have nothing for this one."""
+
+
 class AppliedAdapter(Contract):
-    """An adapter of one video, its files fetched."""
+    """An adapter of one video."""
 
     name: str
-    files: dict[Expert, str]
-    """Path for each transformer that it works on."""
+    files: dict[Expert, AdapterFile]
+    """For each transformer that it works on."""
     strength: float
-    sha256: dict[Expert, str] = Field(default_factory=dict)
-    """Of the files."""
 
 
 class Render(Contract):

@@ -38,6 +38,7 @@ from wan_runtime.serving.worker import warm_up
 from wan_runtime.serving.worker.adapter_files import FOLDER as ADAPTERS_FOLDER
 from wan_runtime.serving.worker.adapter_files import AdapterFiles
 from wan_runtime.serving.worker.adapters import AdapterCache
+from wan_runtime.serving.worker.blame import naming
 from wan_runtime.serving.worker.messages import (
     Beat,
     Cancel,
@@ -53,6 +54,7 @@ from wan_runtime.serving.worker.ranks import Gang, join
 from wan_runtime.serving.worker.render import Renderer
 from wan_runtime.serving.worker.trouble import Unrenderable, problem_of
 from wan_runtime.serving.worker.weights import FullWeights
+from wan_runtime.training.changes import without_image_branches
 
 log = logging.getLogger(__name__)
 
@@ -170,9 +172,11 @@ def open_rank(
 
     def check_adapters() -> None:
         for spec in service.adapters:
-            use = adapters.apply(spec, AdapterUse(name=spec.name))
-            for expert, path in use.files.items():
-                cache.fitting(spec.name, Path(path), model.dits[expert])
+            with naming(spec.name):
+                use = adapters.apply(spec, AdapterUse(name=spec.name))
+                _, left_out = cache.changes(use.files, model.dits)
+            if left_out:
+                log.warning("adapter %s: %s", spec.name, without_image_branches(left_out))
 
     gang.together(check_adapters if rank == 0 else lambda: None)
     return gang, Renderer(model, gang, cache)
