@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from wan_operator.api.v1alpha1.finetune import StepStatus
 from wan_operator.reconcile import fit
-from wan_operator.reconcile.observed import Raw, is_deleting, pods_of, step_of
+from wan_operator.reconcile.attempted import Attempted
+from wan_operator.reconcile.observed import step_of
 from wan_operator.reconcile.plan import PlannedStep, ca_bundle, inputs_of, job_spec, sources
-from wan_operator.reconcile.run import Run, has_ended
+from wan_operator.reconcile.run import Run
 from wan_operator.resources.configmaps import job_config_map
 from wan_operator.resources.jobs import Attempt, job
 from wan_operator.resources.labels import Manifest
@@ -14,8 +15,8 @@ from wan_operator.settings import Settings
 from wan_runtime.job import Step, step_id
 
 
-def children(run: Run, planned: PlannedStep, step: StepStatus) -> tuple[Manifest, Manifest]:
-    """(job file, Job) of the next attempt."""
+def children(run: Run, planned: PlannedStep, step: StepStatus) -> tuple[Manifest, ...]:
+    """What the next attempt is made of, in the order in which it is created."""
     return config_map(run, planned), job(attempt(run, planned, step, step.attempts + 1))
 
 
@@ -86,12 +87,6 @@ def obstacle(run: Run, wanted: tuple[Manifest, ...], step: StepStatus) -> str:
         if name in names:
             return f"waits until {name} of an earlier WanFineTune of this name is removed"
     for item in run.observed.jobs:
-        if step_of(item) == step.name and is_going(run, item):
+        if step_of(item) == step.name and Attempted.read(item, run.observed.pods).is_stopping:
             return f"waits until Job {item['metadata']['name']} has stopped"
     return ""
-
-
-def is_going(run: Run, item: Raw) -> bool:
-    """Told to stop, with a pod that still writes where the next attempt would."""
-    pods = pods_of(run.observed.pods, item)
-    return is_deleting(item) and bool(pods) and not has_ended(run, item)

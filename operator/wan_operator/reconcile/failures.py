@@ -8,6 +8,7 @@ returns the same Result.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,6 +16,7 @@ from enum import StrEnum
 from pydantic import ValidationError
 
 from wan_operator.api.v1alpha1.finetune import Retries, StepStatus
+from wan_operator.reconcile.attempted import Attempted
 from wan_operator.reconcile.observed import (
     Raw,
     condition,
@@ -23,7 +25,6 @@ from wan_operator.reconcile.observed import (
     is_deleting,
     is_suspended,
     parse_time,
-    pods_of,
 )
 from wan_operator.resources.jobs import GRACE_SECONDS
 from wan_runtime.job import ExitClass, Reason, Result, Step
@@ -72,16 +73,23 @@ class Verdict(StrEnum):
     FAIL = "Fail"
 
 
-def outcome_of(job: Raw | None, pods: list[Raw], step_id: str) -> Outcome | None:
-    """None while the attempt goes on. `job` is None when the API server has no such Job."""
-    if job is None:
+def outcome_of(attempted: Attempted | None, step_id: str) -> Outcome | None:
+    """The end of an attempt; None while it goes on. `attempted` is None when the API server has no
+    such Job.
+
+    The first rank that fails ends it: the others fail for its sake. It is done when all ranks are,
+    and rank 0 has the Result.
+    """
+    if attempted is None:
         return _lost("JobLost", "the Job was deleted while its attempt ran")
-    own = pods_of(pods, job)
-    for pod in own:
-        ended = _of_pod(pod, step_id)
-        if ended is not None and not _is_queued_again(job, ended):
-            return ended
-    if not finished(job) or own:
+    job = attempted.job
+    ends = [_of_rank(job, pods, step_id) for pods in attempted.ranks]
+    failures = [end for end in ends if end and end.exit_class is not ExitClass.DONE]
+    if failures:
+        return min(failures, key=lambda end: (end.ended is None, end.ended))
+    if None not in ends:
+        return ends[0]
+    if not finished(job) or any(_of_pod(pod, step_id) is None for pod in attempted.pods):
         # A finished Job with a pod that has not ended: the pod's end is what counts, and it is on
         # its way.
         return None
@@ -90,10 +98,17 @@ def outcome_of(job: Raw | None, pods: list[Raw], step_id: str) -> Outcome | None
     return _lost("PodLost", f"the pod is gone and left no result. {detail}".strip())
 
 
-def taken(job: Raw, pods: list[Raw], step_id: str) -> Outcome | None:
-    """The end of a pod whose queue took it away, while it can be seen: none of the attempt's."""
-    ends = (_of_pod(pod, step_id) for pod in pods_of(pods, job))
+def taken(attempted: Attempted, step_id: str) -> Outcome | None:
+    """The last state of a preempted pod. It does not end the attempt: Kueue will restart the
+    Job."""
+    ends = (_of_pod(pod, step_id) for pod in attempted.pods)
     return next((end for end in ends if end is not None), None)
+
+
+def _of_rank(job: Raw, pods: Iterable[Raw], step_id: str) -> Outcome | None:
+    ends = (_of_pod(pod, step_id) for pod in pods)
+    counted = (end for end in ends if end is not None and not _is_queued_again(job, end))
+    return next(counted, None)
 
 
 def _is_queued_again(job: Raw, ended: Outcome) -> bool:
@@ -247,12 +262,17 @@ def retry_delay(uid: str, attempt: int, retry: int, base: float) -> timedelta:
     return timedelta(seconds=min(RETRY_LIMIT_SECONDS, base * 2 ** min(retry - 1, 16)) * spread)
 
 
-def waiting_of(job: Raw, pods: list[Raw], now: datetime) -> Waiting | None:
-    """The deepest known cause; None once the container runs."""
-    own = pods_of(pods, job)
-    if not own or is_suspended(job):
+def waiting_of(attempted: Attempted, now: datetime) -> Waiting | None:
+    """The deepest known cause; None once the containers of all ranks run."""
+    job, pods = attempted.job, attempted.newest
+    if not pods or is_suspended(job):
         return _no_pod(job, now)
-    pod = own[0]
+    causes = (_waiting_pod(pod, now) for pod in pods)
+    found = next((cause for cause in causes if cause is not None), None)
+    return found or (_no_pod(job, now) if len(pods) < len(attempted.ranks) else None)
+
+
+def _waiting_pod(pod: Raw, now: datetime) -> Waiting | None:
     name = pod["metadata"]["name"]
     kind, state = container_state(pod)
     if is_deleting(pod):
@@ -266,7 +286,7 @@ def waiting_of(job: Raw, pods: list[Raw], now: datetime) -> Waiting | None:
                 "the node or taint it node.kubernetes.io/out-of-service to start the next attempt",
             )
         return Waiting("PodEvicted", f"pod {name} is being removed")
-    if kind == "running":
+    if kind in ("running", "terminated"):
         return None
     return pod_waiting(pod, kind, state)
 

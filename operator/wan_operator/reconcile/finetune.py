@@ -20,6 +20,7 @@ from wan_operator import conditions
 from wan_operator.api.v1alpha1.finetune import NAME_LIMIT, StepStatus
 from wan_operator.conditions import Wanted
 from wan_operator.reconcile import failures, fit, report
+from wan_operator.reconcile.attempted import Attempted, rank_of
 from wan_operator.reconcile.attempts import children, obstacle
 from wan_operator.reconcile.decision import Decision, Delete, Event
 from wan_operator.reconcile.ends import after_end, complete, fail, has_ended, record, stalled
@@ -33,7 +34,6 @@ from wan_operator.reconcile.observed import (
     is_deleting,
     owned_by,
     parse_time,
-    pods_of,
     step_of,
 )
 from wan_operator.reconcile.plan import PlannedStep, StoreNotConfiguredError, resolve
@@ -44,7 +44,7 @@ from wan_operator.reconcile.run import (
     deadline,
     delete,
     merged_steps,
-    open_job,
+    open_attempt,
     opened,
     orphans,
     outdated,
@@ -53,7 +53,7 @@ from wan_operator.reconcile.run import (
 )
 from wan_operator.reconcile.stall import unreadable
 from wan_operator.reconcile.watch import PENDING_LOOK_SECONDS, watch
-from wan_operator.resources.labels import RECONCILE, Manifest
+from wan_operator.resources.labels import RECONCILE, Manifest, job_name
 from wan_operator.settings import Settings
 from wan_runtime.job import Step
 
@@ -129,7 +129,7 @@ def first_end(run: Run) -> tuple[StepStatus, Outcome] | None:
     they committed."""
     ends = []
     for step in run.running:
-        outcome = failures.outcome_of(open_job(run, step), list(run.observed.pods), step.name)
+        outcome = failures.outcome_of(open_attempt(run, step), step.name)
         if outcome is not None:
             ends.append((step, outcome))
     return min(
@@ -171,7 +171,8 @@ def start(run: Run, due: list[PlannedStep]) -> Decision:
         if in_the_way:
             obstacles.append(in_the_way)
             continue
-        texts.append(f"Job {made[1]['metadata']['name']} is making its pod")
+        name = job_name(run.owner, step.name, step.attempts + 1)
+        texts.append(f"Job {name} is making its pod")
         wanted += made
         removed += outdated(run, step, step.attempts + 1)
         run = run.with_step(opened(run, step, step.attempts + 1))
@@ -219,12 +220,12 @@ def suspend(run: Run) -> Decision:
     run = run.with_status(suspended_since=run.status.suspended_since or run.now)
     texts, stops = [], []
     for step in run.running:
-        current = open_job(run, step)
+        current = open_attempt(run, step)
         if current is None:
             continue
         texts.append(stopping(run, step, current))
-        if not is_deleting(current):
-            stops.append(delete(current, "Job", "Foreground"))
+        if not is_deleting(current.job):
+            stops.append(delete(current.job, "Job", "Foreground"))
     if texts:
         text = "; ".join(texts)
         run = report.telling(run, Wanted(conditions.RECONCILING, True, "Suspending", text))
@@ -244,17 +245,16 @@ def suspend(run: Run) -> Decision:
     return Decision(deletes=orphans(run), status=run.dump(), events=(event,) if told else ())
 
 
-def stopping(run: Run, step: StepStatus, current: Raw) -> str:
-    states = [container_state(pod)[0] for pod in pods_of(run.observed.pods, current)]
-    saves = "running" in states and run.planned(step.name).has_checkpoints
+def stopping(run: Run, step: StepStatus, current: Attempted) -> str:
+    saves = current.is_running and run.planned(step.name).has_checkpoints
     saving = " and is saving a checkpoint" if saves else ""
-    return f"Job {current['metadata']['name']} has been told to stop{saving}"
+    return f"Job {current.name} has been told to stop{saving}"
 
 
 def progress_addresses(
     cr: Raw, observed: Observed, settings: Settings, now: datetime
 ) -> dict[str, str]:
-    """Step id -> address of each running pod, if their progress is due to be read."""
+    """Step id -> address of its running pod of rank 0, if their progress is due to be read."""
     last = cr.get("status", {}).get("progress")
     age = (now - parse_time(last["time"])).total_seconds() if last else 0.0
     if last and last["activity"] not in report.UNREAD and age < settings.progress_seconds:
@@ -264,6 +264,7 @@ def progress_addresses(
         step_of(pod): pod["status"]["podIP"]
         for pod in observed.pods
         if container_state(pod)[0] == "running"
+        and rank_of(pod) == 0
         and not is_deleting(pod)
         and pod["status"].get("podIP")
         and controller_uid(pod) in jobs

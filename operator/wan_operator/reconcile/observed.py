@@ -93,13 +93,24 @@ def is_deleting(item: Raw) -> bool:
 
 
 def finished(job: Raw) -> bool:
-    """Whether the Job has ended, or its only pod has been counted: its controller lets go of the
-    pod first and sets the condition in a later pass."""
+    """Whether the Job has ended, or the pods that end it have been counted: its controller lets go
+    of the pods first and sets the condition in a later pass."""
     status = job.get("status", {})
-    pods = (status, status.get("uncountedTerminatedPods", {}))
-    counted = any(each.get(end) for each in pods for end in ("failed", "succeeded"))
+    uncounted = status.get("uncountedTerminatedPods", {})
+    failed = status.get("failed", 0) + len(uncounted.get("failed", ()))
+    succeeded = status.get("succeeded", 0) + len(uncounted.get("succeeded", ()))
     ended = (condition(job, type_) or {} for type_ in ("Complete", "Failed"))
-    return counted or any(each.get("status") == "True" for each in ended)
+    return (
+        failed > 0
+        or succeeded >= completions(job)
+        or any(each.get("status") == "True" for each in ended)
+    )
+
+
+def completions(job: Raw) -> int:
+    """Number of pods that have to succeed: its ranks."""
+    count: int = job.get("spec", {}).get("completions") or 1
+    return count
 
 
 def is_suspended(job: Raw) -> bool:
@@ -121,16 +132,6 @@ def container_state(pod: Raw, container: str = CONTAINER) -> tuple[str, Raw]:
             for kind, fields in status.get("state", {}).items():
                 return kind, fields
     return "", {}
-
-
-def pods_of(pods: Iterable[Raw], job: Raw) -> list[Raw]:
-    """Newest first; there is one, unless the Job's controller replaced it."""
-    uid = job["metadata"]["uid"]
-    return sorted(
-        (pod for pod in pods if controller_uid(pod) == uid),
-        key=lambda pod: (created(pod), pod["metadata"]["name"]),
-        reverse=True,
-    )
 
 
 def created(item: Raw) -> datetime:

@@ -13,17 +13,16 @@ from wan_operator.api.v1alpha1.finetune import (
     WanFineTuneSpec,
     WanFineTuneStatus,
 )
+from wan_operator.reconcile.attempted import Attempted
 from wan_operator.reconcile.bounds import fitted
 from wan_operator.reconcile.decision import Delete, Propagation
 from wan_operator.reconcile.observed import (
     Observed,
     Raw,
     attempt_of,
-    container_state,
     finished,
     is_deleting,
     owned_by,
-    pods_of,
     step_of,
 )
 from wan_operator.reconcile.plan import PlannedStep, plan_steps
@@ -136,14 +135,14 @@ def last_attempt(run: Run, id: str) -> int:
     return max((attempt_of(job) for job in run.observed.jobs if step_of(job) == id), default=0)
 
 
-def open_job(run: Run, step: StepStatus) -> Raw | None:
-    """The Job of the open attempt, or of one that was created before a crash kept it out of the
-    status."""
+def open_attempt(run: Run, step: StepStatus) -> Attempted | None:
+    """The open attempt, or one whose Job was created before a crash kept it out of the status."""
     least = step.attempts if step.state == "Running" else step.attempts + 1
     jobs = [
         job for job in run.observed.jobs if step_of(job) == step.name and attempt_of(job) >= least
     ]
-    return max(jobs, key=attempt_of, default=None)
+    job = max(jobs, key=attempt_of, default=None)
+    return None if job is None else Attempted.read(job, run.observed.pods)
 
 
 def opened(run: Run, step: StepStatus, attempt: int) -> StepStatus:
@@ -162,9 +161,9 @@ def opened(run: Run, step: StepStatus, attempt: int) -> StepStatus:
 def adopted(run: Run) -> Run:
     """With the attempts that a crash kept out of the status."""
     for step in run.status.steps:
-        current = open_job(run, step) if step.state in ("Waiting", "Running") else None
-        if current is not None and attempt_of(current) > step.attempts:
-            run = run.with_step(opened(run, step, attempt_of(current)))
+        current = open_attempt(run, step) if step.state in ("Waiting", "Running") else None
+        if current is not None and attempt_of(current.job) > step.attempts:
+            run = run.with_step(opened(run, step, attempt_of(current.job)))
             run = run.with_status(start_time=run.status.start_time or run.now)
     return run
 
@@ -198,14 +197,15 @@ def deadline(run: Run) -> datetime | None:
 def orphans(run: Run) -> tuple[Delete, ...]:
     """Jobs of ours that run and should not: after the end, or of steps that an edit took out of the
     plan."""
-    current = [open_job(run, step) for step in run.running]
+    attempts = [open_attempt(run, step) for step in run.running]
+    current = [attempted.job for attempted in attempts if attempted is not None]
     return tuple(
         delete(item, "Job", "Foreground")
         for item in run.observed.jobs
         if item not in current
         and not finished(item)
         and not is_deleting(item)
-        and not has_ended(run, item)
+        and not Attempted.read(item, run.observed.pods).is_over
     )
 
 
@@ -219,16 +219,6 @@ def outdated(run: Run, step: StepStatus, attempt: int) -> tuple[Delete, ...]:
         and attempt_of(item) < attempt - KEEP_ATTEMPTS
         and finished(item)
         and not is_deleting(item)
-    )
-
-
-def has_ended(run: Run, item: Raw) -> bool:
-    """The Job's controller marks a Job a moment after its pod's end; it needs no push, and the logs
-    shall stay."""
-    pods = pods_of(run.observed.pods, item)
-    return bool(pods) and (
-        container_state(pods[0])[0] == "terminated"
-        or pods[0].get("status", {}).get("phase") in ("Failed", "Succeeded")
     )
 
 

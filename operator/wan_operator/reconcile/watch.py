@@ -6,11 +6,11 @@ from wan_operator import conditions
 from wan_operator.api.v1alpha1.finetune import StepStatus
 from wan_operator.conditions import Wanted
 from wan_operator.reconcile import failures, report
+from wan_operator.reconcile.attempted import Attempted
 from wan_operator.reconcile.attempts import config_map
 from wan_operator.reconcile.decision import Decision
 from wan_operator.reconcile.losses import cut_short, with_checkpoint
-from wan_operator.reconcile.observed import Raw, container_state, parse_time, pods_of
-from wan_operator.reconcile.run import Run, deadline, open_job, orphans
+from wan_operator.reconcile.run import Run, deadline, open_attempt, orphans
 from wan_operator.resources.labels import Manifest
 
 PENDING_LOOK_SECONDS = 30.0
@@ -28,17 +28,15 @@ def watch(run: Run, *starting: Wanted) -> Decision:
     files: list[Manifest] = []
     computing: list[str] = []
     for step in run.running:
-        current = open_job(run, step)
+        current = open_attempt(run, step)
         if current is None:
             continue
-        pods = list(run.observed.pods)
-        waiting = failures.waiting_of(current, pods, run.now)
+        waiting = failures.waiting_of(current, run.now)
         if waiting is None:
-            pod = pods_of(pods, current)[0]
             computing.append(step.name)
-            run = seen(run, step, pod)
-            news.append(Wanted(conditions.RUNNING, True, "StepRunning", where(run, step, pod)))
-            looks.append(progress_look(run, pod))
+            run = seen(run, step, current)
+            news.append(Wanted(conditions.RUNNING, True, "StepRunning", where(run, step, current)))
+            looks.append(progress_look(run, current))
         else:
             run = interrupted(run, step, current)
             news.append(Wanted(conditions.RECONCILING, True, waiting.reason, waiting.message))
@@ -70,27 +68,25 @@ def watch(run: Run, *starting: Wanted) -> Decision:
     )
 
 
-def seen(run: Run, step: StepStatus, pod: Raw) -> Run:
+def seen(run: Run, step: StepStatus, current: Attempted) -> Run:
     """The run with what an open attempt would take with it: since when it runs, and its newest
     checkpoint."""
-    started = container_state(pod)[1].get("startedAt")
-    since = parse_time(started) if started else None
-    if since != step.running_since:
-        run = run.with_step(step.model_copy(update={"running_since": since}))
+    if current.started != step.running_since:
+        run = run.with_step(step.model_copy(update={"running_since": current.started}))
     said = run.observed.pages.get(step.name)
     return with_checkpoint(run, run.step(step.name), said.checkpoint if said else None)
 
 
-def interrupted(run: Run, step: StepStatus, current: Raw) -> Run:
-    """The run with what was lost where a queue took the pod away and will start the same Job again:
-    of the attempt that is no end."""
-    pods = pods_of(run.observed.pods, current)
-    if step.running_since is None or any(container_state(pod)[0] == "running" for pod in pods):
+def interrupted(run: Run, step: StepStatus, current: Attempted) -> Run:
+    """The run with what was lost where a queue took the pods away and will start the same Job
+    again, which is no end of the attempt."""
+    if step.running_since is None or current.is_running:
         return run
-    end = failures.taken(current, pods, step.name)
+    end = failures.taken(current, step.name)
     if end is None:
         return cut_short(run, step)
-    # Its last words. The account is closed when it is gone: till then it might be the end.
+    # Keeps its final checkpoint. The loss is charged once the pod is gone: until then this may be
+    # the attempt's real end.
     return with_checkpoint(run, step, end.result.checkpoint if end.result else None)
 
 
@@ -101,10 +97,12 @@ def lost_file(run: Run, step: StepStatus) -> list[Manifest]:
     return [] if wanted["metadata"]["name"] in there else [wanted]
 
 
-def where(run: Run, step: StepStatus, pod: Raw) -> str:
+def where(run: Run, step: StepStatus, current: Attempted) -> str:
     number = [each.name for each in run.status.steps].index(step.name) + 1
+    pod, others = current.newest[0], len(current.ranks) - 1
     name, node = pod["metadata"]["name"], pod.get("spec", {}).get("nodeName", "")
     place = f"{step.name} (step {number} of {len(run.status.steps)}) runs as pod {name} on {node}"
+    place += f" and {others} more" if others else ""
     return f"{place}, attempt {step.attempts}" if step.attempts > 1 else place
 
 
@@ -114,11 +112,11 @@ def until(run: Run, seconds: float) -> float:
     return seconds if limit is None else max(0.0, min(seconds, (limit - run.now).total_seconds()))
 
 
-def progress_look(run: Run, pod: Raw) -> float:
-    """Seconds until the running pod is asked again; soon while it has just started and not
-    answered."""
+def progress_look(run: Run, current: Attempted) -> float:
+    """Seconds until the progress of an attempt is read again; soon while it has just started and
+    not answered."""
     progress = run.status.progress
     unread = progress is None or progress.activity in report.UNREAD
-    started = container_state(pod)[1].get("startedAt")
-    young = started and (run.now - parse_time(started)).total_seconds() < YOUNG_SECONDS
+    started = current.started
+    young = started is not None and (run.now - started).total_seconds() < YOUNG_SECONDS
     return FIRST_LOOK_SECONDS if unread and young else run.settings.progress_seconds

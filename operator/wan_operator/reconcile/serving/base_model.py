@@ -9,6 +9,7 @@ from datetime import timedelta
 from wan_operator.api.v1alpha1.common import Artifact
 from wan_operator.api.v1alpha1.inference import BaseModelStatus, EffectiveService
 from wan_operator.reconcile import failures
+from wan_operator.reconcile.attempted import Attempted
 from wan_operator.reconcile.observed import Raw, attempt_of, step_of
 from wan_operator.reconcile.plan import ca_bundle, model_spec, store_spec
 from wan_operator.reconcile.serving.moment import Moment
@@ -61,14 +62,14 @@ def imported(moment: Moment, effective: EffectiveService) -> Import:
 
 def _watched(moment: Moment, effective: EffectiveService, status: BaseModelStatus) -> Import:
     """The open attempt."""
-    pods = list(moment.observed.pods)
-    current = next((each for each in jobs(moment) if attempt_of(each) == status.attempts), None)
-    outcome = failures.outcome_of(current, pods, Step.IMPORT)
+    found = next((each for each in jobs(moment) if attempt_of(each) == status.attempts), None)
+    current = None if found is None else Attempted.read(found, moment.observed.pods)
+    outcome = failures.outcome_of(current, Step.IMPORT)
     if outcome is None:
         assert current is not None
-        waiting = failures.waiting_of(current, pods, moment.now)
+        waiting = failures.waiting_of(current, moment.now)
         reason = waiting.reason if waiting else "ImportingModel"
-        text = waiting.message if waiting else f"Job {current['metadata']['name']} runs"
+        text = waiting.message if waiting else f"Job {current.name} runs"
         return Import(moment, (), reason, text, look_again_after=LOOK_SECONDS)
     result = outcome.result
     if outcome.exit_class is ExitClass.DONE and result is not None and result.manifest is not None:
