@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,30 @@ def test_clips_in_shards_are_fetched_from_their_place(
         bring(bench.store, clip, tmp_path / "got")
         assert (tmp_path / "got").read_bytes() == data
     assert list((bench.work / "clips").iterdir()) == []
+
+
+def test_names_of_other_systems_mean_the_object_that_there_is(
+    bench: Bench, good: list[bytes], tmp_path: Path
+) -> None:
+    decomposed = unicodedata.normalize("NFD", "café")
+    keys = [f"in/{decomposed}.mp4", "in/b.mp4"]
+    image = picture(tmp_path / "first.png")
+    put(bench, dict(zip(keys, good, strict=False)) | {f"{decomposed}.png": image})
+    rows = ["video;prompt;input_image", "in\\café.mp4;x;café.png", "in/b.mp4;y;None", "IN/b.mp4;z;"]
+    put(bench, {"metadata.csv": "\n".join(rows)})
+    outcome = bench.run(rejectedClips="Skip")
+    dataset = bench.dataset(outcome)
+    assert [clip.key for clip in dataset.clips[:2]] == [f"{bench.prefix}/{key}" for key in keys]
+    assert [clip.path for clip in dataset.clips[:2]] == keys
+    bring(bench.store, dataset.clips[0], tmp_path / "got")
+    assert (tmp_path / "got").read_bytes() == good[0]
+    first = dataset.clips[0].first_frame
+    assert first is not None
+    assert first.key == f"{bench.prefix}/{decomposed}.png"
+    assert dataset.clips[2].message.endswith("/IN/b.mp4; did you mean in/b.mp4?")
+    note = "1 paths hold a backslash, which is read as / where no file is named so"
+    assert dataset.notes == (note,)
+    assert note in outcome.message
 
 
 def test_the_wrong_format_says_what_is_there(bench: Bench, four: list[Row]) -> None:
