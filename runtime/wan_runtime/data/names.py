@@ -52,7 +52,7 @@ class Names:
         if like:
             return f"; files of this name are {', '.join(like[:3])}"
         if _plain(path) in self._folders:
-            return "; it is a folder, and a clip is one file"
+            return "; it is a folder, not a file"
         return ""
 
     @cached_property

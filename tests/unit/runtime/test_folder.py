@@ -42,11 +42,11 @@ def test_captions_json_stands_for_its_folder(tmp_path: Path) -> None:
         },
     )  # fmt: skip
     assert prompts(found) == {"a.mp4": "one", "b.mp4": "", "in/c.mp4": "beside"}
-    assert faults(found) == {"b.mp4": 'has no caption: captions.json has no entry "b.mp4"'}
+    assert faults(found) == {"b.mp4": "has no caption: captions.json has no entry 'b.mp4'"}
     assert sorted(found.files) == ["captions.json", "in/c.txt"]
     assert found.notes == (
         "of 1 clips, only the first caption in captions.json is used",
-        "left out: entries of captions.json without a clip (1): gone.mp4",
+        "left out: entries of captions.json without a clip: 'gone.mp4'",
         "left out: captions of clips that have another (1): a.txt",
     )
 
@@ -115,6 +115,22 @@ def test_what_is_left_out_is_named(tmp_path: Path) -> None:
     )
 
 
+def test_captions_json_of_another_system(tmp_path: Path) -> None:
+    decomposed = unicodedata.normalize("NFD", "café.mp4")
+    text = '{"café.mp4": ["x"], "a.mp4": [], "b.mp4": [null, "y"]}'
+    found = listing(tmp_path, {decomposed: "", "captions.json": text})
+    assert prompts(found) == {"a.mp4": "", "b.mp4": "", decomposed: "x"}
+    assert faults(found)["a.mp4"] == "has no caption: captions.json has none for 'a.mp4'"
+
+
+def test_of_names_that_look_alike_each_has_its_own_caption(tmp_path: Path) -> None:
+    names = [unicodedata.normalize(form, "café") for form in ("NFC", "NFD")]
+    files: dict[str, str | bytes] = {f"{name}.mp4": "" for name in names}
+    files |= {f"{name}.txt": str(number) for number, name in enumerate(names)}
+    got = prompts(listing(tmp_path, {**files, "a.txt": "x", "b.txt": "y"}))
+    assert [got[f"{name}.mp4"] for name in names] == ["0", "1"]
+
+
 def toml(text: str) -> dict[str, str | bytes]:
     return {"a.txt": "x", "set.toml": text}
 
@@ -123,9 +139,9 @@ def toml(text: str) -> dict[str, str | bytes]:
     ("files", "says"),
     [
         ({"captions.json": "[]"}, 'captions.json is no object of clips: {"a.mp4": ["its caption"]'),
-        ({"captions.json": '{"a.mp4": {"caption": "x"}}'}, 'json "a.mp4" is an object: give one'),
+        ({"captions.json": '{"a.mp4": {"caption": "x"}}'}, "json 'a.mp4' is an object: give one"),
         ({"captions.json": '{"a.mp4": "x" "b.mp4"}'}, "captions.json line 1: a comma is missing"),
-        ({"captions.json": '{"a.mp4": [["x", "y"], "z"]}'}, '"a.mp4" is a list of 2: give one'),
+        ({"captions.json": '{"a.mp4": [["x", "y"], "z"]}'}, "'a.mp4' is a list of 2: give one"),
         ({"a.txt": b"{\\rtf1 a fox}"}, "a.txt is rich text: save it as plain text"),
         ({"a.txt": b"a f\x00o\x00x"}, "a.txt is no text, or UTF-16 without its mark, in line 1"),
         (toml("caption_prefix = 3"), "set.toml has caption_prefix 3: it is a text in quotes"),
@@ -142,6 +158,10 @@ def toml(text: str) -> dict[str, str | bytes]:
         (
             toml("[[directory]]\npath='.'\n[[directory]]\npath='.'\nnum_repeats = 5"),
             "set.toml has num_repeats 1, 5: every clip counts once here; remove them",
+        ),
+        (
+            toml("[[directory]]\npath='.'\n[[directory]]\npath='.'\nnum_repeats = [5]"),
+            "set.toml has num_repeats 1, [5]: every clip counts once here; remove them",
         ),
         ({**toml("min_ar = 0.5"), "b.toml": "caption_prefix=''"}, "b.toml, set.toml are several o"),
     ],

@@ -87,6 +87,8 @@ def test_control_videos_have_the_name_of_the_clip_or_its_stem(tmp_path: Path) ->
     files: dict[str, str | bytes] = {"v/b.mp4": "", "v/b.txt": "y", "c/a.mp4": "", "c/b.mov": ""}
     found = listing(tmp_path, f'{DATASET}control_directory = "c"\n', files)
     assert [row.control_video for row in found.rows] == ["c/a.mp4", "c/b.mov"]
+    found = listing(tmp_path, f'{DATASET}control_directory = "."\n', {"b.webm": ""})
+    assert [row.control_video for row in found.rows] == ["a.mp4", "b.webm"]
 
 
 def test_the_root_may_be_the_folder(tmp_path: Path) -> None:

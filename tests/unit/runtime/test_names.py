@@ -72,7 +72,7 @@ def test_of_several_alike_only_the_exact_name_is_meant(source: Source) -> None:
         ("only", "; did you mean only.mkv?"),
         ("only.mp4", "; did you mean only.mkv?"),
         ("a.mp4", "; files of this name are in/a.mp4, two/a.mp4"),
-        ("in", "; it is a folder, and a clip is one file"),
+        ("in", "; it is a folder, not a file"),
         ("other.mp4", ""),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import av
@@ -86,3 +87,10 @@ def test_what_diffusion_pipe_takes_and_no_decoder_here_is_named(tmp_path: Path) 
 def test_what_systems_leave_is_no_video(path: str) -> None:
     assert is_junk(path)
     assert not is_video(path)
+
+
+def test_the_guide_lists_the_suffixes() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "datasets.md").read_text()
+    listed = re.search(r"a clip is what ends in ([^A-Z]*), in letters of any case", text)
+    assert listed is not None
+    assert set(re.findall(r"`(\.\w+)`", listed[1])) == VIDEO_SUFFIXES

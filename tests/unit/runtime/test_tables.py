@@ -66,6 +66,7 @@ def test_a_csv_of_any_spreadsheet_says_the_same(tmp_path: Path, content: str | b
         ('video,prompt\n"a\nb",x\nc,d,e\n', "line 4 has 3 fields, the header 2: put captions that"),
         ("video,prompt,prompt\na,x,y\n", "has 2 columns 'prompt': rename the others"),
         ("file;Caption\na;b\n", "it has 'file', 'Caption': set dataset.columns.video: file"),
+        ("file,VIDEO,prompt\na,b,c\n", "set dataset.columns.video: VIDEO"),
         ("video,Caption\na,b\n", "has no column 'prompt'; it has 'video', 'Caption': set "
          "dataset.columns.prompt: Caption"),
     ],
@@ -181,9 +182,7 @@ def test_columns_and_paths_that_may_surprise_are_noted(tmp_path: Path) -> None:
 
 def test_two_tables_are_one_too_many(tmp_path: Path) -> None:
     put(tmp_path, {"metadata.jsonl": RECORD})
-    with pytest.raises(
-        InputError, match=r"metadata\.csv and metadata\.jsonl are both there: leave"
-    ):
+    with pytest.raises(InputError, match=r"metadata\.csv and metadata\.jsonl are there: leave"):
         listing(tmp_path, "metadata.csv", TABLE)
 
 

@@ -126,13 +126,13 @@ def _setup(name: str, content: dict[str, Any], paths: Sequence[str]) -> Setup:
 def repeats(name: str, key: str, values: Iterable[Any]) -> list[str]:
     """A note on how often clips are repeated. Raises InputError(DATASET_INVALID) if some are
     repeated more than others."""
-    stated = list(dict.fromkeys(values))
+    stated = list(dict.fromkeys(map(repr, values)))
     if len(stated) > 1:
-        found = ", ".join(map(repr, stated))
-        raise invalid(name, f"has {key} {found}: every clip counts once here; remove them")
-    if stated == [1]:
+        said = "every clip counts once here; remove them"
+        raise invalid(name, f"has {key} {', '.join(stated)}: {said}")
+    if stated == ["1"]:
         return []
-    return [f"{key} {stated[0]!r} of {name} is not used: training.datasetRepeat says it"]
+    return [f"{key} {stated[0]} of {name} is not used: training.datasetRepeat says it"]
 
 
 def _prefix(name: str, table: dict[str, Any]) -> str:

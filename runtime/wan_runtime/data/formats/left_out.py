@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence, Set
 
 from wan_runtime.data.formats.suffixes import is_junk, is_picture, stem, suffix
+from wan_runtime.data.source import shown
 
 NAMED = 3
 """Files that a note names; of the others it has the number."""
@@ -35,4 +36,4 @@ def notes_on(paths: Iterable[str], used: Set[str], captions: Sequence[str]) -> l
 def named(paths: Sequence[str]) -> str:
     """The first by name, the others by number."""
     more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
-    return ", ".join(paths[:NAMED]) + more
+    return ", ".join(map(shown, paths[:NAMED])) + more

@@ -23,7 +23,7 @@ def read(source: Source, columns: Columns) -> Listing:
     if not there:
         raise not_found(source, " or ".join(TABLES))
     if len(there) > 1:
-        raise invalid(" and ".join(there), "are both there: leave the one that is meant")
+        raise invalid(" and ".join(there), "are there: leave the one that is meant")
     name = there[0]
     rows, unread = read_rows(name, read_text(source, name), columns)
     notes = (f"of {name} these columns are not read: {keys_of(unread)}",) if unread else ()
@@ -58,7 +58,8 @@ def require(name: str, field: str, wanted: str, present: list[str]) -> None:
     name."""
     if wanted in present:
         return
-    alike = next((key for key in present if key.strip().lower() in LIKELY[field]), None)
+    likely = {key.strip().lower(): key for key in reversed(present)}
+    alike = next((likely[key] for key in (wanted.lower(), *LIKELY[field]) if key in likely), None)
     raise invalid(
         name,
         f"has no column {wanted!r}; it has {keys_of(present)}: "

@@ -76,12 +76,9 @@ class _Reader:
             self.rows.append(
                 make_row(len(self.rows) + 1, place, record, self._columns, wanted=wanted)
             )
-            unread |= dict.fromkeys(key for key in record if key not in self._known)
-        return [f"of {path} these keys are not read: {keys_of(unread)}"] if unread else []
-
-    @property
-    def _known(self) -> set[str]:
-        return set(self._columns.model_dump().values())
+            unread |= dict.fromkeys(record)
+        others = [key for key in unread if key not in self._columns.model_dump().values()]
+        return [f"of {path} these keys are not read: {keys_of(others)}"] if others else []
 
     def _in_folder(
         self, where: str, dataset: Mapping[str, Any], wanted: Wanted | None
@@ -119,7 +116,7 @@ class _Reader:
         by_stem = {stem(path): path for path in sorted(there)}
 
         def control(video: str) -> str:
-            path = f"{folder}/{PurePosixPath(video).name}"
+            path = str(PurePosixPath(folder) / PurePosixPath(video).name)
             return path if path in there else by_stem.get(stem(path), path)
 
         return control

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -11,10 +11,9 @@ from typing import Any
 from wan_runtime.data.dataset import Code
 from wan_runtime.data.formats.cells import NoTextError, text_of, word_for_none
 from wan_runtime.data.formats.json_text import load_json
-from wan_runtime.data.formats.left_out import named
 from wan_runtime.data.formats.rows import Fault, Row
 from wan_runtime.data.formats.suffixes import stem, suffix
-from wan_runtime.data.formats.text import MAX_BYTES, decode, invalid, read_text
+from wan_runtime.data.formats.text import MAX_BYTES, decode, invalid, keys_of, read_text
 from wan_runtime.data.source import Place, Source
 from wan_runtime.parallel import in_order
 
@@ -44,17 +43,15 @@ def read_sidecars(
     there is, in letters of any case. `there`: bytes of all files by path.
 
     Raises InputError(DATASET_INVALID) for a file that is no text."""
-    files: dict[tuple[str, str], str] = {}
-    for path in there:
-        key = stem(path), suffix(path)
-        if key not in files or PurePosixPath(path).suffix in suffixes:  # rather a.txt than a.TXT
-            files[key] = path
+    alike = {(stem(path), suffix(path)): path for path in there}
 
     def caption(video: str) -> Caption:
-        found = (files.get((stem(video), each.lower())) for each in suffixes)
-        path = next(filter(None, found), None)
+        exact = [str(PurePosixPath(video).with_suffix(each)) for each in suffixes]
+        others = [alike.get((stem(video), each.lower())) for each in suffixes]
+        found = (path for path in (*exact, *others) if path in there)
+        path = next(found, None)
         if path is None:
-            return Caption("", lack=f"{PurePosixPath(video).with_suffix(suffixes[0])} is not there")
+            return Caption("", lack=f"{exact[0]} is not there")
         if there[path] > MAX_BYTES:
             raise invalid(path, f"has {there[path]} bytes; at most {MAX_BYTES} are read")
         text = decode(path, source.read(path)).strip()
@@ -94,25 +91,25 @@ class CaptionsJson:
         content = load_json(path, read_text(source, path))
         if not isinstance(content, dict):
             raise invalid(path, 'is no object of clips: {"a.mp4": ["its caption"], …}')
-        self._captions: dict[str, Any] = content
+        self._captions = {_composed(name): value for name, value in content.items()}
         self._asked: set[str] = set()
         self._several = 0
 
     def caption(self, video: str) -> Caption:
         """The first caption of a clip. Raises InputError(DATASET_INVALID)."""
-        name = PurePosixPath(video).name
+        name = _composed(PurePosixPath(video).name)
         self._asked.add(name)
         if name not in self._captions:
-            return Caption("", lack=f"{self.path} has no entry {json.dumps(name)}")
+            return Caption("", lack=f"{self.path} has no entry {name!r}")
         value = self._captions[name]
-        if isinstance(value, list) and len(value) > 1:
-            self._several += 1
-            value = value[0]
+        if isinstance(value, list):
+            self._several += len(value) > 1
+            value = value[0] if value else None
         try:
             text = text_of(value)
         except NoTextError as error:
-            raise invalid(self.path, f"{json.dumps(name)} {error}") from error
-        return Caption(text, self.path, "" if text else f"{self.path} has none for {name}")
+            raise invalid(self.path, f"{name!r} {error}") from error
+        return Caption(text, self.path, "" if text else f"{self.path} has none for {name!r}")
 
     def notes(self) -> list[str]:
         """What stands in it and is not used."""
@@ -120,6 +117,9 @@ class CaptionsJson:
         if self._several:
             notes.append(f"of {self._several} clips, only the first caption in {self.path} is used")
         if others := [name for name in self._captions if name not in self._asked]:
-            said = f"entries of {self.path} without a clip ({len(others)})"
-            notes.append(f"left out: {said}: {named(others)}")
+            notes.append(f"left out: entries of {self.path} without a clip: {keys_of(others)}")
         return notes
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
