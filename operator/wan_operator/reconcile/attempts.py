@@ -6,12 +6,12 @@ from wan_operator.api.v1alpha1.finetune import StepStatus
 from wan_operator.reconcile import fit
 from wan_operator.reconcile.attempted import Attempted
 from wan_operator.reconcile.observed import step_of
-from wan_operator.reconcile.plan import PlannedStep, ca_bundle, inputs_of, job_spec, sources
+from wan_operator.reconcile.plan import PlannedStep, inputs_of, job_spec, sources
 from wan_operator.reconcile.run import Run
+from wan_operator.reconcile.store import ca_bundle, cache_volume
 from wan_operator.resources.configmaps import job_config_map
 from wan_operator.resources.jobs import Attempt, job
 from wan_operator.resources.labels import Manifest
-from wan_operator.settings import Settings
 from wan_runtime.job import Step, step_id
 
 
@@ -67,16 +67,6 @@ def model_cache(run: Run, planned: PlannedStep) -> Manifest | None:
     if source is None or source.s3 is None or step_id(Step.IMPORT) not in planned.needs:
         return None
     return cache_volume(run.settings)
-
-
-def cache_volume(settings: Settings) -> Manifest | None:
-    """Source of the volume for imported models, if the settings name one."""
-    where = settings.model_cache
-    if not where:
-        return None
-    if where.startswith("/"):
-        return {"hostPath": {"path": where, "type": "Directory"}}
-    return {"persistentVolumeClaim": {"claimName": where}}
 
 
 def obstacle(run: Run, wanted: tuple[Manifest, ...], step: StepStatus) -> str:

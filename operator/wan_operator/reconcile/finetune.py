@@ -36,7 +36,7 @@ from wan_operator.reconcile.observed import (
     parse_time,
     step_of,
 )
-from wan_operator.reconcile.plan import PlannedStep, StoreNotConfiguredError, resolve
+from wan_operator.reconcile.plan import PlannedStep, resolve
 from wan_operator.reconcile.run import (
     Run,
     adopted,
@@ -52,6 +52,7 @@ from wan_operator.reconcile.run import (
     resumed,
 )
 from wan_operator.reconcile.stall import unreadable
+from wan_operator.reconcile.store import StoreNotConfiguredError
 from wan_operator.reconcile.watch import PENDING_LOOK_SECONDS, watch
 from wan_operator.resources.labels import RECONCILE, Manifest, job_name
 from wan_operator.settings import Settings

@@ -9,19 +9,21 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from wan_operator.api.v1alpha1.common import ConfigMapKey, Store
+from wan_operator.api.v1alpha1.common import Store
 from wan_operator.api.v1alpha1.finetune import (
     Dataset,
     Effective,
     EffectiveBucket,
-    EffectiveStore,
-    Model,
     StepStatus,
     WanFineTuneSpec,
 )
-from wan_operator.resources.jobs import MODEL_PATH
+from wan_operator.reconcile.store import (
+    StoreNotConfiguredError,
+    model_spec,
+    resolve_store,
+    store_spec,
+)
 from wan_operator.resources.labels import Owner
-from wan_operator.resources.pods import CA_FILE
 from wan_operator.settings import Settings
 from wan_runtime.job import (
     Bucket,
@@ -33,12 +35,10 @@ from wan_runtime.job import (
     JobSpec,
     LoraSpec,
     ManifestRef,
-    ModelSpec,
     OptimizerSpec,
     SampleSpec,
     Shard,
     Step,
-    StoreSpec,
     TrainingSpec,
     step_id,
 )
@@ -46,11 +46,6 @@ from wan_runtime.presets import PRESETS
 
 SPREAD_WINDOWS = 2
 GPU_STEPS = frozenset({Step.ENCODE, Step.TRAIN, Step.SAMPLE})
-
-
-class StoreNotConfiguredError(Exception):
-    """Neither the spec nor the settings say where to write. Its text names the fields and the Helm
-    values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,53 +180,6 @@ def default_formats(spec: WanFineTuneSpec) -> tuple[Dialect, ...]:
     return tuple(Dialect) if spec.method.lora is not None else (Dialect.DIFFSYNTH,)
 
 
-def resolve_store(store: Store, settings: Settings) -> EffectiveStore:
-    endpoint = store.endpoint or settings.store_endpoint
-    bucket = store.bucket or settings.store_bucket
-    secret = store.secret_ref.name if store.secret_ref else settings.store_secret
-    missing = [
-        hint
-        for value, hint in (
-            (endpoint, "spec.store.endpoint (or the Helm value store.endpoint)"),
-            (bucket, "spec.store.bucket (or the Helm value store.bucket)"),
-            (secret, "spec.store.secretRef.name (or the Helm value store.secretName)"),
-        )
-        if not value
-    ]
-    if missing:
-        raise StoreNotConfiguredError(f"set {' and '.join(missing)}")
-    return EffectiveStore(
-        endpoint=endpoint,
-        bucket=bucket,
-        prefix=settings.store_prefix if store.prefix is None else store.prefix,
-        region=store.region or settings.store_region,
-        secret_name=secret,
-    )
-
-
-def store_spec(store: EffectiveStore, with_ca: bool) -> StoreSpec:
-    """As pods read it. `with_ca`: its private authority is mounted."""
-    return StoreSpec(
-        endpoint=store.endpoint,
-        bucket=store.bucket,
-        prefix=store.prefix,
-        region=store.region,
-        ca_file=CA_FILE if with_ca else None,
-    )
-
-
-def ca_bundle(given: Store | None, settings: Settings) -> ConfigMapKey | None:
-    """ConfigMap key with the store's private CA. The settings' bundle belongs to the settings'
-    endpoint only."""
-    store = given or Store()
-    if store.ca_bundle is not None:
-        return store.ca_bundle
-    own_endpoint = store.endpoint is not None and store.endpoint != settings.store_endpoint
-    if settings.store_ca_config_map and not own_endpoint:
-        return ConfigMapKey(name=settings.store_ca_config_map, key=settings.store_ca_key)
-    return None
-
-
 def job_spec(
     owner: Owner,
     spec: WanFineTuneSpec,
@@ -324,16 +272,6 @@ def _size(bucket: Bucket) -> tuple[int, int]:
 def windows_of(dataset: Dataset) -> int:
     """Windows taken from each clip, at most."""
     return (dataset.windows_per_clip or SPREAD_WINDOWS) if dataset.window == "Spread" else 1
-
-
-def model_spec(model: Model) -> ModelSpec:
-    source, preset = model.source, model.preset
-    if source is None:
-        return ModelSpec(preset=preset)
-    if source.persistent_volume_claim is not None:
-        folder = source.persistent_volume_claim.path.strip("/")
-        return ModelSpec(preset=preset, path=f"{MODEL_PATH}/{folder}".rstrip("/"))
-    return ModelSpec(preset=preset, source=source.s3)
 
 
 def lora_spec(spec: WanFineTuneSpec, expert: Expert) -> LoraSpec | None:

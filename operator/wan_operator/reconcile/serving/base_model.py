@@ -11,9 +11,9 @@ from wan_operator.api.v1alpha1.inference import BaseModelStatus, EffectiveServic
 from wan_operator.reconcile import failures
 from wan_operator.reconcile.attempted import Attempted
 from wan_operator.reconcile.observed import Raw, attempt_of, step_of
-from wan_operator.reconcile.plan import ca_bundle, model_spec, store_spec
 from wan_operator.reconcile.serving.moment import Moment
 from wan_operator.reconcile.serving.resolve import sizes_of
+from wan_operator.reconcile.store import ca_bundle, model_spec, store_spec
 from wan_operator.resources.configmaps import JOB_KEY
 from wan_operator.resources.jobs import Attempt, job
 from wan_operator.resources.labels import Manifest, config_map_name

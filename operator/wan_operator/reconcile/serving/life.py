@@ -21,12 +21,10 @@ from wan_operator.api.v1alpha1.inference import (
 )
 from wan_operator.conditions import RECONCILING, STALLED, Wanted
 from wan_operator.reconcile import stall
-from wan_operator.reconcile.attempts import cache_volume
 from wan_operator.reconcile.decision import Decision, Delete, Event
 from wan_operator.reconcile.finetune import is_ours
 from wan_operator.reconcile.fit import is_fit_checked
 from wan_operator.reconcile.observed import Observed, Raw, container_state, is_deleting, label
-from wan_operator.reconcile.plan import StoreNotConfiguredError, ca_bundle
 from wan_operator.reconcile.serving import base_model, views
 from wan_operator.reconcile.serving.follow import Followed, followed
 from wan_operator.reconcile.serving.moment import Moment, read
@@ -41,6 +39,7 @@ from wan_operator.reconcile.serving.rollout import numbered as numbered_share
 from wan_operator.reconcile.serving.scale import scaled
 from wan_operator.reconcile.serving.tell import NEEDS_SOMEBODY, numbered, telling
 from wan_operator.reconcile.stall import unreadable
+from wan_operator.reconcile.store import StoreNotConfiguredError, ca_bundle, cache_volume
 from wan_operator.resources.labels import Manifest
 from wan_operator.resources.serving import gateway, network, worker
 from wan_operator.resources.serving.gateway import GatewayPods

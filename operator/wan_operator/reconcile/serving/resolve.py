@@ -8,7 +8,7 @@ from dataclasses import replace
 from wan_operator.api.v1alpha1.common import Store
 from wan_operator.api.v1alpha1.inference import EffectiveService, WanInferenceServiceSpec
 from wan_operator.reconcile import fit
-from wan_operator.reconcile.plan import resolve_store
+from wan_operator.reconcile.store import resolve_store
 from wan_operator.resources.jobs import TINY, Size, size_for
 from wan_operator.settings import Settings
 from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name

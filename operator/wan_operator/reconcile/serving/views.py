@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from wan_operator.api.v1alpha1.common import Artifact
 from wan_operator.api.v1alpha1.inference import Adapter, Effect, EffectiveService
 from wan_operator.api.v1alpha1.inference_model import AdapterFiles
-from wan_operator.reconcile.plan import model_spec, store_spec
 from wan_operator.reconcile.serving.follow import Followed
 from wan_operator.reconcile.serving.moment import Moment
 from wan_operator.reconcile.serving.resolve import gpu_of, sampling_of, sizes_of
+from wan_operator.reconcile.store import model_spec, store_spec
 from wan_operator.resources.serving import network
 from wan_runtime.job import Expert, ManifestRef
 from wan_runtime.serving.service import (
