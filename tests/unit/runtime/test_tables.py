@@ -65,6 +65,7 @@ def test_a_csv_of_any_spreadsheet_says_the_same(tmp_path: Path, content: str | b
         ("video;prompt\na;x;y\n", "put captions that hold semicolons into double quotes"),
         ('video,prompt\n"a\nb",x\nc,d,e\n', "line 4 has 3 fields, the header 2: put captions that"),
         ("video,prompt,prompt\na,x,y\n", "has 2 columns 'prompt': rename the others"),
+        ("in/a.mp4,a fox\nb.mp4,x\n", "begins with 'in/a.mp4', 'a fox': its first line names the"),
         ("file;Caption\na;b\n", "it has 'file', 'Caption': set dataset.columns.video: file"),
         ("file,VIDEO,prompt\na,b,c\n", "set dataset.columns.video: VIDEO"),
         ("video,Caption\na,b\n", "has no column 'prompt'; it has 'video', 'Caption': set "
@@ -194,6 +195,9 @@ def test_two_tables_are_one_too_many(tmp_path: Path) -> None:
             'My clips.xlsx is a spreadsheet: save it as "CSV UTF-8" under',
         ),
         (["a.GIF"], "clips want captions: write metadata.csv with the columns video,prompt and"),
+        (["a.mp4", "index.parquet"], 'index.parquet is Parquet: save it as "CSV UTF-8" under the'),
+        (["a.mp4", "metadata.tsv"], "metadata.tsv may be the table: name it metadata.csv"),
+        (["clips.zip"], "clips.zip is packed: unpack it"),
         (["a.mp4", "captions.csv"], "captions.csv may be the table: name it metadata.csv"),
         (["a.mp4", "Metadata.CSV"], "Metadata.CSV may be the table: name it metadata.csv"),
         (["set/a.mp4", "set/metadata.csv"], "set/metadata.csv is one folder deeper: end"),

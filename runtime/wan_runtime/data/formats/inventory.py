@@ -15,7 +15,9 @@ from wan_runtime.job import Reason
 LOOKED_AT = 1000
 """Files that an error message counts."""
 TABLES = ("metadata.csv", "metadata.json", "metadata.jsonl")
-SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
+SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers", ".parquet")
+TABULAR = (".csv", ".tsv", ".jsonl")
+ARCHIVES = (".zip", ".7z", ".rar", ".gz")
 
 
 def not_found(source: Source, wanted: str) -> InputError:
@@ -63,15 +65,20 @@ def advice(paths: Sequence[str]) -> list[str]:
     sheet = next((path for path in paths if suffix(path) in SPREADSHEETS), None)
     table = _table(paths)
     video = next(filter(is_video, paths), None)
-    if sheet is not None:
+    packed = next((path for path in paths if suffix(path) in ARCHIVES), None)
+    if video is None and packed is not None:
+        said.append(f"{packed} is packed: unpack it")
+    elif sheet is not None:
+        kind = "Parquet" if suffix(sheet) == ".parquet" else "a spreadsheet"
         said.append(
-            f'{sheet} is a spreadsheet: save it as "CSV UTF-8" under the name metadata.csv, for '
+            f'{sheet} is {kind}: save it as "CSV UTF-8" under the name metadata.csv, for '
             "dataset.format: DiffSynth"
         )
     elif table is not None and "/" in table:
         said.append(f"{table} is one folder deeper: end dataset.source there")
     elif table is not None:
-        said.append(f"{table} may be the table: name it metadata{suffix(table)}")
+        name = f"metadata{suffix(table).replace('.tsv', '.csv')}"
+        said.append(f"{table} may be the table: name it {name}")
     elif video is not None and f"{video}.txt" in paths:
         text = PurePosixPath(video).with_suffix(".txt")
         said.append(f"name the caption {text}, not {video}.txt")
@@ -87,6 +94,6 @@ def advice(paths: Sequence[str]) -> list[str]:
 def _table(paths: Sequence[str]) -> str | None:
     """The one path that may be meant by metadata.csv."""
     named = [path for path in paths if PurePosixPath(path).name.lower() in TABLES]
-    others = [path for path in paths if "/" not in path and suffix(path) in (".csv", ".jsonl")]
+    others = [path for path in paths if "/" not in path and suffix(path) in TABULAR]
     found = named or others
     return found[0] if len(found) == 1 else None

@@ -9,6 +9,7 @@ from wan_runtime.data.formats.csv_text import read_csv
 from wan_runtime.data.formats.inventory import TABLES, not_found
 from wan_runtime.data.formats.json_text import json_lines, load_json, objects
 from wan_runtime.data.formats.rows import Listing, Row, make_row
+from wan_runtime.data.formats.suffixes import is_video
 from wan_runtime.data.formats.text import invalid, keys_of, read_text, short
 from wan_runtime.data.source import Source
 from wan_runtime.errors import InputError
@@ -58,6 +59,8 @@ def require(name: str, field: str, wanted: str, present: list[str]) -> None:
     name."""
     if wanted in present:
         return
+    if name.endswith(".csv") and any(map(is_video, present)):
+        raise invalid(name, f"begins with {keys_of(present)}: its first line names the columns")
     likely = {key.strip().lower(): key for key in reversed(present)}
     alike = next((likely[key] for key in (wanted.lower(), *LIKELY[field]) if key in likely), None)
     raise invalid(
