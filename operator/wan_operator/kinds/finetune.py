@@ -6,8 +6,10 @@ from wan_operator.api.v1alpha1 import finetune as api
 from wan_operator.conditions import RUNS
 from wan_operator.crdgen.crd import MODEL_COLUMN, STATE_COLUMNS, Column, Definition
 from wan_operator.kinds.kind import Kind, Page
-from wan_operator.reconcile import ends, finetune
+from wan_operator.reconcile import finetune
 from wan_operator.reconcile.observed import step_of
+from wan_operator.reconcile.runs.ends import needs_look
+from wan_operator.reconcile.runs.report import progress_addresses
 from wan_runtime.job import Progress
 
 DEFINITION = Definition(
@@ -61,13 +63,13 @@ FINETUNE = Kind(
     watched=("Job", "Pod"),
     vocabulary=RUNS,
     reconcile=finetune.reconcile,
-    needs_look=finetune.needs_look,
-    stalled=ends.stalled,
+    needs_look=needs_look,
+    stalled=finetune.stalled,
     unit=step_of,
     page=Page(
         path="/progress",
         model=Progress,
         limit_bytes=16 * 1024,
-        addresses=finetune.progress_addresses,
+        addresses=progress_addresses,
     ),
 )

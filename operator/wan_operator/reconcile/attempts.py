@@ -1,45 +1,97 @@
-"""What an attempt is made of, and what may stand in the way of its names."""
+"""A WanFineTune for the engine of runs: its steps, the job file and the Job of each attempt, and
+what the end of a step adds to its status."""
 
 from __future__ import annotations
 
-from wan_operator.api.v1alpha1.finetune import StepStatus
+from collections.abc import Sequence
+
+from wan_operator import conditions
+from wan_operator.api.v1alpha1.common import Artifact
+from wan_operator.api.v1alpha1.finetune import FormatStatus, WanFineTuneSpec, WanFineTuneStatus
+from wan_operator.conditions import Wanted
 from wan_operator.reconcile import fit
-from wan_operator.reconcile.attempted import Attempted
-from wan_operator.reconcile.observed import step_of
-from wan_operator.reconcile.plan import PlannedStep, inputs_of, job_spec, sources
-from wan_operator.reconcile.run import Run
+from wan_operator.reconcile.bounds import built
+from wan_operator.reconcile.plan import (
+    FineTuneRun,
+    FineTuneStep,
+    inputs_of,
+    job_spec,
+    plan_steps,
+    sources,
+)
+from wan_operator.reconcile.runs.plan import Plan
 from wan_operator.reconcile.store import ca_bundle, cache_volume
 from wan_operator.resources.configmaps import job_config_map
 from wan_operator.resources.jobs import Attempt, job
 from wan_operator.resources.labels import Manifest
-from wan_runtime.job import Step, step_id
+from wan_runtime.job import Certificate, Result, Step, step_id
+
+REPEATED = frozenset({Step.TRAIN, Step.SAMPLE})
+"""GPU steps that do again what they had not committed; encode commits clip by clip."""
+DATASET_REASONS = frozenset({"DatasetNotFound", "DatasetEmpty", "DatasetInvalid", "ClipInvalid"})
 
 
-def children(run: Run, planned: PlannedStep, step: StepStatus) -> tuple[Manifest, ...]:
-    """What the next attempt is made of, in the order in which it is created."""
-    return config_map(run, planned), job(attempt(run, planned, step, step.attempts + 1))
+class FineTunePlan(Plan[WanFineTuneSpec, WanFineTuneStatus]):
+    vocabulary = conditions.RUNS
+    status = WanFineTuneStatus
+    lasting = frozenset({conditions.DATASET_READY})
+
+    def steps(self, spec: WanFineTuneSpec) -> Sequence[FineTuneStep]:
+        return plan_steps(spec)
+
+    def files(self, run: FineTuneRun, id: str) -> tuple[Manifest, ...]:
+        assert run.status.effective is not None
+        steps = plan_steps(run.spec)
+        spec = job_spec(
+            run.owner,
+            run.spec,
+            run.status.effective,
+            _step(steps, id),
+            inputs_of(run.status.steps, sources(steps, id)),
+            with_ca=ca_bundle(run.spec.store, run.settings) is not None,
+        )
+        return (job_config_map(run.owner, spec),)
+
+    def job(self, run: FineTuneRun, id: str, number: int) -> Manifest:
+        return job(_attempt(run, _step(plan_steps(run.spec), id), number))
+
+    def finished(self, run: FineTuneRun, id: str, result: Result) -> FineTuneRun:
+        """With the exported weights and their certificates."""
+        if id != Step.EXPORT or result.manifest is None:
+            return run
+        artifact = Artifact(uri=result.manifest.uri, sha256=result.manifest.sha256)
+        formats = [_certified(each) for each in result.certificates]
+        return run.with_status(artifact=artifact, formats=formats)
+
+    def conditions(self, run: FineTuneRun, leading: Wanted) -> list[Wanted]:
+        """What is known of the dataset."""
+        prepare = next((step for step in run.status.steps if step.name == Step.PREPARE), None)
+        if prepare is not None and prepare.state == "Complete":
+            facts = ", ".join(f"{value} {name}" for name, value in sorted(prepare.summary.items()))
+            return [Wanted(conditions.DATASET_READY, True, "DatasetPrepared", facts)]
+        if leading.reason in DATASET_REASONS:
+            return [Wanted(conditions.DATASET_READY, False, leading.reason, leading.message)]
+        return []
+
+    def outcome(self, run: FineTuneRun) -> str:
+        artifact = run.status.artifact
+        return f"the weights are at {artifact.uri}" if artifact else "all steps are done"
+
+    def repeats_on(self, run: FineTuneRun, id: str) -> int:
+        repeated = _step(plan_steps(run.spec), id).step in REPEATED
+        return run.spec.parallelism.gpus_per_node * run.spec.parallelism.nodes if repeated else 0
 
 
-def config_map(run: Run, planned: PlannedStep) -> Manifest:
+def _step(steps: Sequence[FineTuneStep], id: str) -> FineTuneStep:
+    return next(step for step in steps if step.id == id)
+
+
+def _attempt(run: FineTuneRun, planned: FineTuneStep, number: int) -> Attempt:
     assert run.status.effective is not None
-    spec = job_spec(
-        run.owner,
-        run.spec,
-        run.status.effective,
-        planned,
-        inputs_of(run.status.steps, sources(run.plan, planned.id)),
-        with_ca=ca_bundle(run.spec.store, run.settings) is not None,
-    )
-    return job_config_map(run.owner, spec)
-
-
-def attempt(run: Run, planned: PlannedStep, step: StepStatus, number: int) -> Attempt:
-    assert run.status.effective is not None
-    source, last = run.spec.model.source, run.status.last_failure
-    failed_here = last is not None and (last.step, last.attempt) == (step.name, step.attempts)
+    source = run.spec.model.source
     return Attempt(
         owner=run.owner,
-        step_id=step.name,
+        step_id=planned.id,
         step=planned.step.value,
         number=number,
         preset=run.spec.model.preset,
@@ -53,30 +105,26 @@ def attempt(run: Run, planned: PlannedStep, step: StepStatus, number: int) -> At
         store_secret=run.status.effective.store.secret_name,
         ca_bundle=ca_bundle(run.spec.store, run.settings),
         model_volume=source.persistent_volume_claim if source else None,
-        model_cache=model_cache(run, planned),
+        model_cache=_model_cache(run, planned),
         overrides=run.spec.resources,
         pod_template=run.spec.pod_template,
-        avoid_node=last.node if last is not None and failed_here else "",
+        avoid_node=run.failed_on(planned.id, number - 1),
         queue_name=run.queue_name,
     )
 
 
-def model_cache(run: Run, planned: PlannedStep) -> Manifest | None:
-    """Of the steps that fetch an imported model."""
+def _model_cache(run: FineTuneRun, planned: FineTuneStep) -> Manifest | None:
+    """Source of the volume for imported models, for a step that fetches one."""
     source = run.spec.model.source
     if source is None or source.s3 is None or step_id(Step.IMPORT) not in planned.needs:
         return None
     return cache_volume(run.settings)
 
 
-def obstacle(run: Run, wanted: tuple[Manifest, ...], step: StepStatus) -> str:
-    """What has to go first, in words; empty if nothing does."""
-    names = {item["metadata"]["name"] for item in wanted}
-    for item in run.strangers:
-        name = item["metadata"]["name"]
-        if name in names:
-            return f"waits until {name} of an earlier WanFineTune of this name is removed"
-    for item in run.observed.jobs:
-        if step_of(item) == step.name and Attempted.read(item, run.observed.pods).is_stopping:
-            return f"waits until Job {item['metadata']['name']} has stopped"
-    return ""
+def _certified(certificate: Certificate) -> FormatStatus:
+    return built(
+        FormatStatus,
+        name=certificate.format,
+        consumer=certificate.consumer,
+        worst_difference=f"{certificate.worst_difference:.1e}",
+    )

@@ -11,14 +11,12 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from wan_operator.api.v1alpha1.finetune import WanFineTuneStatus
-
 Schema = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 MORE = " …"
 
 
-def fitted(status: dict[str, Any], model: type[BaseModel] = WanFineTuneStatus) -> dict[str, Any]:
+def fitted(status: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
     """A dumped status within the maxLength, maxItems, maxProperties, minimum and maximum of its
     schema."""
     fit: dict[str, Any] = _fit(status, *_schema(model, by_alias=True))

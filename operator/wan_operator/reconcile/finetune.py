@@ -1,68 +1,34 @@
-"""The life of a WanFineTune: (resource, observed children) -> decision. Pure and level-based.
-
-A decision either records how an attempt ended or acts on what is recorded, never both: a result is
-in the status before anything builds on it, so that a crash between any two calls repeats a part of
-the decision and loses none.
-
-A step is `Waiting` while all its attempts are closed, and `Running` while attempt number `attempts`
-is open. Steps that wait for no other step run side by side; each has its own attempts and retries,
-and the first that fails for good ends the run.
-"""
+"""The life of a WanFineTune: (resource, observed children) -> decision. Pure and level-based."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from pydantic import ValidationError
 
-from wan_operator import conditions
-from wan_operator.api.v1alpha1.finetune import NAME_LIMIT, StepStatus
-from wan_operator.conditions import Wanted
-from wan_operator.reconcile import failures, fit, report
-from wan_operator.reconcile.attempted import Attempted, rank_of
-from wan_operator.reconcile.attempts import children, obstacle
-from wan_operator.reconcile.decision import Decision, Delete, Event
-from wan_operator.reconcile.ends import after_end, complete, fail, has_ended, record, stalled
-from wan_operator.reconcile.failures import Outcome
-from wan_operator.reconcile.observed import (
-    Observed,
-    Raw,
-    Refusal,
-    container_state,
-    controller_uid,
-    is_deleting,
-    owned_by,
-    parse_time,
-    step_of,
+from wan_operator.api.v1alpha1.finetune import (
+    KIND,
+    LABEL,
+    NAME_LIMIT,
+    WanFineTuneSpec,
+    WanFineTuneStatus,
 )
-from wan_operator.reconcile.plan import PlannedStep, resolve
-from wan_operator.reconcile.run import (
-    Run,
-    adopted,
-    closed,
-    deadline,
-    delete,
-    merged_steps,
-    open_attempt,
-    opened,
-    orphans,
-    outdated,
-    read,
-    resumed,
-)
+from wan_operator.reconcile import fit
+from wan_operator.reconcile.attempts import FineTunePlan
+from wan_operator.reconcile.decision import Decision
+from wan_operator.reconcile.observed import Observed, Raw, is_ours
+from wan_operator.reconcile.plan import FineTuneRun, resolve
+from wan_operator.reconcile.runs import ends, state
+from wan_operator.reconcile.runs.advance import advance
+from wan_operator.reconcile.runs.ends import after_end, has_ended
+from wan_operator.reconcile.runs.state import merged_steps
 from wan_operator.reconcile.stall import unreadable
 from wan_operator.reconcile.store import StoreNotConfiguredError
-from wan_operator.reconcile.watch import PENDING_LOOK_SECONDS, watch
-from wan_operator.resources.labels import RECONCILE, Manifest, job_name
+from wan_operator.resources.labels import Owner
 from wan_operator.settings import Settings
 from wan_runtime.job import Step
 
-STRANGER_LOOK_SECONDS = 2.0
-REFUSED_SECONDS = 60
-"""Until what the API server refused is asked for again, while another step goes on."""
-STALLED_SECONDS = 300.0
-"""Until then, if none does."""
+PLAN = FineTunePlan()
 
 
 def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Decision:
@@ -91,189 +57,36 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
     refusal = fit.refusal(cr, run)
     if refusal is not None:
         return stalled({**cr, "status": run.dump()}, "DoesNotFit", refusal, now)
-    if before and not {step.name for step in before}.issuperset(each.id for each in run.plan):
+    if before and not {step.name for step in before}.issuperset(
+        each.id for each in run.planned_steps
+    ):
         # An edit has added a step. Recorded before it starts, with the number of its last Job.
         return Decision(status=run.dump(), look_again_after=0.0)
     return advance(run)
 
 
-def is_ours(cr: Raw) -> bool:
-    """Not while it is being deleted: the garbage collector follows the owner references, pods get
-    their grace."""
-    disabled = cr["metadata"].get("annotations", {}).get(RECONCILE) == "disabled"
-    return not disabled and not is_deleting(cr)
-
-
-def advance(run: Run) -> Decision:
-    """Records an end, else stops what must not run, else starts what is due, else tells what is
-    awaited."""
-    if all(step.state == "Complete" for step in run.status.steps):
-        return complete(run)
-    run = adopted(run)
-    # What we have told to stop is no failure, even if spec.suspend is false again meanwhile.
-    held = run.spec.suspend or (run.status.suspended_since is not None and bool(run.running))
-    ended = first_end(run)
-    if ended is not None:
-        return record(run, *ended, was_stopped=held)
-    limit = deadline(run)
-    if limit is not None and run.now >= limit:
-        return exceed(run)
-    if held:
-        return suspend(run)
-    run = resumed(run)
-    due = [planned for planned in run.ready if is_due(run, planned)]
-    return start(run, due) if due else watch(run)
-
-
-def first_end(run: Run) -> tuple[StepStatus, Outcome] | None:
-    """An attempt that has ended. What ends the run comes last: before it, the others have said what
-    they committed."""
-    ends = []
-    for step in run.running:
-        outcome = failures.outcome_of(open_attempt(run, step), step.name)
-        if outcome is not None:
-            ends.append((step, outcome))
-    return min(
-        ends, key=lambda end: failures.is_fatal(end[1], end[0], run.spec.retries), default=None
+def read(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> FineTuneRun:
+    """Raises pydantic's ValidationError for a resource that another release wrote."""
+    metadata = cr["metadata"]
+    owner = Owner(
+        kind=KIND,
+        label=LABEL,
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+    )
+    return state.read(
+        cr,
+        observed,
+        settings,
+        now,
+        plan=PLAN,
+        owner=owner,
+        spec=WanFineTuneSpec.model_validate(cr["spec"]),
+        status=WanFineTuneStatus.model_validate(cr.get("status", {})),
     )
 
 
-def exceed(run: Run) -> Decision:
-    late = [step.name for step in run.running] or [planned.id for planned in run.ready]
-    verb = "was" if len(late) == 1 else "were"
-    limit = run.spec.active_deadline_seconds
-    text = f"{report.joined(late)} {verb} not done {limit} s after the start"
-    return fail(run, run.step(late[0]), "DeadlineExceeded", text)
-
-
-def is_due(run: Run, planned: PlannedStep) -> bool:
-    due = run.step(planned.id).next_attempt_time
-    return due is None or due <= run.now
-
-
-def start(run: Run, due: list[PlannedStep]) -> Decision:
-    """Opens the next attempt of each, unless something of its name has to go first, or the API
-    server has just refused it."""
-    refused = [planned.id for planned in due if planned.id in run.observed.refused]
-    if refused and not run.running and len(refused) == len(run.ready):
-        return held_up(run, refused[0])
-    events = []
-    for name in refused:
-        run, event = put_off(run, run.step(name), run.observed.refused[name])
-        events += event
-    due = [planned for planned in due if planned.id not in refused]
-    wanted: list[Manifest] = []
-    removed: list[Delete] = []
-    texts, obstacles = [], []
-    for planned in due:
-        step = run.step(planned.id)
-        made = children(run, planned, step)
-        in_the_way = obstacle(run, made, step)
-        if in_the_way:
-            obstacles.append(in_the_way)
-            continue
-        name = job_name(run.owner, step.name, step.attempts + 1)
-        texts.append(f"Job {name} is making its pod")
-        wanted += made
-        removed += outdated(run, step, step.attempts + 1)
-        run = run.with_step(opened(run, step, step.attempts + 1))
-        run = run.with_status(start_time=run.status.start_time or run.now)
-    news = (
-        Wanted(conditions.RECONCILING, True, "StepStarting", text) for text in (*texts, *obstacles)
-    )
-    told = watch(run, *news)
-    look = told.look_again_after or 0.0
-    return replace(
-        told,
-        children=(*told.children, *wanted),
-        deletes=(*told.deletes, *removed),
-        events=(
-            *events,
-            *(
-                Event(type="Normal", reason="StepStarting", action="StartStep", message=text)
-                for text in texts
-            ),
-        ),
-        look_again_after=min(look, STRANGER_LOOK_SECONDS) if obstacles else look,
-    )
-
-
-def put_off(run: Run, step: StepStatus, refusal: Refusal) -> tuple[Run, list[Event]]:
-    """The run with a step that is asked for again later, and the news of it the first time."""
-    text = f"{step.name} is refused by the API server and asked for again: {refusal.message}"
-    event = Event(type="Warning", reason=refusal.reason, action="StartStep", message=text)
-    news = [] if step.reason == refusal.reason else [event]
-    due = run.now + timedelta(seconds=REFUSED_SECONDS)
-    return run.with_step(closed(step, due, reason=refusal.reason, message=text)), news
-
-
-def held_up(run: Run, id: str) -> Decision:
-    """Nothing goes on, and nothing will until somebody acts."""
-    refusal = run.observed.refused[id]
-    cr = {"metadata": {"generation": run.generation}, "status": run.dump()}
-    decision = stalled(cr, refusal.reason, refusal.message, run.now)
-    return replace(decision, deletes=orphans(run), look_again_after=STALLED_SECONDS)
-
-
-def suspend(run: Run) -> Decision:
-    """Stops the open attempts, whose pods save what they can; then holds."""
-    first = run.status.suspended_since is None
-    run = run.with_status(suspended_since=run.status.suspended_since or run.now)
-    texts, stops = [], []
-    for step in run.running:
-        current = open_attempt(run, step)
-        if current is None:
-            continue
-        texts.append(stopping(run, step, current))
-        if not is_deleting(current.job):
-            stops.append(delete(current.job, "Job", "Foreground"))
-    if texts:
-        text = "; ".join(texts)
-        run = report.telling(run, Wanted(conditions.RECONCILING, True, "Suspending", text))
-        event = Event(type="Normal", reason="Suspending", action="StopStep", message=text)
-        return Decision(
-            deletes=(*stops, *orphans(run)),
-            status=run.dump(),
-            events=(event,) if first else (),
-            look_again_after=PENDING_LOOK_SECONDS,
-        )
-    names = report.joined(planned.id for planned in run.ready)
-    text = f"held before {names}; set spec.suspend to false to go on"
-    news = Wanted(conditions.SUSPENDED, True, "SuspendedByUser", text)
-    told = not conditions.is_true(run.status.conditions, conditions.SUSPENDED)
-    run = report.telling(run, news)
-    event = Event(type="Normal", reason="SuspendedByUser", action="Suspend", message=text)
-    return Decision(deletes=orphans(run), status=run.dump(), events=(event,) if told else ())
-
-
-def stopping(run: Run, step: StepStatus, current: Attempted) -> str:
-    saves = current.is_running and run.planned(step.name).has_checkpoints
-    saving = " and is saving a checkpoint" if saves else ""
-    return f"Job {current.name} has been told to stop{saving}"
-
-
-def progress_addresses(
-    cr: Raw, observed: Observed, settings: Settings, now: datetime
-) -> dict[str, str]:
-    """Step id -> address of its running pod of rank 0, if their progress is due to be read."""
-    last = cr.get("status", {}).get("progress")
-    age = (now - parse_time(last["time"])).total_seconds() if last else 0.0
-    if last and last["activity"] not in report.UNREAD and age < settings.progress_seconds:
-        return {}
-    jobs = {item["metadata"]["uid"] for item in owned_by(observed.jobs, cr["metadata"]["uid"])}
-    return {
-        step_of(pod): pod["status"]["podIP"]
-        for pod in observed.pods
-        if container_state(pod)[0] == "running"
-        and rank_of(pod) == 0
-        and not is_deleting(pod)
-        and pod["status"].get("podIP")
-        and controller_uid(pod) in jobs
-    }
-
-
-def needs_look(cr: Raw) -> bool:
-    """Whether there can be anything to do: false for ended runs without a TTL, which are most of a
-    year's worth."""
-    current = cr.get("status", {}).get("observedGeneration") == cr["metadata"]["generation"]
-    return not (has_ended(cr) and current and "ttlSecondsAfterFinished" not in cr["spec"])
+def stalled(cr: Raw, reason: str, message: str, now: datetime) -> Decision:
+    """For a resource that cannot be acted on until somebody changes something. An end stands."""
+    return ends.stalled(PLAN, cr, reason, message, now)

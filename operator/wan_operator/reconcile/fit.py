@@ -12,18 +12,18 @@ from wan_operator.api.v1alpha1.common import PodTemplate
 from wan_operator.api.v1alpha1.finetune import (
     Effective,
     EffectivePlan,
-    StepStatus,
     WanFineTuneSpec,
 )
+from wan_operator.api.v1alpha1.runs import StepStatus
 from wan_operator.reconcile.observed import Raw
 from wan_operator.reconcile.plan import (
-    PlannedStep,
+    FineTuneRun,
+    FineTuneStep,
     buckets_of,
     experts_of,
     initial_weights,
     trains_in_parallel,
 )
-from wan_operator.reconcile.run import Run
 from wan_operator.resources.labels import FIT_CHECK
 from wan_runtime.job import Bucket, Step, TrainingSpec, windows_in
 from wan_runtime.planner.gpus import Gpu, by_product
@@ -45,7 +45,7 @@ HEAVY = frozenset({Step.ENCODE, Step.TRAIN, Step.EXPORT, Step.SAMPLE})
 Checkpointing = Literal["None", "Full"]
 
 
-def planned(run: Run, effective: Effective, steps: Sequence[StepStatus]) -> Effective:
+def planned(run: FineTuneRun, effective: Effective, steps: Sequence[StepStatus]) -> Effective:
     """With the plan and what it decides. What was decided when the run began stays: the catalogue
     may change under it."""
     spec, gpu = run.spec, _gpu(run)
@@ -62,7 +62,7 @@ def planned(run: Run, effective: Effective, steps: Sequence[StepStatus]) -> Effe
     )
 
 
-def refusal(cr: Raw, run: Run) -> str | None:
+def refusal(cr: Raw, run: FineTuneRun) -> str | None:
     """Why the run must not start. Only before its first pod: what runs has shown that it fits."""
     gpu, catalogue = _gpu(run), run.settings.gpu_catalogue
     works = workloads(run.spec, gpu, _begun(run))
@@ -110,7 +110,7 @@ def _memory(plan: TrainingPlan) -> float:
     return plan.gpu.memory_gib if plan.gpu is not None else math.inf
 
 
-def host_plan(run: Run, step: PlannedStep) -> HostPlan | None:
+def host_plan(run: FineTuneRun, step: FineTuneStep) -> HostPlan | None:
     """What the pod of a step that holds weights takes of its node; None for the others and for Tiny
     presets."""
     works = workloads(run.spec, _gpu(run), _begun(run))
@@ -273,10 +273,10 @@ def _counted(steps: Sequence[StepStatus], name: str) -> int | None:
     return int(counted) if counted.isdecimal() else None
 
 
-def _gpu(run: Run) -> Gpu | None:
+def _gpu(run: FineTuneRun) -> Gpu | None:
     return gpu_of(run.spec.pod_template, run.settings.default_gpu, run.settings.gpu_catalogue)
 
 
-def _begun(run: Run) -> Effective | None:
+def _begun(run: FineTuneRun) -> Effective | None:
     """What was resolved, once the run has begun."""
     return run.status.effective if run.status.start_time is not None else None

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from wan_operator.reconcile.room import Room
 from wan_operator.resources.jobs import CONTAINER
-from wan_operator.resources.labels import ATTEMPT, STEP
+from wan_operator.resources.labels import ATTEMPT, RECONCILE, STEP
 
 Raw = dict[str, Any]
 
@@ -61,6 +61,13 @@ class Observed:
     @property
     def config_maps(self) -> Sequence[Raw]:
         return self.children.get("ConfigMap", ())
+
+
+def is_ours(cr: Raw) -> bool:
+    """Whether the operator acts on a resource. Not while it is being deleted: the garbage collector
+    follows the owner references, pods get their grace."""
+    disabled = cr["metadata"].get("annotations", {}).get(RECONCILE) == "disabled"
+    return not disabled and not is_deleting(cr)
 
 
 def owned_by(objects: Iterable[Raw], uid: str) -> list[Raw]:

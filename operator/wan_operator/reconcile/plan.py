@@ -14,9 +14,11 @@ from wan_operator.api.v1alpha1.finetune import (
     Dataset,
     Effective,
     EffectiveBucket,
-    StepStatus,
     WanFineTuneSpec,
+    WanFineTuneStatus,
 )
+from wan_operator.api.v1alpha1.runs import StepStatus
+from wan_operator.reconcile.runs.state import Run
 from wan_operator.reconcile.store import (
     StoreNotConfiguredError,
     model_spec,
@@ -44,12 +46,13 @@ from wan_runtime.job import (
 )
 from wan_runtime.presets import PRESETS
 
+FineTuneRun = Run[WanFineTuneSpec, WanFineTuneStatus]
 SPREAD_WINDOWS = 2
 GPU_STEPS = frozenset({Step.ENCODE, Step.TRAIN, Step.SAMPLE})
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedStep:
+class FineTuneStep:
     """One Job at a time, attempt after attempt."""
 
     step: Step
@@ -68,6 +71,14 @@ class PlannedStep:
         return step_id(self.step, self.expert, self.shard)
 
     @property
+    def group(self) -> str:
+        return self.step.value
+
+    @property
+    def must_commit(self) -> bool:
+        return self.step is Step.EXPORT
+
+    @property
     def has_checkpoints(self) -> bool:
         return self.step is Step.TRAIN
 
@@ -76,38 +87,38 @@ class PlannedStep:
         return self.step in GPU_STEPS and not self.gathers
 
 
-def plan_steps(spec: WanFineTuneSpec) -> tuple[PlannedStep, ...]:
+def plan_steps(spec: WanFineTuneSpec) -> tuple[FineTuneStep, ...]:
     """A graph, listed in an order in which its steps could run one by one. What waits for nothing
     any more runs, beside whatever else does."""
-    prepare = PlannedStep(Step.PREPARE)
+    prepare = FineTuneStep(Step.PREPARE)
     # Tiny presets without a source are made where they are needed.
-    imports = [PlannedStep(Step.IMPORT)] if spec.model.source is not None else []
+    imports = [FineTuneStep(Step.IMPORT)] if spec.model.source is not None else []
     model = tuple(planned.id for planned in imports)
     encodes = encodings(spec, needs=(prepare.id, *model))
     trains = trainings(spec, needs=(encodes[-1].id, *model))
-    export = PlannedStep(Step.EXPORT, needs=tuple(train.id for train in trains))
-    sample = PlannedStep(Step.SAMPLE, needs=(export.id, *model))
+    export = FineTuneStep(Step.EXPORT, needs=tuple(train.id for train in trains))
+    sample = FineTuneStep(Step.SAMPLE, needs=(export.id, *model))
     samples = [sample] if spec.validation.samples else []
     return (prepare, *imports, *encodes, *trains, export, *samples)
 
 
-def encodings(spec: WanFineTuneSpec, needs: tuple[str, ...]) -> list[PlannedStep]:
+def encodings(spec: WanFineTuneSpec, needs: tuple[str, ...]) -> list[FineTuneStep]:
     """One, or some that take a part of the clips each and one that gathers their lists."""
     count = spec.dataset.encode_parallelism
     if count == 1:
-        return [PlannedStep(Step.ENCODE, needs=needs)]
+        return [FineTuneStep(Step.ENCODE, needs=needs)]
     shards = [Shard(index=index, count=count) for index in range(count)]
-    parts = [PlannedStep(Step.ENCODE, needs=needs, shard=shard) for shard in shards]
+    parts = [FineTuneStep(Step.ENCODE, needs=needs, shard=shard) for shard in shards]
     whole = (*needs, *(part.id for part in parts))
-    return [*parts, PlannedStep(Step.ENCODE, needs=whole, gathers=True)]
+    return [*parts, FineTuneStep(Step.ENCODE, needs=whole, gathers=True)]
 
 
-def trainings(spec: WanFineTuneSpec, needs: tuple[str, ...]) -> list[PlannedStep]:
+def trainings(spec: WanFineTuneSpec, needs: tuple[str, ...]) -> list[FineTuneStep]:
     """One for each expert; in sequence, each after the one before."""
-    made: list[PlannedStep] = []
+    made: list[FineTuneStep] = []
     for expert in experts_of(spec):
         after = () if trains_in_parallel(spec) else tuple(earlier.id for earlier in made)
-        made.append(PlannedStep(Step.TRAIN, expert, needs, after))
+        made.append(FineTuneStep(Step.TRAIN, expert, needs, after))
     return made
 
 
@@ -115,7 +126,7 @@ def trains_in_parallel(spec: WanFineTuneSpec) -> bool:
     return spec.parallelism.experts == "Parallel"
 
 
-def sources(plan: Sequence[PlannedStep], id: str) -> frozenset[str]:
+def sources(plan: Sequence[FineTuneStep], id: str) -> frozenset[str]:
     """Ids of all steps that the output of `id` is made from, at any distance."""
     direct = next(planned.needs for planned in plan if planned.id == id)
     return frozenset(direct).union(*(sources(plan, each) for each in direct))
@@ -184,7 +195,7 @@ def job_spec(
     owner: Owner,
     spec: WanFineTuneSpec,
     effective: Effective,
-    planned: PlannedStep,
+    planned: FineTuneStep,
     inputs: Mapping[str, ManifestRef],
     with_ca: bool,
 ) -> JobSpec:

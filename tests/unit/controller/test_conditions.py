@@ -23,7 +23,8 @@ def test_every_reason_of_the_runtime_is_documented() -> None:
 def test_every_reason_that_the_code_names_is_documented_and_the_other_way_round() -> None:
     folder = Path(wan_operator.__file__).parent
     named: set[str] = set()
-    for path in (*folder.glob("reconcile/*.py"), folder / "kube.py", folder / "controller.py"):
+    decisions = (*folder.glob("reconcile/*.py"), *folder.glob("reconcile/runs/*.py"))
+    for path in (*decisions, folder / "kube.py", folder / "controller.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 named.add(node.value)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from unit.controller.world import World
-from wan_operator.reconcile.ends import stalled
-from wan_operator.reconcile.report import duration, shown
+from wan_operator.reconcile.finetune import stalled
+from wan_operator.reconcile.runs.report import duration, shown
 from wan_runtime.job import ExitClass, Progress
 
 

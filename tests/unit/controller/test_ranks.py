@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from unit.controller.world import REASON_OF, World
-from wan_operator.reconcile.attempted import RANK, Attempted
-from wan_operator.reconcile.finetune import progress_addresses
 from wan_operator.reconcile.observed import Observed, finished
+from wan_operator.reconcile.runs.attempted import RANK, Attempted
+from wan_operator.reconcile.runs.report import progress_addresses
 from wan_runtime.job import ExitClass, ManifestRef, Result
 
 Raw = dict[str, Any]

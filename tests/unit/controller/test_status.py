@@ -7,8 +7,9 @@ from unit.controller.world import (
     World,
     finished_world,
 )
-from wan_operator.reconcile.finetune import needs_look, progress_addresses
 from wan_operator.reconcile.observed import Observed
+from wan_operator.reconcile.runs.ends import needs_look
+from wan_operator.reconcile.runs.report import progress_addresses
 from wan_runtime.job import ExitClass, Progress, Reason, Result
 
 

@@ -40,6 +40,12 @@ S3Uri = Annotated[
         "must be an S3 address: s3://bucket/path",
     ),
 ]
+Count = Annotated[int, Field(ge=0, le=MAX_INT32)]
+StepId = Annotated[str, Field(max_length=32)]
+Name = Annotated[str, Field(max_length=253)]
+"""Name of a Kubernetes object."""
+Short = Annotated[str, Field(max_length=64)]
+Amount = Annotated[float, Field(ge=0, le=MAX_EXACT)]
 Sha256 = Annotated[str, Field(max_length=64, pattern=r"^[0-9a-f]{64}$")]
 
 

@@ -26,15 +26,11 @@ from wan_operator.api.v1alpha1.finetune_model import (
     PresetName,
 )
 from wan_operator.api.v1alpha1.finetune_status import (
-    CheckpointStatus,
     Effective,
     EffectiveBucket,
     EffectivePlan,
     EffectiveStore,
     FormatStatus,
-    LastFailure,
-    ProgressStatus,
-    StepStatus,
     WanFineTuneStatus,
 )
 from wan_operator.api.v1alpha1.finetune_training import (
@@ -52,6 +48,7 @@ from wan_operator.api.v1alpha1.finetune_training import (
     Validation,
     init_rules,
 )
+from wan_operator.api.v1alpha1.runs import Retries
 
 __all__ = [
     "EXPORTED",
@@ -62,7 +59,6 @@ __all__ = [
     "SHORT_NAME",
     "Bucket",
     "Checkpoint",
-    "CheckpointStatus",
     "Columns",
     "Dataset",
     "Effective",
@@ -73,7 +69,6 @@ __all__ = [
     "FormatStatus",
     "Full",
     "InitFrom",
-    "LastFailure",
     "Lora",
     "Method",
     "Model",
@@ -83,12 +78,9 @@ __all__ = [
     "Parallelism",
     "PersistentVolumeClaimSource",
     "PresetName",
-    "ProgressStatus",
     "ResourceOverrides",
-    "Retries",
     "Schedule",
     "Split",
-    "StepStatus",
     "Training",
     "Validation",
     "WanFineTuneSpec",
@@ -110,18 +102,6 @@ FROZEN = "is fixed once the run exists: delete and create the WanFineTune again 
 Quantity = Annotated[
     str, Field(max_length=32), Cel("isQuantity(self)", "must be a quantity, such as 8 or 64Gi")
 ]
-
-
-class Retries(ApiModel):
-    """Number of retries of each step, by kind of failure. Wrong input and numerical failures are
-    never retried; a stop with a checkpoint uses no retry."""
-
-    infrastructure: Annotated[int, Field(ge=0, le=100)] = 5
-    """Retries of a step after a lost pod or node, an unreachable store or refused credentials, with
-    a back-off of up to 5 minutes."""
-    out_of_memory: Annotated[int, Field(ge=0, le=10)] = 0
-    """Retries of a step after GPU or host memory ran out. The next attempt needs as much memory, so
-    this helps only where other processes had taken it."""
 
 
 class ResourceOverrides(ApiModel):

@@ -8,8 +8,17 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from wan_operator.api.markers import list_map
-from wan_operator.api.v1alpha1.common import MAX_EXACT, ApiModel, Artifact, Condition
-from wan_operator.api.v1alpha1.finetune_status import Amount, Count, EffectiveStore, Name, Short
+from wan_operator.api.v1alpha1.common import (
+    MAX_EXACT,
+    Amount,
+    ApiModel,
+    Artifact,
+    Condition,
+    Count,
+    Name,
+    Short,
+)
+from wan_operator.api.v1alpha1.finetune_status import EffectiveStore
 
 
 class BaseModelStatus(ApiModel):

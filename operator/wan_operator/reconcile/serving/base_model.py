@@ -8,9 +8,9 @@ from datetime import timedelta
 
 from wan_operator.api.v1alpha1.common import Artifact
 from wan_operator.api.v1alpha1.inference import BaseModelStatus, EffectiveService
-from wan_operator.reconcile import failures
-from wan_operator.reconcile.attempted import Attempted
 from wan_operator.reconcile.observed import Raw, attempt_of, step_of
+from wan_operator.reconcile.runs import failures
+from wan_operator.reconcile.runs.attempted import Attempted
 from wan_operator.reconcile.serving.moment import Moment
 from wan_operator.reconcile.serving.resolve import sizes_of
 from wan_operator.reconcile.store import ca_bundle, model_spec, store_spec
@@ -24,6 +24,18 @@ from wan_runtime.presets import PRESETS
 PART = "model"
 """Not `import`: a WanFineTune of the service's name may have a Job of that."""
 LOOK_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportStep:
+    """The import, as the engine of runs reads its end."""
+
+    id: str = Step.IMPORT.value
+    group: str = Step.IMPORT.value
+    needs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    has_checkpoints: bool = False
+    must_commit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +76,7 @@ def _watched(moment: Moment, effective: EffectiveService, status: BaseModelStatu
     """The open attempt."""
     found = next((each for each in jobs(moment) if attempt_of(each) == status.attempts), None)
     current = None if found is None else Attempted.read(found, moment.observed.pods)
-    outcome = failures.outcome_of(current, Step.IMPORT)
+    outcome = failures.outcome_of(current, ImportStep())
     if outcome is None:
         assert current is not None
         waiting = failures.waiting_of(current, moment.now)

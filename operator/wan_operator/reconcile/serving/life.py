@@ -22,9 +22,15 @@ from wan_operator.api.v1alpha1.inference import (
 from wan_operator.conditions import RECONCILING, STALLED, Wanted
 from wan_operator.reconcile import stall
 from wan_operator.reconcile.decision import Decision, Delete, Event
-from wan_operator.reconcile.finetune import is_ours
 from wan_operator.reconcile.fit import is_fit_checked
-from wan_operator.reconcile.observed import Observed, Raw, container_state, is_deleting, label
+from wan_operator.reconcile.observed import (
+    Observed,
+    Raw,
+    container_state,
+    is_deleting,
+    is_ours,
+    label,
+)
 from wan_operator.reconcile.serving import base_model, views
 from wan_operator.reconcile.serving.follow import Followed, followed
 from wan_operator.reconcile.serving.moment import Moment, read

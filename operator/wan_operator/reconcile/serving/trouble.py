@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wan_operator.reconcile.failures import pod_waiting
 from wan_operator.reconcile.observed import Raw, container_state, is_deleting
+from wan_operator.reconcile.runs.failures import pod_waiting
 from wan_operator.resources.serving.names import Part
 from wan_runtime.job import ExitClass
 

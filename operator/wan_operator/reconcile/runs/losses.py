@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from wan_operator.api.v1alpha1.finetune import CheckpointStatus, StepStatus
+from wan_operator.api.v1alpha1.runs import CheckpointStatus, StepStatus
 from wan_operator.reconcile.bounds import built
-from wan_operator.reconcile.failures import Outcome
-from wan_operator.reconcile.run import Run
-from wan_runtime.job import Checkpoint, ExitClass, Step
-
-REPEATED = frozenset({Step.TRAIN, Step.SAMPLE})
-"""GPU steps that do again what they had not committed; encode commits clip by clip."""
+from wan_operator.reconcile.runs.failures import Outcome
+from wan_operator.reconcile.runs.plan import Spec, Status
+from wan_operator.reconcile.runs.state import Run
+from wan_runtime.job import Checkpoint, ExitClass
 
 
-def with_checkpoint(run: Run, step: StepStatus, said: Checkpoint | None) -> Run:
+def with_checkpoint(
+    run: Run[Spec, Status], step: StepStatus, said: Checkpoint | None
+) -> Run[Spec, Status]:
     """The run with what its pod says is committed, if it is news."""
     if said is None:
         return run
@@ -36,21 +36,21 @@ def with_checkpoint(run: Run, step: StepStatus, said: Checkpoint | None) -> Run:
     return run
 
 
-def without_checkpoint(run: Run, step: StepStatus) -> Run:
+def without_checkpoint(run: Run[Spec, Status], step: StepStatus) -> Run[Spec, Status]:
     """The run once the step is done: its pod has deleted what it would have gone on from."""
     run = run.with_step(step.model_copy(update={"checkpoint": None}))
     left = [each.checkpoint for each in run.status.steps if each.checkpoint is not None]
     return run.with_status(checkpoint=max(left, key=lambda each: each.time, default=None))
 
 
-def with_loss(run: Run, step: StepStatus, outcome: Outcome) -> Run:
+def with_loss(run: Run[Spec, Status], step: StepStatus, outcome: Outcome) -> Run[Spec, Status]:
     """The run with what the end of this attempt cost. Nothing, if its container never ran."""
     if outcome.exit_class is ExitClass.DONE:
         return run
     return _lost(run, step, outcome.began or step.running_since, outcome.ended or run.now)
 
 
-def cut_short(run: Run, step: StepStatus) -> Run:
+def cut_short(run: Run[Spec, Status], step: StepStatus) -> Run[Spec, Status]:
     """The run with what an open attempt costs whose container is stopped now, or was, and whose own
     end nobody waits for."""
     said = run.observed.pages.get(step.name)
@@ -60,10 +60,12 @@ def cut_short(run: Run, step: StepStatus) -> Run:
     return run.with_step(step.model_copy(update={"running_since": None}))
 
 
-def _lost(run: Run, step: StepStatus, began: datetime | None, ended: datetime) -> Run:
-    if run.planned(step.name).step not in REPEATED or began is None:
+def _lost(
+    run: Run[Spec, Status], step: StepStatus, began: datetime | None, ended: datetime
+) -> Run[Spec, Status]:
+    gpus = run.plan.repeats_on(run, step.name)
+    if not gpus or began is None:
         return run
     safe = max(began, step.checkpoint.time) if step.checkpoint else began
     seconds = max(0.0, (ended - safe).total_seconds())
-    gpus = run.spec.parallelism.gpus_per_node * run.spec.parallelism.nodes
     return run.with_status(lost_gpu_seconds=run.status.lost_gpu_seconds + round(seconds * gpus))

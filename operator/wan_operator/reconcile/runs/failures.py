@@ -1,6 +1,6 @@
 """How an attempt ended, and what is done about it.
 
-The exit classes are those of the runtime (`wan_runtime.job.ExitClass`); what ends without a Result
+The exit classes are those of the runtime (`wan_runtime.job.ExitClass`). An end without a Result
 counts as infrastructure, because every step is idempotent: run again over committed output it
 returns the same Result.
 """
@@ -15,8 +15,7 @@ from enum import StrEnum
 
 from pydantic import ValidationError
 
-from wan_operator.api.v1alpha1.finetune import Retries, StepStatus
-from wan_operator.reconcile.attempted import Attempted
+from wan_operator.api.v1alpha1.runs import Retries, StepStatus
 from wan_operator.reconcile.observed import (
     Raw,
     condition,
@@ -26,8 +25,10 @@ from wan_operator.reconcile.observed import (
     is_suspended,
     parse_time,
 )
+from wan_operator.reconcile.runs.attempted import Attempted
+from wan_operator.reconcile.runs.plan import PlannedStep
 from wan_operator.resources.jobs import GRACE_SECONDS
-from wan_runtime.job import ExitClass, Reason, Result, Step
+from wan_runtime.job import ExitClass, Reason, Result
 
 RETRY_LIMIT_SECONDS = 300.0
 """Back-off stops doubling here: a store that returns after an hour's outage is found within five
@@ -73,7 +74,7 @@ class Verdict(StrEnum):
     FAIL = "Fail"
 
 
-def outcome_of(attempted: Attempted | None, step_id: str) -> Outcome | None:
+def outcome_of(attempted: Attempted | None, step: PlannedStep) -> Outcome | None:
     """The end of an attempt; None while it goes on. `attempted` is None when the API server has no
     such Job.
 
@@ -83,13 +84,13 @@ def outcome_of(attempted: Attempted | None, step_id: str) -> Outcome | None:
     if attempted is None:
         return _lost("JobLost", "the Job was deleted while its attempt ran")
     job = attempted.job
-    ends = [_of_rank(job, pods, step_id) for pods in attempted.ranks]
+    ends = [_of_rank(job, pods, step) for pods in attempted.ranks]
     failures = [end for end in ends if end and end.exit_class is not ExitClass.DONE]
     if failures:
         return min(failures, key=lambda end: (end.ended is None, end.ended))
     if None not in ends:
         return ends[0]
-    if not finished(job) or any(_of_pod(pod, step_id) is None for pod in attempted.pods):
+    if not finished(job) or any(_of_pod(pod, step) is None for pod in attempted.pods):
         # A finished Job with a pod that has not ended: the pod's end is what counts, and it is on
         # its way.
         return None
@@ -98,15 +99,15 @@ def outcome_of(attempted: Attempted | None, step_id: str) -> Outcome | None:
     return _lost("PodLost", f"the pod is gone and left no result. {detail}".strip())
 
 
-def taken(attempted: Attempted, step_id: str) -> Outcome | None:
+def taken(attempted: Attempted, step: PlannedStep) -> Outcome | None:
     """The last state of a preempted pod. It does not end the attempt: Kueue will restart the
     Job."""
-    ends = (_of_pod(pod, step_id) for pod in attempted.pods)
+    ends = (_of_pod(pod, step) for pod in attempted.pods)
     return next((end for end in ends if end is not None), None)
 
 
-def _of_rank(job: Raw, pods: Iterable[Raw], step_id: str) -> Outcome | None:
-    ends = (_of_pod(pod, step_id) for pod in pods)
+def _of_rank(job: Raw, pods: Iterable[Raw], step: PlannedStep) -> Outcome | None:
+    ends = (_of_pod(pod, step) for pod in pods)
     counted = (end for end in ends if end is not None and not _is_queued_again(job, end))
     return next(counted, None)
 
@@ -118,7 +119,7 @@ def _is_queued_again(job: Raw, ended: Outcome) -> bool:
     return saved and is_suspended(job) and not finished(job)
 
 
-def _of_pod(pod: Raw, step_id: str) -> Outcome | None:
+def _of_pod(pod: Raw, step: PlannedStep) -> Outcome | None:
     kind, state = container_state(pod)
     name, node = pod["metadata"]["name"], pod.get("spec", {}).get("nodeName", "")
     status = pod.get("status", {})
@@ -131,8 +132,8 @@ def _of_pod(pod: Raw, step_id: str) -> Outcome | None:
 
     exit_code: int = state.get("exitCode", -1)
     began, finished_at = _times(state)
-    result = parse_result(state.get("message", ""), step_id)
-    if result is not None and int(result.exit_class) == exit_code and is_whole(result):
+    result = parse_result(state.get("message", ""), step.id)
+    if result is not None and int(result.exit_class) == exit_code and is_whole(result, step):
         return Outcome(
             exit_class=result.exit_class,
             reason=result.reason.value,
@@ -166,10 +167,10 @@ def parse_result(text: str, step_id: str) -> Result | None:
     return result if result.step_id == step_id else None
 
 
-def is_whole(result: Result) -> bool:
-    """An export without a manifest has exported nothing."""
-    exported = result.step_id != Step.EXPORT or result.manifest is not None
-    return exported or result.exit_class is not ExitClass.DONE
+def is_whole(result: Result, step: PlannedStep) -> bool:
+    """Whether a step that must commit its output names it."""
+    committed = result.manifest is not None or not step.must_commit
+    return committed or result.exit_class is not ExitClass.DONE
 
 
 def _without_result(pod: Raw, state: Raw, exit_code: int) -> tuple[ExitClass, str, str]:

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from wan_operator import conditions
-from wan_operator.api.v1alpha1.common import Artifact
-from wan_operator.api.v1alpha1.finetune import LastFailure, StepStatus, WanFineTuneStatus
+from wan_operator.api.v1alpha1.common import Artifact, Condition
+from wan_operator.api.v1alpha1.runs import LastFailure, StepStatus
 from wan_operator.conditions import Wanted
-from wan_operator.reconcile import failures, report, stall
+from wan_operator.reconcile import stall
 from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.decision import Decision, Delete, Event
-from wan_operator.reconcile.failures import Outcome, Verdict
-from wan_operator.reconcile.losses import (
+from wan_operator.reconcile.observed import Raw, is_deleting
+from wan_operator.reconcile.runs import failures, report
+from wan_operator.reconcile.runs.failures import Outcome, Verdict
+from wan_operator.reconcile.runs.losses import (
     cut_short,
     with_checkpoint,
     with_loss,
     without_checkpoint,
 )
-from wan_operator.reconcile.observed import Raw, is_deleting
-from wan_operator.reconcile.run import Run, closed, delete, orphans, resumed
-from wan_operator.reconcile.watch import watch
-from wan_runtime.job import ExitClass, Step
+from wan_operator.reconcile.runs.plan import Plan, Spec, Status
+from wan_operator.reconcile.runs.state import Run, closed, delete, orphans, resumed
+from wan_operator.reconcile.runs.watch import watch
+from wan_runtime.job import ExitClass
 
 
-def record(run: Run, step: StepStatus, outcome: Outcome, was_stopped: bool) -> Decision:
+def record(
+    run: Run[Spec, Status], step: StepStatus, outcome: Outcome, was_stopped: bool
+) -> Decision:
     """Writes down how the attempt ended; the next reconcile acts on it.
 
     `was_stopped`: by us, for a suspension. What we stopped and could not save costs no retry.
@@ -49,22 +54,20 @@ def record(run: Run, step: StepStatus, outcome: Outcome, was_stopped: bool) -> D
             return fail(run, step, outcome.reason, outcome.message + used_up)
 
 
-def step_done(run: Run, step: StepStatus, outcome: Outcome) -> Decision:
+def step_done(run: Run[Spec, Status], step: StepStatus, outcome: Outcome) -> Decision:
     assert outcome.result is not None, "an exit code of 0 alone is no success"
-    manifest = outcome.result.manifest
+    result, manifest = outcome.result, outcome.result.manifest
     artifact = Artifact(uri=manifest.uri, sha256=manifest.sha256) if manifest else None
     done = step.model_copy(
         update={
             "state": "Complete",
             "completion_time": run.now,
             "artifact": artifact,
-            "summary": report.summary(outcome.result.summary),
+            "summary": report.summary(result.summary),
         }
     )
     run = without_checkpoint(run, done)
-    if step.name == Step.EXPORT:
-        formats = [report.certified(each) for each in outcome.result.certificates]
-        run = run.with_status(artifact=artifact, formats=formats)
+    run = run.plan.finished(run, step.name, result)
     event = Event(
         type="Normal",
         reason="Completed",
@@ -77,7 +80,7 @@ def step_done(run: Run, step: StepStatus, outcome: Outcome) -> Decision:
     return replace(watch(run), events=(event,), look_again_after=0.0)
 
 
-def restart(run: Run, step: StepStatus, outcome: Outcome) -> Decision:
+def restart(run: Run[Spec, Status], step: StepStatus, outcome: Outcome) -> Decision:
     """Costs no retry. At once, unless the attempt ended as soon as it began: a pod that is stopped
     again and again must not spin."""
     base = run.settings.retry_base_seconds
@@ -90,12 +93,12 @@ def restart(run: Run, step: StepStatus, outcome: Outcome) -> Decision:
     return replace(told, events=(event,), look_again_after=told.look_again_after if pause else 0.0)
 
 
-def goes_on(run: Run, step: StepStatus) -> str:
+def goes_on(run: Run[Spec, Status], step: StepStatus) -> str:
     saves = run.planned(step.name).has_checkpoints
     return "goes on from its last checkpoint" if saves else "starts again"
 
 
-def release(run: Run, step: StepStatus) -> Decision:
+def release(run: Run[Spec, Status], step: StepStatus) -> Decision:
     """The attempt that a suspension stopped is over; its Job may be gone by now. The next look
     holds or resumes."""
     run = run.with_step(closed(step))
@@ -104,7 +107,7 @@ def release(run: Run, step: StepStatus) -> Decision:
     return Decision(status=run.dump(), look_again_after=0.0)
 
 
-def retry(run: Run, step: StepStatus, outcome: Outcome) -> Decision:
+def retry(run: Run[Spec, Status], step: StepStatus, outcome: Outcome) -> Decision:
     spent, allowed = failures.budget(outcome, step, run.spec.retries)
     field = (
         "out_of_memory_retries"
@@ -130,7 +133,7 @@ def round_up(time: datetime) -> datetime:
     return whole if whole == time else whole + timedelta(seconds=1)
 
 
-def last_failure(run: Run, step: StepStatus, outcome: Outcome) -> LastFailure:
+def last_failure(run: Run[Spec, Status], step: StepStatus, outcome: Outcome) -> LastFailure:
     return built(
         LastFailure,
         step=step.name,
@@ -144,7 +147,7 @@ def last_failure(run: Run, step: StepStatus, outcome: Outcome) -> LastFailure:
     )
 
 
-def fail(run: Run, step: StepStatus, reason: str, message: str) -> Decision:
+def fail(run: Run[Spec, Status], step: StepStatus, reason: str, message: str) -> Decision:
     """The end without a result. What runs or would be tried again is stopped and keeps what it has
     committed."""
     text = message or reason
@@ -179,9 +182,8 @@ def fail(run: Run, step: StepStatus, reason: str, message: str) -> Decision:
     )
 
 
-def complete(run: Run) -> Decision:
-    artifact = run.status.artifact
-    text = f"the weights are at {artifact.uri}" if artifact else "all steps are done"
+def complete(run: Run[Spec, Status]) -> Decision:
+    text = run.plan.outcome(run)
     run = resumed(report.halted(run, display="done")).with_status(completion_time=run.now)
     run = report.telling(run, Wanted(conditions.COMPLETE, True, "Completed", text))
     event = Event(type="Normal", reason="Completed", action="FinishRun", message=text)
@@ -190,7 +192,7 @@ def complete(run: Run) -> Decision:
     )
 
 
-def after_end(run: Run) -> Decision:
+def after_end(run: Run[Spec, Status]) -> Decision:
     """Final is final: an edit changes observedGeneration and the TTL, nothing else."""
     left = ttl_seconds(run)
     if left is None or left > 0:
@@ -198,7 +200,7 @@ def after_end(run: Run) -> Decision:
     return Decision(deletes=everything(run), status=run.dump())
 
 
-def ttl_seconds(run: Run) -> float | None:
+def ttl_seconds(run: Run[Spec, Status]) -> float | None:
     """Until the children are to be removed; None if they stay."""
     ttl, ended = run.spec.ttl_seconds_after_finished, run.status.completion_time
     if ttl is None or ended is None:
@@ -206,7 +208,7 @@ def ttl_seconds(run: Run) -> float | None:
     return max(0.0, (ended + timedelta(seconds=ttl) - run.now).total_seconds())
 
 
-def everything(run: Run) -> tuple[Delete, ...]:
+def everything(run: Run[Spec, Status]) -> tuple[Delete, ...]:
     jobs = (
         delete(item, "Job", "Background") for item in run.observed.jobs if not is_deleting(item)
     )
@@ -221,16 +223,33 @@ def has_ended(cr: Raw) -> bool:
     return any(each["type"] in ends and each["status"] == "True" for each in listed)
 
 
-def stalled(cr: Raw, reason: str, message: str, now: datetime) -> Decision:
-    """For a resource that cannot be acted on until somebody changes something. An end stands."""
+def needs_look(cr: Raw) -> bool:
+    """Whether there can be anything to do: false for ended runs without a TTL, which are most of a
+    year's worth."""
+    current = cr.get("status", {}).get("observedGeneration") == cr["metadata"]["generation"]
+    return not (has_ended(cr) and current and "ttlSecondsAfterFinished" not in cr["spec"])
+
+
+def stalled(
+    plan: Plan[Spec, Status], cr: Raw, reason: str, message: str, now: datetime
+) -> Decision:
+    """The decision for a resource that cannot be acted on until somebody changes something. An end
+    stands, and what lasts of its own conditions."""
     if has_ended(cr):
         return Decision(status=cr["status"] | {"observedGeneration": cr["metadata"]["generation"]})
+
+    def wanted(previous: Sequence[Condition]) -> list[Wanted]:
+        kept = [
+            Wanted(old.type, old.status == "True", old.reason, old.message)
+            for old in previous
+            if old.type in plan.lasting
+        ]
+        return [
+            Wanted(conditions.STALLED, True, reason, message),
+            Wanted(conditions.RUNNING, False, reason, message),
+            *kept,
+        ]
+
     return stall.stalled(
-        cr,
-        reason,
-        message,
-        now,
-        wanted=lambda previous: report.stalled(previous, reason, message),
-        vocabulary=conditions.RUNS,
-        status=WanFineTuneStatus,
+        cr, reason, message, now, wanted=wanted, vocabulary=plan.vocabulary, status=plan.status
     )

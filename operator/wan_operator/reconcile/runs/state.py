@@ -1,19 +1,13 @@
-"""One WanFineTune at one moment, and the small changes that decisions make to its status."""
+"""One run as it is now, and the small changes that decisions make to its status."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Generic, Literal, Self
 
-from wan_operator.api.v1alpha1.finetune import (
-    KIND,
-    LABEL,
-    StepStatus,
-    WanFineTuneSpec,
-    WanFineTuneStatus,
-)
-from wan_operator.reconcile.attempted import Attempted
+from wan_operator.api.v1alpha1.runs import StepStatus
 from wan_operator.reconcile.bounds import fitted
 from wan_operator.reconcile.decision import Delete, Propagation
 from wan_operator.reconcile.observed import (
@@ -25,7 +19,8 @@ from wan_operator.reconcile.observed import (
     owned_by,
     step_of,
 )
-from wan_operator.reconcile.plan import PlannedStep, plan_steps
+from wan_operator.reconcile.runs.attempted import Attempted
+from wan_operator.reconcile.runs.plan import Plan, PlannedStep, Spec, Status
 from wan_operator.resources.labels import QUEUE_NAME, Owner
 from wan_operator.settings import Settings
 
@@ -34,12 +29,13 @@ KEEP_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
+class Run(Generic[Spec, Status]):
     owner: Owner
     generation: int
     queue_name: str
-    spec: WanFineTuneSpec
-    status: WanFineTuneStatus
+    spec: Spec
+    status: Status
+    plan: Plan[Spec, Status]
     observed: Observed
     """Children of this very resource only."""
     strangers: tuple[Raw, ...]
@@ -50,11 +46,11 @@ class Run:
     """In whole seconds, the resolution of Kubernetes times."""
 
     @property
-    def plan(self) -> tuple[PlannedStep, ...]:
-        return plan_steps(self.spec)
+    def planned_steps(self) -> Sequence[PlannedStep]:
+        return self.plan.steps(self.spec)
 
     def planned(self, id: str) -> PlannedStep:
-        return next(planned for planned in self.plan if planned.id == id)
+        return next(planned for planned in self.planned_steps if planned.id == id)
 
     def step(self, id: str) -> StepStatus:
         return next(step for step in self.status.steps if step.name == id)
@@ -70,39 +66,53 @@ class Run:
         done = {step.name for step in self.status.steps if step.state == "Complete"}
         return [
             planned
-            for planned in self.plan
+            for planned in self.planned_steps
             if self.step(planned.id).state == "Waiting"
             and done.issuperset((*planned.needs, *planned.after))
         ]
 
-    def with_status(self, **changes: Any) -> Run:
+    def failed_on(self, id: str, attempt: int) -> str:
+        """Name of the node on which this attempt of a step has just failed; empty for another."""
+        last = self.status.last_failure
+        return last.node if last and (last.step, last.attempt) == (id, attempt) else ""
+
+    def with_status(self, **changes: Any) -> Self:
         return replace(self, status=self.status.model_copy(update=changes))
 
-    def with_step(self, step: StepStatus) -> Run:
+    def with_step(self, step: StepStatus) -> Self:
         steps = [step if step.name == old.name else old for old in self.status.steps]
         return self.with_status(steps=steps)
 
     def dump(self) -> dict[str, Any]:
         """The status as it goes to the API server."""
         status = self.status.model_copy(update={"observed_generation": self.generation})
-        return dump_status(status)
+        raw = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return fitted(raw, self.plan.status)
 
 
-def read(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Run:
-    """Raises pydantic's ValidationError for a resource that another release wrote."""
-    metadata = cr["metadata"]
-    uid = metadata["uid"]
-    jobs, config_maps = owned_by(observed.jobs, uid), owned_by(observed.config_maps, uid)
+def read(
+    cr: Raw,
+    observed: Observed,
+    settings: Settings,
+    now: datetime,
+    *,
+    plan: Plan[Spec, Status],
+    owner: Owner,
+    spec: Spec,
+    status: Status,
+) -> Run[Spec, Status]:
+    """The run of a raw resource, of which the caller has read spec and status."""
+    jobs = owned_by(observed.jobs, owner.uid)
+    config_maps = owned_by(observed.config_maps, owner.uid)
     ours = {item["metadata"]["uid"] for item in (*jobs, *config_maps)}
     everything = (*observed.jobs, *observed.config_maps)
     return Run(
-        owner=Owner(
-            kind=KIND, label=LABEL, namespace=metadata["namespace"], name=metadata["name"], uid=uid
-        ),
-        generation=metadata["generation"],
-        queue_name=metadata.get("labels", {}).get(QUEUE_NAME, ""),
-        spec=WanFineTuneSpec.model_validate(cr["spec"]),
-        status=WanFineTuneStatus.model_validate(cr.get("status", {})),
+        owner=owner,
+        generation=cr["metadata"]["generation"],
+        queue_name=cr["metadata"].get("labels", {}).get(QUEUE_NAME, ""),
+        spec=spec,
+        status=status,
+        plan=plan,
         observed=replace(
             observed, children={**observed.children, "Job": jobs, "ConfigMap": config_maps}
         ),
@@ -112,30 +122,25 @@ def read(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Run:
     )
 
 
-def dump_status(status: WanFineTuneStatus) -> dict[str, Any]:
-    return fitted(status.model_dump(mode="json", by_alias=True, exclude_none=True))
-
-
-def merged_steps(run: Run) -> list[StepStatus]:
+def merged_steps(run: Run[Spec, Status]) -> list[StepStatus]:
     """One entry for each planned step, with what is known of it. A step that an edit took out and
-    has put back goes on counting after its old Jobs: theirs are the names and the results of
-    another plan."""
+    has put back continues the attempt numbers of its old Jobs, whose names are taken."""
     known = {step.name: step for step in run.status.steps}
     return [
         known.get(planned.id)
         or StepStatus(
             name=planned.id, state="Waiting", attempts=last_attempt(run, planned.id) if known else 0
         )
-        for planned in run.plan
+        for planned in run.planned_steps
     ]
 
 
-def last_attempt(run: Run, id: str) -> int:
-    """Of the Jobs that are there; 0 without any."""
+def last_attempt(run: Run[Spec, Status], id: str) -> int:
+    """Highest attempt number of the Jobs that are there; 0 without any."""
     return max((attempt_of(job) for job in run.observed.jobs if step_of(job) == id), default=0)
 
 
-def open_attempt(run: Run, step: StepStatus) -> Attempted | None:
+def open_attempt(run: Run[Spec, Status], step: StepStatus) -> Attempted | None:
     """The open attempt, or one whose Job was created before a crash kept it out of the status."""
     least = step.attempts if step.state == "Running" else step.attempts + 1
     jobs = [
@@ -145,7 +150,7 @@ def open_attempt(run: Run, step: StepStatus) -> Attempted | None:
     return None if job is None else Attempted.read(job, run.observed.pods)
 
 
-def opened(run: Run, step: StepStatus, attempt: int) -> StepStatus:
+def opened(run: Run[Spec, Status], step: StepStatus, attempt: int) -> StepStatus:
     return step.model_copy(
         update={
             "state": "Running",
@@ -158,7 +163,7 @@ def opened(run: Run, step: StepStatus, attempt: int) -> StepStatus:
     )
 
 
-def adopted(run: Run) -> Run:
+def adopted(run: Run[Spec, Status]) -> Run[Spec, Status]:
     """With the attempts that a crash kept out of the status."""
     for step in run.status.steps:
         current = open_attempt(run, step) if step.state in ("Waiting", "Running") else None
@@ -176,7 +181,7 @@ def closed(
     return step.model_copy(update=update)
 
 
-def resumed(run: Run) -> Run:
+def resumed(run: Run[Spec, Status]) -> Run[Spec, Status]:
     """Closes the account of a suspension."""
     since = run.status.suspended_since
     if since is None:
@@ -186,7 +191,7 @@ def resumed(run: Run) -> Run:
     return run.with_status(suspended_since=None, suspended_seconds=total)
 
 
-def deadline(run: Run) -> datetime | None:
+def deadline(run: Run[Spec, Status]) -> datetime | None:
     """When the run fails; None without a limit, before the first attempt and while suspended."""
     limit, started = run.spec.active_deadline_seconds, run.status.start_time
     if limit is None or started is None or run.status.suspended_since is not None:
@@ -194,7 +199,7 @@ def deadline(run: Run) -> datetime | None:
     return started + timedelta(seconds=limit + run.status.suspended_seconds)
 
 
-def orphans(run: Run) -> tuple[Delete, ...]:
+def orphans(run: Run[Spec, Status]) -> tuple[Delete, ...]:
     """Jobs of ours that run and should not: after the end, or of steps that an edit took out of the
     plan."""
     attempts = [open_attempt(run, step) for step in run.running]
@@ -209,7 +214,7 @@ def orphans(run: Run) -> tuple[Delete, ...]:
     )
 
 
-def outdated(run: Run, step: StepStatus, attempt: int) -> tuple[Delete, ...]:
+def outdated(run: Run[Spec, Status], step: StepStatus, attempt: int) -> tuple[Delete, ...]:
     """Jobs of long past attempts: a run that is preempted every hour must not leave a Job for
     each."""
     return tuple(

@@ -5,32 +5,46 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from wan_operator import conditions
-from wan_operator.api.v1alpha1.common import Condition
-from wan_operator.api.v1alpha1.finetune import FormatStatus, ProgressStatus, StepStatus
+from wan_operator.api.v1alpha1.runs import ProgressStatus, StepStatus
 from wan_operator.conditions import Wanted
 from wan_operator.reconcile.bounds import built
-from wan_operator.reconcile.run import Run
-from wan_runtime.job import Certificate, Progress, Step
+from wan_operator.reconcile.observed import (
+    Observed,
+    Raw,
+    container_state,
+    controller_uid,
+    is_deleting,
+    owned_by,
+    parse_time,
+    step_of,
+)
+from wan_operator.reconcile.runs.attempted import rank_of
+from wan_operator.reconcile.runs.plan import Spec, Status
+from wan_operator.reconcile.runs.state import Run
+from wan_operator.settings import Settings
+from wan_runtime.job import Progress
 
 PENDING = "waiting for the pod"
 UNREAD = ("", "starting", PENDING)
 """Activities that stand for a progress that nobody has read yet, or that an end has left; a pod's
 own first word is `starting`."""
-DATASET_REASONS = frozenset({"DatasetNotFound", "DatasetEmpty", "DatasetInvalid", "ClipInvalid"})
 
 
-def telling(run: Run, *news: Wanted) -> Run:
+def telling(run: Run[Spec, Status], *news: Wanted) -> Run[Spec, Status]:
     """The run with this news, the first of it in the lead. Running is false with the reason of the
     first, unless it is news itself."""
     wanted = together(news)
     if not any(each.type == conditions.RUNNING for each in wanted):
         first = wanted[0]
         wanted.append(Wanted(conditions.RUNNING, False, first.reason, first.message))
-    wanted += _dataset(run.status.steps, wanted[0])
-    previous = run.status.conditions
-    return run.with_status(conditions=conditions.merge(previous, wanted, run.generation, run.now))
+    wanted += run.plan.conditions(run, wanted[0])
+    merged = conditions.merge(
+        run.status.conditions, wanted, run.generation, run.now, run.plan.vocabulary
+    )
+    return run.with_status(conditions=merged)
 
 
 def together(news: Iterable[Wanted]) -> list[Wanted]:
@@ -50,31 +64,7 @@ def joined(names: Iterable[str]) -> str:
     return f"{', '.join(rest)} and {last}" if rest else last
 
 
-def _dataset(steps: Sequence[StepStatus], leading: Wanted) -> list[Wanted]:
-    prepare = next((step for step in steps if step.name == Step.PREPARE), None)
-    if prepare is not None and prepare.state == "Complete":
-        facts = ", ".join(f"{value} {name}" for name, value in sorted(prepare.summary.items()))
-        return [Wanted(conditions.DATASET_READY, True, "DatasetPrepared", facts)]
-    if leading.reason in DATASET_REASONS:
-        return [Wanted(conditions.DATASET_READY, False, leading.reason, leading.message)]
-    return []
-
-
-def stalled(previous: Iterable[Condition], reason: str, message: str) -> list[Wanted]:
-    """For a resource that cannot be acted on; what is known of the dataset stays."""
-    kept = [
-        Wanted(old.type, old.status == "True", old.reason, old.message)
-        for old in previous
-        if old.type == conditions.DATASET_READY
-    ]
-    return [
-        Wanted(conditions.STALLED, True, reason, message),
-        Wanted(conditions.RUNNING, False, reason, message),
-        *kept,
-    ]
-
-
-def progressed(run: Run, computing: Sequence[str]) -> Run:
+def progressed(run: Run[Spec, Status], computing: Sequence[str]) -> Run[Spec, Status]:
     """The run with fresh progress, if there is any and the last is old enough.
 
     `computing`: ids of the steps whose container runs. What of them has not answered would be
@@ -106,21 +96,21 @@ def progressed(run: Run, computing: Sequence[str]) -> Run:
     return run.with_status(progress=current.model_copy(update={"time": run.now}))
 
 
-def together_with(run: Run, open_: Sequence[str]) -> list[str]:
+def together_with(run: Run[Spec, Status], open_: Sequence[str]) -> list[str]:
     """Ids of the steps that share one progress with the open ones: both experts, all parts of an
     encoding. Those that are done or wait stay in the sum, or it would step back when one ends."""
-    peers = {(each.step, each.needs, each.after) for each in map(run.planned, open_)}
-    return [each.id for each in run.plan if (each.step, each.needs, each.after) in peers]
+    peers = {(each.group, each.needs, each.after) for each in map(run.planned, open_)}
+    return [each.id for each in run.planned_steps if (each.group, each.needs, each.after) in peers]
 
 
-def label_of(run: Run, names: Sequence[str]) -> str:
+def label_of(run: Run[Spec, Status], names: Sequence[str]) -> str:
     """The step's id, or what several have in common."""
     if len(names) == 1:
         return names[0]
-    return ", ".join(sorted({run.planned(name).step.value for name in names}))
+    return ", ".join(sorted({run.planned(name).group for name in names}))
 
 
-def halted(run: Run, **changes: str) -> Run:
+def halted(run: Run[Spec, Status], **changes: str) -> Run[Spec, Status]:
     """The run with the progress that it had made: what does not run has no time of arrival."""
     if run.status.progress is None:
         return run
@@ -187,10 +177,21 @@ def summary(values: dict[str, int | float | str]) -> dict[str, str]:
     }
 
 
-def certified(certificate: Certificate) -> FormatStatus:
-    return built(
-        FormatStatus,
-        name=certificate.format,
-        consumer=certificate.consumer,
-        worst_difference=f"{certificate.worst_difference:.1e}",
-    )
+def progress_addresses(
+    cr: Raw, observed: Observed, settings: Settings, now: datetime
+) -> dict[str, str]:
+    """Step id -> address of its running pod of rank 0, if their progress is due to be read."""
+    last = cr.get("status", {}).get("progress")
+    age = (now - parse_time(last["time"])).total_seconds() if last else 0.0
+    if last and last["activity"] not in UNREAD and age < settings.progress_seconds:
+        return {}
+    jobs = {item["metadata"]["uid"] for item in owned_by(observed.jobs, cr["metadata"]["uid"])}
+    return {
+        step_of(pod): pod["status"]["podIP"]
+        for pod in observed.pods
+        if container_state(pod)[0] == "running"
+        and rank_of(pod) == 0
+        and not is_deleting(pod)
+        and pod["status"].get("podIP")
+        and controller_uid(pod) in jobs
+    }

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from wan_operator import conditions
-from wan_operator.api.v1alpha1.finetune import StepStatus
+from wan_operator.api.v1alpha1.runs import StepStatus
 from wan_operator.conditions import Wanted
-from wan_operator.reconcile import failures, report
-from wan_operator.reconcile.attempted import Attempted
-from wan_operator.reconcile.attempts import config_map
 from wan_operator.reconcile.decision import Decision
-from wan_operator.reconcile.losses import cut_short, with_checkpoint
-from wan_operator.reconcile.run import Run, deadline, open_attempt, orphans
+from wan_operator.reconcile.runs import failures, report
+from wan_operator.reconcile.runs.attempted import Attempted
+from wan_operator.reconcile.runs.losses import cut_short, with_checkpoint
+from wan_operator.reconcile.runs.plan import Spec, Status
+from wan_operator.reconcile.runs.state import Run, deadline, open_attempt, orphans
 from wan_operator.resources.labels import Manifest
 
 PENDING_LOOK_SECONDS = 30.0
@@ -21,7 +21,7 @@ FIRST_LOOK_SECONDS = 2.0
 YOUNG_SECONDS = 30.0
 
 
-def watch(run: Run, *starting: Wanted) -> Decision:
+def watch(run: Run[Spec, Status], *starting: Wanted) -> Decision:
     """Changes nothing but what is told, and puts back a job file that is lost. `starting`: news of
     attempts that are not observed yet."""
     news, looks = list(starting), [PENDING_LOOK_SECONDS] * bool(starting)
@@ -41,7 +41,7 @@ def watch(run: Run, *starting: Wanted) -> Decision:
             run = interrupted(run, step, current)
             news.append(Wanted(conditions.RECONCILING, True, waiting.reason, waiting.message))
             looks.append(PENDING_LOOK_SECONDS)
-        files += lost_file(run, step)
+        files += lost_files(run, step)
         refusal = run.observed.refused.get(step.name)
         if refusal is not None:
             news.append(Wanted(conditions.RECONCILING, True, refusal.reason, refusal.message))
@@ -68,7 +68,7 @@ def watch(run: Run, *starting: Wanted) -> Decision:
     )
 
 
-def seen(run: Run, step: StepStatus, current: Attempted) -> Run:
+def seen(run: Run[Spec, Status], step: StepStatus, current: Attempted) -> Run[Spec, Status]:
     """The run with what an open attempt would take with it: since when it runs, and its newest
     checkpoint."""
     if current.started != step.running_since:
@@ -77,12 +77,12 @@ def seen(run: Run, step: StepStatus, current: Attempted) -> Run:
     return with_checkpoint(run, run.step(step.name), said.checkpoint if said else None)
 
 
-def interrupted(run: Run, step: StepStatus, current: Attempted) -> Run:
+def interrupted(run: Run[Spec, Status], step: StepStatus, current: Attempted) -> Run[Spec, Status]:
     """The run with what was lost where a queue took the pods away and will start the same Job
     again, which is no end of the attempt."""
     if step.running_since is None or current.is_running:
         return run
-    end = failures.taken(current, step.name)
+    end = failures.taken(current, run.planned(step.name))
     if end is None:
         return cut_short(run, step)
     # Keeps its final checkpoint. The loss is charged once the pod is gone: until then this may be
@@ -90,14 +90,14 @@ def interrupted(run: Run, step: StepStatus, current: Attempted) -> Run:
     return with_checkpoint(run, step, end.result.checkpoint if end.result else None)
 
 
-def lost_file(run: Run, step: StepStatus) -> list[Manifest]:
+def lost_files(run: Run[Spec, Status], step: StepStatus) -> list[Manifest]:
     """The pod reads the job file once, when it starts: a running attempt's is left as it is."""
-    wanted = config_map(run, run.planned(step.name))
     there = {item["metadata"]["name"] for item in run.observed.config_maps}
-    return [] if wanted["metadata"]["name"] in there else [wanted]
+    wanted = run.plan.files(run, step.name)
+    return [each for each in wanted if each["metadata"]["name"] not in there]
 
 
-def where(run: Run, step: StepStatus, current: Attempted) -> str:
+def where(run: Run[Spec, Status], step: StepStatus, current: Attempted) -> str:
     number = [each.name for each in run.status.steps].index(step.name) + 1
     pod, others = current.newest[0], len(current.ranks) - 1
     name, node = pod["metadata"]["name"], pod.get("spec", {}).get("nodeName", "")
@@ -106,13 +106,13 @@ def where(run: Run, step: StepStatus, current: Attempted) -> str:
     return f"{place}, attempt {step.attempts}" if step.attempts > 1 else place
 
 
-def until(run: Run, seconds: float) -> float:
+def until(run: Run[Spec, Status], seconds: float) -> float:
     """Sooner, if the deadline is."""
     limit = deadline(run)
     return seconds if limit is None else max(0.0, min(seconds, (limit - run.now).total_seconds()))
 
 
-def progress_look(run: Run, current: Attempted) -> float:
+def progress_look(run: Run[Spec, Status], current: Attempted) -> float:
     """Seconds until the progress of an attempt is read again; soon while it has just started and
     not answered."""
     progress = run.status.progress
