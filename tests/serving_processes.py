@@ -88,17 +88,20 @@ class Processes:
 class Whole(Processes):
     """A service of Wan2.1-I2V-Tiny, small and quick."""
 
-    def __init__(self, folder: Path, server: ObjectStore, database: str) -> None:
+    def __init__(self, folder: Path, server: ObjectStore, database: str, **change: Any) -> None:
         super().__init__(folder, server, database)
         tiny.write(PRESETS["Wan2.1-I2V-Tiny"], folder / "model")
         service = service_spec(
             server,
             f"w{time.monotonic_ns():x}",
             model={"preset": "Wan2.1-I2V-Tiny", "path": str(folder / "model")},
-            sizes=[{"width": 64, "height": 48}],
-            defaults={"frames": 5, "steps": 6},
             adapters=[],
             effects=[],
+            **{
+                "sizes": [{"width": 64, "height": 48}],
+                "defaults": {"frames": 5, "steps": 6},
+                **change,
+            },
         )
         (folder / "service.json").write_text(service.model_dump_json(by_alias=True))
 

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from integration.apiserver import ApiError
-from integration.runs import CRD, DEFAULTS, EXAMPLES, Manifest, Runs, load, minimal, sent_is_kept
+from integration.runs import (
+    CRD,
+    DEFAULTS,
+    EXAMPLES,
+    ROOT,
+    Manifest,
+    Runs,
+    load,
+    minimal,
+    sent_is_kept,
+)
 from wan_operator.api.v1alpha1.finetune import (
     NAME_LIMIT,
     WanFineTuneSpec,
 )
+
+MANIFEST = re.compile(r"^```yaml\n(apiVersion: wan-operator.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def test_the_server_finds_nothing_to_complain_about(crd: Manifest) -> None:
@@ -41,6 +54,15 @@ def test_example_is_taken(runs: Runs, example: Path) -> None:
     assert runs.names() == []
     runs.kubectl("apply", "--validate=strict", "-f", str(example))
     assert runs.names() == [load(example)["metadata"]["name"]]
+
+
+def test_what_the_front_pages_show_is_taken(runs: Runs) -> None:
+    for page in ("README.md", "docs/quickstart.md"):
+        shown = MANIFEST.findall((ROOT / page).read_text())
+        assert shown, page
+        for text in shown:
+            dry = ("apply", "--dry-run=server", "--validate=strict", "-f", "-")
+            assert runs.kubectl(*dry, stdin=text).stderr == "", page
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)

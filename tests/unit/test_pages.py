@@ -48,3 +48,7 @@ def test_a_broken_link_is_found(link: str) -> None:
         f"[a]({link}) [b](docs/concepts.md#base-models) ![c](docs/flow.svg) [d](https://e.example)"
     )
     assert broken(ROOT / "README.md", text) == [link]
+
+
+def test_the_front_page_is_one_page() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 90
