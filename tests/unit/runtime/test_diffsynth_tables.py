@@ -10,7 +10,7 @@ from typing import Any
 import pandas
 import pytest
 from diffsynth.core.data.unified_dataset import UnifiedDataset
-from hypothesis import event, given, settings
+from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from wan_runtime.data.formats.cells import MISSING
@@ -79,7 +79,11 @@ BODIES = st.lists(PIECE, max_size=12).map("".join)
 def test_any_csv_gives_the_rows_of_diffsynth_or_is_refused(
     tmp_path_factory: pytest.TempPathFactory, body: str
 ) -> None:
-    """Where pandas reads a text as rows of two fields, so do we, or we say why not."""
+    """Where pandas reads a text as rows of two fields, so do we, or we say why not.
+
+    After a blank line that ends in a carriage return alone, pandas 3.1.1 loses an empty first field
+    of the next line, and its other fields move."""
+    assume("\r," not in body)
     path = tmp_path_factory.getbasetemp() / "metadata.csv"
     path.write_bytes(f"video,prompt\n{body}".encode())
     rows, refusal = [], ""
