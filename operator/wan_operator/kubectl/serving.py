@@ -129,7 +129,7 @@ def description(one: PlannedService) -> str:
         *term_rows(plan.host.memory, ".1f"),
         ("scratch", f"{plan.host.scratch_gib:.1f} GiB: the pod asks for {size.cache}"),
         *term_rows(plan.host.scratch, ".1f"),
-        ("drain", f"{plan.drain_seconds} s at most to end a video, once told to stop"),
+        ("drain", f"{plan.drain_seconds} s at most to finish a video after SIGTERM"),
         ("from zero", "unknown until a worker has started: status.startup then has it"),
         ("confidence", explained(usual.confidence)),
     ]
