@@ -14,15 +14,10 @@ from wan_runtime.artifacts.store import ObjectNotFound
 from wan_runtime.data import look
 from wan_runtime.data.buckets import kept
 from wan_runtime.data.captions import TOKENS, Count
-from wan_runtime.data.clips import (
-    ClipRejected,
-    Facts,
-    check_clip,
-    choose,
-    read_picture,
-    survey,
-)
+from wan_runtime.data.clips import check_clip, choose, read_picture, survey
 from wan_runtime.data.dataset import Clip, Code, Concern, StoredFile, Warned
+from wan_runtime.data.decode import suffix_of
+from wan_runtime.data.facts import ClipRejected, Facts
 from wan_runtime.data.formats.rows import Row
 from wan_runtime.data.names import Names
 from wan_runtime.data.source import Place, Source, path_fault, shown
@@ -97,33 +92,37 @@ class Checker:
         return replace(checked, clip=self._beside(checked.clip, row))
 
     def _inspect(self, clip: Clip, place: Place, row: Row) -> Checked:
-        spec = self._spec
-        scratch = self._folder / f"{clip.row}{PurePosixPath(clip.path).suffix}"
+        scratch = self._folder / f"{clip.row}{suffix_of(clip.path)}"
         try:
             with self._source.opened(place, scratch) as (path, got):
                 clip = clip.model_copy(update={"sha256": got.sha256, "bytes": got.bytes})
-                bucket, total = self._cut_to(path, row)
-                facts = check_clip(
-                    path,
-                    frames=bucket.frames,
-                    fps=spec.fps,
-                    width=bucket.width,
-                    height=bucket.height,
-                    window=spec.window,
-                    windows=spec.windows_per_clip,
-                    total=total,
-                )
+                return self._look(clip, path, row)
         except ObjectNotFound:
             return Checked(reject(clip, Code.NOT_FOUND, f"does not exist: {clip.uri}"))
         except ClipRejected as rejection:
             clip = reject(_with_facts(clip, rejection.facts), rejection.code, rejection.message)
             stills = rejection.facts.stills
             return Checked(clip, thumbnail=look.thumbnail(np.stack(stills)) if stills else None)
+
+    def _look(self, clip: Clip, path: Path, row: Row) -> Checked:
+        spec = self._spec
+        bucket, total = self._cut_to(path, row)
+        facts = check_clip(
+            path,
+            frames=bucket.frames,
+            fps=spec.fps,
+            width=bucket.width,
+            height=bucket.height,
+            window=spec.window,
+            windows=spec.windows_per_clip,
+            total=total,
+        )
         windows = [facts.window(number, bucket.frames) for number in range(len(facts.starts))]
         warnings = (
             *self._of_caption(clip.prompt),
             *self._of_pictures(facts, windows),
             *self._of_crop(facts, bucket),
+            *_of_source(facts),
         )
         clip = _with_facts(clip, facts).model_copy(
             update={"starts": facts.starts, "bucket": bucket, "warnings": warnings}
@@ -171,7 +170,7 @@ class Checker:
     def _of_crop(self, facts: Facts, bucket: Bucket) -> Iterator[Warned]:
         share = kept(bucket, facts.width, facts.height, facts.pixel_aspect)
         if share < CROPPED_SHARE:
-            text = f"{share:.0%} of its {facts.width}x{facts.height} are in {bucket}"
+            text = f"{share:.0%} of its {facts.size} are in {bucket}"
             yield Warned(code=Concern.CROPPED, message=text)
 
     def _beside(self, clip: Clip, row: Row) -> Clip:
@@ -192,7 +191,7 @@ class Checker:
                 text = f"{what} does not exist: {uri}{self._names.hint(path)}"
                 return reject(clip, code, text)
             path = found
-            scratch = self._folder / f"{row.number}-{field}{PurePosixPath(path).suffix}"
+            scratch = self._folder / f"{row.number}-{field}{suffix_of(path)}"
             try:
                 with self._source.opened(Place(path), scratch) as (file, got):
                     opens(file, width=clip.size.width, height=clip.size.height, **wanted)
@@ -213,6 +212,15 @@ class Checker:
 
 _VIDEO = {"frames": 1, "fps": 1.0}
 """Of a video that is recorded only: it opens and shows a picture of the size."""
+
+
+def _of_source(facts: Facts) -> Iterator[Warned]:
+    if facts.interlaced:
+        text = "is interlaced: deinterlaced to one frame for each pair of fields"
+        yield Warned(code=Concern.INTERLACED, message=text)
+    if facts.hdr:
+        text = f"is HDR ({facts.hdr}): tone-mapped to BT.709, with less in its highlights"
+        yield Warned(code=Concern.HDR, message=text)
 
 
 def reject(clip: Clip, code: Code, message: str) -> Clip:

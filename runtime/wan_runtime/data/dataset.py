@@ -27,11 +27,11 @@ class Code(StrEnum):
     UNREADABLE = "Unreadable"
     """Does not open as a video."""
     UNDECODABLE = "Undecodable"
-    """Opens, but frames that are needed do not decode."""
+    """Opens, but frames that are needed do not decode, or their form is not handled."""
     TOO_SHORT = "TooShort"
     TOO_SMALL = "TooSmall"
     ROTATION_UNSUPPORTED = "RotationUnsupported"
-    """Its metadata ask for a turn that is no multiple of 90 degrees."""
+    """Its metadata ask for a turn that is no multiple of 90 degrees, or slant it."""
     CAPTION_EMPTY = "CaptionEmpty"
     CAPTION_INVALID = "CaptionInvalid"
     """It is a list or an object, or holds half a character."""
@@ -60,6 +60,10 @@ class Concern(StrEnum):
     """The model learns to paint them."""
     CROPPED = "Cropped"
     """Less than half of its picture is in the bucket: no bucket has its shape."""
+    INTERLACED = "Interlaced"
+    """Holds two moments in each frame; the first of them is trained on."""
+    HDR = "Hdr"
+    """Its highlights are drawn together to what BT.709 can show."""
     NEAR_DUPLICATE = "NearDuplicate"
     """Shows a picture that a clip of another recording shows too."""
 
@@ -106,7 +110,7 @@ class Clip(Contract):
     sha256: str | None = None
     bytes: int | None = None
     width: int | None = None
-    """Pixels as displayed, rotation applied."""
+    """Pixels as stored, turned upright."""
     height: int | None = None
     fps: float | None = None
     """Average, of the file."""

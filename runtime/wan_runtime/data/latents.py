@@ -32,12 +32,13 @@ from wan_runtime.job import Bucket, Contract, ManifestRef
 # encoder.
 
 FILE = "latents.json"
-VERSION = 1
-"""Part of every key: raise it when reading clips, encoding or the stored form changes."""
 TEXT_LENGTH = 512
 """Tokens that the transformer sees, padded with zeros."""
 
 Kind = Literal["video", "text", "image"]
+VERSIONS: dict[Kind, int] = {"video": 2, "text": 1, "image": 2}
+"""Part of every key of the kind: raise it when reading clips or pictures, encoding or the stored
+form changes."""
 
 
 class Entry(Contract):
@@ -168,7 +169,7 @@ def _pixels(clip: Clip, fps: float, start: int) -> dict[str, object]:
 
 def _key(kind: Kind, shape: dict[str, object]) -> str:
     text = json.dumps(
-        {"kind": kind, "version": VERSION, **shape},
+        {"kind": kind, "version": VERSIONS[kind], **shape},
         sort_keys=True,
         separators=(",", ":"),
         ensure_ascii=False,

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import videos
-from wan_runtime.data import clips
-from wan_runtime.data.clips import ClipRejected, check_clip, fit, read_clip
+from wan_runtime.data import decode
+from wan_runtime.data.clips import check_clip, fit, read_clip
 from wan_runtime.data.dataset import Code
+from wan_runtime.data.facts import ClipRejected
 
 SMALL = {"frames": 17, "fps": 16.0, "width": 128, "height": 96}
 
@@ -94,7 +95,7 @@ def test_enough_frames_but_not_enough_time_is_too_short(tmp_path: Path) -> None:
 def test_too_small_gives_the_numbers(tmp_path: Path) -> None:
     found = rejection(videos.original("carphone_pristine"), width=160, height=160)
     assert found.code is Code.TOO_SMALL
-    assert found.message.startswith("is 176x144, of which ")
+    assert found.message.startswith("is 176x144 (shown as 193x144), of which ")
     assert "have the shape of 160x160" in found.message
     # 640x272 is wide enough for 480x288, not high enough.
     assert rejection(videos.original("bikes"), width=480, height=288).code is Code.TOO_SMALL
@@ -174,7 +175,7 @@ def test_a_concat_list_opens_no_other_file(tmp_path: Path) -> None:
 def test_a_picture_of_absurd_size_is_not_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clips, "MAX_PIXELS", 640 * 272 - 1)
+    monkeypatch.setattr(decode, "MAX_PIXELS", 640 * 272 - 1)
     assert rejection(videos.cut(tmp_path / "large.mp4")).code is Code.UNREADABLE
 
 
@@ -209,10 +210,11 @@ def test_an_odd_turn_is_refused(tmp_path: Path) -> None:
     assert "quarter turns" in found.message
 
 
-def test_the_picture_is_the_centre_of_the_original(tmp_path: Path) -> None:
-    first = videos.pixels("bikes")[0]
-    got = read_clip(videos.original("bikes"), frames=1, fps=25, width=272, height=272)[0]
-    assert np.array_equal(got, first[:, 184:456])  # no scaling: the very pixels
+def test_the_picture_is_the_centre_of_the_original() -> None:
+    path = videos.original("bikes")
+    whole = read_clip(path, frames=1, fps=25, width=640, height=272)[0]
+    got = read_clip(path, frames=1, fps=25, width=272, height=272)[0]
+    assert np.array_equal(got, whole[:, 184:456])  # no scaling: the very pixels
 
 
 def test_scaling_does_not_alias() -> None:

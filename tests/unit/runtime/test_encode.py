@@ -222,7 +222,7 @@ def test_nan_is_never_cached(encoded21: Run, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(
         encode.TextEncoder, "encode", lambda *_: torch.full((1, 512, 64), float("nan"))
     )
-    monkeypatch.setattr(latents, "VERSION", 99)
+    monkeypatch.setitem(latents.VERSIONS, "text", 99)
     run = encoded21.fork("nan")
     with pytest.raises(NumericalError, match="caption"):
         run.go(Step.ENCODE)
@@ -281,10 +281,12 @@ def test_keys_move_with_what_shapes_the_entry(
 
 
 def test_keys_stay_what_they_are_from_release_to_release() -> None:
-    """A change would have every clip of every cache encoded again: raise VERSION for that."""
+    """A change would have all of its kind in every cache encoded again: raise its version for
+    that."""
     clip = Clip(
         row=1, path="a.mp4", uri="s3://wan/data/a.mp4", key="data/a.mp4", prompt="p", source="s",
         code=Code.ACCEPTED, sha256="a" * 64, bucket=Bucket(width=64, height=48, frames=9),
     )  # fmt: skip
-    assert latents.video_key(clip, 16, ENCODERS, 4).startswith("video/b2/b2bd5b4f5347bf93d878")
-    assert latents.image_key(clip, 16, ENCODERS, 4).startswith("image/46/465cfd1a40856581d92c")
+    assert latents.video_key(clip, 16, ENCODERS, 4).startswith("video/8e/8e3988115c4b78aa7d29")
+    assert latents.image_key(clip, 16, ENCODERS, 4).startswith("image/1f/1f397c9859f5ef0a3228")
+    assert latents.text_key("p", ENCODERS).startswith("text/f9/f9d0d20de3c9f913526e")

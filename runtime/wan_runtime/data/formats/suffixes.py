@@ -12,7 +12,7 @@ VIDEO_SUFFIXES = frozenset(
         ".mpg", ".mpeg", ".vob", ".dvd", ".flv", ".gif", ".wmv", ".asf", ".ogv", ".ogg",
     }
 )  # fmt: skip
-"""Those of the containers that clips are opened from (`FORMATS` of clips.py)."""
+"""Those of the containers that clips are opened from (`FORMATS` of decode.py)."""
 PICTURE_SUFFIXES = frozenset(
     {
         ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif",

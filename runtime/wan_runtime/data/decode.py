@@ -1,0 +1,254 @@
+"""Which frames of a file a player shows, and when."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import av
+from av.container import Flags as ContainerFlags
+from av.format import Flags
+from av.stream import Disposition
+from PIL import Image
+
+from wan_runtime.data.dataset import Code
+from wan_runtime.data.facts import ClipRejected, Facts
+from wan_runtime.data.filters import Chain
+from wan_runtime.data.frames import Shown, exact_rate, resample
+
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,gif,asf,ogg"
+"""Containers that are opened. Not playlists: they make FFmpeg open other files."""
+GIVEN = "MP4, MOV, MKV, WebM, AVI, MPEG, WMV, FLV, GIF"
+MAX_PIXELS = 2**26
+"""Of a frame: a file of a few bytes may claim any size."""
+AHEAD, BEHIND = Fraction(10), Fraction(1, 10)
+"""Seconds. A broadcast whose clock leaps further goes on as if it had not, as in FFmpeg."""
+NO_VIDEO = (
+    Disposition.attached_pic
+    | Disposition.timed_thumbnails
+    | Disposition.still_image
+    | Disposition.dependent
+)
+"""Kinds of video stream that are pictures: covers, previews, tiles."""
+STILL_BRANDS = {"avif", "heic", "heix", "heim", "heis", "mif1"}
+"""Of files that are built like MP4 and hold pictures."""
+PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "JPEG2000")
+A_PICTURE = "image-to-video needs clips of at least 5 frames"
+
+
+def timeline(path: Path, fps: float, facts: Facts, *, whole: bool = True) -> Iterator[Any]:
+    """Frames of a video at a rate, as `resample` picks them: av.VideoFrame.
+
+    `whole`: interlaced ones are made whole; it takes time, and who counts does not need it. Raises
+    ClipRejected; av.FFmpegError and Damaged, of which `as_verdict` makes it.
+    """
+    with _opened(path, facts) as (container, stream):
+        rate = _rate(stream) or exact_rate(fps)
+        tolerance = min(stream.time_base or 1 / rate, 1 / (4 * rate))
+        shown = _shown(container, stream, facts)
+        yield from resample(
+            _deinterlaced(shown, facts) if whole else shown, exact_rate(fps), tolerance
+        )
+
+
+def undecodable(facts: Facts) -> ClipRejected:
+    """The verdict on a clip of which no further frame can be had."""
+    of = f" of {facts.declared}" if facts.declared else ""
+    return ClipRejected(Code.UNDECODABLE, f"does not decode after frame {facts.decoded}{of}", facts)
+
+
+def suffix_of(path: str) -> str:
+    """What FFmpeg tells some formats by, and by which a copy is named; longer ones are no format's,
+    and may be too long for a file's name."""
+    return PurePosixPath(path).suffix[:16]
+
+
+class Damaged(Exception):
+    """Data that is cut off, or a frame that the decoder painted over and calls a frame."""
+
+
+@contextmanager
+def as_verdict(path: Path, facts: Facts) -> Iterator[None]:
+    """What FFmpeg makes of a file becomes ClipRejected."""
+    try:
+        yield
+    except (av.FFmpegError, Damaged) as error:
+        if facts.decoded or isinstance(error, Damaged):
+            raise undecodable(facts) from error
+        raise ClipRejected(Code.UNREADABLE, _picture(path) or _closed(error), facts) from error
+
+
+@contextmanager
+def _opened(path: Path, facts: Facts) -> Iterator[tuple[Any, Any]]:
+    if path.stat().st_size == 0:
+        raise ClipRejected(Code.UNREADABLE, "is empty", facts)
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+    # Titles are in any encoding, and none is looked at.
+    with av.open(str(path), options=options, metadata_errors="ignore") as container:
+        # PyAV has times made up where there are none: wrong ones for AVI with B-frames.
+        container.flags &= ~ContainerFlags.gen_pts.value
+        stream = _chosen(container, facts)
+        facts.fps = round(float(_rate(stream) or 0), 3)
+        if stream.duration is not None and stream.time_base is not None:
+            facts.duration = round(float(stream.duration * stream.time_base), 3)
+        elif container.duration is not None:
+            facts.duration = round(container.duration / av.time_base, 3)
+        facts.stored_aspect = float(stream.sample_aspect_ratio or 1)
+        try:
+            yield container, stream
+        except Exception:
+            facts.declared = _declared(stream)
+            raise
+        else:  # not where a reader has enough: an index may be long
+            facts.declared = _declared(stream)
+
+
+def _chosen(container: Any, facts: Facts) -> Any:
+    """The video stream that a player takes: the first of those marked as default."""
+
+    def rejected(text: str) -> ClipRejected:
+        return ClipRejected(Code.UNREADABLE, text, facts)
+
+    if container.metadata.get("major_brand") in STILL_BRANDS:
+        raise rejected(f"is a picture: {A_PICTURE}")
+    if not container.streams.video:
+        raise rejected("holds no video stream")
+    videos = [each for each in container.streams.video if not each.disposition & NO_VIDEO]
+    if not videos:
+        raise rejected(f"holds a cover picture and no video: {A_PICTURE}")
+    stream = next((each for each in videos if each.disposition & Disposition.default), videos[0])
+    if stream.codec_context is None:
+        raise rejected("is of a codec that is not known here: convert it to H.264 in MP4")
+    return stream
+
+
+def _rate(stream: Any) -> Fraction | None:
+    rate: Fraction | None = stream.average_rate or stream.guessed_rate
+    return rate
+
+
+def _declared(stream: Any) -> int:
+    # An edit list shows less than the file holds, and AVI counts frames that it leaves out.
+    index, stored = stream.index_entries, int(stream.frames)
+    if not (index and stored):
+        return stored
+    return sum(not each.is_discard and each.size > 0 for each in index)
+
+
+def _decoder(stream: Any) -> Any:
+    """FFmpeg's own, or where it leaves transparency away the codec's reference."""
+    decoder = stream.codec_context
+    other = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(decoder.name)
+    if other and stream.metadata.get("alpha_mode") == "1":
+        decoder = av.CodecContext.create(other, "r")
+        decoder.extradata = stream.codec_context.extradata
+    decoder.options = {"max_pixels": str(MAX_PIXELS)}
+    decoder.thread_count = 1  # clips are decoded side by side instead
+    return decoder
+
+
+def _shown(container: Any, stream: Any, facts: Facts) -> Iterator[Shown[Any]]:
+    rate = _rate(stream)
+    usual = 1 / rate if rate else Fraction(0)
+    broadcast = bool(container.format.flags & Flags.ts_discont.value)
+    start: Fraction | None = None
+    following = Fraction(0)
+    decoder = _decoder(stream)
+    for packet in container.demux(stream):
+        if packet.is_corrupt and not broadcast:  # cut off; some decoders show what memory held
+            raise Damaged
+        try:
+            frames = decoder.decode(packet)
+        except av.InvalidDataError:
+            if broadcast and not facts.decoded:
+                continue  # it begins between two pictures that stand alone
+            raise
+        for frame in frames:
+            if frame.is_corrupt:
+                raise Damaged
+            facts.decoded += 1
+            if broadcast:  # other containers say it for all frames
+                _check_shape(decoder, facts)
+            clock = frame.time_base or Fraction(0)
+            duration = max(frame.duration, 0) * clock or usual
+            time = following
+            ticks = frame.dts if frame.pts is None else frame.pts
+            if ticks is not None and clock:
+                stamp = ticks * clock
+                leap = 0 if start is None else stamp - start - following
+                if start is None or (broadcast and not -BEHIND <= leap <= AHEAD):
+                    start = stamp - following
+                time = stamp - start
+            following = time + duration
+            yield Shown(time, duration, frame)
+
+
+def _check_shape(decoder: Any, facts: Facts) -> None:
+    # PyAV tells a decoder's shape of pixels, not a frame's: which frames have another is not known.
+    if float(decoder.sample_aspect_ratio or 1) != facts.stored_aspect:
+        raise ClipRejected(
+            Code.UNDECODABLE,
+            f"changes the shape of its pixels about frame {facts.decoded}: cut it there",
+            facts,
+        )
+
+
+def _deinterlaced(shown: Iterator[Shown[Any]], facts: Facts) -> Iterator[Shown[Any]]:
+    """One whole frame for each, of the moment of its first field.
+
+    From the first interlaced frame on: bwdif looks at the frames around, and leaves those alone
+    that are not flagged.
+    """
+    chain: Chain | None = None
+    like: tuple[object, ...] = ()
+    waiting: deque[Shown[Any]] = deque()
+
+    def ready(last: bool = False) -> Iterator[Shown[Any]]:
+        if chain is None:
+            return
+        if last:
+            chain.push(None)
+        for frame in chain.ready():
+            now = waiting.popleft()
+            yield Shown(now.time, now.duration, frame)
+
+    for now in shown:
+        frame = now.frame
+        facts.interlaced |= frame.interlaced_frame
+        if chain is None and not frame.interlaced_frame:
+            yield now
+            continue
+        form = (frame.format.name, frame.width, frame.height, frame.colorspace, frame.color_range)
+        if chain is None or form != like:
+            yield from ready(last=True)
+            chain = Chain(frame, ("bwdif", "mode=send_frame:deint=interlaced"))
+            like = form
+        waiting.append(now)
+        chain.push(frame)
+        yield from ready()
+    yield from ready(last=True)
+
+
+def _closed(error: av.FFmpegError) -> str:
+    cause = error.strerror
+    if isinstance(error, av.InvalidDataError | av.EOFError):
+        cause = "it is damaged, cut off, or none"
+    elif isinstance(error, av.ArgumentError):  # as FFmpeg calls what is not in FORMATS
+        cause = f"its kind is not read; make it one of {GIVEN}"
+    return f"does not open as a video: {cause}"
+
+
+def _picture(path: Path) -> str:
+    """What is to say of a file that is no video but a picture; else nothing."""
+    try:
+        with Image.open(path, formats=PICTURES) as picture:
+            kind, moves = picture.format, getattr(picture, "is_animated", False)
+    except Exception:  # Pillow's readers raise anything
+        return ""
+    if moves:
+        return f"is an animated {kind}, which is not read: convert it to MP4 or GIF"
+    return f"is a picture ({kind}): {A_PICTURE}"

@@ -1,0 +1,40 @@
+"""What a clip shows, by our readers and by FFmpeg's program."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+import coloured
+from coloured import PATCHES
+from wan_runtime.data.clips import check_clip, read_clip
+
+Pixels = NDArray[np.uint8]
+
+
+def shown(path: Path, width: int = 128, height: int = 96) -> Pixels:
+    """The first frame, and the stills of the check are the same picture."""
+    image = read_clip(path, frames=5, fps=16, width=width, height=height)[0]
+    small = check_clip(path, frames=5, fps=16, width=width, height=height).stills[0]
+    side = small.shape[1], small.shape[0]
+    again = np.asarray(Image.fromarray(image).resize(side, Image.Resampling.BOX)).astype(int)
+    assert np.abs(again - small).mean() < 3
+    return image
+
+
+def colours(path: Path, count: int = len(PATCHES), width: int = 128) -> NDArray[np.float64]:
+    """[N, 3]: what the first frame has in the middle of each of `count` columns."""
+    return coloured.centres(shown(path, width), count)
+
+
+def by_ffmpeg(path: Path, width: int, height: int, *filters: str) -> Pixels:
+    """The first frame by the program, which turns frames itself."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-frames:v", "1"]
+    command += ["-vf", ",".join([*filters, "format=rgb24"]), "-f", "rawvideo", "-"]
+    done = subprocess.run(command, capture_output=True, check=True)
+    return np.frombuffer(done.stdout, np.uint8).reshape(height, width, 3)
