@@ -24,7 +24,7 @@ from wan_operator.reconcile.runs.ends import after_end, has_ended
 from wan_operator.reconcile.runs.state import merged_steps
 from wan_operator.reconcile.stall import unreadable
 from wan_operator.reconcile.store import StoreNotConfiguredError
-from wan_operator.resources.labels import Owner
+from wan_operator.resources.labels import QUEUE_NAME, Owner
 from wan_operator.settings import Settings
 from wan_runtime.job import Step
 
@@ -76,12 +76,13 @@ def read(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Fine
         uid=metadata["uid"],
     )
     return state.read(
-        cr,
         observed,
         settings,
         now,
         plan=PLAN,
         owner=owner,
+        generation=metadata["generation"],
+        queue_name=metadata.get("labels", {}).get(QUEUE_NAME, ""),
         spec=WanFineTuneSpec.model_validate(cr["spec"]),
         status=WanFineTuneStatus.model_validate(cr.get("status", {})),
     )

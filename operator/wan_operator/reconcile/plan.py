@@ -71,6 +71,10 @@ class FineTuneStep:
         return step_id(self.step, self.expert, self.shard)
 
     @property
+    def reports_as(self) -> str:
+        return self.id
+
+    @property
     def group(self) -> str:
         return self.step.value
 

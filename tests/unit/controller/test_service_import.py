@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from unit.controller.service_world import World, example
+from wan_operator.reconcile.observed import Refusal
 from wan_runtime.job import ExitClass, ManifestRef, Reason, Result
 
 SOURCE = "s3://models/Wan2.1-I2V-14B-720P"
@@ -15,6 +17,9 @@ REASONS = {
     ExitClass.DONE: Reason.COMPLETED,
     ExitClass.INPUT: Reason.MODEL_NOT_FOUND,
     ExitClass.INFRASTRUCTURE: Reason.STORE_UNREACHABLE,
+    ExitClass.OUT_OF_MEMORY: Reason.HOST_OUT_OF_MEMORY,
+    ExitClass.STOPPED: Reason.TERMINATED,
+    ExitClass.NUMERICAL: Reason.UNEXPECTED,
 }
 
 
@@ -33,7 +38,14 @@ def end(world: World, number: int, exit_class: ExitClass, message: str = "said s
         message=message,
         manifest=ManifestRef(uri=f"s3://wan/m{number}.json", sha256="c" * 64) if done else None,
     )
-    state = {"terminated": {"exitCode": int(exit_class), "message": result.dump()}}
+    ended = {
+        "exitCode": int(exit_class),
+        "message": result.dump(),
+        "startedAt": (world.now - timedelta(seconds=60)).isoformat(),
+        "finishedAt": world.now.isoformat(),
+    }
+    state = {"terminated": ended}
+    job["status"] = {"conditions": [{"type": "Complete" if done else "Failed", "status": "True"}]}
     world.objects["Pod", f"import-{number}"] = {
         "metadata": {
             "name": f"import-{number}",
@@ -43,7 +55,10 @@ def end(world: World, number: int, exit_class: ExitClass, message: str = "said s
             "creationTimestamp": world.now.isoformat(),
             "ownerReferences": [{"uid": job["metadata"]["uid"], "controller": True}],
         },
-        "spec": {"containers": [{"name": "step", "image": "wan-runtime:1"}]},
+        "spec": {
+            "nodeName": f"node-{number}",
+            "containers": [{"name": "step", "image": "wan-runtime:1"}],
+        },
         "status": {"containerStatuses": [{"name": "step", "state": state}]},
     }
 
@@ -120,3 +135,149 @@ def test_workers_keep_it_where_the_settings_say(cache: str) -> None:
     assert volume.get("persistentVolumeClaim", {}).get("claimName", "/var/models") == cache
     environment = {each["name"]: each.get("value") for each in spec["containers"][0]["env"]}
     assert environment["WAN_MODEL_CACHE"] == "/model-cache"
+
+
+def pod_of(world: World, number: int) -> dict[str, Any]:
+    spec: dict[str, Any] = world.objects["Job", f"videos-model-{number}"]["spec"]["template"][
+        "spec"
+    ]
+    return spec
+
+
+def test_its_job_goes_through_the_queue_that_the_service_names() -> None:
+    world = service()
+    world.cr["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": "team"}
+    world.turn()
+    labels = world.objects["Job", "videos-model-1"]["metadata"]["labels"]
+    assert labels["kueue.x-k8s.io/queue-name"] == "team"
+    world.objects["Job", "videos-model-1"]["spec"]["suspend"] = True
+    world.turn(5)
+    assert world.condition("Reconciling")[1] == "Queued"
+
+
+def test_the_next_attempt_avoids_the_node_of_the_last() -> None:
+    world = service(WAN_RETRY_BASE_SECONDS="10")
+    world.turn()
+    end(world, 1, ExitClass.INFRASTRUCTURE)
+    world.turn()
+    assert "affinity" not in pod_of(world, 1)
+    world.turn(20)
+    assert "node-1" in json.dumps(pod_of(world, 2)["affinity"])
+
+
+def test_memory_that_ran_out_has_no_last_retry_either() -> None:
+    world = service(WAN_RETRY_BASE_SECONDS="10")
+    world.turn()
+    for number in range(1, 8):
+        end(world, number, ExitClass.OUT_OF_MEMORY)
+        world.turn()
+        assert world.condition("Reconciling")[1] == "HostOutOfMemory"
+        world.turn(400)
+        assert jobs(world)[-1] == f"videos-model-{number + 1}"
+    assert jobs(world) == [f"videos-model-{number}" for number in (5, 6, 7, 8)], "old ones go"
+
+
+def test_a_pod_that_was_stopped_is_made_again_at_once() -> None:
+    world = service()
+    world.turn()
+    end(world, 1, ExitClass.STOPPED)
+    world.turn()
+    assert jobs(world) == ["videos-model-1"], "its end is written down first"
+    world.turn()
+    assert jobs(world) == ["videos-model-1", "videos-model-2"]
+    assert world.condition("Reconciling")[1] == "ImportingModel"
+
+
+def test_what_no_retry_helps_is_not_tried_again() -> None:
+    world = service()
+    world.turn()
+    end(world, 1, ExitClass.NUMERICAL, "not a number")
+    world.turn()
+    assert world.condition("Stalled") == ("True", "Unexpected", "not a number")
+    assert world.condition("ModelReady")[:2] == ("False", "Unexpected")
+    world.turn(3600)
+    assert jobs(world) == ["videos-model-1"]
+
+
+def test_events_tell_each_turn_once() -> None:
+    world = service(WAN_RETRY_BASE_SECONDS="10")
+    for _ in range(3):
+        world.turn()
+    end(world, 1, ExitClass.INFRASTRUCTURE, "no route")
+    for _ in range(3):
+        world.turn()
+    world.turn(20)
+    end(world, 2, ExitClass.INPUT, "no vae in there")
+    for _ in range(3):
+        world.turn()
+    started, failed, again, final = world.events
+    assert started == "Job videos-model-1 is making its pod"
+    assert failed.startswith("model failed: no route. Attempt 2 starts at 2026-01-01T00:00:")
+    assert again == "Job videos-model-2 is making its pod"
+    assert final == "model failed: no vae in there"
+    world = service()
+    world.turn()
+    end(world, 1, ExitClass.DONE)
+    world.turn()
+    assert world.events[-1] == "the base model is at s3://wan/m1.json"
+
+
+def test_an_attempt_that_the_status_missed_is_found_again() -> None:
+    """The operator died after it had made the Job of the second attempt."""
+    world = service(WAN_RETRY_BASE_SECONDS="10")
+    world.turn()
+    end(world, 1, ExitClass.INFRASTRUCTURE)
+    world.turn()
+    before = world.status
+    world.turn(20)
+    assert jobs(world) == ["videos-model-1", "videos-model-2"]
+    world.cr["status"] = before
+    world.turn()
+    assert jobs(world) == ["videos-model-1", "videos-model-2"]
+    assert world.status["baseModel"]["attempts"] == 2
+
+
+def test_another_source_stops_the_import_of_the_old_one_and_never_takes_its_result() -> None:
+    world = service()
+    world.turn()
+    world.edit(model=world.cr["spec"]["model"] | {"source": {"s3": "s3://models/right"}})
+    world.turn()
+    assert jobs(world) == ["videos-model-2"]
+    world.turn()
+    assert "artifact" not in world.status["baseModel"]
+
+
+def test_it_waits_for_the_job_of_an_earlier_service_of_its_name() -> None:
+    world = service()
+    world.turn()
+    old = world.objects["Job", "videos-model-1"]
+    old["metadata"]["ownerReferences"][0]["uid"] = "another"
+    del world.cr["status"]
+    world.turn()
+    assert "of an earlier WanInferenceService of this name" in world.condition("Reconciling")[2]
+    del world.objects["Job", "videos-model-1"]
+    world.turn()
+    assert jobs(world) == ["videos-model-1"]
+    assert world.status["baseModel"]["attempts"] == 1
+
+
+def test_a_job_that_the_api_server_refuses_is_asked_for_again() -> None:
+    world = service()
+    world.refused = {"Job/videos-model-1": Refusal("RequestRefused", "exceeded quota")}
+    decision = world.look()
+    assert not [each for each in decision.children if each["kind"] == "Job"]
+    world.cr["status"] = json.loads(json.dumps(decision.status))
+    assert world.condition("Stalled") == ("True", "RequestRefused", "exceeded quota")
+    assert decision.look_again_after is not None
+    world.refused = {}
+    world.turn(decision.look_again_after)
+    assert jobs(world) == ["videos-model-1"]
+    assert world.status["baseModel"]["attempts"] == 1
+
+
+def test_a_lost_job_file_is_put_back() -> None:
+    world = service()
+    world.turn()
+    del world.objects["ConfigMap", "videos-model"]
+    world.turn()
+    assert ("ConfigMap", "videos-model") in world.objects

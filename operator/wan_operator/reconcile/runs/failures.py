@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from pydantic import ValidationError
 
-from wan_operator.api.v1alpha1.runs import Retries, StepStatus
+from wan_operator.api.v1alpha1.runs import StepStatus
 from wan_operator.reconcile.observed import (
     Raw,
     condition,
@@ -26,7 +26,7 @@ from wan_operator.reconcile.observed import (
     parse_time,
 )
 from wan_operator.reconcile.runs.attempted import Attempted
-from wan_operator.reconcile.runs.plan import PlannedStep
+from wan_operator.reconcile.runs.plan import PlannedStep, RetryLimits
 from wan_operator.resources.jobs import GRACE_SECONDS
 from wan_runtime.job import ExitClass, Reason, Result
 
@@ -132,7 +132,7 @@ def _of_pod(pod: Raw, step: PlannedStep) -> Outcome | None:
 
     exit_code: int = state.get("exitCode", -1)
     began, finished_at = _times(state)
-    result = parse_result(state.get("message", ""), step.id)
+    result = parse_result(state.get("message", ""), step.reports_as)
     if result is not None and int(result.exit_class) == exit_code and is_whole(result, step):
         return Outcome(
             exit_class=result.exit_class,
@@ -226,28 +226,27 @@ def _times(state: Raw) -> tuple[datetime, datetime] | tuple[None, None]:
     return (parse_time(start), parse_time(end)) if start and end else (None, None)
 
 
-def verdict(outcome: Outcome, step: StepStatus, retries: Retries) -> Verdict:
+def verdict(outcome: Outcome, step: StepStatus, retries: RetryLimits) -> Verdict:
     match outcome.exit_class:
-        case ExitClass.STOPPED:
-            return Verdict.RESTART
-        case ExitClass.OUT_OF_MEMORY if step.out_of_memory_retries < retries.out_of_memory:
-            return Verdict.RETRY
-        case ExitClass.INFRASTRUCTURE if step.infrastructure_retries < retries.infrastructure:
-            return Verdict.RETRY
         case ExitClass.DONE:
             raise AssertionError("a step that is done needs no verdict")
+        case ExitClass.STOPPED:
+            return Verdict.RESTART
+        case ExitClass.OUT_OF_MEMORY | ExitClass.INFRASTRUCTURE:
+            spent, allowed = budget(outcome, step, retries)
+            return Verdict.RETRY if allowed is None or spent < allowed else Verdict.FAIL
         case _:
             return Verdict.FAIL
 
 
-def is_fatal(outcome: Outcome, step: StepStatus, retries: Retries) -> bool:
+def is_fatal(outcome: Outcome, step: StepStatus, retries: RetryLimits) -> bool:
     """Whether this end of one attempt ends the run without its result."""
     done = outcome.exit_class is ExitClass.DONE
     return not done and verdict(outcome, step, retries) is Verdict.FAIL
 
 
-def budget(outcome: Outcome, step: StepStatus, retries: Retries) -> tuple[int, int]:
-    """(retries spent, retries allowed) of the outcome's class."""
+def budget(outcome: Outcome, step: StepStatus, retries: RetryLimits) -> tuple[int, int | None]:
+    """(retries spent, retries allowed; None for any number) of the outcome's class."""
     if outcome.exit_class is ExitClass.OUT_OF_MEMORY:
         return step.out_of_memory_retries, retries.out_of_memory
     if outcome.exit_class is ExitClass.INFRASTRUCTURE:

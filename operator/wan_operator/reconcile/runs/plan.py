@@ -14,7 +14,6 @@ from wan_operator.api.v1alpha1.runs import (
     CheckpointStatus,
     LastFailure,
     ProgressStatus,
-    Retries,
     StepStatus,
 )
 from wan_operator.conditions import Vocabulary, Wanted
@@ -30,7 +29,11 @@ class PlannedStep(Protocol):
 
     @property
     def id(self) -> str:
-        """Name of the step within its run, and of its pods' Results."""
+        """Name of the step within its run."""
+
+    @property
+    def reports_as(self) -> str:
+        """Id that its pods' Results give."""
 
     @property
     def group(self) -> str:
@@ -53,6 +56,15 @@ class PlannedStep(Protocol):
         """Whether a Result without a manifest is none."""
 
 
+class RetryLimits(Protocol):
+    """Number of retries of each step, by kind of failure; None for any number."""
+
+    @property
+    def infrastructure(self) -> int | None: ...
+    @property
+    def out_of_memory(self) -> int | None: ...
+
+
 class RunSpec(Protocol):
     """The fields of a spec that all kinds of runs have."""
 
@@ -63,7 +75,7 @@ class RunSpec(Protocol):
     @property
     def ttl_seconds_after_finished(self) -> int | None: ...
     @property
-    def retries(self) -> Retries: ...
+    def retries(self) -> RetryLimits: ...
 
 
 class RunStatus(Protocol):

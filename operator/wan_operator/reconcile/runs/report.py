@@ -86,7 +86,9 @@ def progressed(run: Run[Spec, Status], computing: Sequence[str]) -> Run[Spec, St
         return run
     if not computing or not fresh.keys() >= set(computing):
         return run
-    said = [fresh[name] for name in computing if fresh[name].step_id == name]
+    said = [
+        fresh[name] for name in computing if fresh[name].step_id == run.planned(name).reports_as
+    ]
     if len(said) < len(computing):
         return run
     others = [run.step(name) for name in names if name not in computing]

@@ -21,7 +21,7 @@ from wan_operator.reconcile.observed import (
 )
 from wan_operator.reconcile.runs.attempted import Attempted
 from wan_operator.reconcile.runs.plan import Plan, PlannedStep, Spec, Status
-from wan_operator.resources.labels import QUEUE_NAME, Owner
+from wan_operator.resources.labels import Owner
 from wan_operator.settings import Settings
 
 KEEP_ATTEMPTS = 3
@@ -91,25 +91,26 @@ class Run(Generic[Spec, Status]):
 
 
 def read(
-    cr: Raw,
     observed: Observed,
     settings: Settings,
     now: datetime,
     *,
     plan: Plan[Spec, Status],
     owner: Owner,
+    generation: int,
+    queue_name: str,
     spec: Spec,
     status: Status,
 ) -> Run[Spec, Status]:
-    """The run of a raw resource, of which the caller has read spec and status."""
+    """The run of `owner`, with what was observed sorted into its own and strangers'."""
     jobs = owned_by(observed.jobs, owner.uid)
     config_maps = owned_by(observed.config_maps, owner.uid)
     ours = {item["metadata"]["uid"] for item in (*jobs, *config_maps)}
     everything = (*observed.jobs, *observed.config_maps)
     return Run(
         owner=owner,
-        generation=cr["metadata"]["generation"],
-        queue_name=cr["metadata"].get("labels", {}).get(QUEUE_NAME, ""),
+        generation=generation,
+        queue_name=queue_name,
         spec=spec,
         status=status,
         plan=plan,

@@ -33,6 +33,7 @@ from wan_operator.reconcile.observed import (
 )
 from wan_operator.reconcile.serving import base_model, views
 from wan_operator.reconcile.serving.follow import Followed, followed
+from wan_operator.reconcile.serving.import_plan import PART
 from wan_operator.reconcile.serving.moment import Moment, read
 from wan_operator.reconcile.serving.resolve import (
     DatabaseNotConfiguredError,
@@ -140,8 +141,9 @@ def serve(
         moment = telling(moment.with_status(revision="", ready=""), *news)
         return Decision(
             children=base.children,
+            deletes=base.deletes,
             status=moment.dump(),
-            events=told(before, moment),
+            events=(*base.events, *told(before, moment)),
             look_again_after=base.look_again_after,
         )
     taken = course(moment, desired)
@@ -151,9 +153,9 @@ def serve(
     wanted = children(before, moment, effective, offered, taken)
     return Decision(
         children=(*base.children, *wanted),
-        deletes=leftovers(moment, wanted),
+        deletes=(*base.deletes, *leftovers(moment, wanted)),
         status=moment.dump(),
-        events=told(before, moment),
+        events=(*base.events, *told(before, moment)),
         asks_room=taken.asks_room,
         room_left=taken.room_left,
         look_again_after=look_again(moment),
@@ -205,7 +207,7 @@ def children(
 def leftovers(moment: Moment, wanted: tuple[Manifest, ...]) -> tuple[Delete, ...]:
     """Children that the spec asks for no more."""
     names = {(each["kind"], each["metadata"]["name"]) for each in wanted}
-    imports = f"{moment.owner.name}-{base_model.PART}"
+    imports = f"{moment.owner.name}-{PART}"
     return tuple(
         Delete(
             kind=kind,

@@ -15,7 +15,7 @@ from wan_operator.api.v1alpha1.inference import (
 )
 from wan_operator.reconcile.bounds import fitted
 from wan_operator.reconcile.observed import Observed, Raw, is_deleting, label, owned_by
-from wan_operator.resources.labels import Owner
+from wan_operator.resources.labels import QUEUE_NAME, Owner
 from wan_operator.resources.serving.names import COMPONENT, REVISION, Part, name_of
 from wan_operator.resources.serving.worker import Revision
 from wan_operator.settings import Settings
@@ -26,6 +26,8 @@ from wan_runtime.serving.report import ServiceReport
 class Moment:
     owner: Owner
     generation: int
+    queue_name: str
+    """Queue of Kueue for its Jobs; empty without one."""
     spec: WanInferenceServiceSpec
     status: WanInferenceServiceStatus
     observed: Observed
@@ -83,6 +85,7 @@ def read(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Mome
             uid=metadata["uid"],
         ),
         generation=metadata["generation"],
+        queue_name=metadata.get("labels", {}).get(QUEUE_NAME, ""),
         spec=WanInferenceServiceSpec.model_validate(cr["spec"]),
         status=WanInferenceServiceStatus.model_validate(cr.get("status", {})),
         observed=observed,
