@@ -118,6 +118,8 @@ def test_a_command_that_is_shown_is_taken(
         PROGRAMS[program]().parse_args(arguments)
     elif program == "make":
         assert arguments[0] in targets()
+    elif program == "kubectl":
+        assert not {"wan", "-w"} <= set(arguments), "kubectl watches one kind at a time"
     elif program == "helm":
         settings = [argument.split("=")[0] for argument in arguments if "=" in argument]
         assert set(settings) <= chart_values()
