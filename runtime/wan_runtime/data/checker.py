@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,7 +23,10 @@ from wan_runtime.data.facts import ClipRejected, Facts
 from wan_runtime.data.formats.rows import Row
 from wan_runtime.data.names import Names
 from wan_runtime.data.source import Place, Source, path_fault, shown
+from wan_runtime.errors import StepError
 from wan_runtime.job import Bucket, DatasetSpec
+
+log = logging.getLogger(__name__)
 
 Opens = Callable[..., object]
 CROPPED_SHARE = 0.5
@@ -94,7 +99,7 @@ class Checker:
     def _inspect(self, clip: Clip, place: Place, row: Row) -> Checked:
         scratch = self._folder / f"{clip.row}{suffix_of(clip.path)}"
         try:
-            with self._source.opened(place, scratch) as (path, got):
+            with self._source.opened(place, scratch) as (path, got), unforeseen(clip.path):
                 clip = clip.model_copy(update={"sha256": got.sha256, "bytes": got.bytes})
                 return self._look(clip, path, row)
         except ObjectNotFound:
@@ -193,7 +198,7 @@ class Checker:
             path = found
             scratch = self._folder / f"{row.number}-{field}{suffix_of(path)}"
             try:
-                with self._source.opened(Place(path), scratch) as (file, got):
+                with self._source.opened(Place(path), scratch) as (file, got), unforeseen(path):
                     opens(file, width=clip.size.width, height=clip.size.height, **wanted)
             except ObjectNotFound:
                 return reject(clip, code, f"{what} does not exist: {self._source.uri(path)}")
@@ -212,6 +217,24 @@ class Checker:
 
 _VIDEO = {"frames": 1, "fps": 1.0}
 """Of a video that is recorded only: it opens and shows a picture of the size."""
+
+
+@contextmanager
+def unforeseen(path: str) -> Iterator[None]:
+    """Whatever else is raised over one file becomes its verdict, and the others get theirs. Not
+    what the store or this machine lacks: a retry may have it."""
+    try:
+        yield
+    except (ClipRejected, StepError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        log.debug("%s: not foreseen", path, exc_info=True)
+        kind = type(error).__name__
+        raise ClipRejected(
+            Code.UNREADABLE,
+            f"is not read, for a cause not foreseen ({kind}): encode it anew",
+            Facts(),
+        ) from error
 
 
 def _of_source(facts: Facts) -> Iterator[Warned]:

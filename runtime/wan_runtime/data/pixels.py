@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,11 @@ from numpy.typing import NDArray
 
 from wan_runtime.artifacts.store import Store
 from wan_runtime.data.clips import read_clip, read_picture
-from wan_runtime.data.dataset import Clip, bring
+from wan_runtime.data.dataset import Clip, StoredFile, bring
+from wan_runtime.data.decode import suffix_of
+from wan_runtime.data.facts import ClipRejected
+from wan_runtime.errors import InputError
+from wan_runtime.job import Reason
 
 
 def frames_of(
@@ -18,9 +24,7 @@ def frames_of(
     """uint8 [F, H, W, 3] of a clip's window, which begins with frame `start` at `fps`.
 
     The clip is fetched into `folder` for as long as it is read."""
-    path = folder / f"{clip.sha256}{Path(clip.path).suffix}"
-    bring(store, clip, path)
-    try:
+    with _brought(store, clip, folder) as path:
         return read_clip(
             path,
             frames=clip.size.frames,
@@ -29,8 +33,6 @@ def frames_of(
             height=clip.size.height,
             start=start,
         )
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def first_frame_of(
@@ -41,9 +43,22 @@ def first_frame_of(
     if clip.first_frame is None:
         own: NDArray[np.uint8] = frames[0]
         return own
-    path = folder / clip.first_frame.sha256
-    bring(store, clip.first_frame, path)
-    try:
+    with _brought(store, clip.first_frame, folder) as path:
         return read_picture(path, width=clip.size.width, height=clip.size.height)
+
+
+@contextmanager
+def _brought(store: Store, file: Clip | StoredFile, folder: Path) -> Iterator[Path]:
+    """The file, for as long as it is read. Raises InputError(CLIP_INVALID): it was accepted, but by
+    a release that read it otherwise."""
+    path = folder / f"{file.sha256}{suffix_of(file.path)}"
+    bring(store, file, path)
+    try:
+        yield path
+    except ClipRejected as rejection:
+        raise InputError(
+            Reason.CLIP_INVALID,
+            f"{file.path} {rejection.message}; an earlier release accepted it: start the run anew",
+        ) from rejection
     finally:
         path.unlink(missing_ok=True)
