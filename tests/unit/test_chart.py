@@ -84,6 +84,14 @@ def test_the_operator_gets_what_it_needs_and_nothing_else() -> None:
     }
 
 
+def test_each_kind_has_an_alert_for_resources_that_are_stalled() -> None:
+    values = {"metrics": {"prometheusRule": {"enabled": True}}}
+    groups = of_kind(render(values), "PrometheusRule")["spec"]["groups"]
+    expressions = [rule["expr"] for group in groups for rule in group["rules"]]
+    for kind in kinds.KINDS:
+        assert f'wan_operator_resources{{kind="{kind}",state="Stalled"}} > 0' in expressions
+
+
 def test_the_lease_is_the_operators_own() -> None:
     documents = render()
     create, hold = of_kind(documents, "Role", "-leader-election")["rules"]
