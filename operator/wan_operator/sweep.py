@@ -33,9 +33,9 @@ class Snapshot:
     followed_by: dict[Key, frozenset[Key]] = field(default_factory=dict)
     followed: dict[Key, Raw] = field(default_factory=dict)
     states: Counter[tuple[str, ...]] = field(default_factory=Counter)
-    """By kind and state."""
+    """Number of resources by kind and state."""
     steps: Counter[tuple[str, ...]] = field(default_factory=Counter)
-    """By kind of the owner and step."""
+    """Number of unfinished Jobs by kind of the owner and step."""
 
     def observed(self, key: Key) -> Observed:
         followed = self.followed_by.get(key, frozenset())

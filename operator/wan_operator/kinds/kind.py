@@ -1,4 +1,4 @@
-"""What the engine has to know of a kind of custom resources."""
+"""The facts and functions of a kind of custom resources, for the engine."""
 
 from __future__ import annotations
 

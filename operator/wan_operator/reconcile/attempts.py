@@ -32,6 +32,8 @@ DATASET_REASONS = frozenset({"DatasetNotFound", "DatasetEmpty", "DatasetInvalid"
 
 
 class FineTunePlan(Plan[WanFineTuneSpec, WanFineTuneStatus]):
+    """The part of a run that is a fine-tune's own."""
+
     vocabulary = conditions.RUNS
     status = WanFineTuneStatus
     lasting = frozenset({conditions.DATASET_READY})
@@ -56,7 +58,7 @@ class FineTunePlan(Plan[WanFineTuneSpec, WanFineTuneStatus]):
         return job(_attempt(run, _step(plan_steps(run.spec), id), number))
 
     def finished(self, run: FineTuneRun, id: str, result: Result) -> FineTuneRun:
-        """With the exported weights and their certificates."""
+        """The run with the exported weights and their certificates."""
         if id != Step.EXPORT or result.manifest is None:
             return run
         artifact = Artifact(uri=result.manifest.uri, sha256=result.manifest.sha256)
@@ -64,7 +66,7 @@ class FineTunePlan(Plan[WanFineTuneSpec, WanFineTuneStatus]):
         return run.with_status(artifact=artifact, formats=formats)
 
     def conditions(self, run: FineTuneRun, leading: Wanted) -> list[Wanted]:
-        """What is known of the dataset."""
+        """The state of the dataset, once it is known."""
         prepare = next((step for step in run.status.steps if step.name == Step.PREPARE), None)
         if prepare is not None and prepare.state == "Complete":
             facts = ", ".join(f"{value} {name}" for name, value in sorted(prepare.summary.items()))

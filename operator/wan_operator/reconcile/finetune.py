@@ -1,4 +1,4 @@
-"""The life of a WanFineTune: (resource, observed children) -> decision. Pure and level-based."""
+"""Decisions on a WanFineTune: (resource, observed children) -> decision. Pure and level-based."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ PLAN = FineTunePlan()
 
 
 def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Decision:
-    """What is to be done about `cr` now. Asked again without a change in between, the answer
-    changes nothing."""
+    """The next decision on `cr`. Taken again without a change in between, it changes nothing."""
     if not is_ours(cr):
         return Decision()
     try:
@@ -89,5 +88,5 @@ def read(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Fine
 
 
 def stalled(cr: Raw, reason: str, message: str, now: datetime) -> Decision:
-    """For a resource that cannot be acted on until somebody changes something. An end stands."""
+    """The decision on a resource that cannot be acted on until somebody changes something."""
     return ends.stalled(PLAN, cr, reason, message, now)

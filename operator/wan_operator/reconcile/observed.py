@@ -27,7 +27,7 @@ class Refusal:
     """The API server's answer to a child: a quota, an admission rule, a stranger of its name."""
 
     reason: str
-    """From the reasons of the kind."""
+    """One of the reasons of the kind."""
     message: str
 
 
@@ -37,16 +37,16 @@ class Observed:
     kinds, pages and other resources these are says the registry in kinds.py."""
 
     children: Mapping[str, Sequence[Raw]] = field(default_factory=dict)
-    """By kind."""
+    """Children by their kind."""
     pages: Mapping[str, Any] = field(default_factory=dict)
     """What pods say of themselves: the answers of those that were asked and answered, by the name
     that each was asked under. Empty in a sweep."""
     followed: Mapping[Key, Raw] = field(default_factory=dict)
     """Other custom resources, of those that there are."""
     refused: Mapping[str, Refusal] = field(default_factory=dict)
-    """By unit, of the children that were to be made just now."""
+    """Refusals by unit, of the children that were to be created just now."""
     room: Room | None = None
-    """On nodes. None: not looked at, because no decision has asked for it."""
+    """Room on nodes. None: not read, because no decision needed it."""
 
     @property
     def jobs(self) -> Sequence[Raw]:
@@ -54,8 +54,8 @@ class Observed:
 
     @property
     def pods(self) -> Sequence[Raw]:
-        """Of those Jobs. Listed after the Jobs: a Job that has ended had its pod's end in the API
-        before."""
+        """Pods of those Jobs. Listed after the Jobs: the end of a pod is in the API before the end
+        of its Job."""
         return self.children.get("Pod", ())
 
     @property
@@ -121,7 +121,8 @@ def completions(job: Raw) -> int:
 
 
 def is_suspended(job: Raw) -> bool:
-    """By its queue: held, or let go and not yet seen by the Job's controller."""
+    """Whether its queue suspends the Job: held, or released and not yet seen by the Job's
+    controller."""
     held = condition(job, "Suspended") or {}
     return bool(job.get("spec", {}).get("suspend")) or held.get("status") == "True"
 

@@ -9,7 +9,7 @@ import pytest
 
 from unit.controller.world import World
 from wan_operator.reconcile.finetune import stalled
-from wan_operator.reconcile.runs.report import duration, shown
+from wan_operator.reconcile.runs.report import duration, summed
 from wan_runtime.job import ExitClass, Progress
 
 
@@ -88,7 +88,7 @@ def test_an_eta_without_end_is_none() -> None:
     """A pod's words: json has Infinity and 1e999, and neither may stop the reconcile."""
     for seconds in (math.inf, math.nan):
         said = Progress(step_id="train", activity="training", eta_seconds=seconds)
-        assert shown("train", [said], []).eta == ""
+        assert summed("train", [said], []).eta == ""
     assert duration(1e12).endswith("h")
 
 

@@ -1,4 +1,4 @@
-"""What is done about a run now: (run as observed) -> decision. Pure and level-based.
+"""The next decision on a run: (run as observed) -> decision. Pure and level-based.
 
 A decision either records how an attempt ended or acts on what is recorded, never both: a result is
 in the status before anything builds on it, so that a crash between any two calls repeats a part of
@@ -41,18 +41,18 @@ from wan_operator.resources.labels import Manifest, job_name
 
 STRANGER_LOOK_SECONDS = 2.0
 REFUSED_SECONDS = 60
-"""Until what the API server refused is asked for again, while another step goes on."""
+"""Interval after which what the API server refused is tried again, while another step runs."""
 STALLED_SECONDS = 300.0
-"""Until then, if none does."""
+"""The same interval if none does."""
 
 
 def advance(run: Run[Spec, Status]) -> Decision:
-    """Records an end, else stops what must not run, else starts what is due, else tells what is
-    awaited."""
+    """Records an end, else stops what must not run, else starts what is due, else says what the run
+    waits for."""
     if all(step.state == "Complete" for step in run.status.steps):
         return complete(run)
     run = adopted(run)
-    # What we have told to stop is no failure, even if spec.suspend is false again meanwhile.
+    # An attempt that we have stopped is no failure, even if spec.suspend is false again meanwhile.
     held = run.spec.suspend or (run.status.suspended_since is not None and bool(run.running))
     ended = first_end(run)
     if ended is not None:
@@ -123,12 +123,12 @@ def start(run: Run[Spec, Status], due: list[PlannedStep]) -> Decision:
     news = (
         Wanted(conditions.RECONCILING, True, "StepStarting", text) for text in (*texts, *obstacles)
     )
-    told = watch(run, *news)
-    look = told.look_again_after or 0.0
+    decision = watch(run, *news)
+    look = decision.look_again_after or 0.0
     return replace(
-        told,
-        children=(*told.children, *wanted),
-        deletes=(*told.deletes, *removed),
+        decision,
+        children=(*decision.children, *wanted),
+        deletes=(*decision.deletes, *removed),
         events=(
             *events,
             *(
@@ -143,7 +143,7 @@ def start(run: Run[Spec, Status], due: list[PlannedStep]) -> Decision:
 def put_off(
     run: Run[Spec, Status], step: StepStatus, refusal: Refusal
 ) -> tuple[Run[Spec, Status], list[Event]]:
-    """The run with a step that is asked for again later, and the news of it the first time."""
+    """The run with a step that is started again later, and the Event for it the first time."""
     text = f"{step.name} is refused by the API server and asked for again: {refusal.message}"
     event = Event(type="Warning", reason=refusal.reason, action="StartStep", message=text)
     news = [] if step.reason == refusal.reason else [event]
@@ -152,7 +152,7 @@ def put_off(
 
 
 def held_up(run: Run[Spec, Status], id: str) -> Decision:
-    """Nothing goes on, and nothing will until somebody acts."""
+    """Stalls the run: nothing goes on, and nothing will until somebody acts."""
     refusal = run.observed.refused[id]
     cr = {"metadata": {"generation": run.generation}, "status": run.dump()}
     decision = stalled(run.plan, cr, refusal.reason, refusal.message, run.now)
@@ -173,7 +173,7 @@ def suspend(run: Run[Spec, Status]) -> Decision:
             stops.append(delete(current.job, "Job", "Foreground"))
     if texts:
         text = "; ".join(texts)
-        run = report.telling(run, Wanted(conditions.RECONCILING, True, "Suspending", text))
+        run = report.with_conditions(run, Wanted(conditions.RECONCILING, True, "Suspending", text))
         event = Event(type="Normal", reason="Suspending", action="StopStep", message=text)
         return Decision(
             deletes=(*stops, *orphans(run)),
@@ -184,10 +184,10 @@ def suspend(run: Run[Spec, Status]) -> Decision:
     names = report.joined(planned.id for planned in run.ready)
     text = f"held before {names}; set spec.suspend to false to go on"
     news = Wanted(conditions.SUSPENDED, True, "SuspendedByUser", text)
-    told = not conditions.is_true(run.status.conditions, conditions.SUSPENDED)
-    run = report.telling(run, news)
+    is_news = not conditions.is_true(run.status.conditions, conditions.SUSPENDED)
+    run = report.with_conditions(run, news)
     event = Event(type="Normal", reason="SuspendedByUser", action="Suspend", message=text)
-    return Decision(deletes=orphans(run), status=run.dump(), events=(event,) if told else ())
+    return Decision(deletes=orphans(run), status=run.dump(), events=(event,) if is_news else ())
 
 
 def stopping(run: Run[Spec, Status], step: StepStatus, current: Attempted) -> str:

@@ -81,16 +81,17 @@ def step_done(run: Run[Spec, Status], step: StepStatus, outcome: Outcome) -> Dec
 
 
 def restart(run: Run[Spec, Status], step: StepStatus, outcome: Outcome) -> Decision:
-    """Costs no retry. At once, unless the attempt ended as soon as it began: a pod that is stopped
-    again and again must not spin."""
+    """Starts the step again without using a retry: at once, unless the attempt ended as soon as it
+    began, since a pod that is stopped again and again must not spin."""
     base = run.settings.retry_base_seconds
     pause = timedelta(seconds=0 if outcome.seconds >= base else base)
     text = f"{step.name} was stopped and {goes_on(run, step)}: {outcome.message}"
     due = round_up(run.now + pause)
     run = run.with_step(closed(step, due, reason=outcome.reason, message=text))
     event = Event(type="Normal", reason=outcome.reason, action="RestartStep", message=text)
-    told = watch(run)
-    return replace(told, events=(event,), look_again_after=told.look_again_after if pause else 0.0)
+    decision = watch(run)
+    look = decision.look_again_after if pause else 0.0
+    return replace(decision, events=(event,), look_again_after=look)
 
 
 def goes_on(run: Run[Spec, Status], step: StepStatus) -> str:
@@ -103,7 +104,7 @@ def release(run: Run[Spec, Status], step: StepStatus) -> Decision:
     holds or resumes."""
     run = run.with_step(closed(step))
     text = f"{step.name} has stopped; once resumed it {goes_on(run, step)}"
-    run = report.telling(run, Wanted(conditions.RECONCILING, True, "Suspending", text))
+    run = report.with_conditions(run, Wanted(conditions.RECONCILING, True, "Suspending", text))
     return Decision(status=run.dump(), look_again_after=0.0)
 
 
@@ -169,7 +170,7 @@ def fail(run: Run[Spec, Status], step: StepStatus, reason: str, message: str) ->
     if others and reason != "DeadlineExceeded":
         names = report.joined(each.name for each in others)
         message += f"; {names} {'was' if len(others) == 1 else 'were'} stopped"
-    run = report.telling(
+    run = report.with_conditions(
         run,
         Wanted(conditions.FAILED, True, reason, message),
         Wanted(conditions.STALLED, True, reason, message),
@@ -186,7 +187,7 @@ def fail(run: Run[Spec, Status], step: StepStatus, reason: str, message: str) ->
 def complete(run: Run[Spec, Status]) -> Decision:
     text = run.plan.outcome(run)
     run = resumed(report.halted(run, display="done")).with_status(completion_time=run.now)
-    run = report.telling(run, Wanted(conditions.COMPLETE, True, "Completed", text))
+    run = report.with_conditions(run, Wanted(conditions.COMPLETE, True, "Completed", text))
     event = Event(type="Normal", reason="Completed", action="FinishRun", message=text)
     return Decision(
         deletes=orphans(run), status=run.dump(), events=(event,), look_again_after=ttl_seconds(run)
@@ -194,7 +195,8 @@ def complete(run: Run[Spec, Status]) -> Decision:
 
 
 def after_end(run: Run[Spec, Status]) -> Decision:
-    """Final is final: an edit changes observedGeneration and the TTL, nothing else."""
+    """What is left to do after the end, which is final: an edit changes observedGeneration and the
+    TTL, nothing else."""
     left = ttl_seconds(run)
     if left is None or left > 0:
         return Decision(deletes=orphans(run), status=run.dump(), look_again_after=left)
@@ -202,7 +204,7 @@ def after_end(run: Run[Spec, Status]) -> Decision:
 
 
 def ttl_seconds(run: Run[Spec, Status]) -> float | None:
-    """Until the children are to be removed; None if they stay."""
+    """Seconds until the children are to be removed; None if they stay."""
     ttl, ended = run.spec.ttl_seconds_after_finished, run.status.completion_time
     if ttl is None or ended is None:
         return None

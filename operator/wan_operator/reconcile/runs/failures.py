@@ -51,11 +51,11 @@ class Outcome:
     node: str = ""
     began: datetime | None = None
     ended: datetime | None = None
-    """Of the container, if the cluster still knows."""
+    """Times of the container, if the cluster still knows them."""
 
     @property
     def seconds(self) -> float:
-        """That the container ran."""
+        """Seconds for which the container ran."""
         return (self.ended - self.began).total_seconds() if self.began and self.ended else 0.0
 
 
@@ -70,7 +70,7 @@ class Waiting:
 class Verdict(StrEnum):
     RETRY = "Retry"
     RESTART = "Restart"
-    """Costs no retry."""
+    """Starts again without using a retry."""
     FAIL = "Fail"
 
 
@@ -255,8 +255,9 @@ def budget(outcome: Outcome, step: StepStatus, retries: RetryLimits) -> tuple[in
 
 
 def retry_delay(uid: str, attempt: int, retry: int, base: float) -> timedelta:
-    """Before retry number `retry` (from 1): doubling from `base`, then spread by a fifth either
-    way. The spread comes from the uid and the attempt, so that asking twice gives the same time."""
+    """Pause before retry number `retry` (from 1): doubling from `base`, then spread by a fifth
+    either way. The spread comes from the uid and the attempt, so that a second call gives the same
+    time."""
     digest = hashlib.sha256(f"{uid}/{attempt}".encode()).digest()
     spread = 0.8 + 0.4 * int.from_bytes(digest[:4], "big") / 2**32
     return timedelta(seconds=min(RETRY_LIMIT_SECONDS, base * 2 ** min(retry - 1, 16)) * spread)
@@ -292,7 +293,7 @@ def _waiting_pod(pod: Raw, now: datetime) -> Waiting | None:
 
 
 def pod_waiting(pod: Raw, kind: str, state: Raw) -> Waiting:
-    """Of a pod whose container does not run; `kind` and `state` as `container_state` gives them."""
+    """Why the container of a pod does not run; `kind` and `state` are of `container_state`."""
     name = pod["metadata"]["name"]
     scheduled = condition(pod, "PodScheduled")
     if scheduled is not None and scheduled["status"] == "False":

@@ -1,4 +1,4 @@
-"""What is safe in the store, and the GPU time that was lost because it was not."""
+"""Checkpoints that are safe in the store, and the GPU time that was lost since the last one."""
 
 from __future__ import annotations
 

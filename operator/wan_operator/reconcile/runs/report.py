@@ -1,4 +1,4 @@
-"""What a run says of itself: conditions, progress, messages."""
+"""Conditions, progress and messages in the status of a run."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ UNREAD = ("", "starting", PENDING)
 own first word is `starting`."""
 
 
-def telling(run: Run[Spec, Status], *news: Wanted) -> Run[Spec, Status]:
-    """The run with this news, the first of it in the lead. Running is false with the reason of the
-    first, unless it is news itself."""
+def with_conditions(run: Run[Spec, Status], *news: Wanted) -> Run[Spec, Status]:
+    """The run with conditions for this news, the first of which leads. Running is false with the
+    reason of the first, unless it is news itself."""
     wanted = together(news)
     if not any(each.type == conditions.RUNNING for each in wanted):
         first = wanted[0]
@@ -68,7 +68,7 @@ def progressed(run: Run[Spec, Status], computing: Sequence[str]) -> Run[Spec, St
     """The run with fresh progress, if there is any and the last is old enough.
 
     `computing`: ids of the steps whose container runs. What of them has not answered would be
-    missing from the sum, so nothing is shown before all have.
+    missing from the sum, so nothing is summed before all have.
     """
     open_ = [step.name for step in run.running]
     if not open_:
@@ -92,7 +92,7 @@ def progressed(run: Run[Spec, Status], computing: Sequence[str]) -> Run[Spec, St
     if len(said) < len(computing):
         return run
     others = [run.step(name) for name in names if name not in computing]
-    current = shown(label, said, others).model_copy(update={"time": before.time})
+    current = summed(label, said, others).model_copy(update={"time": before.time})
     if current == before:
         return run
     return run.with_status(progress=current.model_copy(update={"time": run.now}))
@@ -120,7 +120,7 @@ def halted(run: Run[Spec, Status], **changes: str) -> Run[Spec, Status]:
     return run.with_status(progress=run.status.progress.model_copy(update=update))
 
 
-def shown(label: str, said: Sequence[Progress], others: Sequence[StepStatus]) -> ProgressStatus:
+def summed(label: str, said: Sequence[Progress], others: Sequence[StepStatus]) -> ProgressStatus:
     """The sum of what pods say and of what is known of their peers; done when the slowest is."""
     units = {each.unit for each in said}
     known = len(units) == 1 and all(each.total for each in said)
@@ -159,7 +159,7 @@ def share(step: StepStatus, usual: int) -> tuple[int, int]:
 
 
 def duration(seconds: float) -> str:
-    """As kubectl writes it: 45s, 4m10s, 2h5m, 3d4h."""
+    """Seconds as kubectl writes them: 45s, 4m10s, 2h5m, 3d4h."""
     whole = max(0, round(seconds))
     minutes, seconds_ = divmod(whole, 60)
     hours, minutes_ = divmod(minutes, 60)

@@ -40,10 +40,10 @@ class Run(Generic[Spec, Status]):
     """Children of this very resource only."""
     strangers: tuple[Raw, ...]
     """Children that carry our labels and belong to another resource: most likely one of the same
-    name that was deleted a moment ago."""
+    name that was just deleted."""
     settings: Settings
     now: datetime
-    """In whole seconds, the resolution of Kubernetes times."""
+    """Time of the decision in whole seconds, the resolution of Kubernetes times."""
 
     @property
     def planned_steps(self) -> Sequence[PlannedStep]:
@@ -165,7 +165,7 @@ def opened(run: Run[Spec, Status], step: StepStatus, attempt: int) -> StepStatus
 
 
 def adopted(run: Run[Spec, Status]) -> Run[Spec, Status]:
-    """With the attempts that a crash kept out of the status."""
+    """The run with the attempts that a crash kept out of the status."""
     for step in run.status.steps:
         current = open_attempt(run, step) if step.state in ("Waiting", "Running") else None
         if current is not None and attempt_of(current.job) > step.attempts:

@@ -1,4 +1,4 @@
-"""What is awaited: of every attempt that goes on, why or how; of every other, until when."""
+"""The state of a run that waits: why or how its open attempts go on, and when the next begin."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from wan_operator.reconcile.runs.state import Run, deadline, open_attempt, orpha
 from wan_operator.resources.labels import Manifest
 
 PENDING_LOOK_SECONDS = 30.0
-"""While a pod cannot start: what no event announces, such as a node that went silent, is found by
-looking."""
+"""Interval while a pod cannot start: no event announces a node that went silent."""
 FIRST_LOOK_SECONDS = 2.0
-"""Until a pod that has just started answers with its progress."""
+"""Interval until a pod that has just started answers with its progress."""
 YOUNG_SECONDS = 30.0
 
 
 def watch(run: Run[Spec, Status], *starting: Wanted) -> Decision:
-    """Changes nothing but what is told, and puts back a job file that is lost. `starting`: news of
+    """Changes nothing but the status, and puts back a job file that is lost. `starting`: news of
     attempts that are not observed yet."""
     news, looks = list(starting), [PENDING_LOOK_SECONDS] * bool(starting)
     files: list[Manifest] = []
@@ -59,7 +58,7 @@ def watch(run: Run[Spec, Status], *starting: Wanted) -> Decision:
         text = f"{report.joined(names)} {'is' if len(names) == 1 else 'are'} next"
         news.append(Wanted(conditions.RECONCILING, True, "StepStarting", text))
         looks.append(0.0)
-    run = report.telling(report.progressed(run, computing), *news)
+    run = report.with_conditions(report.progressed(run, computing), *news)
     return Decision(
         children=tuple(files),
         deletes=orphans(run),
@@ -107,7 +106,7 @@ def where(run: Run[Spec, Status], step: StepStatus, current: Attempted) -> str:
 
 
 def until(run: Run[Spec, Status], seconds: float) -> float:
-    """Sooner, if the deadline is."""
+    """Seconds until the next look: `seconds`, or sooner if the deadline is."""
     limit = deadline(run)
     return seconds if limit is None else max(0.0, min(seconds, (limit - run.now).total_seconds()))
 
