@@ -22,6 +22,8 @@ const read = (source, width, height) => {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [width, height];
   const context = canvas.getContext("2d");
+  context.fillStyle = "white";
+  context.fillRect(0, 0, width, height);
   context.drawImage(source, 0, 0);
   const bytes = context.getImageData(0, 0, width, height).data;
   let text = "";

@@ -21,6 +21,7 @@ from wan_runtime.data.decode import A_PICTURE, as_verdict, timeline, undecodable
 from wan_runtime.data.display import Display
 from wan_runtime.data.facts import ClipRejected, Facts
 from wan_runtime.data.frames import crop_box, fits
+from wan_runtime.data.rejected import PictureRejected
 from wan_runtime.data.window import starts_of
 from wan_runtime.job import Bucket, WindowKind
 
@@ -141,7 +142,7 @@ def read_clip(
 
 
 def read_picture(path: Path, *, width: int, height: int) -> NDArray[np.uint8]:
-    """A still picture, upright and cut as clips are: uint8 [height, width, 3], RGB.
+    """A still picture, upright, in sRGB and cut as clips are: uint8 [height, width, 3], RGB.
 
     Raises ClipRejected(FIRST_FRAME_INVALID)."""
 
@@ -149,12 +150,9 @@ def read_picture(path: Path, *, width: int, height: int) -> NDArray[np.uint8]:
         return ClipRejected(Code.FIRST_FRAME_INVALID, message, Facts())
 
     try:
-        with Image.open(path, formats=still.FORMATS) as picture:
-            image = np.asarray(still.upright(picture))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise rejected(
-            f"does not open as a picture of {', '.join(still.FORMATS)}: {error}"
-        ) from error
+        image = np.asarray(still.read(path))
+    except PictureRejected as error:
+        raise rejected(error.message) from error
     box = crop_box(image.shape[1], image.shape[0], width, height)
     if not fits(box, width, height):
         size = f"{image.shape[1]}x{image.shape[0]}"

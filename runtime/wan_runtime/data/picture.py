@@ -1,26 +1,107 @@
-"""A still picture as the model starts from it: upright, RGB, cut and scaled as clips are.
+"""A still picture as the model starts from it: upright, sRGB, cut and scaled as clips are.
 
-Pillow only: the gateway of the video service cuts photos by it, as `prepare` and `encode` cut first
-frames.
+Pillow only: the gateway of the video service reads photos by it, as `prepare` and `encode` read
+first frames.
 """
 
 from __future__ import annotations
 
-from PIL import Image, ImageOps
+import io
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
 
 from wan_runtime.data.frames import crop_box
+from wan_runtime.data.rejected import PictureRejected
+from wan_runtime.data.signatures import HEAD, kind_of
+from wan_runtime.data.srgb import flat
 
-FORMATS = ("PNG", "JPEG", "WEBP")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+"""That are decoded; of several pictures in one file, the first."""
+MOST_PIXELS = 89_000_000
+"""Of a picture. Pillow warns beyond."""
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By EXIF's tag Orientation."""
+ORIENTATION = 0x0112
 
 
-def upright(picture: Image.Image) -> Image.Image:
-    """RGB, turned as its EXIF tag says."""
-    turned = ImageOps.exif_transpose(picture)
-    assert turned is not None  # None only where it turns in place
-    return turned.convert("RGB")
+def read(source: Path | bytes, most_pixels: int = MOST_PIXELS) -> Image.Image:
+    """RGB in sRGB, as a browser would show it on white.
+
+    Raises:
+        PictureRejected: whatever is wrong. The pixels are counted before any is decoded.
+    """
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
+        head = stream.read(HEAD)
+        if not head:
+            raise PictureRejected("is empty")
+        kind = kind_of(head)
+        if kind not in FORMATS:
+            other = f"is {kind}, which is not read" if kind else "is no picture of a known kind"
+            raise PictureRejected(f"{other}: send a JPEG or PNG", unsupported=True)
+        try:
+            return _shown(stream, head if kind == "PNG" else b"", most_pixels)
+        except (MemoryError, PictureRejected):
+            raise
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            most = min(most_pixels, 2 * (Image.MAX_IMAGE_PIXELS or most_pixels))
+            text = f"has more than {most / 1e6:.3g} million pixels: scale it down"
+            raise PictureRejected(text) from error
+        except Exception as error:  # Pillow's own list is open: a file may provoke nearly any
+            text = "cannot be decoded: it is damaged, or a part of it is missing"
+            if "too large" in str(error):
+                text = "has a text or a profile of more than 1 MiB: save it without metadata"
+            raise PictureRejected(text) from error
 
 
 def cut(picture: Image.Image, width: int, height: int, pixel_aspect: float = 1.0) -> Image.Image:
     """The centre in the target's shape and size, scaled with antialiasing."""
     box = crop_box(picture.width, picture.height, width, height, pixel_aspect)
     return picture.resize((width, height), Image.Resampling.LANCZOS, box=box)
+
+
+def cicp_of(stream: BinaryIO) -> bytes:
+    """The four numbers of a PNG's chunk cICP; nothing where there is none."""
+    stream.seek(8)
+    while len(head := stream.read(8)) == 8 and head[4:] not in (b"IDAT", b"IEND"):
+        size = int.from_bytes(head[:4], "big")
+        if (head[4:], size) == (b"cICP", 4):
+            return found if len(found := stream.read(4)) == 4 else b""
+        stream.seek(size + 4, io.SEEK_CUR)
+    return b""
+
+
+def _shown(stream: BinaryIO, png: bytes, most_pixels: int) -> Image.Image:
+    """`png`: the first bytes of one."""
+    cicp = cicp_of(stream) if png else b""
+    stream.seek(0)
+    picture = Image.open(stream, formats=FORMATS)
+    if picture.width * picture.height > most_pixels:
+        raise PictureRejected(
+            f"has {picture.width}x{picture.height} pixels, more than {most_pixels / 1e6:.3g} "
+            "million: scale it down"
+        )
+    picture.load()
+    if png and png[24] == 16 and isinstance(picture.info.get("transparency"), tuple):
+        # Pillow compares it with colours of 8 bits.
+        raise PictureRejected("has a transparent colour of 16 bits: save it with 8")
+    shown = flat(picture, cicp)
+    turn = TURNS.get(_orientation(picture))
+    return shown if turn is None else shown.transpose(turn)
+
+
+def _orientation(picture: Image.Image) -> int:
+    """As EXIF has it, if that can be read."""
+    try:
+        return int(picture.getexif().get(ORIENTATION, 1))
+    except Exception:  # as above; browsers turn nothing then
+        return 1

@@ -15,7 +15,7 @@ from prepare_bench import Bench, Row
 from unit.runtime.test_formats import tar
 from wan_runtime.data.clips import read_picture
 from wan_runtime.data.dataset import Code, bring
-from wan_runtime.data.picture import cut, upright
+from wan_runtime.data.picture import cut, read
 from wan_runtime.data.pixels import first_frame_of
 from wan_runtime.job import Reason
 
@@ -138,7 +138,12 @@ def test_files_beside_clips_are_checked_and_recorded(
     [
         ("input_image", "gone.png", Code.FIRST_FRAME_INVALID, "its first frame gone.png does not"),
         ("input_image", "../x.png", Code.FIRST_FRAME_INVALID, "leaves dataset.source"),
-        ("input_image", "no.png", Code.FIRST_FRAME_INVALID, "does not open as a picture of PNG"),
+        (
+            "input_image",
+            "no.png",
+            Code.FIRST_FRAME_INVALID,
+            "is no picture of a known kind: send a JPEG",
+        ),
         ("input_image", "tiny.png", Code.FIRST_FRAME_INVALID, "is 60x60, too small for 128x96"),
         ("control_video", "no.png", Code.CONTROL_VIDEO_INVALID, "does not open as a video"),
         ("vace_video", "gone.mp4", Code.VACE_VIDEO_INVALID, "its vace video gone.mp4 does not"),
@@ -162,5 +167,5 @@ def test_a_turned_picture_is_upright(tmp_path: Path) -> None:
     got = read_picture(tmp_path / "turned.png", width=640, height=272)
     assert np.array_equal(got, np.asarray(image))
     got = read_picture(tmp_path / "turned.png", width=192, height=208)
-    with Image.open(tmp_path / "turned.png") as stored:
-        assert np.array_equal(got, np.asarray(cut(upright(stored), 192, 208))), "as served"
+    served = cut(read(tmp_path / "turned.png"), 192, 208)
+    assert np.array_equal(got, np.asarray(served))

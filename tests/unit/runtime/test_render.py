@@ -198,5 +198,5 @@ def test_a_first_frame_of_another_size_is_refused(renderer21: Renderer, tmp_path
     with pytest.raises(Unrenderable, match="the first frame is 64x64; the video is 64x48"):
         renderer21.render(task, untold)
     Path(task.image).write_bytes(b"GIF89a")
-    with pytest.raises(Unrenderable, match="does not open as a picture"):
+    with pytest.raises(Unrenderable, match="the first frame cannot be decoded"):
         renderer21.render(task, untold)

@@ -10,7 +10,12 @@ import pytest
 from PIL import Image
 
 from colours import Picture, gradient, off, pictures, smooth, texture
+from photos import DISPLAY_P3, encoded, rgb_profile
 from screen import Screen
+from unit.runtime.test_picture import EVERY_PNG
+from wan_runtime.data.picture import cut, read
+from wan_runtime.serving.gateway.pictures import first_frame
+from wan_runtime.serving.service import Size
 from wan_runtime.serving.worker.cut import FILES, REVIEWED, SPRITESHEET, THUMBNAIL, Cut
 from wan_runtime.serving.worker.deliver import TYPES
 from wan_runtime.serving.worker.write import spritesheet, write
@@ -73,3 +78,25 @@ def test_so_have_the_pictures_beside_it(screen: Screen, tmp_path: Path) -> None:
     contact_sheet([("one", made)], tmp_path / "sheet.png")
     sheet = (tmp_path / "sheet.png").read_bytes()
     assert off(np.asarray(Image.open(io.BytesIO(sheet))), screen.picture("image/png", sheet)) == 0
+
+
+@pytest.mark.parametrize("name", EVERY_PNG)
+def test_a_photo_is_read_as_the_browser_shows_it(name: str, screen: Screen) -> None:
+    data, _ = EVERY_PNG[name]
+    assert off(np.asarray(read(data)), screen.picture("image/png", data)) < 0.1
+
+
+def test_the_first_frame_looks_like_the_photo(screen: Screen, tmp_path: Path) -> None:
+    """A phone's: Display P3, stored on its side."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = Image.fromarray(np.rot90(gradient(1280, 720)))
+    photo = encoded(
+        stored, "JPEG", quality=95, subsampling=0, icc_profile=rgb_profile(DISPLAY_P3), exif=exif
+    )
+    size = Size(width=832, height=480)
+    start = np.asarray(Image.open(io.BytesIO(first_frame(photo, size, 10**6))))
+    (seen, _) = shown(screen, [start, start], tmp_path)
+    photo_seen = Image.fromarray(screen.picture("image/jpeg", photo))
+    assert photo_seen.size == (1280, 720)
+    assert off(np.asarray(cut(photo_seen, 832, 480)), seen) <= MOST

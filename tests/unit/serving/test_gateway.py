@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from object_store import ObjectStore
+from photos import png
 from running_gateway import Hands, RunningGateway
-from unit.serving.test_pictures import bomb, picture
+from unit.serving.test_pictures import picture
 
 pytest_plugins = ["gateway_fixtures"]
 
@@ -224,13 +226,17 @@ def test_presigned(make_gateway: Callable[..., RunningGateway], make_hands: Any)
         assert httpx.get(answer.headers["location"]).content == b"behind a URL"
 
 
+DOT = np.zeros((1, 1, 3), np.uint8)
 URL = "data:image/png;base64," + base64.b64encode(picture()).decode()
 REFUSED: dict[str, tuple[bytes | None, dict[str, Any], tuple[int, str, str | None]]] = {
     "not an image": (b"hello", {}, (415, "unsupported_media_type", "input_reference")),
     "empty": (b"", {}, (400, "invalid_image", "input_reference")),
     "truncated": (PHOTO[:800], {}, (400, "invalid_image", "input_reference")),
-    "60 megapixels": (bomb(10_000, 6_000), {}, (400, "invalid_image", "input_reference")),
-    "bomb": (bomb(60_000, 60_000), {}, (400, "invalid_image", "input_reference")),
+    "60 megapixels": (png(DOT, size=(10_000, 6_000)), {},
+                      (400, "invalid_image", "input_reference")),
+    "bomb": (png(DOT, size=(60_000, 60_000)), {}, (400, "invalid_image", "input_reference")),
+    "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", {},
+             (415, "unsupported_media_type", "input_reference")),
     "25 MB": (b"x" * 25_000_000, {}, (413, "payload_too_large", "input_reference")),
     "40 MB": (b"x" * 40_000_000, {}, (413, "payload_too_large", None)),
     "no image": (None, {}, (400, "invalid_request", "input_reference")),
@@ -283,6 +289,44 @@ def test_bodies_that_are_refused(http: httpx.Client) -> None:
         answer = http.post("/v1/videos", content=body, headers={"Content-Type": kind})
         assert answer.status_code == status
         error(answer)
+
+
+def sent(http: httpx.Client, *headers: str, data: bytes = PHOTO) -> httpx.Response:
+    """A form whose picture's part has these headers."""
+    name, *more = headers
+    head = "\r\n".join([f'Content-Disposition: form-data; name="input_reference"{name}', *more])
+    body = b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na cat\r\n--x\r\n'
+    body += head.encode() + b"\r\n\r\n" + data + b"\r\n--x--\r\n"
+    return http.post(
+        "/v1/videos", content=body, headers={"Content-Type": "multipart/form-data; boundary=x"}
+    )
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ("; filename=photo.jpg",),
+        ("; filename=",),
+        ("", "Content-Type: image/jpeg"),
+        ("", "content-type: IMAGE/png"),
+        ("; filename=photo", "Content-Type: application/octet-stream"),
+    ],
+)
+def test_a_part_with_a_name_or_a_pictures_type_is_a_file(
+    http: httpx.Client, headers: tuple[str, ...]
+) -> None:
+    large = picture(900, 700)
+    assert len(large) < 2**20 < len(large + bytes(2**20))
+    for data in (PHOTO, large + bytes(2**20)):
+        assert sent(http, *headers, data=data).status_code == 200
+
+
+def test_a_part_with_neither_is_told_what_it_lacks(http: httpx.Client) -> None:
+    for headers in (("",), ("", "Content-Type: application/octet-stream")):
+        for data in (PHOTO, picture(), PHOTO + bytes(2**20)):
+            answer = sent(http, *headers, data=data)
+            assert error(answer)[:2] == (400, "invalid_request")
+            assert "filename" in answer.json()["error"]["message"]
 
 
 def test_unknown_routes_and_methods(http: httpx.Client) -> None:

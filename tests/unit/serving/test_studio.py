@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable
 
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from orders import sign
+from photos import DISPLAY_P3, encoded, rgb_profile
 from running_gateway import KEYS
 from studio_page import Studio, clip
 from unit.serving.test_pictures import picture
@@ -61,8 +64,12 @@ def test_from_a_photo_to_the_player(studio: Studio) -> None:
 
 
 def test_the_preview_is_cut_as_the_service_cuts(studio: Studio) -> None:
+    """Half of it is transparent, and its colours are a phone's."""
+    half = Image.linear_gradient("L").resize((400, 200)).point(lambda level: 255 * (level > 127))
+    photo = Image.open(io.BytesIO(picture(400, 200)))
+    photo.putalpha(half)
     studio.ready()
-    studio.submit(photo=picture(400, 200))
+    studio.submit(photo=encoded(photo, "PNG", icc_profile=rgb_profile(DISPLAY_P3)))
     cut = studio.page.locator(".zone canvas")
     assert cut.evaluate("each => [each.width, each.height]") == [128, 96]
     image = studio.hands.claim().order.image

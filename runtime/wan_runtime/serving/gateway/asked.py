@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
+from wan_runtime.data.signatures import HEAD, kind_of
 from wan_runtime.faults import faults_of
 from wan_runtime.serving.problems import Code, Refusal
 from wan_runtime.serving.service import AdapterUse, Name
@@ -136,6 +137,12 @@ def _json_text(name: str, text: str) -> Any:
         return json.loads(text)
     except ValueError:
         if name == "input_reference":
+            if kind_of(text[:HEAD].encode("latin-1", "replace")) is not None:
+                raise Refusal(
+                    Code.INVALID_REQUEST,
+                    "input_reference came as text: give the part a filename, or the type image/png",
+                    param=name,
+                ) from None
             return text  # a URL
         raise Refusal(
             Code.INVALID_REQUEST, f"{name} is no JSON: {text[:80]!r}", param=name

@@ -142,7 +142,7 @@ def _inline(url: str, most: int) -> bytes:
         plain = unquote_to_bytes(text)
         data = base64.b64decode(plain, validate=True) if head.endswith(";base64") else plain
     except (binascii.Error, ValueError) as error:
-        raise _refused(f"is a data: URL whose base64 is damaged: {error}") from error
+        raise _refused("is a data: URL whose base64 is damaged") from error
     if len(data) > most:
         raise Refusal(Code.TOO_LARGE, f"{PARAM} has more than {most} bytes", param=PARAM)
     return data

@@ -15,6 +15,7 @@ from wan_runtime.serving.gateway import (
     asked,
     content,
     events,
+    form,
     references,
     shown,
     webhooks,
@@ -63,8 +64,8 @@ async def create(
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     data = None
     if kind == "multipart/form-data":
-        async with request.form(max_files=1, max_fields=64) as form:
-            ask, reference, upload = asked.of_form(form)
+        async with form.received(request) as fields:
+            ask, reference, upload = asked.of_form(fields)
             if upload is not None:
                 data = await upload.read()
     elif kind == "application/json":

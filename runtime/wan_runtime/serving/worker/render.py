@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from wan_runtime.data.picture import FORMATS
+from wan_runtime.data.picture import read
+from wan_runtime.data.rejected import PictureRejected
 from wan_runtime.errors import InputError, NumericalError
 from wan_runtime.job import Reason
 from wan_runtime.serving.service import Size
@@ -148,14 +149,12 @@ class Clock:
 def read_picture(path: Path, size: Size) -> Image.Image:
     """A first frame, which the gateway has cut. Raises InputError(CLIP_INVALID)."""
     try:
-        with Image.open(path, formats=FORMATS) as picture:
-            if picture.size != (size.width, size.height):
-                raise InputError(
-                    Reason.CLIP_INVALID,
-                    f"the first frame is {picture.width}x{picture.height}; the video is {size}",
-                )
-            return picture.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        picture = read(path)
+    except PictureRejected as rejected:
+        raise InputError(Reason.CLIP_INVALID, f"the first frame {rejected.message}") from rejected
+    if picture.size != (size.width, size.height):
         raise InputError(
-            Reason.CLIP_INVALID, f"the first frame does not open as a picture: {error}"
-        ) from error
+            Reason.CLIP_INVALID,
+            f"the first frame is {picture.width}x{picture.height}; the video is {size}",
+        )
+    return picture

@@ -4,7 +4,7 @@ import { element } from "./element.js";
 import { Field } from "./field.js";
 import { PICTURE } from "./words.js";
 
-const KINDS = "image/png,image/jpeg,image/webp";
+const KINDS = "image/png,image/jpeg,image/webp,image/gif";
 
 export class Picture {
   file = null;
@@ -80,6 +80,8 @@ export class Picture {
     this.#canvas.height = height;
     const context = this.#canvas.getContext("2d");
     context.imageSmoothingQuality = "high";
+    context.fillStyle = "white"; // as the service does behind what is transparent
+    context.fillRect(0, 0, width, height);
     context.drawImage(
       this.#bitmap, (across - kept) / 2, (down - keptDown) / 2, kept, keptDown, 0, 0, width, height,
     );

@@ -1,0 +1,53 @@
+"""A multipart form as it arrives."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import Request
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from wan_runtime.serving.problems import Code, Refusal
+
+FIELDS, FIELD_BYTES = 64, 2**20
+
+
+class _Parser(MultiPartParser):
+    """Takes a part of a picture's type for a file, with or without a file name: HTTP clients that
+    are given bytes leave the name out."""
+
+    def on_headers_finished(self) -> None:
+        part = self._current_part
+        _, options = parse_options_header(part.content_disposition)
+        kind = dict(part.item_headers).get(b"content-type", b"")
+        if b"filename" not in options and kind.strip().lower().startswith(b"image/"):
+            part.content_disposition = (part.content_disposition or b"") + b'; filename=""'
+        super().on_headers_finished()
+
+
+@asynccontextmanager
+async def received(request: Request) -> AsyncIterator[FormData]:
+    """The fields and at most one file, which is closed at the end. Raises
+    Refusal(INVALID_REQUEST)."""
+    parser = _Parser(
+        request.headers,
+        request.stream(),
+        max_files=1,
+        max_fields=FIELDS,
+        max_part_size=FIELD_BYTES,
+    )
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise Refusal(
+            Code.INVALID_REQUEST,
+            "the form cannot be read: it is damaged, or has more than one file, more than "
+            f"{FIELDS} fields or {FIELD_BYTES // 2**20} MiB in one; a picture needs a filename",
+        ) from error
+    try:
+        yield form
+    finally:
+        await form.close()
