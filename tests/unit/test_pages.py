@@ -50,5 +50,16 @@ def test_a_broken_link_is_found(link: str) -> None:
     assert broken(ROOT / "README.md", text) == [link]
 
 
+def test_the_map_of_the_house_names_what_is_there() -> None:
+    base, named = "", []
+    for line in (ROOT / "CONTRIBUTING.md").read_text().splitlines():
+        if heading := re.match(r"\*\*(?:`(.+)`)?", line):
+            base = heading[1] or ""
+        elif line.startswith("| `"):
+            named += [f"{base}{name}" for name in re.findall(r"`([^`]+)`", line.split("|")[1])]
+    assert "runtime/wan_runtime/data/" in named
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_the_front_page_is_one_page() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 90
