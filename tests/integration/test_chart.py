@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from integration.apiserver import ApiServer
+from wan_operator.kinds import KINDS
 
 CHART = Path(__file__).parents[2] / "charts" / "wan-operator"
 RELEASE = "chart-test"
@@ -141,7 +142,9 @@ def test_the_databases_password_is_kept(helm: Helm, apiserver: ApiServer) -> Non
 
 
 def test_an_uninstall_keeps_the_record_of_runs(helm: Helm, apiserver: ApiServer) -> None:
-    helm.install()
+    notes = helm.install()
+    for kind in KINDS.values():
+        assert f"{kind.definition.plural}.wan-operator.dev" in notes
     apiserver.kubectl("wait", "--for=condition=Established", "--timeout=30s", CRD)
     example = str(CHART.parents[1] / "examples" / "finetune-minimal.yaml")
     apiserver.kubectl("-n", helm.namespace, "apply", "-f", example)
