@@ -1,4 +1,4 @@
-"""Pages for people: their links lead somewhere."""
+"""Pages for people: links that lead somewhere, decisions of one form."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ PAGES = [
     for pattern in ("*.md", "docs/**/*.md", "charts/**/*.md", "e2e/**/*.md", "runtime/**/*.md")
     for path in sorted(ROOT.glob(pattern))
 ]
+DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 FENCED = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+DECISION = re.compile(
+    r"# (?P<number>\d{4}) (?P<title>.+)\n\n"
+    r"Date: \d{4}-\d\d-\d\d\. Status: (?:Proposed|Accepted|Superseded by \d{4})\.\n\n"
+)
 
 
 def anchors(page: Path) -> set[str]:
@@ -48,6 +53,16 @@ def test_a_broken_link_is_found(link: str) -> None:
         f"[a]({link}) [b](docs/concepts.md#base-models) ![c](docs/flow.svg) [d](https://e.example)"
     )
     assert broken(ROOT / "README.md", text) == [link]
+
+
+def test_every_decision_has_number_date_and_status_and_is_listed() -> None:
+    listed = (DECISIONS[0].parent / "README.md").read_text()
+    for page in DECISIONS:
+        head = DECISION.match(page.read_text())
+        assert head, f"{page.name} begins otherwise than docs/decisions/README.md shows"
+        assert page.name.startswith(head["number"])
+        assert f"* [{head['number']}]({page.name}) {head['title']}\n" in listed
+    assert len({page.name[:4] for page in DECISIONS}) == len(DECISIONS), "a number stands twice"
 
 
 def test_the_map_of_the_house_names_what_is_there() -> None:
