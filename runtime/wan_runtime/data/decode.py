@@ -19,6 +19,7 @@ from wan_runtime.data.dataset import Code
 from wan_runtime.data.facts import ClipRejected, Facts
 from wan_runtime.data.filters import Chain
 from wan_runtime.data.frames import Shown, exact_rate, resample
+from wan_runtime.data.signatures import HEAD, kind_of
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,gif,asf,ogg"
 """Containers that are opened. Not playlists: they make FFmpeg open other files."""
@@ -36,7 +37,7 @@ NO_VIDEO = (
 """Kinds of video stream that are pictures: covers, previews, tiles."""
 STILL_BRANDS = {"avif", "heic", "heix", "heim", "heis", "mif1"}
 """Of files that are built like MP4 and hold pictures."""
-PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "JPEG2000")
+PICTURES = {"PNG", "JPEG", "WEBP", "BMP", "TIFF", "HEIC", "AVIF", "JPEG XL", "JPEG 2000", "SVG"}
 A_PICTURE = "image-to-video needs clips of at least 5 frames"
 
 
@@ -79,7 +80,7 @@ def as_verdict(path: Path, facts: Facts) -> Iterator[None]:
     except (av.FFmpegError, Damaged) as error:
         if facts.decoded or isinstance(error, Damaged):
             raise undecodable(facts) from error
-        raise ClipRejected(Code.UNREADABLE, _picture(path) or _closed(error), facts) from error
+        raise ClipRejected(Code.UNREADABLE, _closed(path, error), facts) from error
 
 
 @contextmanager
@@ -161,13 +162,7 @@ def _shown(container: Any, stream: Any, facts: Facts) -> Iterator[Shown[Any]]:
     for packet in container.demux(stream):
         if packet.is_corrupt and not broadcast:  # cut off; some decoders show what memory held
             raise Damaged
-        try:
-            frames = decoder.decode(packet)
-        except av.InvalidDataError:
-            if broadcast and not facts.decoded:
-                continue  # it begins between two pictures that stand alone
-            raise
-        for frame in frames:
+        for frame in decoder.decode(packet):
             if frame.is_corrupt:
                 raise Damaged
             facts.decoded += 1
@@ -233,22 +228,27 @@ def _deinterlaced(shown: Iterator[Shown[Any]], facts: Facts) -> Iterator[Shown[A
     yield from ready(last=True)
 
 
-def _closed(error: av.FFmpegError) -> str:
+def _closed(path: Path, error: av.FFmpegError) -> str:
+    """What is to say of a file that does not open."""
+    with path.open("rb") as file:
+        kind = kind_of(file.read(HEAD))
+    if kind in PICTURES:
+        if _moves(path):
+            return f"is an animated {kind}, which is not read: convert it to MP4 or GIF"
+        return f"is a picture ({kind}): {A_PICTURE}"
     cause = error.strerror
-    if isinstance(error, av.InvalidDataError | av.EOFError):
+    if kind not in (None, "a video", "GIF"):
+        cause = f"it is {kind}"
+    elif isinstance(error, av.InvalidDataError | av.EOFError):
         cause = "it is damaged, cut off, or none"
     elif isinstance(error, av.ArgumentError):  # as FFmpeg calls what is not in FORMATS
         cause = f"its kind is not read; make it one of {GIVEN}"
     return f"does not open as a video: {cause}"
 
 
-def _picture(path: Path) -> str:
-    """What is to say of a file that is no video but a picture; else nothing."""
+def _moves(path: Path) -> bool:
     try:
-        with Image.open(path, formats=PICTURES) as picture:
-            kind, moves = picture.format, getattr(picture, "is_animated", False)
+        with Image.open(path, formats=("PNG", "WEBP")) as picture:
+            return bool(getattr(picture, "is_animated", False))
     except Exception:  # Pillow's readers raise anything
-        return ""
-    if moves:
-        return f"is an animated {kind}, which is not read: convert it to MP4 or GIF"
-    return f"is a picture ({kind}): {A_PICTURE}"
+        return False

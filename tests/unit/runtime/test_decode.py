@@ -174,6 +174,17 @@ def test_an_edited_file_that_is_cut_off_is_undecodable(tmp_path: Path) -> None:
     assert found.message.endswith(" of 30")
 
 
+def test_a_frame_that_is_cut_off_is_not_guessed(tmp_path: Path) -> None:
+    # Its decoder says nothing, and shows what memory held.
+    frames = [av.VideoFrame.from_ndarray(image, format="rgb24") for image in moving(12)]
+    path = encode(tmp_path / "clip.avi", frames, codec="huffyuv")
+    with av.open(str(path)) as container:
+        starts = [packet.pos for packet in container.demux(video=0) if packet.pos is not None]
+    path.write_bytes(path.read_bytes()[: (starts[3] + starts[4]) // 2])
+    found = rejection(path, 4)
+    assert (found.code, found.facts.decoded) == (Code.UNDECODABLE, 3)
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "ts"])
 def test_a_clip_that_begins_late_begins_at_its_first_frame(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"clip.{suffix}"
@@ -210,13 +221,15 @@ def test_the_clock_of_a_broadcast_may_leap(tmp_path: Path) -> None:
         assert videos.numbers(read(path, 16)) == wanted
 
 
-def test_a_broadcast_that_begins_amid_a_picture(tmp_path: Path) -> None:
+@pytest.mark.parametrize("codec", ["mpeg2video", "libx264"])
+def test_a_broadcast_that_begins_amid_a_picture(tmp_path: Path, codec: str) -> None:
     path = tmp_path / "clip.ts"
-    encode(path, counting(40), codec="mpeg2video", fps=25, gop_size=12)
-    data = path.read_bytes()
-    path.write_bytes(data[188 * (len(data) // 188 // 5) :])
+    encode(path, counting(40), codec=codec, fps=25, options={"g": "12", "bf": "0"})
+    with av.open(str(path)) as container:
+        starts = [packet.pos for packet in container.demux(video=0) if packet.pos is not None]
+    path.write_bytes(path.read_bytes()[starts[4] :])
     first = videos.numbers(read(path, 5, 25))[0]
-    assert 0 < first < 20
+    assert 4 <= first <= 12
 
 
 # Which stream
@@ -243,6 +256,24 @@ def test_a_cover_is_no_video(tmp_path: Path) -> None:
     with av.open(str(first)) as opened:
         assert opened.streams.video[0].disposition & Disposition.attached_pic
     assert videos.numbers(read(first, 12)) == list(range(12))
+
+
+def test_a_cover_alone_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "song.mp4"
+    with av.open(str(path), "w") as container:
+        sound = container.add_stream("aac", rate=8000)
+        cover: Any = container.add_stream("png", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 128, 96, "rgb24"
+        cover.disposition = Disposition.attached_pic
+        container.mux(cover.encode(grey(90).reformat(format="rgb24")))
+        container.mux(cover.encode(None))
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.rate = 8000
+        container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+    assert rejection(path).message == (
+        "holds a cover picture and no video: image-to-video needs clips of at least 5 frames"
+    )
 
 
 def cover_first(path: Path) -> Path:
@@ -298,7 +329,7 @@ def test_a_title_is_of_any_encoding(tmp_path: Path, suffix: str, encoding: str) 
     assert facts_of(path, 12).frames == 12
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "JPEG2000", "AVIF"])
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.png"])
 def test_a_picture_is_called_one(tmp_path: Path, kind: str, name: str) -> None:
     Image.new("RGB", (160, 120), (200, 30, 10)).save(tmp_path / name, format=kind)
@@ -336,8 +367,13 @@ def test_animations_that_are_not_read_are_named(tmp_path: Path, kind: str) -> No
             "does not open as a video: its kind is not read; make it one of "
             "MP4, MOV, MKV, WebM, AVI, MPEG, WMV, FLV, GIF",
         ),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+            "does not open as a video: it is a pointer of Git LFS, not the file",
+        ),
+        (b"<!DOCTYPE html><title>Sign in</title>", "does not open as a video: it is a web page"),
     ],
-    ids=["empty", "text", "sound"],
+    ids=["empty", "text", "sound", "pointer", "page"],
 )
 def test_what_is_no_video_is_told_so(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "clip.mp4").write_bytes(content)

@@ -244,6 +244,19 @@ def test_without_a_tag_size_says_which_matrix(
     assert np.abs(middle - PATCHES[3:5]).max() <= 2
 
 
+def test_tags_may_change_within_a_clip(tmp_path: Path) -> None:
+    path = tmp_path / "clip.ts"
+    data = b""
+    for first, matrix in ((0, 1), (4, 6)):
+        frame = coloured.patches(PATCHES, "yuv444p", matrix, full=False, size=SIZE)
+        encode(path, still(frame, 4), codec="libx264", times=range(first, first + 4),
+               colorspace=matrix, options={"qp": "0", "bf": "0"})  # fmt: skip
+        data += path.read_bytes()
+    path.write_bytes(data)
+    for frame in read_clip(path, frames=8, fps=16, width=128, height=96)[[0, 7]]:
+        assert np.abs(coloured.centres(frame, 8) - PATCHES).max() <= 2
+
+
 def test_motion_jpeg_is_of_full_range(tmp_path: Path) -> None:
     frame = coloured.patches(PATCHES, "yuvj444p", 6, full=True, size=SIZE)
     path = encode(tmp_path / "clip.avi", still(frame), codec="mjpeg", qmin=1, qmax=1)
@@ -342,6 +355,15 @@ def test_a_gif_lies_over_white(tmp_path: Path) -> None:
     assert clip[4][48, 120].tolist() == [255, 255, 255]
     assert clip[4][48, 48].tolist() == pytest.approx([200, 30, 30], abs=8)
     assert clip[4][48, 8].tolist() == [255, 255, 255]
+
+
+def test_stills_do_not_alias(tmp_path: Path) -> None:
+    fine = np.zeros((480, 640, 3), np.uint8)
+    fine[:, ::2] = 255
+    frame = av.VideoFrame.from_ndarray(fine, format="rgb24")
+    path = encode(tmp_path / "clip.mov", still(frame), codec="qtrle")
+    (image, *_) = check_clip(path, frames=5, fps=16, width=128, height=96).stills
+    assert np.abs(image[8:-8, 8:-8].astype(int) - 127.5).max() < 20
 
 
 def test_facts_say_how_large_it_is_shown() -> None:
