@@ -36,8 +36,9 @@ class Code(StrEnum):
     """The job's worker died again and again."""
     OUT_OF_MEMORY = "out_of_memory"
     ADAPTER_MISMATCH = "adapter_mismatch"
-    """No key of the adapter matches the model."""
+    """The adapter's file is none, or not for this model."""
     ADAPTER_UNAVAILABLE = "adapter_unavailable"
+    """The adapter's file cannot be had."""
     NOT_FINITE = "not_finite"
     """Sampling gave NaN."""
     INTERNAL = "internal"
@@ -62,6 +63,8 @@ STATUS: dict[Code, int] = {
     Code.INVALID_IMAGE: 400,
     Code.NOT_SUPPORTED: 400,
     Code.MODERATION_REFUSED: 400,
+    Code.ADAPTER_MISMATCH: 400,
+    Code.ADAPTER_UNAVAILABLE: 400,
     Code.INVALID_API_KEY: 401,
     Code.NOT_FOUND: 404,
     Code.NOT_READY: 409,

@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from wan_runtime.contract import Contract
+from wan_runtime.job import Reason
 from wan_runtime.serving.rollout import Rollout, Track
 
 STATE_PAGE = "/state"
@@ -43,6 +44,18 @@ class Startup(Contract):
     """All other rendering of the warm-up."""
 
 
+class AdapterNote(Contract):
+    """What a worker says of one adapter."""
+
+    name: str
+    ready: bool
+    """It was fetched and fits the model. False: all else is served, and videos with it fail."""
+    reason: Reason | None = None
+    """Of one that is not ready."""
+    message: Annotated[str, Field(max_length=PROBLEM_CHARACTERS)] = ""
+    """Why it is not, with the file's address; or what was left out of it."""
+
+
 class WorkerInfo(Contract):
     """What a worker tells of itself."""
 
@@ -69,6 +82,8 @@ class WorkerInfo(Contract):
     """GPU memory at most so far, of the rank that took most. None: no GPU."""
     adapters: tuple[str, ...] = ()
     """Names of those that were fetched and fit the model."""
+    adapter_notes: tuple[AdapterNote, ...] = ()
+    """Of those with something to say."""
     attention: str = ""
     """The kernel at work."""
     device: str = ""

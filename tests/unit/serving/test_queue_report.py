@@ -7,7 +7,7 @@ import pytest
 from orders import claimed, rendered, sign, sql, submitted
 from postgres import Postgres
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.report import QueueReport, Startup, TrackReport, WorkerInfo
+from wan_runtime.serving.report import AdapterNote, QueueReport, Startup, TrackReport, WorkerInfo
 from wan_runtime.serving.rollout import Rollout, Track
 from wan_runtime.serving.video import Advance, Problem, Rendered, Stage
 
@@ -87,6 +87,7 @@ async def test_workers_as_they_tell(queue: Queue, service: str, postgres: Postgr
         seconds_per_clip={"1280x720": 118.5},
         peak_gib=71.5,
         adapters=("fairy",),
+        adapter_notes=(AdapterNote(name="fairy", ready=True, message="a part is left out"),),
         attention="FlashAttention3",
         device="NVIDIA H100 80GB HBM3",
     )

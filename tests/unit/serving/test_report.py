@@ -21,6 +21,12 @@ def test_a_report_reads_back() -> None:
             {
                 "name": "wan-worker-0-1a2b", "pod": "wan-worker-0", "revision": "5f", "ready": True,
                 "ranks": 1, "secondsPerClip": {"1280x720": 118.2}, "adapters": ["fairy"],
+                "adapterNotes": [
+                    {
+                        "name": "knight", "ready": False, "reason": "ModelNotFound",
+                        "message": "s3://wan/knight does not exist",
+                    }
+                ],
                 "startup": {"loadSeconds": 60, "compileSeconds": 5, "warmUpSeconds": 20},
                 "seenSeconds": 0.4,
             }

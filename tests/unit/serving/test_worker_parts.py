@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,15 @@ from renders import make_order
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import Store
-from wan_runtime.errors import InputError
-from wan_runtime.job import Certificate, Dialect, Expert
+from wan_runtime.errors import InfrastructureError, InputError, StepError
+from wan_runtime.job import Certificate, Dialect, Expert, Reason
 from wan_runtime.presets import PRESETS
+from wan_runtime.serving.report import PROBLEM_CHARACTERS
 from wan_runtime.serving.service import AdapterSpec, AdapterUse, Size
 from wan_runtime.serving.video import Problem
 from wan_runtime.serving.worker.adapter_files import AdapterFiles, by_expert
 from wan_runtime.serving.worker.advice import advice
+from wan_runtime.serving.worker.notes import noted
 from wan_runtime.serving.worker.processes import GangLost
 from wan_runtime.serving.worker.restarts import BUDGET, Restarts
 from wan_runtime.serving.worker.trouble import problem_of
@@ -120,6 +123,35 @@ def test_an_artifact_brings_its_certified_files(store: Store, tmp_path: Path) ->
     assert elsewhere.renew(spec)
     with pytest.raises(InputError, match=r"artifact/style-high-noise.safetensors has 7 bytes"):
         elsewhere.apply(spec, AdapterUse(name="style"))
+
+
+def test_what_an_adapter_is_to_blame_for_is_noted() -> None:
+    def failing(error: Exception) -> Callable[[], str]:
+        def look() -> str:
+            raise error
+
+        return look
+
+    assert noted("a", lambda: "").ready
+    kept = noted("a", lambda: "two layers are left out")
+    assert (kept.ready, kept.message) == (True, "two layers are left out")
+    for error, reason, message in (
+        (
+            InputError(Reason.MODEL_INVALID, "s3://b/a is empty"),
+            "ModelInvalid",
+            "s3://b/a is empty",
+        ),
+        (InfrastructureError(Reason.STORE_ACCESS_DENIED, "no"), "StoreAccessDenied", "no"),
+        (ZeroDivisionError("a bug"), "Unexpected", "cannot be read, see the worker's log: Zero"),
+    ):
+        note = noted("a", failing(error))
+        assert (note.ready, note.reason) == (False, reason)
+        assert note.message.startswith(message)
+    long = noted("a", failing(InputError(Reason.MODEL_INVALID, "x" * 9999)))
+    assert len(long.message) == PROBLEM_CHARACTERS
+    for theirs in (InfrastructureError(Reason.STORE_UNREACHABLE, "away"), MemoryError()):
+        with pytest.raises(StepError):
+            noted("a", failing(theirs))
 
 
 async def test_a_gang_is_started_anew_within_a_budget() -> None:

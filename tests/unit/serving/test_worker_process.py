@@ -21,9 +21,8 @@ from object_store import free_port
 from orders import found, sql
 from postgres import Postgres
 from renders import save_odd
-from wan_runtime.job import ExitClass, Expert, ModelSpec
+from wan_runtime.job import ExitClass, ModelSpec
 from wan_runtime.serving.report import WorkerInfo
-from wan_runtime.serving.service import AdapterSpec
 from wan_runtime.serving.video import State
 from wan_runtime.serving.worker.adapter_files import FOLDER
 from wan_runtime.serving.worker.processes import Patience
@@ -159,12 +158,12 @@ async def test_sigterm_in_the_middle_of_a_video(
 
 
 async def test_last_words(video_service: Service, postgres: Postgres, tmp_path: Path) -> None:
-    absent = AdapterSpec(name="absent", files={Expert.ONLY: "s3://wan/lora/absent"})
-    service = video_service.changed(adapters=(absent,))
+    model = ModelSpec(preset="Wan2.1-I2V-Tiny", path=str(tmp_path / "absent"))
+    service = video_service.changed(model=model)
     async with process(service, postgres, tmp_path) as (worker, _):
         assert await worker.wait() == 10
     words = (tmp_path / "last-words").read_text()
-    assert words == "adapter absent: s3://wan/lora/absent does not exist"
+    assert words == f"model.path {tmp_path / 'absent'} is not a folder in the pod"
 
 
 async def test_a_killed_supervisor_leaves_no_rank_and_its_job_is_found(

@@ -59,12 +59,12 @@ def create_app(
             queue = await Queue.of(service, database, patience_seconds=patience)
             stack.push_async_callback(queue.close)
             predictor = Predictor(service.model.preset)
+            reporter = Reporter(queue)
             app.state.gateway = Gateway(
-                service, queue, store, Keys(keys), Rates(), predictor, webhook_secret
+                service, queue, store, Keys(keys), Rates(), predictor, webhook_secret, reporter
             )
             upkeep = Upkeep(queue, store, predictor, service.prefix)
             deliveries = webhooks.Deliveries(queue, webhook_secret)
-            reporter = Reporter(queue)
             app.state.metrics.registry.register(reporter)
             app.state.pages = Pages(reporter.pages(app.state.metrics.text), pages_port)
             stack.callback(app.state.pages.close)

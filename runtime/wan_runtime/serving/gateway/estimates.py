@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from wan_runtime.serving.gateway.access import Access, access
 from wan_runtime.serving.gateway.asked import Ask
+from wan_runtime.serving.gateway.availability import refuse_faulty
 from wan_runtime.serving.gateway.orders import order_of
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
@@ -41,6 +42,7 @@ async def estimate(ask: Ask, caller: Annotated[Access, Depends(access)]) -> Esti
     service = caller.gateway.service
     given = ask if ask.prompt.strip() else ask.model_copy(update={"prompt": ANY})
     order = order_of(given, service)
+    refuse_faulty(order, service, caller.gateway.reporter.faulty_adapters())
     seconds = caller.gateway.predictor.seconds(order)
     place = await caller.queue.place_of_new(
         caller.owner, seconds=seconds, priority=caller.limit.priority

@@ -22,6 +22,10 @@ class Adapter(BaseModel):
     name: str
     strength: float
     trigger: str
+    available: bool
+    """False: requests that name it are refused."""
+    problem: str
+    """Why it is not available."""
 
 
 class Settings(BaseModel):
@@ -53,6 +57,8 @@ class Model(BaseModel):
     preview: str
     settings: Settings
     adapters: list[Adapter]
+    available: bool
+    """False: an effect with an adapter that is not; requests are refused."""
 
 
 class Models(BaseModel):
@@ -95,6 +101,7 @@ def _model(caller: Access, name: str) -> Model:
     effect = service.effect(name)
     # What such a request would become says all defaults truly.
     order = order_of(Ask(model=name, prompt="" if effect else "x"), service)
+    notes = caller.gateway.reporter.faulty_adapters()
     pair = len(PRESETS[service.model.preset].experts) == 2
     return Model(
         id=name,
@@ -116,7 +123,14 @@ def _model(caller: Access, name: str) -> Model:
             predicted_seconds=round(caller.gateway.predictor.seconds(order), 1),
         ),
         adapters=[
-            Adapter(name=each.name, strength=each.strength, trigger=each.trigger)
+            Adapter(
+                name=each.name,
+                strength=each.strength,
+                trigger=each.trigger,
+                available=each.name not in notes,
+                problem=notes[each.name].message if each.name in notes else "",
+            )
             for each in service.adapters
         ],
+        available=not any(use.name in notes for use in order.adapters),
     )

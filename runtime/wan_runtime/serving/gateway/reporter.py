@@ -13,9 +13,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from wan_runtime.serve import Page, json_page, plain_page
+from wan_runtime.serving.gateway.availability import faulty
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.report import STATE_PAGE, ServiceReport
+from wan_runtime.serving.report import STATE_PAGE, AdapterNote, ServiceReport
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,10 @@ class Reporter(Collector):
             "/metrics": lambda: (200, CONTENT_TYPE_LATEST, metrics()),
             STATE_PAGE: self._state,
         }
+
+    def faulty_adapters(self) -> dict[str, AdapterNote]:
+        """By name; none while the database is away."""
+        return {} if isinstance(self._taken, str) else faulty(self._taken[0].workers)
 
     def _state(self) -> tuple[int, str, bytes]:
         taken = self._taken

@@ -8,6 +8,7 @@ from wan_runtime.artifacts.store import Store
 from wan_runtime.serving.gateway.keys import Keys
 from wan_runtime.serving.gateway.predict import Predictor
 from wan_runtime.serving.gateway.rates import Rates
+from wan_runtime.serving.gateway.reporter import Reporter
 from wan_runtime.serving.queue.queue import Queue
 from wan_runtime.serving.service import ServiceSpec
 
@@ -23,3 +24,4 @@ class Gateway:
     rates: Rates
     predictor: Predictor
     webhook_secret: str | None
+    reporter: Reporter

@@ -21,6 +21,7 @@ from wan_runtime.serving.gateway import (
     webhooks,
 )
 from wan_runtime.serving.gateway.access import Access, access
+from wan_runtime.serving.gateway.availability import refuse_faulty
 from wan_runtime.serving.gateway.orders import order_of
 from wan_runtime.serving.gateway.pictures import first_frame
 from wan_runtime.serving.problems import Code, Refusal
@@ -206,6 +207,7 @@ async def _submit(
     always has its picture, and a picture without a job is swept."""
     gateway = caller.gateway
     limits = gateway.service.limits
+    refuse_faulty(order, gateway.service, gateway.reporter.faulty_adapters())
     caller.count()
     if webhook is not None:
         webhooks.check_receiver(webhook, gateway.webhook_secret)

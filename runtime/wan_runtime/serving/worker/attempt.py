@@ -12,6 +12,7 @@ from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
 from wan_runtime.serving.video import Advance, Job, Problem, Rendered, Stage
 from wan_runtime.serving.worker.arguments import GRACE_SECONDS
+from wan_runtime.serving.worker.recheck import PAUSES
 from wan_runtime.wait import within
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ class Timing:
     """Of the grace, that is left for handing back."""
     back_off: float = 1.0
     """Before a gang's first restart; doubled each time, up to a minute."""
+    rechecks: tuple[float, float] = PAUSES
+    """Between looks at adapters that are not ready: at first, and at most."""
 
 
 class Attempt:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from wan_runtime.artifacts.store import ObjectNotFound, Store
 from wan_runtime.errors import InputError
 from wan_runtime.job import Reason
+from wan_runtime.serving.report import AdapterNote
 from wan_runtime.serving.service import AdapterUse, ServiceSpec
 from wan_runtime.serving.video import Job
 from wan_runtime.serving.worker.adapter_files import AdapterFiles
 from wan_runtime.serving.worker.blame import naming
 from wan_runtime.serving.worker.messages import AppliedAdapter, Render
+from wan_runtime.serving.worker.notes import refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,8 @@ class Inputs:
     service: ServiceSpec
     store: Store
     adapters: AdapterFiles
+    notes: Mapping[str, AdapterNote]
+    """Of adapters, by name, as the gang found them."""
 
     def fetch(self, job: Job, folder: Path) -> Render:
         """Into `folder`. Blocks.
@@ -58,5 +63,8 @@ class Inputs:
                 Reason.MODEL_NOT_FOUND,
                 f"adapter {use.name} is not one of this service's any more",
             )
+        note = self.notes.get(use.name)
+        if note is not None and not note.ready:
+            raise refusal(note)
         with naming(use.name):
             return self.adapters.apply(spec, use)

@@ -8,6 +8,7 @@ from pydantic import Field, TypeAdapter
 
 from wan_runtime.contract import Contract
 from wan_runtime.job import Expert
+from wan_runtime.serving.report import AdapterNote
 from wan_runtime.serving.video import Stage, VideoOrder
 
 
@@ -51,6 +52,13 @@ class Cancel(Contract):
     job_id: str
 
 
+class Check(Contract):
+    """To rank 0: what becomes of adapters that were not ready, fetched anew."""
+
+    kind: Literal["check"] = "check"
+    adapters: tuple[AppliedAdapter, ...]
+
+
 class FineTune(Contract):
     """What full weights come from."""
 
@@ -90,9 +98,19 @@ class Ready(Contract):
     """Digest of the transformers."""
     fine_tune: FineTune | None = None
     """None: the base model as released."""
+    adapters: tuple[AdapterNote, ...] = ()
+    """Of all of the service's, from rank 0."""
     attention: str
     """The kernel at work."""
     device: str
+
+
+class Checked(Contract):
+    """Of rank 0, some time after Check."""
+
+    kind: Literal["checked"] = "checked"
+    rank: int
+    adapters: tuple[AdapterNote, ...]
 
 
 class Beat(Contract):
@@ -127,10 +145,12 @@ class Failed(Contract):
     message: str
 
 
-ToRank = Annotated[Render | Cancel, Field(discriminator="kind")]
-FromRank = Annotated[Ready | Beat | Done | Failed, Field(discriminator="kind")]
-_TO_RANK: TypeAdapter[Render | Cancel] = TypeAdapter(ToRank)
-_FROM_RANK: TypeAdapter[Ready | Beat | Done | Failed] = TypeAdapter(FromRank)
+Order = Render | Check | Cancel
+"""What a rank is told."""
+Report = Ready | Checked | Beat | Done | Failed
+"""What a rank tells."""
+_ORDER: TypeAdapter[Order] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])
+_REPORT: TypeAdapter[Report] = TypeAdapter(Annotated[Report, Field(discriminator="kind")])
 
 
 def dump(message: Contract) -> bytes:
@@ -138,11 +158,11 @@ def dump(message: Contract) -> bytes:
     return message.model_dump_json(by_alias=True).encode() + b"\n"
 
 
-def order_of(line: bytes) -> Render | Cancel:
+def order_of(line: bytes) -> Order:
     """What a rank is told."""
-    return _TO_RANK.validate_json(line)
+    return _ORDER.validate_json(line)
 
 
-def report_of(line: bytes) -> Ready | Beat | Done | Failed:
+def report_of(line: bytes) -> Report:
     """What a rank tells."""
-    return _FROM_RANK.validate_json(line)
+    return _REPORT.validate_json(line)

@@ -20,13 +20,17 @@ from pathlib import Path
 from wan_runtime.contract import Contract
 from wan_runtime.serving.video import Problem, Stage
 from wan_runtime.serving.worker.messages import (
+    AppliedAdapter,
     Beat,
     Cancel,
+    Check,
+    Checked,
     Done,
     Failed,
     Pace,
     Ready,
     Render,
+    Report,
     dump,
     report_of,
 )
@@ -36,7 +40,6 @@ log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 10.0
 """That ranks may differ by in reporting the end of a failed video."""
-Report = Ready | Beat | Done | Failed
 
 
 class GangLost(Exception):
@@ -89,6 +92,8 @@ class Processes:
     ranks: list[RankProcess]
     patience: Patience
     ready: list[Ready] = field(default_factory=list)
+    on_checked: Callable[[Checked], None] = lambda _: None
+    """Called with what comes of a check."""
     _heard: asyncio.Queue[tuple[int, Report | None]] = field(default_factory=asyncio.Queue)
     _ears: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -166,6 +171,10 @@ class Processes:
             raise Unrenderable(problem)
         return [each for each in ended.values() if isinstance(each, Done)]
 
+    def check(self, adapters: tuple[AppliedAdapter, ...]) -> None:
+        """Have rank 0 look at them, once no video is at work."""
+        self.ranks[0].send(Check(adapters=adapters))
+
     def cancel(self, job_id: str) -> None:
         """Of the video at work; the next step of all ranks ends it."""
         self.ranks[0].send(Cancel(job_id=job_id))
@@ -201,7 +210,11 @@ class Processes:
     async def _listen(self, rank: int, reader: asyncio.StreamReader) -> None:
         with contextlib.suppress(ConnectionError):
             while line := await reader.readline():
-                await self._heard.put((rank, report_of(line)))
+                report = report_of(line)
+                if isinstance(report, Checked):  # at any time: nobody waits for it
+                    self.on_checked(report)
+                else:
+                    await self._heard.put((rank, report))
         await self._heard.put((rank, None))
 
 

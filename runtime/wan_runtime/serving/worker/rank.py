@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -32,16 +33,19 @@ from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import compute_device, compute_dtype
 from wan_runtime.models.source import model_files, preset_named
 from wan_runtime.parts import dit_part, loaded_by
-from wan_runtime.serving.service import AdapterUse, ServiceSpec
+from wan_runtime.serving.report import AdapterNote
+from wan_runtime.serving.service import ServiceSpec
 from wan_runtime.serving.video import Stage
 from wan_runtime.serving.worker import warm_up
 from wan_runtime.serving.worker.adapter_files import FOLDER as ADAPTERS_FOLDER
 from wan_runtime.serving.worker.adapter_files import AdapterFiles
 from wan_runtime.serving.worker.adapters import AdapterCache
-from wan_runtime.serving.worker.blame import naming
+from wan_runtime.serving.worker.checks import Checks
 from wan_runtime.serving.worker.messages import (
     Beat,
     Cancel,
+    Check,
+    Checked,
     Done,
     Failed,
     Ready,
@@ -54,7 +58,6 @@ from wan_runtime.serving.worker.ranks import Gang, join
 from wan_runtime.serving.worker.render import Renderer
 from wan_runtime.serving.worker.trouble import Unrenderable, problem_of
 from wan_runtime.serving.worker.weights import FullWeights
-from wan_runtime.training.changes import without_image_branches
 
 log = logging.getLogger(__name__)
 
@@ -72,12 +75,12 @@ class Channel:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._tasks: queue.SimpleQueue[Render | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[Render | Check | None] = queue.SimpleQueue()
         self._cancelled: str | None = None
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def tasks(self) -> queue.SimpleQueue[Render | None]:
-        """What to render; None at the end."""
+    def tasks(self) -> queue.SimpleQueue[Render | Check | None]:
+        """What to do; None at the end."""
         return self._tasks
 
     def is_cancelled(self, job_id: str) -> bool:
@@ -100,15 +103,27 @@ class Channel:
 class Rank:
     """Renders with the others."""
 
-    def __init__(self, gang: Gang, renderer: Renderer, channel: Channel) -> None:
-        self._gang, self._renderer, self._channel = gang, renderer, channel
+    def __init__(self, opened: Opened, channel: Channel) -> None:
+        self._gang, self._renderer, self._checks = opened.gang, opened.renderer, opened.checks
+        self._channel = channel
 
     def run(self) -> None:
         """Until the supervisor closes the socket."""
         while (task := self._channel.tasks().get()) is not None:
+            if isinstance(task, Check):
+                self._check(task)
+                continue
             self._channel.send(self._attempt(task))
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()  # of what a failed video left, too
+
+    def _check(self, task: Check) -> None:
+        try:
+            notes = tuple(map(self._checks.again, task.adapters))
+        except StepError as error:  # they stay as they were
+            log.warning("adapters cannot be looked at: %s", error)
+        else:
+            self._channel.send(Checked(rank=self._gang.rank, adapters=notes))
 
     def _attempt(self, task: Render) -> Done | Failed:
         rank, job = self._gang.rank, task.job_id
@@ -139,11 +154,20 @@ class Rank:
             raise Cancelled
 
 
-def open_rank(
-    service: ServiceSpec, rank: int, world: int, meet: Path, work: Path
-) -> tuple[Gang, Renderer]:
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A rank that has loaded its part of the model."""
+
+    gang: Gang
+    renderer: Renderer
+    checks: Checks
+    adapters: tuple[AdapterNote, ...]
+    """Of the service's, on rank 0."""
+
+
+def open_rank(service: ServiceSpec, rank: int, world: int, meet: Path, work: Path) -> Opened:
     """Load this rank's part of the model. Collective; rank 0 fetches first what all need, and
-    checks the service's adapters.
+    looks at the service's adapters.
 
     Raises:
         InputError, InfrastructureError: of the files of model and adapters, and the store.
@@ -168,18 +192,11 @@ def open_rank(
     model = gang.together(lambda: Model(files, gang, device))
     model.fine_tune = tuned.lineage if tuned else None
     cache = AdapterCache(ADAPTER_BYTES, compute_dtype(device))
-    adapters = AdapterFiles(store, work / ADAPTERS_FOLDER, preset)
-
-    def check_adapters() -> None:
-        for spec in service.adapters:
-            with naming(spec.name):
-                use = adapters.apply(spec, AdapterUse(name=spec.name))
-                _, left_out = cache.changes(use.files, model.dits)
-            if left_out:
-                log.warning("adapter %s: %s", spec.name, without_image_branches(left_out))
-
-    gang.together(check_adapters if rank == 0 else lambda: None)
-    return gang, Renderer(model, gang, cache)
+    files_of_adapters = AdapterFiles(store, work / ADAPTERS_FOLDER, preset)
+    checks = Checks(files_of_adapters, cache, model.dits)
+    looked_at = service.adapters if rank == 0 else ()
+    notes = gang.together(lambda: tuple(map(checks.first, looked_at)))
+    return Opened(gang, Renderer(model, gang, cache), checks, notes)
 
 
 def peak_gib() -> float | None:
@@ -203,15 +220,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         started = time.monotonic()
         service = ServiceSpec.model_validate(json.loads(options.service.read_bytes()))
-        gang, renderer = open_rank(service, rank, options.world, options.meet, options.work)
+        opened = open_rank(service, rank, options.world, options.meet, options.work)
         loaded = round(time.monotonic() - started, 1)
-        warm = warm_up.run(service, renderer, options.work)
+        warm = warm_up.run(service, opened.renderer, options.work)
     except Exception as error:
         problem = problem_of(error)
         log.error("%s", problem.message, exc_info=True)
         channel.send(Failed(rank=rank, job_id=None, code=problem.code, message=problem.message))
         return 1
-    model = renderer.model
+    model = opened.renderer.model
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     channel.send(
         Ready(
@@ -223,11 +240,12 @@ def main(arguments: list[str] | None = None) -> int:
             peak_gib=peak_gib(),
             weights=model.digest,
             fine_tune=model.fine_tune,
+            adapters=opened.adapters,
             attention=model.attention,
             device=name,
         )
     )
-    Rank(gang, renderer, channel).run()
+    Rank(opened, channel).run()
     return 0
 
 

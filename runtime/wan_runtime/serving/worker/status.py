@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from wan_runtime.models.source import preset_named
 from wan_runtime.serve import Page, json_page, plain_page
-from wan_runtime.serving.report import PROBLEM_CHARACTERS, Startup, WorkerInfo
+from wan_runtime.serving.report import PROBLEM_CHARACTERS, AdapterNote, Startup, WorkerInfo
 from wan_runtime.serving.service import ServiceSpec
 from wan_runtime.serving.video import Stage
 from wan_runtime.serving.worker.messages import Pace, Ready
+
+log = logging.getLogger(__name__)
 
 SILENCE = 60.0
 """Seconds without a turn of the supervisor's loop, after which it counts as dead."""
@@ -26,10 +30,11 @@ class Status:
         self, worker: str, service: ServiceSpec, ranks: int, pod: str = "", revision: str = ""
     ) -> None:
         self.worker, self.ranks, self.pod, self.revision = worker, ranks, pod, revision
-        self._adapters = tuple(each.name for each in service.adapters)
         self._steps = service.defaults.steps or preset_named(service.model.preset).inference_steps
         self.ready: tuple[Ready, ...] = ()
         """Of the gang at work; empty while there is none."""
+        self.notes: dict[str, AdapterNote] = {}
+        """Of the service's adapters, by name, as that gang found them."""
         self.stopping = False
         self.rendering = False
         """The gang is at work."""
@@ -62,6 +67,9 @@ class Status:
         self.peak = gauge(
             "peak_gib", "Peak GPU memory of the last video in GiB, largest of all ranks."
         )
+        gauge(
+            "adapters_not_ready", "Number of adapters of the service that the worker cannot use."
+        ).set_function(lambda: float(sum(not note.ready for note in list(self.notes.values()))))
         gauge("ready", "Whether the worker takes videos: 1 or 0.").set_function(
             lambda: float(self.takes_jobs)
         )
@@ -80,6 +88,21 @@ class Status:
     def trouble(self) -> str | None:
         """What keeps it from taking jobs, if something does."""
         return self.problem or self.store_problem
+
+    def begins(self, ready: Sequence[Ready]) -> None:
+        """A gang is at work."""
+        self.note(*(note for each in ready for note in each.adapters))
+        self.ready, self.problem = tuple(ready), None
+
+    def note(self, *adapters: AdapterNote) -> bool:
+        """Keep what was found of them. Returns whether anything is new, which is logged."""
+        fresh = [each for each in adapters if self.notes.get(each.name) != each]
+        for each in fresh:
+            level = logging.INFO if each.ready and not each.message else logging.WARNING
+            said = each.message or "can be used"
+            log.log(level, "adapter %s: %s", each.name, said)
+        self.notes.update((each.name, each) for each in fresh)
+        return bool(fresh)
 
     def completed(self, seconds: dict[Stage, float], peak_gib: float | None) -> None:
         self.videos.labels("completed").inc()
@@ -124,7 +147,8 @@ class Status:
                 size: clip_seconds(pace, self._steps) for size, pace in first.paces.items()
             },
             "peak_gib": max(filter(None, peaks), default=None),
-            "adapters": self._adapters,  # a gang with one that does not fit is never ready
+            "adapters": tuple(name for name, note in self.notes.items() if note.ready),
+            "adapter_notes": tuple(note for note in self.notes.values() if note.message),
             "attention": first.attention,
             "device": first.device,
         }

@@ -26,8 +26,10 @@ from wan_runtime.serving.service import ServiceSpec
 from wan_runtime.serving.worker.adapter_files import FOLDER, AdapterFiles
 from wan_runtime.serving.worker.attempt import Attempt, Timing
 from wan_runtime.serving.worker.inputs import Inputs
+from wan_runtime.serving.worker.messages import Checked
 from wan_runtime.serving.worker.processes import GangLost, Patience, Processes
 from wan_runtime.serving.worker.production import Production
+from wan_runtime.serving.worker.recheck import Recheck
 from wan_runtime.serving.worker.restarts import Restarts
 from wan_runtime.serving.worker.status import Status
 from wan_runtime.serving.worker.trouble import WRONG_INPUT
@@ -64,7 +66,9 @@ class Worker:
         self._file, self._queue, self._work, self._ranks = service_file, queue, work, ranks
         self._timing, self._patience = timing or Timing(), patience or Patience()
         preset = preset_named(service.model.preset)
-        inputs = Inputs(service, store, AdapterFiles(store, work / FOLDER, preset))
+        files = AdapterFiles(store, work / FOLDER, preset)
+        inputs = Inputs(service, store, files, self.status.notes)
+        self._recheck = Recheck(service, files, self.status, self._timing.rechecks)
         self._production = Production(service, preset, store, inputs, work / "jobs", self.status)
         self._restarts = Restarts(self._timing.back_off)
         self._jobs: set[asyncio.Task[None]] = set()
@@ -83,6 +87,7 @@ class Worker:
     async def run(self) -> ExitClass:
         """Until it is told to stop, or no gang can be had."""
         pulse = asyncio.create_task(self._pulse())
+        recheck = asyncio.create_task(self._recheck.run(lambda: self.gang, self._news.set))
         try:
             while not self._told.is_set():
                 if self.gang is None:
@@ -101,6 +106,7 @@ class Worker:
             self.stop()  # of its own accord, too
             await self._end()
             pulse.cancel()
+            recheck.cancel()
             with suppress(QueueAway):
                 await self._queue.gone(self.name)
 
@@ -116,9 +122,15 @@ class Worker:
         except BaseException:
             await gang.kill()
             raise
-        self.gang, self.status.ready, self.status.problem = gang, tuple(gang.ready), None
+        gang.on_checked = self._checked
+        self.gang = gang
+        self.status.begins(gang.ready)
         self._news.set()
         log.info("ready: %d ranks", self._ranks)
+
+    def _checked(self, report: Checked) -> None:
+        self.status.note(*report.adapters)
+        self._news.set()
 
     async def _take(self) -> None:
         """The next job, until the gang is free again; or a pause, if there is none. Raises

@@ -61,7 +61,7 @@ export class Ask {
 
   #choice() {
     const options = this.#models.map((model) =>
-      element("option", { value: model.id }, model.effect ? model.id : ASK.none));
+      element("option", { value: model.id, disabled: !model.available }, model.effect ? model.id : ASK.none));
     return element("select", { onchange: () => this.#choose() }, ...options);
   }
 

@@ -83,10 +83,11 @@ export class Settings {
 
   #offer(adapters) {
     this.#list.hidden = adapters.length === 0;
-    this.#adapters = adapters.map(({ name, strength, trigger }) => {
+    this.#adapters = adapters.map(({ name, strength, trigger, available, problem }) => {
       const field = new Field(ASK.strength(name), number(0.05, { placeholder: strength }));
-      const box = element("input", { type: "checkbox" });
-      const words = trigger ? element("p", { class: "hint" }, ASK.trigger(trigger)) : null;
+      const box = element("input", { type: "checkbox", disabled: !available });
+      const text = available ? trigger && ASK.trigger(trigger) : problem;
+      const words = text ? element("p", { class: "hint" }, text) : null;
       this.#list.append(
         element("div", { class: "adapter" }, element("label", { class: "check" }, box, name), words, field.element),
       );
