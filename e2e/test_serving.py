@@ -97,19 +97,26 @@ def test_from_zero_and_back(serve: Callable[..., Service], picture: Path) -> Non
 def test_a_change_rolls_out_and_a_bad_one_rolls_back(
     serve: Callable[..., Service], picture: Path
 ) -> None:
-    service = serve("changed", rollout={"strategy": "Surge", "deadlineSeconds": 240})
+    address = "s3://wan/no/such-adapter.safetensors"
+    absent = {"name": "absent", "files": {"uri": address}}
+    rollout = {"strategy": "Surge", "deadlineSeconds": 240}
+    service = serve("changed", rollout=rollout, adapters=[absent])
     first = service.wait_ready()["revision"]
+    told = ("False", "AdapterNotFound")
+    service.wait("the adapter to be told of", lambda: service.condition("AdaptersReady") == told)
+    assert address in service.status()["adapters"][0]["message"]
     service.edit(defaults={"frames": 9, "steps": 4})
     service.wait("another revision", lambda: service.status()["revision"] != first)
     service.wait_ready()
     second = service.status()["revision"]
     assert service.wait_ended(service.submit(picture)).status == "completed"
     files = {"uri": "s3://wan/no/such.safetensors"}
-    service.edit(adapters=[{"name": "missing", "files": files}])
+    service.edit(adapters=[absent, {"name": "missing", "files": files}])
     service.wait("rolled back", lambda: service.condition("Stalled")[1] == "RolledBack")
     status = service.status()
     assert status["revision"] == second
     assert "missing" in status["rollout"]["message"]
+    assert service.condition("AdaptersReady") == told
     service.wait("serving still", lambda: service.condition("Ready") == ("True", "Serving"))
     assert service.wait_ended(service.submit(picture)).status == "completed"
 

@@ -21,8 +21,9 @@ TYPES: dict[str, str] = {
     RECONCILING: "The operator works towards the spec, or waits for what the reason says. Present "
     "only while true.",
     MODEL_READY: "The base model is imported. Present only for models from S3.",
-    ADAPTERS_READY: "Every adapter from a fine-tune has its weights. Present only with such "
-    "adapters.",
+    ADAPTERS_READY: "Workers can use every adapter. While false, the base model and the other "
+    "adapters are served, and the message has the name, address and cause of each that is not. "
+    "Absent without adapters, and until a worker has told of its files.",
 }
 """Type -> what it means. In the order of `status.conditions`: the first that is True says most."""
 
@@ -43,6 +44,10 @@ _OWN: dict[str, str] = {
     "RolledBack": "The new revision was rolled back and the old one serves; the message has the "
     "cause. Change the spec to try again.",
     "Scaled": "Autoscaling changed the number of workers.",
+    "AdaptersLoaded": "Workers have fetched every adapter, and each fits the model.",
+    "AdapterNotFound": "A file of an adapter does not exist; the message has its address.",
+    "AdapterInvalid": "A file of an adapter is no LoRA, or none for this model; the message has "
+    "its address and the cause.",
     "ImportingModel": "The base model is being verified and converted, once for a store prefix.",
     "ModelImported": "The manifest of the base model is committed.",
     "FineTunesDone": "All fine-tunes that the service names have exported their weights.",
@@ -60,6 +65,8 @@ _OWN: dict[str, str] = {
     "GatewayAPINotInstalled": "The cluster does not have the Gateway API, which "
     "spec.gateway.httpRoute needs.",
 }
+ADAPTER_REASONS = {"ModelNotFound": "AdapterNotFound", "ModelInvalid": "AdapterInvalid"}
+"""What a worker's reason is called where an adapter is meant."""
 _SHARED = (
     "StoreNotConfigured", "SpecInvalid", "NameConflict", "RequestRefused", "ContainerFailed",
     "Unschedulable", "ImagePullBackOff", "SecretNotFound", "ContainerConfigError", "VolumePending",

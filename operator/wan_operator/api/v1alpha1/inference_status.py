@@ -49,8 +49,12 @@ class AdapterStatus(ApiModel):
     adapter from files."""
     ready_workers: Count = 0
     """Number of ready workers that have fetched and checked the adapter."""
+    reason: Short = ""
+    """Reason why the adapter is not served, one of those of the condition AdaptersReady. Left out
+    while nothing is wrong."""
     message: Annotated[str, Field(max_length=1024)] = ""
-    """Explanation of what the adapter waits for, such as a fine-tune that is not done."""
+    """Explanation of the reason, with the address of the file; or what the adapter waits for, such
+    as a fine-tune that is not done, or what of it the model has no place for."""
 
 
 class WarmedSize(ApiModel):

@@ -11,8 +11,10 @@ from wan_operator import conditions
 from wan_operator.api.v1alpha1.common import Artifact
 from wan_operator.api.v1alpha1.finetune import KIND as FINETUNE_KIND
 from wan_operator.api.v1alpha1.finetune import WanFineTuneStatus
-from wan_operator.api.v1alpha1.inference import AdapterStatus
+from wan_operator.api.v1alpha1.inference import Adapter, AdapterStatus
+from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.observed import Key, Raw
+from wan_operator.reconcile.serving.adapters import spec_of, told
 from wan_operator.reconcile.serving.moment import Moment
 
 
@@ -45,22 +47,16 @@ def follows(cr: Raw) -> Iterable[Key]:
 
 def followed(moment: Moment) -> Followed:
     """With what was served before, until a run that took its name has its own weights."""
-    before = {each.name: each.artifact for each in moment.status.adapters}
+    before = {each.name: each for each in moment.status.adapters}
     adapters, missing = [], []
     for adapter in moment.spec.adapters:
-        found = Found(None)
+        found, old = Found(None), before.get(adapter.name)
         if adapter.fine_tune_ref is not None:
-            found = look(moment, adapter.fine_tune_ref.name, "lora", before.get(adapter.name))
+            name, artifact = adapter.fine_tune_ref.name, old.artifact if old else None
+            found = look(moment, name, "lora", artifact)
         if found.reason and found.artifact is None:
             missing.append(found)
-        adapters.append(
-            AdapterStatus(
-                name=adapter.name,
-                artifact=found.artifact,
-                ready_workers=ready_workers(moment, adapter.name),
-                message=found.message,
-            )
-        )
+        adapters.append(_status(moment, adapter, found, old))
     weights = None
     if moment.spec.model.fine_tune_ref is not None:
         found = look(moment, moment.spec.model.fine_tune_ref.name, "full", moment.status.weights)
@@ -68,6 +64,29 @@ def followed(moment: Moment) -> Followed:
         if weights is None:
             missing.insert(0, found)
     return Followed(adapters, weights, missing)
+
+
+def _status(
+    moment: Moment, adapter: Adapter, found: Found, before: AdapterStatus | None
+) -> AdapterStatus:
+    """What workers cannot use goes first. That holds for this spec until one says otherwise: those
+    that said it may be gone since, scaled to zero or rolled back."""
+    if adapter.fine_tune_ref is not None and found.artifact is None:
+        return AdapterStatus(name=adapter.name, reason=found.reason, message=found.message)
+    by_workers = told(moment, spec_of(adapter, found.artifact))
+    reason, message = by_workers.reason, by_workers.message
+    is_silent = not by_workers.usable and not by_workers.faulty
+    is_same_spec = moment.status.observed_generation == moment.generation
+    if is_silent and is_same_spec and before and before.artifact == found.artifact:
+        reason, message = before.reason, before.message
+    return built(
+        AdapterStatus,
+        name=adapter.name,
+        artifact=found.artifact,
+        ready_workers=by_workers.usable,
+        reason=reason,
+        message=message if reason else found.message or by_workers.message,
+    )
 
 
 def look(moment: Moment, name: str, method: str, before: Artifact | None) -> Found:
@@ -103,9 +122,3 @@ def _unsuitable(moment: Moment, cr: Raw, method: str) -> str:
         what = {"lora": "an adapter", "full": "all weights"}[method]
         return f"does not make {what}: its method is not {method}"
     return ""
-
-
-def ready_workers(moment: Moment, adapter: str) -> int:
-    """That take videos and have fetched and checked it."""
-    workers = moment.report.workers if moment.report else ()
-    return sum(each.ready and adapter in each.adapters for each in workers)

@@ -52,7 +52,12 @@ from wan_operator.resources.serving import gateway, network, worker
 from wan_operator.resources.serving.gateway import GatewayPods
 from wan_operator.resources.serving.names import COMPONENT, Part
 from wan_operator.resources.serving.worker import Revision, WorkerPods
-from wan_operator.service_conditions import READY, VOCABULARY, WAITING
+from wan_operator.service_conditions import (
+    ADAPTERS_READY,
+    READY,
+    VOCABULARY,
+    WAITING,
+)
 from wan_operator.settings import Settings
 
 LOOK_SECONDS = 5.0
@@ -252,6 +257,7 @@ def told(before: Moment, after: Moment) -> tuple[Event, ...]:
                 message=f"revision {new.revision} {new.phase}: {new.message or 'it begins'}",
             )
         )
+    events += _of_adapters(before, after)
     was, wanted = before.status.desired_replicas, after.status.desired_replicas
     if after.spec.autoscaling is not None and was != wanted:
         text = f"from {was} to {wanted} workers"
@@ -261,6 +267,20 @@ def told(before: Moment, after: Moment) -> tuple[Event, ...]:
         text = f"{after.status.url} answers, {after.status.ready} workers"
         events.append(Event(type="Normal", reason="Serving", action="Serve", message=text))
     return tuple(events)
+
+
+def _of_adapters(before: Moment, after: Moment) -> list[Event]:
+    """The first time that workers tell of one that they cannot use."""
+    was, now = (
+        next((each for each in moment.status.conditions if each.type == ADAPTERS_READY), None)
+        for moment in (before, after)
+    )
+    waits = {*NEEDS_SOMEBODY, "WaitingForFineTune"}
+    if now is None or now.status == "True" or now.reason in waits:
+        return []
+    if was is not None and was.reason == now.reason:
+        return []
+    return [Event(type="Warning", reason=now.reason, action="Serve", message=now.message)]
 
 
 def stalled(cr: Raw, reason: str, message: str, now: datetime) -> Decision:

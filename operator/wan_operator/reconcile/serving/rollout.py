@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from wan_operator.api.v1alpha1.inference import Canary, RolloutStatus
 from wan_operator.reconcile.observed import Raw, label
 from wan_operator.reconcile.room import Room
+from wan_operator.reconcile.serving.adapters import have_told, spoiled
 from wan_operator.reconcile.serving.capacity import check
 from wan_operator.reconcile.serving.moment import Moment, count
 from wan_operator.reconcile.serving.trouble import Trouble, trouble
@@ -83,21 +84,24 @@ def _noted(begun: Course, note: str) -> Course:
 
 
 def _go_on(moment: Moment, serving: Revision, desired: Revision, rollout: RolloutStatus) -> Course:
-    reason = _fault(moment, desired, rollout)
+    reason = _fault(moment, serving, desired, rollout)
     if reason:
         return Course(_moved(moment, "RolledBack", reason), serving)
     if moment.spec.rollout.strategy == "Canary" and rollout.phase != "Promoting":
-        return _canary(moment, serving, desired)
+        return _canary(moment, serving, desired, rollout)
     return _replace(moment, desired)
 
 
 def _replace(moment: Moment, desired: Revision) -> Course:
     """Recreate or Surge, by the Deployment's own strategy."""
     deployment = moment.deployment(Part.WORKER)
-    if _is_through(deployment, desired, moment.status.desired_replicas):
+    wanted = moment.status.desired_replicas
+    if _is_through(deployment, desired, wanted) and have_told(moment, desired, wanted):
         return Course(moment.with_status(revision=desired.name, rollout=None), desired)
     ready = count([deployment], "updatedReplicas")
-    text = f"{ready} of {moment.status.desired_replicas} workers are of revision {desired.name}"
+    text = f"{ready} of {wanted} workers are of revision {desired.name}"
+    if not have_told(moment, desired, wanted):
+        text += ", and which adapters they can use is awaited"
     was_proven = moment.status.rollout is not None and moment.status.rollout.phase == "Promoting"
     return Course(_moved(moment, "Promoting" if was_proven else "Starting", text), desired)
 
@@ -117,10 +121,11 @@ def _is_through(deployment: Raw | None, revision: Revision, replicas: int) -> bo
     )
 
 
-def _canary(moment: Moment, serving: Revision, desired: Revision) -> Course:
+def _canary(moment: Moment, serving: Revision, desired: Revision, rollout: RolloutStatus) -> Course:
     wanted = moment.spec.rollout.canary or Canary()
     deployment = moment.deployment(Part.CANARY)
-    if not _is_through(deployment, desired, wanted.replicas):
+    has_told = rollout.phase == "Proving" or have_told(moment, desired, wanted.replicas)
+    if not has_told or not _is_through(deployment, desired, wanted.replicas):
         text = f"{wanted.replicas} canary workers of revision {desired.name} are awaited"
         return Course(_moved(moment, "Starting", text), serving, desired)
     share = Rollout(canary=desired.name, weight=wanted.percent)
@@ -140,7 +145,7 @@ def _judged(report: ServiceReport | None, wanted: Canary) -> str | None:
     return f"{made} of {wanted.min_videos} videos that the canary is judged by are made"
 
 
-def _fault(moment: Moment, desired: Revision, rollout: RolloutStatus) -> str:
+def _fault(moment: Moment, serving: Revision, desired: Revision, rollout: RolloutStatus) -> str:
     """Why the new revision goes back; empty if nothing is known against it."""
     pods = [pod for part in Part for pod in moment.pods(part)]
     new = [pod for pod in pods if label(pod, REVISION) == desired.name]
@@ -148,6 +153,9 @@ def _fault(moment: Moment, desired: Revision, rollout: RolloutStatus) -> str:
     final = next((each for each in found if each.final), None)
     if final is not None:
         return final.message
+    lost = spoiled(moment, serving, desired)
+    if lost:
+        return lost
     worse = _worse(moment) if moment.spec.rollout.strategy == "Canary" else ""
     if worse:
         return worse

@@ -171,10 +171,19 @@ def _parts(moment: Moment) -> list[Wanted]:
         done = base.artifact is not None
         reason = "ModelImported" if done else base.reason or "ImportingModel"
         made.append(Wanted(MODEL_READY, done, reason, base.message))
-    following = [each for each in moment.spec.adapters if each.fine_tune_ref is not None]
-    if following:
-        texts = [each.message for each in moment.status.adapters if each.message]
-        waits = [each for each in moment.status.adapters if each.message and not each.artifact]
-        reason = "WaitingForFineTune" if waits else "FineTunesDone"
-        made.append(Wanted(ADAPTERS_READY, not waits, reason, "; ".join(texts)))
+    made += _adapters(moment)
     return made
+
+
+def _adapters(moment: Moment) -> list[Wanted]:
+    """Nothing, where there are none, or of files of which no worker has told yet."""
+    adapters = moment.status.adapters
+    texts = "; ".join(f"{each.name}: {each.message}" for each in adapters if each.message)
+    bad = next((each for each in adapters if each.reason), None)
+    if bad is not None:
+        return [Wanted(ADAPTERS_READY, False, bad.reason, texts)]
+    if adapters and all(each.ready_workers for each in adapters):
+        return [Wanted(ADAPTERS_READY, True, "AdaptersLoaded", texts)]
+    if any(each.fine_tune_ref is not None for each in moment.spec.adapters):
+        return [Wanted(ADAPTERS_READY, True, "FineTunesDone", texts)]
+    return []

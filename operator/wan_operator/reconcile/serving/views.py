@@ -5,17 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from wan_operator.api.v1alpha1.common import Artifact
-from wan_operator.api.v1alpha1.inference import Adapter, Effect, EffectiveService
-from wan_operator.api.v1alpha1.inference_model import AdapterFiles
+from wan_operator.api.v1alpha1.inference import Effect, EffectiveService
+from wan_operator.reconcile.serving.adapters import reference, spec_of
 from wan_operator.reconcile.serving.follow import Followed
 from wan_operator.reconcile.serving.moment import Moment
 from wan_operator.reconcile.serving.resolve import gpu_of, sampling_of, sizes_of
 from wan_operator.reconcile.store import model_spec, store_spec
 from wan_operator.resources.serving import network
-from wan_runtime.job import Expert, ManifestRef
+from wan_runtime.job import Expert
 from wan_runtime.serving.service import (
-    AdapterSpec,
     AdapterUse,
     EffectSpec,
     KeyLimit,
@@ -42,12 +40,12 @@ def of_workers(
         name=owner.name,
         uid=owner.uid,
         model=model_spec(spec.model),
-        imported=_ref(base.artifact if base else None),
-        weights=_ref(followed.weights),
+        imported=reference(base.artifact if base else None),
+        weights=reference(followed.weights),
         store=store_spec(effective.store, with_ca),
         sizes=sizes_of(spec),
         defaults=sampling_of(spec),
-        adapters=tuple(_adapter(each, artifacts.get(each.name)) for each in spec.adapters),
+        adapters=tuple(spec_of(each, artifacts.get(each.name)) for each in spec.adapters),
         results=ResultSpec(
             retention_seconds=spec.results.retention_hours * HOUR,
             presigned_seconds=spec.results.presigned_seconds,
@@ -104,29 +102,6 @@ def of_gateways(
 
 def _names(service: ServiceSpec) -> Iterable[str]:
     return {each.name for each in service.adapters}
-
-
-def _ref(artifact: Artifact | None) -> ManifestRef | None:
-    return None if artifact is None else ManifestRef(uri=artifact.uri, sha256=artifact.sha256)
-
-
-def _adapter(adapter: Adapter, artifact: Artifact | None) -> AdapterSpec:
-    return AdapterSpec(
-        name=adapter.name,
-        artifact=_ref(artifact),
-        files={} if adapter.files is None else _files(adapter.files),
-        strength=adapter.strength,
-        trigger=adapter.trigger,
-    )
-
-
-def _files(files: AdapterFiles) -> dict[Expert, str]:
-    named = {
-        Expert.ONLY: files.uri,
-        Expert.HIGH_NOISE: files.high_noise,
-        Expert.LOW_NOISE: files.low_noise,
-    }
-    return {expert: uri for expert, uri in named.items() if uri is not None}
 
 
 def _effect(effect: Effect) -> EffectSpec:

@@ -36,6 +36,9 @@ from wan_runtime.job import PROGRESS_PORT
 from wan_runtime.serving.service import ServiceSpec
 
 TEMPLATE_KEY = "worker.json"
+TOLD_SECONDS = 15
+"""That what a worker says takes to get here, at most: by the database, a gateway's report every two
+seconds, and a look at it every five."""
 MARGIN_SECONDS = 30
 """Beyond the drain, for what is being written and for killing the ranks."""
 
@@ -183,10 +186,13 @@ def deployment(
 ) -> Manifest:
     template = mounted(owner, revision)
     labels = revision.template["labels"] | labels_of(owner, part) | {REVISION: revision.name}
+    # The old worker stays until the new one has said what it can use of its adapters.
+    heard = TOLD_SECONDS if strategy == SURGE and revision.spec.adapters else 0
     spec: dict[str, Any] = {
         "replicas": replicas,
         "revisionHistoryLimit": 2,
-        "progressDeadlineSeconds": deadline_seconds,
+        **({"minReadySeconds": heard} if heard else {}),
+        "progressDeadlineSeconds": max(deadline_seconds, heard + 1),
         "selector": {"matchLabels": selector(owner, part)},
         "strategy": strategy,
         "template": {

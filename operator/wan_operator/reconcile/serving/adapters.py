@@ -1,0 +1,125 @@
+"""The adapters of a service, as its spec names them and as its ready workers find them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from wan_operator.api.v1alpha1.common import Artifact
+from wan_operator.api.v1alpha1.inference import Adapter
+from wan_operator.api.v1alpha1.inference_model import AdapterFiles
+from wan_operator.reconcile.serving.moment import Moment
+from wan_operator.resources.serving.worker import Revision
+from wan_operator.service_conditions import ADAPTER_REASONS, VOCABULARY
+from wan_runtime.job import Expert, ManifestRef
+from wan_runtime.serving.report import AdapterNote, WorkerReport
+from wan_runtime.serving.service import AdapterSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What ready workers say of one adapter, of those whose revision has it from the same place."""
+
+    usable: int
+    """Number of workers that can use it."""
+    faulty: int
+    note: AdapterNote | None
+    """Of a worker that cannot, or has more to say."""
+
+    @property
+    def reason(self) -> str:
+        """Why some cannot: from service_conditions; empty if all can."""
+        if not self.faulty or self.note is None:
+            return ""
+        name = ADAPTER_REASONS.get(str(self.note.reason), str(self.note.reason))
+        return name if name in VOCABULARY.reasons else "AdapterInvalid"
+
+    @property
+    def message(self) -> str:
+        text = self.note.message if self.note else ""
+        if self.faulty and self.usable:
+            return f"{text} (on {self.faulty} of {self.faulty + self.usable} workers)"
+        return text
+
+
+def told(moment: Moment, adapter: AdapterSpec) -> Told:
+    """Of an adapter as the spec names it now."""
+    workers = list(_with_it(moment, adapter))
+    notes = [note for each in workers for note in each.adapter_notes if note.name == adapter.name]
+    faults = [note for note in notes if not note.ready]
+    return Told(
+        usable=sum(adapter.name in each.adapters for each in workers),
+        faulty=len(faults),
+        note=next(iter(faults or notes), None),
+    )
+
+
+def spoiled(moment: Moment, serving: Revision, desired: Revision) -> str:
+    """What workers of the new revision cannot use and those of the old one could, or never had:
+    a reason to go back; empty if there is nothing. What both have from the same place and nobody
+    can use is no fault of the change."""
+    ready = _ready(moment)
+    before = serving.spec
+    usable = {name for each in ready if each.revision == serving.name for name in each.adapters}
+    for worker in ready:
+        if worker.revision != desired.name:
+            continue
+        for note in worker.adapter_notes:
+            old, new = before.adapter(note.name), desired.spec.adapter(note.name)
+            same = old is not None and new is not None and is_same(old, new)
+            if not note.ready and (not same or note.name in usable):
+                return f"adapter {note.name}: {note.message}"
+    return ""
+
+
+def have_told(moment: Moment, revision: Revision, replicas: int) -> bool:
+    """Whether so many ready workers of a revision have said what they can use. Where no gateway
+    answers, or there is nothing to say, nobody is waited for."""
+    if moment.report is None or not revision.spec.adapters:
+        return True
+    return sum(each.revision == revision.name for each in _ready(moment)) >= replicas
+
+
+def spec_of(adapter: Adapter, artifact: Artifact | None) -> AdapterSpec:
+    """As workers read it. `artifact`: of the fine-tune that it follows."""
+    return AdapterSpec(
+        name=adapter.name,
+        artifact=reference(artifact),
+        files={} if adapter.files is None else _files(adapter.files),
+        strength=adapter.strength,
+        trigger=adapter.trigger,
+    )
+
+
+def reference(artifact: Artifact | None) -> ManifestRef | None:
+    """As workers read it."""
+    return None if artifact is None else ManifestRef(uri=artifact.uri, sha256=artifact.sha256)
+
+
+def is_same(one: AdapterSpec, other: AdapterSpec) -> bool:
+    """Whether both are from the same place."""
+    return (one.artifact, one.files) == (other.artifact, other.files)
+
+
+def _ready(moment: Moment) -> list[WorkerReport]:
+    return [each for each in (moment.report.workers if moment.report else ()) if each.ready]
+
+
+def _with_it(moment: Moment, adapter: AdapterSpec) -> Iterator[WorkerReport]:
+    known: dict[str, bool] = {}
+    for worker in _ready(moment):
+        if worker.revision not in known:
+            revision = moment.revision(worker.revision)
+            served = None if revision is None else revision.spec.adapter(adapter.name)
+            known[worker.revision] = served is not None and is_same(served, adapter)
+        if known[worker.revision]:
+            yield worker
+
+
+def _files(files: AdapterFiles) -> dict[Expert, str]:
+    named = {
+        Expert.ONLY: files.uri,
+        Expert.HIGH_NOISE: files.high_noise,
+        Expert.LOW_NOISE: files.low_noise,
+    }
+    return {expert: uri for expert, uri in named.items() if uri is not None}
