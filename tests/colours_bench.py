@@ -1,4 +1,5 @@
-"""How far a browser's frames are from the rendered ones, and what writing them costs.
+"""How far a browser's frames are from the rendered ones; what writing them and reading photos
+costs.
 
 `PYTHONPATH=operator:runtime:tests python tests/colours_bench.py [FILE]`. FILE is an earlier
 `film.py`, measured in the same run.
@@ -7,6 +8,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import sys
 import tempfile
 import time
@@ -20,8 +22,9 @@ from playwright.sync_api import sync_playwright
 
 import videos
 from colours import off, pictures
+from photos import DISPLAY_P3, encoded, rgb_profile
 from screen import CHROMIUM, GPU, SANDBOX, Screen
-from wan_runtime.data.picture import cut
+from wan_runtime.data.picture import cut, read
 from wan_runtime.training import film
 
 SIZES = ((1280, 720), (832, 480), (480, 832))
@@ -43,6 +46,21 @@ def main(writers: dict[str, Any], path: Path) -> None:
             writer.write_mp4(frames, path, 16)
             spent, size_mb = time.process_time() - started, path.stat().st_size / 1e6
             print(f"{name}, 81 frames of {width}x{height}: {spent:.2f} s, {size_mb:.2f} MB")
+
+
+def photos() -> None:
+    """Of 12 megapixels, cut to 1280x720: decoding alone, and with all that `read` does."""
+    photo = Image.fromarray(videos.pixels("bigbuckbunny", 1)[0]).resize((4000, 3000))
+    for name, icc in (("no profile", b""), ("Display P3", rgb_profile(DISPLAY_P3))):
+        data = encoded(photo, "JPEG", icc_profile=icc)
+        for _, (way, opened) in product(range(TURNS), {"Pillow": _plain, "read": read}.items()):
+            started = time.process_time()
+            cut(opened(data), 1280, 720)
+            print(f"{name}, {way}: {time.process_time() - started:.2f} s")
+
+
+def _plain(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data)).convert("RGB")
 
 
 def _differences(writer: Any, options: tuple[str, ...], size: tuple[int, int], path: Path) -> str:
@@ -70,4 +88,5 @@ def _load(path: str) -> Any:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         earlier = {"earlier": _load(sys.argv[1])} if len(sys.argv) > 1 else {}
+        photos()
         main({**earlier, "now": film}, Path(folder) / "video.mp4")

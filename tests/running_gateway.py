@@ -138,7 +138,9 @@ class Hands:
         told = Advance(stage=Stage.DENOISING, step=step, steps=job.order.steps, eta_seconds=1.0)
         return self.do(self.queue.heartbeat(job.id, "hands", told, 30)).cancel_requested
 
-    def complete(self, job: Job, video: bytes = b"mp4" * 100) -> None:
+    def complete(
+        self, job: Job, video: bytes = b"mp4" * 100, first_frame: bytes | None = None
+    ) -> None:
         """Upload something and say that it is done."""
         folder = f"{self._gateway.service.prefix}/videos/{job.id}"
         files = {"video": f"{folder}/video.mp4", "thumbnail": f"{folder}/thumbnail.webp"}
@@ -147,6 +149,9 @@ class Hands:
         self._gateway.store.put_bytes(
             files["thumbnail"], self._gateway.store.get_bytes(job.order.image)
         )
+        if first_frame is not None:
+            files["first_frame"] = f"{folder}/first-frame.png"
+            self._gateway.store.put_bytes(files["first_frame"], first_frame)
         rendered = Rendered(
             files=files, bytes=len(video), sha256="0" * 64, seconds={Stage.DENOISING: 2.0}
         )

@@ -92,7 +92,7 @@ class Rendered(Contract):
     """What a worker leaves of a completed video."""
 
     files: dict[str, str]
-    """Variant (video, thumbnail, spritesheet) -> key in the bucket."""
+    """Variant (video, thumbnail, spritesheet, first_frame) -> key in the bucket."""
     bytes: int
     sha256: str
     """Of the video."""

@@ -6,8 +6,10 @@ import io
 import json
 import threading
 
+import numpy as np
 import openai
 import pytest
+from PIL import Image
 
 from running_gateway import KEYS, Hands, RunningGateway
 from unit.serving.test_pictures import picture
@@ -102,6 +104,22 @@ def test_remix_keeps_all_but_the_prompt(client: openai.OpenAI, hands: Hands) -> 
     assert (job.order.seed, job.order.steps, job.order.prompt) == (9, 5, "a dog")
     assert job.order.image is not None
     assert made.id not in job.order.image
+
+
+def test_a_remix_starts_from_the_whole_first_frame(
+    client: openai.OpenAI, hands: Hands, gateway: RunningGateway
+) -> None:
+    """Not from the thumbnail: that has 512 pixels at most."""
+    made = client.videos.create(prompt="a cat", input_reference=photo())
+    hands.complete(hands.claim(), first_frame=picture(128, 96))
+    client.videos.remix(made.id, prompt="a dog")
+    image = hands.claim().order.image
+    assert image is not None
+    started, first = (
+        np.asarray(Image.open(io.BytesIO(data)))
+        for data in (gateway.store.get_bytes(image), picture(128, 96))
+    )
+    assert np.array_equal(started, first)
 
 
 def test_an_effect_and_adapters_as_the_sdk_sends_them(client: openai.OpenAI, hands: Hands) -> None:

@@ -40,6 +40,7 @@ async def test_an_order_becomes_files(video_service: Service, working: Working) 
         "video": f"{prefix}/video.mp4",
         "thumbnail": f"{prefix}/thumbnail.webp",
         "spritesheet": f"{prefix}/spritesheet.jpg",
+        "first_frame": f"{prefix}/first-frame.png",
     }
     data = video_service.video(job)
     assert len(data) == rendered.bytes
@@ -53,7 +54,11 @@ async def test_an_order_becomes_files(video_service: Service, working: Working) 
     assert comment["seed"] == job.order.seed
     assert comment["aiGenerated"] is True
     assert "secret" not in str(comment)
-    for variant, size in (("thumbnail", (64, 48)), ("spritesheet", (320, 96))):
+    for variant, size in (
+        ("thumbnail", (64, 48)),
+        ("spritesheet", (320, 96)),
+        ("first_frame", (64, 48)),
+    ):
         with Image.open(
             io.BytesIO(video_service.store.get_bytes(rendered.files[variant]))
         ) as picture:

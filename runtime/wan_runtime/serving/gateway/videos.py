@@ -120,9 +120,10 @@ async def remix(video_id: str, change: Remix, response: Response, caller: Caller
         raise Refusal(Code.NOT_READY, f"{video_id} is {source.state}: only a completed one remixes")
     ask = asked.Ask(prompt=change.prompt, model=source.order.model)
     prompt = order_of(ask, caller.gateway.service).prompt
-    data = await run_in_threadpool(
-        caller.gateway.store.get_bytes, source.rendered.files["thumbnail"]
-    )
+    files = source.rendered.files
+    # Videos of earlier workers have the thumbnail only.
+    key = files.get("first_frame", files["thumbnail"])
+    data = await run_in_threadpool(caller.gateway.store.get_bytes, key)
     order = source.order.model_copy(update={"prompt": prompt, "image": None})
     digest = hashlib.sha256(f"{video_id} {prompt}".encode()).hexdigest()
     job = await _submit(caller, order, data, None, digest, remixed_from=video_id, response=response)

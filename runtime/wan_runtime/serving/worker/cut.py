@@ -5,8 +5,14 @@ from __future__ import annotations
 from wan_runtime.contract import Contract
 
 VIDEO, THUMBNAIL, SPRITESHEET = "video", "thumbnail", "spritesheet"
-FILES = {VIDEO: "video.mp4", THUMBNAIL: "thumbnail.webp", SPRITESHEET: "spritesheet.jpg"}
-"""Variant -> name, with the types that OpenAI's API has."""
+FIRST_FRAME = "first_frame"
+FILES = {
+    VIDEO: "video.mp4",
+    THUMBNAIL: "thumbnail.webp",
+    SPRITESHEET: "spritesheet.jpg",
+    FIRST_FRAME: "first-frame.png",
+}
+"""Variant -> name: those of OpenAI's API, and the whole first frame, which remixes start from."""
 REVIEWED = "reviewed-{}.jpg"
 AI_CONTENT = "AI-generated content"
 

@@ -1,4 +1,4 @@
-"""From frames to files in the bucket: mp4, thumbnail and spritesheet. No GPU, no torch."""
+"""From frames to files in the bucket: mp4 and pictures. No GPU, no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from wan_runtime.errors import InfrastructureError
 from wan_runtime.job import Reason
 from wan_runtime.serving.worker.cut import FILES, VIDEO, Cut
 
-TYPES = {".mp4": "video/mp4", ".webp": "image/webp", ".jpg": "image/jpeg"}
+TYPES = {
+    ".mp4": "video/mp4",
+    ".webp": "image/webp",
+    ".jpg": "image/jpeg",
+    ".png": "image/png",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The files of a video: mp4, thumbnail and spritesheet, from its frames. No GPU, no torch.
+"""The files of a video, mp4 and pictures, from its frames. No GPU, no torch.
 
 `python -m wan_runtime.serving.worker.write FILE` reads a `Cut`. A process of its own: encoding
 takes seconds of a core, in which the supervisor must hear the ranks and these must not wait.
@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from wan_runtime.serving.worker.cut import FILES, REVIEWED, SPRITESHEET, THUMBNAIL, VIDEO, Cut
+from wan_runtime.serving.worker.cut import (
+    FILES,
+    FIRST_FRAME,
+    REVIEWED,
+    SPRITESHEET,
+    THUMBNAIL,
+    VIDEO,
+    Cut,
+)
 from wan_runtime.training.film import Frames, write_mp4
 
 # Shapes: F frames, H W pixels; colours last.
@@ -29,9 +37,10 @@ SAVED: dict[str, Any] = {"quality": 95, "subsampling": "4:4:4"}
 def write(cut: Cut) -> None:
     """All of FILES into the folder."""
     frames: Frames = np.load(cut.frames)
+    folder = Path(cut.folder)
+    Image.fromarray(frames[0]).save(folder / FILES[FIRST_FRAME])  # without the mark
     if cut.visible_mark:
         frames = marked(frames)
-    folder = Path(cut.folder)
     write_mp4(frames, folder / FILES[VIDEO], cut.fps, cut.metadata)
     first = Image.fromarray(frames[0])
     first.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
