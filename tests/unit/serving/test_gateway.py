@@ -280,15 +280,19 @@ def test_a_body_that_does_not_say_its_length_is_counted(http: httpx.Client) -> N
 
 
 def test_bodies_that_are_refused(http: httpx.Client) -> None:
-    for body, kind, status in (
-        (b"{", "application/json", 400),
-        (b"[]", "application/json", 400),
-        (b"a", "text/plain", 415),
-        (b"", "application/x-www-form-urlencoded", 415),
+    for body, kind, status, text in (
+        (b'{"prompt":\n oops}', "application/json", 400, "is no JSON from line 2, column 2 on"),
+        (b"\xff\xfe\xfd", "application/json", 400, "is no JSON"),
+        (b"[" * 100_000, "application/json", 400, "is no JSON"),
+        (b"[]", "application/json", 400, "must be a JSON object"),
+        (b"--y\r\n", "multipart/form-data; boundary=x", 400, "the form cannot be read"),
+        (b"", "multipart/form-data", 400, "the form cannot be read"),
+        (b"a", "text/plain", 415, "not text/plain"),
+        (b"", "application/x-www-form-urlencoded", 415, "not application/x-www-form"),
     ):
         answer = http.post("/v1/videos", content=body, headers={"Content-Type": kind})
-        assert answer.status_code == status
-        error(answer)
+        assert error(answer)[0] == status
+        assert text in answer.json()["error"]["message"]
 
 
 def sent(http: httpx.Client, *headers: str, data: bytes = PHOTO) -> httpx.Response:

@@ -282,5 +282,10 @@ def _digest(ask: asked.Ask, picture: bytes) -> str:
 async def _json(request: Request) -> Any:
     try:
         return await request.json()
-    except ValueError as error:
-        raise Refusal(Code.INVALID_REQUEST, f"the body is no JSON: {error}") from None
+    except json.JSONDecodeError as error:
+        at = f"line {error.lineno}, column {error.colno}"
+        raise Refusal(Code.INVALID_REQUEST, f"the body is no JSON from {at} on") from None
+    except (ValueError, RecursionError):
+        raise Refusal(
+            Code.INVALID_REQUEST, "the body is no JSON in UTF-8, or nested too deeply"
+        ) from None
