@@ -5,6 +5,7 @@ A plugin of the test modules (`pytest_plugins`); never imported, or its fixtures
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +53,18 @@ def tiny22(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
     folder = tmp_path_factory.mktemp("tiny22")
     tiny.write(PRESETS["Wan2.2-I2V-Tiny"], folder)
     return locate(PRESETS["Wan2.2-I2V-Tiny"], folder)
+
+
+@pytest.fixture
+def folder(tiny21: ModelFiles, tmp_path: Path) -> Path:
+    """A copy of Wan2.1-I2V-Tiny, to be spoiled."""
+    return Path(shutil.copytree(tiny21.folder, tmp_path / "models" / "tiny"))
+
+
+@pytest.fixture
+def pair(tiny22: ModelFiles, tmp_path: Path) -> Path:
+    """A copy of Wan2.2-I2V-Tiny, to be spoiled."""
+    return Path(shutil.copytree(tiny22.folder, tmp_path / "models" / "pair"))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ without unpickling and without a second pass over the file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -26,7 +27,12 @@ IMAGE_ENCODER = (
     "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth",
 )
 TOKENIZER = "google/umt5-xxl"
+TOKENIZER_FILES = (f"{TOKENIZER}/tokenizer.json", f"{TOKENIZER}/tokenizer_config.json")
+"""Those that cannot be done without: `spiece.model` beside them would do for no library that is
+here, and captions are counted with the first."""
 DIT_SHARDS = "diffusion_pytorch_model*.safetensors"
+SHOWN = 3
+SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
 EXPERT_FOLDERS = {
     Expert.ONLY: "",
     Expert.HIGH_NOISE: "high_noise_model",
@@ -56,52 +62,90 @@ class ModelFiles:
     for a model that was not imported."""
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there is of a model among some paths."""
+
+    parts: dict[str, tuple[str, ...]]
+    """Part, as `wan_runtime.parts` names it, -> its files, sorted; empty if it has none."""
+    missing: dict[str, tuple[str, ...]]
+    """Part -> names looked for that are not there; of no other parts."""
+
+    @property
+    def text(self) -> str:
+        """What is missing, in a line."""
+        return "; ".join(name for names in self.missing.values() for name in names)
+
+
+def find(preset: Preset, names: Iterable[str]) -> Found:
+    """The files of `preset` among all the paths that there are."""
+    present = set(names)
+    parts: dict[str, tuple[str, ...]] = {}
+    missing: dict[str, tuple[str, ...]] = {}
+    for expert in preset.experts:
+        folder = EXPERT_FOLDERS[expert]
+        pattern = f"{folder}/{DIT_SHARDS}" if folder else DIT_SHARDS
+        parts[dit_part(expert)] = shards = _beside(pattern, present)
+        missing[dit_part(expert)] = _missing_shards(shards) if shards else (pattern,)
+    choices = {part_names.TEXT_ENCODER: TEXT_ENCODER, part_names.VAE: VAE}
+    if preset.uses_clip:
+        choices[part_names.IMAGE_ENCODER] = IMAGE_ENCODER
+    for part, files in choices.items():
+        parts[part] = tuple(name for name in files if name in present)[:1]
+        missing[part] = () if parts[part] else (" or ".join(files),)
+    parts[part_names.TOKENIZER] = tokenizer = _beside(f"{TOKENIZER}/*", present)
+    missing[part_names.TOKENIZER] = (
+        tuple(name for name in TOKENIZER_FILES if name not in present)
+        if tokenizer
+        else (f"{TOKENIZER}/",)
+    )
+    return Found(parts, {part: names for part, names in missing.items() if names})
+
+
+def _beside(pattern: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Names in the folder of the pattern that it matches, sorted."""
+    folder = pattern.rpartition("/")[0]
+    return tuple(
+        sorted(
+            name
+            for name in names
+            if name.rpartition("/")[0] == folder and fnmatchcase(name, pattern)
+        )
+    )
+
+
+def _missing_shards(names: Iterable[str]) -> tuple[str, ...]:
+    """Of each set of shards, those that its others count and that are not there."""
+    sets: dict[tuple[str, str], set[int]] = {}
+    for name in names:
+        if numbered := SHARD.fullmatch(name):
+            sets.setdefault((numbered["stem"], numbered["count"]), set()).add(
+                int(numbered["number"])
+            )
+    return tuple(
+        _listed([f"{stem}-{at:05d}-of-{count}.safetensors" for at in sorted(gone)])
+        for (stem, count), there in sets.items()
+        if (gone := set(range(1, int(count) + 1)) - there)
+    )
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
 def select(preset: Preset, names: Iterable[str], where: str) -> dict[str, tuple[str, ...]]:
-    """Part, as `wan_runtime.parts` names it, -> its files, sorted, out of all the paths that there
-    are.
+    """Part -> its files, as `find` has them.
 
     Raises:
         InputError: MODEL_NOT_FOUND; the message lists the names looked for that are not there.
     """
-    present = set(names)
-    missing: list[str] = []
-    parts: dict[str, tuple[str, ...]] = {}
-
-    def matching(part: str, pattern: str) -> None:
-        folder = pattern.rpartition("/")[0]
-        parts[part] = tuple(
-            sorted(
-                name
-                for name in present
-                if name.rpartition("/")[0] == folder and fnmatchcase(name, pattern)
-            )
-        )
-        if not parts[part]:
-            missing.append(pattern.removesuffix("*"))
-
-    def first(part: str, choices: tuple[str, ...]) -> None:
-        parts[part] = tuple(name for name in choices if name in present)[:1]
-        if not parts[part]:
-            missing.append(" or ".join(choices))
-
-    for expert in preset.experts:
-        folder = EXPERT_FOLDERS[expert]
-        matching(dit_part(expert), f"{folder}/{DIT_SHARDS}" if folder else DIT_SHARDS)
-    first(part_names.TEXT_ENCODER, TEXT_ENCODER)
-    first(part_names.VAE, VAE)
-    if preset.uses_clip:
-        first(part_names.IMAGE_ENCODER, IMAGE_ENCODER)
-    matching(part_names.TOKENIZER, f"{TOKENIZER}/*")
-    # spiece.model beside it would do for no library that is here, and captions are counted with it.
-    if parts[part_names.TOKENIZER] and f"{TOKENIZER}/tokenizer.json" not in present:
-        missing.append(f"{TOKENIZER}/tokenizer.json")
-    if missing:
+    found = find(preset, names)
+    if found.missing:
         raise InputError(
-            Reason.MODEL_NOT_FOUND,
-            f"{where} does not hold {preset.name}: missing {'; '.join(missing)}. "
-            "Expected the layout of the official release.",
+            Reason.MODEL_NOT_FOUND, f"{where} does not hold {preset.name}: missing {found.text}"
         )
-    return parts
+    return found.parts
 
 
 def locate(preset: Preset, folder: Path) -> ModelFiles:

@@ -21,8 +21,10 @@ from torch import Tensor, nn
 
 from wan_runtime.errors import InputError
 from wan_runtime.job import Expert, Reason
-from wan_runtime.models import tiny
+from wan_runtime.models import shapes, tiny, tokenizer
+from wan_runtime.models.headers import joined
 from wan_runtime.models.layout import ModelFiles
+from wan_runtime.parts import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE
 from wan_runtime.presets import Preset
 
 log = logging.getLogger(__name__)
@@ -74,14 +76,7 @@ def load_image_encoder(files: ModelFiles, dtype: torch.dtype, device: torch.devi
 
 def load_tokenizer(files: ModelFiles) -> Any:
     """umT5's tokenizer as diffsynth wraps it: 512 tokens, padded, whitespace cleaned."""
-    from diffsynth.models.wan_video_text_encoder import HuggingfaceTokenizer
-
-    try:
-        return HuggingfaceTokenizer(name=str(files.tokenizer), seq_len=512, clean="whitespace")
-    except (OSError, ValueError) as error:
-        raise InputError(
-            Reason.MODEL_INVALID, f"{files.tokenizer} is not a tokenizer: {error}"
-        ) from error
+    return tokenizer.load(files.tokenizer)
 
 
 def load_pipeline(
@@ -95,10 +90,13 @@ def load_pipeline(
     """
     prepare(files.preset)
     # The order of a Wan2.2 pair decides which becomes pipe.dit and which pipe.dit2.
-    paths: list[tuple[Path, ...]] = [files.dits[expert] for expert in files.preset.experts]
-    paths += [(files.text_encoder,), (files.vae,)]
+    given = [(DIT, files.dits[expert]) for expert in files.preset.experts]
+    given += [(TEXT_ENCODER, (files.text_encoder,)), (VAE, (files.vae,))]
     if files.image_encoder is not None:
-        paths.append((files.image_encoder,))
+        given.append((IMAGE_ENCODER, (files.image_encoder,)))
+    for part, shards in given:
+        _require(files.preset, part, shards)
+    paths = [shards for _, shards in given]
     placement: dict[str, Any] = {}
     if offload:
         for phase in ("offload", "onload", "preparing", "computation"):
@@ -161,6 +159,7 @@ def _load(
             "preparing_device",
         )
     )
+    _require(files.preset, name.removeprefix("wan_video_"), paths)
     listing = ", ".join(path.name for path in paths)
     with _blaming(files, listing), quietly():
         pool.auto_load_model(
@@ -171,6 +170,13 @@ def _load(
     if not isinstance(model, nn.Module):
         raise InputError(Reason.MODEL_INVALID, f"{files.folder}: {listing} holds no {name}")
     return model.eval().requires_grad_(False)
+
+
+def _require(preset: Preset, part: str, paths: Iterable[Path]) -> None:
+    """Raises InputError(MODEL_INVALID) for what diffsynth would load as something else, such as
+    FP8 as bfloat16: it looks at names and shapes alone."""
+    headers = {path.name: shapes.header_of_file(path) for path in paths}
+    shapes.check(preset, part, ", ".join(headers), joined(headers))
 
 
 @contextlib.contextmanager

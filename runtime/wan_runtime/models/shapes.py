@@ -1,4 +1,4 @@
-"""Whether files hold the weights of a preset, told by the names and shapes of their tensors alone.
+"""Whether files hold the weights of a preset: by names, dtypes and shapes of their tensors alone.
 
 What is expected comes from diffsynth's own models, built without memory at the released sizes: for
 the transformers, T5 and the VAE these are name for name what diffsynth recognises the releases by.
@@ -6,13 +6,13 @@ the transformers, T5 and the VAE these are name for name what diffsynth recognis
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffsynth.core.vram.initialization import skip_model_initialization
 from diffsynth.models.wan_video_dit import WanModel
 from diffsynth.models.wan_video_image_encoder import WanImageEncoder
 from diffsynth.models.wan_video_text_encoder import WanTextEncoder
@@ -22,7 +22,10 @@ from torch import nn
 from wan_runtime.errors import InputError
 from wan_runtime.job import Reason
 from wan_runtime.models import tiny
-from wan_runtime.presets import Preset
+from wan_runtime.models.headers import Header, Read, read_header
+from wan_runtime.models.pickles import pickle_header
+from wan_runtime.models.recognise import Recognised, precision, recognise
+from wan_runtime.presets import PRESETS, Preset
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -42,38 +45,93 @@ DIT21: dict[str, Any] = {
 DIT22: dict[str, Any] = {**DIT21, "has_image_input": False, "require_clip_embedding": False}
 TEXTUAL = "textual."
 """CLIP's other half, which the release holds and nobody reads."""
-HEADER_LIMIT = 100 << 20
-"""Bytes, as safetensors limits it."""
+PICKLED = (".pth", ".pt", ".bin", ".ckpt")
+"""Suffixes of files that torch wrote."""
 SHOWN = 3
+OWN = {
+    "text_encoder": "the text encoder umT5",
+    "vae": "the VAE of Wan2.1",
+    "image_encoder": "the image encoder CLIP",
+}
+"""What the parts that all presets share are recognised as."""
 
 
-def check(preset: Preset, part: str, names: str, found: Shapes) -> None:
-    """Raises InputError(MODEL_INVALID) that names what is missing, too much or of another shape.
+def check(preset: Preset, part: str, names: str, found: Header) -> None:
+    """Raises InputError(MODEL_INVALID) that says what the files are and what to do or, if that is
+    not known, what is missing, too much or of another shape.
 
     `part`: `dit`, `text_encoder`, `vae` or `image_encoder`. `names`: of its files, for the message.
     """
     wanted = expected(preset, part)
-    held = {name: shape for name, shape in found.items() if not name.startswith(TEXTUAL)}
+    tensors = {
+        name: tensor for name, tensor in found.tensors.items() if not name.startswith(TEXTUAL)
+    }
+    held = {name: tensor.shape for name, tensor in tensors.items()}
+    stored = precision(Header(tensors))
+    if held == wanted and not stored:
+        return
+    seen = recognise(Header(tensors))
+    faults: list[str] = []
+    if held != wanted and seen.what and seen.what != _own(preset, part):
+        faults.append(f"this is {seen.what}")
+    if held != wanted and seen.naming:
+        faults.append(f"it bears {seen.naming}")
+    if stored:
+        faults.append(f"it is stored in {stored}, and float32, bfloat16 and float16 are read")
+    text = "; ".join(faults or _differences(held, wanted))
+    raise InputError(
+        Reason.MODEL_INVALID,
+        f"{names}: these are not the released weights of {preset.name}: {text}. "
+        f"{advice(preset, seen)}",
+    )
+
+
+def advice(preset: Preset, seen: Recognised) -> str:
+    """What to do about files that are something else."""
+    fitting = [name for name in PRESETS if seen.family and seen.family == _family(PRESETS[name])]
+    if fitting and preset.name not in fitting:
+        return f"Set model.preset to {' or '.join(fitting)}, or {fetch(preset)}"
+    if seen.part == "adapter":
+        use = "method.lora.initFrom or an adapter of a service takes it"
+        return f"{use}; for the model, {fetch(preset)}"
+    text = fetch(preset)
+    return text[0].upper() + text[1:]
+
+
+def fetch(preset: Preset) -> str:
+    """Where the right weights are."""
+    if preset.tiny:
+        return f"leave out model.source: the runtime makes {preset.name} by itself"
+    return f"fetch Wan-AI/{preset.name}, as it is released"
+
+
+def _own(preset: Preset, part: str) -> str:
+    return OWN.get(part) or f"the transformer of {_family(preset)}"
+
+
+def _family(preset: Preset) -> str:
+    """Of presets whose transformers have the same tensors: 480P cannot be told from 720P."""
+    return preset.name.removesuffix("-720P").removesuffix("-480P")
+
+
+def _differences(
+    held: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]
+) -> list[str]:
     differ = [
         f"{name} is {list(held[name])}, not {list(wanted[name])}"
         for name in sorted(held.keys() & wanted.keys())
         if held[name] != wanted[name]
     ]
-    faults = [
+    return [
         *_some("missing", sorted(wanted.keys() - held.keys())),
         *_some("not of this model", sorted(held.keys() - wanted.keys())),
         *_some("of another shape", differ),
     ]
-    if faults:
-        raise InputError(
-            Reason.MODEL_INVALID,
-            f"{names}: these are not the weights of {preset.name}: {'; '.join(faults)}",
-        )
 
 
 def _some(what: str, names: list[str]) -> list[str]:
     shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
-    return [f"{len(names)} tensors are {what} ({shown})"] if names else []
+    return [f"{len(names):,} tensors are {what} ({shown})"] if names else []
 
 
 @cache
@@ -93,7 +151,8 @@ def expected(preset: Preset, part: str) -> Shapes:
         "vae": lambda: VideoVAE_(**tiny.VAE),
         "image_encoder": tiny.TinyImageEncoder,
     }
-    with torch.device("meta"):
+    # Once in a process, and at no price: what is drawn at random next is as if it had not been.
+    with torch.random.fork_rng(devices=[]), skip_model_initialization():
         model = (made if preset.tiny else released)[part]()
     # diffsynth wraps the image encoder once more than the release does.
     prefix = "model." if part == "image_encoder" and not preset.tiny else ""
@@ -103,63 +162,21 @@ def expected(preset: Preset, part: str) -> Shapes:
     }
 
 
-def of_safetensors(read: Callable[[int, int], bytes], size: int, name: str) -> Shapes:
-    """Names and shapes in the header of a file of `size` bytes. `read(offset, length)` reads from
-    it.
-
-    Raises InputError(MODEL_INVALID), also for a file that was cut off.
-    """
-    try:
-        length = int.from_bytes(read(0, 8), "little")
-        if not 2 <= length <= min(HEADER_LIMIT, size - 8):
-            raise ValueError(f"a header of {length} bytes")
-        header: dict[str, Any] = json.loads(read(8, length))
-        header.pop("__metadata__", None)
-        end = max(entry["data_offsets"][1] for entry in header.values())
-        shapes = {tensor: tuple(entry["shape"]) for tensor, entry in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise InputError(
-            Reason.MODEL_INVALID, f"{name} is not a safetensors file: {error}"
-        ) from error
-    if size != 8 + length + end:
-        raise InputError(
-            Reason.MODEL_INVALID,
-            f"{name} has {size} bytes; its header says {8 + length + end}: was it cut off?",
-        )
-    return shapes
-
-
-def of_file(path: Path, name: str) -> Shapes:
-    """Names and shapes of a local file, `.safetensors` or `.pth`."""
-    if path.suffix == ".pth":
-        return {key: tuple(tensor.shape) for key, tensor in unpickled(path, name).items()}
+def header_of_file(path: Path) -> Header:
+    """As `header_of`, of a local file."""
     with path.open("rb") as file:
 
         def read(offset: int, length: int) -> bytes:
             file.seek(offset)
             return file.read(length)
 
-        return of_safetensors(read, path.stat().st_size, name)
+        return header_of(read, path.stat().st_size, path.name)
 
 
-def unpickled(path: Path, name: str) -> dict[str, torch.Tensor]:
-    """The tensors of a `.pth`, mapped from the file. Nothing but tensors is unpickled.
+def header_of(read: Read, size: int, name: str) -> Header:
+    """The header of a file of weights, `.safetensors` or `.pth`, of `size` bytes.
 
-    Raises InputError(MODEL_INVALID).
+    Raises InputError(MODEL_INVALID), also for a file that was cut off.
     """
-    try:
-        content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except (RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
-        raise InputError(Reason.MODEL_INVALID, f"{name} cannot be read: {error}") from error
-    except Exception as error:  # pickle.UnpicklingError: something else than tensors
-        raise InputError(
-            Reason.MODEL_INVALID, f"{name} holds more than tensors: {error}"
-        ) from error
-    for wrapper in ("state_dict", "module", "model_state"):
-        if isinstance(content, dict) and set(content) == {wrapper}:
-            content = content[wrapper]
-    if not isinstance(content, dict) or not all(
-        isinstance(tensor, torch.Tensor) for tensor in content.values()
-    ):
-        raise InputError(Reason.MODEL_INVALID, f"{name} is not a file of named tensors")
-    return content
+    is_pickle = name.endswith(PICKLED)
+    return (pickle_header if is_pickle else read_header)(read, size, name)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from wan_runtime.errors import InputError
 from wan_runtime.job import JobSpec, ManifestRef, ModelSpec, Reason, Step, step_id
 from wan_runtime.models import imported
-from wan_runtime.models.layout import ModelFiles, locate
+from wan_runtime.models.layout import ModelFiles, arrange, locate
 from wan_runtime.parts import needed
 from wan_runtime.presets import PRESETS, Preset
 
@@ -65,13 +65,13 @@ def model_files(
     preset = preset_named(model.preset)
     if model.path is not None:
         folder = Path(model.path)
-        if not folder.is_dir():
-            raise InputError(
-                Reason.MODEL_NOT_FOUND, f"model.path {folder} is not a folder in the pod"
-            )
-        if ref is None:
-            return locate(preset, folder)
-        return imported.mounted(store, ref, parts, folder, report)
+        if ref is not None:
+            return imported.mounted(store, ref, parts, folder, report)
+        from wan_runtime.models.examine import examine
+        from wan_runtime.models.places import Volume
+
+        names = examine(preset, Volume.list(folder)).values()
+        return arrange(preset, folder, [name for each in names for name in each])
     if model.source is not None:
         if ref is None:
             raise InputError(

@@ -74,7 +74,10 @@ def test_a_new_upload_is_imported_anew(bucket: Bucket, tiny21: ModelFiles) -> No
     ("source", "text"),
     [
         ("s3://wan/nothing/here", "there is nothing below s3://wan/nothing/here"),
-        ("https://example.com/weights", "is not s3://bucket/key"),
+        (
+            "https://example.com/weights",
+            "model.source https://example.com/weights is not s3://bucket/folder",
+        ),
     ],
 )
 def test_a_source_that_holds_nothing_is_refused(store: Store, source: str, text: str) -> None:
@@ -121,16 +124,17 @@ def test_another_presets_weights_are_refused_before_any_data_is_read(
     (wrong,) = tiny22.dits[layout.Expert.HIGH_NOISE]
     bucket.put(wrong, "diffusion_pytorch_model.safetensors")
     monkeypatch.setattr(Store, "stream", None)
-    with pytest.raises(InputError, match="these are not the weights") as caught:
+    with pytest.raises(InputError, match="these are not the released weights") as caught:
         bucket.go()
-    assert "tensors are missing (blocks.0.cross_attn.k_img" in caught.value.message
+    assert "this is the transformer of Wan2.2-I2V-Tiny." in caught.value.message
+    assert "Set model.preset to Wan2.2-I2V-Tiny, or leave out model.source" in caught.value.message
 
 
 def test_a_file_that_was_cut_off_is_told(bucket: Bucket, tiny21: ModelFiles) -> None:
     bucket.upload(tiny21)
     data = tiny21.vae.read_bytes()
     bucket.store.put_bytes(f"{bucket.name}/{tiny21.vae.name}", data[:-100])
-    with pytest.raises(InputError, match="was it cut off"):
+    with pytest.raises(InputError, match=r"was cut off: it has [0-9,]+ of [0-9,]+ bytes"):
         bucket.go()
 
 
@@ -164,5 +168,5 @@ def test_a_volume_is_verified_and_left_as_it_is(
     assert "verified" in outcome.message
     assert sorted(files.folder.rglob("*")) == before
     torch.save({"weight": torch.zeros(2)}, files.vae)
-    with pytest.raises(InputError, match="not the weights"):
+    with pytest.raises(InputError, match="not the released weights"):
         importer.run(job, ml_store, tmp_path / "work", Reporter("import", terminal=False))

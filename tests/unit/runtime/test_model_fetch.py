@@ -19,7 +19,7 @@ from wan_runtime.artifacts.store import ArtifactCorrupt, Store
 from wan_runtime.data.latents import load_latents
 from wan_runtime.errors import InfrastructureError, InputError
 from wan_runtime.job import Expert, ManifestRef, Reason, Step
-from wan_runtime.models import digest, imported, importer
+from wan_runtime.models import digest, imported, importer, layout
 from wan_runtime.models.digest import file_digest
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.source import base_model
@@ -189,7 +189,7 @@ def released(bucket: Bucket, preset: str) -> ManifestRef:
     folders, count = LAYOUTS[preset]
     bucket.preset = preset
     names = [f"{folder}{name}" for folder in folders for name in shards(count)]
-    names += [*ENCODERS - {"google/umt5-xxl"}, "google/umt5-xxl/tokenizer.json", CLIP]
+    names += [*ENCODERS - {"google/umt5-xxl"}, *layout.TOKENIZER_FILES, CLIP]
     made = []
     for number, name in enumerate(sorted(names)):
         key, data = f"{bucket.name}/{name}", bytes(range(number + 1)) * 100

@@ -137,7 +137,7 @@ def test_missing_files_are_named(
     with pytest.raises(InputError) as caught:
         base_model(job, ml_store, tmp_path)
     assert caught.value.reason is Reason.MODEL_NOT_FOUND
-    assert f"missing {gone}." in caught.value.message
+    assert f"missing {gone}. " in caught.value.message
 
 
 def test_wrong_and_broken_weights_are_invalid(
