@@ -20,7 +20,7 @@ STARTS = (
     (b"%PDF", "PDF"),
     (b"\x1aE\xdf\xa3", "a video"),
     (b"PK\x03\x04", "a ZIP archive"),
-    (b"version https://git-lfs", "a pointer of Git LFS, not the file"),
+    (b"version https://git-lfs", "a pointer of Git LFS"),
 )
 BRANDS = (
     ({b"avif", b"avis"}, "AVIF"),

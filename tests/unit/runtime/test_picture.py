@@ -241,6 +241,7 @@ WORST = {
     "TIFF": (encoded(Image.fromarray(COLOURS), "TIFF"), "is TIFF, which is not read"),
     "BMP": (encoded(Image.fromarray(COLOURS), "BMP"), "is BMP, which is not read"),
     "a video": (struct.pack(">I", 16) + b"ftypisom\0\0\2\0", "is a video, which is not read"),
+    "a pointer": (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
     "a JPEG cut short": (JPEG[:900], DAMAGED),
     "a JPEG's first bytes": (JPEG[:3], DAMAGED),
     "a PNG cut short": (png(COLOURS)[:-60], DAMAGED),
