@@ -94,6 +94,14 @@ def of_checks(content: Any) -> list[str]:
     ]
 
 
+def of_adapters(content: Any) -> list[str]:
+    return [
+        f"{row['preset']}: error {row['error']:.3g}, merged {row['error of merged weights']:.3g}"
+        + ("" if row["ok"] else ", FAIL")
+        for row in content
+    ]
+
+
 def seconds(row: Any) -> str:
     return f"{row['secondsPerStep']:.4g} s a step"
 
@@ -120,6 +128,7 @@ ROWS = (
         Row(f"tiny-{kind}", ("run_tiny.py", "--clips", CLIPS, "--only", kind), of_checks)
         for kind in ("pipelines", "exactness", "full")
     ),
+    Row("adapters", ("adapters.py",), of_adapters),
     Row("serve", ("serve_14b.py",), of_serving, ("--small",)),
 )
 
