@@ -62,6 +62,7 @@ def test_all_is_served_but_the_adapter_that_is_bad() -> None:
     assert world.condition("AdaptersReady") == ("False", "AdapterInvalid", f"style: {CAUSE}")
     assert status_of(world) == {
         "name": "style", "readyWorkers": 0, "reason": "AdapterInvalid", "message": CAUSE,
+        "files": OLD["files"],
     }  # fmt: skip
     assert status_of(world, "good")["readyWorkers"] == 1
     assert world.events[-1] == f"style: {CAUSE}"
@@ -129,7 +130,35 @@ def test_what_was_told_holds_while_nobody_says_otherwise() -> None:
     assert world.condition("AdaptersReady") == ("False", "AdapterInvalid", f"style: {CAUSE}")
     world.edit(replicas=0)
     world.settle()
-    assert world.condition("AdaptersReady") == ("", "", ""), "of this spec nobody has told"
+    assert world.condition("AdaptersReady") == ("False", "AdapterInvalid", f"style: {CAUSE}")
+    world.edit(adapters=[NEW])
+    world.settle()
+    assert world.condition("AdaptersReady") == ("", "", ""), "of these files nobody has told"
+
+
+def test_what_was_told_of_a_fine_tune_outlives_an_edit() -> None:
+    world = World(tiny(adapters=[{"name": "style", "fineTuneRef": {"name": "demo"}}]))
+    world.finetunes["demo"] = finetune("demo")
+    world.settle()
+    hears(world, worker(world.status["revision"], bad(), usable=()))
+    hears(world)
+    world.edit(replicas=0)
+    world.settle()
+    assert world.condition("AdaptersReady") == ("False", "AdapterInvalid", f"style: {CAUSE}")
+
+
+def test_what_was_told_before_a_rollback_belongs_to_those_files() -> None:
+    world, old, new = begun("Surge", [GOOD, OLD], [GOOD, NEW])
+    world.roll()
+    hears(world, worker(old, usable=("good", "style")), worker(new, bad()))
+    assert world.status["rollout"]["phase"] == "RolledBack"
+    hears(world)
+    world.edit(replicas=0)
+    world.turn()
+    assert world.condition("AdaptersReady") == ("False", "AdapterInvalid", f"style: {CAUSE}")
+    world.edit(adapters=[GOOD, OLD])
+    world.settle()
+    assert world.condition("AdaptersReady") == ("", "", ""), "of the old ones nobody said so"
 
 
 ROLLOUTS: dict[str, Raw] = {

@@ -19,6 +19,7 @@ from wan_operator.api.v1alpha1.common import (
     Short,
 )
 from wan_operator.api.v1alpha1.finetune_status import EffectiveStore
+from wan_operator.api.v1alpha1.inference_model import AdapterFiles
 
 
 class BaseModelStatus(ApiModel):
@@ -47,6 +48,9 @@ class AdapterStatus(ApiModel):
     artifact: Artifact | None = None
     """Exported weights of its fine-tune that are served. Left out while there are none, and for an
     adapter from files."""
+    files: AdapterFiles | None = None
+    """Files that the reason is about. Left out while nothing is wrong, and for an adapter from a
+    fine-tune."""
     ready_workers: Count = 0
     """Number of ready workers that have fetched and checked the adapter."""
     reason: Short = ""

@@ -69,20 +69,20 @@ def followed(moment: Moment) -> Followed:
 def _status(
     moment: Moment, adapter: Adapter, found: Found, before: AdapterStatus | None
 ) -> AdapterStatus:
-    """What workers cannot use goes first. That holds for this spec until one says otherwise: those
-    that said it may be gone since, scaled to zero or rolled back."""
+    """What workers cannot use goes first. That holds for the same artifact or files until one says
+    otherwise: those that said it may be gone since, scaled to zero or rolled back."""
     if adapter.fine_tune_ref is not None and found.artifact is None:
         return AdapterStatus(name=adapter.name, reason=found.reason, message=found.message)
     by_workers = told(moment, spec_of(adapter, found.artifact))
     reason, message = by_workers.reason, by_workers.message
     is_silent = not by_workers.usable and not by_workers.faulty
-    is_same_spec = moment.status.observed_generation == moment.generation
-    if is_silent and is_same_spec and before and before.artifact == found.artifact:
+    if is_silent and before and (before.artifact, before.files) == (found.artifact, adapter.files):
         reason, message = before.reason, before.message
     return built(
         AdapterStatus,
         name=adapter.name,
         artifact=found.artifact,
+        files=adapter.files if reason else None,
         ready_workers=by_workers.usable,
         reason=reason,
         message=message if reason else found.message or by_workers.message,
