@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import re
@@ -18,6 +19,7 @@ from wan_runtime.job import (
     Columns,
     DatasetFormat,
     DatasetSpec,
+    ExitClass,
     Reason,
     StoreSpec,
     WindowKind,
@@ -146,8 +148,10 @@ def run(options: argparse.Namespace) -> int:
         print(f"error: {error.reason}: {with_options(error.message)}", file=sys.stderr)
         return int(error.exit_class)
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return REFUSED
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror}", file=sys.stderr)
+        full = error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT)
+        return int(ExitClass.INFRASTRUCTURE) if full else REFUSED
     except KeyboardInterrupt:
         print("interrupted: run it again to go on", file=sys.stderr)
         return INTERRUPTED
@@ -166,7 +170,13 @@ def _run(options: argparse.Namespace) -> None:
     target = _target(options) if options.action == "push" else None
     report = Reporter("dataset")
     with tempfile.TemporaryDirectory(prefix="wan-dataset-") as scratch:
-        found = review(FolderSource(options.folder), spec, Path(scratch), estimate, report)
+        try:
+            found = review(FolderSource(options.folder), spec, Path(scratch), estimate, report)
+        except InputError as error:
+            if options.report is None:
+                raise
+            text = f"{error.message}. No report was written to {options.report}"
+            raise InputError(error.reason, text) from error
     dataset, refusal = found.dataset, None
     try:
         dataset = decide(dataset, spec, found.alike)

@@ -141,13 +141,15 @@ def test_every_kind_of_fault_has_words() -> None:
 
 @pytest.mark.parametrize(
     "given",
-    ["9" * 100 + "x", object(), {"a": [1] * 99}, 10**5000],
-    ids=["text", "object", "nested", "number"],
+    ["9" * 100 + "x", object(), {"a": [1] * 99}, 10**5000, "half \ud800"],
+    ids=["text", "object", "nested", "number", "half a character"],
 )
 def test_a_value_is_shown_in_short(given: Any) -> None:
     with pytest.raises(ValidationError) as caught:
         TypeAdapter(bool).validate_python(given)
-    assert len(faults.described(caught.value)) < 120
+    text = faults.described(caught.value)
+    assert len(text) < 120
+    assert text.encode()
 
 
 def handlers() -> Iterator[tuple[Path, ast.ExceptHandler]]:

@@ -24,6 +24,7 @@ from wan_runtime.data.frames import crop_box, fits
 from wan_runtime.data.rejected import PictureRejected
 from wan_runtime.data.window import starts_of
 from wan_runtime.job import Bucket, WindowKind
+from wan_runtime.presets import SPATIAL_STRIDE
 
 STILL = 128
 """Pixels at the longer side of what is looked at for cuts, bars and the like."""
@@ -171,10 +172,14 @@ def _check_picture(frame: Any, display: Display, facts: Facts, width: int, heigh
     display.measure(frame)
     box = crop_box(facts.width, facts.height, width, height, facts.pixel_aspect)
     if not fits(box, width, height):
+        scale = min((box[2] - box[0]) / width, (box[3] - box[1]) / height)
+        most = "x".join(
+            str(int(side * scale) // SPATIAL_STRIDE * SPATIAL_STRIDE) for side in (width, height)
+        )
         raise ClipRejected(
             Code.TOO_SMALL,
-            f"is {facts.size}, of which {box[2] - box[0]:.0f}x"
-            f"{box[3] - box[1]:.0f} have the shape of {width}x{height}: enlarging teaches blur",
+            f"is {facts.size}, too small for {width}x{height}: enlarging teaches blur. In "
+            f"that shape it is enough for {most}",
             facts,
         )
 
@@ -185,7 +190,11 @@ def _check_length(facts: Facts, frames: int, fps: float) -> None:
     if facts.decoded < facts.declared or not facts.decoded:
         raise undecodable(facts)
     if facts.decoded == 1:
-        raise ClipRejected(Code.TOO_SHORT, f"has one frame, so it is a picture: {A_PICTURE}", facts)
+        raise ClipRejected(
+            Code.TOO_SHORT,
+            f"has one frame that can be read, so it is a picture: {A_PICTURE}",
+            facts,
+        )
     raise ClipRejected(
         Code.TOO_SHORT,
         f"has {facts.frames} frames at {fps:g} fps ({facts.decoded} of its own in "

@@ -109,7 +109,9 @@ class StoreSource:
 
 
 class FolderSource:
-    """Files of a folder on this machine. Links that lead out of it are not followed."""
+    """Files of a folder on this machine. Links that lead out of it are refused, not followed: a
+    folder from somebody else could have any file of this machine uploaded. Hidden ones do not
+    count."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.resolve()
@@ -132,8 +134,15 @@ class FolderSource:
     def size(self, path: str) -> int | None:
         try:
             file = (self._folder / path).resolve()
-            inside = file.is_relative_to(self._folder)
-            return file.stat().st_size if inside and file.is_file() else None
+            if not file.is_relative_to(self._folder):
+                if any(part.startswith(".") for part in PurePosixPath(path).parts):
+                    return None
+                raise InputError(
+                    Reason.DATASET_INVALID,
+                    f"{shown(path)} is a link that leads out of the folder: put the file itself "
+                    "there",
+                )
+            return file.stat().st_size if file.is_file() else None
         except (OSError, RuntimeError):  # a name that is too long, links in a circle
             return None
 

@@ -73,6 +73,31 @@ def test_check_prints_verdicts_and_writes_the_report(
     assert "1 train, 1 held out. 1 rejected: 1 TooShort" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("form", ["DiffSynth", "Folder"])
+def test_a_link_out_of_the_folder_is_named(
+    folder: Path, tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever made the folder could have any file of this machine uploaded by it."""
+    (tmp_path / "elsewhere.mp4").write_bytes((folder / "a.mp4").read_bytes())
+    (folder / ".hidden").symlink_to(tmp_path)
+    (folder / "a.mp4").unlink()
+    (folder / "a.mp4").symlink_to(tmp_path / "elsewhere.mp4")
+    report = tmp_path / "report.html"
+    command = ["dataset", "check", str(folder), *SIZE, "--format", form, "--report", str(report)]
+    assert cli.main(command) == 10
+    err = capsys.readouterr().err
+    assert "a.mp4 is a link that leads out of the folder: put the file itself there" in err
+    assert f"No report was written to {report}" in err
+
+
+def test_a_full_disk_is_no_fault_of_the_dataset(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["dataset", "check", str(folder), *SIZE, "--report", "/dev/full"]
+    assert cli.main(command) == 30
+    assert capsys.readouterr().err.endswith("error: No space left on device\n")
+
+
 def test_a_folder_with_a_bad_clip_is_not_pushed(
     folder: Path, target: list[str], store: Store
 ) -> None:

@@ -344,7 +344,8 @@ def test_one_frame_is_a_picture(tmp_path: Path) -> None:
     found = rejection(path)
     assert found.code is Code.TOO_SHORT
     assert found.message == (
-        "has one frame, so it is a picture: image-to-video needs clips of at least 5 frames"
+        "has one frame that can be read, so it is a picture: image-to-video needs clips of at "
+        "least 5 frames"
     )
 
 
@@ -369,7 +370,7 @@ def test_animations_that_are_not_read_are_named(tmp_path: Path, kind: str) -> No
         ),
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
-            "does not open as a video: it is a pointer of Git LFS, not the file",
+            "does not open as a video: it is a pointer of Git LFS",
         ),
         (b"<!DOCTYPE html><title>Sign in</title>", "does not open as a video: it is a web page"),
     ],

@@ -86,6 +86,7 @@ TWO: dict[str, str | bytes] = {"a.mp4": "", "a.txt": "x"}
         ({"0.tar": tar({"a.txt": b"{\\rtf1"})}, "0.tar/a.txt is rich text: save it as plain text"),
         ({"0.tar": tar({"caf\udce9.mp4": ""})}, "0.tar holds 'caf\\udce9.mp4', which is not UTF-8"),
         ({"0.tar": tar({"a" * 300 + ".mp4": ""})}, "is no path: a name has at most 255 bytes"),
+        ({"0.tar": tar(TWO) + tar({"b.mp4": "", "b.txt": "y"})}, "0.tar goes on after its end"),
         ({"0.tar": b"x" * 1024}, "0.tar is no whole tar archive: after byte 0 it is cut off or da"),
         ({"0.tar": tar(TWO)[:1536]}, "0.tar is no whole tar archive: after byte 1536 it is cut of"),
     ],

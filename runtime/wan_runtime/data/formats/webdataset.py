@@ -122,6 +122,12 @@ def _samples(source: Source, shard: Found) -> list[_Sample]:
             file.seek(archive.offset)
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError
+            while rest := file.read(READ_AHEAD):
+                if rest.strip(b"\0"):
+                    raise invalid(
+                        shard.path, "goes on after its end, as archives joined by cat do: give "
+                        "each of them as a file of its own"
+                    )  # fmt: skip
     except tarfile.TarError as error:
         said = f"is no whole tar archive: after byte {at} it is cut off or damaged"
         raise invalid(shard.path, said) from error
