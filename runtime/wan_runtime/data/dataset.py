@@ -34,7 +34,8 @@ class Code(StrEnum):
     """Its metadata ask for a turn that is no multiple of 90 degrees, or slant it."""
     CAPTION_EMPTY = "CaptionEmpty"
     CAPTION_INVALID = "CaptionInvalid"
-    """It is a list or an object, or holds half a character."""
+    """It is a list or an object, holds half a character, is a spreadsheet's error, or its file is
+    no text in UTF-8."""
     FIRST_FRAME_INVALID = "FirstFrameInvalid"
     CONTROL_VIDEO_INVALID = "ControlVideoInvalid"
     VACE_VIDEO_INVALID = "VaceVideoInvalid"

@@ -56,7 +56,7 @@ def test_a_csv_of_any_spreadsheet_says_the_same(tmp_path: Path, content: str | b
         (TABLE.replace("\n", "\r").encode("cp1252"), "is not UTF-8 in line 3"),
         (TABLE.encode("utf-16-le"), "is no text, or UTF-16 without its mark, in line 1: save it a"),
         (TABLE.encode("utf-16")[:-1], "begins as UTF-16 and does not go on so: save it as UTF-8"),
-        (b"PK\x03\x04...", 'is a workbook or a zip archive: save the table as "CSV UTF-8"'),
+        (b"PK\x03\x04...", 'is a workbook, a Word file or a zip archive: save the table as "CSV '),
         (b"\xd0\xcf\x11\xe0", "is an old Excel or Word file"),
         (b"\x1f\x8b..", "is compressed with gzip: unpack it"),
         ('video,prompt\na,"x" y\n', "line 2: 'y' follows a closing quote: write quotes within a"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from typing import Any
 
 MISSING = frozenset(
@@ -14,6 +15,14 @@ MISSING = frozenset(
 )  # fmt: skip
 """Words that pandas reads, and that it and Python write, for a value that is not there; here in
 letters of any case."""
+SHEET_ERROR = re.compile(r"#(?=.*[^\W\d_])[^\sa-z]{2,14}[!?]|#NV|#N/[VD]|#{3,}|Err:\d{3}")
+"""What spreadsheets write for a formula that failed, in any language, and for a narrow column."""
+UNSEEN = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
+"""Unicode's categories of characters that draw nothing."""
+BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | frozenset(
+    map(chr, range(0xFE00, 0xFE10))
+)
+"""Characters of other categories that draw nothing by themselves."""
 HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 KINDS = {list: "a list", dict: "an object", bool: "true or false"}
 
@@ -24,9 +33,9 @@ class NoTextError(Exception):
 
 def text_of(value: Any) -> str:
     """The text of a value without blanks at its ends, or a number as it is written; empty for one
-    that is missing.
+    that is missing, or shows nothing.
 
-    A list of one is its only value. Raises NoTextError."""
+    A list of one is its only value. Raises NoTextError, for the error of a spreadsheet too."""
     if isinstance(value, list) and len(value) == 1:
         return text_of(value[0])
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -34,16 +43,38 @@ def text_of(value: Any) -> str:
     if isinstance(value, str):
         if found := HALF_CHARACTER.search(value):
             raise NoTextError(f"holds half a character, \\u{ord(found[0]):04x}: write it anew")
-        text = value.strip()
-        return "" if text.lower() in MISSING else text
+        bare = _bare(value)
+        if not bare or bare.lower() in MISSING:
+            return ""
+        if SHEET_ERROR.fullmatch(bare):
+            raise NoTextError(f"is {bare!r}, an error of a spreadsheet: write the text itself")
+        return value.strip()
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     many = f" of {len(value)}" if isinstance(value, list) else ""
     raise NoTextError(f"is {KINDS.get(type(value), 'no text')}{many}: give one text")
 
 
-def word_for_none(value: Any) -> str:
-    """The word by which a value says that it is missing; empty if there is none."""
+def cause_of_none(value: Any) -> str:
+    """Why a value that is there counts as missing; empty if it does not, or is blank."""
     if isinstance(value, list) and len(value) == 1:
-        return word_for_none(value[0])
-    return value.strip() if isinstance(value, str) and value.strip().lower() in MISSING else ""
+        return cause_of_none(value[0])
+    if not isinstance(value, str) or not value.strip():
+        return ""
+    if not (bare := _bare(value)):
+        return f"it holds nothing that is seen, only U+{ord(value.strip()[0]):04X}"
+    return f"{bare!r} stands for none" if bare.lower() in MISSING else ""
+
+
+def _bare(text: str) -> str:
+    """The text without what is not seen at its ends."""
+    begin, end = 0, len(text)
+    while begin < end and not _seen(text[begin]):
+        begin += 1
+    while begin < end and not _seen(text[end - 1]):
+        end -= 1
+    return text[begin:end]
+
+
+def _seen(character: str) -> bool:
+    return unicodedata.category(character) not in UNSEEN and character not in BLANK

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from wan_runtime.data.dataset import Code
-from wan_runtime.data.formats.cells import NoTextError, text_of, word_for_none
+from wan_runtime.data.formats.cells import NoTextError, cause_of_none, text_of
 from wan_runtime.data.formats.text import invalid
 from wan_runtime.data.source import Place, Source
 from wan_runtime.job import Bucket, Columns
@@ -139,8 +139,8 @@ def make_row(
             if field not in CODES:
                 raise invalid(where, f"{column} {error}") from error
             fault, texts[field] = fault or Fault(CODES[field], f"its {column} {error}"), ""
-        if field == "prompt" and (word := word_for_none(value)):
-            fault = fault or Fault(Code.CAPTION_EMPTY, f"has no caption: {word!r} stands for none")
+        if field == "prompt" and (cause := cause_of_none(value)):
+            fault = fault or Fault(Code.CAPTION_EMPTY, f"has no caption: {cause}")
     place = video or Place(texts["video"])
     return Row(
         number=number,

@@ -9,12 +9,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from wan_runtime.data.dataset import Code
-from wan_runtime.data.formats.cells import NoTextError, text_of, word_for_none
+from wan_runtime.data.formats.cells import NoTextError, cause_of_none, text_of
 from wan_runtime.data.formats.json_text import load_json
 from wan_runtime.data.formats.rows import Fault, Row
 from wan_runtime.data.formats.suffixes import stem, suffix
 from wan_runtime.data.formats.text import MAX_BYTES, decode, invalid, keys_of, read_text
 from wan_runtime.data.source import Place, Source
+from wan_runtime.errors import InputError
 from wan_runtime.parallel import in_order
 
 THREADS = 8
@@ -32,6 +33,8 @@ class Caption:
     """It stands in. None: there is no such file."""
     lack: str = ""
     """Why there is none: `in/b.txt is not there`."""
+    code: Code = Code.CAPTION_EMPTY
+    """The verdict, if there is none."""
     empty: bool = False
     """The file is there, and nothing stands in it."""
 
@@ -40,9 +43,7 @@ def read_sidecars(
     source: Source, videos: Sequence[str], there: Mapping[str, int], suffixes: Sequence[str]
 ) -> list[Caption]:
     """The caption of each video, from the text file of its name with the first of the suffixes that
-    there is, in letters of any case. `there`: bytes of all files by path.
-
-    Raises InputError(DATASET_INVALID) for a file that is no text."""
+    there is, in letters of any case. `there`: bytes of all files by path."""
     alike = {(stem(path), suffix(path)): path for path in there}
 
     def caption(video: str) -> Caption:
@@ -53,15 +54,27 @@ def read_sidecars(
         if path is None:
             return Caption("", lack=f"{exact[0]} is not there")
         if there[path] > MAX_BYTES:
-            raise invalid(path, f"has {there[path]} bytes; at most {MAX_BYTES} are read")
-        text = decode(path, source.read(path)).strip()
-        if not text:
-            return Caption("", path, f"{path} is empty", empty=True)
-        if word_for_none(text):
-            return Caption("", path, f"{path} says {text!r}, which stands for none")
-        return Caption(text, path)
+            return _bad(path, f"{path} has {there[path]} bytes; at most {MAX_BYTES} are read")
+        try:
+            written = decode(path, source.read(path)).strip()
+            text = text_of(written)
+        except InputError as error:
+            return _bad(path, error.message)
+        except NoTextError as error:
+            return _bad(path, f"{path} {error}")
+        if text:
+            return Caption(text, path)
+        cause = cause_of_none(written)
+        return Caption(
+            "", path, f"{path}: {cause}" if cause else f"{path} is empty", empty=not cause
+        )
 
     return list(in_order(caption, videos, threads=THREADS))
+
+
+def _bad(path: str, cause: str) -> Caption:
+    """A caption that is no text."""
+    return Caption("", path, cause, Code.CAPTION_INVALID)
 
 
 def row_beside(
@@ -71,7 +84,8 @@ def row_beside(
     in diffusion-pipe."""
     fault = None
     if caption.lack and not (caption.empty and prefix):
-        fault = Fault(Code.CAPTION_EMPTY, f"has no caption: {caption.lack}")
+        said = "has no caption:" if caption.code is Code.CAPTION_EMPTY else "its caption"
+        fault = Fault(caption.code, f"{said} {caption.lack}")
     return Row(
         number=number,
         video=Place(video),
@@ -96,7 +110,7 @@ class CaptionsJson:
         self._several = 0
 
     def caption(self, video: str) -> Caption:
-        """The first caption of a clip. Raises InputError(DATASET_INVALID)."""
+        """The first caption of a clip."""
         name = _composed(PurePosixPath(video).name)
         self._asked.add(name)
         if name not in self._captions:
@@ -108,8 +122,10 @@ class CaptionsJson:
         try:
             text = text_of(value)
         except NoTextError as error:
-            raise invalid(self.path, f"{name!r} {error}") from error
-        return Caption(text, self.path, "" if text else f"{self.path} has none for {name!r}")
+            return _bad(self.path, f"in {self.path} {error}")
+        cause = cause_of_none(value)
+        lack = f"in {self.path} {cause}" if cause else f"{self.path} has none for {name!r}"
+        return Caption(text, self.path, "" if text else lack)
 
     def notes(self) -> list[str]:
         """What stands in it and is not used."""

@@ -18,16 +18,18 @@ KEYS = 12
 """Of an object, that a message names."""
 SHOWN = 60
 """Characters of a line that a message quotes."""
-SAVE = 'save it as UTF-8 (in Excel "CSV UTF-8", in Notepad "UTF-8")'
+SAVE = "save it as UTF-8"
+SAVE_TABLE = f'{SAVE} (in Excel "CSV UTF-8", in Notepad "UTF-8")'
+TABLES = (".csv", ".tsv")
 OTHER_FILES = (
-    (b"PK\x03\x04", 'is a workbook or a zip archive: save the table as "CSV UTF-8"'),
-    (b"\xd0\xcf\x11\xe0", 'is an old Excel or Word file: save the table as "CSV UTF-8"'),
+    (b"PK\x03\x04", "is a workbook, a Word file or a zip archive: {save}"),
+    (b"\xd0\xcf\x11\xe0", "is an old Excel or Word file: {save}"),
     (b"{\\rtf", "is rich text: save it as plain text"),
     (b"%PDF", "is a PDF: save it as plain text"),
     (b"\x1f\x8b", "is compressed with gzip: unpack it"),
     (b"\x28\xb5\x2f\xfd", "is compressed with zstd: unpack it"),
 )
-"""First bytes of what is put in a text file's place."""
+"""First bytes of what is put in a text file's place, and what to do."""
 MARKS = (
     (codecs.BOM_UTF8, "UTF-8"),
     (codecs.BOM_UTF32_LE, "UTF-32"),  # before UTF-16, whose mark begins alike
@@ -57,23 +59,26 @@ def decode(name: str, data: bytes) -> str:
     Other encodings are not guessed: most bytes are text in several of them.
     Raises InputError(DATASET_INVALID).
     """
+    table = name.lower().endswith(TABLES)
+    save = SAVE_TABLE if table else SAVE
     for first, fault in OTHER_FILES:
         if data.startswith(first):
-            raise invalid(name, fault)
+            anew = 'save the table as "CSV UTF-8"' if table else "save it as plain text in UTF-8"
+            raise invalid(name, fault.format(save=anew))
     encoding = next((name for mark, name in MARKS if data.startswith(mark)), "UTF-8")
     if encoding == "UTF-8" and b"\0" in data:
         line = data.count(b"\n", 0, data.index(b"\0")) + 1
-        raise invalid(name, f"is no text, or UTF-16 without its mark, in line {line}: {SAVE}")
+        raise invalid(name, f"is no text, or UTF-16 without its mark, in line {line}: {save}")
     try:
         text = data.decode("utf-8-sig" if encoding == "UTF-8" else encoding)
     except UnicodeDecodeError as error:
         if encoding != "UTF-8":
-            raise invalid(name, f"begins as {encoding} and does not go on so: {SAVE}") from error
+            raise invalid(name, f"begins as {encoding} and does not go on so: {save}") from error
         lines = _one_kind_of_end(data.decode("cp1252", "replace")).split("\n")
         line = _one_kind_of_end(data[: error.start].decode("cp1252", "replace")).count("\n") + 1
         shown = short(lines[line - 1])
         raise invalid(
-            name, f"is not UTF-8 in line {line}: read as Windows-1252 it is {shown}: {SAVE}"
+            name, f"is not UTF-8 in line {line}: read as Windows-1252 it is {shown}: {save}"
         ) from error
     return _one_kind_of_end(text)
 

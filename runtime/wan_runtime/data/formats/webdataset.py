@@ -11,7 +11,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import IO, Any
 
 from wan_runtime.data.dataset import Code
 from wan_runtime.data.formats.inventory import not_found
@@ -22,6 +22,7 @@ from wan_runtime.data.formats.rows import Fault, Listing, Row, make_row
 from wan_runtime.data.formats.suffixes import is_junk, is_video
 from wan_runtime.data.formats.text import MAX_BYTES, decode, invalid, keys_of
 from wan_runtime.data.source import Found, Place, Source, path_fault
+from wan_runtime.errors import InputError
 from wan_runtime.job import Columns
 from wan_runtime.parallel import in_order
 
@@ -45,6 +46,8 @@ class _Sample:
     record: dict[str, Any] | None = None
     others: list[str] = field(default_factory=list)
     """Members of other kinds, by suffix."""
+    fault: Fault | None = None
+    """Of a member that cannot be read."""
 
 
 def read(source: Source, columns: Columns) -> Listing:
@@ -80,6 +83,8 @@ def _row(number: int, sample: _Sample, columns: Columns) -> Row:
     if sample.caption is not None:
         record = record | {columns.prompt: sample.caption}
     row = make_row(number, sample.key, record, columns, video=sample.video)
+    if sample.fault is not None:
+        return replace(row, fault=sample.fault)
     if row.prompt or row.fault is not None:
         return row
     if sample.caption is not None:
@@ -157,17 +162,25 @@ def _take(
     elif kind in CAPTIONS or kind == "json":
         if (sample.caption if kind in CAPTIONS else sample.record) is not None:
             raise invalid(shard, f"holds two captions of the key {key!r}")
-        if member.size > MAX_BYTES:
-            raise invalid(name, f"has {member.size} bytes; at most {MAX_BYTES} are read")
         content = archive.extractfile(member)
         assert content is not None, "a plain file has content"
-        text = decode(name, content.read())
-        if kind in CAPTIONS:
-            sample.caption = text.strip()
-        else:
-            sample.record = _record(name, text)
+        try:
+            _describe(sample, name, kind, member.size, content)
+        except InputError as error:
+            sample.fault = Fault(Code.CAPTION_INVALID, f"its caption {error.message}")
     else:
         sample.others.append(kind)
+
+
+def _describe(sample: _Sample, name: str, kind: str, size: int, content: IO[bytes]) -> None:
+    """Takes the caption or record of a sample. Raises InputError(DATASET_INVALID)."""
+    if size > MAX_BYTES:
+        raise invalid(name, f"has {size} bytes; at most {MAX_BYTES} are read")
+    text = decode(name, content.read())
+    if kind in CAPTIONS:
+        sample.caption = text.strip()
+    else:
+        sample.record = _record(name, text)
 
 
 def _record(name: str, text: str) -> dict[str, Any]:
