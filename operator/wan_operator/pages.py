@@ -33,7 +33,7 @@ async def _ask(http: aiohttp.ClientSession, page: Page, address: str) -> BaseMod
         async with http.get(url, timeout=TIMEOUT, allow_redirects=False) as answer:
             if answer.status != 200:
                 return None
-            body = b""
+            body = bytearray()
             async for chunk in answer.content.iter_chunked(page.limit_bytes):
                 body += chunk
                 if len(body) > page.limit_bytes:

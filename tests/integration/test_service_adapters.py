@@ -59,7 +59,7 @@ class Gateway:
         return ServiceReport(
             time=datetime.now(UTC), age_seconds=0, queue=idle, workers=self.workers,
             rollout=Rollout(), tracks={},
-        )  # fmt: skip
+        ).summary()  # fmt: skip
 
     def close(self) -> None:
         self._server.shutdown()

@@ -11,6 +11,9 @@ from wan_operator.reconcile.serving.follow import follows
 from wan_operator.service_conditions import VOCABULARY
 from wan_runtime.serving.report import STATE_PAGE, ServiceReport
 
+PAGE_BYTES = 8 * 2**20
+"""Room for the page of the largest service: 1000 workers and as many of a canary."""
+
 DEFINITION = Definition(
     name=api.KIND,
     plural=api.PLURAL,
@@ -67,7 +70,7 @@ SERVICE = Kind(
     page=Page(
         path=STATE_PAGE,
         model=ServiceReport,
-        limit_bytes=256 * 1024,
+        limit_bytes=PAGE_BYTES,
         addresses=life.addresses,
     ),
     follows=Follows(kinds=frozenset({FINETUNE}), keys=follows),

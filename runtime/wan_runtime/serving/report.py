@@ -5,6 +5,8 @@ All seconds that count from a moment are by the database's clock.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated
 
@@ -97,6 +99,19 @@ class WorkerReport(WorkerInfo):
     """Since it last told."""
 
 
+class AdapterReport(Contract):
+    """What the ready workers of one revision say of one adapter."""
+
+    revision: str
+    name: str
+    usable: int
+    """Number of workers that can use it."""
+    faulty: int
+    """Number of workers that cannot."""
+    note: AdapterNote | None = None
+    """Of the first worker that cannot, else of the first with something to say."""
+
+
 class TrackReport(Contract):
     """Of the videos that ended on a track within the last hour. A video counts for the workers that
     rendered it, so those of an earlier canary are not this one's."""
@@ -117,7 +132,39 @@ class ServiceReport(Contract):
     queue: QueueReport
     workers: tuple[WorkerReport, ...]
     """Heard of within the last 30 s, by name."""
+    adapters: tuple[AdapterReport, ...] = ()
+    """In a summary: in place of what each worker says of them."""
     rollout: Rollout
     """That the queue goes by now: a new ConfigMap takes up to two minutes to get here."""
     tracks: dict[Track, TrackReport]
     """`stable`: of all workers but the canary's. `canary`: only while there is one."""
+
+    def summary(self) -> ServiceReport:
+        """What the page has. Workers of one revision mostly say the same of many adapters, at
+        length: repeated for each worker, it would outgrow what the operator reads."""
+        bare = {"adapters": (), "adapter_notes": ()}
+        workers = tuple(each.model_copy(update=bare) for each in self.workers)
+        return self.model_copy(update={"workers": workers, "adapters": by_revision(self.workers)})
+
+
+def by_revision(workers: Iterable[WorkerInfo]) -> tuple[AdapterReport, ...]:
+    """What ready workers say of adapters, once for each revision and adapter."""
+    usable, faulty = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    notes: dict[tuple[str, str], AdapterNote] = {}
+    for each in (each for each in workers if each.ready):
+        usable.update((each.revision, name) for name in each.adapters)
+        for note in each.adapter_notes:
+            key = each.revision, note.name
+            faulty[key] += not note.ready
+            if notes.setdefault(key, note).ready and not note.ready:
+                notes[key] = note
+    return tuple(
+        AdapterReport(
+            revision=key[0],
+            name=key[1],
+            usable=usable[key],
+            faulty=faulty[key],
+            note=notes.get(key),
+        )
+        for key in dict.fromkeys((*usable, *notes))
+    )

@@ -254,7 +254,7 @@ def report(
         workers=workers,
         rollout=Rollout(),
         tracks={Track(name): each for name, each in tracks.items()},
-    )
+    ).summary()
 
 
 def queue(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from wan_operator.api.v1alpha1.common import Artifact
@@ -12,7 +11,7 @@ from wan_operator.reconcile.serving.moment import Moment
 from wan_operator.resources.serving.worker import Revision
 from wan_operator.service_conditions import ADAPTER_REASONS, VOCABULARY
 from wan_runtime.job import Expert, ManifestRef
-from wan_runtime.serving.report import AdapterNote, WorkerReport
+from wan_runtime.serving.report import AdapterNote, AdapterReport
 from wan_runtime.serving.service import AdapterSpec
 
 
@@ -44,12 +43,12 @@ class Told:
 
 def told(moment: Moment, adapter: AdapterSpec) -> Told:
     """Of an adapter as the spec names it now."""
-    workers = list(_with_it(moment, adapter))
-    notes = [note for each in workers for note in each.adapter_notes if note.name == adapter.name]
+    found = [each for each in _reports(moment) if _is_of(moment, each, adapter)]
+    notes = [each.note for each in found if each.note is not None]
     faults = [note for note in notes if not note.ready]
     return Told(
-        usable=sum(adapter.name in each.adapters for each in workers),
-        faulty=len(faults),
+        usable=sum(each.usable for each in found),
+        faulty=sum(each.faulty for each in found),
         note=next(iter(faults or notes), None),
     )
 
@@ -58,17 +57,15 @@ def spoiled(moment: Moment, serving: Revision, desired: Revision) -> str:
     """What workers of the new revision cannot use and those of the old one could, or never had:
     a reason to go back; empty if there is nothing. What both have from the same place and nobody
     can use is no fault of the change."""
-    ready = _ready(moment)
-    before = serving.spec
-    usable = {name for each in ready if each.revision == serving.name for name in each.adapters}
-    for worker in ready:
-        if worker.revision != desired.name:
+    found, before = _reports(moment), serving.spec
+    usable = {each.name for each in found if each.revision == serving.name and each.usable}
+    for each in found:
+        if each.revision != desired.name or each.note is None or not each.faulty:
             continue
-        for note in worker.adapter_notes:
-            old, new = before.adapter(note.name), desired.spec.adapter(note.name)
-            same = old is not None and new is not None and is_same(old, new)
-            if not note.ready and (not same or note.name in usable):
-                return f"adapter {note.name}: {note.message}"
+        old, new = before.adapter(each.name), desired.spec.adapter(each.name)
+        same = old is not None and new is not None and is_same(old, new)
+        if not same or each.name in usable:
+            return f"adapter {each.name}: {each.note.message}"
     return ""
 
 
@@ -77,7 +74,8 @@ def have_told(moment: Moment, revision: Revision, replicas: int) -> bool:
     answers, or there is nothing to say, nobody is waited for."""
     if moment.report is None or not revision.spec.adapters:
         return True
-    return sum(each.revision == revision.name for each in _ready(moment)) >= replicas
+    workers = moment.report.workers
+    return sum(each.ready and each.revision == revision.name for each in workers) >= replicas
 
 
 def spec_of(adapter: Adapter, artifact: Artifact | None) -> AdapterSpec:
@@ -101,19 +99,17 @@ def is_same(one: AdapterSpec, other: AdapterSpec) -> bool:
     return (one.artifact, one.files) == (other.artifact, other.files)
 
 
-def _ready(moment: Moment) -> list[WorkerReport]:
-    return [each for each in (moment.report.workers if moment.report else ()) if each.ready]
+def _reports(moment: Moment) -> tuple[AdapterReport, ...]:
+    return moment.report.adapters if moment.report else ()
 
 
-def _with_it(moment: Moment, adapter: AdapterSpec) -> Iterator[WorkerReport]:
-    known: dict[str, bool] = {}
-    for worker in _ready(moment):
-        if worker.revision not in known:
-            revision = moment.revision(worker.revision)
-            served = None if revision is None else revision.spec.adapter(adapter.name)
-            known[worker.revision] = served is not None and is_same(served, adapter)
-        if known[worker.revision]:
-            yield worker
+def _is_of(moment: Moment, report: AdapterReport, adapter: AdapterSpec) -> bool:
+    """Whether it is of this adapter, from the same place."""
+    if report.name != adapter.name:
+        return False
+    revision = moment.revision(report.revision)
+    served = None if revision is None else revision.spec.adapter(adapter.name)
+    return served is not None and is_same(served, adapter)
 
 
 def _files(files: AdapterFiles) -> dict[Expert, str]:

@@ -68,7 +68,7 @@ class Reporter(Collector):
             return 503, "text/plain", f"{taken}\n".encode()
         report, moment = taken
         age = round(time.monotonic() - moment, 3)
-        return json_page(report.model_copy(update={"age_seconds": age}))
+        return json_page(report.summary().model_copy(update={"age_seconds": age}))
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Gauges of the queue, the same at every gateway; none while the database is away."""
