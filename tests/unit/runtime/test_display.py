@@ -96,7 +96,7 @@ def test_what_is_too_small_once_it_is_shown_is_told_so(tmp_path: Path) -> None:
     encode(path, still(circle(100, 96)), codec="libx264", sample_aspect_ratio=Fraction(4, 3))
     found = rejection(path)
     assert found.code is Code.TOO_SMALL
-    assert found.message.startswith("is 100x96 (shown as 133x96), of which 96x96 have")
+    assert found.message.startswith("is 100x96 (shown as 133x96), too small for 128x96")
 
 
 def test_frames_of_other_sizes_are_each_cut(tmp_path: Path) -> None:
