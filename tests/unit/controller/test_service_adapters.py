@@ -73,6 +73,23 @@ def test_all_is_served_but_the_adapter_that_is_bad() -> None:
     assert "reason" not in {k for k, v in status_of(world).items() if v}
 
 
+def test_each_adapter_that_goes_bad_is_an_event() -> None:
+    world, revision = serving(GOOD, OLD)
+    hears(world, worker(revision, bad()))
+    world.events.clear()
+    hears(world, worker(revision, bad(), bad("good", said="s3://wan/good is torn"), usable=()))
+    assert world.events == ["good: s3://wan/good is torn"]
+    hears(world, worker(revision, bad(), usable=("good",)))
+    assert len(world.events) == 1, "of the other one it is known"
+    hears(world, worker(revision, bad(reason=Reason.MODEL_NOT_FOUND, said="it is gone")))
+    assert world.events[1:] == ["style: it is gone"]
+    world.report = None
+    world.edit(adapters=[GOOD, NEW])
+    world.settle()
+    hears(world, worker(world.status["revision"], bad(said="s3://wan/other is torn")))
+    assert world.events[-1] == "style: s3://wan/other is torn"
+
+
 @pytest.mark.parametrize(
     ("reason", "shown"),
     [

@@ -52,12 +52,7 @@ from wan_operator.resources.serving import gateway, network, worker
 from wan_operator.resources.serving.gateway import GatewayPods
 from wan_operator.resources.serving.names import COMPONENT, Part
 from wan_operator.resources.serving.worker import Revision, WorkerPods
-from wan_operator.service_conditions import (
-    ADAPTERS_READY,
-    READY,
-    VOCABULARY,
-    WAITING,
-)
+from wan_operator.service_conditions import READY, VOCABULARY, WAITING
 from wan_operator.settings import Settings
 
 LOOK_SECONDS = 5.0
@@ -148,7 +143,7 @@ def serve(
             children=base.children,
             deletes=base.deletes,
             status=moment.dump(),
-            events=(*base.events, *told(before, moment)),
+            events=(*base.events, *told(base.moment, moment)),
             look_again_after=base.look_again_after,
         )
     taken = course(moment, desired)
@@ -160,7 +155,7 @@ def serve(
         children=(*base.children, *wanted),
         deletes=(*base.deletes, *leftovers(moment, wanted)),
         status=moment.dump(),
-        events=(*base.events, *told(before, moment)),
+        events=(*base.events, *told(base.moment, moment)),
         asks_room=taken.asks_room,
         room_left=taken.room_left,
         look_again_after=look_again(moment),
@@ -270,17 +265,19 @@ def told(before: Moment, after: Moment) -> tuple[Event, ...]:
 
 
 def _of_adapters(before: Moment, after: Moment) -> list[Event]:
-    """The first time that workers tell of one that they cannot use."""
-    was, now = (
-        next((each for each in moment.status.conditions if each.type == ADAPTERS_READY), None)
-        for moment in (before, after)
-    )
+    """The first time that workers tell of one that they cannot use, and why."""
     waits = {*NEEDS_SOMEBODY, "WaitingForFineTune"}
-    if now is None or now.status == "True" or now.reason in waits:
-        return []
-    if was is not None and was.reason == now.reason:
-        return []
-    return [Event(type="Warning", reason=now.reason, action="Serve", message=now.message)]
+    known = {each.name: each for each in before.status.adapters}
+    events = []
+    for each in after.status.adapters:
+        old = known.get(each.name)
+        same = old is not None and (old.reason, old.artifact, old.files) == (
+            each.reason, each.artifact, each.files,
+        )  # fmt: skip
+        if each.reason and each.reason not in waits and not same:
+            text = f"{each.name}: {each.message}"
+            events.append(Event(type="Warning", reason=each.reason, action="Serve", message=text))
+    return events
 
 
 def stalled(cr: Raw, reason: str, message: str, now: datetime) -> Decision:
