@@ -10,6 +10,7 @@ import pytest
 from unit.runtime.test_formats import put, tar
 from wan_runtime.data.dataset import Code
 from wan_runtime.data.formats.reader import read_listing
+from wan_runtime.errors import InputError
 from wan_runtime.job import Columns, DatasetFormat
 
 NOTHING = [
@@ -121,3 +122,36 @@ def test_an_entry_that_is_no_text_rejects_its_clip_alone(
     text = json.dumps({"a.mp4": value, "b.mp4": "x"})
     found = faults(tmp_path, {"a.mp4": b"", "b.mp4": b"", "captions.json": text})
     assert found == {"a.mp4": (Code.CAPTION_INVALID, says)}
+
+
+def test_a_key_of_a_shard_ends_at_the_first_dot(tmp_path: Path) -> None:
+    shard = tar({"my.clip.v2.mp4": b"", "my.clip.v2.txt": "x", "b.mp4": b"", "b.txt": "y"})
+    found = faults(tmp_path, {"0.tar": shard}, "WebDataset")
+    said = (
+        "has no caption: 0.tar/my.clip.v2.txt is not of its key: a key ends at the first dot of a "
+        "name, so leave only the dot of the suffix"
+    )
+    assert found == {"0.tar/my.clip.v2.mp4": (Code.CAPTION_EMPTY, said)}
+    shard = tar({"my.one.mp4": b"", "my.two.mp4": b""})
+    with pytest.raises(InputError, match="two videos of the key 'my': a key ends at the first dot"):
+        faults(tmp_path, {"0.tar": shard}, "WebDataset")
+
+
+@pytest.mark.parametrize("near", ["c.mp4.txt", "C.txt", "C.MP4.TXT"])
+@pytest.mark.parametrize("others", [{}, {"a.mp4": b"", "a.txt": "x"}])
+def test_a_caption_of_nearly_the_name_is_suggested(
+    tmp_path: Path, near: str, others: dict[str, str | bytes]
+) -> None:
+    files: dict[str, str | bytes] = {**others, "c.mp4": b"", near: "x"}
+    said = f"has no caption: c.txt is not there: rename {near}"
+    assert faults(tmp_path, files) == {"c.mp4": (Code.CAPTION_EMPTY, said)}
+
+
+@pytest.mark.parametrize("format", ["Folder", "Musubi"])
+def test_clips_that_share_a_caption_are_named(tmp_path: Path, format: DatasetFormat) -> None:
+    files: dict[str, str | bytes] = {"a.mp4": b"", "a.mov": b"", "a.txt": "x"}
+    if format == "Musubi":
+        files["set.toml"] = '[[datasets]]\nvideo_directory = "."\n'
+    found = read_listing(put(tmp_path, files), format, Columns())
+    assert [row.prompt for row in found.rows] == ["x", "x"]
+    assert "a.txt is the caption of 2 clips: a.mov, a.mp4" in found.notes

@@ -16,6 +16,7 @@ from wan_runtime.data.formats.sidecars import (
     CaptionsJson,
     read_sidecars,
     row_beside,
+    shared,
 )
 from wan_runtime.data.formats.suffixes import is_junk, is_video
 from wan_runtime.data.source import Source
@@ -41,7 +42,7 @@ def read(source: Source, columns: Columns) -> Listing:
         if (path := str(folder / CAPTIONS_JSON)) in there
     ]
     captions = _captions(source, list(chosen), there, jsons)
-    if all(caption.file is None for caption in captions.values()):
+    if not any(caption.file or caption.near for caption in captions.values()):
         raise not_found(source, "video with a caption in a .txt of the same name")
     rows = tuple(
         row_beside(number, path, captions[path], prefix=directory.prefix)
@@ -59,6 +60,9 @@ def read(source: Source, columns: Columns) -> Listing:
     if outside := [path for path in videos if path not in chosen]:
         said = f"clips in no [[directory]] of {setup.file} ({len(outside)})"
         notes.append(f"left out: {said}: {named(outside)}")
+    listed = {each.path for each in jsons}
+    beside = [path for path in chosen if captions[path].file not in listed]
+    notes += shared(beside, [captions[path] for path in beside])
     notes += [note for each in jsons for note in each.notes()]
     notes += notes_on(there, {*videos, *files, *setup.seen}, CAPTIONS)
     return Listing(f"a folder of {len(rows)} clips", rows, tuple(files), tuple(notes))

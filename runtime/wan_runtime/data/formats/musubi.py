@@ -12,7 +12,7 @@ from wan_runtime.data.formats.json_text import json_lines
 from wan_runtime.data.formats.left_out import notes_on
 from wan_runtime.data.formats.musubi_toml import path_in, read_datasets, sizes, unused
 from wan_runtime.data.formats.rows import Listing, Row, Wanted, make_row
-from wan_runtime.data.formats.sidecars import read_sidecars, row_beside
+from wan_runtime.data.formats.sidecars import read_sidecars, row_beside, shared
 from wan_runtime.data.formats.suffixes import is_junk, is_video, stem
 from wan_runtime.data.formats.text import invalid, keys_of, read_text
 from wan_runtime.data.source import Source
@@ -105,7 +105,8 @@ class _Reader:
             self.rows.append(row)
         files = [caption.file for caption in captions if caption.file is not None]
         self.files += files
-        return notes_on(there, {*videos, *self.files}, (suffix.lower(),))
+        left = notes_on(there, {*videos, *self.files}, (suffix.lower(),))
+        return [*shared(videos, captions), *left]
 
     def _controls(self, where: str, dataset: Mapping[str, Any]) -> Callable[[str], str]:
         """Finds the control video of a clip: of its name, else with another suffix."""

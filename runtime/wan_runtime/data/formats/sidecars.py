@@ -11,10 +11,11 @@ from typing import Any
 from wan_runtime.data.dataset import Code
 from wan_runtime.data.formats.cells import NoTextError, cause_of_none, text_of
 from wan_runtime.data.formats.json_text import load_json
+from wan_runtime.data.formats.left_out import named
 from wan_runtime.data.formats.rows import Fault, Row
 from wan_runtime.data.formats.suffixes import stem, suffix
 from wan_runtime.data.formats.text import MAX_BYTES, decode, invalid, keys_of, read_text
-from wan_runtime.data.source import Place, Source
+from wan_runtime.data.source import Place, Source, shown
 from wan_runtime.errors import InputError
 from wan_runtime.parallel import in_order
 
@@ -35,6 +36,8 @@ class Caption:
     """Why there is none: `in/b.txt is not there`."""
     code: Code = Code.CAPTION_EMPTY
     """The verdict, if there is none."""
+    near: str = ""
+    """A file that may be meant, if there is none."""
     empty: bool = False
     """The file is there, and nothing stands in it."""
 
@@ -45,6 +48,8 @@ def read_sidecars(
     """The caption of each video, from the text file of its name with the first of the suffixes that
     there is, in letters of any case. `there`: bytes of all files by path."""
     alike = {(stem(path), suffix(path)): path for path in there}
+    lower = {each.lower() for each in suffixes}
+    texts = {(stem(path).casefold(), suffix(path)): path for path in there if suffix(path) in lower}
 
     def caption(video: str) -> Caption:
         exact = [str(PurePosixPath(video).with_suffix(each)) for each in suffixes]
@@ -52,7 +57,11 @@ def read_sidecars(
         found = (path for path in (*exact, *others) if path in there)
         path = next(found, None)
         if path is None:
-            return Caption("", lack=f"{exact[0]} is not there")
+            names = (stem(video).casefold(), _composed(video).casefold())
+            keys = ((name, each.lower()) for name in names for each in suffixes)
+            near = next((texts[key] for key in keys if key in texts), "")
+            lack = f"{exact[0]} is not there" + (f": rename {near}" if near else "")
+            return Caption("", lack=lack, near=near)
         if there[path] > MAX_BYTES:
             return _bad(path, f"{path} has {there[path]} bytes; at most {MAX_BYTES} are read")
         try:
@@ -70,6 +79,19 @@ def read_sidecars(
         )
 
     return list(in_order(caption, videos, threads=THREADS))
+
+
+def shared(videos: Sequence[str], captions: Sequence[Caption]) -> list[str]:
+    """A note on each file that is the caption of several clips."""
+    users: dict[str, list[str]] = {}
+    for video, caption in zip(videos, captions, strict=True):
+        if caption.file is not None:
+            users.setdefault(caption.file, []).append(video)
+    return [
+        f"{shown(file)} is the caption of {len(clips)} clips: {named(clips)}"
+        for file, clips in users.items()
+        if len(clips) > 1
+    ]
 
 
 def _bad(path: str, cause: str) -> Caption:

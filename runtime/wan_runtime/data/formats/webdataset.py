@@ -27,6 +27,8 @@ from wan_runtime.job import Columns
 from wan_runtime.parallel import in_order
 
 CAPTIONS = ("txt", "caption")
+DOTTED = (".txt", ".caption", ".json")
+FIRST_DOT = "a key ends at the first dot of a name, so leave only the dot of the suffix"
 PACKED = "compressed, and clips are read from their place in a shard: unpack it to a plain .tar"
 GZIP = b"\x1f\x8b"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4")
@@ -89,6 +91,8 @@ def _row(number: int, sample: _Sample, columns: Columns) -> Row:
         return row
     if sample.caption is not None:
         lack = "its .txt is empty"
+    elif dotted := next((each for each in sample.others if each.endswith(DOTTED)), None):
+        lack = f"{sample.key}.{dotted} is not of its key: {FIRST_DOT}"
     elif sample.record is None:
         lack = f"beside it are {', '.join(sample.others) or 'neither .txt nor .json'}"
     else:
@@ -157,7 +161,8 @@ def _take(
     sample = samples.setdefault(key, _Sample(f"{shard}/{key}"))
     if is_video(base):
         if sample.video is not None:
-            raise invalid(shard, f"holds two videos of the key {key!r}")
+            why = f": {FIRST_DOT}" if "." in kind else ""
+            raise invalid(shard, f"holds two videos of the key {key!r}{why}")
         sample.video = Place(name, shard, member.offset_data, member.size)
     elif kind in CAPTIONS or kind == "json":
         if (sample.caption if kind in CAPTIONS else sample.record) is not None:
