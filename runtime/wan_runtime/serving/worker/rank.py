@@ -118,12 +118,13 @@ class Rank:
                 torch.cuda.empty_cache()  # of what a failed video left, too
 
     def _check(self, task: Check) -> None:
-        try:
-            notes = tuple(map(self._checks.again, task.adapters))
-        except StepError as error:  # they stay as they were
-            log.warning("adapters cannot be looked at: %s", error)
-        else:
-            self._channel.send(Checked(rank=self._gang.rank, adapters=notes))
+        notes = []
+        for each in task.adapters:
+            try:
+                notes.append(self._checks.again(each))
+            except StepError as error:  # it stays as it was, and is sent again
+                log.warning("adapter %s cannot be looked at: %s", each.name, error)
+        self._channel.send(Checked(rank=self._gang.rank, adapters=tuple(notes)))
 
     def _attempt(self, task: Render) -> Done | Failed:
         rank, job = self._gang.rank, task.job_id

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 from wan_runtime.errors import StepError
 from wan_runtime.serving.report import AdapterNote
@@ -31,6 +31,13 @@ class Recheck:
     files: AdapterFiles
     status: Status
     pauses: tuple[float, float] = PAUSES
+    _unanswered: dict[str, AppliedAdapter] = field(default_factory=dict)
+    """By name: fetched anew, and no rank has said yet what it makes of them."""
+
+    def answered(self, notes: Iterable[AdapterNote]) -> None:
+        """A rank has looked at these."""
+        for each in notes:
+            self._unanswered.pop(each.name, None)
 
     async def run(self, gang: Callable[[], Processes | None], news: Callable[[], None]) -> None:
         """Until cancelled. `news`: called when a note has changed here; what ranks find comes by
@@ -38,17 +45,24 @@ class Recheck:
         pause, longest = self.pauses
         while True:
             await asyncio.sleep(pause)
-            at_work, notes = gang(), self.status.notes
+            notes = self.status.notes
             faulty = [each for each in self.service.adapters if not _is_ready(notes, each.name)]
-            if at_work is None or not faulty:
+            if gang() is None or not faulty:
                 pause = self.pauses[0]
                 continue
             fetched = [await asyncio.to_thread(self._fetch, each) for each in faulty]
-            uses = tuple(each for each in fetched if isinstance(each, AppliedAdapter))
-            if self.status.note(*(each for each in fetched if isinstance(each, AdapterNote))):
+            uses = {each.name: each for each in fetched if isinstance(each, AppliedAdapter)}
+            told = [each for each in fetched if isinstance(each, AdapterNote)]
+            self.answered(told)
+            self._unanswered |= uses
+            if self.status.note(*told):
                 news()
-            if uses:
-                at_work.check(uses)
+            # Other ranks may have come meanwhile. What these ones do not answer is sent again: its
+            # files are no news by then.
+            at_work = gang()
+            due = [self._unanswered[each.name] for each in faulty if each.name in self._unanswered]
+            if at_work is not None and due:
+                at_work.check(tuple(due))
             pause = self.pauses[0] if uses else min(longest, 2 * pause)
 
     def _fetch(self, spec: AdapterSpec) -> AppliedAdapter | AdapterNote | None:

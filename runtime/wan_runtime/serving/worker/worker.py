@@ -129,6 +129,7 @@ class Worker:
         log.info("ready: %d ranks", self._ranks)
 
     def _checked(self, report: Checked) -> None:
+        self._recheck.answered(report.adapters)
         self.status.note(*report.adapters)
         self._news.set()
 
