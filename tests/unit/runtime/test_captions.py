@@ -147,6 +147,11 @@ def test_a_caption_of_nearly_the_name_is_suggested(
     assert faults(tmp_path, files) == {"c.mp4": (Code.CAPTION_EMPTY, said)}
 
 
+def test_the_caption_of_another_clip_is_not_suggested(tmp_path: Path) -> None:
+    found = faults(tmp_path, {"c.mp4": b"", "C.mp4": b"", "C.txt": "x"})
+    assert found == {"c.mp4": (Code.CAPTION_EMPTY, "has no caption: c.txt is not there")}
+
+
 @pytest.mark.parametrize("format", ["Folder", "Musubi"])
 def test_clips_that_share_a_caption_are_named(tmp_path: Path, format: DatasetFormat) -> None:
     files: dict[str, str | bytes] = {"a.mp4": b"", "a.mov": b"", "a.txt": "x"}

@@ -221,7 +221,7 @@ def test_what_a_newcomer_brings_gets_a_sentence_that_says_what_to_change(
     assert f"{said}, for --format DiffSynth" in capsys.readouterr().err
     (folder / "captions.xlsx").unlink()
     assert cli.main([*check, "--format", "Folder"]) == 10
-    assert "with --format Folder, that of IMG_0001.MOV into IMG_0001.txt" in capsys.readouterr().err
+    assert "DiffSynth, or that of IMG_0001.MOV into IMG_0001.txt" in capsys.readouterr().err
 
 
 def test_what_is_left_out_is_printed_and_in_the_report(

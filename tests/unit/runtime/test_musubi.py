@@ -125,7 +125,11 @@ def test_captions_that_are_missing_have_their_verdicts(tmp_path: Path) -> None:
             f'{DATASET}frame_extraction = "uniform"\nframe_sample = 4',
             "has frame_extraction 'uniform': set dataset.window: Spread with windowsPerClip: 4, an",
         ),
-        (f'{DATASET}frame_extraction = "chunk"', "'chunk': set dataset.window: Spread with window"),
+        (f'{DATASET}frame_extraction = "uniform"', "'uniform': set dataset.window: First, and rem"),
+        (
+            f'{DATASET}frame_extraction = "chunk"',
+            "'chunk': set dataset.window: Spread with windowsPerClip: 2 or more, and remove it",
+        ),
         (f'{DATASET}frame_extraction = "full"', "'full': set dataset.buckets with the lengths tha"),
         (f'{DATASET}frame_extraction = "tail"', "frame_extraction 'tail', which musubi-tuner has"),
         (f'{DATASET}caption_extention = ".txt"', "the key 'caption_extention', which musubi-"),
@@ -146,6 +150,24 @@ def test_captions_that_are_missing_have_their_verdicts(tmp_path: Path) -> None:
 def test_ten_worst_tomls(tmp_path: Path, toml: str, says: str) -> None:
     with pytest.raises(InputError, match=re.escape(says)):
         listing(tmp_path, toml)
+
+
+@pytest.mark.parametrize(
+    ("key", "path", "write"),
+    [
+        ("video_directory", "/data/my/set/v", ": write 'v'"),
+        ("video_directory", "D:\\\\set\\\\in\\\\v", ": write 'in/v'"),
+        ("video_directory", "/data/ROOT", ": write '.'"),
+        ("video_directory", "/data/other", "of some machine"),
+        ("video_jsonl_file", "/data/m.jsonl", ": write 'm.jsonl'"),
+    ],
+)
+def test_a_path_of_another_machine_says_what_to_write(
+    tmp_path: Path, key: str, path: str, write: str
+) -> None:
+    toml = f'[[datasets]]\n{key} = "{path.replace("ROOT", tmp_path.name)}"\n'
+    with pytest.raises(InputError, match=f"{re.escape(write)}$"):
+        listing(tmp_path, toml, {"in/v/a.mp4": "", "m.jsonl": ""})
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from unit.runtime.test_formats import put
 from wan_runtime.data.dataset import Code
+from wan_runtime.data.formats.metadata import read_rows
 from wan_runtime.data.formats.reader import read_listing
 from wan_runtime.data.formats.rows import Listing
 from wan_runtime.errors import InputError
@@ -64,6 +65,14 @@ def test_a_csv_of_any_spreadsheet_says_the_same(tmp_path: Path, content: str | b
         ('video,prompt\na,x\nb,"y\n\nc,z\n', "line 3: the quote before 'y\\n\\nc,z' is not closed"),
         ("video;prompt\na;x;y\n", "put captions that hold semicolons into double quotes"),
         ('video,prompt\n"a\nb",x\nc,d,e\n', "line 4 has 3 fields, the header 2: put captions that"),
+        ("video|prompt\na|x\n", "has '|' between its fields: commas, semicolons and tabs are read"),
+        ("sep=|\nvideo|prompt\na|x\n", "has '|' between its fields: commas, semicolons and tabs"),
+        ("video,prompt\na,“x, y”\n", 'line 2: “ is no ": write " around a field that holds commas'),
+        ("video,prompt,source\na,“x, y”\n", 'line 2: “ is no ": write " around a field that holds'),
+        ("video;prompt;x\na;„x; y“\n", 'line 2: „ is no ": write " around a field that holds semi'),
+        ("\ufeff\n<!DOCTYPE html>\n<html>", "metadata.csv is a web page, not a table"),
+        ("<html><p>video,prompt".encode("utf-16"), "metadata.csv is a web page, not a table"),
+        (b'<?xml version="1.0"?>\n<HTML>\xff', "metadata.csv is a web page, not a table"),
         ("video,prompt,prompt\na,x,y\n", "has 2 columns 'prompt': rename the others"),
         ("in/a.mp4,a fox\nb.mp4,x\n", "begins with 'in/a.mp4', 'a fox': its first line names the"),
         ("file;Caption\na;b\n", "it has 'file', 'Caption': set dataset.columns.video: file"),
@@ -95,7 +104,7 @@ RECORD = '{"video":"a","prompt":"x"}'
         ("metadata.json", '[{"prompt":None}]', "the words of JSON are null, true and false, at 'N"),
         ("metadata.json", '[{"video":"clips\\c.mp4"}]', "holds a backslash: write / in paths"),
         ("metadata.json", '[{"prompt":"a\nb"}]', "a string holds a line break or a tab: write \\n"),
-        ("metadata.json", f"{RECORD}\n{RECORD}", "line 2: another value follows the first"),
+        ("metadata.json", f"{RECORD}\n{RECORD}", "holds JSON lines, an object a line: name it m"),
         ("metadata.json", "[" * 99_999, "is nested too deeply"),
         ("metadata.json", "9" * 5000, "holds a number of thousands of digits"),
         ("metadata.json", '[{"video":"a","video":"b"}]', "has the key 'video' twice in one object"),
@@ -197,6 +206,9 @@ def test_two_tables_are_one_too_many(tmp_path: Path) -> None:
         (["a.GIF"], "clips want captions: write metadata.csv with the columns video,prompt and"),
         (["a.mp4", "index.parquet"], 'index.parquet is Parquet: save it as "CSV UTF-8" under the'),
         (["a.mp4", "metadata.tsv"], "metadata.tsv may be the table: name it metadata.csv"),
+        (["a.mp4", "metadata.csv.txt"], "metadata.csv.txt may be the table: name it metadata.csv"),
+        (["a.mp4", "Clips.TSV.txt"], "Clips.TSV.txt may be the table: name it metadata.csv"),
+        (["a.mp4", "metadata.json.txt"], "metadata.json.txt may be the table: name it metadata.js"),
         (["clips.zip"], "clips.zip is packed: unpack it"),
         (["a.mp4", "captions.csv"], "captions.csv may be the table: name it metadata.csv"),
         (["a.mp4", "Metadata.CSV"], "Metadata.CSV may be the table: name it metadata.csv"),
@@ -211,6 +223,30 @@ def test_a_folder_without_a_table_says_what_to_write(
     source = put(tmp_path, dict.fromkeys(files, b""))
     with pytest.raises(InputError, match=re.escape(says)):
         read_listing(source, "DiffSynth", Columns())
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        (["a.mp4", "b.txt"], "It holds 1 .mp4, 1 .txt"),
+        (["a.mp4"], "with the columns video,prompt and a line for each clip, for "
+         "dataset.format: DiffSynth, or that of a.mp4 into a.txt"),
+        (["a.mp4", "metadata.csv.txt"], "name it metadata.csv, for dataset.format: DiffSynth"),
+    ],
+)  # fmt: skip
+def test_the_format_that_was_asked_for_is_not_suggested(
+    tmp_path: Path, files: list[str], says: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        read_listing(put(tmp_path, dict.fromkeys(files, b"")), "Folder", Columns())
+    assert caught.value.message.endswith(says)
+    assert "dataset.format: Folder" not in caught.value.message
+
+
+def test_quotes_of_a_caption_are_kept() -> None:
+    text = 'video,prompt,source\na,“x”,s\nb,“x” and “y”,“z”\nc,"“x, y”",s\n'
+    rows = read_rows("metadata.csv", text, Columns())[0]
+    assert [row.prompt for row in rows] == ["“x”", "“x” and “y”", "“x, y”"]
 
 
 def test_keys_of_any_number_and_length_are_named(tmp_path: Path) -> None:

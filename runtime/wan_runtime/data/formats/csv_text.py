@@ -9,6 +9,9 @@ from wan_runtime.data.formats.text import invalid, short
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 """Each with its name. Spreadsheets write semicolons where the comma is the decimal point."""
+OTHER_DELIMITERS = "|¦^~\x1f"
+OPENING, CLOSING = "“„‟”«»＂", "”“‟«»＂"
+"""Quotes that look like `"`, and are letters of a field."""
 QUOTED = r'"((?:[^"]++|"")*+)"'
 
 
@@ -24,11 +27,17 @@ def read_csv(name: str, text: str, wanted: Sequence[str]) -> list[tuple[int, dic
     delimiter = _delimiter(text, wanted)
     records = _records(name, text, delimiter)
     header = [field.strip() for field in next(records, (0, []))[1]]
+    if len(header) == 1 and (other := next((c for c in OTHER_DELIMITERS if c in header[0]), "")):
+        said = f"has {other!r} between its fields: commas, semicolons and tabs are read"
+        raise invalid(name, said)
     for column in wanted:
         if header.count(column) > 1:
             raise invalid(name, f"has {header.count(column)} columns {column!r}: rename the others")
     read = []
     for line, fields in records:
+        if quote := _split_quote(fields):
+            said = f'{quote} is no ": write " around a field that holds {DELIMITERS[delimiter]}'
+            raise invalid(name, f"line {line}: {said}")
         if any(field.strip() for field in fields[len(header) :]):
             raise invalid(name, f"line {line} {_too_long(fields, header, delimiter)}")
         fields += [""] * (len(header) - len(fields))
@@ -75,6 +84,17 @@ def _bad_quote(text: str, at: int) -> str:
         return f"the quote before {short(text[at + 1 : at + 80])} is not closed"
     rest = short(text[closed.end() : closed.end() + 80].split("\n")[0])
     return f"{rest} follows a closing quote: write quotes within a field twice"
+
+
+def _split_quote(fields: Sequence[str]) -> str:
+    """The quote of another kind that begins a field and whose partner ends a later one: what was
+    meant as one is split. Empty if there is none."""
+    bare = [field.strip() for field in fields]
+    for number, field in enumerate(bare):
+        opens = field.startswith(tuple(OPENING)) and not set(CLOSING) & set(field[1:])
+        if opens and any(each.endswith(tuple(CLOSING)) for each in bare[number + 1 :]):
+            return field[0]
+    return ""
 
 
 def _too_long(fields: Sequence[str], header: Sequence[str], delimiter: str) -> str:

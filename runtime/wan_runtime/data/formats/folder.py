@@ -34,7 +34,7 @@ def read(source: Source, columns: Columns) -> Listing:
     videos = [path for path in sorted(there) if is_video(path)]
     videos = [path for path in videos if CONTROLS not in PurePosixPath(path).parts[:-1]]
     if not videos:
-        raise not_found(source, "video")
+        raise not_found(source, "video", "Folder")
     chosen = {path: each for path in videos if (each := setup.directory(path)) is not None}
     jsons = [
         CaptionsJson(source, path)
@@ -43,7 +43,7 @@ def read(source: Source, columns: Columns) -> Listing:
     ]
     captions = _captions(source, list(chosen), there, jsons)
     if not any(caption.file or caption.near for caption in captions.values()):
-        raise not_found(source, "video with a caption in a .txt of the same name")
+        raise not_found(source, "video with a caption in a .txt of the same name", "Folder")
     rows = tuple(
         row_beside(number, path, captions[path], prefix=directory.prefix)
         for number, (path, directory) in enumerate(chosen.items(), 1)

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from wan_runtime.data.formats.suffixes import is_junk, is_video, suffix
 from wan_runtime.data.source import Source
 from wan_runtime.errors import InputError
-from wan_runtime.job import Reason
+from wan_runtime.job import DatasetFormat, Reason
 
 LOOKED_AT = 1000
 """Files that an error message counts."""
@@ -20,10 +20,11 @@ TABULAR = (".csv", ".tsv", ".jsonl")
 ARCHIVES = (".zip", ".7z", ".rar", ".gz")
 
 
-def not_found(source: Source, wanted: str) -> InputError:
+def not_found(source: Source, wanted: str, format: DatasetFormat) -> InputError:
     """There is no dataset of the format; says what there is instead."""
     paths = [found.path for found in islice(source.files(), LOOKED_AT)]
-    said = [inventory(paths), *advice([path for path in paths if not is_junk(path)])]
+    plain = [path for path in paths if not is_junk(path)]
+    said = [inventory(paths, format), *advice(plain, format)]
     return InputError(
         Reason.DATASET_NOT_FOUND,
         f"{source.uri('')} holds no {wanted}: check dataset.source and dataset.format. "
@@ -31,25 +32,23 @@ def not_found(source: Source, wanted: str) -> InputError:
     )
 
 
-def inventory(paths: Sequence[str]) -> str:
-    """`12 .mp4, 12 .txt, 1 .toml`, and the format that this looks like."""
+def inventory(paths: Sequence[str], format: DatasetFormat) -> str:
+    """`12 .mp4, 12 .txt, 1 .toml`, and the format that this looks like, if it is another."""
     if not paths:
         return "nothing at all"
     kinds = Counter(suffix(path) or "without suffix" for path in paths)
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
     more = " among the first files" if len(paths) == LOOKED_AT else ""
     names = {path for path in paths if "/" not in path}
-    if names.intersection(TABLES):
-        guess = "DiffSynth"
-    elif any(suffix(name) == ".toml" for name in names):
-        guess = "Musubi"
-    elif kinds[".tar"]:
-        guess = "WebDataset"
-    elif any(map(is_video, paths)) and (kinds[".txt"] or has_captions_json(paths)):
-        guess = "Folder"
-    else:
-        return counts + more
-    return f"{counts}{more}: that looks like dataset.format: {guess}"
+    texts = any(suffix(path) == ".txt" and _table_name(path) is None for path in paths)
+    alike: dict[DatasetFormat, bool] = {
+        "DiffSynth": bool(names.intersection(TABLES)),
+        "Musubi": any(suffix(name) == ".toml" for name in names),
+        "WebDataset": bool(kinds[".tar"]),
+        "Folder": any(map(is_video, paths)) and (texts or has_captions_json(paths)),
+    }
+    guess = next((each for each, is_alike in alike.items() if is_alike and each != format), None)
+    return f"{counts}{more}" + (f": that looks like dataset.format: {guess}" if guess else "")
 
 
 def has_captions_json(paths: Iterable[str]) -> bool:
@@ -57,11 +56,12 @@ def has_captions_json(paths: Iterable[str]) -> bool:
     return any(PurePosixPath(path).name == "captions.json" for path in paths)
 
 
-def advice(paths: Sequence[str]) -> list[str]:
+def advice(paths: Sequence[str], format: DatasetFormat) -> list[str]:
     """What makes a dataset of it."""
     if set(paths) & set(TABLES):
         return []
     said = []
+    then = "" if format == "DiffSynth" else ", for dataset.format: DiffSynth"
     sheet = next((path for path in paths if suffix(path) in SPREADSHEETS), None)
     table = _table(paths)
     video = next(filter(is_video, paths), None)
@@ -70,23 +70,20 @@ def advice(paths: Sequence[str]) -> list[str]:
         said.append(f"{packed} is packed: unpack it")
     elif sheet is not None:
         kind = "Parquet" if suffix(sheet) == ".parquet" else "a spreadsheet"
-        said.append(
-            f'{sheet} is {kind}: save it as "CSV UTF-8" under the name metadata.csv, for '
-            "dataset.format: DiffSynth"
-        )
+        said.append(f'{sheet} is {kind}: save it as "CSV UTF-8" under the name metadata.csv{then}')
     elif table is not None and "/" in table:
         said.append(f"{table} is one folder deeper: end dataset.source there")
     elif table is not None:
-        name = f"metadata{suffix(table).replace('.tsv', '.csv')}"
-        said.append(f"{table} may be the table: name it {name}")
+        said.append(f"{table} may be the table: name it {_table_name(table)}{then}")
     elif video is not None and f"{video}.txt" in paths:
         text = PurePosixPath(video).with_suffix(".txt")
         said.append(f"name the caption {text}, not {video}.txt")
     elif video is not None and not any(suffix(path) == ".txt" for path in paths):
         text = PurePosixPath(video).with_suffix(".txt")
+        either = "or" if format == "Folder" else "or, with dataset.format: Folder,"
         said.append(
             f"clips want captions: write metadata.csv with the columns video,prompt and a line for "
-            f"each clip, or, with dataset.format: Folder, that of {video} into {text}"
+            f"each clip{then}, {either} that of {video} into {text}"
         )
     return said
 
@@ -94,6 +91,15 @@ def advice(paths: Sequence[str]) -> list[str]:
 def _table(paths: Sequence[str]) -> str | None:
     """The one path that may be meant by metadata.csv."""
     named = [path for path in paths if PurePosixPath(path).name.lower() in TABLES]
-    others = [path for path in paths if "/" not in path and suffix(path) in TABULAR]
+    others = [path for path in paths if "/" not in path and _table_name(path) is not None]
     found = named or others
     return found[0] if len(found) == 1 else None
+
+
+def _table_name(path: str) -> str | None:
+    """What a file is to be named to be the table; None if it is of no such kind. Windows hides the
+    `.txt` of `metadata.csv.txt`."""
+    name = PurePosixPath(path).name.lower().removesuffix(".txt")
+    if name in TABLES:
+        return name
+    return f"metadata{suffix(name).replace('.tsv', '.csv')}" if suffix(name) in TABULAR else None

@@ -22,7 +22,7 @@ def read(source: Source, columns: Columns) -> Listing:
     """The rows of the dataset's metadata file."""
     there = [name for name in TABLES if source.size(name) is not None]
     if not there:
-        raise not_found(source, " or ".join(TABLES))
+        raise not_found(source, " or ".join(TABLES), "DiffSynth")
     if len(there) > 1:
         raise invalid(" and ".join(there), "are there: leave the one that is meant")
     name = there[0]
@@ -78,6 +78,9 @@ LIKELY = {
 
 
 def _json(name: str, text: str) -> list[Any]:
+    first, *others = [line.strip() for line in text.split("\n") if line.strip()] or [""]
+    if first.startswith("{") and first.endswith("}") and others and others[0].startswith("{"):
+        raise invalid(name, "holds JSON lines, an object a line: name it metadata.jsonl")
     content = load_json(name, text)
     if isinstance(content, list):
         return content

@@ -26,7 +26,7 @@ def read(source: Source, columns: Columns) -> Listing:
     paths = [found.path for found in source.files() if not is_junk(found.path)]
     names = [path for path in paths if path.lower().endswith(".toml") and "/" not in path]
     if not names:
-        raise not_found(source, "*.toml")
+        raise not_found(source, "*.toml", "Musubi")
     if len(names) > 1:
         raise invalid(", ".join(names), "are several: leave one .toml in dataset.source")
     name = names[0]
@@ -63,7 +63,7 @@ class _Reader:
         return self._in_folder(where, dataset, wanted)
 
     def _listed(self, where: str, dataset: Mapping[str, Any], wanted: Wanted | None) -> list[str]:
-        path = path_in(where, dataset, "video_jsonl_file")
+        path = path_in(where, dataset, "video_jsonl_file", self._source)
         if self._source.size(path) is None:
             raise invalid(where, f"names {path}, which does not exist: {self._source.uri(path)}")
         self.files.append(path)
@@ -84,7 +84,7 @@ class _Reader:
         self, where: str, dataset: Mapping[str, Any], wanted: Wanted | None
     ) -> list[str]:
         """Of folders in the folder nothing is taken, as in musubi-tuner."""
-        folder = path_in(where, dataset, "video_directory")
+        folder = path_in(where, dataset, "video_directory", self._source)
         there = {
             found.path: found.bytes
             for found in self._source.files(folder)
@@ -112,7 +112,7 @@ class _Reader:
         """Finds the control video of a clip: of its name, else with another suffix."""
         if "control_directory" not in dataset:
             return lambda video: ""
-        folder = path_in(where, dataset, "control_directory")
+        folder = path_in(where, dataset, "control_directory", self._source)
         there = {found.path for found in self._source.files(folder) if is_video(found.path)}
         by_stem = {stem(path): path for path in sorted(there)}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from wan_runtime.data.formats.rows import Wanted
 from wan_runtime.data.formats.text import invalid, keys_of, load_toml, short
-from wan_runtime.data.source import path_fault
+from wan_runtime.data.source import Source, path_fault
 
 READ = frozenset(
     {
@@ -106,8 +106,9 @@ def sizes(where: str, dataset: Dataset) -> tuple[Wanted | None, list[str]]:
     return wanted, notes
 
 
-def path_in(where: str, dataset: Dataset, key: str) -> str:
-    """The path that a key names. Raises InputError(DATASET_INVALID) if it leaves the dataset."""
+def path_in(where: str, dataset: Dataset, key: str, source: Source) -> str:
+    """The path that a key names. Raises InputError(DATASET_INVALID) if it leaves the dataset, with
+    what to write if files of the dataset have a path that ends it."""
     path = dataset[key]
     if not isinstance(path, str) or not path:
         raise invalid(where, f"has {key} {path!r}: it is a path in quotes, '.' for all")
@@ -115,8 +116,23 @@ def path_in(where: str, dataset: Dataset, key: str) -> str:
     if path == ".":
         return ""
     if (fault := path_fault(path)) is not None:
-        raise invalid(where, f"has {key} {path!r}, which {fault}")
+        below = ending_below(path, source)
+        write = "" if below is None else f": write {below or '.'!r}"
+        raise invalid(where, f"has {key} {path!r}, which {fault}{write}")
     return path
+
+
+def ending_below(path: str, source: Source) -> str | None:
+    """The longest end of a path of another machine that a file or folder of the dataset has; empty
+    if its last folder is the root's own name. None if there is neither."""
+    parts = PurePosixPath(path.replace("\\", "/")).parts
+    files = [PurePosixPath(found.path) for found in source.files()]
+    there = {str(each) for file in files for each in (file, *file.parents)} - {"."}
+    for begin in range(1, len(parts)):
+        if (tail := "/".join(parts[begin:])) in there:
+            return tail
+    root = PurePosixPath(source.uri("")).name
+    return "" if parts and parts[-1] == root else None
 
 
 def _refuse_unknown(where: str, table: Dataset, known: Iterable[str]) -> None:
@@ -136,9 +152,11 @@ def _refuse_windows(where: str, dataset: Dataset) -> None:
     if how == "full":
         write = "dataset.buckets with the lengths that are there"
     elif how == "uniform":
-        write = f"dataset.window: Spread with windowsPerClip: {dataset.get('frame_sample', 1)}"
+        count = dataset.get("frame_sample", 1)
+        window = "First" if count == 1 else f"Spread with windowsPerClip: {count}"
+        write = f"dataset.window: {window}"
     elif how in ("chunk", "slide"):
-        write = "dataset.window: Spread with windowsPerClip"
+        write = "dataset.window: Spread with windowsPerClip: 2 or more"
     else:
         raise invalid(where, f"has frame_extraction {how!r}, which musubi-tuner has not")
     raise invalid(where, f"has frame_extraction {how!r}: set {write}, and remove it from the file")

@@ -49,7 +49,12 @@ def read_sidecars(
     there is, in letters of any case. `there`: bytes of all files by path."""
     alike = {(stem(path), suffix(path)): path for path in there}
     lower = {each.lower() for each in suffixes}
-    texts = {(stem(path).casefold(), suffix(path)): path for path in there if suffix(path) in lower}
+    clips = {stem(video) for video in videos}
+    texts = {
+        (stem(path).casefold(), suffix(path)): path
+        for path in there
+        if suffix(path) in lower and stem(path) not in clips
+    }
 
     def caption(video: str) -> Caption:
         exact = [str(PurePosixPath(video).with_suffix(each)) for each in suffixes]

@@ -30,6 +30,7 @@ OTHER_FILES = (
     (b"\x28\xb5\x2f\xfd", "is compressed with zstd: unpack it"),
 )
 """First bytes of what is put in a text file's place, and what to do."""
+WEB_PAGE = re.compile(rb"\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|head)\b", re.IGNORECASE)
 MARKS = (
     (codecs.BOM_UTF8, "UTF-8"),
     (codecs.BOM_UTF32_LE, "UTF-32"),  # before UTF-16, whose mark begins alike
@@ -65,6 +66,9 @@ def decode(name: str, data: bytes) -> str:
         if data.startswith(first):
             anew = 'save the table as "CSV UTF-8"' if table else "save it as plain text in UTF-8"
             raise invalid(name, fault.format(save=anew))
+    if WEB_PAGE.match(data[:1024].replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe")):
+        tabular = name.lower().endswith((*TABLES, ".json", ".jsonl"))
+        raise invalid(name, f"is a web page, not {'a table' if tabular else 'plain text'}")
     encoding = next((name for mark, name in MARKS if data.startswith(mark)), "UTF-8")
     if encoding == "UTF-8" and b"\0" in data:
         line = data.count(b"\n", 0, data.index(b"\0")) + 1

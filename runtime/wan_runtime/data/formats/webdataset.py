@@ -59,7 +59,7 @@ def read(source: Source, columns: Columns) -> Listing:
     if packed := [path for path in paths if path.lower().endswith(COMPRESSED)]:
         raise invalid(packed[0], f"is {PACKED}")
     if not shards:
-        raise not_found(source, "*.tar")
+        raise not_found(source, "*.tar", "WebDataset")
     samples: list[_Sample] = []
     for some in in_order(lambda shard: _samples(source, shard), shards, threads=THREADS):
         samples += some
