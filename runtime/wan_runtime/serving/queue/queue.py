@@ -207,11 +207,18 @@ class Queue:
         """The worker ends."""
         await self._do("gone", lambda each: census.gone(each, self._service, worker))
 
-    async def claim(self, worker: str, lease_seconds: float, revision: str = "") -> Job | None:
+    async def claim(
+        self,
+        worker: str,
+        lease_seconds: float,
+        revision: str = "",
+        lacking: frozenset[str] = frozenset(),
+    ) -> Job | None:
         """The next job: by priority, then the owner with least work in hand and of late, then age.
 
         While there is a canary, workers of its `revision` get the jobs of its track alone, and all
-        others the rest.
+        others the rest. Jobs with adapters that this worker is `lacking` are left to workers that
+        can use them, where there are any.
 
         `worker` must be unique to the process, not only to its pod. It may get a job again whose
         lease it had lost: it is the same order.
@@ -220,7 +227,9 @@ class Queue:
         self._events.claimable.clear()
         return await self._do(
             "claim",
-            lambda each: work.claim(each, self._service, worker, lease_seconds, token, revision),
+            lambda each: work.claim(
+                each, self._service, worker, lease_seconds, token, revision, lacking
+            ),
         )
 
     async def wait(self, seconds: float) -> None:

@@ -30,7 +30,7 @@ async def report(connection: Connection, service: str) -> ServiceReport:
         time=await connection.fetchval("select now()"),
         age_seconds=0.0,
         queue=await _queue(connection, service),
-        workers=await _workers(connection, service),
+        workers=await workers(connection, service),
         rollout=rollout,
         tracks={
             track: tracks.get(track, TrackReport(completed=0, failed=0))
@@ -68,7 +68,8 @@ async def _queue(connection: Connection, service: str) -> QueueReport:
     return QueueReport(**row)
 
 
-async def _workers(connection: Connection, service: str) -> tuple[WorkerReport, ...]:
+async def workers(connection: Connection, service: str) -> tuple[WorkerReport, ...]:
+    """All heard of lately, by name."""
     rows = await connection.fetch(
         """
         select name, ready, info, extract(epoch from now() - seen_at)::float8 as seconds

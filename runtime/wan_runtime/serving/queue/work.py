@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from wan_runtime.faults import described
 from wan_runtime.serving.queue import rollouts
 from wan_runtime.serving.queue.database import Connection
+from wan_runtime.serving.queue.reports import workers
 from wan_runtime.serving.queue.rows import SPENT, discard, job_of, notify, spend
 from wan_runtime.serving.video import Advance, Job, Problem, Rendered, State, VideoOrder
 
@@ -59,9 +61,10 @@ async def claim(
     lease_seconds: float,
     token: UUID,
     revision: str,
+    lacking: frozenset[str],
 ) -> Job | None:
     """The next job in the fair order of those that the revision gets; the same one for the same
-    token."""
+    token. `lacking`: adapters that the worker cannot use."""
     await connection.execute("select pg_advisory_xact_lock($1, hashtext($2))", LOCK, service)
     row = await connection.fetchrow(
         """
@@ -74,7 +77,8 @@ async def claim(
     )
     if row is not None:
         return job_of(row)
-    job_id = await _next(connection, service, revision)
+    left = await _left_to_others(connection, service, worker, revision, lacking)
+    job_id = await _next(connection, service, revision, left)
     if job_id is None:
         return None
     row = await connection.fetchrow(
@@ -96,8 +100,29 @@ async def claim(
     return job_of(row)
 
 
-async def _next(connection: Connection, service: str, revision: str) -> str | None:
-    """The first in the fair order that this release understands; its row is locked."""
+async def _left_to_others(
+    connection: Connection, service: str, worker: str, revision: str, lacking: frozenset[str]
+) -> list[str]:
+    """Adapters that this worker cannot use, and another that gets the same jobs can. Jobs with what
+    nobody can use are taken, and fail."""
+    if not lacking:
+        return []
+    rollout = await rollouts.current(connection, service)
+    mine = rollout.claimed_by(revision)
+    usable = {
+        adapter
+        for each in await workers(connection, service)
+        if each.ready and each.name != worker and rollout.claimed_by(each.revision) is mine
+        for adapter in each.adapters
+    }
+    return sorted(lacking & usable)
+
+
+async def _next(
+    connection: Connection, service: str, revision: str, left: Sequence[str]
+) -> str | None:
+    """The first in the fair order that this release understands, without the adapters in `left`;
+    its row is locked."""
     track = (await rollouts.current(connection, service)).claimed_by(revision)
     passed_over: list[str] = []
     while True:
@@ -106,11 +131,18 @@ async def _next(connection: Connection, service: str, revision: str) -> str | No
             select jobs.id, jobs."order" from jobs left join owners using (service, owner)
             where service = $1 and jobs.state = 'queued' and jobs.id <> all ($2::text[])
                 and jobs.track = coalesce($3, jobs.track)
+                -- As text, in which quotes of a prompt are escaped: reading it as JSON fails where
+                -- a prompt has a \\u0000.
+                and not exists (
+                    select from unnest($4::text[]) as name
+                    where strpos(jobs."order"::text, format('"name":"%s"', name)) > 0
+                )
             order by {FAIR_ORDER} limit 1 for update of jobs skip locked
             """,
             service,
             passed_over,
             track,
+            left,
         )
         if row is None:
             return None

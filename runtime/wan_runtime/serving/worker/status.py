@@ -69,7 +69,7 @@ class Status:
         )
         gauge(
             "adapters_not_ready", "Number of adapters of the service that the worker cannot use."
-        ).set_function(lambda: float(sum(not note.ready for note in list(self.notes.values()))))
+        ).set_function(lambda: float(len(self.lacking)))
         gauge("ready", "Whether the worker takes videos: 1 or 0.").set_function(
             lambda: float(self.takes_jobs)
         )
@@ -83,6 +83,11 @@ class Status:
     @property
     def takes_jobs(self) -> bool:
         return bool(self.ready) and not self.stopping and self.store_problem is None
+
+    @property
+    def lacking(self) -> frozenset[str]:
+        """Adapters that it cannot use."""
+        return frozenset(name for name, note in list(self.notes.items()) if not note.ready)
 
     @property
     def trouble(self) -> str | None:

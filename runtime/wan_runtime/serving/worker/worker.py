@@ -143,7 +143,9 @@ class Worker:
             await self._unless_told(asyncio.wait(self._jobs, return_when=asyncio.FIRST_COMPLETED))
             return
         try:
-            job = await self._queue.claim(self.name, self._timing.lease, self.status.revision)
+            job = await self._queue.claim(
+                self.name, self._timing.lease, self.status.revision, self.status.lacking
+            )
         except QueueAway as error:
             log.warning("no job can be claimed: %s", error)
             job = None
