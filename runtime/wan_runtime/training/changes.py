@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +19,8 @@ Factors = dict[str, tuple[Tensor, Tensor]]
 """(B, A) of each linear layer, by its name in the official checkpoint; its weight grows by B A."""
 Differences = dict[str, Tensor]
 """What parameters grow by, by their names in the official checkpoint: `blocks.0.norm3.weight`."""
+LONGEST = 400
+"""Characters of what is said about a file, beside its address."""
 WORDS = {Expert.HIGH_NOISE: "high-noise", Expert.LOW_NOISE: "low-noise", Expert.ONLY: "only"}
 
 
@@ -39,14 +41,6 @@ class Changes:
     def bytes(self) -> int:
         pairs = (tensor for pair in self.factors.values() for tensor in pair)
         return sum(tensor.nbytes for tensor in (*pairs, *self.differences.values()))
-
-    def each(self, action: Callable[[Tensor], Tensor]) -> Changes:
-        """With `action` done to all tensors."""
-        return Changes(
-            self.address,
-            {layer: (action(b), action(a)) for layer, (b, a) in self.factors.items()},
-            {name: action(tensor) for name, tensor in self.differences.items()},
-        )
 
     def shapes(self) -> Iterator[tuple[str, torch.Size]]:
         """Of the parameters that grow; a weight that has both a product and a difference comes
@@ -141,8 +135,10 @@ def without_image_branches(left_out: Collection[str]) -> str:
 
 
 def invalid(address: str, what: str) -> InputError:
-    """For a file that is not what it should be."""
-    return InputError(Reason.MODEL_INVALID, f"{address} {what}")
+    """For a file that is not what it should be. `what` may hold words of the file: they are cut,
+    and what cannot be printed is not passed on."""
+    text = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in what)
+    return InputError(Reason.MODEL_INVALID, f"{address} {text[:LONGEST]}")
 
 
 def dimensions(shape: torch.Size) -> str:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -59,8 +60,10 @@ DTYPES = (
     *(torch.float8_e4m3fn, torch.float8_e5m2),
 )
 """In which numbers are written as they are; others are parts of a quantised tensor."""
-Layers = dict[str, dict[str, Tensor]]
-"""Tensors by their group's name in _KEY, by layer."""
+KERNELS = 2**26
+"""Numbers of a convolution's weight, at most: of Wan's they are 737,280."""
+Layers = dict[str, dict[str, str]]
+"""Keys by their group's name in _KEY, by layer."""
 
 
 def write_adapter(
@@ -90,10 +93,11 @@ def key(dialect: Dialect, layer: str, side: str) -> str:
     return f"{layer}.{side}.{ADAPTER}.weight"
 
 
-def read_adapter(path: Path, address: str = "") -> Adapter:
-    """The adapter in a safetensors file of any of the tools, float32, its scale folded into B.
+def read_adapter(path: Path, address: str = "", dtype: torch.dtype = torch.float32) -> Adapter:
+    """The adapter in a safetensors file of any of the tools, its scale folded into B. Computed in
+    float32, a layer at a time.
 
-    `address`: where the file is from, for messages; by default its path.
+    `address`: where the file is from, for messages; by default its path. `dtype`: of the result.
 
     Raises:
         InputError: MODEL_INVALID, if the file is no LoRA of a Wan image-to-video transformer, with
@@ -101,33 +105,11 @@ def read_adapter(path: Path, address: str = "") -> Adapter:
             fit; if a number is not finite.
     """
     address = address or str(path)
-    header, tensors = _read(path, address)
-    placed, unknown = _placed(tensors)
-    if unknown or not placed:
-        found = ", ".join(sorted(unknown)[:3]) or "none"
-        raise invalid(
-            address,
-            foreign.kind_of(tensors.keys())
-            or "is no LoRA of DiffSynth, ComfyUI or Diffusers for a Wan image-to-video model: "
-            f"{len(unknown)} of its {len(tensors)} keys are not understood, such as {found}",
-        )
-    places = [place for place, _ in placed.values()]
-    if {True, False} <= {place.official for place in places}:
-        raise invalid(address, "mixes the layer names of the official checkpoint and of diffusers")
-    experts = _experts(address, places, header)
-    parts: dict[Expert, Layers] = {expert: {} for expert in experts.values()}
-    for name, (place, group) in placed.items():
-        layer = parts[experts[place.expert]].setdefault(place.layer, {})
-        if layer.setdefault(group, tensors[name]) is not tensors[name]:
-            raise invalid(address, f"holds {place.layer} twice; give one file for each expert")
-    # The header is not looked at where all layers have an alpha of their own.
-    untold = frozenset(expert for expert in parts if any(map(_needs_scale, parts[expert].values())))
-    kohya = all(each.wrapper == WORD for each in places)
-    configs = strength.configs(address, header, untold, kohya=kohya)
-    return Adapter(
-        _dialect(places),
-        {expert: _changes(address, parts[expert], configs.get(expert)) for expert in sorted(parts)},
-    )
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _read(address, file, dtype)
+    except SafetensorError as error:
+        raise invalid(address, foreign.opening(path)) from error
 
 
 def is_adapter(keys: Iterable[str]) -> bool:
@@ -135,17 +117,49 @@ def is_adapter(keys: Iterable[str]) -> bool:
     return any(_KEY.fullmatch(key) or foreign.of_kind(key) for key in keys)
 
 
-def _read(path: Path, address: str) -> tuple[Mapping[str, str], dict[str, Tensor]]:
-    """Header and tensors."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise invalid(address, foreign.opening(path)) from error
+def _read(address: str, file: Any, dtype: torch.dtype) -> Adapter:
+    """`file`: of `safe_open`."""
+    header, names = file.metadata() or {}, list(file.keys())
+    placed, unknown = _placed(names)
+    if unknown or not placed:
+        found = ", ".join(sorted(unknown)[:3]) or "none"
+        raise invalid(
+            address,
+            foreign.kind_of(names)
+            or "is no LoRA of DiffSynth, ComfyUI or Diffusers for a Wan image-to-video model: "
+            f"{len(unknown)} of its {len(names)} keys are not understood, such as {found}",
+        )
+    places = [place for place, _ in placed.values()]
+    if {True, False} <= {place.official for place in places}:
+        raise invalid(address, "mixes the layer names of the official checkpoint and of diffusers")
+    experts = _experts(address, places, header)
+    parts: dict[Expert, Layers] = {expert: {} for expert in experts.values()}
+    for name, (place, group) in placed.items():
+        keys = parts[experts[place.expert]].setdefault(place.layer, {})
+        if keys.setdefault(group, name) != name:
+            raise invalid(address, f"holds {place.layer} twice; give one file for each expert")
+    # The header is not looked at where all layers have an alpha of their own.
+    untold = frozenset(
+        expert
+        for expert, layers in parts.items()
+        if any("B" in groups and "alpha" not in groups for groups in layers.values())
+    )
+    kohya = all(each.wrapper == WORD for each in places)
+    configs = strength.configs(address, header, untold, kohya=kohya)
+    changes = {}
+    for expert in sorted(parts):
+        made = Changes(address, {}, {})
+        for layer, keys in sorted(parts[expert].items()):
+            tensors = {
+                group: _number(address, layer, file.get_tensor(name), group)
+                for group, name in keys.items()
+            }
+            _enter(made, layer, tensors, configs.get(expert), dtype)
+        changes[expert] = made
+    return Adapter(_dialect(places), changes)
 
 
-def _placed(names: Mapping[str, Tensor]) -> tuple[dict[str, tuple[Place, str]], list[str]]:
+def _placed(names: Iterable[str]) -> tuple[dict[str, tuple[Place, str]], list[str]]:
     """Place and group of each key; and those without."""
     placed, unknown = {}, []
     for name in names:
@@ -186,63 +200,46 @@ def _experts(address: str, places: list[Place], header: Mapping[str, str]) -> di
     return {only: only}
 
 
-def _needs_scale(tensors: Mapping[str, Tensor]) -> bool:
-    return "B" in tensors and "alpha" not in tensors
-
-
-def _changes(address: str, layers: Layers, config: strength.Config | None) -> Changes:
-    factors: Factors = {}
-    differences: dict[str, Tensor] = {}
-    for layer in sorted(layers):
-        tensors = {
-            group: _number(address, layer, tensor, group) for group, tensor in layers[layer].items()
-        }
-        if {"A", "B", "B_bias", "alpha"} & tensors.keys():
-            _multiply(address, layer, tensors, config, factors, differences)
-        for group in ("weight", "bias", "modulation"):
-            if group in tensors:
-                _add(differences, f"{layer}.{group}", tensors[group])
-    return Changes(address, factors, differences)
-
-
-def _multiply(
-    address: str,
+def _enter(
+    changes: Changes,
     layer: str,
     tensors: Mapping[str, Tensor],
     config: strength.Config | None,
-    factors: Factors,
-    differences: dict[str, Tensor],
+    dtype: torch.dtype,
 ) -> None:
-    """Enter a layer's product, scaled: of a convolution, as a difference."""
+    """A layer's part of the changes."""
+    grown = {name: tensors[name] for name in ("weight", "bias", "modulation") if name in tensors}
+    if {"A", "B", "B_bias", "alpha"} & tensors.keys():
+        scale = _scale(changes.address, layer, tensors, config)
+        b, a = tensors["B"], tensors["A"]
+        if a.ndim == 2:
+            changes.factors[layer] = ((b * scale).to(dtype), a.to(dtype))
+        else:
+            product = (b.flatten(1) @ a.flatten(1)).reshape(b.shape[0], *a.shape[1:])
+            grown["weight"] = grown.get("weight", 0) + product * scale
+        if "B_bias" in tensors:
+            grown["bias"] = grown.get("bias", 0) + tensors["B_bias"] * scale
+    for name, tensor in grown.items():
+        changes.differences[f"{layer}.{name}"] = tensor.to(dtype)
+
+
+def _scale(
+    address: str, layer: str, tensors: Mapping[str, Tensor], config: strength.Config | None
+) -> float:
+    """Of a layer's product; raises InputError unless A and B fit."""
     if not {"A", "B"} <= tensors.keys():
         raise invalid(address, f"lacks A or B of {layer}")
     b, a = tensors["B"], tensors["A"]
-    if a.ndim < 2 or b.ndim != a.ndim or b.shape[1] != a.shape[0] or 0 in b.shape + a.shape:
-        shapes = f"B {list(b.shape)} and A {list(a.shape)} of {layer}"
-        raise invalid(address, f"{shapes} do not fit")
-    rank, scale = a.shape[0], 1.0
+    fits = a.ndim >= 2 and a.ndim == b.ndim and b.shape[1] == a.shape[0] > 0
+    if not fits or b.shape[2:].numel() != 1 or (a.ndim > 2 and b.shape[0] * a[0].numel() > KERNELS):
+        shapes = f"B {list(b.shape)} and A {list(a.shape)}"
+        raise invalid(address, f"has factors of {layer} that do not fit: {shapes}")
     if "alpha" in tensors:
         alpha = tensors["alpha"]
         if alpha.numel() != 1:
             raise invalid(address, f"alpha of {layer} is {dimensions(alpha.shape)}, not a number")
-        scale = float(alpha) / rank
-    elif config is not None:
-        scale = config.scale(address, layer, rank)
-    if a.ndim == 2:
-        factors[layer] = (b * scale, a)
-    elif b.shape[2:].numel() == 1:
-        product = (b.flatten(1) @ a.flatten(1)).reshape(b.shape[0], *a.shape[1:])
-        _add(differences, f"{layer}.weight", product * scale)
-    else:
-        raise invalid(address, f"B {list(b.shape)} and A {list(a.shape)} of {layer} do not fit")
-    if "B_bias" in tensors:
-        _add(differences, f"{layer}.bias", tensors["B_bias"] * scale)
-
-
-def _add(differences: dict[str, Tensor], name: str, tensor: Tensor) -> None:
-    if name in differences:
-        tensor = differences[name] + tensor
-    differences[name] = tensor
+        return float(alpha) / a.shape[0]
+    return 1.0 if config is None else config.scale(address, layer, a.shape[0])
 
 
 def _number(address: str, layer: str, tensor: Tensor, group: str) -> Tensor:

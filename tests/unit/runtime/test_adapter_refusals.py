@@ -15,6 +15,7 @@ from torch import Tensor
 from adapters import random_factors, state
 from wan_runtime.errors import InputError
 from wan_runtime.job import Reason
+from wan_runtime.training.changes import LONGEST
 from wan_runtime.training.dialects import read_adapter
 
 ADDRESS = "s3://bucket/styles/fairy.safetensors"
@@ -96,11 +97,14 @@ def test_kinds_come_with_what_helps(tmp_path: Path) -> None:
     ("change", "said"),
     [
         ({f"{Q}.lora_B.weight": None}, f"lacks A or B of {Q}"),
-        ({f"{Q}.lora_A.weight": torch.ones(3, 4)}, "B [6, 2] and A [3, 4] of blocks.0.self_attn.q"),
-        ({f"{Q}.lora_A.weight": torch.ones(4)}, "B [6, 2] and A [4] of"),
+        (
+            {f"{Q}.lora_A.weight": torch.ones(3, 4)},
+            "has factors of blocks.0.self_attn.q that do not fit: B [6, 2] and A [3, 4]",
+        ),
+        ({f"{Q}.lora_A.weight": torch.ones(4)}, "that do not fit: B [6, 2] and A [4]"),
         (
             {f"{Q}.lora_A.weight": torch.ones(0, 4), f"{Q}.lora_B.weight": torch.ones(6, 0)},
-            "B [6, 0] and A [0, 4] of",
+            "that do not fit: B [6, 0] and A [0, 4]",
         ),
         ({f"{Q}.alpha": torch.ones(2)}, f"alpha of {Q} is 2, not a number"),
         ({f"{Q}.alpha": torch.tensor(float("nan"))}, f"holds NaN or infinity at {Q}"),
@@ -121,6 +125,21 @@ def test_tensors_that_cannot_be_meant(
             tensors[f"diffusion_model.{name}"] = tensor
     save_file(tensors, tmp_path / "x")
     assert said in refused(tmp_path / "x")
+
+
+def test_words_of_a_file_are_cut_and_printable(tmp_path: Path) -> None:
+    save_file(ones("a\n\x00\x1b[31m" + "x" * 9999), tmp_path / "x")
+    message = refused(tmp_path / "x")
+    assert len(message) == LONGEST
+    assert message.isprintable()
+    assert "a\ufffd\ufffd\ufffd[31mxxx" in message
+
+
+def test_small_factors_of_an_enormous_convolution_are_refused(tmp_path: Path) -> None:
+    stem = "diffusion_model.patch_embedding"
+    down, up = torch.ones(1, 2**14, 1, 1, 1), torch.ones(2**14, 1, 1, 1, 1)
+    save_file({f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up}, tmp_path / "x")
+    assert "has factors of patch_embedding that do not fit" in refused(tmp_path / "x")
 
 
 def test_one_layer_under_two_tools_names_is_refused(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from wan_runtime.presets import PRESETS
 from wan_runtime.serving.report import PROBLEM_CHARACTERS
 from wan_runtime.serving.service import AdapterSpec, AdapterUse, Size
 from wan_runtime.serving.video import Problem
+from wan_runtime.serving.worker import adapter_files
 from wan_runtime.serving.worker.adapter_files import AdapterFiles, by_expert
 from wan_runtime.serving.worker.advice import advice
 from wan_runtime.serving.worker.notes import noted
@@ -90,6 +91,19 @@ def test_files_are_fetched_again_once_they_are_others(store: Store, tmp_path: Pa
     assert second[Expert.LOW_NOISE].sha256 != first[Expert.LOW_NOISE].sha256
     assert second[Expert.HIGH_NOISE] == first[Expert.HIGH_NOISE]
     assert not supervisor.renew(spec)
+
+
+def test_a_model_is_not_fetched_as_an_adapter(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = AdapterSpec(name="a", files={Expert.ONLY: store.uri("parts/model")})
+    store.put_bytes("parts/model", bytes(3 * 2**20))
+    monkeypatch.setattr(adapter_files, "LARGEST", 2**21)
+    files = AdapterFiles(store, tmp_path, PAIR)
+    said = f"{store.uri('parts/model')} has 0.0 GiB, and an adapter at most 0: a model is named as"
+    with pytest.raises(InputError, match=said):
+        files.apply(spec, AdapterUse(name="a"))
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_an_artifact_brings_its_certified_files(store: Store, tmp_path: Path) -> None:

@@ -19,6 +19,9 @@ from wan_runtime.serving.worker.weights import expert_of
 
 FOLDER = "adapters"
 """Below the scratch folder, of ranks and supervisor alike."""
+LARGEST = 5 * 2**30
+"""Bytes of one file: rank 256 at 14B in float32 has 4.6 GiB. What is larger is a model, and would
+take the disk and the memory of all that is served."""
 SEEN = ".etag"
 """Ending of a note beside a file: the ETag of the object that it was."""
 
@@ -100,6 +103,13 @@ class AdapterFiles:
             if not path.is_file():
                 bucket, (_, key) = self._store.for_uri(uri), self._store.parse(uri)
                 info = bucket.stat(key)
+                if info is not None and info.bytes > LARGEST:
+                    size = f"{info.bytes / 2**30:.1f} GiB"
+                    raise InputError(
+                        Reason.MODEL_INVALID,
+                        f"{uri} has {size}, and an adapter at most {LARGEST / 2**30:.0f}: a model "
+                        "is named as spec.model",
+                    )
                 with blaming():
                     bucket.download(key, path)
                 # Of before: an object that was replaced meanwhile is looked at again.

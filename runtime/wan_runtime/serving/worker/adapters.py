@@ -50,12 +50,7 @@ class AdapterCache:
         """Raises InputError(MODEL_INVALID), if the file is no LoRA of a Wan model."""
         adapter = self._held.pop(file.path, None)
         if adapter is None:
-            dialect, parts = read_adapter(Path(file.path), file.address)
-            narrow = {
-                expert: changes.each(lambda tensor: tensor.to(self._dtype))
-                for expert, changes in parts.items()
-            }
-            adapter = Adapter(dialect, narrow)
+            adapter = read_adapter(Path(file.path), file.address, self._dtype)
         self._held[file.path] = adapter  # the last is the one used last
         while self.bytes > self._limit and len(self._held) > 1:
             self._held.popitem(last=False)
