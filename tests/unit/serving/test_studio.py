@@ -15,6 +15,8 @@ from photos import DISPLAY_P3, encoded, rgb_profile
 from running_gateway import KEYS
 from studio_page import Studio, clip
 from unit.serving.test_pictures import picture
+from wan_runtime.job import Reason
+from wan_runtime.serving.report import AdapterNote
 
 pytest_plugins = ["gateway_fixtures", "studio_fixtures"]
 
@@ -171,3 +173,21 @@ def test_errors_are_told_at_their_fields(studio: Studio) -> None:
     studio.page.get_by_role("button", name="Make video").click()
     fault = alerts.filter(has_text="prompt: is empty")
     expect(studio.field_of(fault)).to_be_focused()
+
+
+def test_an_effect_that_cannot_be_had_is_shown_and_not_offered(studio: Studio) -> None:
+    cause = "s3://wan/fairy is a pickle of PyTorch"
+    note = AdapterNote(name="fairy", ready=False, reason=Reason.MODEL_INVALID, message=cause)
+    studio.hands.do(
+        studio.hands.queue.alive(sign("a").model_copy(update={"adapter_notes": (note,)}))
+    )
+    reporter = studio.gateway.app.state.gateway.reporter
+    while not reporter.faulty_adapters():
+        studio.hands.do(studio.hands.queue.report())
+    studio.ready()
+    effects = studio.page.get_by_label("Effect")
+    expect(effects.locator("option[value=anime-fairy]")).to_be_disabled()
+    expect(effects.locator("option").first).to_be_enabled()
+    studio.page.get_by_text("Advanced").click()
+    expect(studio.page.get_by_role("checkbox", name="fairy")).to_be_disabled()
+    expect(studio.page.get_by_text(cause)).to_be_visible()
