@@ -23,7 +23,7 @@ TYPES: dict[str, str] = {
     MODEL_READY: "The base model is imported. Present only for models from S3.",
     ADAPTERS_READY: "Workers can use every adapter. While false, the base model and the other "
     "adapters are served, and the message has the name, address and cause of each that is not. "
-    "Absent without adapters, and until a worker has told of its files.",
+    "Absent without adapters, and until a worker has reported on its files.",
 }
 """Type -> what it means. In the order of `status.conditions`: the first that is True says most."""
 

@@ -14,17 +14,14 @@ from integration.apiserver import ApiError
 from integration.runs import Runs, minimal
 from wan_operator.api.v1alpha1.common import Artifact, Condition
 from wan_operator.api.v1alpha1.finetune import (
-    CheckpointStatus,
     Effective,
     EffectiveBucket,
     EffectivePlan,
     EffectiveStore,
     FormatStatus,
-    LastFailure,
-    ProgressStatus,
-    StepStatus,
     WanFineTuneStatus,
 )
+from wan_operator.api.v1alpha1.runs import CheckpointStatus, LastFailure, ProgressStatus, StepStatus
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 DIGEST = "0" * 64

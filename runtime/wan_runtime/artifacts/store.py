@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -64,7 +64,7 @@ class ObjectInfo:
     bytes: int
     sha256: str | None
     """Hex. None if it was uploaded by something else than a Store, and in listings."""
-    etag: str | None = None
+    etag: str | None = field(default=None, compare=False)
     """In listings, and of a stat: changes with the content."""
 
 
