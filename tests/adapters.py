@@ -58,7 +58,7 @@ def shapes_of(dit: nn.Module, layers: Iterable[str]) -> dict[str, tuple[int, int
 
 
 def diffusers_name(layer: str) -> str:
-    """Of a block's layer; others stay."""
+    """Name of a block's layer in diffusers; others stay."""
     blocks, number, rest = [*layer.split(".", 2), "", ""][:3]
     return f"{blocks}.{number}.{THEIRS[rest]}" if rest in THEIRS else layer
 

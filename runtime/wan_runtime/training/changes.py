@@ -26,10 +26,10 @@ WORDS = {Expert.HIGH_NOISE: "high-noise", Expert.LOW_NOISE: "low-noise", Expert.
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Of one transformer."""
+    """What one transformer grows by."""
 
     address: str
-    """Of the file, for messages."""
+    """Address of the file, for messages."""
     factors: Factors
     differences: Differences
 
@@ -43,15 +43,15 @@ class Changes:
         return sum(tensor.nbytes for tensor in (*pairs, *self.differences.values()))
 
     def shapes(self) -> Iterator[tuple[str, torch.Size]]:
-        """Of the parameters that grow; a weight that has both a product and a difference comes
-        twice."""
+        """Name and shape of each parameter that grows; a weight that has both a product and a
+        difference comes twice."""
         for layer, (b, a) in self.factors.items():
             yield f"{layer}.weight", torch.Size((b.shape[0], a.shape[1]))
         for name, tensor in self.differences.items():
             yield name, tensor.shape
 
     def without(self, parameters: frozenset[str]) -> Changes:
-        """All but what changes these parameters."""
+        """The changes of all other parameters."""
         kept = {
             layer: pair
             for layer, pair in self.factors.items()
@@ -76,7 +76,7 @@ class Adapter(NamedTuple):
 
     @property
     def address(self) -> str:
-        """Of the file."""
+        """Address of the file."""
         return next(iter(self.parts.values())).address
 
     def part(self, expert: Expert) -> Changes | None:
@@ -88,7 +88,7 @@ class Adapter(NamedTuple):
         return self.parts.get(Expert.ONLY, self.parts.get(expert))
 
     def of(self, expert: Expert) -> Changes:
-        """As `part`. Raises InputError(MODEL_INVALID) if it has nothing for the transformer."""
+        """What it has for a transformer. Raises InputError(MODEL_INVALID) if that is nothing."""
         found = self.part(expert)
         if found is not None:
             return found
@@ -135,8 +135,8 @@ def without_image_branches(left_out: Collection[str]) -> str:
 
 
 def invalid(address: str, what: str) -> InputError:
-    """For a file that is not what it should be. `what` may hold words of the file: they are cut,
-    and what cannot be printed is not passed on."""
+    """Error about a file that is not what it should be. `what` may hold words of the file: they
+    are cut, and what cannot be printed is replaced."""
     text = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in what)
     return InputError(Reason.MODEL_INVALID, f"{address} {text[:LONGEST]}")
 

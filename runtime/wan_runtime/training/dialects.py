@@ -59,7 +59,7 @@ DTYPES = (
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
     *(torch.float8_e4m3fn, torch.float8_e5m2),
 )
-"""In which numbers are written as they are; others are parts of a quantised tensor."""
+"""Types that hold the numbers themselves; others are parts of a quantised tensor."""
 KERNELS = 2**26
 """Numbers of a convolution's weight, at most: of Wan's they are 737,280."""
 Layers = dict[str, dict[str, str]]
@@ -139,13 +139,13 @@ def _read(address: str, file: Any, dtype: torch.dtype) -> Adapter:
         if keys.setdefault(group, name) != name:
             raise invalid(address, f"holds {place.layer} twice; give one file for each expert")
     # The header is not looked at where all layers have an alpha of their own.
-    untold = frozenset(
+    without_alpha = frozenset(
         expert
         for expert, layers in parts.items()
         if any("B" in groups and "alpha" not in groups for groups in layers.values())
     )
     kohya = all(each.wrapper == WORD for each in places)
-    configs = strength.configs(address, header, untold, kohya=kohya)
+    configs = strength.configs(address, header, without_alpha, kohya=kohya)
     changes = {}
     for expert in sorted(parts):
         made = Changes(address, {}, {})
@@ -226,7 +226,7 @@ def _enter(
 def _scale(
     address: str, layer: str, tensors: Mapping[str, Tensor], config: strength.Config | None
 ) -> float:
-    """Of a layer's product; raises InputError unless A and B fit."""
+    """Scale of a layer's product. Raises InputError(MODEL_INVALID) unless A and B fit."""
     if not {"A", "B"} <= tensors.keys():
         raise invalid(address, f"lacks A or B of {layer}")
     b, a = tensors["B"], tensors["A"]
@@ -243,7 +243,8 @@ def _scale(
 
 
 def _number(address: str, layer: str, tensor: Tensor, group: str) -> Tensor:
-    """In float32. An alpha may be a whole number."""
+    """The tensor in float32. Raises InputError(MODEL_INVALID) unless its numbers are finite, and
+    not quantised; an alpha may be a whole number."""
     if tensor.dtype not in DTYPES and (group != "alpha" or tensor.is_complex()):
         kind = str(tensor.dtype).removeprefix("torch.")
         raise invalid(address, f"holds {layer} in {kind}: quantised adapters are not read")

@@ -58,7 +58,7 @@ def opening(path: Path) -> str:
     promised = 8 + length + _promised(header) if head[8:9] == b"{" else 0
     if promised > size:
         return f"is cut off: it has {size} bytes, and its header says {promised}. Upload it again"
-    starts = (told for start, told in OPENINGS.items() if head.startswith(start) and not header)
+    starts = (text for start, text in OPENINGS.items() if head.startswith(start) and not header)
     return next(starts, "is no safetensors file, or a damaged one")
 
 

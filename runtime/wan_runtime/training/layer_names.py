@@ -81,7 +81,7 @@ class Place:
     expert: Expert
     """LOW_NOISE where the stem says so, else ONLY: it may be of any."""
     wrapper: str
-    """Of the model, as far as it tells tools apart: COMFYUI, WORD, "transformer" or none."""
+    """Wrapper of the model, where it shows the tool: COMFYUI, WORD, "transformer" or none."""
     official: bool | None
     """Whether it is the official name or diffusers'; None where they are alike."""
 
@@ -121,7 +121,7 @@ def _place(name: str, ours: str, number: str, expert: Expert, wrapper: str) -> P
 
 
 def _starred(name: str) -> tuple[str, str]:
-    """With a star for the block's number, and that number; empty where there is none."""
+    """The name with a star for the block's number, and that number; empty if there is none."""
     match = _BLOCK.match(name)
     if match is None:
         return name, ""

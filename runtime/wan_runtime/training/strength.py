@@ -33,7 +33,7 @@ MODELS = {
     Expert.HIGH_NOISE: "transformer",
     Expert.LOW_NOISE: "transformer_2",
 }
-"""By which diffusers names the fields of each."""
+"""Model below whose name diffusers has the fields of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +46,22 @@ class Config:
     alpha: float
     ranks: Mapping[str, float]
     alphas: Mapping[str, float]
-    """Of layers that differ, by patterns of their names."""
+    """Ranks and alphas of layers that differ, by patterns of their names."""
     rank_stabilised: bool = False
     """alpha / sqrt(rank) (Kalajdzievski 2023, equation 4)."""
 
     def scale(self, address: str, layer: str, rank: int) -> float:
-        """Of an official layer whose factors have this rank.
+        """Scale of an official layer whose factors have this rank.
 
         Raises:
             InputError: MODEL_INVALID, if the header has another rank for it.
         """
-        told = int(_of(self.ranks, layer, self.rank))
-        if told != rank:
+        stated = int(_of(self.ranks, layer, self.rank))
+        if stated != rank:
             raise invalid(
                 address,
-                f"has rank {rank} at {layer}, and {self.source} in its header says {told}: nothing "
-                "tells how strong it is. Save it again with the tool that made it",
+                f"has rank {rank} at {layer}, and {self.source} in its header says {stated}: "
+                "its strength is not known. Save it again with the tool that made it",
             )
         alpha = _of(self.alphas, layer, self.alpha)
         return alpha / math.sqrt(rank) if self.rank_stabilised else alpha / rank
@@ -70,7 +70,7 @@ class Config:
 def configs(
     address: str, header: Mapping[str, str], experts: frozenset[Expert], *, kohya: bool
 ) -> dict[Expert, Config | None]:
-    """Of each of these transformers' adapters; None: its factors are as strong as they are.
+    """Alpha and rank for each of these transformers; None: its factors are as strong as they are.
     `kohya`: the file's names are.
 
     Raises:
@@ -98,7 +98,7 @@ def _plain(address: str, header: Mapping[str, str], alpha: str, rank: str) -> Co
         raise invalid(
             address,
             f"has {alpha} {header.get(alpha)!r} and {rank} {header.get(rank)!r} in its header, "
-            "which are no numbers, and no alpha beside its factors: nothing tells how strong it is",
+            "which are no numbers, and no alpha beside its factors: its strength is not known",
         ) from None
 
 
@@ -161,7 +161,7 @@ def _patterns(address: str, fields: Mapping[str, Any], name: str) -> dict[str, f
 
 
 def _of(patterns: Mapping[str, float], layer: str, default: float) -> float:
-    """By the first pattern that is the end of the layer's name, in diffusers or officially."""
+    """Value of the first pattern that ends the layer's name, in diffusers or officially."""
     for name in filter(None, (diffusers_name(layer), layer)):
         key = get_pattern_key(patterns, name)
         if key in patterns:

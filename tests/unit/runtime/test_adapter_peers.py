@@ -43,7 +43,7 @@ class Tried:
     a: str = "lora_A.weight"
     b: str = "lora_B.weight"
     image: bool = True
-    """With the image branches of Wan2.1."""
+    """Whether it has the image branches of Wan2.1."""
     alpha: float | None = None
     """A tensor beside each layer's."""
     ffn: int = 2
@@ -53,7 +53,7 @@ class Tried:
     biases: str = ""
     """Ending of the key of a bias of each layer."""
     head: bool = False
-    """With differences of the last layer, as of distilled adapters."""
+    """Whether it has differences of the last layer, as distilled adapters do."""
 
     def write(self, path: Path, dit: nn.Module) -> None:
         shapes = shapes_of(dit, block_layers(dit, image=self.image))

@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def config(model: str = "transformer", **fields: Any) -> dict[str, str]:
-    """As diffusers writes peft's LoraConfig."""
+    """Fields of peft's LoraConfig as diffusers writes them."""
     given = {"r": 2, "lora_alpha": 2, **fields}
     return {f"{model}.{name}": value for name, value in given.items()}
 

@@ -40,7 +40,7 @@ def dit(tiny21: ModelFiles) -> nn.Module:
 
 
 def differences(dit: nn.Module, seed: int = 0, scale: float = 0.2) -> dict[str, Tensor]:
-    """Of every parameter: weights of layers, norms and the convolution, biases, modulations."""
+    """A difference of every parameter: weights, norms, the convolution, biases, modulations."""
     generator = torch.Generator().manual_seed(seed)
     return {
         name: torch.randn(parameter.shape, generator=generator) * parameter.std() * scale
@@ -51,7 +51,7 @@ def differences(dit: nn.Module, seed: int = 0, scale: float = 0.2) -> dict[str, 
 
 
 def written(path: Path, grown: Mapping[str, Tensor], more: Mapping[str, Tensor] = {}) -> Path:
-    """As LightX2V's extractor does."""
+    """A file as LightX2V's extractor writes it."""
     tensors = dict(more)
     for name, each in grown.items():
         layer, _, parameter = name.rpartition(".")

@@ -48,7 +48,7 @@ def test_an_adapter_is_faulty_where_nobody_can_use_it(
 
 @pytest.fixture
 def tell(gateway: RunningGateway, hands: Hands) -> Callable[[WorkerInfo], None]:
-    """As a worker, and the gateway has heard it."""
+    """Report as a worker, until the gateway has it."""
 
     def go(info: WorkerInfo) -> None:
         hands.do(hands.queue.alive(info))

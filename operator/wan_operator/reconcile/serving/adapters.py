@@ -16,14 +16,14 @@ from wan_runtime.serving.service import AdapterSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What ready workers say of one adapter, of those whose revision has it from the same place."""
+class Verdict:
+    """What ready workers report on one adapter, if their revision has it from the same place."""
 
     usable: int
     """Number of workers that can use it."""
     faulty: int
     note: AdapterNote | None
-    """Of a worker that cannot, or has more to say."""
+    """Note of a worker that cannot use it, or has more to report."""
 
     @property
     def reason(self) -> str:
@@ -41,12 +41,12 @@ class Told:
         return text
 
 
-def told(moment: Moment, adapter: AdapterSpec) -> Told:
-    """Of an adapter as the spec names it now."""
+def verdict(moment: Moment, adapter: AdapterSpec) -> Verdict:
+    """What workers report on an adapter as the spec names it now."""
     found = [each for each in _reports(moment) if _is_of(moment, each, adapter)]
     notes = [each.note for each in found if each.note is not None]
     faults = [note for note in notes if not note.ready]
-    return Told(
+    return Verdict(
         usable=sum(each.usable for each in found),
         faulty=sum(each.faulty for each in found),
         note=next(iter(faults or notes), None),
@@ -69,7 +69,7 @@ def spoiled(moment: Moment, serving: Revision, desired: Revision) -> str:
     return ""
 
 
-def have_told(moment: Moment, revision: Revision, replicas: int) -> bool:
+def have_reported(moment: Moment, revision: Revision, replicas: int) -> bool:
     """Whether so many ready workers of a revision have said what they can use. Where no gateway
     answers, or there is nothing to say, nobody is waited for."""
     if moment.report is None or not revision.spec.adapters:
@@ -79,7 +79,7 @@ def have_told(moment: Moment, revision: Revision, replicas: int) -> bool:
 
 
 def spec_of(adapter: Adapter, artifact: Artifact | None) -> AdapterSpec:
-    """As workers read it. `artifact`: of the fine-tune that it follows."""
+    """The adapter as workers read it. `artifact`: of the fine-tune that it follows."""
     return AdapterSpec(
         name=adapter.name,
         artifact=reference(artifact),
@@ -90,7 +90,7 @@ def spec_of(adapter: Adapter, artifact: Artifact | None) -> AdapterSpec:
 
 
 def reference(artifact: Artifact | None) -> ManifestRef | None:
-    """As workers read it."""
+    """The artifact as workers read it."""
     return None if artifact is None else ManifestRef(uri=artifact.uri, sha256=artifact.sha256)
 
 

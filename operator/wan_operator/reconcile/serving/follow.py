@@ -14,7 +14,7 @@ from wan_operator.api.v1alpha1.finetune import WanFineTuneStatus
 from wan_operator.api.v1alpha1.inference import Adapter, AdapterStatus
 from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.observed import Key, Raw
-from wan_operator.reconcile.serving.adapters import spec_of, told
+from wan_operator.reconcile.serving.adapters import spec_of, verdict
 from wan_operator.reconcile.serving.moment import Moment
 
 
@@ -73,7 +73,7 @@ def _status(
     otherwise: those that said it may be gone since, scaled to zero or rolled back."""
     if adapter.fine_tune_ref is not None and found.artifact is None:
         return AdapterStatus(name=adapter.name, reason=found.reason, message=found.message)
-    by_workers = told(moment, spec_of(adapter, found.artifact))
+    by_workers = verdict(moment, spec_of(adapter, found.artifact))
     reason, message = by_workers.reason, by_workers.message
     is_silent = not by_workers.usable and not by_workers.faulty
     if is_silent and before and (before.artifact, before.files) == (found.artifact, adapter.files):

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from wan_operator.api.v1alpha1.inference import Canary, RolloutStatus
 from wan_operator.reconcile.observed import Raw, label
 from wan_operator.reconcile.room import Room
-from wan_operator.reconcile.serving.adapters import have_told, spoiled
+from wan_operator.reconcile.serving.adapters import have_reported, spoiled
 from wan_operator.reconcile.serving.capacity import check
 from wan_operator.reconcile.serving.moment import Moment, count
 from wan_operator.reconcile.serving.trouble import Trouble, trouble
@@ -96,11 +96,11 @@ def _replace(moment: Moment, desired: Revision) -> Course:
     """Recreate or Surge, by the Deployment's own strategy."""
     deployment = moment.deployment(Part.WORKER)
     wanted = moment.status.desired_replicas
-    if _is_through(deployment, desired, wanted) and have_told(moment, desired, wanted):
+    if _is_through(deployment, desired, wanted) and have_reported(moment, desired, wanted):
         return Course(moment.with_status(revision=desired.name, rollout=None), desired)
     ready = count([deployment], "updatedReplicas")
     text = f"{ready} of {wanted} workers are of revision {desired.name}"
-    if not have_told(moment, desired, wanted):
+    if not have_reported(moment, desired, wanted):
         text += ", and which adapters they can use is awaited"
     was_proven = moment.status.rollout is not None and moment.status.rollout.phase == "Promoting"
     return Course(_moved(moment, "Promoting" if was_proven else "Starting", text), desired)
@@ -124,8 +124,8 @@ def _is_through(deployment: Raw | None, revision: Revision, replicas: int) -> bo
 def _canary(moment: Moment, serving: Revision, desired: Revision, rollout: RolloutStatus) -> Course:
     wanted = moment.spec.rollout.canary or Canary()
     deployment = moment.deployment(Part.CANARY)
-    has_told = rollout.phase == "Proving" or have_told(moment, desired, wanted.replicas)
-    if not has_told or not _is_through(deployment, desired, wanted.replicas):
+    has_reported = rollout.phase == "Proving" or have_reported(moment, desired, wanted.replicas)
+    if not has_reported or not _is_through(deployment, desired, wanted.replicas):
         text = f"{wanted.replicas} canary workers of revision {desired.name} are awaited"
         return Course(_moved(moment, "Starting", text), serving, desired)
     share = Rollout(canary=desired.name, weight=wanted.percent)

@@ -1,4 +1,4 @@
-"""Adapters that no worker can use: told in /v1/models, and refused before anything is queued."""
+"""Adapters that no worker can use: /v1/models names them, and requests for them are refused."""
 
 from __future__ import annotations
 

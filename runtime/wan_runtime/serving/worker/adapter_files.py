@@ -42,7 +42,7 @@ class AdapterFiles:
         self._digests: dict[Path, str] = {}
 
     def apply(self, spec: AdapterSpec, use: AdapterUse) -> AppliedAdapter:
-        """As a request uses it. Blocks while it is fetched.
+        """The adapter as a request uses it. Blocks while it is fetched.
 
         Raises:
             InputError: MODEL_NOT_FOUND, if a file does not exist; MODEL_INVALID, if it is not what

@@ -18,7 +18,7 @@ from wan_runtime.training.changes import without_image_branches
 
 
 class Checks:
-    """Of rank 0."""
+    """The checks of rank 0."""
 
     def __init__(
         self, files: AdapterFiles, cache: AdapterCache, dits: Mapping[Expert, nn.Module]

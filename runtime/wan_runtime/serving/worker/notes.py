@@ -39,6 +39,6 @@ def noted(adapter: str, look: Callable[[], str]) -> AdapterNote:
 
 
 def refusal(note: AdapterNote) -> InputError:
-    """Of a request that wants an adapter which is not ready."""
+    """Error of a request that wants an adapter which is not ready."""
     reason = note.reason if note.reason is Reason.MODEL_INVALID else Reason.MODEL_NOT_FOUND
     return InputError(reason, f"adapter {note.name}: {note.message}")
