@@ -94,7 +94,7 @@ def test_the_gpu_asked_for_wins_over_the_selector(plan: Any) -> None:
     assert re.search(r"^GPU +H200-141GB", out, re.MULTILINE)
     status, _, error = plan("--gpu", "H1000", of=on_h100())
     assert status == 2
-    assert "--gpu H1000 is not in the catalogue: it has A100-40GB" in error
+    assert '--gpu "H1000" is not in the catalogue: it has A100-40GB' in error
 
 
 @pytest.mark.parametrize("arguments", [(), ("--compare",)])
@@ -195,9 +195,7 @@ WRONG: list[tuple[Any, str]] = [
     ("a: 1\nb: {c: 2\n", "standard input is no YAML at line 3, column 1: "),
     ("spec:\n\tx: 1", "standard input is no YAML at line 2, column 1: "),
     ("spec: {a: 1}\nspec: {a: 2}", "is no YAML at line 2, column 1: spec stands twice"),
-    ("day: 2026-13-45", "is no YAML at line 1, column 6: there is no date or number 2026-13-45"),
     ("spec: {{ .Values.spec }}", "it looks like a template: give what `helm template` makes of it"),
-    ("a: \0", "standard input is no YAML: it is no text in UTF-8 or UTF-16"),
     ("[" * 3000, "standard input is nested too deeply to be read"),
     ("a: &a [*a]", "standard input is nested too deeply to be read"),
     (
@@ -219,9 +217,9 @@ WRONG: list[tuple[Any, str]] = [
     ),
     (
         document() | {"apiVersion": "wan-operator.dev/v1"},
-        "apiVersion must be wan-operator.dev/v1al",
+        "apiVersion: must be wan-operator.dev/v1al",
     ),
-    (document() | {"spec": None}, "(WanFineTune mine): spec is missing"),
+    (document() | {"spec": None}, "(WanFineTune mine): spec: is missing"),
     (document(modell={}), "there is no spec.modell"),
     (document(dataset={"source": "s3://d/c", "frame": 5}), "there is no spec.dataset.frame"),
     (
@@ -267,8 +265,11 @@ def test_a_file_that_is_not_there(plan: Any) -> None:
     ("content", "message"),
     [
         (None, "cannot be read: Is a directory"),
-        (b"\xff\xff\xff", "is no YAML: it is no text in UTF-8 or UTF-16"),
-        (b"PK\x03\x04\x00\x00", "is no YAML: it is no text in UTF-8 or UTF-16"),
+        (
+            b"\xff\xff\xff",
+            "is no YAML at line 1: it is no text in UTF-8 or UTF-16: save it as UTF-8",
+        ),
+        (b"PK\x03\x04\x00\x00", "is no YAML: it is a ZIP file"),
     ],
 )
 def test_files_that_are_no_yaml(

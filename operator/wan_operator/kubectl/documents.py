@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from wan_operator.api.v1alpha1.inference import KIND as SERVICE
 from wan_operator.api.v1alpha1.inference import WanInferenceServiceSpec
 from wan_operator.crdgen.schema import structural
 from wan_operator.kubectl.yaml_files import DocumentError, shown, yaml_documents
-from wan_runtime.faults import described
+from wan_runtime.faults import described, value
 
 Spec = TypeVar("Spec", bound=ApiModel)
 
@@ -67,17 +68,16 @@ def _of_file(file: str) -> Iterator[FineTune | Service]:
 
 
 def _read(document: dict[str, Any], where: str) -> FineTune | Service:
-    metadata = document.get("metadata")
-    named = metadata if isinstance(metadata, dict) else {}
-    name = str(named.get("name") or named.get("generateName") or "")
+    name = _name(document, where)
     where = f"{where} ({document['kind']} {name or 'without a name'})"
-    if document.get("apiVersion") != API_VERSION:
-        raise DocumentError(
-            f"{where}: apiVersion must be {API_VERSION}, not {document.get('apiVersion')}"
-        )
+    version = document.get("apiVersion")
+    if version != API_VERSION:
+        raise DocumentError(f"{where}: apiVersion: must be {API_VERSION}, not {value(version)}")
     spec = document.get("spec")
+    if spec is None:
+        raise DocumentError(f"{where}: spec: is missing")
     if not isinstance(spec, dict):
-        raise DocumentError(f"{where}: spec is missing")
+        raise DocumentError(f"{where}: spec: must be an object, not {value(spec)}")
     if document["kind"] == SERVICE:
         return Service(name, _checked(WanInferenceServiceSpec, spec, where))
     finetune = FineTune(name, _checked(WanFineTuneSpec, spec, where))
@@ -87,24 +87,39 @@ def _read(document: dict[str, Any], where: str) -> FineTune | Service:
     return finetune
 
 
+def _name(document: dict[str, Any], where: str) -> str:
+    """The name, or its beginning, of a document; empty without one."""
+    metadata = document.get("metadata")
+    if not isinstance(metadata, dict | None):
+        raise DocumentError(f"{where}: metadata: must be an object, not {value(metadata)}")
+    for field in ("name", "generateName"):
+        name = (metadata or {}).get(field)
+        if not isinstance(name, str | None):
+            raise DocumentError(f"{where}: metadata.{field}: must be text, not {value(name)}")
+        if name:
+            return name
+    return ""
+
+
 def _checked(model: type[Spec], spec: dict[str, Any], where: str) -> Spec:
     unknown = list(_unknown(spec, structural(model), "spec"))
     if unknown:
         raise DocumentError(f"{where}: there is no {', no '.join(unknown)}")
     try:
-        return model.model_validate(spec)
+        # Strictly, as the API server does: "5" is no number, and yes none either.
+        return model.model_validate_json(json.dumps(spec), strict=True)
     except ValidationError as error:
         raise DocumentError(f"{where}: {described(error, 'spec')}") from error
 
 
-def _unknown(value: Any, schema: Schema, path: str) -> Iterator[str]:
+def _unknown(found: Any, schema: Schema, path: str) -> Iterator[str]:
     """Paths of fields that the schema does not name: kubectl refuses them, pydantic would not."""
-    if isinstance(value, list):
-        for number, item in enumerate(value):
+    if isinstance(found, list):
+        for number, item in enumerate(found):
             yield from _unknown(item, schema.get("items", {}), f"{path}[{number}]")
-    if isinstance(value, dict) and "properties" in schema:
-        for name, child in value.items():
+    if isinstance(found, dict) and "properties" in schema:
+        for name, child in found.items():
             if name not in schema["properties"]:
-                yield f"{path}.{name}"
+                yield f"{path}.{name if isinstance(name, str) else value(name)}"
             else:
                 yield from _unknown(child, schema["properties"][name], f"{path}.{name}")

@@ -14,9 +14,12 @@ from wan_operator.kubectl import finetune, serving
 from wan_operator.kubectl.documents import FineTune, Service, read_documents
 from wan_operator.kubectl.yaml_files import DocumentError, yaml_documents
 from wan_operator.reconcile.fit import gpu_of
+from wan_runtime.faults import value
 from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_name, catalogue_of
 
 DOES_NOT_FIT = 1
+DIGITS = 9
+"""Digits of a number of clips, at most."""
 
 DESCRIPTION = """\
 Shows what a WanFineTune or a WanInferenceService needs before it is applied: GPU memory and time by
@@ -75,8 +78,9 @@ def add_to(commands: Any) -> None:
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text}")
+    if not text.isdecimal() or len(text) > DIGITS or int(text) < 1:
+        wanted = f"must be a whole number of at least 1 and at most {DIGITS} digits"
+        raise argparse.ArgumentTypeError(f"{wanted}, not {value(text)}")
     return int(text)
 
 
@@ -150,5 +154,5 @@ def chosen_gpu(
     gpu = by_name(asked, catalogue)
     if gpu is None:
         known = ", ".join(each.name for each in catalogue)
-        raise DocumentError(f"--gpu {asked} is not in the catalogue: it has {known}")
+        raise DocumentError(f"--gpu {value(asked)} is not in the catalogue: it has {known}")
     return gpu

@@ -9,10 +9,14 @@ from typing import Any
 
 import yaml
 
+from wan_operator.kubectl.yaml_faults import Misplaced, unfitting, why_unreadable
+
 LIMIT = 4 * 2**20
 """Bytes of one file."""
 NODES = 200_000
 """Values of one file, with those that an alias repeats."""
+BITS = 256
+"""Bits of a whole number, at most: more than any field takes."""
 STDIN = "-"
 
 
@@ -21,27 +25,52 @@ class DocumentError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a field that stands twice, as kubectl does: PyYAML would take the last. Names the
-    place of a date or a number that there cannot be."""
+    """Reads values as kubectl does: dates and bytes are text, 5.0 is 5, and a field that stands
+    twice is refused, of which PyYAML would take the last."""
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except ValueError as error:
-            text = f"there is no date or number {str(node.value)[:40]}"
-            raise yaml.MarkedYAMLError(problem=text, problem_mark=node.start_mark) from error
+        except (ValueError, LookupError, AttributeError) as error:
+            raise unfitting(node) from error
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
-        for key, _ in node.value:
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
                 continue
             if key.value in seen:
-                text = f"{key.value} stands twice"
-                raise yaml.MarkedYAMLError(problem=text, problem_mark=key.start_mark)
+                raise Misplaced(f"{key.value} stands twice", key)
             seen.add(key.value)
         made: dict[Hashable, Any] = super().construct_mapping(node, deep)
         return made
+
+    def construct_yaml_str(self, node: Any) -> str:
+        text = str(self.construct_scalar(node))
+        if not text.isascii():
+            text.encode()  # "\\ud800" is half a character
+        return text
+
+    def construct_yaml_int(self, node: Any) -> int:
+        number = int(super().construct_yaml_int(node))
+        if number.bit_length() > BITS:
+            raise ValueError
+        return number
+
+    def construct_yaml_float(self, node: Any) -> float:
+        number = float(super().construct_yaml_float(node))
+        return int(number) if number.is_integer() else number
+
+
+_TAG = "tag:yaml.org,2002:"
+for _kinds, _constructor in (
+    (("str", "timestamp", "binary"), _Loader.construct_yaml_str),
+    (("int",), _Loader.construct_yaml_int),
+    (("float",), _Loader.construct_yaml_float),
+    (("set", "omap", "pairs"), _Loader.construct_undefined),
+):
+    for _kind in _kinds:
+        _Loader.add_constructor(_TAG + _kind, _constructor)
 
 
 def shown(file: str) -> str:
@@ -60,7 +89,7 @@ def yaml_documents(file: str) -> list[Any]:
     except RecursionError as error:
         raise DocumentError(f"{shown(file)} is nested too deeply to be read") from error
     except yaml.YAMLError as error:
-        raise DocumentError(f"{shown(file)} is no YAML{_where(error, text)}") from error
+        raise DocumentError(f"{shown(file)} {why_unreadable(error, text)}") from error
 
 
 def _content(file: str) -> bytes:
@@ -78,16 +107,6 @@ def _content(file: str) -> bytes:
     if len(data) > LIMIT:
         raise DocumentError(f"{shown(file)} is larger than {LIMIT // 2**20} MiB")
     return bytes(data)
-
-
-def _where(error: yaml.YAMLError, text: bytes) -> str:
-    """The place and the cause, in a line."""
-    if b"{{" in text:
-        return ": it looks like a template: give what `helm template` makes of it"
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    if mark is None:
-        return ": it is no text in UTF-8 or UTF-16"
-    return f" at line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
 def _count(value: Any, left: int) -> int:
