@@ -1,0 +1,144 @@
+"""Resources and children of an earlier commit are reconciled without a new attempt or pod."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+import written_before
+from unit.controller import service_world
+from unit.controller.test_service_import import end as end_import
+from unit.controller.world import World
+from wan_runtime.job import ExitClass, Progress
+from wan_runtime.serving.report import ServiceReport
+
+Raw = dict[str, Any]
+FINETUNES = (
+    "lora-2.2 training", "full-2.2 training", "all-fields training", "lora-2.2 finished",
+    "small stopped",
+)  # fmt: skip
+SERVICES = ("importing", "imported", "running", "canary", "all-fields")
+
+
+def restored(name: str) -> World:
+    """A fine-tune in a cluster that the new operator comes to."""
+    state = written_before.read("finetunes")[name]
+    world = World()
+    world.at_once = 2
+    world.cr, world.jobs, world.pods = state["cr"], state["jobs"], state["pods"]
+    world.config_maps = state["configMaps"]
+    world.answers = {id: Progress.model_validate(page) for id, page in state["pages"].items()}
+    world.now = datetime.fromisoformat(state["now"])
+    world._uids = itertools.count(1000)
+    return world
+
+
+def restored_service(name: str) -> service_world.World:
+    """As `restored`."""
+    state = written_before.read("services")[name]
+    world = service_world.World(state["cr"])
+    world.objects = {(each["kind"], each["name"]): each["object"] for each in state["objects"]}
+    world.finetunes = state["finetunes"]
+    report = state["report"]
+    world.report = None if report is None else ServiceReport.model_validate(report)
+    world.now = datetime.fromisoformat(state["now"])
+    world._numbers = 1000
+    return world
+
+
+def without_texts(status: Raw) -> Raw:
+    """A status without its sentences."""
+    conditions = [
+        {name: each.get(name) for name in ("type", "status", "reason", "lastTransitionTime")}
+        for each in status["conditions"]
+    ]
+    plain = {
+        name: value
+        for name, value in status.items()
+        if not isinstance(value, str) and name not in ("conditions", "steps", "lastFailure")
+    }
+    steps = [
+        {name: value for name, value in step.items() if name != "message"}
+        for step in status.get("steps", [])
+    ]
+    return {**plain, "conditions": conditions, "steps": steps}
+
+
+def wanted(item: Raw) -> Raw:
+    """What a manifest asks for; without the job file, whose form may change."""
+    metadata = item["metadata"]
+    data = {name: text for name, text in item.get("data", {}).items() if name != "job.json"}
+    about = {name: metadata.get(name) for name in ("name", "labels", "annotations")}
+    return {**about, "spec": item.get("spec"), "data": data}
+
+
+@pytest.mark.parametrize("name", FINETUNES)
+def test_a_fine_tune_stays_as_it_is(name: str) -> None:
+    world = restored(name)
+    jobs, maps, pods = (copy.deepcopy(each) for each in (world.jobs, world.config_maps, world.pods))
+    status = without_texts(world.status)
+    world.settle()
+    assert world.created == []
+    assert (world.jobs, world.config_maps, world.pods) == (jobs, maps, pods)
+    assert without_texts(world.status) == status
+
+
+def test_a_fine_tune_ends_as_it_would_have() -> None:
+    """Its later Jobs have the names and pods that the old operator gave them."""
+    world, before = restored("lora-2.2 training"), restored("lora-2.2 finished")
+    while not world.is_final:
+        world.settle()
+        for name in world.running_jobs():
+            world.starts(name)
+            world.ends(ExitClass.DONE, name=name)
+    assert world.created == ["demo-train-low-noise-1", "demo-export-1"]
+    assert world.jobs.keys() == before.jobs.keys()
+    for name, job in world.jobs.items():
+        assert wanted(job) == wanted(before.jobs[name])
+    assert world.config_maps.keys() == before.config_maps.keys()
+    old, new = without_texts(before.status), without_texts(world.status)
+    assert new == old
+
+
+@pytest.mark.parametrize("name", ["lora-2.2 training", "small stopped"])
+def test_a_lost_pod_makes_the_next_attempt(name: str) -> None:
+    world = restored(name)
+    (lost,) = world.running_jobs()
+    world.loses_pod(lost)
+    world.settle()
+    world.passes(3600)
+    world.settle()
+    head, _, number = lost.rpartition("-")
+    assert world.created == [f"{head}-{int(number) + 1}"]
+    assert world.jobs[lost]["metadata"]["uid"], "the old one's log stays"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_stays_as_it_is(name: str) -> None:
+    world = restored_service(name)
+    before, status = copy.deepcopy(world.objects), copy.deepcopy(world.status)
+    world.turn()
+    world.turn()
+    assert same_objects(world.objects, before)
+    assert without_texts(world.status) == without_texts(status)
+    assert world.status.get("revision") == status.get("revision")
+
+
+def test_an_import_ends_in_the_workers_that_it_would_have() -> None:
+    world, before = restored_service("importing"), restored_service("imported")
+    end_import(world, 1, ExitClass.DONE)
+    world.settle()
+    assert same_objects(world.objects, before.objects)
+    assert world.condition("Ready")[:2] == ("True", "Serving")
+
+
+def same_objects(now: dict[tuple[str, str], Raw], before: dict[tuple[str, str], Raw]) -> bool:
+    """Fails with what differs."""
+    assert now.keys() == before.keys()
+    for key, item in now.items():
+        assert wanted(item) == wanted(before[key]), key
+    return True
