@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import time
 
 from aiohttp import web
@@ -19,6 +21,21 @@ stuck."""
 WRITES_AT_MOST = 32
 """Of one reconcile: the TTL removes some thirty children at once."""
 BEAT_SECONDS = 1.0
+
+
+CAUSES = {
+    errno.EADDRINUSE: "another process has it: choose a free one",
+    errno.EACCES: "this user may not use a port below 1024: choose a higher one",
+}
+"""Number of a refusal -> why, and what to do."""
+
+
+class PortUnusable(Exception):
+    """Error of WAN_HEALTH_PORT: nothing can listen there. Ends the start."""
+
+    def __init__(self, port: int, error: OSError) -> None:
+        cause = CAUSES.get(error.errno or 0) or os.strerror(error.errno or 0)
+        super().__init__(f"WAN_HEALTH_PORT is {port}: {cause}")
 
 
 class Health:
@@ -85,7 +102,7 @@ class Health:
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def serve(self, port: int) -> tuple[web.AppRunner, int]:
-        """Starts the server; its port is new if `port` is 0."""
+        """Start the server; its port is new if `port` is 0. Raises PortUnusable."""
         app = web.Application()
         app.router.add_get("/livez", self.livez)
         app.router.add_get("/readyz", self.readyz)
@@ -93,5 +110,9 @@ class Health:
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         site = web.TCPSite(runner, None, port)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as error:
+            await runner.cleanup()
+            raise PortUnusable(port, error) from error
         return runner, runner.addresses[0][1]

@@ -6,9 +6,7 @@ are. Every call raises TransientError or PermanentError and nothing else.
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
@@ -16,8 +14,9 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
-from kubernetes.aio import client, config
+from kubernetes.aio import client
 
+from wan_operator.answers import NOT_FOUND, NOT_SERVED, content, refusal, why_unreachable
 from wan_operator.api.v1alpha1.common import API_VERSION, GROUP, VERSION
 from wan_operator.errors import PermanentError, TransientError
 from wan_operator.kinds import KINDS
@@ -51,23 +50,8 @@ APIS = {
     "Node": ("", "v1", "nodes"),
 }
 """Kind -> (group, version, plural)."""
-NOT_FOUND = "NotFound"
-NOT_SERVED = "NotServed"
-"""Our word for an API that the cluster lacks, such as one whose CRD is not installed."""
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
-
-
-async def connect() -> client.ApiClient:
-    """The pod's service account, or the kubeconfig of whoever runs this on a desk."""
-    configuration = client.Configuration()
-    try:
-        config.load_incluster_config(configuration)
-    except config.ConfigException:
-        # Read here: the library reads the variable when it is imported.
-        path = os.environ.get("KUBECONFIG")
-        await config.load_kube_config(config_file=path, client_configuration=configuration)
-    return client.ApiClient(configuration)
 
 
 class Kube:
@@ -308,38 +292,17 @@ class Kube:
             body=body,
             auth_settings=["BearerToken"],
         )
-        start = time.monotonic()
+        what, start = f"{method} {path}", time.monotonic()
         try:
             answer = await self._api.call_api(*request, _request_timeout=TIMEOUT)
             text = await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._metrics.called(method, "error", time.monotonic() - start)
-            raise TransientError(f"{method} {path}: {error or type(error).__name__}") from error
+            raise TransientError(f"{what}: {why_unreachable(error)}") from error
         self._metrics.called(method, str(answer.status), time.monotonic() - start)
         if answer.status < 400:
-            return json.loads(text)
-        raise refusal(answer.status, text, answer.getheader("Retry-After"), f"{method} {path}")
-
-
-def refusal(
-    status: int, text: bytes, retry_after: str | None, what: str
-) -> TransientError | PermanentError:
-    """The error that an answer of the API server stands for."""
-    try:
-        said = json.loads(text)
-        reason, message = said.get("reason", ""), said.get("message", "")
-    except (ValueError, AttributeError):
-        # Only a path that nobody serves is answered with 404 in plain text.
-        reason = NOT_SERVED if status == 404 else ""
-        message = text[:200].decode(errors="replace")
-    detail = f"{what}: {status} {message}"
-    seconds = float(retry_after) if retry_after and retry_after.isdecimal() else None
-    if reason == "AlreadyExists":
-        return PermanentError(detail, reason)
-    if status in (401, 409, 410, 429) or status >= 500:
-        # 401: a service account token that was rotated is read again with the next call.
-        return TransientError(detail, reason=reason, retry_after=seconds)
-    return PermanentError(message or detail, reason or "RequestRefused")
+            return content(text, what)
+        raise refusal(answer.status, text, answer.getheader("Retry-After"), what)
 
 
 def merge_patch(old: Raw, new: Raw) -> Raw:

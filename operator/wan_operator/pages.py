@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
+from wan_operator.answers import why_unreachable
 from wan_operator.kinds import Page
 from wan_runtime.faults import described
 from wan_runtime.job import PROGRESS_PORT
@@ -43,5 +44,5 @@ async def _ask(http: aiohttp.ClientSession, page: Page, address: str) -> BaseMod
         logger.debug("not an answer", extra={"url": url, "error": described(error)})
         return None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        logger.debug("no answer", extra={"url": url, "error": str(error)})
+        logger.debug("no answer", extra={"url": url, "error": why_unreachable(error)})
         return None

@@ -6,18 +6,21 @@ import asyncio
 import json
 import logging
 import signal
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
 
+from wan_operator.answers import NOT_SERVED
 from wan_operator.controller import Controller
 from wan_operator.delayqueue import TokenBucket
 from wan_operator.errors import PermanentError, TransientError
 from wan_operator.handlers import watch
-from wan_operator.health import Health
+from wan_operator.health import Health, PortUnusable
 from wan_operator.kinds import KINDS
-from wan_operator.kube import NOT_SERVED, Kube, connect
+from wan_operator.kube import Kube
+from wan_operator.kubeconfig import KubeconfigError, connect
 from wan_operator.lease import Lease
 from wan_operator.metrics import Metrics
 from wan_operator.settings import Settings
@@ -32,24 +35,32 @@ FINISH_SECONDS = 20.0
 
 
 async def run(settings: Settings) -> int:
-    """Until SIGTERM (0), or until going on would be wrong (1)."""
+    """Until SIGTERM (0), or until going on would be wrong (1).
+
+    Raises:
+        SystemExit: with a sentence, if the port or the access to the API server cannot be used.
+    """
+    try:
+        async with AsyncExitStack() as ends:
+            return await _run(settings, ends)
+    except (PortUnusable, KubeconfigError) as error:
+        raise SystemExit(f"wan-operator: {error}") from error
+
+
+async def _run(settings: Settings, ends: AsyncExitStack) -> int:
     stop = asyncio.Event()
     listen(stop)
     metrics = Metrics()
     health = Health(metrics)
     runner, port = await health.serve(settings.health_port)
+    ends.push_async_callback(runner.cleanup)
     logger.info("started", extra={"health_port": port, "identity": settings.identity})
-    beat = asyncio.create_task(health.beat())
-    kube = Kube(
-        await connect(), metrics, TokenBucket(settings.writes_per_second).spend, settings.identity
-    )
-    try:
-        async with aiohttp.ClientSession() as http:
-            return await lead(settings, metrics, health, kube, http, stop)
-    finally:
-        beat.cancel()
-        await kube.close()
-        await runner.cleanup()
+    ends.callback(asyncio.create_task(health.beat()).cancel)
+    spend = TokenBucket(settings.writes_per_second).spend
+    kube = Kube(await connect(), metrics, spend, settings.identity)
+    ends.push_async_callback(kube.close)
+    http = await ends.enter_async_context(aiohttp.ClientSession())
+    return await lead(settings, metrics, health, kube, http, stop)
 
 
 def listen(stop: asyncio.Event) -> None:
@@ -118,9 +129,9 @@ async def _check_kind(kube: Kube, kind: str, settings: Settings, stop: asyncio.E
         except PermanentError as error:
             if error.reason == NOT_SERVED:
                 raise SystemExit(
-                    f"the {kind} CRD is not installed: kubectl apply -f crds/"
+                    f"wan-operator: the {kind} CRD is not installed: kubectl apply -f crds/"
                 ) from error
-            raise SystemExit(f"cannot list {kind}s: {error}") from error
+            raise SystemExit(f"wan-operator: cannot list {kind}s: {error}") from error
         else:
             return
 

@@ -236,7 +236,7 @@ class Settings:
     namespace need two names."""
 
     lease_seconds: int = _setting(
-        "WAN_LEASE_SECONDS", _number(5, 300), "must be between 5 and 300 seconds", 15
+        "WAN_LEASE_SECONDS", _number(5, 300), "must be a whole number of seconds from 5 to 300", 15
     )
     """Seconds after which another replica may take over a Lease that is not renewed. Default 15, as
     for kube-controller-manager: a killed operator is replaced within it."""
@@ -248,7 +248,10 @@ class Settings:
     a cluster."""
 
     health_port: int = _setting(
-        "WAN_HEALTH_PORT", _number(0, 65535), "must be a port number, 0 for a free one", 8080
+        "WAN_HEALTH_PORT",
+        _number(0, 65535),
+        "must be a port number, or 0 for a free one",
+        8080,
     )
     """Port of /livez, /readyz and /metrics. Default 8080: the pod runs as an ordinary user, who may
     not use a port below 1024."""
@@ -267,24 +270,33 @@ class Settings:
     )
     """Log format: json for log collectors, text for people. Default json."""
 
-    workers: int = _setting("WAN_WORKERS", _number(1, 64), "must be between 1 and 64", 8)
+    workers: int = _setting("WAN_WORKERS", _number(1, 64), "must be a whole number from 1 to 64", 8)
     """Number of resources that are reconciled at the same time. Default 8: reconciling waits for
     the API server, not for the CPU."""
 
     writes_per_second: float = _setting(
-        "WAN_WRITES_PER_SECOND", _number(0.1, 1000, float), "must be between 0.1 and 1000", 20.0
+        "WAN_WRITES_PER_SECOND",
+        _number(0.1, 1000, float),
+        "must be a number from 0.1 to 1000",
+        20.0,
     )
     """Sustained rate of writes to the API server, per second; bursts may be twice as high. Default
     20: a restart with thousands of runs must not crowd out other clients."""
 
     sweep_seconds: float = _setting(
-        "WAN_SWEEP_SECONDS", _number(1, 86400, float), "must be between 1 and 86400 seconds", 300.0
+        "WAN_SWEEP_SECONDS",
+        _number(1, 86400, float),
+        "must be a number of seconds from 1 to 86400",
+        300.0,
     )
     """Seconds between two sweeps, which check every resource; spread by a tenth. Default 300:
     the longest time that a lost watch event goes unnoticed, for three paginated LISTs."""
 
     progress_seconds: float = _setting(
-        "WAN_PROGRESS_SECONDS", _number(1, 3600, float), "must be between 1 and 3600 seconds", 15.0
+        "WAN_PROGRESS_SECONDS",
+        _number(1, 3600, float),
+        "must be a number of seconds from 1 to 3600",
+        15.0,
     )
     """Shortest time between two progress updates of one status, in seconds. Default 15: fresh
     enough to watch, and 100 runs cost seven writes a second."""
@@ -292,7 +304,7 @@ class Settings:
     retry_base_seconds: float = _setting(
         "WAN_RETRY_BASE_SECONDS",
         _number(0.1, 600, float),
-        "must be between 0.1 and 600 seconds",
+        "must be a number of seconds from 0.1 to 600",
         10.0,
     )
     """Seconds before the first infrastructure retry; the wait doubles with each retry, up to five

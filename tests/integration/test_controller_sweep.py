@@ -16,7 +16,8 @@ from wan_operator import watchdog
 from wan_operator.controller import Controller
 from wan_operator.delayqueue import TokenBucket
 from wan_operator.health import Health
-from wan_operator.kube import Kube, connect
+from wan_operator.kube import Kube
+from wan_operator.kubeconfig import connect
 from wan_operator.metrics import Metrics
 from wan_operator.settings import Settings
 

@@ -20,7 +20,8 @@ from wan_operator.controller import Controller
 from wan_operator.crdgen.crd import Definition
 from wan_operator.handlers import watch
 from wan_operator.kinds import FINETUNE, KINDS, Follows, Kind
-from wan_operator.kube import Kube, connect, path_of
+from wan_operator.kube import Kube, path_of
+from wan_operator.kubeconfig import connect
 from wan_operator.metrics import Metrics
 from wan_operator.reconcile.decision import Decision
 from wan_operator.reconcile.observed import Key, Observed, label, owned_by

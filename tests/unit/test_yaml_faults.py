@@ -14,8 +14,8 @@ import yaml.scanner
 from tests.words import library_words
 
 from wan_operator.kubectl.__main__ import main
-from wan_operator.kubectl.yaml_faults import OTHERWISE, why_unreadable
-from wan_operator.kubectl.yaml_files import DocumentError, yaml_documents
+from wan_operator.yaml_faults import OTHERWISE, why_unreadable
+from wan_operator.yaml_files import DocumentError, yaml_documents
 
 AT = "is no YAML at line"
 UNREADABLE: list[tuple[bytes, str]] = [

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from wan_operator.cli import version
 from wan_operator.kubectl import plan
-from wan_operator.kubectl.yaml_files import DocumentError
+from wan_operator.yaml_files import DocumentError
 
 PROGRAM = "kubectl wan"
 

@@ -16,7 +16,7 @@ from wan_operator.api.v1alpha1.finetune import WanFineTuneSpec
 from wan_operator.api.v1alpha1.inference import KIND as SERVICE
 from wan_operator.api.v1alpha1.inference import WanInferenceServiceSpec
 from wan_operator.crdgen.schema import structural
-from wan_operator.kubectl.yaml_files import DocumentError, shown, yaml_documents
+from wan_operator.yaml_files import DocumentError, shown, yaml_documents
 from wan_runtime.faults import described, value
 
 Spec = TypeVar("Spec", bound=ApiModel)

@@ -12,8 +12,8 @@ from typing import Any
 from wan_operator.api.v1alpha1.finetune import WanFineTuneSpec
 from wan_operator.kubectl import finetune, serving
 from wan_operator.kubectl.documents import FineTune, Service, read_documents
-from wan_operator.kubectl.yaml_files import DocumentError, yaml_documents
 from wan_operator.reconcile.fit import gpu_of
+from wan_operator.yaml_files import DocumentError, yaml_documents
 from wan_runtime.faults import value
 from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_name, catalogue_of
 

@@ -10,10 +10,10 @@ from typing import Any
 from wan_operator.kubectl.documents import Service
 from wan_operator.kubectl.table import aligned
 from wan_operator.kubectl.words import EXPLAINED, explained, ranged, rounded, term_rows
-from wan_operator.kubectl.yaml_files import DocumentError
 from wan_operator.reconcile.serving.resolve import drain_seconds, pod_size, work
 from wan_operator.resources.jobs import Size
 from wan_operator.settings import Settings
+from wan_operator.yaml_files import DocumentError
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.host import HostPlan, plan_worker
 from wan_runtime.planner.remedies import serving_remedies

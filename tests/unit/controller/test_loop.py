@@ -14,10 +14,11 @@ import pytest
 
 from unit.controller.world import SETTINGS, World
 from wan_operator import process
+from wan_operator.answers import NOT_SERVED
 from wan_operator.controller import Controller
 from wan_operator.errors import PermanentError, TransientError
 from wan_operator.health import Health
-from wan_operator.kube import NOT_SERVED, Kube
+from wan_operator.kube import Kube
 from wan_operator.metrics import Metrics
 from wan_operator.reconcile.decision import Event
 from wan_operator.reconcile.observed import Key, Observed

@@ -8,9 +8,10 @@ import time
 import pytest
 
 from wan_operator import watchdog as watchdog_module
+from wan_operator.answers import NOT_SERVED, refusal
 from wan_operator.delayqueue import DelayQueue, TokenBucket
 from wan_operator.errors import PermanentError, TransientError
-from wan_operator.kube import NOT_SERVED, merge_patch, refusal
+from wan_operator.kube import merge_patch
 from wan_operator.watchdog import Watchdog
 
 

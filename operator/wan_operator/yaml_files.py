@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from wan_operator.kubectl.yaml_faults import Misplaced, unfitting, why_unreadable
+from wan_operator.yaml_faults import Misplaced, unfitting, why_unreadable
 
 LIMIT = 4 * 2**20
 """Bytes of one file."""
