@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from wan_runtime.job import Expert
-from wan_runtime.training.changes import Changes, Factors
-from wan_runtime.training.dialects import read_adapter
+from wan_runtime.contract.job import Expert
+from wan_runtime.models.adapters.changes import Changes, Factors
+from wan_runtime.models.adapters.dialects import read_adapter
 
 THEIRS = {
     **{f"self_attn.{name}": f"attn1.to_{name}" for name in "qkv"},

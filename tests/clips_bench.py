@@ -24,13 +24,14 @@ FRAMES, ROUNDS, REPEATS = 17, 5, 5
 MEASURE = """
 import json, sys, time
 from pathlib import Path
-from wan_runtime.data import look
+from wan_runtime.data import quality
 from wan_runtime.data.clips import check_clip, read_clip
 
 def check(path, frames):
     facts = check_clip(path, frames=frames, fps=16, width=832, height=480)
     stills = facts.window(0, frames)
-    for judge in (look.cuts, look.drift, look.repeats, look.bars, look.fingerprint, look.thumbnail):
+    judges = (quality.cuts, quality.drift, quality.repeats, quality.bars)
+    for judge in (*judges, quality.fingerprint, quality.thumbnail):
         judge(stills)
 
 def read(path, frames):

@@ -2,7 +2,7 @@
 costs.
 
 `PYTHONPATH=operator:runtime:tests python tests/colours_bench.py [FILE]`. FILE is an earlier
-`film.py`, measured in the same run.
+`media.py`, measured in the same run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from colours import off, pictures
 from photos import DISPLAY_P3, encoded, rgb_profile
 from screen import CHROMIUM, GPU, SANDBOX, Screen
 from wan_runtime.data.picture import cut, read
-from wan_runtime.training import film
+from wan_runtime.rendering import media
 
 SIZES = ((1280, 720), (832, 480), (480, 832))
 TURNS = 4
@@ -89,4 +89,4 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         earlier = {"earlier": _load(sys.argv[1])} if len(sys.argv) > 1 else {}
         photos()
-        main({**earlier, "now": film}, Path(folder) / "video.mp4")
+        main({**earlier, "now": media}, Path(folder) / "video.mp4")

@@ -10,11 +10,11 @@ from diffusers import WanImageToVideoPipeline, WanTransformer3DModel
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 from safetensors.torch import load_file
 
-from wan_runtime.job import Expert
+from wan_runtime.contract.job import Expert
 from wan_runtime.models import load
+from wan_runtime.models.dit.forward import Conditions, predict_velocity
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.tiny import DIT21
-from wan_runtime.training.forward import Conditions, predict_velocity
 
 # Shapes: B batch, C channels, T latent frames, H W latent rows and columns.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wan_runtime.job import JobSpec, ManifestRef, Step
+from wan_runtime.contract.job import JobSpec, ManifestRef, Step
 
 
 def sized(width: int, height: int, frames: int = 17) -> dict[str, int]:

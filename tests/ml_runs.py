@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from job_files import earlier, make_job, sized
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.job import Dialect, Expert, JobSpec, ManifestRef, Step
 from wan_runtime.data import cache, prepare
-from wan_runtime.job import Dialect, Expert, JobSpec, ManifestRef, Step
-from wan_runtime.outcome import Outcome
 from wan_runtime.presets import PRESETS
-from wan_runtime.progress import Reporter
+from wan_runtime.process.outcome import Outcome
+from wan_runtime.process.progress import Reporter
+from wan_runtime.rendering.media import write_mp4
 from wan_runtime.training import export, sample, train
-from wan_runtime.training.film import write_mp4
 
 FRAMES, WIDTH, HEIGHT, CLIPS = 9, 64, 48, 4
 STEPS: dict[Step, ModuleType] = {

@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 
 from job_files import make_job
 from wan_runtime.artifacts.store import Store
-from wan_runtime.job import JobSpec, ManifestRef, Step
+from wan_runtime.contract.job import JobSpec, ManifestRef, Step
 from wan_runtime.models import importer, layout
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.source import base_model
-from wan_runtime.outcome import Outcome
-from wan_runtime.progress import Reporter
+from wan_runtime.process.outcome import Outcome
+from wan_runtime.process.progress import Reporter
 
 
 class Bucket:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from wan_runtime.contract.job import Reason
 from wan_runtime.errors import InputError
-from wan_runtime.job import Reason
 from wan_runtime.models.examine import examine
 from wan_runtime.models.places import Volume
 from wan_runtime.presets import Preset

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from minio import Minio
 
-from wan_runtime.job import StoreSpec
+from wan_runtime.contract.job import StoreSpec
 
 ACCESS_KEY = "test-access"
 SECRET_KEY = "test-secret-7f3a"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncpg
 
+from wan_runtime.contract.report import WorkerInfo
+from wan_runtime.contract.service import Size
+from wan_runtime.rendering.order import Job, Rendered, Stage, VideoOrder
 from wan_runtime.serving.queue.database import SETTINGS
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.report import WorkerInfo
-from wan_runtime.serving.service import Size
-from wan_runtime.serving.video import Job, Rendered, Stage, VideoOrder
 
 PREFIX = "lab/team/wan"
 

@@ -12,12 +12,12 @@ import pytest
 from job_files import make_job
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.job import JobSpec
 from wan_runtime.data import prepare
 from wan_runtime.data.dataset import Dataset, load_dataset
 from wan_runtime.errors import InputError
-from wan_runtime.job import JobSpec
-from wan_runtime.outcome import Outcome
-from wan_runtime.progress import Reporter
+from wan_runtime.process.outcome import Outcome
+from wan_runtime.process.progress import Reporter
 
 Row = dict[str, Any]
 

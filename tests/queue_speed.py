@@ -11,9 +11,9 @@ import asyncpg
 
 from orders import fill, order, rendered, sign
 from postgres import Postgres
+from wan_runtime.rendering.order import Advance, Stage
 from wan_runtime.serving.queue.database import SCHEMA
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.video import Advance, Stage
 
 CALLERS = 8
 SECONDS = 5.0

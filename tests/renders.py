@@ -12,16 +12,16 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ml_runs import FRAMES, HEIGHT, WIDTH, moving_picture
-from wan_runtime.job import Dialect, Expert
+from wan_runtime.contract.job import Dialect, Expert
+from wan_runtime.contract.service import Size
+from wan_runtime.models.adapters.dialects import write_adapter
+from wan_runtime.models.dit.branches import AdapterCache
+from wan_runtime.models.dit.parallel import join
 from wan_runtime.models.layout import ModelFiles
-from wan_runtime.serving.service import Size
-from wan_runtime.serving.video import Stage, VideoOrder
-from wan_runtime.serving.worker.adapters import AdapterCache
+from wan_runtime.rendering.model import Model
+from wan_runtime.rendering.order import Stage, VideoOrder
+from wan_runtime.rendering.render import Renderer
 from wan_runtime.serving.worker.messages import AdapterFile, AppliedAdapter, Render
-from wan_runtime.serving.worker.model import Model
-from wan_runtime.serving.worker.ranks import join
-from wan_runtime.serving.worker.render import Renderer
-from wan_runtime.training.dialects import write_adapter
 
 CPU = torch.device("cpu")
 

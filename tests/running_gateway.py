@@ -17,12 +17,12 @@ import uvicorn
 from object_store import BUCKET, ObjectStore
 from wan_runtime.artifacts.patience import Patience
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.service import ServiceSpec
+from wan_runtime.rendering.order import Advance, Job, Problem, Rendered, Stage
 from wan_runtime.serving.gateway.app import create_app
 from wan_runtime.serving.gateway.predict import Predictor
 from wan_runtime.serving.gateway.upkeep import Upkeep
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.service import ServiceSpec
-from wan_runtime.serving.video import Advance, Job, Problem, Rendered, Stage
 
 KEYS = {"app": "wan-key-app", "team": "wan-key-team"}
 T = TypeVar("T")

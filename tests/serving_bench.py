@@ -24,9 +24,9 @@ from object_store import ObjectStore, free_port
 from postgres import Postgres
 from serving_processes import Whole, wait
 from unit.serving.test_pictures import picture
+from wan_runtime.contract.report import ServiceReport
+from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.report import ServiceReport
-from wan_runtime.serving.service import ServiceSpec
 
 CALLS = 200
 CLIENTS = 8

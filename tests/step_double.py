@@ -14,13 +14,13 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from wan_runtime import step, stopping
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.job import Checkpoint, JobSpec, ManifestRef, Reason, Step
 from wan_runtime.errors import InputError, NumericalError
-from wan_runtime.job import Checkpoint, JobSpec, ManifestRef, Reason, Step
-from wan_runtime.outcome import Outcome
-from wan_runtime.progress import Reporter
+from wan_runtime.process import step, stopping
+from wan_runtime.process.outcome import Outcome
+from wan_runtime.process.progress import Reporter
 
 
 def finish(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:

@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from running_gateway import KEYS, Hands, RunningGateway
 from unit.serving.test_pictures import picture
-from wan_runtime.training.film import write_mp4
+from wan_runtime.rendering.media import write_mp4
 
 PATIENCE_MS = 60_000
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wan_runtime.training.film import write_mp4
+from wan_runtime.rendering.media import write_mp4
 
 SIZES = ((80, 48), (96, 64), (832, 480))
 

@@ -15,12 +15,12 @@ from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
 from postgres import Postgres
 from renders import write_lora
 from wan_runtime.artifacts.store import Store
-from wan_runtime.job import Expert
+from wan_runtime.contract.job import Expert
+from wan_runtime.contract.service import AdapterSpec
 from wan_runtime.models import tiny
 from wan_runtime.models.layout import locate
 from wan_runtime.models.load import load_dit
 from wan_runtime.presets import PRESETS
-from wan_runtime.serving.service import AdapterSpec
 from worker_service import Service
 
 

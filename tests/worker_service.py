@@ -19,11 +19,11 @@ from object_store import ObjectStore
 from renders import make_order
 from wan_runtime.artifacts.patience import Patience as StorePatience
 from wan_runtime.artifacts.store import Store
-from wan_runtime.job import ExitClass
+from wan_runtime.contract.job import ExitClass
+from wan_runtime.contract.report import WorkerReport
+from wan_runtime.contract.service import AdapterSpec, AdapterUse, ServiceSpec
+from wan_runtime.rendering.order import Job, State
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.report import WorkerReport
-from wan_runtime.serving.service import AdapterSpec, AdapterUse, ServiceSpec
-from wan_runtime.serving.video import Job, State
 from wan_runtime.serving.worker.attempt import Timing
 from wan_runtime.serving.worker.processes import Patience
 from wan_runtime.serving.worker.worker import Worker

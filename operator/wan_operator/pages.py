@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from wan_operator.answers import why_unreachable
 from wan_operator.kinds import Page
+from wan_runtime.contract.job import PROGRESS_PORT
 from wan_runtime.faults import described
-from wan_runtime.job import PROGRESS_PORT
 
 logger = logging.getLogger(__name__)
 

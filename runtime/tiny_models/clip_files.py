@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wan_runtime.training.film import Frames, write_mp4
+from wan_runtime.rendering.media import Frames, write_mp4
 
 __all__ = ["FPS", "HELD_OUT", "Frames", "write"]
 

@@ -38,7 +38,7 @@ from clip_files import HELD_OUT  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from sheets import sheet  # noqa: E402
 
-from wan_runtime.job import Step  # noqa: E402
+from wan_runtime.contract.job import Step  # noqa: E402
 from wan_runtime.models import layout  # noqa: E402
 from wan_runtime.models.load import compute_device, compute_dtype, load_pipeline  # noqa: E402
 from wan_runtime.models.tiny import VAE_FILE, TinyVAE, dit_file  # noqa: E402

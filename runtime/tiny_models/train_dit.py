@@ -28,18 +28,18 @@ from torch import Tensor, nn
 from train_vae import read
 
 from wan_runtime.artifacts.store import Store
-from wan_runtime.data import cache, encoders, prepare, review
+from wan_runtime.contract.job import Expert, JobSpec, ManifestRef, Shard, Step, step_id
+from wan_runtime.data import cache, prepare, review
 from wan_runtime.data.captions import caption_counter
 from wan_runtime.data.checker import Checked, Checker
 from wan_runtime.data.formats.rows import Row
 from wan_runtime.data.latents import Entry, LocalCache, load_latents
 from wan_runtime.data.source import StoreSource
 from wan_runtime.errors import NumericalError
-from wan_runtime.job import Expert, JobSpec, ManifestRef, Shard, Step, step_id
-from wan_runtime.models import tiny
+from wan_runtime.models import encoders, tiny
 from wan_runtime.models.load import compute_device
 from wan_runtime.presets import NEGATIVE_PROMPT, PRESETS, Preset
-from wan_runtime.progress import Reporter
+from wan_runtime.process.progress import Reporter
 from wan_runtime.training import train
 from wan_runtime.training.full import Full
 

@@ -1,6 +1,6 @@
 """`python -m wan_runtime`: the entry point of the runtime image."""
 
-from wan_runtime import early
+from wan_runtime.process import early
 
 
 def main() -> int:

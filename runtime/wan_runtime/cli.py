@@ -10,9 +10,10 @@ import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from wan_runtime import dataset_command, early, logs, supervisor
-from wan_runtime.job import JOB_FILE, PROGRESS_PORT, TERMINATION_FILE, ExitClass, Step
+from wan_runtime.contract.job import JOB_FILE, PROGRESS_PORT, TERMINATION_FILE, ExitClass, Step
+from wan_runtime.data import command as dataset
 from wan_runtime.presets import PRESETS
+from wan_runtime.process import early, logs, supervisor
 from wan_runtime.serving import command as serving
 from wan_runtime.serving.worker import arguments as worker_arguments
 
@@ -83,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
         help="whose architecture",
     )
     tiny.set_defaults(run=_tiny_model)
-    dataset_command.add_to(commands)
+    dataset.add_to(commands)
     serving.add_to(commands)
     worker_arguments.add_to(commands)
     return root

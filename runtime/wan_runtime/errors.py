@@ -6,7 +6,7 @@ where, and what would be right.
 
 from __future__ import annotations
 
-from wan_runtime.job import ExitClass, Reason
+from wan_runtime.contract.job import ExitClass, Reason
 
 
 class StepError(Exception):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wan_runtime.job import Expert
+from wan_runtime.contract.job import Expert
 
 NUM_TRAIN_TIMESTEPS = 1000
 SPATIAL_STRIDE = 16

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 from renders import adapter, make_task, untold
 from wan_runtime.models import tiny
+from wan_runtime.models.dit.branches import AdapterCache
+from wan_runtime.models.dit.parallel import join
 from wan_runtime.models.layout import ModelFiles, locate
 from wan_runtime.presets import PRESETS
-from wan_runtime.serving.worker import model as model_module
-from wan_runtime.serving.worker.adapters import AdapterCache
-from wan_runtime.serving.worker.model import Model
-from wan_runtime.serving.worker.ranks import join
-from wan_runtime.serving.worker.render import Renderer
+from wan_runtime.rendering import model as model_module
+from wan_runtime.rendering.model import Model
+from wan_runtime.rendering.render import Renderer
 
 STRENGTH = 0.75
 NO_WORSE = 1.1

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from diffsynth.models import wan_video_dit
 
-from wan_runtime import step
+from wan_runtime.process import step
 
 
 def little_memory() -> None:

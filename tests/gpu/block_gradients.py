@@ -20,12 +20,12 @@ from diffsynth.pipelines.wan_video import model_fn_wan_video
 from synthetic import build
 from torch import Tensor
 
+from wan_runtime.models.dit.forward import predict_velocity
+from wan_runtime.models.flow import add_noise, velocity
 from wan_runtime.models.load import compute_device
 from wan_runtime.models.shapes import DIT21, DIT22
 from wan_runtime.presets import PRESETS
 from wan_runtime.training.batches import Batch
-from wan_runtime.training.flow import add_noise, velocity
-from wan_runtime.training.forward import predict_velocity
 from wan_runtime.training.train import Trainer
 
 CONFIGS = {"Wan2.1-I2V-14B-720P": DIT21, "Wan2.2-I2V-A14B": DIT22}

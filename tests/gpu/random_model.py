@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from wan_runtime.models import layout, tiny
+from wan_runtime.models.adapters.changes import Factors
 from wan_runtime.models.digest import file_digest
 from wan_runtime.models.shapes import Shapes, expected
-from wan_runtime.parallel import in_order
 from wan_runtime.presets import PRESETS, Preset
-from wan_runtime.training.changes import Factors
+from wan_runtime.threads import in_order
 
 SHARD_BYTES = 5 * 10**9
 TINY = PRESETS["Wan2.2-I2V-Tiny"]

@@ -33,11 +33,11 @@ from object_store import BUCKET, ObjectStore
 from postgres import Postgres
 from serving_processes import Processes, wait
 from wan_runtime.artifacts.store import Store
-from wan_runtime.job import Dialect, Expert
+from wan_runtime.contract.job import Dialect, Expert
+from wan_runtime.contract.report import WorkerReport
+from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.presets import PRESETS, Preset
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.report import WorkerReport
-from wan_runtime.serving.service import ServiceSpec
 
 STEPS = 4
 RANK = 32
@@ -243,7 +243,7 @@ def write_model(preset: Preset, folder: Path) -> None:
 
 def upload_adapters(preset: Preset, service: ServiceSpec) -> None:
     from gpu import random_model
-    from wan_runtime.training.dialects import write_adapter
+    from wan_runtime.models.adapters.dialects import write_adapter
 
     store = Store.connect(service.store)
     with tempfile.TemporaryDirectory() as folder:

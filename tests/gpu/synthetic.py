@@ -13,11 +13,11 @@ from diffsynth.core.vram.initialization import skip_model_initialization
 from diffsynth.models.wan_video_dit import WanModel
 from torch import Tensor, nn
 
+from wan_runtime.contract.job import Bucket, JobSpec, ManifestRef, Step
 from wan_runtime.data.latents import EncodedClip, Entry, Latents
-from wan_runtime.job import Bucket, JobSpec, ManifestRef, Step
 from wan_runtime.models.load import compute_dtype
 from wan_runtime.presets import Preset
-from wan_runtime.progress import Reporter
+from wan_runtime.process.progress import Reporter
 from wan_runtime.training import train
 from wan_runtime.training.train import Trainer
 

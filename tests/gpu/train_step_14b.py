@@ -35,11 +35,11 @@ from diffsynth.pipelines.wan_video import model_fn_wan_video
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gpu.synthetic import Synthetic, build
-from wan_runtime import step as step_module
 from wan_runtime.models import tiny
 from wan_runtime.models.load import compute_device
 from wan_runtime.models.shapes import DIT21, DIT22
 from wan_runtime.presets import PRESETS
+from wan_runtime.process import step as step_module
 from wan_runtime.training import train
 from wan_runtime.training.train import Trainer
 

@@ -9,7 +9,7 @@ import pytest
 from integration.cluster import STEPS, Cluster, exists, result
 from integration.operator_process import Operator, eventually
 from integration.wire import progress_of_a_pod
-from wan_runtime.job import Progress
+from wan_runtime.contract.job import Progress
 
 
 def test_runs_to_its_weights(cluster: Cluster, operator: Operator) -> None:

@@ -16,9 +16,9 @@ from integration.apiserver import ApiServer
 from integration.cluster import now
 from integration.operator_process import Operator, eventually
 from integration.test_service_controller import Team
-from wan_runtime.job import PROGRESS_PORT, Reason
-from wan_runtime.serving.report import AdapterNote, QueueReport, ServiceReport, WorkerReport
-from wan_runtime.serving.rollout import Rollout
+from wan_runtime.contract.job import PROGRESS_PORT, Reason
+from wan_runtime.contract.report import AdapterNote, QueueReport, ServiceReport, WorkerReport
+from wan_runtime.contract.rollout import Rollout
 
 Raw = dict[str, Any]
 GOOD = {"name": "good", "files": {"uri": "s3://wan/good.safetensors"}}

@@ -21,7 +21,7 @@ from unit.rendered import (
 from wan_operator import kinds, sweep
 from wan_operator.kube import api_of
 from wan_operator.metrics import Metrics
-from wan_runtime.job import PROGRESS_PORT
+from wan_runtime.contract.job import PROGRESS_PORT
 
 # -- Permissions
 

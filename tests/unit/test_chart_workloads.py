@@ -8,8 +8,8 @@ from unit.controller.service_world import World, tiny
 from unit.rendered import NAMESPACE, Manifest, of_kind, render
 from wan_operator.api.v1alpha1.inference import LABEL
 from wan_operator.resources.labels import MANAGED_BY, MANAGER
-from wan_operator.resources.serving.names import REVISION
-from wan_runtime.job import PROGRESS_PORT
+from wan_operator.resources.service.names import REVISION
+from wan_runtime.contract.job import PROGRESS_PORT
 
 
 def service_pods() -> list[Manifest]:

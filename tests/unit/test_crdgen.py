@@ -19,7 +19,7 @@ from wan_operator.api.markers import (
     preserve_unknown,
     rule,
 )
-from wan_operator.conditions import CONDITION_TYPES, REASONS
+from wan_operator.conditions.runs import CONDITION_TYPES, REASONS
 from wan_operator.crdgen.crd import Definition
 from wan_operator.crdgen.files import generate
 from wan_operator.crdgen.manifest import chart_template

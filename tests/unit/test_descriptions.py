@@ -20,7 +20,7 @@ from wan_operator.kinds import KINDS, Kind
 from wan_operator.kubectl import __main__ as kubectl
 from wan_operator.metrics import Metrics
 from wan_runtime import cli as runtime
-from wan_runtime.serve import GAUGES
+from wan_runtime.process.pages import GAUGES
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "charts/wan-operator/values.schema.json"

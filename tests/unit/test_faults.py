@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter, ValidationErr
 from pydantic_core.core_schema import ErrorType
 
 from wan_runtime import faults
-from wan_runtime.contract import Contract
+from wan_runtime.contract.base import Contract
 
 ROOT = Path(__file__).parents[2]
 TURNED = {"described", "faults_of", "unreadable"}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from wan_operator.api.v1alpha1 import finetune as api
-from wan_operator.conditions import RUNS
+from wan_operator.conditions.runs import RUNS
 from wan_operator.crdgen.crd import MODEL_COLUMN, STATE_COLUMNS, Column, Definition
 from wan_operator.kinds.kind import Kind, Page
-from wan_operator.reconcile import finetune
+from wan_operator.reconcile.finetune import reconcile
 from wan_operator.reconcile.observed import step_of
 from wan_operator.reconcile.runs.ends import needs_look
 from wan_operator.reconcile.runs.report import progress_addresses
-from wan_runtime.job import Progress
+from wan_runtime.contract.job import Progress
 
 DEFINITION = Definition(
     name=api.KIND,
@@ -62,9 +62,9 @@ FINETUNE = Kind(
     children=("ConfigMap", "Job", "Pod"),
     watched=("Job", "Pod"),
     vocabulary=RUNS,
-    reconcile=finetune.reconcile,
+    reconcile=reconcile.reconcile,
     needs_look=needs_look,
-    stalled=finetune.stalled,
+    stalled=reconcile.stalled,
     unit=step_of,
     page=Page(
         path="/progress",

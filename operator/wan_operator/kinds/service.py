@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from wan_operator.api.v1alpha1 import inference as api
 from wan_operator.api.v1alpha1.finetune import KIND as FINETUNE
+from wan_operator.conditions.service import VOCABULARY
 from wan_operator.crdgen.crd import MODEL_COLUMN, STATE_COLUMNS, Column, Definition
 from wan_operator.kinds.kind import Follows, Kind, Page
-from wan_operator.reconcile.serving import life
-from wan_operator.reconcile.serving.follow import follows
-from wan_operator.service_conditions import VOCABULARY
-from wan_runtime.serving.report import STATE_PAGE, ServiceReport
+from wan_operator.reconcile.service import reconcile
+from wan_operator.reconcile.service.finetunes import follows
+from wan_runtime.contract.report import STATE_PAGE, ServiceReport
 
 PAGE_BYTES = 8 * 2**20
 """Room for the page of the largest service: 1000 workers and as many of a canary."""
@@ -63,15 +63,15 @@ SERVICE = Kind(
     ),
     watched=("Deployment", "Job", "Pod"),
     vocabulary=VOCABULARY,
-    reconcile=life.reconcile,
+    reconcile=reconcile.reconcile,
     needs_look=lambda cr: True,
-    stalled=life.stalled,
+    stalled=reconcile.stalled,
     unit=lambda child: f"{child['kind']}/{child['metadata']['name']}",
     page=Page(
         path=STATE_PAGE,
         model=ServiceReport,
         limit_bytes=PAGE_BYTES,
-        addresses=life.addresses,
+        addresses=reconcile.addresses,
     ),
     follows=Follows(kinds=frozenset({FINETUNE}), keys=follows),
 )

@@ -10,7 +10,7 @@ from typing import Any
 from wan_operator.kubectl.documents import FineTune
 from wan_operator.kubectl.table import aligned
 from wan_operator.kubectl.words import EXPLAINED, explained, ranged, rounded, term_rows
-from wan_operator.reconcile.fit import run_plan, workloads
+from wan_operator.reconcile.finetune.fit import run_plan, workloads
 from wan_operator.yaml_files import DocumentError
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.remedies import remedies

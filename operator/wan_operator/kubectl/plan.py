@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from wan_operator.api.v1alpha1.finetune import WanFineTuneSpec
-from wan_operator.kubectl import finetune, serving
+from wan_operator.kubectl import finetune, service
 from wan_operator.kubectl.documents import FineTune, Service, read_documents
-from wan_operator.reconcile.fit import gpu_of
+from wan_operator.reconcile.finetune.fit import gpu_of
 from wan_operator.yaml_files import DocumentError, yaml_documents
 from wan_runtime.faults import value
 from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_name, catalogue_of
@@ -119,12 +119,12 @@ def planned(
         one = finetune.planned(document, gpu, catalogue, clips)
         return Told(finetune.description(one), [finetune.as_json(one)], one.fits)
     if gpu is None:
-        services = serving.compare(document, catalogue)
+        services = service.compare(document, catalogue)
         return Told(
-            serving.comparison(services), [serving.as_json(each) for each in services], True
+            service.comparison(services), [service.as_json(each) for each in services], True
         )
-    service = serving.planned(document, gpu, catalogue)
-    return Told(serving.description(service), [serving.as_json(service)], service.fits)
+    planned = service.planned(document, gpu, catalogue)
+    return Told(service.description(planned), [service.as_json(planned)], planned.fits)
 
 
 def read_catalogue(path: Path | None) -> tuple[Gpu, ...]:

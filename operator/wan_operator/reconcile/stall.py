@@ -7,9 +7,9 @@ from datetime import datetime
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from wan_operator import conditions
 from wan_operator.api.v1alpha1.common import Condition
-from wan_operator.conditions import Vocabulary, Wanted
+from wan_operator.conditions import runs as conditions
+from wan_operator.conditions.runs import Vocabulary, Wanted
 from wan_operator.reconcile.bounds import fitted
 from wan_operator.reconcile.decision import Decision, Event
 from wan_operator.reconcile.observed import Raw

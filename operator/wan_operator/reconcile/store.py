@@ -8,7 +8,7 @@ from wan_operator.resources.jobs import MODEL_PATH
 from wan_operator.resources.labels import Manifest
 from wan_operator.resources.pods import CA_FILE
 from wan_operator.settings import Settings
-from wan_runtime.job import ModelSpec, StoreSpec
+from wan_runtime.contract.job import ModelSpec, StoreSpec
 
 
 class StoreNotConfiguredError(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wan_operator.resources.labels import Manifest, Owner, config_map_name, labels, metadata
-from wan_runtime.job import JobSpec
+from wan_runtime.contract.job import JobSpec
 
 JOB_KEY = "job.json"
 

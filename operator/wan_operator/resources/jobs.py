@@ -30,7 +30,7 @@ from wan_operator.resources.pods import (
     volume,
 )
 from wan_operator.resources.pods import pod_spec as spec_of
-from wan_runtime.job import JOB_FILE, PROGRESS_PORT, TERMINATION_FILE
+from wan_runtime.contract.job import JOB_FILE, PROGRESS_PORT, TERMINATION_FILE
 from wan_runtime.planner.host import BAND, HostPlan
 
 CONTAINER = "step"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from wan_runtime.contract.job import Reason
 from wan_runtime.errors import InfrastructureError
-from wan_runtime.job import Reason
 
 
 class ObjectNotFound(InfrastructureError):

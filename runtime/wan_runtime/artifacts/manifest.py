@@ -17,9 +17,17 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from wan_runtime.artifacts import space
 from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound, Store, file_sha256
+from wan_runtime.contract.job import (
+    Certificate,
+    Contract,
+    Dialect,
+    Expert,
+    JobSpec,
+    ManifestRef,
+    Step,
+)
 from wan_runtime.faults import described
-from wan_runtime.job import Certificate, Contract, Dialect, Expert, JobSpec, ManifestRef, Step
-from wan_runtime.parallel import in_order
+from wan_runtime.threads import in_order
 
 log = logging.getLogger(__name__)
 

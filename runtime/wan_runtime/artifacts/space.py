@@ -8,8 +8,8 @@ import re
 import shutil
 from pathlib import Path
 
+from wan_runtime.contract.job import Reason
 from wan_runtime.errors import InfrastructureError
-from wan_runtime.job import Reason
 
 SCRATCH_VARIABLE = "WAN_SCRATCH"
 """Mount point of the scratch volume; the operator sets both."""

@@ -31,8 +31,8 @@ from wan_runtime.artifacts.patience import (
     is_untrusted,
     reason_of,
 )
+from wan_runtime.contract.job import Reason, StoreSpec
 from wan_runtime.errors import InfrastructureError
-from wan_runtime.job import Reason, StoreSpec
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse

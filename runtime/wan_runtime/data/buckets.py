@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
+from wan_runtime.contract.job import Bucket
 from wan_runtime.data.frames import crop_box, fits
-from wan_runtime.job import Bucket
 
 
 class InBucket(Protocol):

@@ -6,10 +6,10 @@ import importlib
 from pathlib import Path
 
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.job import JobSpec
 from wan_runtime.data.gather import gather, parts_of
-from wan_runtime.job import JobSpec
-from wan_runtime.outcome import Outcome
-from wan_runtime.progress import Reporter
+from wan_runtime.process.outcome import Outcome
+from wan_runtime.process.progress import Reporter
 
 
 def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:

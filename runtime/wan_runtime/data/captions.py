@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wan_runtime.artifacts.store import Store
-from wan_runtime.job import ModelSpec
+from wan_runtime.contract.job import ModelSpec
 
 TOKENIZER = "google/umt5-xxl/tokenizer.json"
 """In the folder of the base model."""

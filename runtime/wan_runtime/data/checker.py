@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wan_runtime.artifacts.store import ObjectNotFound
-from wan_runtime.data import look
+from wan_runtime.contract.job import Bucket, DatasetSpec
+from wan_runtime.data import quality
 from wan_runtime.data.buckets import kept
 from wan_runtime.data.captions import TOKENS, Count
 from wan_runtime.data.clips import check_clip, choose, read_picture, survey
@@ -24,7 +25,6 @@ from wan_runtime.data.formats.rows import Row
 from wan_runtime.data.names import Names
 from wan_runtime.data.source import Place, Source, path_fault, shown
 from wan_runtime.errors import StepError
-from wan_runtime.job import Bucket, DatasetSpec
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class Checker:
         except ClipRejected as rejection:
             clip = reject(_with_facts(clip, rejection.facts), rejection.code, rejection.message)
             stills = rejection.facts.stills
-            return Checked(clip, thumbnail=look.thumbnail(np.stack(stills)) if stills else None)
+            return Checked(clip, thumbnail=quality.thumbnail(np.stack(stills)) if stills else None)
 
     def _look(self, clip: Clip, path: Path, row: Row) -> Checked:
         spec = self._spec
@@ -133,7 +133,7 @@ class Checker:
             update={"starts": facts.starts, "bucket": bucket, "warnings": warnings}
         )
         shown = np.concatenate(windows)
-        return Checked(clip, look.fingerprint(shown), look.thumbnail(shown))
+        return Checked(clip, quality.fingerprint(shown), quality.thumbnail(shown))
 
     def _cut_to(self, path: Path, row: Row) -> tuple[Bucket, int | None]:
         """The bucket of a clip, and the frames of all of it if they had to be counted. Raises
@@ -153,23 +153,23 @@ class Checker:
             text = f"its caption has about {tokens} tokens; the model reads {TOKENS}"
             yield Warned(code=Concern.CAPTION_TOO_LONG, message=text)
 
-    def _of_pictures(self, facts: Facts, windows: Sequence[look.Stills]) -> Iterator[Warned]:
+    def _of_pictures(self, facts: Facts, windows: Sequence[quality.Stills]) -> Iterator[Warned]:
         fps = self._spec.fps
         for start, stills in zip(facts.starts, windows, strict=True):
-            levels, repeated = look.drift(stills), look.repeats(stills)
-            if cuts := look.cuts(stills):
+            levels, repeated = quality.drift(stills), quality.repeats(stills)
+            if cuts := quality.cuts(stills):
                 at = ", ".join(f"{(start + cut) / fps:.1f} s" for cut in cuts)
                 yield Warned(code=Concern.SCENE_CUT, message=f"cuts to another scene at {at}")
-            if levels < look.STILL_LEVELS:
+            if levels < quality.STILL_LEVELS:
                 text = f"hardly moves from {start / fps:.1f} s on: {levels:.1f} of 255 levels"
                 yield Warned(code=Concern.NEAR_STATIC, message=text)
-            elif repeated > look.REPEATED_SHARE * len(stills):
+            elif repeated > quality.REPEATED_SHARE * len(stills):
                 text = (
                     f"{repeated} of {len(stills)} frames at {fps:g} fps repeat the one before: "
                     f"it has {facts.fps:g} fps, or stalls"
                 )
                 yield Warned(code=Concern.REPEATED_FRAMES, message=text)
-        if found := look.bars(np.concatenate(windows)):
+        if found := quality.bars(np.concatenate(windows)):
             yield Warned(code=Concern.BLACK_BARS, message=f"has the black bars of a {found}")
 
     def _of_crop(self, facts: Facts, bucket: Bucket) -> Iterator[Warned]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from wan_runtime.contract.job import Bucket, WindowKind
 from wan_runtime.data import picture as still
 from wan_runtime.data.buckets import fitting
 from wan_runtime.data.dataset import Code
@@ -23,7 +24,6 @@ from wan_runtime.data.facts import ClipRejected, Facts
 from wan_runtime.data.frames import crop_box, fits
 from wan_runtime.data.rejected import PictureRejected
 from wan_runtime.data.window import starts_of
-from wan_runtime.job import Bucket, WindowKind
 from wan_runtime.presets import SPATIAL_STRIDE
 
 STILL = 128

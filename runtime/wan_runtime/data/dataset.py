@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
+from wan_runtime.contract.job import Bucket, Contract, ManifestRef
 from wan_runtime.faults import described
-from wan_runtime.job import Bucket, Contract, ManifestRef
 
 FILE = "dataset.json"
 

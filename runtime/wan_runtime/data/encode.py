@@ -16,23 +16,23 @@ import torch
 from numpy.typing import NDArray
 
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.job import JobSpec, Reason
 from wan_runtime.data import latents
 from wan_runtime.data.dataset import Clip, load_dataset
-from wan_runtime.data.encoders import TextEncoder, VideoEncoder
 from wan_runtime.data.gather import commit_listing
 from wan_runtime.data.latents import EncodedClip, Encoders, Entry, Latents
 from wan_runtime.data.pixels import first_frame_of, frames_of
 from wan_runtime.errors import NumericalError
-from wan_runtime.job import JobSpec, Reason
+from wan_runtime.model_parts import IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER, VAE
 from wan_runtime.models.digest import canonical_json, files_digest
+from wan_runtime.models.encoders import TextEncoder, VideoEncoder
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import compute_device, compute_dtype
 from wan_runtime.models.source import base_model
-from wan_runtime.outcome import Outcome
-from wan_runtime.parallel import in_order
-from wan_runtime.parts import IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER, VAE
 from wan_runtime.presets import NEGATIVE_PROMPT
-from wan_runtime.progress import Reporter
+from wan_runtime.process.outcome import Outcome
+from wan_runtime.process.progress import Reporter
+from wan_runtime.threads import in_order
 
 
 def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:

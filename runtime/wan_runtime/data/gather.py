@@ -8,12 +8,12 @@ from pathlib import Path
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
+from wan_runtime.contract.job import JobSpec, ManifestRef, Step
 from wan_runtime.data import latents
 from wan_runtime.data.dataset import Clip, load_dataset
 from wan_runtime.data.latents import EncodedClip, Entry, Latents, load_latents
-from wan_runtime.job import JobSpec, ManifestRef, Step
 from wan_runtime.models.digest import canonical_json
-from wan_runtime.outcome import Outcome
+from wan_runtime.process.outcome import Outcome
 
 
 def parts_of(job: JobSpec) -> list[ManifestRef]:

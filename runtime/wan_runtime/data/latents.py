@@ -23,10 +23,10 @@ from torch import Tensor
 
 from wan_runtime.artifacts import manifest, space
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
+from wan_runtime.contract.job import Bucket, Contract, ManifestRef
 from wan_runtime.data.buckets import one_of_each_first
 from wan_runtime.data.dataset import Clip
 from wan_runtime.faults import described
-from wan_runtime.job import Bucket, Contract, ManifestRef
 
 # Shapes: C channels, T latent frames, H W latent rows and columns, L tokens, D width of the text
 # encoder.

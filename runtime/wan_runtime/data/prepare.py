@@ -6,6 +6,7 @@ from pathlib import Path
 
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.job import JobSpec, Reason, windows_in
 from wan_runtime.data import report as report_page
 from wan_runtime.data.captions import caption_counter
 from wan_runtime.data.dataset import FILE, Concern, Dataset
@@ -13,9 +14,8 @@ from wan_runtime.data.report import counts, filled, write_report
 from wan_runtime.data.review import Review, decide, rejections, review
 from wan_runtime.data.source import StoreSource
 from wan_runtime.errors import InputError
-from wan_runtime.job import JobSpec, Reason, windows_in
-from wan_runtime.outcome import Outcome
-from wan_runtime.progress import Reporter
+from wan_runtime.process.outcome import Outcome
+from wan_runtime.process.progress import Reporter
 
 REPORT = "report.json"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from wan_runtime.artifacts.store import Store, file_sha256
 from wan_runtime.data.dataset import Clip, Code, Dataset
 from wan_runtime.data.formats.rows import Listing
-from wan_runtime.parallel import in_order
-from wan_runtime.progress import Reporter
+from wan_runtime.process.progress import Reporter
+from wan_runtime.threads import in_order
 
 THREADS = 4
 """Files sent at a time."""

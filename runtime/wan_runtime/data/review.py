@@ -8,7 +8,8 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from wan_runtime.data import look
+from wan_runtime.contract.job import DatasetSpec, Reason
+from wan_runtime.data import quality
 from wan_runtime.data.captions import Count
 from wan_runtime.data.checker import Checked, Checker, reject
 from wan_runtime.data.dataset import Clip, Code, Concern, Dataset, Warned
@@ -17,9 +18,8 @@ from wan_runtime.data.formats.rows import Listing, Row
 from wan_runtime.data.source import Source, shown
 from wan_runtime.data.split import held_out
 from wan_runtime.errors import InputError
-from wan_runtime.job import DatasetSpec, Reason
-from wan_runtime.parallel import in_order
-from wan_runtime.progress import Reporter
+from wan_runtime.process.progress import Reporter
+from wan_runtime.threads import in_order
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def mark_look_alikes(
     good = [index for index, clip in enumerate(clips) if clip.code is Code.ACCEPTED]
     prints = [checked[index].fingerprint for index in good]
     marked, alike = list(clips), set()
-    for one, other in look.twins([each for each in prints if each is not None]):
+    for one, other in quality.twins([each for each in prints if each is not None]):
         pair = good[one], good[other]
         if clips[pair[0]].source == clips[pair[1]].source:
             continue

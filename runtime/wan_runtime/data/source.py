@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from wan_runtime.artifacts.store import ObjectInfo, ObjectNotFound, Store, file_sha256
+from wan_runtime.contract.job import Reason
 from wan_runtime.errors import InputError
-from wan_runtime.job import Reason
 
 MAX_NAME = 255
 MAX_PATH = 900

@@ -6,14 +6,14 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from wan_runtime.contract.job import Reason
 from wan_runtime.errors import InputError
-from wan_runtime.job import Reason
+from wan_runtime.model_parts import TEXT_ENCODER, dit_part
+from wan_runtime.model_parts import TOKENIZER as TOKENIZER_PART
 from wan_runtime.models import hints, shapes, tokenizer
 from wan_runtime.models.headers import Header, joined
 from wan_runtime.models.layout import EXPERT_FOLDERS, TOKENIZER, Found, find
 from wan_runtime.models.places import Place
-from wan_runtime.parts import TEXT_ENCODER, dit_part
-from wan_runtime.parts import TOKENIZER as TOKENIZER_PART
 from wan_runtime.presets import Preset
 
 COMPARED = "head.modulation"

@@ -16,8 +16,8 @@ from itertools import pairwise
 from math import prod
 from typing import Any
 
+from wan_runtime.contract.job import Reason
 from wan_runtime.errors import InputError
-from wan_runtime.job import Reason
 
 Read = Callable[[int, int], bytes]
 """(offset, length) -> bytes of a file; fewer at its end."""

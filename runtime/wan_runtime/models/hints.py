@@ -7,12 +7,12 @@ from fnmatch import fnmatch
 from pathlib import PurePosixPath
 
 from wan_runtime.errors import InputError
+from wan_runtime.model_parts import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE
 from wan_runtime.models import shapes
 from wan_runtime.models.headers import Header
 from wan_runtime.models.layout import EXPERT_FOLDERS, Found, find
 from wan_runtime.models.places import Place, Volume
 from wan_runtime.models.recognise import precision, recognise
-from wan_runtime.parts import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE
 from wan_runtime.presets import PRESETS, Preset
 
 SHOWN = 3

@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from wan_runtime.artifacts import space
 from wan_runtime.artifacts.manifest import NAME, TRANSFERS, Sha256, digest, read
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
+from wan_runtime.contract.job import Contract, JobSpec, ManifestRef, Reason
 from wan_runtime.errors import InputError
 from wan_runtime.faults import described
-from wan_runtime.job import Contract, JobSpec, ManifestRef, Reason
 from wan_runtime.models.digest import (
     CHUNK,
     Stamp,
@@ -29,9 +29,9 @@ from wan_runtime.models.digest import (
     untold,
 )
 from wan_runtime.models.layout import ModelFiles, arrange, select
-from wan_runtime.parallel import in_order
 from wan_runtime.presets import PRESETS
-from wan_runtime.progress import Reporter
+from wan_runtime.process.progress import Reporter
+from wan_runtime.threads import in_order
 
 log = logging.getLogger(__name__)
 

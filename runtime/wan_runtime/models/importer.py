@@ -14,7 +14,7 @@ from pathlib import Path
 
 from wan_runtime.artifacts import space
 from wan_runtime.artifacts.store import ObjectNotFound, Store, file_sha256
-from wan_runtime.job import JobSpec, ManifestRef
+from wan_runtime.contract.job import JobSpec, ManifestRef
 from wan_runtime.models import imported, shapes
 from wan_runtime.models.digest import Stamp, Tell, canonical_json, file_digest
 from wan_runtime.models.examine import examine
@@ -23,9 +23,9 @@ from wan_runtime.models.pickles import header_of, unpickled
 from wan_runtime.models.places import Source, Volume
 from wan_runtime.models.source import preset_of
 from wan_runtime.models.weights import write_safetensors
-from wan_runtime.outcome import Outcome
 from wan_runtime.presets import Preset
-from wan_runtime.progress import Reporter
+from wan_runtime.process.outcome import Outcome
+from wan_runtime.process.progress import Reporter
 
 
 def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:

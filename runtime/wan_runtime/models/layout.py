@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from wan_runtime import parts as part_names
+from wan_runtime import model_parts as part_names
+from wan_runtime.contract.job import Expert, Reason
 from wan_runtime.errors import InputError
-from wan_runtime.job import Expert, Reason
-from wan_runtime.parts import dit_part
+from wan_runtime.model_parts import dit_part
 from wan_runtime.presets import Preset
 
 TEXT_ENCODER = ("models_t5_umt5-xxl-enc-bf16.safetensors", "models_t5_umt5-xxl-enc-bf16.pth")
@@ -67,7 +67,7 @@ class Found:
     """What there is of a model among some paths."""
 
     parts: dict[str, tuple[str, ...]]
-    """Part, as `wan_runtime.parts` names it, -> its files, sorted; empty if it has none."""
+    """Part, as `wan_runtime.model_parts` names it, -> its files, sorted; empty if it has none."""
     missing: dict[str, tuple[str, ...]]
     """Part -> names looked for that are not there; of no other parts."""
 

@@ -19,12 +19,12 @@ from diffsynth.models.model_loader import ModelPool
 from diffsynth.pipelines.wan_video import ModelConfig, WanVideoPipeline
 from torch import Tensor, nn
 
+from wan_runtime.contract.job import Expert, Reason
 from wan_runtime.errors import InputError
-from wan_runtime.job import Expert, Reason
+from wan_runtime.model_parts import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE
 from wan_runtime.models import shapes, tiny, tokenizer
 from wan_runtime.models.headers import joined
 from wan_runtime.models.layout import ModelFiles
-from wan_runtime.parts import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE
 from wan_runtime.presets import Preset
 
 log = logging.getLogger(__name__)

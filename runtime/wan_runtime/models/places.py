@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.job import Reason
 from wan_runtime.errors import InputError
-from wan_runtime.job import Reason
 from wan_runtime.models.digest import Stamp, Tell, canonical_json
 from wan_runtime.models.headers import Header, joined
 from wan_runtime.models.shapes import header_of

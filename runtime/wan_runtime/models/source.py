@@ -7,16 +7,16 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wan_runtime.contract.job import JobSpec, ManifestRef, ModelSpec, Reason, Step, step_id
 from wan_runtime.errors import InputError
-from wan_runtime.job import JobSpec, ManifestRef, ModelSpec, Reason, Step, step_id
+from wan_runtime.model_parts import needed
 from wan_runtime.models import imported
 from wan_runtime.models.layout import ModelFiles, arrange, locate
-from wan_runtime.parts import needed
 from wan_runtime.presets import PRESETS, Preset
 
 if TYPE_CHECKING:
     from wan_runtime.artifacts.store import Store
-    from wan_runtime.progress import Reporter
+    from wan_runtime.process.progress import Reporter
 
 
 def preset_of(job: JobSpec) -> Preset:

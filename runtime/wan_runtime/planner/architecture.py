@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from wan_runtime import parts
+from wan_runtime import model_parts
 from wan_runtime.presets import PRESETS, SPATIAL_STRIDE, TEMPORAL_STRIDE
 
 TEXT_TOKENS = 512
@@ -20,10 +20,10 @@ TEXT_ENCODER_PARAMETERS = 5.68e9
 IMAGE_ENCODER_PARAMETERS = 0.63e9
 VAE_PARAMETERS = 0.127e9
 RELEASED_BYTES = {
-    parts.TOKENIZER: 0.02e9,
-    parts.TEXT_ENCODER: 11.4e9,
-    parts.VAE: 0.51e9,
-    parts.IMAGE_ENCODER: 4.8e9,
+    model_parts.TOKENIZER: 0.02e9,
+    model_parts.TEXT_ENCODER: 11.4e9,
+    model_parts.VAE: 0.51e9,
+    model_parts.IMAGE_ENCODER: 4.8e9,
 }
 """Of the parts that are released alike for all models."""
 

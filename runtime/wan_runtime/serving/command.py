@@ -9,11 +9,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from wan_runtime.contract.job import PROGRESS_PORT
+from wan_runtime.contract.rollout import ROLLOUT_FOLDER
+from wan_runtime.contract.service import KEYS_FOLDER
 from wan_runtime.errors import StepError
-from wan_runtime.job import PROGRESS_PORT
 from wan_runtime.serving import start
-from wan_runtime.serving.rollout import ROLLOUT_FOLDER
-from wan_runtime.serving.service import KEYS_FOLDER
 
 HELP = "serve the video API of a WanInferenceService (CPU)"
 EPILOG = """\

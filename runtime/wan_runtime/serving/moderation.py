@@ -11,9 +11,9 @@ from enum import StrEnum
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from wan_runtime.contract.service import ModerationSpec, ServiceSpec
+from wan_runtime.rendering.order import VideoOrder
 from wan_runtime.serving.problems import Code, Refusal
-from wan_runtime.serving.service import ModerationSpec, ServiceSpec
-from wan_runtime.serving.video import VideoOrder
 
 
 class Side(StrEnum):

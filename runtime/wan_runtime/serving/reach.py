@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.job import Reason
+from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.errors import InfrastructureError, InputError
-from wan_runtime.job import Reason
 from wan_runtime.serving.queue.errors import DatabaseRefused, QueueAway, SchemaNewer
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.queue.told import WHERE
-from wan_runtime.serving.service import ServiceSpec
+from wan_runtime.serving.queue.refusals import WHERE
 
 PATIENCE_SECONDS = 60.0
 """With a server that starts: half of what the kubelet gives a pod to begin."""

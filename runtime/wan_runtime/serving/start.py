@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from wan_runtime.contract.job import TERMINATION_FILE, ExitClass, Reason
+from wan_runtime.contract.service import SERVICE_FILE, ServiceSpec
 from wan_runtime.errors import InputError
 from wan_runtime.faults import described
-from wan_runtime.job import TERMINATION_FILE, ExitClass, Reason
-from wan_runtime.serving.service import SERVICE_FILE, ServiceSpec
 
 log = logging.getLogger(__name__)
 

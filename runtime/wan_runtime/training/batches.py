@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from wan_runtime.data.latents import EncodedClip, LocalCache, pad_text
-from wan_runtime.training.forward import Conditions
+from wan_runtime.models.dit.forward import Conditions
 
 # Shapes: B batch, C channels, T latent frames, H W latent rows and columns, L tokens, D width.
 

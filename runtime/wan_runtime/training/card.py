@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wan_runtime.job import Certificate, Dialect, Expert, JobSpec
+from wan_runtime.contract.job import Certificate, Dialect, Expert, JobSpec
 from wan_runtime.presets import Preset
 
 LORA_PROOF = (

@@ -16,9 +16,9 @@ from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffu
 from safetensors.torch import load_file
 from torch import Tensor
 
+from wan_runtime.contract.job import Dialect, Reason
 from wan_runtime.errors import InfrastructureError
-from wan_runtime.job import Dialect, Reason
-from wan_runtime.training.changes import Factors
+from wan_runtime.models.adapters.changes import Factors
 
 # Shapes: O out and I in features of a layer, R rank. A is [R, I], B is [O, R].
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from wan_runtime.artifacts import manifest, space
 from wan_runtime.artifacts.manifest import IN_FLIGHT, Lineage, Manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound, Store
-from wan_runtime.job import Checkpoint, ManifestRef
+from wan_runtime.contract.job import Checkpoint, ManifestRef
 from wan_runtime.models.weights import (
     PIECE_BYTES,
     SafetensorsFiles,
@@ -35,7 +35,7 @@ from wan_runtime.models.weights import (
     shards,
     write_safetensors,
 )
-from wan_runtime.training.average import Average
+from wan_runtime.training.ema import Average
 
 log = logging.getLogger(__name__)
 

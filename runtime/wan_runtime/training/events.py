@@ -8,7 +8,7 @@ from pathlib import Path
 from tensorboardX import SummaryWriter
 
 from wan_runtime.artifacts.store import Store
-from wan_runtime.training.film import Frames
+from wan_runtime.rendering.media import Frames
 
 
 class EventFiles:

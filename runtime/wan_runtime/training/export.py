@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage, Manifest
 from wan_runtime.artifacts.store import Store
-from wan_runtime.job import (
+from wan_runtime.contract.job import (
     SUFFIXES,
     Certificate,
     Dialect,
@@ -29,15 +29,15 @@ from wan_runtime.job import (
     Step,
     step_id,
 )
+from wan_runtime.models.adapters.dialects import write_adapter
 from wan_runtime.models.load import prepare
 from wan_runtime.models.source import preset_of
 from wan_runtime.models.weights import SafetensorsFiles
-from wan_runtime.outcome import Outcome
-from wan_runtime.progress import Reporter
+from wan_runtime.process.outcome import Outcome
+from wan_runtime.process.progress import Reporter
 from wan_runtime.training import full, full_export, lora
 from wan_runtime.training.card import model_card
 from wan_runtime.training.certificate import CONSUMERS, certify
-from wan_runtime.training.dialects import write_adapter
 from wan_runtime.training.train import PICTURE, RECORD
 
 ENDINGS = {

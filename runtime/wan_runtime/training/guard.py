@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from wan_runtime.contract.job import Reason
 from wan_runtime.errors import NumericalError
-from wan_runtime.job import Reason
 from wan_runtime.training.lora import layer_of
 
 DIVERGENCE = 3.0

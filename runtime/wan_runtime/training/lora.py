@@ -18,8 +18,8 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from wan_runtime.contract.job import LoraSpec, Reason
 from wan_runtime.errors import InputError
-from wan_runtime.job import LoraSpec, Reason
 from wan_runtime.models.weights import write_safetensors
 
 # Shapes: O out and I in features of a linear layer, R rank. A is [R, I], B is [O, R]; delta = alpha

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from wan_runtime.job import JobSpec
+from wan_runtime.contract.job import JobSpec
 from wan_runtime.training.full import Full
 from wan_runtime.training.lora import Lora
 

@@ -16,17 +16,17 @@ import torch
 from torch import Tensor
 
 from wan_runtime.artifacts.store import Store
-from wan_runtime.data.encoders import TILE_SIZE, TILE_STRIDE
+from wan_runtime.contract.job import Expert, JobSpec
 from wan_runtime.data.latents import EncodedClip, Latents, LocalCache, pad_text
-from wan_runtime.job import Expert, JobSpec
+from wan_runtime.models.dit.forward import Conditions, predict_velocity
+from wan_runtime.models.encoders import TILE_SIZE, TILE_STRIDE
+from wan_runtime.models.flow import add_noise
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import load_vae
 from wan_runtime.models.source import preset_of
+from wan_runtime.rendering.media import Frames, quantize, write_mp4
 from wan_runtime.training.batches import load_batch
 from wan_runtime.training.checkpoint import name_of
-from wan_runtime.training.film import Frames, quantize, write_mp4
-from wan_runtime.training.flow import add_noise
-from wan_runtime.training.forward import Conditions, predict_velocity
 
 # Shapes: B batch of 1, C channels, T latent frames, H W latent rows and columns.
 

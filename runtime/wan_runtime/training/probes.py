@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 
 from wan_runtime.data.latents import EncodedClip, LocalCache
+from wan_runtime.models.dit.forward import predict_velocity
+from wan_runtime.models.flow import NoiseLevels, add_noise, velocity
 from wan_runtime.training.batches import load_batch
-from wan_runtime.training.flow import NoiseLevels, add_noise, velocity
-from wan_runtime.training.forward import predict_velocity
 
 MAX_CLIPS = 4
 QUANTILES = (0.15, 0.5, 0.85)

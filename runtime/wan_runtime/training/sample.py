@@ -20,21 +20,21 @@ from PIL import Image
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.job import Dialect, JobSpec, Reason
 from wan_runtime.data.buckets import one_of_each_first
 from wan_runtime.data.dataset import Clip, load_dataset
-from wan_runtime.data.encoders import TILE_SIZE, TILE_STRIDE
 from wan_runtime.data.pixels import first_frame_of, frames_of
 from wan_runtime.errors import NumericalError
-from wan_runtime.job import Dialect, JobSpec, Reason
+from wan_runtime.models.encoders import TILE_SIZE, TILE_STRIDE
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import compute_device, compute_dtype, load_pipeline, quietly
 from wan_runtime.models.source import base_model, preset_of
-from wan_runtime.outcome import Outcome
 from wan_runtime.presets import NEGATIVE_PROMPT, Preset
-from wan_runtime.progress import Reporter
+from wan_runtime.process.outcome import Outcome
+from wan_runtime.process.progress import Reporter
+from wan_runtime.rendering.media import Frames, Pixels, contact_sheet, quantize, write_mp4
 from wan_runtime.training.card import MODULES
 from wan_runtime.training.export import file_name, trained_experts
-from wan_runtime.training.film import Frames, Pixels, contact_sheet, quantize, write_mp4
 
 SHEET = "contact-sheet.png"
 

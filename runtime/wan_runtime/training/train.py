@@ -16,26 +16,26 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from wan_runtime import stopping
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.job import JobSpec, ManifestRef, Reason, TrainingSpec
 from wan_runtime.data.latents import EncodedClip, Entry, LocalCache, load_latents
 from wan_runtime.errors import InputError
-from wan_runtime.job import JobSpec, ManifestRef, Reason, TrainingSpec
-from wan_runtime.models.attention import use_trainable
 from wan_runtime.models.digest import files_digest
+from wan_runtime.models.dit.attention import use_trainable
+from wan_runtime.models.dit.forward import keep_time_embedding_fp32, predict_velocity
+from wan_runtime.models.flow import NoiseLevels, add_noise, velocity
 from wan_runtime.models.load import compute_device, compute_dtype, load_dit
 from wan_runtime.models.source import base_model, preset_of
-from wan_runtime.outcome import Outcome
-from wan_runtime.progress import Reporter
-from wan_runtime.training import curve, guard, initial, rounding
-from wan_runtime.training.average import Average
+from wan_runtime.process import stopping
+from wan_runtime.process.outcome import Outcome
+from wan_runtime.process.progress import Reporter
+from wan_runtime.training import curve, guard, init_from, rounding
 from wan_runtime.training.batches import Batch, load_batch
 from wan_runtime.training.best import BestWeights
 from wan_runtime.training.checkpoint import Checkpoints, TrainState
-from wan_runtime.training.flow import NoiseLevels, add_noise, velocity
-from wan_runtime.training.forward import keep_time_embedding_fp32, predict_velocity
+from wan_runtime.training.ema import Average
 from wan_runtime.training.method import Method, method_of
 from wan_runtime.training.preview import Previews
 from wan_runtime.training.probes import MAX_CLIPS, Probes
@@ -189,7 +189,7 @@ class Trainer:
 
     def begin(self) -> None:
         """Start from the weights that `initFrom` names, if it does."""
-        source = initial.begin(self.job, self.store, self.work, self.state.trainable)
+        source = init_from.begin(self.job, self.store, self.work, self.state.trainable)
         if source is not None:
             self.state.history["initFrom"] = source
             if self.state.average is not None:

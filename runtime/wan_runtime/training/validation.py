@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wan_runtime.artifacts.store import Store
-from wan_runtime.job import JobSpec
+from wan_runtime.contract.job import JobSpec
 from wan_runtime.training import guard
 from wan_runtime.training.best import BestWeights, best_step
 from wan_runtime.training.checkpoint import TrainState

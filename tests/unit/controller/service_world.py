@@ -15,11 +15,11 @@ import yaml
 from wan_operator.reconcile.decision import Decision
 from wan_operator.reconcile.observed import Key, Observed, Refusal
 from wan_operator.reconcile.room import Node, Room
-from wan_operator.reconcile.serving.life import reconcile
-from wan_operator.resources.serving.names import REVISION
+from wan_operator.reconcile.service.reconcile import reconcile
+from wan_operator.resources.service.names import REVISION
 from wan_operator.settings import Settings
-from wan_runtime.serving.report import QueueReport, ServiceReport, TrackReport, WorkerReport
-from wan_runtime.serving.rollout import Rollout, Track
+from wan_runtime.contract.report import QueueReport, ServiceReport, TrackReport, WorkerReport
+from wan_runtime.contract.rollout import Rollout, Track
 
 Raw = dict[str, Any]
 EXAMPLES = Path(__file__).parents[3] / "examples"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from unit.controller.world import World
-from wan_runtime.job import Bucket, ExitClass, JobSpec
+from wan_runtime.contract.job import Bucket, ExitClass, JobSpec
 
 GOLDEN = Path(__file__).parent / "golden"
 RUNS: dict[str, dict[str, Any]] = {

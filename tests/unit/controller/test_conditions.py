@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import wan_operator
-from wan_operator.conditions import CONDITION_TYPES, REASONS, Vocabulary, Wanted, merge
-from wan_runtime.job import Reason
+from wan_operator.conditions.runs import CONDITION_TYPES, REASONS, Vocabulary, Wanted, merge
+from wan_runtime.contract.job import Reason
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -23,7 +23,7 @@ def test_every_reason_of_the_runtime_is_documented() -> None:
 def test_every_reason_that_the_code_names_is_documented_and_the_other_way_round() -> None:
     folder = Path(wan_operator.__file__).parent
     named: set[str] = set()
-    decisions = (*folder.glob("reconcile/*.py"), *folder.glob("reconcile/runs/*.py"))
+    decisions = folder.glob("reconcile/**/*.py")
     for path in (*decisions, folder / "kube.py", folder / "controller.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from unit.controller.world import World
-from wan_operator.reconcile.finetune import stalled
+from wan_operator.reconcile.finetune.reconcile import stalled
 from wan_operator.reconcile.runs.report import duration, summed
-from wan_runtime.job import ExitClass, Progress
+from wan_runtime.contract.job import ExitClass, Progress
 
 
 def ended(exit_class: ExitClass) -> World:

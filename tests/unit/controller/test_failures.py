@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from unit.controller.world import SETTINGS, STEPS, World
-from wan_runtime.job import ExitClass
+from wan_runtime.contract.job import ExitClass
 
 
 @pytest.mark.parametrize("step", STEPS)

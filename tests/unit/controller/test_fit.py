@@ -10,8 +10,8 @@ import pytest
 
 from unit.controller.world import SETTINGS, World
 from wan_operator.api.v1alpha1.finetune import WanFineTuneSpec
-from wan_operator.reconcile import fit
-from wan_runtime.job import ExitClass
+from wan_operator.reconcile.finetune import fit
+from wan_runtime.contract.job import ExitClass
 from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_name
 from wan_runtime.planner.run import plan_run
 from wan_runtime.planner.steps import checkpoint_interval

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from unit.controller.world import STEPS, World
-from wan_runtime.job import ExitClass
+from wan_runtime.contract.job import ExitClass
 
 
 @pytest.mark.parametrize("step", STEPS)

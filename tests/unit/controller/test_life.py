@@ -12,7 +12,7 @@ from unit.controller.world import (
     finished_world,
     job_file,
 )
-from wan_runtime.job import ExitClass
+from wan_runtime.contract.job import ExitClass
 
 
 def test_goes_from_step_to_step_and_hands_on_what_each_committed() -> None:

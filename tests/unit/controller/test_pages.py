@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from wan_operator import pages
 from wan_operator.kinds import FINETUNE
-from wan_runtime.job import Progress
+from wan_runtime.contract.job import Progress
 
 SAID = Progress(step_id="train", activity="training", current=1, total=9)
 Ask = Callable[[], Awaitable[dict[str, BaseModel]]]

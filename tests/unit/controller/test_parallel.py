@@ -8,8 +8,8 @@ import pytest
 
 from unit.controller.world import Crash, World, job_file
 from wan_operator.api.v1alpha1.finetune import WanFineTuneSpec, WanFineTuneStatus
-from wan_operator.reconcile.plan import plan_steps, sources
-from wan_runtime.job import ExitClass
+from wan_operator.reconcile.finetune.plan import plan_steps, sources
+from wan_runtime.contract.job import ExitClass
 
 HIGH, LOW = "demo-train-high-noise-1", "demo-train-low-noise-1"
 PARALLEL = {"experts": "Parallel"}

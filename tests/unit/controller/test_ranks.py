@@ -12,7 +12,7 @@ from unit.controller.world import REASON_OF, World
 from wan_operator.reconcile.observed import Observed, finished
 from wan_operator.reconcile.runs.attempted import RANK, Attempted
 from wan_operator.reconcile.runs.report import progress_addresses
-from wan_runtime.job import ExitClass, ManifestRef, Result
+from wan_runtime.contract.job import ExitClass, ManifestRef, Result
 
 Raw = dict[str, Any]
 JOB = "demo-train-1"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unit.controller.world import SETTINGS, UID, World
 from wan_operator.settings import Settings
-from wan_runtime.job import ExitClass
+from wan_runtime.contract.job import ExitClass
 
 
 def test_a_store_that_nobody_names_stalls_until_the_settings_do() -> None:

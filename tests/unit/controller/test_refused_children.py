@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unit.controller.test_parallel import HIGH, LOW, message
 from unit.controller.world import World
-from wan_runtime.job import ExitClass
+from wan_runtime.contract.job import ExitClass
 
 QUOTA = "exceeded quota: gpus, requested: 1, used: 4, limited: 4"
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from unit.controller.service_world import World, finetune, report, tiny
-from wan_runtime.job import Reason
-from wan_runtime.serving.report import AdapterNote, WorkerReport
+from wan_runtime.contract.job import Reason
+from wan_runtime.contract.report import AdapterNote, WorkerReport
 
 Raw = dict[str, Any]
 GOOD = {"name": "good", "files": {"uri": "s3://wan/good.safetensors"}}

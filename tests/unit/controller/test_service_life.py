@@ -9,7 +9,7 @@ import pytest
 
 from unit.controller.service_world import World, example, finetune, report, tiny
 from wan_operator.reconcile.observed import Refusal
-from wan_runtime.serving.report import Startup, WorkerReport
+from wan_runtime.contract.report import Startup, WorkerReport
 
 
 def worker(name: str = "w", **values: Any) -> WorkerReport:

@@ -11,10 +11,8 @@ from unit.controller.service_world import report
 from wan_operator.api.v1alpha1.inference import MAX_REPLICAS
 from wan_operator.api.v1alpha1.inference_model import MAX_ADAPTERS
 from wan_operator.kinds.service import SERVICE
-from wan_runtime.job import Reason
-from wan_runtime.serving.gateway.reporter import Reporter
-from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.report import (
+from wan_runtime.contract.job import Reason
+from wan_runtime.contract.report import (
     PROBLEM_CHARACTERS,
     STATE_PAGE,
     AdapterNote,
@@ -22,6 +20,8 @@ from wan_runtime.serving.report import (
     Startup,
     WorkerReport,
 )
+from wan_runtime.serving.gateway.reporter import Reporter
+from wan_runtime.serving.queue.queue import Queue
 
 
 def largest() -> ServiceReport:

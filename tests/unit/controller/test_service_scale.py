@@ -6,7 +6,7 @@ import pytest
 
 from unit.controller.service_world import World, queue, report, tiny
 from wan_operator.api.v1alpha1.inference import Autoscaling
-from wan_operator.reconcile.serving.scale import needed
+from wan_operator.reconcile.service.scale import needed
 
 AUTOSCALING = {
     "minReplicas": 0,

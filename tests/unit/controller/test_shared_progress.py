@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unit.controller.test_parallel import HIGH, LOW, parallel
 from unit.controller.world import World
-from wan_runtime.job import Checkpoint, ExitClass, ManifestRef, Progress
+from wan_runtime.contract.job import Checkpoint, ExitClass, ManifestRef, Progress
 
 
 def test_progress_is_the_sum_and_the_slowest_decides_when() -> None:

@@ -10,7 +10,7 @@ from unit.controller.world import (
 from wan_operator.reconcile.observed import Observed
 from wan_operator.reconcile.runs.ends import needs_look
 from wan_operator.reconcile.runs.report import progress_addresses
-from wan_runtime.job import ExitClass, Progress, Reason, Result
+from wan_runtime.contract.job import ExitClass, Progress, Reason, Result
 
 
 def test_progress_is_refreshed_no_more_often_than_the_settings_say() -> None:

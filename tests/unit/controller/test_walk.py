@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from unit.controller.world import SETTINGS, Crash, World
-from wan_operator.conditions import REASONS
-from wan_runtime.job import ExitClass
+from wan_operator.conditions.runs import REASONS
+from wan_runtime.contract.job import ExitClass
 
 WALKS = 40
 

@@ -13,8 +13,8 @@ import written_before
 from unit.controller import service_world
 from unit.controller.test_service_import import end as end_import
 from unit.controller.world import World
-from wan_runtime.job import ExitClass, Progress
-from wan_runtime.serving.report import ServiceReport
+from wan_runtime.contract.job import ExitClass, Progress
+from wan_runtime.contract.report import ServiceReport
 
 Raw = dict[str, Any]
 FINETUNES = (

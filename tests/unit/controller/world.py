@@ -12,14 +12,14 @@ import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from wan_operator import conditions
 from wan_operator.api.v1alpha1.finetune import WanFineTuneStatus
+from wan_operator.conditions import runs as conditions
 from wan_operator.kube import merge_patch
 from wan_operator.reconcile.decision import Decision, Event
-from wan_operator.reconcile.finetune import reconcile
+from wan_operator.reconcile.finetune.reconcile import reconcile
 from wan_operator.reconcile.observed import Observed, Refusal, finished, is_deleting, step_of
 from wan_operator.settings import Settings
-from wan_runtime.job import (
+from wan_runtime.contract.job import (
     Certificate,
     Dialect,
     ExitClass,

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from adapters import random_factors, read, same, state
+from wan_runtime.contract.job import Expert
 from wan_runtime.errors import InputError
-from wan_runtime.job import Expert
-from wan_runtime.training.changes import Changes
-from wan_runtime.training.dialects import read_adapter
+from wan_runtime.models.adapters.changes import Changes
+from wan_runtime.models.adapters.dialects import read_adapter
 
 LAYERS = {
     "blocks.0.self_attn.q": (6, 4),

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from adapters import THEIRS, block_layers, random_factors, shapes_of, state
 from diffusers_peer import SIGMA, predict, random_inputs, stock_transformer
 from renders import adapter
-from wan_runtime.job import Expert
+from wan_runtime.contract.job import Expert
 from wan_runtime.models import load
+from wan_runtime.models.dit.branches import AdapterCache, applied
+from wan_runtime.models.dit.forward import predict_velocity
 from wan_runtime.models.layout import ModelFiles
-from wan_runtime.serving.worker.adapters import AdapterCache, applied
 from wan_runtime.serving.worker.messages import AdapterFile, AppliedAdapter
-from wan_runtime.training.forward import predict_velocity
 
 pytest_plugins = ["ml_fixtures"]
 

@@ -13,10 +13,10 @@ from safetensors.torch import save, save_file
 from torch import Tensor
 
 from adapters import random_factors, state
+from wan_runtime.contract.job import Reason
 from wan_runtime.errors import InputError
-from wan_runtime.job import Reason
-from wan_runtime.training.changes import LONGEST
-from wan_runtime.training.dialects import read_adapter
+from wan_runtime.models.adapters.changes import LONGEST
+from wan_runtime.models.adapters.dialects import read_adapter
 
 ADDRESS = "s3://bucket/styles/fairy.safetensors"
 Q = "blocks.0.self_attn.q"

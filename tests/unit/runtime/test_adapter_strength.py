@@ -11,8 +11,8 @@ import torch
 from peft import LoraConfig
 
 from adapters import random_factors, read, same, state
+from wan_runtime.contract.job import Reason
 from wan_runtime.errors import InputError
-from wan_runtime.job import Reason
 
 LAYERS = {
     "blocks.0.self_attn.q": (6, 4),

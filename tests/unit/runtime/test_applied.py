@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from adapters import random_factors, shapes_of, state
 from diffusers_peer import SIGMA, random_inputs
 from renders import adapter
-from wan_runtime.job import Expert
+from wan_runtime.contract.job import Expert
 from wan_runtime.models import load
-from wan_runtime.models.guest import Guest
+from wan_runtime.models.dit.branches import AdapterCache, applied
+from wan_runtime.models.dit.forward import keep_time_embedding_fp32, predict_velocity
 from wan_runtime.models.layout import ModelFiles
-from wan_runtime.serving.worker.adapters import AdapterCache, applied
+from wan_runtime.models.offload import Guest
 from wan_runtime.serving.worker.messages import AppliedAdapter
-from wan_runtime.training.forward import keep_time_embedding_fp32, predict_velocity
 
 pytest_plugins = ["ml_fixtures"]
 

@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
+from wan_runtime.contract.job import Bucket
 from wan_runtime.data.buckets import fitting, kept, one_of_each_first
 from wan_runtime.data.latents import EncodedClip, Entry
-from wan_runtime.job import Bucket
 from wan_runtime.training.sampler import Sampler
 
 

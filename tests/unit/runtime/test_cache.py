@@ -12,11 +12,10 @@ import pytest
 
 from ml_runs import CLIPS, FRAMES, HEIGHT, WIDTH, Run
 from wan_runtime.artifacts import manifest
-from wan_runtime.data import encoders
+from wan_runtime.contract.job import Expert, Reason, Step
 from wan_runtime.data.latents import LocalCache, load_latents
 from wan_runtime.errors import InfrastructureError
-from wan_runtime.job import Expert, Reason, Step
-from wan_runtime.models import load
+from wan_runtime.models import encoders, load
 from wan_runtime.training import train
 
 pytest_plugins = ["ml_fixtures"]

@@ -12,11 +12,11 @@ from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffu
 from safetensors.torch import load_file
 from torch import nn
 
-from wan_runtime.job import Dialect, Expert
+from wan_runtime.contract.job import Dialect, Expert
+from wan_runtime.models.adapters.changes import Factors
+from wan_runtime.models.adapters.dialects import read_adapter, write_adapter
+from wan_runtime.models.adapters.layer_names import DIFFUSERS, MODULATED, OTHERS
 from wan_runtime.models.tiny import DIT21, DIT22
-from wan_runtime.training.changes import Factors
-from wan_runtime.training.dialects import read_adapter, write_adapter
-from wan_runtime.training.layer_names import DIFFUSERS, MODULATED, OTHERS
 
 # Written by hand from what the tools publish, not from the code under test.
 # ComfyUI: its own messages, github.com/Comfy-Org/ComfyUI/issues/10222 ("diffusion_model.blocks.25.

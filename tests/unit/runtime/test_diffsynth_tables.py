@@ -13,12 +13,12 @@ from diffsynth.core.data.unified_dataset import UnifiedDataset
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
+from wan_runtime.contract.job import Columns
 from wan_runtime.data.formats.cells import MISSING
 from wan_runtime.data.formats.metadata import read_rows
 from wan_runtime.data.formats.rows import Row
 from wan_runtime.data.formats.text import decode
 from wan_runtime.errors import InputError
-from wan_runtime.job import Columns
 
 
 def theirs(path: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from job_files import make_job
-from wan_runtime.job import Reason, Result
+from wan_runtime.contract.job import Reason, Result
 
 STOPPED_WHILE_IMPORTING = """\
 import os, runpy, signal, sys

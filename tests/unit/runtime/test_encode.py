@@ -13,6 +13,7 @@ from PIL import Image
 
 from ml_runs import CLIPS, FRAMES, HEIGHT, WIDTH, Run, moving_picture
 from wan_runtime.artifacts.store import ArtifactCorrupt
+from wan_runtime.contract.job import Bucket, Step
 from wan_runtime.data import encode, latents
 from wan_runtime.data.clips import read_clip
 from wan_runtime.data.dataset import Clip, Code, StoredFile, load_dataset
@@ -25,7 +26,6 @@ from wan_runtime.data.latents import (
     load_latents,
 )
 from wan_runtime.errors import NumericalError
-from wan_runtime.job import Bucket, Step
 from wan_runtime.models import load
 from wan_runtime.models.layout import ModelFiles
 

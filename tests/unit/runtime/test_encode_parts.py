@@ -11,9 +11,9 @@ import pytest
 from ml_runs import CLIPS, Run
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt
+from wan_runtime.contract.job import ManifestRef, Shard, Step
 from wan_runtime.data import encode, latents
 from wan_runtime.data.latents import Latents, load_latents
-from wan_runtime.job import ManifestRef, Shard, Step
 
 pytest_plugins = ["ml_fixtures"]
 

@@ -13,16 +13,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ml_runs import LORA, Run
-from wan_runtime import step
 from wan_runtime.artifacts import manifest
+from wan_runtime.contract.job import SUFFIXES, Dialect, Expert, Result, Step
 from wan_runtime.errors import InfrastructureError
-from wan_runtime.job import SUFFIXES, Dialect, Expert, Result, Step
 from wan_runtime.models import load
+from wan_runtime.models.adapters.dialects import read_adapter
 from wan_runtime.models.layout import ModelFiles
-from wan_runtime.progress import Reporter
+from wan_runtime.process import step
+from wan_runtime.process.progress import Reporter
 from wan_runtime.training import export, lora, train
 from wan_runtime.training.certificate import TOLERANCE, certify, relative_difference
-from wan_runtime.training.dialects import read_adapter
 from wan_runtime.training.lora import delta_factors
 
 pytest_plugins = ["ml_fixtures"]

@@ -15,7 +15,7 @@ from PIL import Image
 
 import texture_videos
 from colours import BARS, stripes
-from wan_runtime.training.film import contact_sheet, write_mp4
+from wan_runtime.rendering.media import contact_sheet, write_mp4
 
 BT709 = 1
 """In ITU-T H.273, for the matrix, the primaries and the transfer alike."""

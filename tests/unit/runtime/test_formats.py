@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from wan_runtime.contract.job import Columns, DatasetFormat, Reason
 from wan_runtime.data.formats import webdataset
 from wan_runtime.data.formats.reader import read_listing
 from wan_runtime.data.formats.rows import Row
 from wan_runtime.data.source import FolderSource, Place
 from wan_runtime.errors import InputError
-from wan_runtime.job import Columns, DatasetFormat, Reason
 
 CAPTIONS = {"a": "a fox, running", "b": "zwei Füchse"}
 

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from ml_runs import Run
 from wan_runtime.artifacts import manifest
+from wan_runtime.contract.job import Dialect, Expert, FullSpec, Reason, Step
 from wan_runtime.errors import InfrastructureError, InputError, NumericalError
-from wan_runtime.job import Dialect, Expert, FullSpec, Reason, Step
 from wan_runtime.models import load
+from wan_runtime.models.dit.forward import Conditions, keep_time_embedding_fp32, predict_velocity
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.weights import SafetensorsFiles
 from wan_runtime.planner import host
 from wan_runtime.training import full, full_export, train
-from wan_runtime.training.forward import Conditions, keep_time_embedding_fp32, predict_velocity
 from wan_runtime.training.full import Full
 from wan_runtime.training.full_export import certify
 

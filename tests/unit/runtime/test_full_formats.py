@@ -16,13 +16,13 @@ from torch import Tensor
 from diffusers_peer import SIGMA, predict, random_inputs
 from ml_runs import Run
 from wan_runtime.artifacts import manifest
+from wan_runtime.contract.job import Dialect, Expert, Step
 from wan_runtime.errors import InfrastructureError
-from wan_runtime.job import Dialect, Expert, Step
 from wan_runtime.models import load
+from wan_runtime.models.dit.forward import predict_velocity
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.weights import SafetensorsFiles
 from wan_runtime.training import full, full_export
-from wan_runtime.training.forward import predict_velocity
 from wan_runtime.training.full_export import certify, diffusers_config
 
 pytest_plugins = ["ml_fixtures"]

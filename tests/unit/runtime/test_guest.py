@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from wan_runtime.models import guest
-from wan_runtime.models.guest import Guest
+from wan_runtime.models import offload
+from wan_runtime.models.offload import Guest
 
 DEVICE = torch.device("cpu")
 
@@ -51,11 +51,11 @@ def test_what_is_there_is_not_brought_again(module: nn.Module) -> None:
 def test_one_block_holds_all_of_it_to_the_bit(module: nn.Module) -> None:
     before = copy.deepcopy(module.state_dict())
     tensors = [*module.parameters(), *module.buffers()]
-    block = guest._gather(tensors)
+    block = offload._gather(tensors)
     start, end = block.data_ptr(), block.data_ptr() + block.nbytes
     for tensor in tensors:
         assert start <= tensor.data_ptr() <= tensor.data_ptr() + tensor.nbytes <= end
-        assert (tensor.data_ptr() - start) % guest.ALIGNMENT == 0
+        assert (tensor.data_ptr() - start) % offload.ALIGNMENT == 0
     for name, tensor in module.state_dict().items():
         assert torch.equal(tensor, before[name])
         assert tensor.dtype is before[name].dtype

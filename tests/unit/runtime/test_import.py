@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from job_files import make_job
 from model_bucket import Bucket, pickle_encoders
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
+from wan_runtime.contract.job import Reason, Step
 from wan_runtime.errors import InputError
-from wan_runtime.job import Reason, Step
 from wan_runtime.models import imported, importer, layout, load
 from wan_runtime.models.layout import ModelFiles
-from wan_runtime.progress import Reporter
+from wan_runtime.process.progress import Reporter
 
 pytest_plugins = ["ml_fixtures"]
 

@@ -18,14 +18,14 @@ from ml_runs import Run
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import FileEntry, Lineage, Manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt
+from wan_runtime.contract.job import Certificate, Dialect, Expert, Reason, Step
 from wan_runtime.errors import InputError
-from wan_runtime.job import Certificate, Dialect, Expert, Reason, Step
 from wan_runtime.models import load
+from wan_runtime.models.adapters.changes import Factors
+from wan_runtime.models.adapters.dialects import read_adapter, write_adapter
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.weights import write_safetensors
-from wan_runtime.training import initial, lora, train
-from wan_runtime.training.changes import Factors
-from wan_runtime.training.dialects import read_adapter, write_adapter
+from wan_runtime.training import init_from, lora, train
 from wan_runtime.training.method import method_of
 
 pytest_plugins = ["ml_fixtures"]
@@ -50,7 +50,7 @@ class Begun:
         dit = load.load_dit(files, expert, torch.float32, CPU)
         self.trainable: Mapping[str, nn.Parameter] = method_of(job).prepare(dit, 0)
         self.scale = job.lora.alpha / job.lora.rank if job.lora else 1.0
-        self.source = initial.begin(job, run.store, folder, self.trainable)
+        self.source = init_from.begin(job, run.store, folder, self.trainable)
 
     def deltas(self) -> dict[str, Tensor]:
         return products(lora.delta_factors(dict(self.trainable), self.scale))
@@ -249,13 +249,13 @@ def test_shards_of_one_expert_are_all_taken() -> None:
         )
 
     both = content((Dialect.DIFFUSERS, "/"), (Dialect.COMFYUI, ".comfyui-"))
-    chosen = initial.files_of("s3://a/b", both, Expert.LOW_NOISE)
+    chosen = init_from.files_of("s3://a/b", both, Expert.LOW_NOISE)
     assert set(chosen) == {name for name in names if "low-noise.comfyui" in name}
     one = content((Dialect.DIFFUSERS, "/"))
-    assert initial.files_of("s3://a/b", one, Expert.HIGH_NOISE) == (names[-2],)
-    assert initial.files_of("s3://a/b", one, Expert.LOW_NOISE) == (names[-1],)
+    assert init_from.files_of("s3://a/b", one, Expert.HIGH_NOISE) == (names[-2],)
+    assert init_from.files_of("s3://a/b", one, Expert.LOW_NOISE) == (names[-1],)
     with pytest.raises(InputError, match="has no weights of LowNoise"):
-        initial.files_of("s3://a/b", content(), Expert.LOW_NOISE)
+        init_from.files_of("s3://a/b", content(), Expert.LOW_NOISE)
 
 
 def test_full_weights_may_start_from_an_adapter(

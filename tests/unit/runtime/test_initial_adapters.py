@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ml_runs import Run
 from unit.runtime.test_initial import Begun, close, factors, products, refused
-from wan_runtime.job import Expert
+from wan_runtime.contract.job import Expert
+from wan_runtime.models.adapters.changes import Factors
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.weights import write_safetensors
-from wan_runtime.training.changes import Factors
 
 pytest_plugins = ["ml_fixtures"]
 

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from ml_runs import Run
 from unit.runtime.test_initial import Begun, diffusers, official, refused
+from wan_runtime.contract.job import Expert
 from wan_runtime.errors import InputError
-from wan_runtime.job import Expert
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.weights import shard_name, write_safetensors
-from wan_runtime.training import initial
+from wan_runtime.training import init_from
 
 pytest_plugins = ["ml_fixtures"]
 
@@ -76,15 +76,15 @@ def test_each_expert_of_a_pair_has_a_folder_of_its_own(
     upload(full21, "pair/high_noise_model", tensors, made / "high")
     upload(full21, "pair/transformer_2", tensors, made / "low")
     uri = f"s3://{store.bucket}/pair"
-    high = initial.fetch(uri, store, Expert.HIGH_NOISE, tmp_path / "a")
-    low = initial.fetch(uri, store, Expert.LOW_NOISE, tmp_path / "b")
+    high = init_from.fetch(uri, store, Expert.HIGH_NOISE, tmp_path / "a")
+    low = init_from.fetch(uri, store, Expert.LOW_NOISE, tmp_path / "b")
     assert "/pair/high_noise_model/" in high.uri
     assert "/pair/transformer_2/" in low.uri
     top = upload(full21, "unnamed", tensors, made / "top")
     with pytest.raises(InputError, match="in low_noise_model/ or transformer_2/: give an export"):
-        initial.fetch(top, store, Expert.LOW_NOISE, tmp_path / "c")
+        init_from.fetch(top, store, Expert.LOW_NOISE, tmp_path / "c")
     named = f"{top}/{STEM}.safetensors.index.json"
-    assert initial.fetch(named, store, Expert.LOW_NOISE, tmp_path / "d").uri == named
+    assert init_from.fetch(named, store, Expert.LOW_NOISE, tmp_path / "d").uri == named
 
 
 def test_shards_that_do_not_fit_are_refused(

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from ml_runs import Run
-from wan_runtime import step
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.job import JobSpec, Reason, Result, Step
 from wan_runtime.errors import InfrastructureError
-from wan_runtime.job import JobSpec, Reason, Result, Step
-from wan_runtime.progress import Reporter
+from wan_runtime.process import step
+from wan_runtime.process.progress import Reporter
 from wan_runtime.training import leftovers, lora
 
 pytest_plugins = ["ml_fixtures"]

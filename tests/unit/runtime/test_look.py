@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import videos
-from wan_runtime.data import look
+from wan_runtime.data import quality
 from wan_runtime.data.clips import check_clip
 from wan_runtime.data.window import starts_of
 
 Frames = NDArray[np.uint8]
 
 
-def stills(path: Path, frames: int = 17, fps: float = 16, start: int = 0) -> look.Stills:
+def stills(path: Path, frames: int = 17, fps: float = 16, start: int = 0) -> quality.Stills:
     facts = check_clip(path, frames=start + frames, fps=fps, width=128, height=96)
     return facts.window(0, start + frames)[start:]
 
 
-def encoded(path: Path, images: list[Frames]) -> look.Stills:
+def encoded(path: Path, images: list[Frames]) -> quality.Stills:
     videos.write(path, iter(images))
     return stills(path, len(images))
 
@@ -45,7 +45,7 @@ def test_cuts_are_found_and_motion_is_none(
 ) -> None:
     path = videos.original(name)
     found = check_clip(path, frames=frames, fps=fps, width=128, height=48)
-    got = look.cuts(found.window(0, frames))
+    got = quality.cuts(found.window(0, frames))
     assert len(got) == len(cuts)
     assert all(abs(a - b) <= 1 for a, b in zip(got, cuts, strict=True)), got
 
@@ -63,12 +63,12 @@ def test_a_still_hardly_drifts(tmp_path: Path) -> None:
         box = (*(edge / 2), *(picture.size - edge / 2))
         return np.asarray(picture.resize(picture.size, Image.Resampling.BICUBIC, box=box))
 
-    assert look.drift(encoded(tmp_path / "still.mp4", [image] * 17)) < 0.5
-    assert look.drift(encoded(tmp_path / "noisy.mp4", [noisy() for _ in range(17)])) < 2
+    assert quality.drift(encoded(tmp_path / "still.mp4", [image] * 17)) < 0.5
+    assert quality.drift(encoded(tmp_path / "noisy.mp4", [noisy() for _ in range(17)])) < 2
     moving = encoded(tmp_path / "zoom.mp4", [zoomed(number) for number in range(17)])
-    assert look.drift(moving) > look.STILL_LEVELS
+    assert quality.drift(moving) > quality.STILL_LEVELS
     for name in ("bikes", "bigbuckbunny", "carphone_pristine"):
-        assert look.drift(stills(videos.original(name))) > 5
+        assert quality.drift(stills(videos.original(name))) > 5
 
 
 @pytest.mark.parametrize(
@@ -87,18 +87,18 @@ def test_bars(tmp_path: Path, pad: tuple[tuple[int, int], ...], found: str) -> N
     facts = check_clip(
         tmp_path / "clip.mp4", frames=17, fps=16, width=width // 32 * 16, height=height // 32 * 16
     )
-    assert look.bars(facts.window(0, 17)) == found
+    assert quality.bars(facts.window(0, 17)) == found
 
 
 def test_bars_that_the_crop_takes_away_are_none(tmp_path: Path) -> None:
     images = [np.pad(image, ((0, 0), (80, 80), (0, 0))) for image in videos.pixels("bikes")[:17]]
-    assert look.bars(encoded(tmp_path / "clip.mp4", images)) == ""
+    assert quality.bars(encoded(tmp_path / "clip.mp4", images)) == ""
 
 
 def test_a_dark_scene_has_no_bars() -> None:
     dark = (stills(videos.original("bikes")) * 0.1).astype(np.uint8)
     dark[:, :20] = dark[:, -20:] = 0
-    assert look.bars(dark) == ""
+    assert quality.bars(dark) == ""
 
 
 COPIES: dict[str, Callable[[Frames], Frames]] = {
@@ -110,32 +110,32 @@ COPIES: dict[str, Callable[[Frames], Frames]] = {
 @pytest.mark.parametrize("copy", COPIES)
 def test_copies_are_twins(tmp_path: Path, copy: str) -> None:
     images = [COPIES[copy](image) for image in videos.pixels("bikes")[:17]]
-    prints = [look.fingerprint(stills(videos.cut(tmp_path / "a.mp4")))]
-    prints.append(look.fingerprint(encoded(tmp_path / "b.mp4", images)))
-    assert list(look.twins(prints)) == [(0, 1)]
+    prints = [quality.fingerprint(stills(videos.cut(tmp_path / "a.mp4")))]
+    prints.append(quality.fingerprint(encoded(tmp_path / "b.mp4", images)))
+    assert list(quality.twins(prints)) == [(0, 1)]
 
 
 def test_a_distorted_copy_is_a_twin() -> None:
     names = ("carphone_pristine", "bigbuckbunny", "carphone_distorted")
-    prints = [look.fingerprint(stills(videos.original(name))) for name in names]
-    assert list(look.twins(prints)) == [(0, 2)]
+    prints = [quality.fingerprint(stills(videos.original(name))) for name in names]
+    assert list(quality.twins(prints)) == [(0, 2)]
 
 
 def test_other_shots_are_no_twins() -> None:
     path = videos.original("bikes")
     shots = [stills(path, 17, 25, start) for start in (0, 40, 100, 150, 200)]
-    assert list(look.twins([look.fingerprint(shot) for shot in shots])) == []
+    assert list(quality.twins([quality.fingerprint(shot) for shot in shots])) == []
 
 
 def test_a_flat_picture_is_nobodys_twin() -> None:
     flat = np.full((17, 96, 128, 3), 200, np.uint8)
-    prints = [look.fingerprint(flat), look.fingerprint(flat)]
+    prints = [quality.fingerprint(flat), quality.fingerprint(flat)]
     assert [len(each) for each in prints] == [0, 0]
-    assert list(look.twins(prints)) == []
+    assert list(quality.twins(prints)) == []
 
 
 def test_a_thumbnail_is_small_and_shows_three_frames() -> None:
-    data = look.thumbnail(stills(videos.original("bikes"), 81))
+    data = quality.thumbnail(stills(videos.original("bikes"), 81))
     assert len(data) < 10_000
     picture = Image.open(io.BytesIO(data))
     assert picture.size == (336, 84)

@@ -14,8 +14,8 @@ from job_files import make_job, sized
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import FileEntry, Lineage, Manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound, Store
+from wan_runtime.contract.job import Expert, ManifestRef, Reason, Step, TrainingSpec
 from wan_runtime.errors import InfrastructureError
-from wan_runtime.job import Expert, ManifestRef, Reason, Step, TrainingSpec
 
 LINEAGE = Lineage(config_hash="a" * 64, preset="Wan2.1-I2V-Tiny", seed=7)
 

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
+from wan_runtime.contract.job import Columns, Reason
 from wan_runtime.data.formats.metadata import read_rows
 from wan_runtime.data.formats.text import decode
 from wan_runtime.data.split import held_out
 from wan_runtime.errors import InputError
-from wan_runtime.job import Columns, Reason
 
 
 def rows_of(name: str, text: str | bytes, **columns: str) -> list[tuple[str, str, str]]:

@@ -16,14 +16,14 @@ import pytest
 from ml_runs import Run
 from model_bucket import Bucket
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
+from wan_runtime.contract.job import Expert, ManifestRef, Reason, Step
 from wan_runtime.data.latents import load_latents
 from wan_runtime.errors import InfrastructureError, InputError
-from wan_runtime.job import Expert, ManifestRef, Reason, Step
 from wan_runtime.models import digest, imported, importer, layout
 from wan_runtime.models.digest import file_digest
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.source import base_model
-from wan_runtime.progress import Reporter
+from wan_runtime.process.progress import Reporter
 
 pytest_plugins = ["ml_fixtures"]
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from unit.runtime.test_formats import put
+from wan_runtime.contract.job import Bucket, Columns
 from wan_runtime.data.dataset import Code
 from wan_runtime.data.formats.reader import read_listing
 from wan_runtime.data.formats.rows import Listing
 from wan_runtime.errors import InputError
-from wan_runtime.job import Bucket, Columns
 
 DATASET = '[[datasets]]\nvideo_directory = "v"\n'
 

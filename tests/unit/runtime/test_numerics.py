@@ -11,12 +11,12 @@ from safetensors.torch import load, load_file
 from torch import Tensor, nn
 
 from ml_runs import Run
+from wan_runtime.contract.job import Expert, LoraSpec, Step
 from wan_runtime.data.latents import FILE, Latents
-from wan_runtime.job import Expert, LoraSpec, Step
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import load_dit
 from wan_runtime.training import lora, rounding, train
-from wan_runtime.training.average import Average
+from wan_runtime.training.ema import Average
 from wan_runtime.training.probes import Probes
 from wan_runtime.training.sampler import drops_caption
 

@@ -22,14 +22,14 @@ from hypothesis import strategies as some
 from numpy.typing import NDArray
 from PIL import Image
 
+from wan_runtime.contract.job import Bucket, DatasetSpec
 from wan_runtime.data.captions import estimate
 from wan_runtime.data.clips import check_clip, read_clip
 from wan_runtime.data.dataset import Clip, Code
 from wan_runtime.data.filters import Chain
 from wan_runtime.data.review import review
 from wan_runtime.data.source import FolderSource
-from wan_runtime.job import Bucket, DatasetSpec
-from wan_runtime.progress import Reporter
+from wan_runtime.process.progress import Reporter
 
 EXAMPLES = int(os.environ.get("WAN_ODD_CLIPS", "100"))
 BUCKET = Bucket(width=48, height=32, frames=5)

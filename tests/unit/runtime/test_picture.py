@@ -27,12 +27,12 @@ from photos import (
     profile_chunk,
     rgb_profile,
 )
+from wan_runtime.contract.service import Size
 from wan_runtime.data.clips import ClipRejected, read_picture
 from wan_runtime.data.picture import read
 from wan_runtime.data.rejected import PictureRejected
 from wan_runtime.serving.gateway.pictures import first_frame
 from wan_runtime.serving.problems import Refusal
-from wan_runtime.serving.service import Size
 
 SIDE = 16
 RAMP = np.arange(SIDE * SIDE, dtype=np.uint8).reshape(SIDE, SIDE)

@@ -17,9 +17,9 @@ from job_files import sized
 from object_store import ObjectStore
 from prepare_bench import Bench, Row
 from wan_runtime.artifacts import manifest
+from wan_runtime.contract.job import Reason
 from wan_runtime.data import checker, review
 from wan_runtime.data.dataset import Clip, Code
-from wan_runtime.job import Reason
 
 pytest_plugins = ["prepare_fixtures"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from wan_runtime import progress
-from wan_runtime.job import Checkpoint, ManifestRef, Progress
-from wan_runtime.progress import Reporter
+from wan_runtime.contract.job import Checkpoint, ManifestRef, Progress
+from wan_runtime.process import progress
+from wan_runtime.process.progress import Reporter
 
 
 class Clock:

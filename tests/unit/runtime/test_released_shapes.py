@@ -9,9 +9,9 @@ import pytest
 import torch
 from diffsynth.core.loader.file import hash_state_dict_keys
 
-from wan_runtime import parts
+from wan_runtime import model_parts
+from wan_runtime.contract.job import Reason
 from wan_runtime.errors import InputError
-from wan_runtime.job import Reason
 from wan_runtime.models import layout, shapes
 from wan_runtime.models.places import Volume
 from wan_runtime.presets import PRESETS
@@ -77,7 +77,7 @@ def released(folder: Path, **change: tuple[int, ...]) -> Path:
 def check_all(folder: Path) -> None:
     place = Volume.list(folder)
     for part, files in layout.select(WAN22, place.sizes, str(folder)).items():
-        if part != parts.TOKENIZER:
+        if part != model_parts.TOKENIZER:
             shapes.check(WAN22, part.split("-")[0], ", ".join(files), place.headers(files))
 
 

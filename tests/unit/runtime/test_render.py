@@ -13,14 +13,14 @@ from PIL import Image
 
 from ml_runs import HEIGHT, WIDTH, moving_picture
 from renders import CPU, adapter, make_renderer, make_task, save_odd, untold, write_lora
-from wan_runtime.job import Dialect, Expert
+from wan_runtime.contract.job import Dialect, Expert
 from wan_runtime.models import load
 from wan_runtime.models.layout import ModelFiles
-from wan_runtime.serving.video import Stage
+from wan_runtime.rendering.order import Stage
+from wan_runtime.rendering.render import Renderer
+from wan_runtime.rendering.sampling import experts_of
 from wan_runtime.serving.worker.messages import AdapterFile, AppliedAdapter
-from wan_runtime.serving.worker.render import Renderer
-from wan_runtime.serving.worker.sampling import experts_of
-from wan_runtime.serving.worker.trouble import Unrenderable
+from wan_runtime.serving.worker.problems import Unrenderable
 
 pytest_plugins = ["ml_fixtures"]
 

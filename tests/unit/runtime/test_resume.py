@@ -18,11 +18,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ml_runs import Run
-from wan_runtime import stopping
 from wan_runtime.artifacts import manifest
+from wan_runtime.contract.job import ExitClass, Expert, Reason, Step, step_id
 from wan_runtime.errors import InfrastructureError, Stopped
-from wan_runtime.job import ExitClass, Expert, Reason, Step, step_id
-from wan_runtime.progress import Reporter
+from wan_runtime.process import stopping
+from wan_runtime.process.progress import Reporter
 from wan_runtime.training import checkpoint, train
 
 pytest_plugins = ["ml_fixtures"]

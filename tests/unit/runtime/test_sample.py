@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 from ml_runs import FRAMES, HEIGHT, WIDTH, Run, moving_picture
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
+from wan_runtime.contract.job import Certificate, Dialect, Step
 from wan_runtime.errors import NumericalError
-from wan_runtime.job import Certificate, Dialect, Step
 from wan_runtime.models import load
 from wan_runtime.models.layout import ModelFiles
-from wan_runtime.progress import Reporter
+from wan_runtime.process.progress import Reporter
 from wan_runtime.training import sample
 
 pytest_plugins = ["ml_fixtures"]

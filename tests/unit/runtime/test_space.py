@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from wan_runtime.artifacts import space
+from wan_runtime.contract.job import Reason
 from wan_runtime.errors import InfrastructureError
-from wan_runtime.job import Reason
 
 
 @pytest.fixture

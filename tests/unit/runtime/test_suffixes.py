@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from unit.runtime.test_formats import put
+from wan_runtime.contract.job import Columns
 from wan_runtime.data.clips import check_clip
 from wan_runtime.data.formats.reader import read_listing
 from wan_runtime.data.formats.suffixes import VIDEO_SUFFIXES, is_junk, is_video
-from wan_runtime.job import Columns
 
 MUXERS = {
     "mp4": (".mp4", ".m4v"), "mov": (".mov", ".qt"), "3gp": (".3gp",), "3g2": (".3g2",),

@@ -21,17 +21,18 @@ import pytest
 
 from job_files import make_job
 from object_store import ObjectStore, free_port
-from wan_runtime import cli, step, supervisor
+from wan_runtime import cli
+from wan_runtime.contract.job import ExitClass, ManifestRef, Progress, Reason, Result, Step
 from wan_runtime.errors import InputError
-from wan_runtime.job import ExitClass, ManifestRef, Progress, Reason, Result, Step
+from wan_runtime.process import step, supervisor
 
 TESTS = Path(__file__).parents[2]
 DRIVER = """\
 import sys
 from pathlib import Path
-from wan_runtime import logs
-from wan_runtime.job import Step
-from wan_runtime.supervisor import supervise
+from wan_runtime.process import logs
+from wan_runtime.contract.job import Step
+from wan_runtime.process.supervisor import supervise
 logs.configure("prepare")
 sys.exit(supervise(Step.PREPARE, Path(sys.argv[1]), Path(sys.argv[2]), module="step_double"))
 """

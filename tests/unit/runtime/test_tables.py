@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from unit.runtime.test_formats import put
+from wan_runtime.contract.job import Columns
 from wan_runtime.data.dataset import Code
 from wan_runtime.data.formats.metadata import read_rows
 from wan_runtime.data.formats.reader import read_listing
 from wan_runtime.data.formats.rows import Listing
 from wan_runtime.errors import InputError
-from wan_runtime.job import Columns
 
 
 def listing(folder: Path, name: str, content: str | bytes) -> Listing:

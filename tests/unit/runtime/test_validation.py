@@ -12,8 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from ml_runs import FRAMES, HEIGHT, WIDTH, Run
 from wan_runtime.artifacts import manifest
+from wan_runtime.contract.job import ExitClass, Expert, Reason, Step
 from wan_runtime.errors import NumericalError
-from wan_runtime.job import ExitClass, Expert, Reason, Step
 from wan_runtime.training import guard
 from wan_runtime.training.best import best_step
 from wan_runtime.training.preview import sampling_levels

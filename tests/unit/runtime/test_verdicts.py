@@ -15,6 +15,7 @@ from PIL import Image
 import coloured
 import videos
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.job import Bucket, DatasetSpec, Reason
 from wan_runtime.data import checker, pixels
 from wan_runtime.data.captions import estimate
 from wan_runtime.data.dataset import Clip, Code, Concern, Dataset
@@ -22,8 +23,7 @@ from wan_runtime.data.filters import Chain
 from wan_runtime.data.review import review
 from wan_runtime.data.source import FolderSource
 from wan_runtime.errors import InfrastructureError, InputError
-from wan_runtime.job import Bucket, DatasetSpec, Reason
-from wan_runtime.progress import Reporter
+from wan_runtime.process.progress import Reporter
 
 BUCKET = Bucket(width=128, height=96, frames=5)
 

@@ -11,12 +11,12 @@ import pytest
 import written_before
 from object_store import BUCKET, ObjectStore
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.job import JobSpec, Result, Step
 from wan_runtime.data import encode
-from wan_runtime.job import JobSpec, Result, Step
 from wan_runtime.models import tiny
 from wan_runtime.presets import PRESETS
-from wan_runtime.progress import Reporter
-from wan_runtime.step import load_job, perform
+from wan_runtime.process.progress import Reporter
+from wan_runtime.process.step import load_job, perform
 
 PRESET = "Wan2.2-I2V-Tiny"
 RUN = "team/demo/5c1a7e00"

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from wan_runtime.serving.gateway import shown, webhooks
+from wan_runtime.contract.service import Size
+from wan_runtime.rendering.order import Advance, Job, Rendered, Stage, State, VideoOrder
+from wan_runtime.serving.gateway import video_response, webhooks
 from wan_runtime.serving.gateway.keys import Keys
 from wan_runtime.serving.gateway.predict import Predictor
 from wan_runtime.serving.gateway.rates import Rates
 from wan_runtime.serving.problems import Code, Refusal
-from wan_runtime.serving.service import Size
-from wan_runtime.serving.video import Advance, Job, Rendered, Stage, State, VideoOrder
 
 ORDER = VideoOrder(
     prompt="a cat", negative_prompt="", size=Size(width=832, height=480), frames=81, fps=16,
@@ -110,15 +110,15 @@ def test_a_receiver_that_could_not_be_told() -> None:
     ],
 )
 def test_progress(state: State, advance: Advance | None, progress: int) -> None:
-    assert shown.progress(job(state, advance=advance)) == progress
+    assert video_response.progress(job(state, advance=advance)) == progress
 
 
 def test_states_are_the_four_that_clients_wait_for() -> None:
-    cancelled = shown.video(job(State.CANCELLED))
+    cancelled = video_response.video(job(State.CANCELLED))
     assert (cancelled.status, cancelled.error and cancelled.error.code) == ("failed", "cancelled")
-    running = shown.video(job(State.RUNNING))
+    running = video_response.video(job(State.RUNNING))
     assert (running.status, running.seconds, running.eta_seconds) == ("in_progress", "5", 100.0)
-    queued = shown.video(job(State.QUEUED), position=3, starts_in=20.0)
+    queued = video_response.video(job(State.QUEUED), position=3, starts_in=20.0)
     assert (queued.queue_position, queued.eta_seconds) == (3, 120.0)
 
 

@@ -13,13 +13,13 @@ from colours import Picture, gradient, off, pictures, smooth, texture
 from photos import DISPLAY_P3, encoded, rgb_profile
 from screen import Screen
 from unit.runtime.test_picture import EVERY_PNG
+from wan_runtime.contract.service import Size
 from wan_runtime.data.picture import cut, read
+from wan_runtime.rendering.media import contact_sheet, write_mp4
 from wan_runtime.serving.gateway.pictures import first_frame
-from wan_runtime.serving.service import Size
-from wan_runtime.serving.worker.cut import FILES, REVIEWED, SPRITESHEET, THUMBNAIL, Cut
-from wan_runtime.serving.worker.deliver import TYPES
-from wan_runtime.serving.worker.write import spritesheet, write
-from wan_runtime.training.film import contact_sheet, write_mp4
+from wan_runtime.serving.worker.output.deliver import TYPES
+from wan_runtime.serving.worker.output.order import FILES, REVIEWED, SPRITESHEET, THUMBNAIL, Cut
+from wan_runtime.serving.worker.output.write import spritesheet, write
 
 pytest_plugins = ["screen_fixtures"]
 

@@ -11,7 +11,7 @@ import pytest
 
 from running_gateway import KEYS, Hands, RunningGateway
 from unit.serving.test_pictures import picture
-from wan_runtime.serving.video import Job
+from wan_runtime.rendering.order import Job
 
 pytest_plugins = ["gateway_fixtures"]
 

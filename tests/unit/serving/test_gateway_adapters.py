@@ -11,9 +11,9 @@ import pytest
 from object_store import BUCKET
 from running_gateway import Hands, RunningGateway
 from unit.serving.test_gateway import ask, error
-from wan_runtime.job import Reason
+from wan_runtime.contract.job import Reason
+from wan_runtime.contract.report import AdapterNote, WorkerInfo
 from wan_runtime.serving.gateway.availability import faulty
-from wan_runtime.serving.report import AdapterNote, WorkerInfo
 
 pytest_plugins = ["gateway_fixtures"]
 

@@ -13,9 +13,9 @@ import pytest
 from orders import sign
 from running_gateway import Hands, RunningGateway
 from unit.serving.test_gateway import ask
+from wan_runtime.contract.report import ServiceReport
+from wan_runtime.contract.rollout import Rollout, Track
 from wan_runtime.serving.gateway import reporter, rollouts
-from wan_runtime.serving.report import ServiceReport
-from wan_runtime.serving.rollout import Rollout, Track
 
 pytest_plugins = ["gateway_fixtures"]
 

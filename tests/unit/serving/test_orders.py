@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.presets import NEGATIVE_PROMPT
-from wan_runtime.serving.gateway.asked import Ask, checked
-from wan_runtime.serving.gateway.orders import order_of
+from wan_runtime.rendering.order import VideoOrder
+from wan_runtime.serving.gateway.resolve import order_of
+from wan_runtime.serving.gateway.video_request import Ask, checked
 from wan_runtime.serving.problems import Code, Refusal
-from wan_runtime.serving.service import ServiceSpec
-from wan_runtime.serving.video import VideoOrder
 
 SHA = "0" * 64
 

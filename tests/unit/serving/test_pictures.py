@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from photos import png
+from wan_runtime.contract.service import Size
 from wan_runtime.serving.gateway.pictures import first_frame
 from wan_runtime.serving.problems import Code, Refusal
-from wan_runtime.serving.service import Size
 
 SIZE = Size(width=128, height=96)
 PIXELS = 40_000_000

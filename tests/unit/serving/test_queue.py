@@ -6,9 +6,9 @@ import pytest
 
 from orders import claimed, found, order, rendered, submitted
 from postgres import Postgres
+from wan_runtime.rendering.order import Advance, Problem, Stage, State
 from wan_runtime.serving.queue.errors import AfterUnknown, KeyReused, OwnerFull, QueueFull
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.video import Advance, Problem, Stage, State
 
 
 async def test_a_job_goes_through_its_states(queue: Queue) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from orders import order, sign
+from wan_runtime.contract.rollout import Rollout
+from wan_runtime.contract.service import AdapterUse
+from wan_runtime.rendering.order import Job
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.rollout import Rollout
-from wan_runtime.serving.service import AdapterUse
-from wan_runtime.serving.video import Job
 
 
 async def asked(queue: Queue, *adapters: str, prompt: str = "a fairy waves") -> Job:

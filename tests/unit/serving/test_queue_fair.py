@@ -9,10 +9,10 @@ import pytest
 
 from orders import claimed, found, rendered, sign, sql, submitted
 from postgres import Postgres
+from wan_runtime.rendering.order import Advance, Stage
 from wan_runtime.serving.queue import queue as queue_module
 from wan_runtime.serving.queue.places import Place, Waiting, places
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.video import Advance, Stage
 
 
 async def test_a_long_line_of_one_owner_delays_another_by_one_job(queue: Queue) -> None:

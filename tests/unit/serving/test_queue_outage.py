@@ -12,11 +12,11 @@ from lossy import LossyNetwork
 from object_store import free_port
 from orders import claimed, found, order, rendered, submitted
 from postgres import Postgres
+from wan_runtime.rendering.order import Advance, Job, Problem, Stage, State
 from wan_runtime.serving.queue import database, events
 from wan_runtime.serving.queue import queue as queue_module
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.video import Advance, Job, Problem, Stage, State
 
 
 class Lossy:

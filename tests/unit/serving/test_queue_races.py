@@ -10,10 +10,10 @@ import pytest_asyncio
 
 from orders import order, rendered, submitted
 from postgres import Postgres
+from wan_runtime.rendering.order import Job, State
 from wan_runtime.serving.queue.errors import KeyReused, OwnerFull, QueueFull
 from wan_runtime.serving.queue.queue import Queue
 from wan_runtime.serving.queue.submit import Submitted
-from wan_runtime.serving.video import Job, State
 
 
 @pytest_asyncio.fixture

@@ -6,10 +6,10 @@ import pytest
 
 from orders import claimed, rendered, sign, sql, submitted
 from postgres import Postgres
+from wan_runtime.contract.report import AdapterNote, QueueReport, Startup, TrackReport, WorkerInfo
+from wan_runtime.contract.rollout import Rollout, Track
+from wan_runtime.rendering.order import Advance, Problem, Rendered, Stage
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.report import AdapterNote, QueueReport, Startup, TrackReport, WorkerInfo
-from wan_runtime.serving.rollout import Rollout, Track
-from wan_runtime.serving.video import Advance, Problem, Rendered, Stage
 
 
 async def test_an_idle_queue(queue: Queue) -> None:

@@ -9,12 +9,12 @@ import pytest
 
 from orders import order, rendered, sign, sql, submitted
 from postgres import Postgres
+from wan_runtime.contract.rollout import ROLLOUT_FILE, Rollout
+from wan_runtime.rendering.order import Job
 from wan_runtime.serving.gateway.rollouts import Rollouts
 from wan_runtime.serving.queue import queue as queue_module
 from wan_runtime.serving.queue.places import Place
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.rollout import ROLLOUT_FILE, Rollout
-from wan_runtime.serving.video import Job
 
 CANARY = Rollout(canary="6a", weight=100)
 NONE_YET = Rollout(canary="6a", weight=0)

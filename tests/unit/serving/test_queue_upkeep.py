@@ -8,9 +8,9 @@ import pytest
 
 from orders import PREFIX, claimed, found, order, rendered, sql, submitted
 from postgres import Postgres
+from wan_runtime.rendering.order import Job, Problem, State
 from wan_runtime.serving.queue import upkeep
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.video import Job, Problem, State
 
 HOOK = "https://example.org/hook"
 

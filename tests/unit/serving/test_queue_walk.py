@@ -15,11 +15,11 @@ import pytest
 
 from orders import PREFIX, order, rendered, sql
 from postgres import Postgres
+from wan_runtime.rendering.order import Problem, State
 from wan_runtime.serving.queue import upkeep, work
 from wan_runtime.serving.queue.errors import KeyReused
 from wan_runtime.serving.queue.queue import Queue
 from wan_runtime.serving.queue.work import MAX_ATTEMPTS
-from wan_runtime.serving.video import Problem, State
 
 STEPS = 250
 KILL_CHANCE = 0.04

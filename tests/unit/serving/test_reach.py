@@ -18,10 +18,10 @@ from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore, free_port
 from orders import sql
 from postgres import Postgres
 from running_gateway import service_spec
+from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.errors import InfrastructureError, InputError
 from wan_runtime.serving import start
 from wan_runtime.serving.reach import reach
-from wan_runtime.serving.service import ServiceSpec
 
 SECRET = "s3cr3t"
 

@@ -8,16 +8,16 @@ from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
-from wan_runtime.contract import Contract
+from wan_runtime.contract.base import Contract
+from wan_runtime.contract.job import Expert, Reason
+from wan_runtime.contract.report import AdapterNote
+from wan_runtime.contract.service import AdapterSpec, AdapterUse, ServiceSpec
 from wan_runtime.errors import InfrastructureError
-from wan_runtime.job import Expert, Reason
-from wan_runtime.serving.report import AdapterNote
-from wan_runtime.serving.service import AdapterSpec, AdapterUse, ServiceSpec
 from wan_runtime.serving.worker.adapter_files import AdapterFiles
+from wan_runtime.serving.worker.adapter_recheck import Recheck
 from wan_runtime.serving.worker.messages import AppliedAdapter, Check, Checked
 from wan_runtime.serving.worker.processes import Processes
 from wan_runtime.serving.worker.rank import Channel, Opened, Rank
-from wan_runtime.serving.worker.recheck import Recheck
 from wan_runtime.serving.worker.status import Status
 
 SPEC = ServiceSpec.model_validate(

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from wan_runtime.contract.service import LimitSpec
 from wan_runtime.serving.gateway import references
 from wan_runtime.serving.problems import Code, Refusal
-from wan_runtime.serving.service import LimitSpec
 
 OPEN = LimitSpec(url_references=True, upload_bytes=1000)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from wan_runtime.serving.report import ServiceReport
-from wan_runtime.serving.rollout import Rollout
+from wan_runtime.contract.report import ServiceReport
+from wan_runtime.contract.rollout import Rollout
 
 
 def test_a_report_reads_back() -> None:

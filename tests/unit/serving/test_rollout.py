@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wan_runtime.serving.rollout import Rollout, Track
+from wan_runtime.contract.rollout import Rollout, Track
 
 SUBJECTS = [f"video_{number:032x}" for number in range(20_000)]
 

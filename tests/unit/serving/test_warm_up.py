@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from wan_runtime.contract.service import ServiceSpec
+from wan_runtime.models.dit.parallel import Gang, join
 from wan_runtime.presets import PRESETS
-from wan_runtime.serving.service import ServiceSpec
-from wan_runtime.serving.video import Stage
+from wan_runtime.rendering.order import Stage
+from wan_runtime.rendering.render import Shot, Tell
 from wan_runtime.serving.worker import warm_up
 from wan_runtime.serving.worker.messages import Render
-from wan_runtime.serving.worker.ranks import Gang, join
-from wan_runtime.serving.worker.render import Shot, Tell
-from wan_runtime.serving.worker.trouble import Unrenderable
+from wan_runtime.serving.worker.problems import Unrenderable
 
 SERVICE = ServiceSpec.model_validate(
     {

@@ -13,19 +13,19 @@ from renders import make_order
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.job import Certificate, Dialect, Expert, Reason
+from wan_runtime.contract.report import PROBLEM_CHARACTERS
+from wan_runtime.contract.service import AdapterSpec, AdapterUse, Size
 from wan_runtime.errors import InfrastructureError, InputError, StepError
-from wan_runtime.job import Certificate, Dialect, Expert, Reason
 from wan_runtime.presets import PRESETS
-from wan_runtime.serving.report import PROBLEM_CHARACTERS
-from wan_runtime.serving.service import AdapterSpec, AdapterUse, Size
-from wan_runtime.serving.video import Problem
+from wan_runtime.rendering.order import Problem
 from wan_runtime.serving.worker import adapter_files
 from wan_runtime.serving.worker.adapter_files import AdapterFiles, by_expert
+from wan_runtime.serving.worker.adapter_notes import noted
 from wan_runtime.serving.worker.advice import advice
-from wan_runtime.serving.worker.notes import noted
+from wan_runtime.serving.worker.problems import problem_of
 from wan_runtime.serving.worker.processes import GangLost
 from wan_runtime.serving.worker.restarts import BUDGET, Restarts
-from wan_runtime.serving.worker.trouble import problem_of
 
 PAIR, ONE = PRESETS["Wan2.2-I2V-A14B"], PRESETS["Wan2.1-I2V-14B-720P"]
 SIZES = (Size(width=832, height=480), Size(width=1280, height=720))

@@ -21,9 +21,9 @@ from object_store import free_port
 from orders import found, sql
 from postgres import Postgres
 from renders import save_odd
-from wan_runtime.job import ExitClass, ModelSpec
-from wan_runtime.serving.report import WorkerInfo
-from wan_runtime.serving.video import State
+from wan_runtime.contract.job import ExitClass, ModelSpec
+from wan_runtime.contract.report import WorkerInfo
+from wan_runtime.rendering.order import State
 from wan_runtime.serving.worker.adapter_files import FOLDER
 from wan_runtime.serving.worker.processes import Patience
 from wan_runtime.serving.worker.worker import Worker

@@ -23,10 +23,10 @@ from renders import save_odd
 from unit.serving.test_moderation import Hook, answering
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
-from wan_runtime.job import Certificate, Dialect, ExitClass, ManifestRef, ModelSpec
+from wan_runtime.contract.job import Certificate, Dialect, ExitClass, ManifestRef, ModelSpec
+from wan_runtime.contract.service import ModerationSpec
 from wan_runtime.models.weights import SafetensorsFiles
-from wan_runtime.serving.service import ModerationSpec
-from wan_runtime.serving.video import State
+from wan_runtime.rendering.order import State
 from wan_runtime.serving.worker import production
 from wan_runtime.training import full_export
 from worker_service import Service

@@ -10,8 +10,8 @@ import pytest
 
 from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
 from wan_runtime.artifacts.store import Store
-from wan_runtime.job import ExitClass
-from wan_runtime.serving.video import Job, Stage, State
+from wan_runtime.contract.job import ExitClass
+from wan_runtime.rendering.order import Job, Stage, State
 from wan_runtime.serving.worker import production
 from worker_service import Service, at_step
 

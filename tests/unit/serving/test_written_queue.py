@@ -17,10 +17,10 @@ from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
 from orders import rendered
 from postgres import Postgres
 from running_gateway import RunningGateway
+from wan_runtime.contract.service import ServiceSpec
+from wan_runtime.rendering.order import Job, State
 from wan_runtime.serving.queue import upkeep
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.service import ServiceSpec
-from wan_runtime.serving.video import Job, State
 
 STABLE, CANARY = "a1b2c3", "d4e5f6"
 

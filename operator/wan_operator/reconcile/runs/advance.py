@@ -14,9 +14,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from wan_operator import conditions
 from wan_operator.api.v1alpha1.runs import StepStatus
-from wan_operator.conditions import Wanted
+from wan_operator.conditions import runs as conditions
+from wan_operator.conditions.runs import Wanted
 from wan_operator.reconcile.decision import Decision, Delete, Event
 from wan_operator.reconcile.observed import Refusal, is_deleting, step_of
 from wan_operator.reconcile.runs import failures, report

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from wan_operator import conditions
 from wan_operator.api.v1alpha1.common import Artifact, Condition
 from wan_operator.api.v1alpha1.runs import LastFailure, StepStatus
-from wan_operator.conditions import Wanted
+from wan_operator.conditions import runs as conditions
+from wan_operator.conditions.runs import Wanted
 from wan_operator.reconcile import stall
 from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.decision import Decision, Delete, Event
@@ -25,7 +25,7 @@ from wan_operator.reconcile.runs.losses import (
 from wan_operator.reconcile.runs.plan import Plan, Spec, Status
 from wan_operator.reconcile.runs.state import Run, closed, delete, orphans, resumed
 from wan_operator.reconcile.runs.watch import watch
-from wan_runtime.job import ExitClass
+from wan_runtime.contract.job import ExitClass
 
 
 def record(

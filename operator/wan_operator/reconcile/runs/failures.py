@@ -1,8 +1,8 @@
 """How an attempt ended, and what is done about it.
 
-The exit classes are those of the runtime (`wan_runtime.job.ExitClass`). An end without a Result
-counts as infrastructure, because every step is idempotent: run again over committed output it
-returns the same Result.
+The exit classes are those of the runtime (`wan_runtime.contract.job.ExitClass`). An end without a
+Result counts as infrastructure, because every step is idempotent: run again over committed output
+it returns the same Result.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from wan_operator.reconcile.observed import (
 from wan_operator.reconcile.runs.attempted import Attempted
 from wan_operator.reconcile.runs.plan import PlannedStep, RetryLimits
 from wan_operator.resources.jobs import GRACE_SECONDS
-from wan_runtime.job import ExitClass, Reason, Result
+from wan_runtime.contract.job import ExitClass, Reason, Result
 
 RETRY_LIMIT_SECONDS = 300.0
 """Back-off stops doubling here: a store that returns after an hour's outage is found within five

@@ -9,7 +9,7 @@ from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.runs.failures import Outcome
 from wan_operator.reconcile.runs.plan import Spec, Status
 from wan_operator.reconcile.runs.state import Run
-from wan_runtime.job import Checkpoint, ExitClass
+from wan_runtime.contract.job import Checkpoint, ExitClass
 
 
 def with_checkpoint(

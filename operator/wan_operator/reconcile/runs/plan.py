@@ -16,9 +16,9 @@ from wan_operator.api.v1alpha1.runs import (
     ProgressStatus,
     StepStatus,
 )
-from wan_operator.conditions import Vocabulary, Wanted
+from wan_operator.conditions.runs import Vocabulary, Wanted
 from wan_operator.resources.labels import Manifest
-from wan_runtime.job import Result
+from wan_runtime.contract.job import Result
 
 if TYPE_CHECKING:
     from wan_operator.reconcile.runs.state import Run

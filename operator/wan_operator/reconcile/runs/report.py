@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from wan_operator import conditions
 from wan_operator.api.v1alpha1.runs import ProgressStatus, StepStatus
-from wan_operator.conditions import Wanted
+from wan_operator.conditions import runs as conditions
+from wan_operator.conditions.runs import Wanted
 from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.observed import (
     Observed,
@@ -25,7 +25,7 @@ from wan_operator.reconcile.runs.attempted import rank_of
 from wan_operator.reconcile.runs.plan import Spec, Status
 from wan_operator.reconcile.runs.state import Run
 from wan_operator.settings import Settings
-from wan_runtime.job import Progress
+from wan_runtime.contract.job import Progress
 
 PENDING = "waiting for the pod"
 UNREAD = ("", "starting", PENDING)

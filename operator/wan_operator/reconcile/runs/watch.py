@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from wan_operator import conditions
 from wan_operator.api.v1alpha1.runs import StepStatus
-from wan_operator.conditions import Wanted
+from wan_operator.conditions import runs as conditions
+from wan_operator.conditions.runs import Wanted
 from wan_operator.reconcile.decision import Decision
 from wan_operator.reconcile.runs import failures, report
 from wan_operator.reconcile.runs.attempted import Attempted

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
+from wan_runtime.contract.job import Columns
 from wan_runtime.data.formats.diffusion_pipe import read_setup
 from wan_runtime.data.formats.inventory import not_found
 from wan_runtime.data.formats.left_out import named, notes_on
@@ -20,7 +21,6 @@ from wan_runtime.data.formats.sidecars import (
 )
 from wan_runtime.data.formats.suffixes import is_junk, is_video
 from wan_runtime.data.source import Source
-from wan_runtime.job import Columns
 
 CAPTIONS = (".txt", ".caption")
 CONTROLS = "_controls"

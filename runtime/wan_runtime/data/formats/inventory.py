@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import PurePosixPath
 
+from wan_runtime.contract.job import DatasetFormat, Reason
 from wan_runtime.data.formats.suffixes import is_junk, is_video, suffix
 from wan_runtime.data.source import Source
 from wan_runtime.errors import InputError
-from wan_runtime.job import DatasetFormat, Reason
 
 LOOKED_AT = 1000
 """Files that an error message counts."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from wan_runtime.contract.job import Columns, Reason
 from wan_runtime.data.formats.csv_text import read_csv
 from wan_runtime.data.formats.inventory import TABLES, not_found
 from wan_runtime.data.formats.json_text import json_lines, load_json, objects
@@ -13,7 +14,6 @@ from wan_runtime.data.formats.suffixes import is_video
 from wan_runtime.data.formats.text import invalid, keys_of, read_text, short
 from wan_runtime.data.source import Source
 from wan_runtime.errors import InputError
-from wan_runtime.job import Columns, Reason
 
 FORM = '[{"video": "a.mp4", "prompt": "what it shows"}, …]'
 

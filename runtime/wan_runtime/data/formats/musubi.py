@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from wan_runtime.contract.job import Columns
 from wan_runtime.data.formats.diffusion_pipe import repeats
 from wan_runtime.data.formats.inventory import not_found
 from wan_runtime.data.formats.json_text import json_lines
@@ -16,7 +17,6 @@ from wan_runtime.data.formats.sidecars import read_sidecars, row_beside, shared
 from wan_runtime.data.formats.suffixes import is_junk, is_video, stem
 from wan_runtime.data.formats.text import invalid, keys_of, read_text
 from wan_runtime.data.source import Source
-from wan_runtime.job import Columns
 
 
 def read(source: Source, columns: Columns) -> Listing:

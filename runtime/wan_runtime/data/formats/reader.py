@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from wan_runtime.contract.job import Columns, DatasetFormat, Reason
 from wan_runtime.data.formats import folder, metadata, musubi, webdataset
 from wan_runtime.data.formats.rows import Listing, Read
 from wan_runtime.data.source import Source
 from wan_runtime.errors import InputError
-from wan_runtime.job import Columns, DatasetFormat, Reason
 
 READERS: dict[DatasetFormat, Read] = {
     "DiffSynth": metadata.read,

@@ -17,7 +17,7 @@ from wan_runtime.data.formats.suffixes import stem, suffix
 from wan_runtime.data.formats.text import MAX_BYTES, decode, invalid, keys_of, read_text
 from wan_runtime.data.source import Place, Source, shown
 from wan_runtime.errors import InputError
-from wan_runtime.parallel import in_order
+from wan_runtime.threads import in_order
 
 THREADS = 8
 """Captions fetched at a time."""

@@ -8,9 +8,9 @@ import tomllib
 from collections.abc import Iterable
 from typing import Any
 
+from wan_runtime.contract.job import Reason
 from wan_runtime.data.source import Source
 from wan_runtime.errors import InputError
-from wan_runtime.job import Reason
 
 MAX_BYTES = 64 * 2**20
 """Of one metadata file."""

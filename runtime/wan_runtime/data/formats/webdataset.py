@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
+from wan_runtime.contract.job import Columns
 from wan_runtime.data.dataset import Code
 from wan_runtime.data.formats.inventory import not_found
 from wan_runtime.data.formats.json_text import load_json
@@ -23,8 +24,7 @@ from wan_runtime.data.formats.suffixes import is_junk, is_video
 from wan_runtime.data.formats.text import MAX_BYTES, decode, invalid, keys_of
 from wan_runtime.data.source import Found, Place, Source, path_fault
 from wan_runtime.errors import InputError
-from wan_runtime.job import Columns
-from wan_runtime.parallel import in_order
+from wan_runtime.threads import in_order
 
 CAPTIONS = ("txt", "caption")
 DOTTED = (".txt", ".caption", ".json")

@@ -10,10 +10,10 @@ from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from wan_runtime.contract.service import KeyLimit
 from wan_runtime.serving.gateway.state import Gateway
 from wan_runtime.serving.problems import Code, Refusal
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.service import KeyLimit
 
 bearer = HTTPBearer(auto_error=False, description="An API key of the service.")
 

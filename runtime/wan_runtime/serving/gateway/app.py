@@ -14,13 +14,15 @@ from starlette.exceptions import HTTPException
 
 from wan_runtime import faults
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.rollout import ROLLOUT_FOLDER
+from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.errors import StepError
-from wan_runtime.serve import Pages
+from wan_runtime.process.pages import Pages
 from wan_runtime.serving.gateway import body, estimates, metrics, models, page, videos, webhooks
-from wan_runtime.serving.gateway.answers import RESPONSES, answer, describe
 from wan_runtime.serving.gateway.keys import Keys
 from wan_runtime.serving.gateway.predict import Predictor
 from wan_runtime.serving.gateway.rates import Rates
+from wan_runtime.serving.gateway.refusals import RESPONSES, answer, describe
 from wan_runtime.serving.gateway.reporter import Reporter
 from wan_runtime.serving.gateway.rollouts import Rollouts
 from wan_runtime.serving.gateway.state import Gateway
@@ -28,8 +30,6 @@ from wan_runtime.serving.gateway.upkeep import Upkeep
 from wan_runtime.serving.problems import STATUS, Code, Refusal
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.rollout import ROLLOUT_FOLDER
-from wan_runtime.serving.service import ServiceSpec
 
 log = logging.getLogger(__name__)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from wan_runtime.job import Reason
+from wan_runtime.contract.job import Reason
+from wan_runtime.contract.report import AdapterNote, WorkerInfo
+from wan_runtime.contract.service import ServiceSpec
+from wan_runtime.rendering.order import VideoOrder
 from wan_runtime.serving.problems import Code, Refusal
-from wan_runtime.serving.report import AdapterNote, WorkerInfo
-from wan_runtime.serving.service import ServiceSpec
-from wan_runtime.serving.video import VideoOrder
 
 
 def faulty(workers: Iterable[WorkerInfo]) -> dict[str, AdapterNote]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wan_runtime.serving.gateway.answers import answer
+from wan_runtime.serving.gateway.refusals import answer
 from wan_runtime.serving.problems import Code, Refusal
 
 

@@ -10,9 +10,9 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse, StreamingResponse
 
 from wan_runtime.artifacts.store import Store
+from wan_runtime.rendering.order import Job, State
 from wan_runtime.serving.gateway.state import Gateway
 from wan_runtime.serving.problems import Code, Refusal
-from wan_runtime.serving.video import Job, State
 
 CHUNK = 2**22
 """Bytes of one request to the store."""

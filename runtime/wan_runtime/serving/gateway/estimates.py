@@ -8,9 +8,9 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
 from wan_runtime.serving.gateway.access import Access, access
-from wan_runtime.serving.gateway.asked import Ask
 from wan_runtime.serving.gateway.availability import refuse_faulty
-from wan_runtime.serving.gateway.orders import order_of
+from wan_runtime.serving.gateway.resolve import order_of
+from wan_runtime.serving.gateway.video_request import Ask
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
 ANY = "any"

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 from fastapi.responses import StreamingResponse
 
-from wan_runtime.serving.gateway import shown
+from wan_runtime.rendering.order import Job
+from wan_runtime.serving.gateway import video_response
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.video import Job
 
 KEEP_ALIVE = 15.0
 """Seconds of silence after which a comment is sent, so that no proxy takes the line for dead."""
@@ -44,5 +44,5 @@ async def _events(queue: Queue, job: Job) -> AsyncIterator[str]:
 
 
 async def _event(queue: Queue, job: Job) -> str:
-    found = await shown.placed(queue, job)
+    found = await video_response.placed(queue, job)
     return f"event: video\ndata: {found.model_dump_json()}\n\n"

@@ -7,13 +7,13 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
+from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.presets import PRESETS
 from wan_runtime.serving.gateway import content
 from wan_runtime.serving.gateway.access import Access, access
-from wan_runtime.serving.gateway.asked import Ask
-from wan_runtime.serving.gateway.orders import order_of
+from wan_runtime.serving.gateway.resolve import order_of
+from wan_runtime.serving.gateway.video_request import Ask
 from wan_runtime.serving.problems import Code, Refusal
-from wan_runtime.serving.service import ServiceSpec
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
+from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.serving.problems import Code, Refusal
-from wan_runtime.serving.service import ServiceSpec
 
 FILES = Path(__file__).parent / "studio"
 TYPES = {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 
+from wan_runtime.contract.service import Size
 from wan_runtime.data.frames import crop_box
 from wan_runtime.data.picture import cut, read
 from wan_runtime.data.rejected import PictureRejected
 from wan_runtime.serving.problems import Code, Refusal
-from wan_runtime.serving.service import Size
 
 PARAM = "input_reference"
 SMALLEST = 16

@@ -7,13 +7,13 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from wan_runtime.contract.service import Size
 from wan_runtime.planner.architecture import tokens_of
 from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name
 from wan_runtime.planner.serving import plan_serving
 from wan_runtime.planner.workload import Serving
 from wan_runtime.presets import PRESETS
-from wan_runtime.serving.service import Size
-from wan_runtime.serving.video import Job, Stage, VideoOrder
+from wan_runtime.rendering.order import Job, Stage, VideoOrder
 
 Like: TypeAlias = tuple[Size, int, bool]
 

@@ -18,8 +18,8 @@ from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from wan_runtime.contract.service import LimitSpec
 from wan_runtime.serving.problems import Code, Refusal
-from wan_runtime.serving.service import LimitSpec
 
 PARAM = "input_reference.image_url"
 SECONDS = 10.0

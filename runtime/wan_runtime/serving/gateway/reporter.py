@@ -12,11 +12,11 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from wan_runtime.serve import Page, json_page, plain_page
+from wan_runtime.contract.report import STATE_PAGE, AdapterNote, ServiceReport
+from wan_runtime.process.pages import Page, json_page, plain_page
 from wan_runtime.serving.gateway.availability import faulty
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.report import STATE_PAGE, AdapterNote, ServiceReport
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from wan_runtime.contract.rollout import ROLLOUT_FILE, Rollout
 from wan_runtime.faults import described
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.rollout import ROLLOUT_FILE, Rollout
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ import uvicorn
 
 from wan_runtime.artifacts.patience import Patience
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.serving.gateway.app import create_app
-from wan_runtime.serving.service import ServiceSpec
 
 PATIENCE = 5.0
 """Seconds that a request waits for an absent store before it is answered with 503."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.serving.gateway.keys import Keys
 from wan_runtime.serving.gateway.predict import Predictor
 from wan_runtime.serving.gateway.rates import Rates
 from wan_runtime.serving.gateway.reporter import Reporter
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.service import ServiceSpec
 
 
 @dataclass(slots=True)

@@ -10,24 +10,24 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
+from wan_runtime.rendering.order import Job, State, VideoOrder
 from wan_runtime.serving import moderation
 from wan_runtime.serving.gateway import (
-    asked,
     content,
     events,
     form,
     references,
-    shown,
+    video_request,
+    video_response,
     webhooks,
 )
 from wan_runtime.serving.gateway.access import Access, access
 from wan_runtime.serving.gateway.availability import refuse_faulty
-from wan_runtime.serving.gateway.orders import order_of
 from wan_runtime.serving.gateway.pictures import first_frame
+from wan_runtime.serving.gateway.resolve import order_of
 from wan_runtime.serving.problems import Code, Refusal
 from wan_runtime.serving.queue.errors import AfterUnknown, KeyReused, QueueFull
 from wan_runtime.serving.queue.queue import new_job_id
-from wan_runtime.serving.video import Job, State, VideoOrder
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
 Caller = Annotated[Access, Depends(access)]
@@ -37,7 +37,7 @@ POLL_AFTER_MS = "openai-poll-after-ms"
 
 class Page(BaseModel):
     object: str = "list"
-    data: list[shown.Video]
+    data: list[video_response.Video]
     first_id: str | None
     last_id: str | None
     has_more: bool
@@ -54,23 +54,23 @@ class Remix(BaseModel):
     prompt: str
 
 
-@router.post("", openapi_extra=asked.BODY)
+@router.post("", openapi_extra=video_request.BODY)
 async def create(
     request: Request,
     response: Response,
     caller: Caller,
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
-) -> shown.Video:
+) -> video_response.Video:
     """Queue a video from a first frame and a prompt. Answers at once; see `eta_seconds`."""
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     data = None
     if kind == "multipart/form-data":
         async with form.received(request) as fields:
-            ask, reference, upload = asked.of_form(fields)
+            ask, reference, upload = video_request.of_form(fields)
             if upload is not None:
                 data = await upload.read()
     elif kind == "application/json":
-        ask, reference = asked.of_json(await _json(request))
+        ask, reference = video_request.of_json(await _json(request))
     else:
         text = f"send multipart/form-data or application/json, not {kind or 'nothing'}"
         raise Refusal(Code.UNSUPPORTED_MEDIA_TYPE, text)
@@ -86,7 +86,7 @@ async def create(
     job = await _submit(
         caller, order, data, idempotency_key, digest, webhook=ask.webhook_url, response=response
     )
-    return await shown.placed(caller.queue, job)
+    return await video_response.placed(caller.queue, job)
 
 
 @router.get("")
@@ -103,7 +103,7 @@ async def page(
         raise Refusal(
             Code.INVALID_REQUEST, f"after: there is no video {after}", param="after"
         ) from None
-    data = [shown.video(job) for job in found.jobs]
+    data = [video_response.video(job) for job in found.jobs]
     return Page(
         data=data,
         first_id=data[0].id if data else None,
@@ -113,12 +113,14 @@ async def page(
 
 
 @router.post("/{video_id}/remix")
-async def remix(video_id: str, change: Remix, response: Response, caller: Caller) -> shown.Video:
+async def remix(
+    video_id: str, change: Remix, response: Response, caller: Caller
+) -> video_response.Video:
     """The same first frame, seed and settings with another prompt."""
     source = await _job(caller, video_id)
     if source.state is not State.COMPLETED or source.rendered is None:
         raise Refusal(Code.NOT_READY, f"{video_id} is {source.state}: only a completed one remixes")
-    ask = asked.Ask(prompt=change.prompt, model=source.order.model)
+    ask = video_request.Ask(prompt=change.prompt, model=source.order.model)
     prompt = order_of(ask, caller.gateway.service).prompt
     files = source.rendered.files
     # Videos of earlier workers have the thumbnail only.
@@ -127,14 +129,14 @@ async def remix(video_id: str, change: Remix, response: Response, caller: Caller
     order = source.order.model_copy(update={"prompt": prompt, "image": None})
     digest = hashlib.sha256(f"{video_id} {prompt}".encode()).hexdigest()
     job = await _submit(caller, order, data, None, digest, remixed_from=video_id, response=response)
-    return await shown.placed(caller.queue, job)
+    return await video_response.placed(caller.queue, job)
 
 
 @router.get("/{video_id}")
-async def retrieve(video_id: str, response: Response, caller: Caller) -> shown.Video:
+async def retrieve(video_id: str, response: Response, caller: Caller) -> video_response.Video:
     """One video."""
     job = await _job(caller, video_id)
-    found = await shown.placed(caller.queue, job)
+    found = await video_response.placed(caller.queue, job)
     if found.eta_seconds is not None:
         wait = min(10_000, max(500, round(found.eta_seconds * 100)))
         response.headers[POLL_AFTER_MS] = str(wait)
@@ -150,12 +152,12 @@ async def delete(video_id: str, caller: Caller) -> Deleted:
 
 
 @router.post("/{video_id}/cancel")
-async def cancel(video_id: str, caller: Caller) -> shown.Video:
+async def cancel(video_id: str, caller: Caller) -> video_response.Video:
     """Stop it: at once while it waits, at the next step while it runs. A finished one stays."""
     job = await caller.queue.cancel(video_id, caller.owner)
     if job is None:
         raise _unknown(video_id)
-    return await shown.placed(caller.queue, job)
+    return await video_response.placed(caller.queue, job)
 
 
 @router.get("/{video_id}/content", response_class=Response)
@@ -180,7 +182,7 @@ async def follow(video_id: str, caller: Caller) -> Response:
 @router.post("/edits")
 @router.post("/extensions")
 @router.post("/characters")
-async def not_supported(caller: Caller) -> shown.Video:
+async def not_supported(caller: Caller) -> video_response.Video:
     """Parts of OpenAI's API that image-to-video models have nothing for."""
     raise Refusal(
         Code.NOT_SUPPORTED, "Wan image-to-video models make no edits, extensions or characters"
@@ -188,7 +190,7 @@ async def not_supported(caller: Caller) -> shown.Video:
 
 
 @router.get("/characters/{character_id}")
-async def no_character(character_id: str, caller: Caller) -> shown.Video:
+async def no_character(character_id: str, caller: Caller) -> video_response.Video:
     """There are none."""
     return await not_supported(caller)
 
@@ -250,7 +252,7 @@ async def _submit(
     return done.job
 
 
-async def _referenced(reference: asked.Reference | None, caller: Access) -> bytes:
+async def _referenced(reference: video_request.Reference | None, caller: Access) -> bytes:
     if reference is None or (reference.image_url is None and reference.file_id is None):
         text = "input_reference is missing: these models animate a picture, upload one"
         raise Refusal(Code.INVALID_REQUEST, text, param="input_reference")
@@ -273,7 +275,7 @@ def _unknown(video_id: str) -> Refusal:
     return Refusal(Code.NOT_FOUND, f"there is no video {video_id[:100]}", param="video_id")
 
 
-def _digest(ask: asked.Ask, picture: bytes) -> str:
+def _digest(ask: video_request.Ask, picture: bytes) -> str:
     """What an Idempotency-Key stands for."""
     fields = json.dumps(ask.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(fields.encode() + b"\0" + picture).hexdigest()

@@ -16,7 +16,7 @@ import time
 
 import aiohttp
 
-from wan_runtime.serving.gateway import shown
+from wan_runtime.serving.gateway import video_response
 from wan_runtime.serving.gateway.references import PublicResolver, check
 from wan_runtime.serving.problems import Code, Refusal
 from wan_runtime.serving.queue.errors import QueueAway
@@ -59,7 +59,7 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
 
 def payload(message: Webhook) -> bytes:
     """{type, created_at, data}: `video.completed` or `video.failed`, with the video's object."""
-    found = shown.video(message.job)
+    found = video_response.video(message.job)
     event = {
         "type": f"video.{found.status}",
         "created_at": int(message.created_at.timestamp()),

@@ -12,7 +12,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from wan_runtime.serving.queue.errors import DatabaseRefused, QueueAway
-from wan_runtime.serving.queue.told import refusal, server_of
+from wan_runtime.serving.queue.refusals import refusal, server_of
 
 log = logging.getLogger(__name__)
 

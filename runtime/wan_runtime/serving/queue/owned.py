@@ -7,11 +7,11 @@ from typing import Literal
 
 import asyncpg
 
+from wan_runtime.rendering.order import Job, State
 from wan_runtime.serving.queue.database import Connection
 from wan_runtime.serving.queue.errors import AfterUnknown
 from wan_runtime.serving.queue.rows import discard, job_of, notify
 from wan_runtime.serving.queue.work import Keeping, end
-from wan_runtime.serving.video import Job, State
 
 MAX_NUMBER = 2**63 - 1
 

@@ -12,7 +12,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import TypeVar
 from uuid import uuid4
 
-from wan_runtime.serving.queue import census, owned, reports, rollouts, upkeep, work
+from wan_runtime.contract.report import ServiceReport, WorkerInfo
+from wan_runtime.contract.rollout import Rollout
+from wan_runtime.contract.service import ServiceSpec
+from wan_runtime.rendering.order import Advance, Job, Problem, Rendered, State, VideoOrder
+from wan_runtime.serving.queue import owned, reports, rollouts, upkeep, work, workers
 from wan_runtime.serving.queue.database import Connection, Database
 from wan_runtime.serving.queue.events import Events
 from wan_runtime.serving.queue.owned import Direction, Page
@@ -22,10 +26,6 @@ from wan_runtime.serving.queue.schema import migrate, migrations
 from wan_runtime.serving.queue.submit import Submission, Submitted, submit
 from wan_runtime.serving.queue.upkeep import Webhook
 from wan_runtime.serving.queue.work import Beat, Keeping
-from wan_runtime.serving.report import ServiceReport, WorkerInfo
-from wan_runtime.serving.rollout import Rollout
-from wan_runtime.serving.service import ServiceSpec
-from wan_runtime.serving.video import Advance, Job, Problem, Rendered, State, VideoOrder
 from wan_runtime.wait import within
 
 PATIENCE_SECONDS = 30.0
@@ -149,7 +149,7 @@ class Queue:
             stale = clock() - self._places_at > PLACES_SECONDS
             if stale or job_id not in self._places:
                 self._places = await self._do(
-                    "place", lambda each: census.all_places(each, self._service)
+                    "place", lambda each: workers.all_places(each, self._service)
                 )
                 self._places_at = clock()
             return self._places.setdefault(job_id, Place(0, 0.0))
@@ -158,7 +158,7 @@ class Queue:
         """That a job of so many predicted seconds would have if it were submitted now."""
         new = Waiting("new", owner, priority, sys.maxsize, seconds)
         found = await self._do(
-            "place of new", lambda each: census.all_places(each, self._service, new)
+            "place of new", lambda each: workers.all_places(each, self._service, new)
         )
         return found[new.id]
 
@@ -201,11 +201,11 @@ class Queue:
 
     async def alive(self, info: WorkerInfo) -> None:
         """To be said every few seconds: predictions count the ready workers."""
-        await self._do("alive", lambda each: census.alive(each, self._service, info))
+        await self._do("alive", lambda each: workers.alive(each, self._service, info))
 
     async def gone(self, worker: str) -> None:
         """The worker ends."""
-        await self._do("gone", lambda each: census.gone(each, self._service, worker))
+        await self._do("gone", lambda each: workers.gone(each, self._service, worker))
 
     async def claim(
         self,
@@ -302,13 +302,13 @@ class Queue:
     async def existing(self, job_ids: Collection[str]) -> set[str]:
         """Those of the ids that jobs have."""
         return await self._do(
-            "existing", lambda each: census.existing(each, self._service, job_ids)
+            "existing", lambda each: workers.existing(each, self._service, job_ids)
         )
 
     async def completed(self, limit: int) -> list[Job]:
         """The jobs that completed last, newest first."""
         return await self._do(
-            "completed", lambda each: census.completed(each, self._service, limit)
+            "completed", lambda each: workers.completed(each, self._service, limit)
         )
 
     async def roll_out(self, rollout: Rollout) -> bool:

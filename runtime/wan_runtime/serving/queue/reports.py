@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncpg
 
-from wan_runtime.serving.problems import OURS
-from wan_runtime.serving.queue import rollouts
-from wan_runtime.serving.queue.census import WORKER_SECONDS
-from wan_runtime.serving.queue.database import Connection
-from wan_runtime.serving.report import (
+from wan_runtime.contract.report import (
     QueueReport,
     ServiceReport,
     TrackReport,
     WorkerInfo,
     WorkerReport,
 )
-from wan_runtime.serving.rollout import Track
-from wan_runtime.serving.video import Stage
+from wan_runtime.contract.rollout import Track
+from wan_runtime.rendering.order import Stage
+from wan_runtime.serving.problems import OURS
+from wan_runtime.serving.queue import rollouts
+from wan_runtime.serving.queue.database import Connection
+from wan_runtime.serving.queue.workers import WORKER_SECONDS
 
 JUDGED_SECONDS = 3600.0
 """A track is judged by what ended within this time."""

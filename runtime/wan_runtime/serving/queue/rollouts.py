@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from wan_runtime.contract.rollout import Rollout
 from wan_runtime.serving.queue.database import Connection
-from wan_runtime.serving.rollout import Rollout
 
 
 async def current(connection: Connection, service: str) -> Rollout:

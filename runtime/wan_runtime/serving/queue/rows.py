@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncpg
 
+from wan_runtime.rendering.order import Advance, Job, Problem, Rendered, State, VideoOrder
 from wan_runtime.serving.queue.database import Connection
-from wan_runtime.serving.video import Advance, Job, Problem, Rendered, State, VideoOrder
 
 CHANNEL = "wan_video"
 """Of NOTIFY. One for all services: names of channels are too short for theirs."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wan_runtime.rendering.order import Job, VideoOrder
 from wan_runtime.serving.queue import rollouts
-from wan_runtime.serving.queue.census import ready_workers
 from wan_runtime.serving.queue.database import Connection
 from wan_runtime.serving.queue.errors import KeyReused, OwnerFull, QueueFull
 from wan_runtime.serving.queue.rows import job_of, notify
-from wan_runtime.serving.video import Job, VideoOrder
+from wan_runtime.serving.queue.workers import ready_workers
 
 LOCK = 0x77616E02
 """Of the advisory lock: submissions to a service follow each other, so that neither a key nor the

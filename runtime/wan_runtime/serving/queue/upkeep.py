@@ -6,10 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from wan_runtime.rendering.order import Job
 from wan_runtime.serving.queue.database import Connection
 from wan_runtime.serving.queue.rows import job_of
 from wan_runtime.serving.queue.work import GRACE_SECONDS, Keeping, hand_back
-from wan_runtime.serving.video import Job
 
 BATCH = 100
 SENDING_SECONDS = 60.0

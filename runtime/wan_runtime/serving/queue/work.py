@@ -11,11 +11,11 @@ import asyncpg
 from pydantic import ValidationError
 
 from wan_runtime.faults import described
+from wan_runtime.rendering.order import Advance, Job, Problem, Rendered, State, VideoOrder
 from wan_runtime.serving.queue import rollouts
 from wan_runtime.serving.queue.database import Connection
 from wan_runtime.serving.queue.reports import workers
 from wan_runtime.serving.queue.rows import SPENT, discard, job_of, notify, spend
-from wan_runtime.serving.video import Advance, Job, Problem, Rendered, State, VideoOrder
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import Store, file_sha256
+from wan_runtime.contract.job import Dialect, Expert, ManifestRef, Reason
+from wan_runtime.contract.service import AdapterSpec, AdapterUse
 from wan_runtime.errors import InputError
-from wan_runtime.job import Dialect, Expert, ManifestRef, Reason
 from wan_runtime.presets import Preset
-from wan_runtime.serving.service import AdapterSpec, AdapterUse
 from wan_runtime.serving.worker.blame import blaming
 from wan_runtime.serving.worker.messages import AdapterFile, AppliedAdapter
 from wan_runtime.serving.worker.weights import expert_of

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from wan_runtime.contract.service import Size
 from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_product
 from wan_runtime.planner.serving import plan_serving
 from wan_runtime.planner.workload import Serving
 from wan_runtime.presets import Preset
-from wan_runtime.serving.service import Size
-from wan_runtime.serving.video import VideoOrder
+from wan_runtime.rendering.order import VideoOrder
 
 FEWEST_FRAMES = 5
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
+from wan_runtime.rendering.order import Advance, Job, Problem, Rendered, Stage
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.video import Advance, Job, Problem, Rendered, Stage
+from wan_runtime.serving.worker.adapter_recheck import PAUSES
 from wan_runtime.serving.worker.arguments import GRACE_SECONDS
-from wan_runtime.serving.worker.recheck import PAUSES
 from wan_runtime.wait import within
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound
+from wan_runtime.contract.job import Reason
 from wan_runtime.errors import InputError
-from wan_runtime.job import Reason
 
 
 @contextmanager

@@ -9,12 +9,12 @@ import signal
 import tempfile
 from pathlib import Path
 
-from wan_runtime import early
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.job import PROGRESS_PORT, ExitClass
 from wan_runtime.errors import StepError
-from wan_runtime.job import PROGRESS_PORT, ExitClass
 from wan_runtime.models.source import preset_named
-from wan_runtime.serve import Pages
+from wan_runtime.process import early
+from wan_runtime.process.pages import Pages
 from wan_runtime.serving import start
 from wan_runtime.serving.queue.queue import Queue
 from wan_runtime.serving.reach import reach

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from wan_runtime.contract import Contract
-from wan_runtime.job import Expert
-from wan_runtime.serving.report import AdapterNote
-from wan_runtime.serving.video import Stage, VideoOrder
+from wan_runtime.contract.base import Contract
+from wan_runtime.contract.job import Expert
+from wan_runtime.contract.report import AdapterNote
+from wan_runtime.rendering.order import Stage, VideoOrder
 
 
 class AdapterFile(Contract):

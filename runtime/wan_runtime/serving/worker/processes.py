@@ -17,8 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wan_runtime.contract import Contract
-from wan_runtime.serving.video import Problem, Stage
+from wan_runtime.contract.base import Contract
+from wan_runtime.rendering.order import Problem, Stage
 from wan_runtime.serving.worker.messages import (
     AppliedAdapter,
     Beat,
@@ -34,7 +34,7 @@ from wan_runtime.serving.worker.messages import (
     dump,
     report_of,
 )
-from wan_runtime.serving.worker.trouble import Unrenderable
+from wan_runtime.serving.worker.problems import Unrenderable
 
 log = logging.getLogger(__name__)
 

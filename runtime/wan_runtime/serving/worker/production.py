@@ -11,25 +11,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.job import Reason
+from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.errors import InfrastructureError, InputError
-from wan_runtime.job import Reason
 from wan_runtime.planner.architecture import tokens_of
 from wan_runtime.presets import Preset
+from wan_runtime.rendering.order import Job, Problem, Rendered, Stage
 from wan_runtime.serving import moderation
 from wan_runtime.serving.problems import Code, Refusal
 from wan_runtime.serving.queue.errors import QueueAway
-from wan_runtime.serving.service import ServiceSpec
-from wan_runtime.serving.video import Job, Problem, Rendered, Stage
-from wan_runtime.serving.worker import lineage
 from wan_runtime.serving.worker.advice import advice
 from wan_runtime.serving.worker.attempt import Attempt
-from wan_runtime.serving.worker.cut import REVIEWED, Cut
-from wan_runtime.serving.worker.deliver import Delivered, deliver, write
 from wan_runtime.serving.worker.inputs import Inputs
 from wan_runtime.serving.worker.messages import Beat, Done, Ready, Render
+from wan_runtime.serving.worker.output import provenance
+from wan_runtime.serving.worker.output.deliver import Delivered, deliver, write
+from wan_runtime.serving.worker.output.order import REVIEWED, Cut
+from wan_runtime.serving.worker.problems import Unrenderable, problem_of
 from wan_runtime.serving.worker.processes import GangLost, Processes
 from wan_runtime.serving.worker.status import Status
-from wan_runtime.serving.worker.trouble import Unrenderable, problem_of
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class Production:
             frames=task.frames,
             folder=str(folder),
             fps=order.fps,
-            metadata=lineage.metadata(
+            metadata=provenance.metadata(
                 order, self.preset.name, ready.weights, task.adapters, ready.fine_tune
             ),
             visible_mark=order.visible_mark,
@@ -145,7 +145,7 @@ class Production:
             sha256=delivered.sha256,
             seconds={**first.seconds, Stage.WRITING: self._writing},
             peak_gib=max((each.peak_gib for each in done if each.peak_gib), default=None),
-            weights=lineage.weights_digest(ready.weights, task.adapters),
+            weights=provenance.weights_digest(ready.weights, task.adapters),
         )
         if await attempt.complete(rendered):
             self.status.completed(rendered.seconds, rendered.peak_gib)

@@ -24,23 +24,26 @@ from typing import Final, NoReturn
 import numpy as np
 import torch
 
-from wan_runtime import logs
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract import Contract
+from wan_runtime.contract.base import Contract
+from wan_runtime.contract.job import Step
+from wan_runtime.contract.report import AdapterNote
+from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.errors import StepError
-from wan_runtime.job import Step
+from wan_runtime.model_parts import dit_part, loaded_by
+from wan_runtime.models.dit.branches import AdapterCache
+from wan_runtime.models.dit.parallel import Gang, join
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import compute_device, compute_dtype
 from wan_runtime.models.source import model_files, preset_named
-from wan_runtime.parts import dit_part, loaded_by
-from wan_runtime.serving.report import AdapterNote
-from wan_runtime.serving.service import ServiceSpec
-from wan_runtime.serving.video import Stage
+from wan_runtime.process import logs
+from wan_runtime.rendering.model import Model
+from wan_runtime.rendering.order import Stage
+from wan_runtime.rendering.render import Renderer
 from wan_runtime.serving.worker import warm_up
+from wan_runtime.serving.worker.adapter_checks import Checks
 from wan_runtime.serving.worker.adapter_files import FOLDER as ADAPTERS_FOLDER
 from wan_runtime.serving.worker.adapter_files import AdapterFiles
-from wan_runtime.serving.worker.adapters import AdapterCache
-from wan_runtime.serving.worker.checks import Checks
 from wan_runtime.serving.worker.messages import (
     Beat,
     Cancel,
@@ -53,10 +56,7 @@ from wan_runtime.serving.worker.messages import (
     dump,
     order_of,
 )
-from wan_runtime.serving.worker.model import Model
-from wan_runtime.serving.worker.ranks import Gang, join
-from wan_runtime.serving.worker.render import Renderer
-from wan_runtime.serving.worker.trouble import Unrenderable, problem_of
+from wan_runtime.serving.worker.problems import Unrenderable, problem_of
 from wan_runtime.serving.worker.weights import FullWeights
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ import logging
 import time
 from collections import deque
 
+from wan_runtime.serving.worker.problems import WRONG_INPUT
 from wan_runtime.serving.worker.processes import GangLost
-from wan_runtime.serving.worker.trouble import WRONG_INPUT
 
 log = logging.getLogger(__name__)
 

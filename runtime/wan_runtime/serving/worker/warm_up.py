@@ -12,14 +12,14 @@ from pathlib import Path
 
 from PIL import Image
 
+from wan_runtime.contract.job import Reason
+from wan_runtime.contract.service import SamplingSpec, ServiceSpec, Size
 from wan_runtime.errors import NumericalError
-from wan_runtime.job import Reason
 from wan_runtime.planner.architecture import tokens_of
 from wan_runtime.presets import Preset
-from wan_runtime.serving.service import SamplingSpec, ServiceSpec, Size
-from wan_runtime.serving.video import Stage, VideoOrder
+from wan_runtime.rendering.order import Stage, VideoOrder
+from wan_runtime.rendering.render import Renderer
 from wan_runtime.serving.worker.messages import Pace, Render
-from wan_runtime.serving.worker.render import Renderer
 
 STEPS = 2
 """Of Wan2.2, one for each expert."""

@@ -9,15 +9,15 @@ from pathlib import Path
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import TRANSFERS, Manifest
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.job import SUFFIXES, Dialect, Expert, ManifestRef, Reason
 from wan_runtime.errors import InputError
-from wan_runtime.job import SUFFIXES, Dialect, Expert, ManifestRef, Reason
 from wan_runtime.models import imported
 from wan_runtime.models.imported import ModelFile
 from wan_runtime.models.layout import ModelFiles
-from wan_runtime.parallel import in_order
 from wan_runtime.presets import Preset
 from wan_runtime.serving.worker.blame import blaming
 from wan_runtime.serving.worker.messages import FineTune
+from wan_runtime.threads import in_order
 
 SHARD = re.compile(r"(-\d{5}-of-\d{5})?\.safetensors")
 

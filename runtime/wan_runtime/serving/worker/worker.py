@@ -17,22 +17,22 @@ from typing import Any
 from uuid import uuid4
 
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.job import ExitClass
+from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.errors import InfrastructureError
-from wan_runtime.job import ExitClass
 from wan_runtime.models.source import preset_named
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.service import ServiceSpec
 from wan_runtime.serving.worker.adapter_files import FOLDER, AdapterFiles
+from wan_runtime.serving.worker.adapter_recheck import Recheck
 from wan_runtime.serving.worker.attempt import Attempt, Timing
 from wan_runtime.serving.worker.inputs import Inputs
 from wan_runtime.serving.worker.messages import Checked
+from wan_runtime.serving.worker.problems import WRONG_INPUT
 from wan_runtime.serving.worker.processes import GangLost, Patience, Processes
 from wan_runtime.serving.worker.production import Production
-from wan_runtime.serving.worker.recheck import Recheck
 from wan_runtime.serving.worker.restarts import Restarts
 from wan_runtime.serving.worker.status import Status
-from wan_runtime.serving.worker.trouble import WRONG_INPUT
 from wan_runtime.wait import within
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""Conditions of each kind: types, reasons and the builder."""

@@ -1,0 +1,282 @@
+"""What the planner makes of a run: what `Auto` becomes, whether it fits its GPU, what its pods ask
+for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+from wan_operator.api.v1alpha1.common import PodTemplate
+from wan_operator.api.v1alpha1.finetune import (
+    Effective,
+    EffectivePlan,
+    WanFineTuneSpec,
+)
+from wan_operator.api.v1alpha1.runs import StepStatus
+from wan_operator.reconcile.finetune.plan import (
+    FineTuneRun,
+    FineTuneStep,
+    buckets_of,
+    experts_of,
+    initial_weights,
+    trains_in_parallel,
+)
+from wan_operator.reconcile.observed import Raw
+from wan_operator.resources.labels import FIT_CHECK
+from wan_runtime.contract.job import Bucket, Step, TrainingSpec, windows_in
+from wan_runtime.planner.gpus import Gpu, by_product
+from wan_runtime.planner.host import HostPlan, plan_host
+from wan_runtime.planner.remedies import remedies
+from wan_runtime.planner.run import RunPlan, plan_run
+from wan_runtime.planner.steps import checkpoint_interval, total_steps
+from wan_runtime.planner.training import TrainingPlan, plan_training
+from wan_runtime.planner.workload import Training
+from wan_runtime.presets import PRESETS
+
+PRODUCT = "nvidia.com/gpu.product"
+"""Node label of NVIDIA's GPU feature discovery."""
+CHECKPOINT_EVERY = 100
+"""Steps. An adapter's checkpoint takes seconds."""
+UNCOUNTED_CLIPS = 1000
+"""Room for so many, where a run does not know its number."""
+HEAVY = frozenset({Step.ENCODE, Step.TRAIN, Step.EXPORT, Step.SAMPLE})
+Checkpointing = Literal["None", "Full"]
+
+
+def planned(run: FineTuneRun, effective: Effective, steps: Sequence[StepStatus]) -> Effective:
+    """With the plan and what it decides. What was decided when the run began stays: the catalogue
+    may change under it."""
+    spec, gpu = run.spec, _gpu(run)
+    works = workloads(spec, gpu, _begun(run))
+    plan = None
+    if works:
+        plan = run_plan(spec, works, gpu, clips_of(steps), counts_of(spec, steps))
+    return effective.model_copy(
+        update={
+            "gradient_checkpointing": checkpointing(spec, works, gpu, _begun(run)),
+            "checkpoint_every_steps": checkpoint_every(spec, plan, _begun(run)),
+            "plan": None if plan is None else shown(plan),
+        }
+    )
+
+
+def refusal(cr: Raw, run: FineTuneRun) -> str | None:
+    """Why the run must not start. Only before its first pod: what runs has shown that it fits."""
+    gpu, catalogue = _gpu(run), run.settings.gpu_catalogue
+    works = workloads(run.spec, gpu, _begun(run))
+    begun = any(step.attempts for step in run.status.steps)
+    if not is_fit_checked(cr) or begun or not works:
+        return None
+    # Of an unknown GPU only this is known: it is none that nobody has.
+    candidates = [gpu] if gpu is not None else list(catalogue)
+    plans = [plan_training(works[0], each) for each in candidates]
+    if any(plan.verdict != "no" for plan in plans):
+        return None
+    largest = max(plans, key=_memory)
+    assert largest.gpu is not None
+    named = f"the largest type of the catalogue, {largest.gpu.name}," if gpu is None else gpu.name
+    return _refusal(largest, works[1:], named, catalogue)
+
+
+def is_fit_checked(cr: Raw) -> bool:
+    """Unless its annotation says that it shall be tried."""
+    return bool(cr["metadata"].get("annotations", {}).get(FIT_CHECK) != "disabled")
+
+
+def _refusal(
+    plan: TrainingPlan, smaller: Sequence[Training], named: str, catalogue: Sequence[Gpu]
+) -> str:
+    assert plan.gpu is not None
+    low, high = plan.gib_range
+    changes = remedies(plan.work, plan.gpu, catalogue, smaller)
+    work, needed = plan.work, "training needs"
+    if smaller:
+        needed = f"training in the bucket {work.width}x{work.height}x{work.frames} needs"
+    return (
+        f"{needed} {plan.gib:.0f} GiB of GPU memory ({low:.0f} to {high:.0f}) and "
+        f"{named} has {plan.gpu.memory_gib:.0f}: {way_out(changes)}"
+    )
+
+
+def way_out(changes: Sequence[str]) -> str:
+    """The end of a refusal. `changes`: of which each alone makes it fit."""
+    helps = f"it fits with {', or '.join(changes)}" if changes else "no single change makes it fit"
+    return f"{helps}. To try it all the same, set the annotation {FIT_CHECK}: disabled"
+
+
+def _memory(plan: TrainingPlan) -> float:
+    return plan.gpu.memory_gib if plan.gpu is not None else math.inf
+
+
+def host_plan(run: FineTuneRun, step: FineTuneStep) -> HostPlan | None:
+    """What the pod of a step that holds weights takes of its node; None for the others and for Tiny
+    presets."""
+    works = workloads(run.spec, _gpu(run), _begun(run))
+    if not works or step.step not in HEAVY or step.gathers:
+        return None
+    spec, effective = run.spec, run.status.effective
+    source, shared = spec.model.source, bool(run.settings.model_cache)
+    clips = clips_of(run.status.steps)
+    return plan_host(
+        works[0],
+        step.step,
+        fetches_model=(
+            step.needs_gpu and source is not None and source.s3 is not None and not shared
+        ),
+        previews=spec.validation.preview_every_steps is not None,
+        formats=len(effective.formats) if effective is not None else 1,
+        clips=UNCOUNTED_CLIPS if clips is None else clips,
+        starts_from=initial_weights(run.spec, step.expert) is not None,
+    )
+
+
+# Of a spec alone, for the operator and for `kubectl wan plan`
+
+
+def gpu_of(pods: PodTemplate, default: Gpu | None, catalogue: Sequence[Gpu]) -> Gpu | None:
+    """The type that the pods are bound to by their node selector; else the cluster's default. None:
+    not known."""
+    label = pods.node_selector.get(PRODUCT)
+    return default if label is None else by_product(label, catalogue)
+
+
+def workloads(
+    spec: WanFineTuneSpec, gpu: Gpu | None, begun: Effective | None = None
+) -> tuple[Training, ...]:
+    """One train step of the run for each of its buckets, the largest first; none for a Tiny preset,
+    which fits everywhere.
+
+    Raises ValueError with the field for a size that Wan cannot hold, which the API server refuses.
+    """
+    if PRESETS[spec.model.preset].tiny:
+        return ()
+    works = tuple(workload(spec, bucket) for bucket in buckets_of(spec))
+    chosen = checkpointing(spec, works, gpu, begun)
+    return tuple(replace(work, checkpointing=chosen) for work in works)
+
+
+def workload(spec: WanFineTuneSpec, bucket: Bucket) -> Training:
+    training, lora = spec.training, spec.method.lora
+    work = Training(
+        preset=spec.model.preset,
+        frames=bucket.frames,
+        width=bucket.width,
+        height=bucket.height,
+        batch=training.batch_size,
+        accumulation=training.gradient_accumulation,
+        precision=training.base_precision,
+        deterministic=training.deterministic,
+        gpus=spec.parallelism.gpus_per_node * spec.parallelism.nodes,
+    )
+    if lora is None:
+        return replace(work, method="full")
+    ema = training.ema is not None
+    return replace(work, rank=lora.rank, targets=tuple(lora.target_modules), ema=ema)
+
+
+def checkpointing(
+    spec: WanFineTuneSpec, works: Sequence[Training], gpu: Gpu | None, begun: Effective | None
+) -> Checkpointing:
+    """As asked. `Auto` is None where all activations surely fit, else Full."""
+    asked = spec.training.gradient_checkpointing
+    if asked != "Auto":
+        return "None" if asked == "None" else "Full"
+    if begun is not None:
+        return "None" if begun.gradient_checkpointing == "None" else "Full"
+    if not works:
+        return "None"
+    kept = plan_training(replace(works[0], checkpointing="None"), gpu)
+    return "None" if gpu is not None and kept.verdict == "yes" else "Full"
+
+
+def checkpoint_every(spec: WanFineTuneSpec, plan: RunPlan | None, begun: Effective | None) -> int:
+    """As asked; else, for full fine-tuning, as often as costs little."""
+    if spec.checkpoint.every_steps is not None:
+        return spec.checkpoint.every_steps
+    if begun is not None:
+        return begun.checkpoint_every_steps
+    if plan is None or spec.method.full is None or plan.training.gpu is None:
+        return CHECKPOINT_EVERY
+    training = plan.training
+    return checkpoint_interval(training.work.checkpoint_bytes, training.seconds_per_step)
+
+
+def run_plan(
+    spec: WanFineTuneSpec,
+    works: Sequence[Training],
+    gpu: Gpu | None,
+    clips: int | None,
+    counts: Sequence[int] = (),
+) -> RunPlan:
+    """`clips`: that are trained on; None while they are not counted. `counts`: of each bucket."""
+    training, steps = spec.training, spec.training.steps
+    experts = len(experts_of(spec))
+    if steps is None and clips is not None:
+        steps = total_steps(
+            clips,
+            steps=None,
+            epochs=training.epochs or TrainingSpec().epochs,
+            repeat=training.dataset_repeat,
+            batch=training.batch_size,
+            accumulation=training.gradient_accumulation,
+        )
+    return plan_run(
+        works[0],
+        gpu,
+        experts=experts,
+        at_once=experts if trains_in_parallel(spec) else 1,
+        steps=steps,
+        videos=2 * spec.validation.samples,
+        preview_every=spec.validation.preview_every_steps,
+        inference_steps=spec.validation.inference_steps
+        or PRESETS[spec.model.preset].inference_steps,
+        smaller=works[1:],
+        counts=counts,
+    )
+
+
+# Into and out of the status
+
+
+def shown(plan: RunPlan) -> EffectivePlan:
+    training = plan.training
+    known = training.gpu is not None
+    return EffectivePlan(
+        gpu=training.gpu.name if training.gpu is not None else "",
+        gpu_gib=round(training.gib, 1),
+        gpu_error_percent=math.ceil(100 * training.memory_band),
+        seconds_per_step=round(training.seconds_per_step, 2) if known else None,
+        steps=plan.steps,
+        hours=None if plan.hours is None else round(plan.hours, 2),
+        time_error_percent=math.ceil(100 * plan.time_band) if known else None,
+        cost=None if plan.cost is None else round(plan.cost, 2),
+        confidence=training.confidence,
+    )
+
+
+def clips_of(steps: Sequence[StepStatus]) -> int | None:
+    """That are trained on, each of its windows counted, once the prepare step has counted them."""
+    return _counted(steps, "trainWindows")
+
+
+def counts_of(spec: WanFineTuneSpec, steps: Sequence[StepStatus]) -> list[int]:
+    """The same for each bucket, the largest first; empty if there is one, or none is counted."""
+    counted = [_counted(steps, windows_in(bucket)) for bucket in buckets_of(spec)]
+    return [count for count in counted if count is not None]
+
+
+def _counted(steps: Sequence[StepStatus], name: str) -> int | None:
+    prepare = next((step for step in steps if step.name == Step.PREPARE), None)
+    counted = "" if prepare is None else prepare.summary.get(name, "")
+    return int(counted) if counted.isdecimal() else None
+
+
+def _gpu(run: FineTuneRun) -> Gpu | None:
+    return gpu_of(run.spec.pod_template, run.settings.default_gpu, run.settings.gpu_catalogue)
+
+
+def _begun(run: FineTuneRun) -> Effective | None:
+    """What was resolved, once the run has begun."""
+    return run.status.effective if run.status.start_time is not None else None

@@ -1,0 +1,330 @@
+"""What a run consists of: its steps and what each waits for, the resolved values, and the job file
+of each step.
+
+Derived from the spec and the settings alone, so that it comes out the same after every restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from wan_operator.api.v1alpha1.common import Store
+from wan_operator.api.v1alpha1.finetune import (
+    Dataset,
+    Effective,
+    EffectiveBucket,
+    WanFineTuneSpec,
+    WanFineTuneStatus,
+)
+from wan_operator.api.v1alpha1.runs import StepStatus
+from wan_operator.reconcile.runs.state import Run
+from wan_operator.reconcile.store import (
+    StoreNotConfiguredError,
+    model_spec,
+    resolve_store,
+    store_spec,
+)
+from wan_operator.resources.labels import Owner
+from wan_operator.settings import Settings
+from wan_runtime.contract.job import (
+    Bucket,
+    Columns,
+    DatasetSpec,
+    Dialect,
+    Expert,
+    FullSpec,
+    JobSpec,
+    LoraSpec,
+    ManifestRef,
+    OptimizerSpec,
+    SampleSpec,
+    Shard,
+    Step,
+    TrainingSpec,
+    step_id,
+)
+from wan_runtime.presets import PRESETS
+
+FineTuneRun = Run[WanFineTuneSpec, WanFineTuneStatus]
+SPREAD_WINDOWS = 2
+GPU_STEPS = frozenset({Step.ENCODE, Step.TRAIN, Step.SAMPLE})
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuneStep:
+    """One Job at a time, attempt after attempt."""
+
+    step: Step
+    expert: Expert = Expert.ONLY
+    needs: tuple[str, ...] = ()
+    """Ids of the steps whose output it reads."""
+    after: tuple[str, ...] = ()
+    """Ids of the steps that it waits for only so as not to run beside them."""
+    shard: Shard | None = None
+    """The part of the clips that it takes."""
+    gathers: bool = False
+    """It only lists what its parts made."""
+
+    @property
+    def id(self) -> str:
+        return step_id(self.step, self.expert, self.shard)
+
+    @property
+    def reports_as(self) -> str:
+        return self.id
+
+    @property
+    def group(self) -> str:
+        return self.step.value
+
+    @property
+    def must_commit(self) -> bool:
+        return self.step is Step.EXPORT
+
+    @property
+    def has_checkpoints(self) -> bool:
+        return self.step is Step.TRAIN
+
+    @property
+    def needs_gpu(self) -> bool:
+        return self.step in GPU_STEPS and not self.gathers
+
+
+def plan_steps(spec: WanFineTuneSpec) -> tuple[FineTuneStep, ...]:
+    """A graph, listed in an order in which its steps could run one by one. What waits for nothing
+    any more runs, beside whatever else does."""
+    prepare = FineTuneStep(Step.PREPARE)
+    # Tiny presets without a source are made where they are needed.
+    imports = [FineTuneStep(Step.IMPORT)] if spec.model.source is not None else []
+    model = tuple(planned.id for planned in imports)
+    encodes = encodings(spec, needs=(prepare.id, *model))
+    trains = trainings(spec, needs=(encodes[-1].id, *model))
+    export = FineTuneStep(Step.EXPORT, needs=tuple(train.id for train in trains))
+    sample = FineTuneStep(Step.SAMPLE, needs=(export.id, *model))
+    samples = [sample] if spec.validation.samples else []
+    return (prepare, *imports, *encodes, *trains, export, *samples)
+
+
+def encodings(spec: WanFineTuneSpec, needs: tuple[str, ...]) -> list[FineTuneStep]:
+    """One, or some that take a part of the clips each and one that gathers their lists."""
+    count = spec.dataset.encode_parallelism
+    if count == 1:
+        return [FineTuneStep(Step.ENCODE, needs=needs)]
+    shards = [Shard(index=index, count=count) for index in range(count)]
+    parts = [FineTuneStep(Step.ENCODE, needs=needs, shard=shard) for shard in shards]
+    whole = (*needs, *(part.id for part in parts))
+    return [*parts, FineTuneStep(Step.ENCODE, needs=whole, gathers=True)]
+
+
+def trainings(spec: WanFineTuneSpec, needs: tuple[str, ...]) -> list[FineTuneStep]:
+    """One for each expert; in sequence, each after the one before."""
+    made: list[FineTuneStep] = []
+    for expert in experts_of(spec):
+        after = () if trains_in_parallel(spec) else tuple(earlier.id for earlier in made)
+        made.append(FineTuneStep(Step.TRAIN, expert, needs, after))
+    return made
+
+
+def trains_in_parallel(spec: WanFineTuneSpec) -> bool:
+    return spec.parallelism.experts == "Parallel"
+
+
+def sources(plan: Sequence[FineTuneStep], id: str) -> frozenset[str]:
+    """Ids of all steps that the output of `id` is made from, at any distance."""
+    direct = next(planned.needs for planned in plan if planned.id == id)
+    return frozenset(direct).union(*(sources(plan, each) for each in direct))
+
+
+def experts_of(spec: WanFineTuneSpec) -> tuple[Expert, ...]:
+    """High noise before low noise, whatever the order in the spec: a list of a set has none."""
+    available = PRESETS[spec.model.preset].experts
+    if spec.experts is None:
+        return available
+    return tuple(expert for expert in available if expert.value in spec.experts)
+
+
+def resolve(
+    owner: Owner,
+    spec: WanFineTuneSpec,
+    settings: Settings,
+    before: Effective | None,
+    exported: bool = False,
+) -> Effective:
+    """status.effective. Raises StoreNotConfiguredError.
+
+    `exported`: the export has begun. The API server refuses other formats from then on; one that
+    slipped in before the status said so is not what is exported.
+
+    Bucket and prefix stay as they were when the run began: its artifacts lie there. Endpoint,
+    region and Secret follow the settings, so that correcting a Helm value heals a run that waits
+    for it.
+    """
+    try:
+        store = resolve_store(spec.store or Store(), settings)
+    except StoreNotConfiguredError:
+        if before is None:
+            raise
+        store = before.store
+    if before is not None:
+        pinned = {"bucket": before.store.bucket, "prefix": before.store.prefix}
+        store = store.model_copy(update=pinned)
+    formats: list[str] = list(spec.output.formats or default_formats(spec))
+    if before is not None and exported:
+        formats = before.formats
+    preset = PRESETS[spec.model.preset]
+    key_prefix = "/".join(
+        part for part in (store.prefix, owner.namespace, owner.name, owner.uid[:8]) if part
+    )
+    return Effective(
+        store=store,
+        fps=spec.dataset.fps or int(preset.fps),
+        buckets=[EffectiveBucket(**each.model_dump()) for each in buckets_of(spec)],
+        experts=[expert.value for expert in experts_of(spec)],
+        formats=formats,
+        gpus=spec.parallelism.gpus_per_node
+        * spec.parallelism.nodes
+        * (len(experts_of(spec)) if trains_in_parallel(spec) else 1),
+        image=settings.runtime_image,
+        run_prefix=f"s3://{store.bucket}/{key_prefix}",
+    )
+
+
+def default_formats(spec: WanFineTuneSpec) -> tuple[Dialect, ...]:
+    """An adapter is small: all. A full 14B transformer is 28 GB in each."""
+    return tuple(Dialect) if spec.method.lora is not None else (Dialect.DIFFSYNTH,)
+
+
+def job_spec(
+    owner: Owner,
+    spec: WanFineTuneSpec,
+    effective: Effective,
+    planned: FineTuneStep,
+    inputs: Mapping[str, ManifestRef],
+    with_ca: bool,
+) -> JobSpec:
+    """The job file of one step; the same for all its attempts."""
+    dataset, training, preset = spec.dataset, spec.training, PRESETS[spec.model.preset]
+    defaults = TrainingSpec()
+    return JobSpec(
+        namespace=owner.namespace,
+        name=owner.name,
+        uid=owner.uid,
+        step=planned.step,
+        expert=planned.expert,
+        shard=planned.shard,
+        model=model_spec(spec.model),
+        store=store_spec(effective.store, with_ca),
+        dataset=DatasetSpec(
+            source=dataset.source,
+            format=dataset.format,
+            columns=Columns(**dataset.columns.model_dump()),
+            buckets=buckets_of(spec),
+            fps=effective.fps,
+            window=dataset.window,
+            windows_per_clip=windows_of(dataset),
+            train_fraction=dataset.split.train_percent / 100,
+            split_seed=dataset.split.seed,
+            rejected_clips=dataset.rejected_clips,
+        ),
+        lora=lora_spec(spec, planned.expert),
+        full=full_spec(spec, planned.expert),
+        training=TrainingSpec(
+            steps=training.steps,
+            epochs=training.epochs or defaults.epochs,
+            dataset_repeat=training.dataset_repeat,
+            batch_size=training.batch_size,
+            gradient_accumulation=training.gradient_accumulation,
+            caption_dropout=training.caption_dropout_percent / 100,
+            ema_decay=training.ema.decay if training.ema is not None else None,
+            optimizer=OptimizerSpec(**training.optimizer.model_dump()),
+            schedule=training.schedule.type,
+            warmup_steps=training.schedule.warmup_steps,
+            max_gradient_norm=training.max_gradient_norm,
+            seed=training.seed,
+            deterministic=training.deterministic,
+            loss_weighting=training.loss_weighting,
+            gradient_checkpointing="None" if effective.gradient_checkpointing == "None" else "Full",
+            tiled_vae=training.tiled_vae,
+            attention="SDPA" if training.attention == "SDPA" else "Auto",
+            checkpoint_every=effective.checkpoint_every_steps,
+            keep_checkpoints=spec.checkpoint.keep_last,
+            probe_every=spec.validation.every_steps,
+            preview_every=spec.validation.preview_every_steps,
+            weights=training.weights,
+        ),
+        sample=SampleSpec(
+            count=spec.validation.samples,
+            inference_steps=spec.validation.inference_steps or preset.inference_steps,
+            seed=spec.validation.seed,
+        ),
+        formats=tuple(Dialect(name) for name in effective.formats),
+        inputs=dict(inputs),
+        image=effective.image,
+    )
+
+
+def buckets_of(spec: WanFineTuneSpec) -> tuple[Bucket, ...]:
+    """What clips are cut to, the largest first: the list in the spec has no order."""
+    dataset, preset = spec.dataset, PRESETS[spec.model.preset]
+    if dataset.buckets is None:
+        return (
+            Bucket(
+                width=dataset.width or preset.width,
+                height=dataset.height or preset.height,
+                frames=dataset.frames or preset.frames,
+            ),
+        )
+    stated = [Bucket(**each.model_dump()) for each in dataset.buckets]
+    return tuple(sorted(stated, key=_size, reverse=True))
+
+
+def _size(bucket: Bucket) -> tuple[int, int]:
+    """By its tokens, up to a factor; a landscape before the portrait of as many."""
+    return bucket.width * bucket.height * (bucket.frames + 3), bucket.width
+
+
+def windows_of(dataset: Dataset) -> int:
+    """Windows taken from each clip, at most."""
+    return (dataset.windows_per_clip or SPREAD_WINDOWS) if dataset.window == "Spread" else 1
+
+
+def lora_spec(spec: WanFineTuneSpec, expert: Expert) -> LoraSpec | None:
+    lora = spec.method.lora
+    if lora is None:
+        return None
+    return LoraSpec(
+        rank=lora.rank,
+        alpha=float(lora.alpha if lora.alpha is not None else lora.rank),
+        dropout=lora.dropout_percent / 100,
+        target_modules=tuple(lora.target_modules),
+        learning_rate=lora.learning_rate,
+        init_from=initial_weights(spec, expert),
+    )
+
+
+def full_spec(spec: WanFineTuneSpec, expert: Expert) -> FullSpec | None:
+    full = spec.method.full
+    if full is None:
+        return None
+    return FullSpec(learning_rate=full.learning_rate, init_from=initial_weights(spec, expert))
+
+
+def initial_weights(spec: WanFineTuneSpec, expert: Expert) -> str | None:
+    """Address of the weights that an expert's training starts from, if it names any."""
+    method = spec.method.lora or spec.method.full
+    source = method.init_from if method is not None else None
+    if source is None:
+        return None
+    own = {Expert.HIGH_NOISE: source.high_noise, Expert.LOW_NOISE: source.low_noise}
+    return source.uri or own.get(expert)
+
+
+def inputs_of(steps: Iterable[StepStatus], wanted: Collection[str]) -> dict[str, ManifestRef]:
+    """Manifests of the steps of these ids, by step id. Not of all that are done: which those are
+    depends on the moment, and a checkpoint is resumed from only by a job of equal inputs."""
+    return {
+        step.name: ManifestRef(uri=step.artifact.uri, sha256=step.artifact.sha256)
+        for step in steps
+        if step.artifact is not None and step.name in wanted
+    }

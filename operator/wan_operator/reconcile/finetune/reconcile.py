@@ -1,0 +1,92 @@
+"""Decisions on a WanFineTune: (resource, observed children) -> decision. Pure and level-based."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from wan_operator.api.v1alpha1.finetune import (
+    KIND,
+    LABEL,
+    NAME_LIMIT,
+    WanFineTuneSpec,
+    WanFineTuneStatus,
+)
+from wan_operator.reconcile.decision import Decision
+from wan_operator.reconcile.finetune import fit
+from wan_operator.reconcile.finetune.plan import FineTuneRun, resolve
+from wan_operator.reconcile.finetune.run import FineTunePlan
+from wan_operator.reconcile.observed import Observed, Raw, is_ours
+from wan_operator.reconcile.runs import ends, state
+from wan_operator.reconcile.runs.advance import advance
+from wan_operator.reconcile.runs.ends import after_end, has_ended
+from wan_operator.reconcile.runs.state import merged_steps
+from wan_operator.reconcile.stall import unreadable
+from wan_operator.reconcile.store import StoreNotConfiguredError
+from wan_operator.resources.labels import QUEUE_NAME, Owner
+from wan_operator.settings import Settings
+from wan_runtime.contract.job import Step
+
+PLAN = FineTunePlan()
+
+
+def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Decision:
+    """The next decision on `cr`. Taken again without a change in between, it changes nothing."""
+    if not is_ours(cr):
+        return Decision()
+    try:
+        run = read(cr, observed, settings, now)
+    except ValidationError as error:
+        return stalled(cr, "SpecInvalid", unreadable(error), now)
+    if has_ended(cr):
+        return after_end(run)
+    if len(run.owner.name) > NAME_LIMIT:
+        text = f"metadata.name is longer than {NAME_LIMIT} characters: Jobs append to it"
+        return stalled(cr, "SpecInvalid", text, now)
+    exported = any(
+        step.name == Step.EXPORT and step.state != "Waiting" for step in run.status.steps
+    )
+    try:
+        effective = resolve(run.owner, run.spec, settings, run.status.effective, exported)
+    except StoreNotConfiguredError as error:
+        return stalled(cr, "StoreNotConfigured", str(error), now)
+    before, steps = run.status.steps, merged_steps(run)
+    run = run.with_status(effective=fit.planned(run, effective, steps), steps=steps)
+    refusal = fit.refusal(cr, run)
+    if refusal is not None:
+        return stalled({**cr, "status": run.dump()}, "DoesNotFit", refusal, now)
+    if before and not {step.name for step in before}.issuperset(
+        each.id for each in run.planned_steps
+    ):
+        # An edit has added a step. Recorded before it starts, with the number of its last Job.
+        return Decision(status=run.dump(), look_again_after=0.0)
+    return advance(run)
+
+
+def read(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> FineTuneRun:
+    """Raises pydantic's ValidationError for a resource that another release wrote."""
+    metadata = cr["metadata"]
+    owner = Owner(
+        kind=KIND,
+        label=LABEL,
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+    )
+    return state.read(
+        observed,
+        settings,
+        now,
+        plan=PLAN,
+        owner=owner,
+        generation=metadata["generation"],
+        queue_name=metadata.get("labels", {}).get(QUEUE_NAME, ""),
+        spec=WanFineTuneSpec.model_validate(cr["spec"]),
+        status=WanFineTuneStatus.model_validate(cr.get("status", {})),
+    )
+
+
+def stalled(cr: Raw, reason: str, message: str, now: datetime) -> Decision:
+    """The decision on a resource that cannot be acted on until somebody changes something."""
+    return ends.stalled(PLAN, cr, reason, message, now)

@@ -1,0 +1,132 @@
+"""A WanFineTune for the engine of runs: its steps, the job file and the Job of each attempt, and
+what the end of a step adds to its status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wan_operator.api.v1alpha1.common import Artifact
+from wan_operator.api.v1alpha1.finetune import FormatStatus, WanFineTuneSpec, WanFineTuneStatus
+from wan_operator.conditions import runs as conditions
+from wan_operator.conditions.runs import Wanted
+from wan_operator.reconcile.bounds import built
+from wan_operator.reconcile.finetune import fit
+from wan_operator.reconcile.finetune.plan import (
+    FineTuneRun,
+    FineTuneStep,
+    inputs_of,
+    job_spec,
+    plan_steps,
+    sources,
+)
+from wan_operator.reconcile.runs.plan import Plan
+from wan_operator.reconcile.store import ca_bundle, cache_volume
+from wan_operator.resources.configmaps import job_config_map
+from wan_operator.resources.jobs import Attempt, job
+from wan_operator.resources.labels import Manifest
+from wan_runtime.contract.job import Certificate, Result, Step, step_id
+
+REPEATED = frozenset({Step.TRAIN, Step.SAMPLE})
+"""GPU steps that do again what they had not committed; encode commits clip by clip."""
+DATASET_REASONS = frozenset({"DatasetNotFound", "DatasetEmpty", "DatasetInvalid", "ClipInvalid"})
+
+
+class FineTunePlan(Plan[WanFineTuneSpec, WanFineTuneStatus]):
+    """The part of a run that is a fine-tune's own."""
+
+    vocabulary = conditions.RUNS
+    status = WanFineTuneStatus
+    lasting = frozenset({conditions.DATASET_READY})
+
+    def steps(self, spec: WanFineTuneSpec) -> Sequence[FineTuneStep]:
+        return plan_steps(spec)
+
+    def files(self, run: FineTuneRun, id: str) -> tuple[Manifest, ...]:
+        assert run.status.effective is not None
+        steps = plan_steps(run.spec)
+        spec = job_spec(
+            run.owner,
+            run.spec,
+            run.status.effective,
+            _step(steps, id),
+            inputs_of(run.status.steps, sources(steps, id)),
+            with_ca=ca_bundle(run.spec.store, run.settings) is not None,
+        )
+        return (job_config_map(run.owner, spec),)
+
+    def job(self, run: FineTuneRun, id: str, number: int) -> Manifest:
+        return job(_attempt(run, _step(plan_steps(run.spec), id), number))
+
+    def finished(self, run: FineTuneRun, id: str, result: Result) -> FineTuneRun:
+        """The run with the exported weights and their certificates."""
+        if id != Step.EXPORT or result.manifest is None:
+            return run
+        artifact = Artifact(uri=result.manifest.uri, sha256=result.manifest.sha256)
+        formats = [_certified(each) for each in result.certificates]
+        return run.with_status(artifact=artifact, formats=formats)
+
+    def conditions(self, run: FineTuneRun, leading: Wanted) -> list[Wanted]:
+        """The state of the dataset, once it is known."""
+        prepare = next((step for step in run.status.steps if step.name == Step.PREPARE), None)
+        if prepare is not None and prepare.state == "Complete":
+            facts = ", ".join(f"{value} {name}" for name, value in sorted(prepare.summary.items()))
+            return [Wanted(conditions.DATASET_READY, True, "DatasetPrepared", facts)]
+        if leading.reason in DATASET_REASONS:
+            return [Wanted(conditions.DATASET_READY, False, leading.reason, leading.message)]
+        return []
+
+    def outcome(self, run: FineTuneRun) -> str:
+        artifact = run.status.artifact
+        return f"the weights are at {artifact.uri}" if artifact else "all steps are done"
+
+    def repeats_on(self, run: FineTuneRun, id: str) -> int:
+        repeated = _step(plan_steps(run.spec), id).step in REPEATED
+        return run.spec.parallelism.gpus_per_node * run.spec.parallelism.nodes if repeated else 0
+
+
+def _step(steps: Sequence[FineTuneStep], id: str) -> FineTuneStep:
+    return next(step for step in steps if step.id == id)
+
+
+def _attempt(run: FineTuneRun, planned: FineTuneStep, number: int) -> Attempt:
+    assert run.status.effective is not None
+    source = run.spec.model.source
+    return Attempt(
+        owner=run.owner,
+        step_id=planned.id,
+        step=planned.step.value,
+        number=number,
+        preset=run.spec.model.preset,
+        needs_gpu=planned.needs_gpu,
+        deterministic=planned.step is Step.TRAIN and run.spec.training.deterministic,
+        host=fit.host_plan(run, planned),
+        gpus=run.spec.parallelism.gpus_per_node,
+        image=run.status.effective.image,
+        image_pull_policy=run.settings.image_pull_policy,
+        image_pull_secrets=run.settings.image_pull_secrets,
+        store_secret=run.status.effective.store.secret_name,
+        ca_bundle=ca_bundle(run.spec.store, run.settings),
+        model_volume=source.persistent_volume_claim if source else None,
+        model_cache=_model_cache(run, planned),
+        overrides=run.spec.resources,
+        pod_template=run.spec.pod_template,
+        avoid_node=run.failed_on(planned.id, number - 1),
+        queue_name=run.queue_name,
+    )
+
+
+def _model_cache(run: FineTuneRun, planned: FineTuneStep) -> Manifest | None:
+    """Source of the volume for imported models, for a step that fetches one."""
+    source = run.spec.model.source
+    if source is None or source.s3 is None or step_id(Step.IMPORT) not in planned.needs:
+        return None
+    return cache_volume(run.settings)
+
+
+def _certified(certificate: Certificate) -> FormatStatus:
+    return built(
+        FormatStatus,
+        name=certificate.format,
+        consumer=certificate.consumer,
+        worst_difference=f"{certificate.worst_difference:.1e}",
+    )

@@ -1,0 +1,121 @@
+"""The adapters of a service, as its spec names them and as its ready workers find them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wan_operator.api.v1alpha1.common import Artifact
+from wan_operator.api.v1alpha1.inference import Adapter
+from wan_operator.api.v1alpha1.inference_model import AdapterFiles
+from wan_operator.conditions.service import ADAPTER_REASONS, VOCABULARY
+from wan_operator.reconcile.service.state import Moment
+from wan_operator.resources.service.worker import Revision
+from wan_runtime.contract.job import Expert, ManifestRef
+from wan_runtime.contract.report import AdapterNote, AdapterReport
+from wan_runtime.contract.service import AdapterSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What ready workers report on one adapter, if their revision has it from the same place."""
+
+    usable: int
+    """Number of workers that can use it."""
+    faulty: int
+    note: AdapterNote | None
+    """Note of a worker that cannot use it, or has more to report."""
+
+    @property
+    def reason(self) -> str:
+        """Why some cannot: from service_conditions; empty if all can."""
+        if not self.faulty or self.note is None:
+            return ""
+        name = ADAPTER_REASONS.get(str(self.note.reason), str(self.note.reason))
+        return name if name in VOCABULARY.reasons else "AdapterInvalid"
+
+    @property
+    def message(self) -> str:
+        text = self.note.message if self.note else ""
+        if self.faulty and self.usable:
+            return f"{text} (on {self.faulty} of {self.faulty + self.usable} workers)"
+        return text
+
+
+def verdict(moment: Moment, adapter: AdapterSpec) -> Verdict:
+    """What workers report on an adapter as the spec names it now."""
+    found = [each for each in _reports(moment) if _is_of(moment, each, adapter)]
+    notes = [each.note for each in found if each.note is not None]
+    faults = [note for note in notes if not note.ready]
+    return Verdict(
+        usable=sum(each.usable for each in found),
+        faulty=sum(each.faulty for each in found),
+        note=next(iter(faults or notes), None),
+    )
+
+
+def spoiled(moment: Moment, serving: Revision, desired: Revision) -> str:
+    """What workers of the new revision cannot use and those of the old one could, or never had:
+    a reason to go back; empty if there is nothing. What both have from the same place and nobody
+    can use is no fault of the change."""
+    found, before = _reports(moment), serving.spec
+    usable = {each.name for each in found if each.revision == serving.name and each.usable}
+    for each in found:
+        if each.revision != desired.name or each.note is None or not each.faulty:
+            continue
+        old, new = before.adapter(each.name), desired.spec.adapter(each.name)
+        same = old is not None and new is not None and is_same(old, new)
+        if not same or each.name in usable:
+            return f"adapter {each.name}: {each.note.message}"
+    return ""
+
+
+def have_reported(moment: Moment, revision: Revision, replicas: int) -> bool:
+    """Whether so many ready workers of a revision have said what they can use. Where no gateway
+    answers, or there is nothing to say, nobody is waited for."""
+    if moment.report is None or not revision.spec.adapters:
+        return True
+    workers = moment.report.workers
+    return sum(each.ready and each.revision == revision.name for each in workers) >= replicas
+
+
+def spec_of(adapter: Adapter, artifact: Artifact | None) -> AdapterSpec:
+    """The adapter as workers read it. `artifact`: of the fine-tune that it follows."""
+    return AdapterSpec(
+        name=adapter.name,
+        artifact=reference(artifact),
+        files={} if adapter.files is None else _files(adapter.files),
+        strength=adapter.strength,
+        trigger=adapter.trigger,
+    )
+
+
+def reference(artifact: Artifact | None) -> ManifestRef | None:
+    """The artifact as workers read it."""
+    return None if artifact is None else ManifestRef(uri=artifact.uri, sha256=artifact.sha256)
+
+
+def is_same(one: AdapterSpec, other: AdapterSpec) -> bool:
+    """Whether both are from the same place."""
+    return (one.artifact, one.files) == (other.artifact, other.files)
+
+
+def _reports(moment: Moment) -> tuple[AdapterReport, ...]:
+    return moment.report.adapters if moment.report else ()
+
+
+def _is_of(moment: Moment, report: AdapterReport, adapter: AdapterSpec) -> bool:
+    """Whether it is of this adapter, from the same place."""
+    if report.name != adapter.name:
+        return False
+    revision = moment.revision(report.revision)
+    served = None if revision is None else revision.spec.adapter(adapter.name)
+    return served is not None and is_same(served, adapter)
+
+
+def _files(files: AdapterFiles) -> dict[Expert, str]:
+    named = {
+        Expert.ONLY: files.uri,
+        Expert.HIGH_NOISE: files.high_noise,
+        Expert.LOW_NOISE: files.low_noise,
+    }
+    return {expert: uri for expert, uri in named.items() if uri is not None}

@@ -1,0 +1,124 @@
+"""The fine-tunes that a service follows: their weights, or what is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from wan_operator.api.v1alpha1.common import Artifact
+from wan_operator.api.v1alpha1.finetune import KIND as FINETUNE_KIND
+from wan_operator.api.v1alpha1.finetune import WanFineTuneStatus
+from wan_operator.api.v1alpha1.inference import Adapter, AdapterStatus
+from wan_operator.conditions import runs as conditions
+from wan_operator.reconcile.bounds import built
+from wan_operator.reconcile.observed import Key, Raw
+from wan_operator.reconcile.service.adapters import spec_of, verdict
+from wan_operator.reconcile.service.state import Moment
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Of one fine-tune: its weights, or why there are none."""
+
+    artifact: Artifact | None
+    reason: str = ""
+    """From service_conditions; empty with an artifact."""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    adapters: list[AdapterStatus]
+    weights: Artifact | None
+    """In place of the base model's transformers."""
+    missing: list[Found]
+    """What is waited for; nothing of it is served before."""
+
+
+def follows(cr: Raw) -> Iterable[Key]:
+    """The fine-tunes that a raw service names."""
+    spec, namespace = cr.get("spec", {}), cr["metadata"]["namespace"]
+    for each in (spec.get("model", {}), *spec.get("adapters", ())):
+        if "fineTuneRef" in each:
+            yield Key(FINETUNE_KIND, namespace, each["fineTuneRef"]["name"])
+
+
+def followed(moment: Moment) -> Followed:
+    """With what was served before, until a run that took its name has its own weights."""
+    before = {each.name: each for each in moment.status.adapters}
+    adapters, missing = [], []
+    for adapter in moment.spec.adapters:
+        found, old = Found(None), before.get(adapter.name)
+        if adapter.fine_tune_ref is not None:
+            name, artifact = adapter.fine_tune_ref.name, old.artifact if old else None
+            found = look(moment, name, "lora", artifact)
+        if found.reason and found.artifact is None:
+            missing.append(found)
+        adapters.append(_status(moment, adapter, found, old))
+    weights = None
+    if moment.spec.model.fine_tune_ref is not None:
+        found = look(moment, moment.spec.model.fine_tune_ref.name, "full", moment.status.weights)
+        weights = found.artifact
+        if weights is None:
+            missing.insert(0, found)
+    return Followed(adapters, weights, missing)
+
+
+def _status(
+    moment: Moment, adapter: Adapter, found: Found, before: AdapterStatus | None
+) -> AdapterStatus:
+    """What workers cannot use goes first. That holds for the same artifact or files until one says
+    otherwise: those that said it may be gone since, scaled to zero or rolled back."""
+    if adapter.fine_tune_ref is not None and found.artifact is None:
+        return AdapterStatus(name=adapter.name, reason=found.reason, message=found.message)
+    by_workers = verdict(moment, spec_of(adapter, found.artifact))
+    reason, message = by_workers.reason, by_workers.message
+    is_silent = not by_workers.usable and not by_workers.faulty
+    if is_silent and before and (before.artifact, before.files) == (found.artifact, adapter.files):
+        reason, message = before.reason, before.message
+    return built(
+        AdapterStatus,
+        name=adapter.name,
+        artifact=found.artifact,
+        files=adapter.files if reason else None,
+        ready_workers=by_workers.usable,
+        reason=reason,
+        message=message if reason else found.message or by_workers.message,
+    )
+
+
+def look(moment: Moment, name: str, method: str, before: Artifact | None) -> Found:
+    """`before`: served until now."""
+    key = Key(FINETUNE_KIND, moment.owner.namespace, name)
+    cr = moment.observed.followed.get(key)
+    if cr is None:
+        return Found(before, "FineTuneNotFound", f"WanFineTune {name} does not exist")
+    unsuitable = _unsuitable(moment, cr, method)
+    if unsuitable:
+        return Found(None, "FineTuneUnsuitable", f"WanFineTune {name} {unsuitable}")
+    try:
+        status = WanFineTuneStatus.model_validate(cr.get("status", {}))
+    except ValidationError:
+        status = WanFineTuneStatus()
+    if status.artifact is not None:
+        return Found(status.artifact)
+    for type_ in (conditions.FAILED, conditions.STALLED):
+        if conditions.is_true(status.conditions, type_):
+            why = next(each for each in status.conditions if each.type == type_)
+            text = f"WanFineTune {name} has no weights: {why.reason}: {why.message}"
+            return Found(before, "FineTuneFailed", text)
+    at = status.progress.display if status.progress else "has not started"
+    return Found(before, "WaitingForFineTune", f"WanFineTune {name} is not done: {at}")
+
+
+def _unsuitable(moment: Moment, cr: Raw, method: str) -> str:
+    spec, wanted = cr.get("spec", {}), moment.spec.model.preset
+    preset = spec.get("model", {}).get("preset", "")
+    if preset != wanted:
+        return f"is of {preset}, the service of {wanted}"
+    if method not in spec.get("method", {"lora": {}}):
+        what = {"lora": "an adapter", "full": "all weights"}[method]
+        return f"does not make {what}: its method is not {method}"
+    return ""

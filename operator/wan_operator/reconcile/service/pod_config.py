@@ -1,0 +1,122 @@
+"""The service as its pods read it: workers know what they can render, gateways what they may
+offer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from wan_operator.api.v1alpha1.inference import Effect, EffectiveService
+from wan_operator.reconcile.service.adapters import reference, spec_of
+from wan_operator.reconcile.service.finetunes import Followed
+from wan_operator.reconcile.service.resolve import gpu_of, sampling_of, sizes_of
+from wan_operator.reconcile.service.state import Moment
+from wan_operator.reconcile.store import model_spec, store_spec
+from wan_operator.resources.service import network
+from wan_runtime.contract.job import Expert
+from wan_runtime.contract.service import (
+    AdapterUse,
+    EffectSpec,
+    KeyLimit,
+    LimitSpec,
+    ModerationSpec,
+    ResultSpec,
+    SamplingSpec,
+    ServiceSpec,
+)
+
+HOUR = 3600
+MEBIBYTE = 2**20
+MEGAPIXEL = 1_000_000
+
+
+def of_workers(
+    moment: Moment, effective: EffectiveService, followed: Followed, *, with_ca: bool
+) -> ServiceSpec:
+    """Only what they act on: an effect that is edited must not replace a worker."""
+    spec, owner, base = moment.spec, moment.owner, moment.status.base_model
+    artifacts = {each.name: each.artifact for each in followed.adapters}
+    return ServiceSpec(
+        namespace=owner.namespace,
+        name=owner.name,
+        uid=owner.uid,
+        model=model_spec(spec.model),
+        imported=reference(base.artifact if base else None),
+        weights=reference(followed.weights),
+        store=store_spec(effective.store, with_ca),
+        sizes=sizes_of(spec),
+        defaults=sampling_of(spec),
+        adapters=tuple(spec_of(each, artifacts.get(each.name)) for each in spec.adapters),
+        results=ResultSpec(
+            retention_seconds=spec.results.retention_hours * HOUR,
+            presigned_seconds=spec.results.presigned_seconds,
+            proxied=spec.results.delivery == "Proxied",
+        ),
+        moderation=(
+            ModerationSpec(
+                url=spec.moderation.url,
+                timeout_seconds=spec.moderation.timeout_seconds,
+                on_error=spec.moderation.on_error,
+            )
+            if spec.moderation
+            else None
+        ),
+    )
+
+
+def of_gateways(
+    moment: Moment, desired: ServiceSpec, at_work: Sequence[ServiceSpec]
+) -> ServiceSpec:
+    """What every revision that is at work can render: a video may meet any of them."""
+    spec, limits = moment.spec, moment.spec.limits
+    adapters = [each for each in desired.adapters if all(each.name in _names(w) for w in at_work)]
+    sizes = [each for each in desired.sizes if all(each in other.sizes for other in at_work)]
+    offered = {each.name for each in adapters}
+    effects = [
+        effect for effect in spec.effects if all(use.name in offered for use in effect.adapters)
+    ]
+    gpu = gpu_of(spec, moment.settings)
+    catalogue = None if gpu is None else gpu.price_per_hour * spec.workers.gpus
+    return desired.model_copy(
+        update={
+            "adapters": tuple(adapters),
+            "sizes": tuple(sizes or desired.sizes),
+            "effects": tuple(map(_effect, effects)),
+            "limits": LimitSpec(
+                queue_seconds=limits.queue_seconds,
+                frames=limits.frames,
+                prompt_characters=limits.prompt_characters,
+                upload_bytes=limits.upload_mebibytes * MEBIBYTE,
+                image_pixels=limits.image_megapixels * MEGAPIXEL,
+                url_references=limits.url_references,
+                per_key=KeyLimit(
+                    queued=limits.queued_per_key,
+                    requests_per_minute=limits.requests_per_minute_per_key,
+                ),
+            ),
+            "public_url": network.url(moment.owner, spec.gateway),
+            "studio": spec.gateway.studio,
+            "price_per_hour": spec.price_per_hour if spec.price_per_hour is not None else catalogue,
+        }
+    )
+
+
+def _names(service: ServiceSpec) -> Iterable[str]:
+    return {each.name for each in service.adapters}
+
+
+def _effect(effect: Effect) -> EffectSpec:
+    return EffectSpec(
+        name=effect.name,
+        description=effect.description,
+        adapters=tuple(
+            AdapterUse(
+                name=use.name,
+                strength=use.strength,
+                expert=None if use.expert is None else Expert(use.expert),
+            )
+            for use in effect.adapters
+        ),
+        prompt=effect.prompt,
+        sampling=SamplingSpec.model_validate(effect.sampling.model_dump()),
+        preview=effect.preview,
+    )

@@ -1,0 +1,309 @@
+"""The life of a WanInferenceService: (resource, observed children) -> decision. Pure and
+level-based.
+
+What the spec asks for becomes a revision of the workers once everything that it names is there; the
+rollout leads from the revision that serves to that one. Whatever is awaited or wrong, what serves
+goes on serving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from wan_operator.api.v1alpha1.inference import (
+    NAME_LIMIT,
+    EffectiveService,
+    WanInferenceServiceStatus,
+)
+from wan_operator.conditions import runs as conditions
+from wan_operator.conditions.runs import RECONCILING, STALLED, Wanted
+from wan_operator.conditions.service import READY, VOCABULARY, WAITING
+from wan_operator.reconcile import stall
+from wan_operator.reconcile.decision import Decision, Delete, Event
+from wan_operator.reconcile.finetune.fit import is_fit_checked
+from wan_operator.reconcile.observed import (
+    Observed,
+    Raw,
+    container_state,
+    is_deleting,
+    is_ours,
+    label,
+)
+from wan_operator.reconcile.service import base_model, pod_config
+from wan_operator.reconcile.service.finetunes import Followed, followed
+from wan_operator.reconcile.service.resolve import (
+    DatabaseNotConfiguredError,
+    pod_size,
+    refusal,
+    resolve,
+)
+from wan_operator.reconcile.service.rollout import Course, course
+from wan_operator.reconcile.service.rollout import numbered as numbered_share
+from wan_operator.reconcile.service.run import PART
+from wan_operator.reconcile.service.scale import scaled
+from wan_operator.reconcile.service.state import Moment, read
+from wan_operator.reconcile.service.status import NEEDS_SOMEBODY, numbered, telling
+from wan_operator.reconcile.stall import unreadable
+from wan_operator.reconcile.store import StoreNotConfiguredError, ca_bundle, cache_volume
+from wan_operator.resources.labels import Manifest
+from wan_operator.resources.service import gateway, network, worker
+from wan_operator.resources.service.gateway import GatewayPods
+from wan_operator.resources.service.names import COMPONENT, Part
+from wan_operator.resources.service.worker import Revision, WorkerPods
+from wan_operator.settings import Settings
+
+LOOK_SECONDS = 5.0
+"""While something is under way, or the number of workers follows the queue."""
+KEPT = frozenset({"Job", "Pod"})
+"""Kinds of children that go by themselves or stay for their logs."""
+
+
+def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Decision:
+    """What is to be done about `cr` now. Asked again without a change in between, the answer
+    changes nothing."""
+    if not is_ours(cr):
+        return Decision()
+    try:
+        moment = read(cr, observed, settings, now)
+        effective = resolve(moment.spec, settings)
+    except ValidationError as error:
+        return stalled(cr, "SpecInvalid", unreadable(error), now)
+    except StoreNotConfiguredError as error:
+        return stalled(cr, "StoreNotConfigured", str(error), now)
+    except DatabaseNotConfiguredError as error:
+        return stalled(cr, "DatabaseNotConfigured", str(error), now)
+    if len(moment.owner.name) > NAME_LIMIT:
+        text = f"metadata.name is longer than {NAME_LIMIT} characters: its children append to it"
+        return stalled(cr, "SpecInvalid", text, now)
+    if not moment.status.revision and is_fit_checked(cr):
+        too_large = refusal(moment.spec, settings)
+        if too_large is not None:
+            return stalled(cr, "DoesNotFit", too_large, now)
+    base = base_model.imported(moment.with_status(effective=effective), effective)
+    found = followed(base.moment)
+    moment = base.moment.with_status(adapters=found.adapters, weights=found.weights)
+    news = awaited(base, found)
+    desired = revision_of(moment, effective, found) if not news else None
+    return serve(moment, effective, desired, news, base)
+
+
+def awaited(base: base_model.Import, found: Followed) -> list[Wanted]:
+    """What is not there yet of what the spec names; empty if all is."""
+    news = []
+    if base.reason:
+        type_ = STALLED if base.final else RECONCILING
+        news.append(Wanted(type_, True, base.reason, base.message))
+    for each in found.missing:
+        type_ = STALLED if each.reason in NEEDS_SOMEBODY else RECONCILING
+        news.append(Wanted(type_, True, each.reason, each.message))
+    return news
+
+
+def revision_of(moment: Moment, effective: EffectiveService, found: Followed) -> Revision:
+    """Of the workers that the spec asks for."""
+    spec, settings = moment.spec, moment.settings
+    source, bundle = spec.model.source, ca_bundle(spec.store, settings)
+    fetches = source is not None and source.s3 is not None
+    return Revision.of(
+        WorkerPods(
+            owner=moment.owner,
+            spec=spec.workers,
+            service=pod_config.of_workers(moment, effective, found, with_ca=bundle is not None),
+            size=pod_size(spec, settings),
+            drain_seconds=effective.drain_seconds,
+            image=settings.runtime_image,
+            pull_policy=settings.image_pull_policy,
+            pull_secrets=settings.image_pull_secrets,
+            store_secret=effective.store.secret_name,
+            database_secret=effective.database_secret,
+            ca_bundle=bundle,
+            model_volume=source.persistent_volume_claim if source else None,
+            model_cache=cache_volume(settings) if fetches else None,
+        )
+    )
+
+
+def serve(
+    moment: Moment,
+    effective: EffectiveService,
+    desired: Revision | None,
+    news: list[Wanted],
+    base: base_model.Import,
+) -> Decision:
+    """`desired` None: what serves goes on, if anything does."""
+    before = moment
+    desired = desired or moment.revision(moment.status.revision)
+    moment = scaled(moment)
+    if desired is None:
+        moment = telling(moment.with_status(revision="", ready=""), *news)
+        return Decision(
+            children=base.children,
+            deletes=base.deletes,
+            status=moment.dump(),
+            events=(*base.events, *told(base.moment, moment)),
+            look_again_after=base.look_again_after,
+        )
+    taken = course(moment, desired)
+    moment = telling(numbered(taken.moment), *news)
+    # While the new revision waits, or once it went back, only the old one renders.
+    offered = desired if desired in (taken.worker, taken.canary) else taken.worker
+    wanted = children(before, moment, effective, offered, taken)
+    return Decision(
+        children=(*base.children, *wanted),
+        deletes=(*base.deletes, *leftovers(moment, wanted)),
+        status=moment.dump(),
+        events=(*base.events, *told(base.moment, moment)),
+        asks_room=taken.asks_room,
+        room_left=taken.room_left,
+        look_again_after=look_again(moment),
+    )
+
+
+def children(
+    before: Moment, moment: Moment, effective: EffectiveService, offered: Revision, taken: Course
+) -> tuple[Manifest, ...]:
+    """All that runs, in an order in which nothing starts before what it mounts."""
+    owner, spec, settings = moment.owner, moment.spec, moment.settings
+    serving = before.revision(before.status.revision)
+    at_work = {each.name: each for each in (serving, taken.worker, taken.canary) if each}
+    view = pod_config.of_gateways(moment, offered.spec, [each.spec for each in at_work.values()])
+    pods = GatewayPods(
+        owner=owner,
+        spec=spec.gateway,
+        service=view,
+        image=settings.operator_image,
+        pull_policy=settings.image_pull_policy,
+        pull_secrets=settings.image_pull_secrets,
+        store_secret=effective.store.secret_name,
+        database_secret=effective.database_secret,
+        ca_bundle=ca_bundle(spec.store, settings),
+    )
+    strategy = worker.RECREATE if spec.rollout.strategy == "Recreate" else worker.SURGE
+    deadline = spec.rollout.deadline_seconds
+    canary = taken.canary and worker.deployment(
+        owner, taken.canary, Part.CANARY, strategy=worker.SURGE, deadline_seconds=deadline,
+        replicas=spec.rollout.canary.replicas if spec.rollout.canary else 1,
+    )  # fmt: skip
+    return (
+        gateway.config_map(pods),
+        gateway.rollout_map(owner, numbered_share(moment, taken.share)),
+        *(worker.config_map(owner, each) for each in at_work.values()),
+        *network.policies(owner),
+        *network.budgets(owner),
+        network.service(owner),
+        gateway.deployment(pods),
+        worker.deployment(
+            owner, taken.worker, Part.WORKER, strategy=strategy, deadline_seconds=deadline,
+            replicas=moment.status.desired_replicas,
+        ),
+        *([canary] if canary else []),
+        *network.exposed(owner, spec.gateway),
+    )  # fmt: skip
+
+
+def leftovers(moment: Moment, wanted: tuple[Manifest, ...]) -> tuple[Delete, ...]:
+    """Children that the spec asks for no more."""
+    names = {(each["kind"], each["metadata"]["name"]) for each in wanted}
+    imports = f"{moment.owner.name}-{PART}"
+    return tuple(
+        Delete(
+            kind=kind,
+            name=each["metadata"]["name"],
+            uid=each["metadata"]["uid"],
+            propagation="Background",
+        )
+        for kind in moment.observed.children
+        if kind not in KEPT
+        for each in moment.own(kind)
+        if (kind, each["metadata"]["name"]) not in names and each["metadata"]["name"] != imports
+    )
+
+
+OF_PHASE = {"RolledBack": ("RolledBack", "RollBack"), "Waiting": (WAITING, "Wait")}
+"""Of an event: its reason, and what the operator did."""
+
+
+def look_again(moment: Moment) -> float:
+    """The queue is only told when it is asked, and so is room on nodes."""
+    why = {
+        each.reason
+        for each in moment.status.conditions
+        if each.type in (RECONCILING, STALLED) and each.status == "True"
+    }
+    if why - {WAITING} or moment.spec.autoscaling is not None:
+        return LOOK_SECONDS
+    return max(LOOK_SECONDS, moment.settings.progress_seconds)
+
+
+def told(before: Moment, after: Moment) -> tuple[Event, ...]:
+    """News that a person would want to read later."""
+    events = []
+    old, new = before.status.rollout, after.status.rollout
+    if new is not None and (old is None or (old.revision, old.phase) != (new.revision, new.phase)):
+        reason, action = OF_PHASE.get(new.phase, ("RollingOut", "RollOut"))
+        events.append(
+            Event(
+                type="Warning" if new.phase == "RolledBack" else "Normal",
+                reason=reason,
+                action=action,
+                message=f"revision {new.revision} {new.phase}: {new.message or 'it begins'}",
+            )
+        )
+    events += _of_adapters(before, after)
+    was, wanted = before.status.desired_replicas, after.status.desired_replicas
+    if after.spec.autoscaling is not None and was != wanted:
+        text = f"from {was} to {wanted} workers"
+        events.append(Event(type="Normal", reason="Scaled", action="Scale", message=text))
+    is_ready = conditions.is_true(after.status.conditions, READY)
+    if is_ready and not conditions.is_true(before.status.conditions, READY):
+        text = f"{after.status.url} answers, {after.status.ready} workers"
+        events.append(Event(type="Normal", reason="Serving", action="Serve", message=text))
+    return tuple(events)
+
+
+def _of_adapters(before: Moment, after: Moment) -> list[Event]:
+    """The first time that workers tell of one that they cannot use, and why."""
+    waits = {*NEEDS_SOMEBODY, "WaitingForFineTune"}
+    known = {each.name: each for each in before.status.adapters}
+    events = []
+    for each in after.status.adapters:
+        old = known.get(each.name)
+        same = old is not None and (old.reason, old.artifact, old.files) == (
+            each.reason, each.artifact, each.files,
+        )  # fmt: skip
+        if each.reason and each.reason not in waits and not same:
+            text = f"{each.name}: {each.message}"
+            events.append(Event(type="Warning", reason=each.reason, action="Serve", message=text))
+    return events
+
+
+def stalled(cr: Raw, reason: str, message: str, now: datetime) -> Decision:
+    """For a resource that cannot be acted on until somebody changes something; what serves goes
+    on."""
+    wanted = [Wanted(STALLED, True, reason, message), Wanted(READY, False, reason, message)]
+    return stall.stalled(
+        cr,
+        reason,
+        message,
+        now,
+        wanted=lambda previous: wanted,
+        vocabulary=VOCABULARY,
+        status=WanInferenceServiceStatus,
+    )
+
+
+def addresses(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Mapping[str, str]:
+    """Of gateways: any of them tells of the whole service. Two, in case one is just going."""
+    pods = [
+        pod
+        for pod in observed.pods
+        if label(pod, COMPONENT) == Part.GATEWAY
+        and container_state(pod, Part.GATEWAY.value)[0] == "running"
+        and not is_deleting(pod)
+        and pod["status"].get("podIP")
+    ]
+    newest = sorted(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True)
+    return {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in newest[:2]}

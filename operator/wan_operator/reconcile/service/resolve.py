@@ -1,0 +1,137 @@
+"""What a service's spec comes to with the operator's settings, the preset and the planner."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from wan_operator.api.v1alpha1.common import Store
+from wan_operator.api.v1alpha1.inference import EffectiveService, WanInferenceServiceSpec
+from wan_operator.reconcile.finetune import fit
+from wan_operator.reconcile.store import resolve_store
+from wan_operator.resources.jobs import TINY, Size, size_for
+from wan_operator.settings import Settings
+from wan_runtime.contract.service import SamplingSpec
+from wan_runtime.contract.service import Size as VideoSize
+from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name
+from wan_runtime.planner.host import plan_worker
+from wan_runtime.planner.remedies import serving_remedies
+from wan_runtime.planner.serving import plan_serving
+from wan_runtime.planner.workload import Serving
+from wan_runtime.presets import PRESETS, Preset
+
+LEAST_DRAIN_SECONDS = 60
+SLACK = 1.5
+"""Of a drain over the planner's seconds: its error, text and first frame."""
+
+
+class DatabaseNotConfiguredError(Exception):
+    """Its text names the field and the Helm value."""
+
+
+def resolve(spec: WanInferenceServiceSpec, settings: Settings) -> EffectiveService:
+    """status.effective. Raises StoreNotConfiguredError, DatabaseNotConfiguredError."""
+    store = resolve_store(spec.store or Store(), settings)
+    database = spec.database.secret_ref.name if spec.database else settings.database_secret
+    if not database:
+        text = "set spec.database.secretRef.name (or the Helm value database.secretName)"
+        raise DatabaseNotConfiguredError(text)
+    sampling, gpu = sampling_of(spec), gpu_of(spec, settings)
+    usual = None if gpu is None or _preset(spec).tiny else plan_serving(work(spec), gpu)
+    guidance = _preset(spec).guidance if sampling.guidance is None else sampling.guidance
+    return EffectiveService(
+        store=store,
+        database_secret=database,
+        sizes=[str(size) for size in sizes_of(spec)],
+        frames=sampling.frames or _preset(spec).frames,
+        fps=sampling.fps or _preset(spec).fps,
+        steps=sampling.steps or _preset(spec).inference_steps,
+        guidance=guidance,
+        gpu="" if gpu is None else gpu.name,
+        predicted_seconds=None if usual is None else round(usual.seconds_per_clip, 1),
+        peak_gib=None if usual is None else round(usual.gib, 1),
+        drain_seconds=spec.workers.drain_seconds or drain_seconds(spec, gpu),
+        gateway_image=settings.operator_image,
+        worker_image=settings.runtime_image,
+    )
+
+
+def sampling_of(spec: WanInferenceServiceSpec) -> SamplingSpec:
+    """The service's own defaults."""
+    return SamplingSpec.model_validate(spec.defaults.model_dump())
+
+
+def sizes_of(spec: WanInferenceServiceSpec) -> tuple[VideoSize, ...]:
+    """The default first."""
+    preset = _preset(spec)
+    listed = [VideoSize(width=each.width, height=each.height) for each in spec.sizes or ()]
+    sizes = listed or [VideoSize(width=preset.width, height=preset.height)]
+    first = sampling_of(spec).size
+    return tuple(sorted(sizes, key=lambda size: size != first)) if first else tuple(sizes)
+
+
+def gpu_of(spec: WanInferenceServiceSpec, settings: Settings) -> Gpu | None:
+    """Of its workers. None: not known."""
+    template = spec.workers.pod_template
+    return fit.gpu_of(template, settings.default_gpu, settings.gpu_catalogue)
+
+
+def work(spec: WanInferenceServiceSpec, *, longest: bool = False) -> Serving:
+    """A video of the default size and length; or of the largest that may be asked for."""
+    sampling, preset, sizes = sampling_of(spec), _preset(spec), sizes_of(spec)
+    size = max(sizes, key=lambda each: each.width * each.height) if longest else sizes[0]
+    guidance = preset.guidance if sampling.guidance is None else sampling.guidance
+    return Serving(
+        preset=preset.name,
+        frames=spec.limits.frames if longest else sampling.frames or preset.frames,
+        width=size.width,
+        height=size.height,
+        steps=sampling.steps or preset.inference_steps,
+        guided=guidance != 1.0,
+        gpus=spec.workers.gpus,
+    )
+
+
+def drain_seconds(spec: WanInferenceServiceSpec, gpu: Gpu | None) -> int:
+    """For the longest video at the usual number of steps; of an unknown GPU, as if it were the one
+    that was measured."""
+    if _preset(spec).tiny:
+        return LEAST_DRAIN_SECONDS
+    planned_for = gpu or by_name(MEASURED_ON, DEFAULTS)
+    assert planned_for is not None
+    seconds = plan_serving(work(spec, longest=True), planned_for).seconds_per_clip
+    return max(LEAST_DRAIN_SECONDS, math.ceil(SLACK * seconds))
+
+
+def refusal(spec: WanInferenceServiceSpec, settings: Settings) -> str | None:
+    """Why no worker must start: the default video, or the largest that may be asked for, does not
+    fit the GPU that is known."""
+    gpu = gpu_of(spec, settings)
+    if gpu is None or _preset(spec).tiny:
+        return None
+    usual, longest = (plan_serving(work(spec, longest=each), gpu) for each in (False, True))
+    plan = usual if usual.verdict == "no" else longest
+    if plan.verdict != "no":
+        return None
+    wanted, (low, high) = plan.work, plan.gib_range
+    which = "a video" if plan is usual else "the largest video that spec.limits.frames allows,"
+    changes = serving_remedies(wanted, gpu, settings.gpu_catalogue)
+    return (
+        f"{which} of {wanted.width}x{wanted.height} and {wanted.frames} frames needs "
+        f"{plan.gib:.0f} GiB of GPU memory ({low:.0f} to {high:.0f}) and {gpu.name} has "
+        f"{gpu.memory_gib:.0f}: {fit.way_out(changes)}"
+    )
+
+
+def pod_size(spec: WanInferenceServiceSpec, settings: Settings) -> Size:
+    """What a worker's pod asks for."""
+    if _preset(spec).tiny:
+        return replace(TINY, cpu="100m")
+    source = spec.model.source
+    fetches = source is not None and source.s3 is not None and not settings.model_cache
+    host = plan_worker(work(spec, longest=True), fetches_model=fetches)
+    return size_for(host, cpu=4 + 4 * spec.workers.gpus)
+
+
+def _preset(spec: WanInferenceServiceSpec) -> Preset:
+    return PRESETS[spec.model.preset]

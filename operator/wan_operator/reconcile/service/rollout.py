@@ -1,0 +1,219 @@
+"""From one revision of the workers to the next, and back if it is not good.
+
+status.revision is the one that serves. Until the new one has proved itself, nothing that the old
+one needs is changed, and a rollback is one apply of what its ConfigMap keeps. The strategies differ
+in which workers run beside which:
+
+Recreate  the old end their videos and go, then the new come.
+Surge     one new more, one old less, until all are new.
+Canary    some new in a Deployment of their own, with a share of the requests; then Surge.
+
+Until nodes have room for what runs beside the old, nothing begins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from wan_operator.api.v1alpha1.inference import Canary, RolloutStatus
+from wan_operator.reconcile.observed import Raw, label
+from wan_operator.reconcile.room import Room
+from wan_operator.reconcile.service.adapters import have_reported, spoiled
+from wan_operator.reconcile.service.capacity import check
+from wan_operator.reconcile.service.pods import Trouble, trouble
+from wan_operator.reconcile.service.state import Moment, count
+from wan_operator.resources.service.gateway import ROLLOUT, ROLLOUT_KEY
+from wan_operator.resources.service.names import REVISION, Part, name_of
+from wan_operator.resources.service.worker import Revision
+from wan_runtime.contract.report import ServiceReport
+from wan_runtime.contract.rollout import Rollout, Track
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """Which revision each part runs."""
+
+    moment: Moment
+    """With status.revision and status.rollout."""
+    worker: Revision
+    canary: Revision | None = None
+    share: Rollout = field(default_factory=Rollout)
+    """Of the canary."""
+    asks_room: bool = False
+    """As a Decision does; and what is left of it."""
+    room_left: Room | None = None
+
+
+def course(moment: Moment, desired: Revision) -> Course:
+    status = moment.status
+    serving = moment.revision(status.revision)
+    if serving is None or desired.name == serving.name:
+        # The first one, or none to go back to; or the spec says again what serves.
+        return Course(moment.with_status(revision=desired.name, rollout=None), desired)
+    rollout = status.rollout
+    if rollout is None or rollout.revision != desired.name:
+        rollout = RolloutStatus(phase="Waiting", revision=desired.name, start_time=moment.now)
+        moment = moment.with_status(rollout=rollout)
+    if rollout.phase == "RolledBack":
+        return Course(moment, serving)
+    if rollout.phase == "Waiting":
+        return _begin(moment, serving, desired)
+    return _go_on(moment, serving, desired, rollout)
+
+
+def _begin(moment: Moment, serving: Revision, desired: Revision) -> Course:
+    """From here on the deadline counts."""
+    checked = check(moment, serving, desired)
+    if checked.awaited:
+        waiting = _moved(moment, "Waiting", checked.awaited)
+        return Course(waiting, serving, asks_room=checked.asks_room)
+    rollout = RolloutStatus(phase="Starting", revision=desired.name, start_time=moment.now)
+    begun = _go_on(moment.with_status(rollout=rollout), serving, desired, rollout)
+    return replace(_noted(begun, checked.note), room_left=checked.left)
+
+
+def _noted(begun: Course, note: str) -> Course:
+    rollout = begun.moment.status.rollout
+    if not note or rollout is None:
+        return begun
+    text = f"{rollout.message}; {note}"
+    return replace(begun, moment=_moved(begun.moment, rollout.phase, text))
+
+
+def _go_on(moment: Moment, serving: Revision, desired: Revision, rollout: RolloutStatus) -> Course:
+    reason = _fault(moment, serving, desired, rollout)
+    if reason:
+        return Course(_moved(moment, "RolledBack", reason), serving)
+    if moment.spec.rollout.strategy == "Canary" and rollout.phase != "Promoting":
+        return _canary(moment, serving, desired, rollout)
+    return _replace(moment, desired)
+
+
+def _replace(moment: Moment, desired: Revision) -> Course:
+    """Recreate or Surge, by the Deployment's own strategy."""
+    deployment = moment.deployment(Part.WORKER)
+    wanted = moment.status.desired_replicas
+    if _is_through(deployment, desired, wanted) and have_reported(moment, desired, wanted):
+        return Course(moment.with_status(revision=desired.name, rollout=None), desired)
+    ready = count([deployment], "updatedReplicas")
+    text = f"{ready} of {wanted} workers are of revision {desired.name}"
+    if not have_reported(moment, desired, wanted):
+        text += ", and which adapters they can use is awaited"
+    was_proven = moment.status.rollout is not None and moment.status.rollout.phase == "Promoting"
+    return Course(_moved(moment, "Promoting" if was_proven else "Starting", text), desired)
+
+
+def _is_through(deployment: Raw | None, revision: Revision, replicas: int) -> bool:
+    """All workers are of the revision, and ready."""
+    if deployment is None or label(deployment["spec"]["template"], REVISION) != revision.name:
+        return False
+    status = deployment.get("status", {})
+    return (
+        status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
+        and deployment["spec"].get("replicas") == replicas
+        and all(
+            status.get(field, 0) == replicas
+            for field in ("replicas", "updatedReplicas", "readyReplicas")
+        )
+    )
+
+
+def _canary(moment: Moment, serving: Revision, desired: Revision, rollout: RolloutStatus) -> Course:
+    wanted = moment.spec.rollout.canary or Canary()
+    deployment = moment.deployment(Part.CANARY)
+    has_reported = rollout.phase == "Proving" or have_reported(moment, desired, wanted.replicas)
+    if not has_reported or not _is_through(deployment, desired, wanted.replicas):
+        text = f"{wanted.replicas} canary workers of revision {desired.name} are awaited"
+        return Course(_moved(moment, "Starting", text), serving, desired)
+    share = Rollout(canary=desired.name, weight=wanted.percent)
+    awaited = _judged(moment.report, wanted)
+    if awaited is not None:
+        return Course(_moved(moment, "Proving", awaited), serving, desired, share)
+    text = f"the canary of revision {desired.name} was good"
+    return Course(_moved(moment, "Promoting", text), desired, desired, share)
+
+
+def _judged(report: ServiceReport | None, wanted: Canary) -> str | None:
+    """What is still waited for. None: it has proved itself; what is bad was seen before."""
+    canary = report.tracks.get(Track.CANARY) if report else None
+    made = canary.completed + canary.failed if canary else 0
+    if made >= wanted.min_videos:
+        return None
+    return f"{made} of {wanted.min_videos} videos that the canary is judged by are made"
+
+
+def _fault(moment: Moment, serving: Revision, desired: Revision, rollout: RolloutStatus) -> str:
+    """Why the new revision goes back; empty if nothing is known against it."""
+    pods = [pod for part in Part for pod in moment.pods(part)]
+    new = [pod for pod in pods if label(pod, REVISION) == desired.name]
+    found = [each for each in map(trouble, new) if each is not None]
+    final = next((each for each in found if each.final), None)
+    if final is not None:
+        return final.message
+    lost = spoiled(moment, serving, desired)
+    if lost:
+        return lost
+    worse = _worse(moment) if moment.spec.rollout.strategy == "Canary" else ""
+    if worse:
+        return worse
+    age = (moment.now - rollout.start_time).total_seconds()
+    if age <= moment.spec.rollout.deadline_seconds or rollout.phase == "Promoting":
+        return ""
+    why = _late(rollout, found)
+    return f"not done {moment.spec.rollout.deadline_seconds} s after it began: {why}"
+
+
+def _late(rollout: RolloutStatus, found: list[Trouble]) -> str:
+    return found[0].message if found else rollout.message
+
+
+def _worse(moment: Moment) -> str:
+    """The canary by what it has made, once that is enough to tell."""
+    report, wanted = moment.report, moment.spec.rollout.canary or Canary()
+    canary = report.tracks.get(Track.CANARY) if report else None
+    if report is None or canary is None:
+        return ""
+    made = canary.completed + canary.failed
+    if made < wanted.min_videos:
+        return ""
+    failed = 100 * canary.failed / made
+    if failed > wanted.max_failed_percent:
+        return (
+            f"the canary failed {canary.failed} of {made} videos, {failed:.0f} percent: more than "
+            f"{wanted.max_failed_percent}"
+        )
+    stable = report.tracks.get(Track.STABLE)
+    if stable is None or not stable.median_seconds or canary.median_seconds is None:
+        return ""
+    slower = 100 * (canary.median_seconds / stable.median_seconds - 1)
+    if slower > wanted.max_slower_percent:
+        return (
+            f"the canary takes {canary.median_seconds:.1f} s a video and the others "
+            f"{stable.median_seconds:.1f}, {slower:.0f} percent more: more than "
+            f"{wanted.max_slower_percent}"
+        )
+    return ""
+
+
+def numbered(moment: Moment, share: Rollout) -> Rollout:
+    """As it is written, if that says the same; else with a higher number. By the clock, it is also
+    higher than those of a service of this name that is gone, whose last one its database has."""
+    found = moment.child("ConfigMap", name_of(moment.owner, ROLLOUT))
+    try:
+        written = Rollout.model_validate_json(found["data"][ROLLOUT_KEY]) if found else Rollout()
+    except (KeyError, ValidationError):  # edited by somebody
+        written = Rollout()
+    if written.number and written == share.model_copy(update={"number": written.number}):
+        return written
+    number = max(int(moment.now.timestamp()), written.number + 1)
+    return share.model_copy(update={"number": number})
+
+
+def _moved(moment: Moment, phase: str, message: str) -> Moment:
+    rollout = moment.status.rollout
+    assert rollout is not None
+    update: dict[str, Any] = {"phase": phase, "message": message}
+    return moment.with_status(rollout=rollout.model_copy(update=update))

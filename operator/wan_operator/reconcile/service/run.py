@@ -1,0 +1,162 @@
+"""The import of a service's base model, for the engine of runs: a run of one step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from pydantic import Field
+
+from wan_operator.api.v1alpha1.common import ApiModel, Artifact, Condition
+from wan_operator.api.v1alpha1.inference import EffectiveService
+from wan_operator.api.v1alpha1.runs import (
+    CheckpointStatus,
+    LastFailure,
+    ProgressStatus,
+    StepStatus,
+)
+from wan_operator.conditions import runs as conditions
+from wan_operator.conditions.runs import Wanted
+from wan_operator.reconcile.runs.plan import Plan
+from wan_operator.reconcile.runs.state import Run
+from wan_operator.reconcile.service.resolve import sizes_of
+from wan_operator.reconcile.service.state import Moment
+from wan_operator.reconcile.store import ca_bundle, model_spec, store_spec
+from wan_operator.resources.configmaps import JOB_KEY
+from wan_operator.resources.jobs import Attempt, job
+from wan_operator.resources.labels import Manifest, config_map_name
+from wan_operator.resources.service.names import child
+from wan_runtime.contract.job import Bucket, DatasetSpec, JobSpec, LoraSpec, Result, Step
+from wan_runtime.presets import PRESETS
+
+PART = "model"
+"""Not `import`: a WanFineTune of the service's name may have a Job of that."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportStep:
+    """The one step of the run."""
+
+    id: str = PART
+    reports_as: str = Step.IMPORT.value
+    group: str = PART
+    needs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    has_checkpoints: bool = False
+    must_commit: bool = True
+
+
+class NoLimit(NamedTuple):
+    infrastructure: int | None = None
+    out_of_memory: int | None = None
+
+
+class ImportSpec(NamedTuple):
+    suspend: bool = False
+    active_deadline_seconds: int | None = None
+    ttl_seconds_after_finished: int | None = None
+    retries: NoLimit = NoLimit()
+
+
+class ImportStatus(ApiModel):
+    """The status of the run. Of it, status.baseModel keeps what the next look cannot find out."""
+
+    conditions: list[Condition] = Field(default=[])
+    start_time: datetime | None = None
+    completion_time: datetime | None = None
+    suspended_seconds: int = 0
+    suspended_since: datetime | None = None
+    steps: list[StepStatus] = Field(default=[])
+    progress: ProgressStatus | None = None
+    artifact: Artifact | None = None
+    checkpoint: CheckpointStatus | None = None
+    lost_gpu_seconds: int = 0
+    last_failure: LastFailure | None = None
+
+
+ImportRun = Run[ImportSpec, ImportStatus]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportPlan(Plan[ImportSpec, ImportStatus]):
+    moment: Moment
+    effective: EffectiveService
+
+    vocabulary = conditions.RUNS
+    status = ImportStatus
+
+    def steps(self, spec: ImportSpec) -> Sequence[ImportStep]:
+        return [ImportStep()]
+
+    def files(self, run: ImportRun, id: str) -> tuple[Manifest, ...]:
+        return (_config_map(self.moment, self.effective),)
+
+    def job(self, run: ImportRun, id: str, number: int) -> Manifest:
+        return job(_attempt(self.moment, self.effective, run, number))
+
+    def finished(self, run: ImportRun, id: str, result: Result) -> ImportRun:
+        return run.with_status(artifact=run.step(id).artifact)
+
+    def conditions(self, run: ImportRun, leading: Wanted) -> Sequence[Wanted]:
+        return ()
+
+    def outcome(self, run: ImportRun) -> str:
+        artifact = run.status.artifact
+        assert artifact is not None, "the step must commit"
+        return f"the base model is at {artifact.uri}"
+
+    def repeats_on(self, run: ImportRun, id: str) -> int:
+        return 0
+
+
+def _attempt(moment: Moment, effective: EffectiveService, run: ImportRun, number: int) -> Attempt:
+    spec, settings = moment.spec, moment.settings
+    return Attempt(
+        owner=moment.owner,
+        step_id=PART,
+        step=Step.IMPORT.value,
+        number=number,
+        preset=spec.model.preset,
+        needs_gpu=False,
+        deterministic=False,
+        host=None,
+        gpus=0,
+        image=settings.runtime_image,
+        image_pull_policy=settings.image_pull_policy,
+        image_pull_secrets=settings.image_pull_secrets,
+        store_secret=effective.store.secret_name,
+        ca_bundle=ca_bundle(spec.store, settings),
+        model_volume=None,
+        model_cache=None,
+        overrides=spec.workers.resources,
+        pod_template=spec.workers.pod_template,
+        avoid_node=run.failed_on(PART, number - 1),
+        queue_name=run.queue_name,
+    )
+
+
+def _config_map(moment: Moment, effective: EffectiveService) -> Manifest:
+    spec, preset = moment.spec, PRESETS[moment.spec.model.preset]
+    size = sizes_of(spec)[0]
+    bundle = ca_bundle(spec.store, moment.settings)
+    wanted = JobSpec(
+        namespace=moment.owner.namespace,
+        name=moment.owner.name,
+        uid=moment.owner.uid,
+        step=Step.IMPORT,
+        model=model_spec(spec.model),
+        store=store_spec(effective.store, bundle is not None),
+        # The import reads neither: a job file without them is none.
+        dataset=DatasetSpec(
+            source=f"s3://{effective.store.bucket}",
+            buckets=(Bucket(width=size.width, height=size.height, frames=preset.frames),),
+            fps=preset.fps,
+        ),
+        lora=LoraSpec(),
+        image=moment.settings.runtime_image,
+    )
+    text = wanted.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n"
+    name = config_map_name(moment.owner, PART)
+    return child(moment.owner, "v1", "ConfigMap", name, PART, data={JOB_KEY: text})

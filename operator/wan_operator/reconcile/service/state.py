@@ -1,0 +1,100 @@
+"""One WanInferenceService at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from wan_operator.api.v1alpha1.inference import (
+    KIND,
+    LABEL,
+    WanInferenceServiceSpec,
+    WanInferenceServiceStatus,
+)
+from wan_operator.reconcile.bounds import fitted
+from wan_operator.reconcile.observed import Observed, Raw, is_deleting, label, owned_by
+from wan_operator.resources.labels import QUEUE_NAME, Owner
+from wan_operator.resources.service.names import COMPONENT, REVISION, Part, name_of
+from wan_operator.resources.service.worker import Revision
+from wan_operator.settings import Settings
+from wan_runtime.contract.report import ServiceReport
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Moment:
+    owner: Owner
+    generation: int
+    queue_name: str
+    """Queue of Kueue for its Jobs; empty without one."""
+    spec: WanInferenceServiceSpec
+    status: WanInferenceServiceStatus
+    observed: Observed
+    settings: Settings
+    now: datetime
+    """In whole seconds, the resolution of Kubernetes times."""
+
+    @property
+    def report(self) -> ServiceReport | None:
+        """The freshest that a gateway gave. None: none has answered now."""
+        said = [page for page in self.observed.pages.values() if isinstance(page, ServiceReport)]
+        return min(said, key=lambda each: each.age_seconds, default=None)
+
+    def own(self, kind: str) -> list[Raw]:
+        """Children of this very resource that stay."""
+        found = owned_by(self.observed.children.get(kind, ()), self.owner.uid)
+        return [each for each in found if not is_deleting(each)]
+
+    def child(self, kind: str, name: str) -> Raw | None:
+        return next((each for each in self.own(kind) if each["metadata"]["name"] == name), None)
+
+    def deployment(self, part: Part) -> Raw | None:
+        return self.child("Deployment", name_of(self.owner, part))
+
+    def pods(self, part: Part) -> list[Raw]:
+        """Of a part, those that are going too. They are a ReplicaSet's: their labels have to do."""
+        return [pod for pod in self.observed.pods if label(pod, COMPONENT) == part.value]
+
+    def revision(self, name: str) -> Revision | None:
+        """From the ConfigMap that keeps it."""
+        maps = self.own("ConfigMap")
+        kept = next((each for each in maps if name and label(each, REVISION) == name), None)
+        return None if kept is None else Revision.read(kept)
+
+    def with_status(self, **changes: Any) -> Moment:
+        return replace(self, status=self.status.model_copy(update=changes))
+
+    def dump(self) -> dict[str, Any]:
+        """The status as it is written."""
+        update = {"observed_generation": self.generation}
+        status = self.status.model_copy(update=update)
+        raw = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return fitted(raw, WanInferenceServiceStatus)
+
+
+def read(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Moment:
+    """Raises pydantic's ValidationError for what this release cannot read."""
+    metadata = cr["metadata"]
+    return Moment(
+        owner=Owner(
+            kind=KIND,
+            label=LABEL,
+            namespace=metadata["namespace"],
+            name=metadata["name"],
+            uid=metadata["uid"],
+        ),
+        generation=metadata["generation"],
+        queue_name=metadata.get("labels", {}).get(QUEUE_NAME, ""),
+        spec=WanInferenceServiceSpec.model_validate(cr["spec"]),
+        status=WanInferenceServiceStatus.model_validate(cr.get("status", {})),
+        observed=observed,
+        settings=settings,
+        now=now.replace(microsecond=0),
+    )
+
+
+def count(deployments: Sequence[Raw | None], field: str) -> int:
+    """Of their statuses, in sum."""
+    found = (each.get("status", {}).get(field, 0) for each in deployments if each is not None)
+    return sum(found)

@@ -1,0 +1,155 @@
+"""The gateway: the HTTP API, without a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wan_operator.api.v1alpha1.common import ConfigMapKey
+from wan_operator.api.v1alpha1.inference import Gateway
+from wan_operator.resources.labels import Manifest, Owner, content_hash
+from wan_operator.resources.pods import (
+    HOME,
+    Volume,
+    authority,
+    pod_spec,
+    scratch,
+    secret_env,
+    security_context,
+    store_env,
+    volume,
+)
+from wan_operator.resources.service.names import Part, child, labels_of, name_of, selector
+from wan_runtime.contract.job import PROGRESS_PORT
+from wan_runtime.contract.rollout import ROLLOUT_FOLDER, Rollout
+from wan_runtime.contract.service import KEYS_FOLDER, ServiceSpec
+
+PORT = 8080
+SERVICE_KEY = "service.json"
+ROLLOUT, ROLLOUT_KEY = "rollout", "rollout.json"
+CONFIG_HASH = "wan-operator.dev/config-hash"
+GRACE_SECONDS = 30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GatewayPods:
+    """All that shapes the gateway's pods."""
+
+    owner: Owner
+    spec: Gateway
+    service: ServiceSpec
+    """As clients see it."""
+    image: str
+    pull_policy: str
+    pull_secrets: tuple[str, ...]
+    store_secret: str
+    database_secret: str
+    ca_bundle: ConfigMapKey | None
+
+
+def config_map(gateway: GatewayPods) -> Manifest:
+    """What it serves. Its pods are replaced when it changes."""
+    text = gateway.service.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n"
+    name = name_of(gateway.owner, Part.GATEWAY)
+    data = {SERVICE_KEY: text}
+    return child(gateway.owner, "v1", "ConfigMap", name, Part.GATEWAY, data=data)
+
+
+def rollout_map(owner: Owner, rollout: Rollout) -> Manifest:
+    """The canary's share. Read by the gateways as it changes, without a restart."""
+    data = {ROLLOUT_KEY: rollout.model_dump_json(by_alias=True, exclude_none=True) + "\n"}
+    return child(owner, "v1", "ConfigMap", name_of(owner, ROLLOUT), Part.GATEWAY, data=data)
+
+
+def deployment(gateway: GatewayPods) -> Manifest:
+    owner, template = gateway.owner, gateway.spec.pod_template
+    name = name_of(owner, Part.GATEWAY)
+    config = {CONFIG_HASH: content_hash(config_map(gateway)["data"])}
+    spec = {
+        "replicas": gateway.spec.replicas,
+        "revisionHistoryLimit": 2,
+        "selector": {"matchLabels": selector(owner, Part.GATEWAY)},
+        "strategy": {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+        },
+        "template": {
+            "metadata": {
+                "labels": template.labels | labels_of(owner, Part.GATEWAY),
+                "annotations": template.annotations | config,
+            },
+            "spec": pod_spec(
+                container(gateway),
+                volumes(gateway),
+                template,
+                pull_secrets=gateway.pull_secrets,
+                grace_seconds=GRACE_SECONDS,
+                topologySpreadConstraints=[apart(owner)],
+            ),
+        },
+    }
+    return child(owner, "apps/v1", "Deployment", name, Part.GATEWAY, spec=spec)
+
+
+def container(gateway: GatewayPods) -> Manifest:
+    resources, webhook = gateway.spec.resources, gateway.spec.webhook_secret_ref
+    return {
+        "name": "gateway",
+        "image": gateway.image,
+        "imagePullPolicy": gateway.pull_policy,
+        "command": ["/opt/wan/bin/wan-runtime"],
+        "args": ["gateway", "--port", str(PORT)],
+        "env": [
+            *store_env(gateway.store_secret),
+            secret_env("WAN_DATABASE_URL", gateway.database_secret, "url"),
+            *([secret_env("WAN_WEBHOOK_SECRET", webhook.name, "secret")] if webhook else []),
+        ],
+        "ports": [
+            {"name": "http", "containerPort": PORT, "protocol": "TCP"},
+            {"name": "pages", "containerPort": PROGRESS_PORT, "protocol": "TCP"},
+        ],
+        "livenessProbe": probe("/livez", "http", period=10, failures=6),
+        "readinessProbe": probe("/readyz", "http", period=5, failures=3),
+        "startupProbe": probe("/livez", "http", period=2, failures=60),
+        "resources": {
+            "requests": {"cpu": resources.cpu, "memory": resources.memory},
+            "limits": {"memory": resources.memory},
+        },
+        "securityContext": security_context(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [mount for _, mount in volumes(gateway)],
+    }
+
+
+def volumes(gateway: GatewayPods) -> list[Volume]:
+    owner, keys = gateway.owner, gateway.spec.keys_secret_ref.name
+    # Optional: a gateway starts without it, and no canary is better than none that answers.
+    rollout = {"name": name_of(owner, ROLLOUT), "optional": True}
+    pairs = [
+        volume(
+            "service", "/etc/wan", read_only=True, configMap={"name": name_of(owner, "gateway")}
+        ),
+        volume("rollout", ROLLOUT_FOLDER, read_only=True, configMap=rollout),
+        volume("keys", KEYS_FOLDER, read_only=True, secret={"secretName": keys}),
+        scratch("tmp", "/tmp", "1Gi"),
+        scratch("home", HOME, "64Mi"),
+    ]
+    return pairs if gateway.ca_bundle is None else [*pairs, authority(gateway.ca_bundle)]
+
+
+def probe(path: str, port: str, *, period: int, failures: int) -> Manifest:
+    return {
+        "httpGet": {"path": path, "port": port},
+        "periodSeconds": period,
+        "timeoutSeconds": 5,
+        "failureThreshold": failures,
+    }
+
+
+def apart(owner: Owner) -> Manifest:
+    """One node that goes should not take all of them."""
+    return {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": selector(owner, Part.GATEWAY)},
+    }

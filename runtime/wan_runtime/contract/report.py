@@ -1,0 +1,170 @@
+"""What a gateway tells the operator of its service, as JSON at :9400/state. No torch.
+
+All seconds that count from a moment are by the database's clock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
+
+from wan_runtime.contract.base import Contract
+from wan_runtime.contract.job import Reason
+from wan_runtime.contract.rollout import Rollout, Track
+
+STATE_PAGE = "/state"
+"""At PROGRESS_PORT of a gateway's pod. 503 with a line of text while there is no report."""
+PROBLEM_CHARACTERS = 500
+
+
+class QueueReport(Contract):
+    queued: int
+    running: int
+    predicted_seconds: float
+    """Of a worker's time, for all that is queued."""
+    remaining_seconds: float
+    """Of workers' time, for all that runs, as they tell it; as predicted where they do not yet."""
+    oldest_seconds: float
+    """Since the oldest queued video was submitted; 0 where none is."""
+    last_activity_seconds: float | None
+    """Since a video was last submitted, begun or ended. None: not within what is still known, which
+    is a day at least."""
+
+
+class Startup(Contract):
+    """Seconds until a worker took its first video."""
+
+    load_seconds: float
+    """To fetch what its node lacked, verify and load it."""
+    compile_seconds: float
+    """That the first video took beyond its repetition: kernels are chosen, compiled and loaded."""
+    warm_up_seconds: float
+    """All other rendering of the warm-up."""
+
+
+class AdapterNote(Contract):
+    """What a worker says of one adapter."""
+
+    name: str
+    ready: bool
+    """It was fetched and fits the model. False: all else is served, and videos with it fail."""
+    reason: Reason | None = None
+    """Of one that is not ready."""
+    message: Annotated[str, Field(max_length=PROBLEM_CHARACTERS)] = ""
+    """Why it is not, with the file's address; or what was left out of it."""
+
+
+class WorkerInfo(Contract):
+    """What a worker tells of itself."""
+
+    name: str
+    """Its pod's, and digits of this process."""
+    pod: str = ""
+    """Its pod's alone. Empty outside Kubernetes."""
+    revision: str = ""
+    """Of the service that its pod belongs to."""
+    ready: bool
+    """It takes videos."""
+    stopping: bool = False
+    """It takes no more, and ends what it has."""
+    busy: bool = False
+    """It has a video in hand, of which it renders or writes."""
+    ranks: int
+    """0: of a release that does not tell."""
+    startup: Startup | None = None
+    """Of the gang at work. None: there is none yet."""
+    seconds_per_clip: dict[str, float] = Field(default_factory=dict)
+    """By warmed size ("1280x720"): for a video of the service's own length, steps and guidance,
+    measured by the warm-up."""
+    peak_gib: float | None = None
+    """GPU memory at most so far, of the rank that took most. None: no GPU."""
+    adapters: tuple[str, ...] = ()
+    """Names of those that were fetched and fit the model."""
+    adapter_notes: tuple[AdapterNote, ...] = ()
+    """Of those with something to say."""
+    attention: str = ""
+    """The kernel at work."""
+    device: str = ""
+    """As torch names it."""
+    problem: Annotated[str, Field(max_length=PROBLEM_CHARACTERS)] | None = None
+    """Why its last gang was lost, until another is ready; or the store's, until it answers."""
+
+
+class WorkerReport(WorkerInfo):
+    seen_seconds: float
+    """Since it last told."""
+
+
+class AdapterReport(Contract):
+    """What the ready workers of one revision say of one adapter."""
+
+    revision: str
+    name: str
+    usable: int
+    """Number of workers that can use it."""
+    faulty: int
+    """Number of workers that cannot."""
+    note: AdapterNote | None = None
+    """Of the first worker that cannot, else of the first with something to say."""
+
+
+class TrackReport(Contract):
+    """Of the videos that ended on a track within the last hour. A video counts for the workers that
+    rendered it, so those of an earlier canary are not this one's."""
+
+    completed: int
+    failed: int
+    """By errors of ours: neither cancelled ones nor those that the request is to blame for."""
+    median_seconds: float | None = None
+    """Of rendering a completed one: all stages but writing. None: none completed."""
+    p95_seconds: float | None = None
+
+
+class ServiceReport(Contract):
+    time: datetime
+    """At which the database was asked."""
+    age_seconds: float
+    """Since then, as it is handed out."""
+    queue: QueueReport
+    workers: tuple[WorkerReport, ...]
+    """Heard of within the last 30 s, by name."""
+    adapters: tuple[AdapterReport, ...] = ()
+    """In a summary: in place of what each worker says of them."""
+    rollout: Rollout
+    """That the queue goes by now: a new ConfigMap takes up to two minutes to get here."""
+    tracks: dict[Track, TrackReport]
+    """`stable`: of all workers but the canary's. `canary`: only while there is one."""
+
+    def summary(self) -> ServiceReport:
+        """What the page has. Workers of one revision mostly say the same of many adapters, at
+        length: repeated for each worker, it would outgrow what the operator reads."""
+        bare = {"adapters": (), "adapter_notes": ()}
+        workers = tuple(each.model_copy(update=bare) for each in self.workers)
+        return self.model_copy(update={"workers": workers, "adapters": by_revision(self.workers)})
+
+
+def by_revision(workers: Iterable[WorkerInfo]) -> tuple[AdapterReport, ...]:
+    """What ready workers say of adapters, once for each revision and adapter."""
+    usable, faulty = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    notes: dict[tuple[str, str], AdapterNote] = {}
+    for each in (each for each in workers if each.ready):
+        usable.update((each.revision, name) for name in each.adapters)
+        for note in each.adapter_notes:
+            key = each.revision, note.name
+            faulty[key] += not note.ready
+            if notes.setdefault(key, note).ready and not note.ready:
+                notes[key] = note
+    return tuple(
+        AdapterReport(
+            revision=key[0],
+            name=key[1],
+            usable=usable[key],
+            faulty=faulty[key],
+            note=notes.get(key),
+        )
+        for key in dict.fromkeys((*usable, *notes))
+    )

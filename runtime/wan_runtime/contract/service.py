@@ -1,0 +1,198 @@
+"""The contract of a `WanInferenceService` with its pods.
+
+The operator writes a `ServiceSpec` into a ConfigMap mounted at `/etc/wan/service.json`; gateway and
+workers read it. Pydantic only: no torch.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from wan_runtime.contract.base import Contract
+from wan_runtime.contract.job import Expert, ManifestRef, ModelSpec, StoreSpec
+from wan_runtime.presets import SPATIAL_STRIDE, TEMPORAL_STRIDE
+
+SERVICE_FILE = "/etc/wan/service.json"
+KEYS_FOLDER = "/etc/wan/keys"
+"""Mounted Secret: a file an API key, its name the key's name, its content the key."""
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+
+
+class Size(Contract):
+    """Of a video, in pixels."""
+
+    width: Annotated[int, Field(ge=SPATIAL_STRIDE, le=4096, multiple_of=SPATIAL_STRIDE)]
+    height: Annotated[int, Field(ge=SPATIAL_STRIDE, le=4096, multiple_of=SPATIAL_STRIDE)]
+
+    def __str__(self) -> str:
+        """`1280x720`, as requests name it."""
+        return f"{self.width}x{self.height}"
+
+
+class AdapterSpec(Contract):
+    """A LoRA that requests may name: the pair of files for the two experts of Wan2.2, or one."""
+
+    name: Name
+    artifact: ManifestRef | None = None
+    """What a fine-tune exported: its certified DiffSynth files, by expert."""
+    files: dict[Expert, str] = Field(default_factory=dict)
+    """s3:// URIs of single files, for adapters made elsewhere. Either these or `artifact`."""
+    strength: float = 1.0
+    trigger: str = ""
+    """Words that its captions had; shown in /v1/models."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.artifact is None) == (not self.files):
+            raise ValueError(f"adapter {self.name} needs either artifact or files")
+        return self
+
+
+class AdapterUse(Contract):
+    """An adapter at work in one video."""
+
+    name: Name
+    strength: Annotated[float, Field(ge=-4, le=4)] | None = None
+    """None: the adapter's own."""
+    expert: Expert | None = None
+    """Only on this expert's transformer. None: on all that it has weights for."""
+
+
+class SamplingSpec(Contract):
+    """How a video is sampled; what is None comes from the next in line: request, effect, service,
+    preset."""
+
+    size: Size | None = None
+    frames: Annotated[int, Field(ge=5, le=1025)] | None = None
+    """4n+1."""
+    fps: Annotated[float, Field(ge=1, le=60)] | None = None
+    steps: Annotated[int, Field(ge=1, le=200)] | None = None
+    guidance: Annotated[float, Field(ge=1, le=30)] | None = None
+    guidance_low: Annotated[float, Field(ge=1, le=30)] | None = None
+    """Of Wan2.2's low-noise expert. None: as `guidance`."""
+    shift: Annotated[float, Field(gt=0, le=30)] | None = None
+    negative_prompt: Annotated[str, Field(max_length=4000)] | None = None
+
+    @model_validator(mode="after")
+    def _whole_latent_frames(self) -> Self:
+        if self.frames is not None and (self.frames - 1) % TEMPORAL_STRIDE:
+            raise ValueError(f"frames {self.frames} is not 4n+1, as 17, 49 or 81 are")
+        return self
+
+
+class EffectSpec(Contract):
+    """The product's unit for app teams: a photo and this name make a video."""
+
+    name: Name
+    adapters: tuple[AdapterUse, ...] = ()
+    prompt: Annotated[str, Field(max_length=4000)] = "{prompt}"
+    """Template: `{prompt}` is replaced by the request's prompt, which may be empty."""
+    sampling: SamplingSpec = SamplingSpec()
+    preview: str = ""
+    """Of a clip that shows it: an s3:// URI in the service's bucket, which the gateway hands out,
+    or a URL, which the studio links to."""
+    description: Annotated[str, Field(max_length=1000)] = ""
+
+
+class KeyLimit(Contract):
+    """What one API key may take."""
+
+    queued: Annotated[int, Field(ge=1)] | None = None
+    """Jobs that wait or run. None: only the queue's own limit."""
+    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    """Of videos created, counted by each gateway."""
+    priority: int = 0
+    """Of its jobs; higher goes first."""
+
+
+class LimitSpec(Contract):
+    queue_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    """Predicted seconds of work that may wait; a request beyond them gets 429."""
+    frames: int = 121
+    prompt_characters: int = 2000
+    upload_bytes: int = 20 * 2**20
+    image_pixels: int = 40_000_000
+    """Of an uploaded picture, before it is cropped."""
+    url_references: bool = False
+    """Whether a request may name its first frame by a URL."""
+    per_key: KeyLimit = KeyLimit()
+    keys: dict[str, KeyLimit] = Field(default_factory=dict)
+    """For keys that have limits of their own, by the key's name."""
+
+    def of(self, owner: str) -> KeyLimit:
+        """Of one key."""
+        return self.keys.get(owner, self.per_key)
+
+
+class ResultSpec(Contract):
+    retention_seconds: Annotated[int, Field(ge=60)] = 7 * 86400
+    """After which a video and its job are deleted; photos go with the end of the job."""
+    presigned_seconds: Annotated[int, Field(ge=60, le=604800)] = 3600
+    proxied: bool = True
+    """The gateway hands out the bytes itself. False: it redirects to a presigned URL, for stores
+    that clients can reach."""
+
+
+class ModerationSpec(Contract):
+    """An HTTP service that may refuse."""
+
+    url: str
+    """POSTed {stage: Input|Output, id, model, prompt, images}, answers {allowed, reason}. `images`
+    are base64: the first frame as PNG, or frames of the video as JPEG, at equal times."""
+    timeout_seconds: float = 10.0
+    on_error: Annotated[str, Field(pattern="^(Refuse|Allow)$")] = "Refuse"
+
+
+class ServiceSpec(Contract):
+    namespace: str
+    name: str
+    uid: str
+    model: ModelSpec
+    imported: ManifestRef | None = None
+    """What the import of the model committed. None: a Tiny preset, or a folder taken as it is."""
+    weights: ManifestRef | None = None
+    """What a fine-tune with the method full exported: its transformers, of one expert or both,
+    stand in place of the base model's."""
+    store: StoreSpec
+    sizes: Annotated[tuple[Size, ...], Field(min_length=1)]
+    """Sizes that requests may ask for, warmed up before a worker is ready."""
+    defaults: SamplingSpec = SamplingSpec()
+    adapters: tuple[AdapterSpec, ...] = ()
+    effects: tuple[EffectSpec, ...] = ()
+    limits: LimitSpec = LimitSpec()
+    results: ResultSpec = ResultSpec()
+    moderation: ModerationSpec | None = None
+    public_url: str = ""
+    """Of the gateway, for links in webhooks and events. Empty: links are relative."""
+    studio: bool = True
+    """Serve the page at /studio/ that makes videos in a browser."""
+    price_per_hour: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    """Of a worker, in any currency; estimates tell what a video costs. None: they tell none."""
+
+    @property
+    def prefix(self) -> str:
+        """Of all keys of this service in the bucket, without slashes at its ends."""
+        return "/".join(filter(None, (self.store.prefix, self.namespace, self.name, self.uid[:8])))
+
+    def adapter(self, name: str) -> AdapterSpec | None:
+        """By its name."""
+        return next((each for each in self.adapters if each.name == name), None)
+
+    def effect(self, name: str) -> EffectSpec | None:
+        """By its name."""
+        return next((each for each in self.effects if each.name == name), None)
+
+    @model_validator(mode="after")
+    def _names_meet(self) -> Self:
+        names = [each.name for each in self.adapters] + [each.name for each in self.effects]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"adapters and effects share the name {', '.join(sorted(twice))}")
+        for effect in self.effects:
+            for use in effect.adapters:
+                if self.adapter(use.name) is None:
+                    raise ValueError(f"effect {effect.name} uses adapter {use.name}: not listed")
+        return self

@@ -1,0 +1,44 @@
+"""The parts of a base model, and which of them a step loads: no pod fetches or verifies the others.
+
+No torch: the planner counts by the same list.
+"""
+
+from __future__ import annotations
+
+from wan_runtime.contract.job import Expert, JobSpec, Step
+from wan_runtime.presets import PRESETS
+
+DIT = "dit"
+TEXT_ENCODER = "text_encoder"
+TOKENIZER = "tokenizer"
+VAE = "vae"
+IMAGE_ENCODER = "image_encoder"
+
+
+def dit_part(expert: Expert) -> str:
+    """`dit`, or `dit-HighNoise` and `dit-LowNoise` of a pair."""
+    return DIT if expert is Expert.ONLY else f"{DIT}-{expert}"
+
+
+def loaded_by(
+    step: Step, preset: str, expert: Expert = Expert.ONLY, *, previews: bool = False
+) -> tuple[str, ...]:
+    """Parts of `preset` that a step loads. `previews`: whether training renders some."""
+    encoders = [TOKENIZER, TEXT_ENCODER, VAE]
+    if PRESETS[preset].uses_clip:
+        encoders.append(IMAGE_ENCODER)
+    match step:
+        case Step.ENCODE:
+            return tuple(encoders)
+        case Step.TRAIN:
+            return (dit_part(expert), VAE) if previews else (dit_part(expert),)
+        case Step.SAMPLE:
+            return (*map(dit_part, PRESETS[preset].experts), *encoders)
+        case _:
+            return ()
+
+
+def needed(job: JobSpec) -> tuple[str, ...]:
+    """Parts that the job's step loads."""
+    previews = job.training.preview_every is not None
+    return loaded_by(job.step, job.model.preset, job.expert, previews=previews)

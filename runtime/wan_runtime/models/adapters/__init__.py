@@ -1,0 +1,1 @@
+"""Files of LoRA adapters and full weights: layouts, names of layers, strength."""

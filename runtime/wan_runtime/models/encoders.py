@@ -1,0 +1,121 @@
+"""Encoding through the units of diffsynth's own pipeline, so that training sees exactly what
+sampling will.
+
+No transformer is loaded: the units ask it only which conditions it wants.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from diffsynth.pipelines.wan_video import (
+    WanVideoPipeline,
+    WanVideoUnit_ImageEmbedderCLIP,
+    WanVideoUnit_ImageEmbedderVAE,
+    WanVideoUnit_InputVideoEmbedder,
+    WanVideoUnit_PromptEmbedder,
+)
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from wan_runtime.models import load
+from wan_runtime.models.layout import ModelFiles
+from wan_runtime.models.offload import Guest
+
+# Shapes: F video frames, H W pixels, T = (F - 1) / 4 + 1 latent frames, h = H / 8, w = W / 8, D
+# text width.
+
+TILE_SIZE, TILE_STRIDE = (30, 52), (15, 26)
+"""In latent rows and columns: the sampler's own defaults."""
+
+
+class TextEncoder:
+    """umT5 with its tokenizer."""
+
+    def __init__(
+        self,
+        files: ModelFiles,
+        dtype: torch.dtype,
+        device: torch.device,
+        *,
+        home: torch.device | None = None,
+    ) -> None:
+        """`home`: where its weights wait while it is not at work, if not on the device."""
+        self._pipe = WanVideoPipeline(device=device.type, torch_dtype=dtype)
+        self._pipe.tokenizer = load.load_tokenizer(files)
+        self._pipe.text_encoder = load.load_text_encoder(files, dtype, home or device)
+        self._at_work = Guest(self._pipe.text_encoder, device) if home else nullcontext()
+
+    @torch.no_grad()
+    def encode(self, prompt: str) -> Tensor:
+        """[1, 512, D], zeros behind the caption."""
+        with self._at_work:
+            made = WanVideoUnit_PromptEmbedder().process(self._pipe, prompt, True)
+        context: Tensor = made["context"]
+        return context
+
+
+class VideoEncoder:
+    """VAE, both ways, and, for Wan2.1, CLIP."""
+
+    def __init__(
+        self, files: ModelFiles, dtype: torch.dtype, device: torch.device, *, tiled: bool
+    ) -> None:
+        self._pipe = WanVideoPipeline(device=device.type, torch_dtype=dtype)
+        self._pipe.vae = load.load_vae(files, dtype, device)
+        if files.preset.uses_clip:
+            self._pipe.image_encoder = load.load_image_encoder(files, dtype, device)
+        self._pipe.dit = SimpleNamespace(
+            require_vae_embedding=True,
+            require_clip_embedding=files.preset.uses_clip,
+            has_image_pos_emb=False,
+        )
+        # In training mode the unit returns clean latents instead of noised ones.
+        self._pipe.scheduler.set_timesteps(1000, training=True)
+        self._tiling = {"tiled": tiled, "tile_size": TILE_SIZE, "tile_stride": TILE_STRIDE}
+
+    @torch.no_grad()
+    def encode_video(self, frames_FHWC: NDArray[np.uint8]) -> dict[str, Tensor]:
+        """`latents` [16, T, h, w] of uint8 frames [F, H, W, 3]."""
+        video = [Image.fromarray(frame) for frame in frames_FHWC]
+        encoded = WanVideoUnit_InputVideoEmbedder().process(
+            self._pipe,
+            input_video=video,
+            noise=None,
+            vace_reference_image=None,
+            framewise_decoding=False,
+            animate2_reference_image=None,
+            animate2_reference_video=None,
+            **self._tiling,
+        )
+        return {"latents": encoded["input_latents"][0]}
+
+    @torch.no_grad()
+    def encode_first_frame(self, image_HWC: NDArray[np.uint8], count: int) -> dict[str, Tensor]:
+        """Of a video of `count` frames that starts with a uint8 image [H, W, 3]: `y` [20, T, h, w]
+        (4 mask channels, then the latents of the image followed by grey) and, for Wan2.1, `clip`
+        [257, 1280]."""
+        image = Image.fromarray(image_HWC)
+        height, width = image_HWC.shape[:2]
+        size = {"height": height, "width": width}
+        encoded = WanVideoUnit_ImageEmbedderVAE().process(
+            self._pipe, input_image=image, end_image=None, num_frames=count, **size, **self._tiling
+        )
+        tensors = {"y": encoded["y"][0]}
+        clip = WanVideoUnit_ImageEmbedderCLIP().process(
+            self._pipe, input_image=image, end_image=None, **size
+        )
+        if clip:
+            tensors["clip"] = clip["clip_feature"][0]
+        return tensors
+
+    @torch.no_grad()
+    def decode(self, latents_BCTHW: Tensor) -> Tensor:
+        """[F, H, W, 3] in [-1, 1], float32 on the CPU, of one video's latents."""
+        video = self._pipe.vae.decode(latents_BCTHW, self._pipe.device, **self._tiling)
+        pixels: Tensor = video[0].permute(1, 2, 3, 0).float().cpu()
+        return pixels

@@ -1,0 +1,218 @@
+"""The child process of `wan-runtime`: does one step and leaves its Result in a file.
+
+`python -m wan_runtime.process.step <step> <job file> <work folder> <run folder>`, as the supervisor
+does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import errno
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NoReturn
+
+from pydantic import ValidationError
+
+from wan_runtime.artifacts import manifest
+from wan_runtime.artifacts.store import ArtifactCorrupt, Store
+from wan_runtime.contract.job import Certificate, ExitClass, JobSpec, Reason, Result, Step
+from wan_runtime.errors import InfrastructureError, InputError, OutOfMemoryError, StepError
+from wan_runtime.faults import described
+from wan_runtime.process import logs, stopping
+from wan_runtime.process.outcome import Outcome
+from wan_runtime.process.progress import Reporter
+from wan_runtime.training import leftovers
+
+log = logging.getLogger(__name__)
+
+# The last two are oneDNN's, on CPUs alone: it keeps to itself why, and has nothing else to fail by
+# in layers that it computed before.
+HOST_MEMORY = (
+    "DefaultCPUAllocator: can't allocate",
+    "std::bad_alloc",
+    "can't start new thread",
+    "could not create a primitive",
+    "could not execute a primitive",
+)
+"""What RuntimeErrors say of it, besides MemoryError and ENOMEM."""
+RESULT_FILE = "result.json"
+PR_SET_PDEATHSIG: Final = 1
+
+Run = Callable[[JobSpec, Store, Path, Reporter], Outcome]
+
+# Imported only when it is their turn: most of them bring torch, which takes seconds and gigabytes.
+RUNS: dict[Step, str] = {
+    Step.PREPARE: "wan_runtime.data.prepare",
+    Step.IMPORT: "wan_runtime.models.importer",
+    Step.ENCODE: "wan_runtime.data.cache",
+    Step.TRAIN: "wan_runtime.training.train",
+    Step.EXPORT: "wan_runtime.training.export",
+    Step.SAMPLE: "wan_runtime.training.sample",
+}
+
+
+def load_job(path: Path, step: Step) -> JobSpec:
+    """Read a job file. Raises InputError(JOB_INVALID) with the fields that are wrong."""
+    try:
+        job = JobSpec.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(
+            Reason.JOB_INVALID, f"job file {path} cannot be read: {error.strerror}"
+        ) from error
+    except ValidationError as error:
+        raise InputError(
+            Reason.JOB_INVALID,
+            f"job file {path} does not fit this runtime: {described(error)}. "
+            "Do the operator and the runtime image come from one release?",
+        ) from error
+    if job.step is not step:
+        raise InputError(Reason.JOB_INVALID, f"{path} is a job for {job.step}, not for {step}")
+    return job
+
+
+def perform(job: JobSpec, work: Path, report: Reporter) -> Result:
+    """Do the job, or recognise it as done. Raises StepError and whatever else goes wrong."""
+    store = Store.connect(job.store)
+    result = _committed(job, store) or _run(job, store, work, report)
+    if job.step is Step.TRAIN and result.manifest is not None:
+        leftovers.remove(job, store, result.manifest)
+    return result
+
+
+def _run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Result:
+    run: Run = importlib.import_module(RUNS[job.step]).run
+    outcome = run(job, store, work, report)
+    return Result(
+        step_id=job.step_id,
+        exit_class=ExitClass.DONE,
+        reason=Reason.COMPLETED,
+        message=outcome.message,
+        manifest=outcome.manifest,
+        summary=dict(outcome.summary),
+        certificates=_brief(outcome.certificates),
+    )
+
+
+def classify(error: BaseException) -> StepError:
+    """The class and reason of an error that a step did not foresee."""
+    if isinstance(error, StepError):
+        return error
+    text = str(error)
+    if _is_gpu_memory(error):
+        return OutOfMemoryError(Reason.GPU_OUT_OF_MEMORY, text.split("\n", 1)[0])
+    if _is_host_memory(error):
+        return OutOfMemoryError(
+            Reason.HOST_OUT_OF_MEMORY, f"the host's memory ran out: {text or 'MemoryError'}"
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return InfrastructureError(
+            Reason.DISK_FULL, f"no space left for {error.filename or 'the work folder'}"
+        )
+    return InfrastructureError(Reason.UNEXPECTED, f"{type(error).__name__}: {text}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of the child. Returns its exit code, the class of the Result that it wrote."""
+    parser = argparse.ArgumentParser(prog="python -m wan_runtime.process.step")
+    parser.add_argument("step", type=Step)
+    for folder in ("job", "work", "run"):
+        parser.add_argument(folder, type=Path)
+    options = parser.parse_args(arguments)
+    logs.configure(options.step)
+    step_id = str(options.step)
+    report: Reporter | None = None
+    try:
+        stopping.install()
+        job = load_job(options.job, options.step)
+        step_id = job.step_id
+        report = Reporter(step_id, options.run)
+        result = perform(job, options.work, report)
+        report.close()
+    except Exception as error:  # the outermost: whatever it is, it becomes a Result
+        found = classify(error)
+        log.error("%s: %s", found.reason, found.message, exc_info=found is not error)
+        result = Result(
+            step_id=step_id,
+            exit_class=found.exit_class,
+            reason=found.reason,
+            message=found.message,
+            checkpoint=report.progress.checkpoint if report is not None else None,
+        )
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end is decided
+    write_result(options.run, result)
+    return int(result.exit_class)
+
+
+def enter() -> NoReturn:
+    """`main` as a process of its own, which does not outlive its supervisor."""
+    # Killed outright, the supervisor cannot pass anything on: never leave a GPU to an orphan.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    code = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # At once: a normal exit would first wait for threads that sit out an absent store.
+    os._exit(code)
+
+
+def write_result(folder: Path, result: Result) -> None:
+    """Leave the Result for the supervisor, whole or not at all."""
+    partial = folder / f".{RESULT_FILE}"
+    partial.write_text(result.dump())
+    partial.replace(folder / RESULT_FILE)
+
+
+def _committed(job: JobSpec, store: Store) -> Result | None:
+    """The Result of an earlier attempt that committed and was lost, for instance with its node."""
+    found = manifest.find(store, job.output_prefix)
+    if found is None or found[1].lineage.config_hash != manifest.job_hash(job):
+        return None
+    ref, content = found
+    try:
+        manifest.verify(store, ref)
+    except ArtifactCorrupt as error:
+        log.warning("the committed output is damaged and is made again: %s", error)
+        return None
+    log.info("already committed: %s", ref.uri)
+    return Result(
+        step_id=job.step_id,
+        exit_class=ExitClass.DONE,
+        reason=Reason.COMPLETED,
+        message="already committed",
+        manifest=ref,
+        summary=content.summary,
+        certificates=_brief(content.certificates),
+    )
+
+
+def _brief(certificates: tuple[Certificate, ...]) -> tuple[Certificate, ...]:
+    """Without the files: a Result is small, and a full model has many."""
+    return tuple(each.model_copy(update={"files": ()}) for each in certificates)
+
+
+def _is_host_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError) and any(each in str(error) for each in HOST_MEMORY)
+
+
+def _is_gpu_memory(error: BaseException) -> bool:
+    torch = sys.modules.get(
+        "torch"
+    )  # never imported for this: an error of torch's comes from torch
+    if torch is None:
+        return False
+    return isinstance(error, torch.cuda.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "CUDA error: out of memory" in str(error)
+    )
+
+
+if __name__ == "__main__":
+    enter()

@@ -1,0 +1,1 @@
+"""A video from its order: conditions, sampling, decoded frames and media files."""

@@ -1,0 +1,128 @@
+"""A video on its way: what a worker is asked to render, and how far it is.
+
+The gateway resolves a request against effects and defaults into a `VideoOrder`, which says all that
+the pixels depend on; the queue keeps it; a worker needs nothing else. Pydantic only: no torch.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from wan_runtime.contract.base import Contract
+from wan_runtime.contract.service import AdapterUse, Size
+
+
+class State(StrEnum):
+    """Of a job. The last three are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Nothing changes it any more."""
+        return self not in (State.QUEUED, State.RUNNING)
+
+
+class Stage(StrEnum):
+    """What a running job does, in this order."""
+
+    LOADING = "loading"
+    """The picture, the adapters."""
+    ENCODING_INPUT = "encoding_input"
+    """Text, CLIP and VAE of the first frame."""
+    DENOISING = "denoising"
+    DECODING = "decoding"
+    """Latents to pixels."""
+    WRITING = "writing"
+    """mp4, thumbnail, spritesheet, upload: no GPU."""
+
+
+class VideoOrder(Contract):
+    """Everything that the pixels of a video depend on, beside the service's model."""
+
+    prompt: str
+    negative_prompt: str
+    size: Size
+    frames: int
+    fps: float
+    steps: int
+    guidance: float
+    guidance_low: float
+    """Of the low-noise expert; equal to `guidance` where there is one transformer."""
+    shift: float
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    adapters: tuple[AdapterUse, ...] = ()
+    """With their strengths resolved."""
+    model: str
+    """As the request named it: the service's, or an effect's."""
+    image: str | None = None
+    """Key in the service's bucket of the cropped first frame, a PNG of exactly `size`. Removed when
+    the job ends."""
+    visible_mark: bool = False
+    """Draw the AI-content mark into the picture too; the metadata always has it."""
+
+
+class Problem(Contract):
+    """Why a job failed: OpenAI's error object."""
+
+    code: str
+    """Closed list, see wan_runtime.serving.problems."""
+    message: str
+
+
+class Advance(Contract):
+    """How far a running job is."""
+
+    stage: Stage
+    step: int = 0
+    steps: int = 0
+    """Of the denoising loop."""
+    eta_seconds: float | None = None
+
+
+class Rendered(Contract):
+    """What a worker leaves of a completed video."""
+
+    files: dict[str, str]
+    """Variant (video, thumbnail, spritesheet, first_frame) -> key in the bucket."""
+    bytes: int
+    sha256: str
+    """Of the video."""
+    seconds: dict[Stage, float]
+    """Spent in each stage."""
+    peak_gib: float | None = None
+    """GPU memory, the largest of any rank."""
+    weights: str = ""
+    """Digest of the base weights and the adapters applied."""
+
+
+class Job(Contract):
+    """A row of the queue."""
+
+    id: str
+    """`video_` and 32 hexadecimal digits."""
+    owner: str
+    """Name of the API key that asked."""
+    state: State
+    order: VideoOrder
+    priority: int
+    predicted_seconds: float
+    created_at: datetime
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    expires_at: datetime | None = None
+    attempts: int = 0
+    cancel_requested: bool = False
+    advance: Advance | None = None
+    rendered: Rendered | None = None
+    problem: Problem | None = None
+    remixed_from: str | None = None
+    webhook: str | None = None

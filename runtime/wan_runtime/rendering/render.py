@@ -1,0 +1,160 @@
+"""One video: from an order and a first frame to frames, on all ranks of a gang together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from wan_runtime.contract.job import Reason
+from wan_runtime.contract.service import Size
+from wan_runtime.data.picture import read
+from wan_runtime.data.rejected import PictureRejected
+from wan_runtime.errors import InputError, NumericalError
+from wan_runtime.models.dit.branches import AdapterCache, applied
+from wan_runtime.models.dit.forward import Conditions
+from wan_runtime.models.dit.parallel import Gang
+from wan_runtime.rendering.media import Frames, quantize
+from wan_runtime.rendering.model import Model
+from wan_runtime.rendering.order import Stage, VideoOrder
+from wan_runtime.rendering.sampling import Prompted, denoise, is_guided
+from wan_runtime.serving.worker.messages import Render
+
+PROMPTS = 64
+"""Texts whose encoding is kept: 4 MB each at 14B."""
+
+Tell = Callable[[Stage, int], None]
+"""Told each stage and step as it begins, on every rank; what it raises ends the video."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """What a gang made."""
+
+    frames: Frames | None
+    """uint8 [F, H, W, 3], on rank 0."""
+    latents: Tensor
+    """[1, 16, T, H, W], alike on all ranks."""
+    seconds: dict[Stage, float]
+
+
+class Renderer:
+    """A gang's rank with its model. Keeps encoded prompts and the adapters used last."""
+
+    def __init__(self, model: Model, gang: Gang, adapters: AdapterCache) -> None:
+        self.model, self.gang, self.adapters = model, gang, adapters
+        self._encode_text = lru_cache(PROMPTS)(self._encode)
+
+    def render(self, task: Render, tell: Tell) -> Shot:
+        """Collective.
+
+        Raises:
+            Unrenderable: if an adapter or the picture is not what it should be.
+            NumericalError: if a pixel is not finite.
+        """
+        order, clock = task.order, Clock()
+        with ExitStack() as stack:
+            with clock.of(Stage.LOADING):
+                tell(Stage.LOADING, 0)
+                self.gang.together(lambda: stack.enter_context(self._applied(task)))
+            with clock.of(Stage.ENCODING_INPUT):
+                tell(Stage.ENCODING_INPUT, 0)
+                prompted = self._share(self.gang.together(lambda: self._conditions(task)))
+            with clock.of(Stage.DENOISING):
+                latents = self._denoise(order, prompted, tell)
+        with clock.of(Stage.DECODING):
+            tell(Stage.DECODING, order.steps)
+            frames = self._decode(latents) if self.gang.rank == 0 else None
+        return Shot(frames, latents, clock.seconds)
+
+    def _applied(self, task: Render) -> AbstractContextManager[None]:
+        return applied(self.model.dits, task.adapters, self.adapters, self.model.device)
+
+    def _conditions(self, task: Render) -> dict[str, Tensor]:
+        """What rank 0 makes of the texts and the picture; nothing on the others."""
+        if self.gang.rank:
+            return {}
+        assert self.model.video is not None
+        order, size = task.order, task.order.size
+        picture = np.asarray(read_picture(Path(task.image), size))
+        tensors = {"positive": self._encode_text(order.prompt)}
+        if is_guided(self.model.preset, order):
+            tensors["negative"] = self._encode_text(order.negative_prompt)
+        encoded = self.model.video.encode_first_frame(picture, order.frames)
+        return {**tensors, **{name: tensor[None] for name, tensor in encoded.items()}}
+
+    def _encode(self, prompt: str) -> Tensor:
+        assert self.model.text is not None
+        return self.model.text.encode(prompt)
+
+    def _share(self, mine: dict[str, Tensor]) -> Prompted:
+        """Rank 0's tensors on all ranks."""
+        device, dtype = self.model.device, self.model.dtype
+        tensors = {
+            name: self.gang.tensor_from_first(mine.get(name), device)
+            for name in self.gang.from_first(list(mine))
+        }
+        positive, negative = (
+            Conditions(tensors[name], tensors["y"], tensors.get("clip")).to(device, dtype)
+            if name in tensors
+            else None
+            for name in ("positive", "negative")
+        )
+        assert positive is not None
+        return Prompted(positive, negative)
+
+    def _denoise(self, order: VideoOrder, prompted: Prompted, tell: Tell) -> Tensor:
+        return denoise(
+            self.model.transformer,
+            self.model.preset,
+            order,
+            prompted,
+            self.gang,
+            self.model.device,
+            self.model.dtype,
+            lambda step: tell(Stage.DENOISING, step),
+        )
+
+    def _decode(self, latents: Tensor) -> Frames:
+        assert self.model.video is not None
+        pixels = self.model.video.decode(latents.to(self.model.dtype)).numpy()
+        if not np.isfinite(pixels).all():
+            raise NumericalError(Reason.NON_FINITE_LOSS, "sampling gave NaN or infinite pixels")
+        return quantize(pixels)
+
+
+class Clock:
+    """Seconds of each stage, with what the GPU still has to do."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[Stage, float] = {}
+
+    @contextmanager
+    def of(self, stage: Stage) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds[stage] = round(time.monotonic() - start, 3)
+
+
+def read_picture(path: Path, size: Size) -> Image.Image:
+    """A first frame, which the gateway has cut. Raises InputError(CLIP_INVALID)."""
+    try:
+        picture = read(path)
+    except PictureRejected as rejected:
+        raise InputError(Reason.CLIP_INVALID, f"the first frame {rejected.message}") from rejected
+    if picture.size != (size.width, size.height):
+        raise InputError(
+            Reason.CLIP_INVALID,
+            f"the first frame is {picture.width}x{picture.height}; the video is {size}",
+        )
+    return picture

@@ -1,0 +1,182 @@
+"""What clients send to create a video: OpenAI's fields, and ours beside them."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import FormData, UploadFile
+
+from wan_runtime.contract.service import AdapterUse, Name
+from wan_runtime.data.signatures import HEAD, kind_of
+from wan_runtime.faults import faults_of
+from wan_runtime.serving.problems import Code, Refusal
+
+
+class Reference(BaseModel):
+    """A first frame that is not uploaded."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image_url: Annotated[str, Field(max_length=2**26)] | None = None
+    """https: or data: URL."""
+    file_id: str | None = None
+    """Not supported; named so that the refusal can say so."""
+
+
+class Adapter(BaseModel):
+    """A LoRA of the service, by name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name
+    strength: Annotated[float, Field(ge=-4, le=4, allow_inf_nan=False)] | None = None
+    """None: the adapter's own."""
+    expert: Literal["high_noise", "low_noise"] | None = None
+    """Of Wan2.2; None: both that it has weights for."""
+
+    def use(self) -> AdapterUse:
+        expert = {"high_noise": "HighNoise", "low_noise": "LowNoise", None: None}[self.expert]
+        return AdapterUse.model_validate(
+            {"name": self.name, "strength": self.strength, "expert": expert}
+        )
+
+
+class Ask(BaseModel):
+    """A request for a video. Everything but the picture and the prompt has a default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompt: str = ""
+    """May be empty where an effect is the model."""
+    model: Annotated[str, Field(max_length=253)] | None = None
+    """The service's model or one of its effects: see GET /v1/models. None: the service's model."""
+    size: Annotated[str, Field(pattern=r"^\d{1,5}x\d{1,5}$")] | None = None
+    """`<width>x<height>` in pixels, one of the service's."""
+    seconds: Annotated[float, Field(gt=0, le=120)] | None = None
+    """Length; rounded to the frames that the model can make."""
+    frames: Annotated[int, Field(ge=5, le=1025)] | None = None
+    """4n+1; instead of `seconds`."""
+    fps: Annotated[float, Field(ge=1, le=60)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    """None: a random one, told in the answer."""
+    steps: Annotated[int, Field(ge=1, le=200)] | None = None
+    guidance: Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)] | None = None
+    guidance_low: Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)] | None = None
+    """Of Wan2.2's low-noise expert. None: as `guidance`."""
+    negative_prompt: Annotated[str, Field(max_length=4000)] | None = None
+    adapters: Annotated[tuple[Adapter, ...], Field(max_length=8)] = ()
+    quality: Literal["lossless"] | None = None
+    """Profile. There is one so far: the model's own arithmetic."""
+    visible_mark: bool = False
+    """Draw `AI` into the picture. The file's metadata always says so."""
+    webhook_url: Annotated[str, Field(max_length=2000)] | None = None
+    """Told once the video is completed or has failed."""
+
+
+TEXTS = ("adapters", "input_reference")
+"""Fields that a form may hold as JSON text."""
+
+
+def of_json(content: Any) -> tuple[Ask, Reference | None]:
+    """Raises Refusal(INVALID_REQUEST), with the field."""
+    if not isinstance(content, dict):
+        raise Refusal(Code.INVALID_REQUEST, "the body must be a JSON object")
+    fields = dict(content)
+    reference = fields.pop("input_reference", None)
+    if isinstance(reference, str):
+        reference = {"image_url": reference}
+    return checked(Ask, fields), None if reference is None else checked(
+        Reference, reference, "input_reference"
+    )
+
+
+def of_form(form: FormData) -> tuple[Ask, Reference | None, UploadFile | None]:
+    """A multipart form. Nested fields come as JSON text, or with brackets as the SDK sends them:
+    `adapters[][name]`, `input_reference[image_url]`. Raises Refusal(INVALID_REQUEST)."""
+    fields: dict[str, Any] = {}
+    upload: UploadFile | None = None
+    for key, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            if key != "input_reference" or upload is not None:
+                raise Refusal(
+                    Code.INVALID_REQUEST,
+                    f"{key}: one file may be sent, as input_reference",
+                    param=key,
+                )
+            upload = value
+            continue
+        name, *inner = key.replace("]", "").split("[")
+        if not inner and name in TEXTS:
+            fields[name] = _json_text(name, value)
+        elif not inner:
+            fields[name] = value
+        elif name == "adapters":
+            _next_with(fields.setdefault(name, []), inner[-1])[inner[-1]] = value
+        else:
+            fields.setdefault(name, {})[inner[-1]] = value
+    if upload is not None and "input_reference" in fields:
+        raise Refusal(
+            Code.INVALID_REQUEST, "input_reference is given twice", param="input_reference"
+        )
+    return (*of_json(fields), upload)
+
+
+def _next_with(items: list[dict[str, Any]], field: str) -> dict[str, Any]:
+    """The item that still lacks the field: forms repeat all first fields, then all second ones."""
+    for item in items:
+        if field not in item:
+            return item
+    items.append({})
+    return items[-1]
+
+
+def _json_text(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        if name == "input_reference":
+            if kind_of(text[:HEAD].encode("latin-1", "replace")) is not None:
+                raise Refusal(
+                    Code.INVALID_REQUEST,
+                    "input_reference came as text: give the part a filename, or the type image/png",
+                    param=name,
+                ) from None
+            return text  # a URL
+        raise Refusal(
+            Code.INVALID_REQUEST, f"{name} is no JSON: {text[:80]!r}", param=name
+        ) from None
+
+
+def checked(kind: Any, fields: Any, below: str = "") -> Any:
+    """A model of the fields. Raises Refusal(INVALID_REQUEST) for the first that is wrong."""
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        fault = faults_of(error, below)[0]
+        raise Refusal(Code.INVALID_REQUEST, str(fault), param=fault.path) from None
+
+
+def _schema(reference: dict[str, Any]) -> dict[str, Any]:
+    schema = Ask.model_json_schema(ref_template="#/components/schemas/{model}")
+    definitions = schema.pop("$defs", {})
+    schema["properties"]["input_reference"] = reference
+    schema["properties"]["adapters"]["items"] = definitions["Adapter"]
+    schema["required"] = ["input_reference"]
+    return schema
+
+
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            kind: {"schema": _schema(reference)}
+            for kind, reference in (
+                ("application/json", Reference.model_json_schema()),
+                ("multipart/form-data", {"type": "string", "format": "binary"}),
+            )
+        },
+    }
+}
+"""The body of a request in the API's description: read by hand, since it comes in two forms."""

@@ -1,0 +1,42 @@
+"""Whether each adapter of a service can be served: one that cannot is noted, and all else is served
+without it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from wan_runtime.contract.job import Expert
+from wan_runtime.contract.report import AdapterNote
+from wan_runtime.contract.service import AdapterSpec, AdapterUse
+from wan_runtime.models.adapters.changes import without_image_branches
+from wan_runtime.models.dit.branches import AdapterCache
+from wan_runtime.serving.worker.adapter_files import AdapterFiles
+from wan_runtime.serving.worker.adapter_notes import noted
+from wan_runtime.serving.worker.messages import AppliedAdapter
+
+
+class Checks:
+    """The checks of rank 0."""
+
+    def __init__(
+        self, files: AdapterFiles, cache: AdapterCache, dits: Mapping[Expert, nn.Module]
+    ) -> None:
+        self._files, self._cache, self._dits = files, cache, dits
+
+    def first(self, spec: AdapterSpec) -> AdapterNote:
+        """Fetch it and look. Raises StepError for what is not its own fault."""
+        use = AdapterUse(name=spec.name)
+        return noted(spec.name, lambda: self._look(self._files.apply(spec, use)))
+
+    def again(self, use: AppliedAdapter) -> AdapterNote:
+        """Look at files that were fetched anew. Raises as `first`."""
+        for file in use.files.values():
+            self._cache.forget(file)
+        return noted(use.name, lambda: self._look(use))
+
+    def _look(self, use: AppliedAdapter) -> str:
+        """What is left out of it."""
+        _, left_out = self._cache.changes(use.files, self._dits)
+        return without_image_branches(left_out) if left_out else ""

@@ -1,0 +1,1 @@
+"""The files of a finished video: encoded, described and delivered. No torch."""

@@ -1,0 +1,39 @@
+"""Why a video cannot be made, as clients are told. No torch."""
+
+from __future__ import annotations
+
+from wan_runtime.contract.job import ExitClass, Reason
+from wan_runtime.errors import StepError
+from wan_runtime.process.step import classify
+from wan_runtime.rendering.order import Problem
+from wan_runtime.serving.problems import Code
+
+OF_REASON = {
+    Reason.CLIP_INVALID: Code.INVALID_IMAGE,
+    Reason.MODEL_INVALID: Code.ADAPTER_MISMATCH,
+    Reason.MODEL_NOT_FOUND: Code.ADAPTER_UNAVAILABLE,
+}
+"""While a video is made; the base model is loaded before."""
+OF_CLASS = {
+    ExitClass.OUT_OF_MEMORY: Code.OUT_OF_MEMORY,
+    ExitClass.NUMERICAL: Code.NOT_FINITE,
+}
+WRONG_INPUT = frozenset(OF_REASON.values())
+"""What a repeat cannot help."""
+
+
+class Unrenderable(Exception):
+    """This video cannot be made; the next one may."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+def problem_of(error: Exception) -> Problem:
+    """Of whatever was raised while rendering."""
+    if isinstance(error, Unrenderable):
+        return error.problem
+    found: StepError = classify(error)
+    code = OF_REASON.get(found.reason) or OF_CLASS.get(found.exit_class) or Code.INTERNAL
+    return Problem(code=code, message=found.message)
