@@ -28,6 +28,9 @@ MAX_PIXELS = 2**26
 """Of a frame: a file of a few bytes may claim any size."""
 AHEAD, BEHIND = Fraction(10), Fraction(1, 10)
 """Seconds. A broadcast whose clock leaps further goes on as if it had not, as in FFmpeg."""
+HURRIED, CALM = Fraction(1, 100), Fraction(1, 10)
+"""Seconds. A frame of a GIF that asks for the first or less is shown for the second: tools wrote 0
+and 1 for "as fast as it goes", and all browsers and viewers read it so."""
 NO_VIDEO = (
     Disposition.attached_pic
     | Disposition.timed_thumbnails
@@ -95,7 +98,8 @@ def _opened(path: Path, facts: Facts) -> Iterator[tuple[Any, Any]]:
         stream = _chosen(container, facts)
         facts.fps = round(float(_rate(stream) or 0), 3)
         if stream.duration is not None and stream.time_base is not None:
-            facts.duration = round(float(stream.duration * stream.time_base), 3)
+            slower = CALM / HURRIED if _is_hurried(stream) else 1
+            facts.duration = round(float(stream.duration * stream.time_base * slower), 3)
         elif container.duration is not None:
             facts.duration = round(container.duration / av.time_base, 3)
         facts.stored_aspect = float(stream.sample_aspect_ratio or 1)
@@ -129,7 +133,13 @@ def _chosen(container: Any, facts: Facts) -> Any:
 
 def _rate(stream: Any) -> Fraction | None:
     rate: Fraction | None = stream.average_rate or stream.guessed_rate
-    return rate
+    return 1 / CALM if _is_hurried(stream) else rate
+
+
+def _is_hurried(stream: Any) -> bool:
+    """Whether all frames of a GIF are."""
+    rate = stream.average_rate
+    return bool(stream.container.format.name == "gif" and rate and 1 / rate <= HURRIED)
 
 
 def _declared(stream: Any) -> int:
@@ -156,6 +166,7 @@ def _shown(container: Any, stream: Any, facts: Facts) -> Iterator[Shown[Any]]:
     rate = _rate(stream)
     usual = 1 / rate if rate else Fraction(0)
     broadcast = bool(container.format.flags & Flags.ts_discont.value)
+    is_gif = container.format.name == "gif"
     start: Fraction | None = None
     following = Fraction(0)
     decoder = _decoder(stream)
@@ -170,9 +181,11 @@ def _shown(container: Any, stream: Any, facts: Facts) -> Iterator[Shown[Any]]:
                 _check_shape(decoder, facts)
             clock = frame.time_base or Fraction(0)
             duration = max(frame.duration, 0) * clock or usual
+            if is_gif and duration <= HURRIED:
+                duration = CALM
             time = following
             ticks = frame.dts if frame.pts is None else frame.pts
-            if ticks is not None and clock:
+            if ticks is not None and clock and not is_gif:  # whose times are sums of durations
                 stamp = ticks * clock
                 leap = 0 if start is None else stamp - start - following
                 if start is None or (broadcast and not -BEHIND <= leap <= AHEAD):

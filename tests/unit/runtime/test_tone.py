@@ -12,6 +12,7 @@ import coloured
 from coloured import encode, still
 from shown import by_ffmpeg, colours
 from wan_runtime.data.clips import check_clip
+from wan_runtime.data.tone import convert
 
 SIZE = 128, 96
 
@@ -78,6 +79,16 @@ def test_wide_gamuts_are_converted(
     wanted = 255 * np.clip((rgb / 255) ** 2.4 @ to_709.T, 0, 1) ** (1 / 2.4)
     assert np.abs(colours(path) - wanted).max() <= 2
     assert check_clip(path, frames=5, fps=16, width=128, height=96).hdr == ""
+
+
+def test_the_purest_colours_of_hdr_are_cut_off_at_those_of_bt709() -> None:
+    """The numbers of docs/datasets.md, by the matrix of BT.2087: less than nothing is nothing."""
+    levels = np.vectorize(pq)(203 * np.eye(3))
+    got = np.round(255 * convert(levels, "PQ", "BT.2020"))
+    assert got.tolist() == [[255, 0, 0], [0, 243, 0], [0, 0, 241]]
+    # Without the tone-mapping, which takes 203 cd/m2 down to 230 of 255 levels.
+    plain = 255 * np.clip(TO_709.T, 0, 1) ** (1 / 2.4)
+    assert (got <= np.ceil(plain)).all()
 
 
 def test_hdr_is_that_of_another_library(tmp_path: Path) -> None:
