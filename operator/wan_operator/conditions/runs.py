@@ -1,26 +1,20 @@
-"""Conditions: the types and the closed list of reasons of the run-to-completion kinds, and the one
-builder for all kinds.
+"""Conditions of the kinds that run to completion: types and the closed list of reasons.
 
-Those of runs follow `batch/v1` Job: `Complete`, `Failed`, `Suspended` and `Running`, and no
-`Ready`, so that a GitOps tool calls a run current once it runs and does not wait hours for its end.
-`Reconciling` and `Stalled` are kstatus's.
+They follow `batch/v1` Job: `Complete`, `Failed`, `Suspended` and `Running`, and no `Ready`, so that
+a GitOps tool calls a run current once it runs and does not wait hours for its end. `Reconciling`
+and `Stalled` are kstatus's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-
-from wan_operator.api.v1alpha1.common import Condition
+from wan_operator.conditions import pods
+from wan_operator.conditions.merge import RECONCILING, STALLED, Vocabulary
 from wan_runtime.contract.job import Reason
 
 RUNNING = "Running"
 COMPLETE = "Complete"
 FAILED = "Failed"
 SUSPENDED = "Suspended"
-RECONCILING = "Reconciling"
-STALLED = "Stalled"
 DATASET_READY = "DatasetReady"
 
 CONDITION_TYPES: dict[str, str] = {
@@ -42,27 +36,6 @@ about the state."""
 
 _OF_STEPS: dict[str, str] = {reason.value: reason.text for reason in Reason}
 
-_OF_PODS: dict[str, str] = {
-    "ContainerFailed": "The container ended without a result; the message has its exit code.",
-    "ResultMissing": "The container exited with 0 but left no readable result. The step is retried "
-    "and reports it again.",
-    "PodEvicted": "The pod was evicted, preempted or drained before it could save a checkpoint.",
-    "PodLost": "The pod, or its node, was deleted and left no result.",
-    "JobLost": "The Job of the running attempt was deleted.",
-    "NodeLost": "The node of the pod does not answer. The pod counts as running until the node is "
-    "back or removed.",
-    "Unschedulable": "No node fits the pod; the message is the scheduler's.",
-    "ImagePullBackOff": "The image cannot be pulled; the message names it.",
-    "SecretNotFound": "A Secret that the pod needs, or a key in it, does not exist; the message "
-    "names both.",
-    "ContainerConfigError": "The container cannot be configured; the message is the kubelet's.",
-    "VolumePending": "A volume of the pod is not available yet; the message names it.",
-    "PodStarting": "The pod has a node, and its container is being created.",
-    "PodNotCreated": "The Job has had no pod for a minute: a quota or an admission rule refuses "
-    "it. The Job's events have the message.",
-    "Queued": "Kueue holds the Job until there is room in its queue.",
-}
-
 _OF_OPERATOR: dict[str, str] = {
     "StepStarting": "The next step is about to start.",
     "StepRunning": "The container of the step runs.",
@@ -82,60 +55,7 @@ _OF_OPERATOR: dict[str, str] = {
     "every five minutes.",
 }
 
-REASONS: dict[str, str] = {**_OF_STEPS, **_OF_PODS, **_OF_OPERATOR}
+REASONS: dict[str, str] = {**_OF_STEPS, **pods.REASONS, **_OF_OPERATOR}
 """Reason -> what it means and what helps. Closed: no condition and no event has another."""
 
-
-@dataclass(frozen=True, slots=True)
-class Vocabulary:
-    """All that the conditions of a kind may say."""
-
-    types: Mapping[str, str]
-    reasons: Mapping[str, str]
-
-
 RUNS = Vocabulary(CONDITION_TYPES, REASONS)
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What one condition should say."""
-
-    type: str
-    status: bool
-    reason: str
-    message: str = ""
-
-
-def merge(
-    previous: Sequence[Condition],
-    wanted: Iterable[Wanted],
-    generation: int,
-    now: datetime,
-    vocabulary: Vocabulary = RUNS,
-) -> list[Condition]:
-    """The new list: exactly `wanted`, ordered by what tells most, each with its old transition time
-    unless its status changed. A condition that is no longer wanted is gone."""
-    before = {condition.type: condition for condition in previous}
-    ranks = {name: rank for rank, name in enumerate(vocabulary.types)}
-    merged = []
-    for want in sorted(wanted, key=lambda want: (not want.status, ranks[want.type])):
-        assert want.reason in vocabulary.reasons, f"{want.reason} is not a documented reason"
-        status = "True" if want.status else "False"
-        old = before.get(want.type)
-        same = old is not None and old.status == status
-        merged.append(
-            Condition(
-                type=want.type,
-                status=status,
-                reason=want.reason,
-                message=want.message[:32768],
-                last_transition_time=old.last_transition_time if old is not None and same else now,
-                observed_generation=generation,
-            )
-        )
-    return merged
-
-
-def is_true(conditions: Iterable[Condition], type_: str) -> bool:
-    return any(condition.type == type_ and condition.status == "True" for condition in conditions)

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+from wan_operator.conditions.merge import RECONCILING, STALLED, Vocabulary
 from wan_operator.conditions.runs import REASONS as OF_RUNS
-from wan_operator.conditions.runs import RECONCILING, STALLED, Vocabulary
 
 READY = "Ready"
 MODEL_READY = "ModelReady"

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from pydantic import BaseModel
 
-from wan_operator.conditions.runs import Vocabulary
+from wan_operator.conditions.merge import Vocabulary
 from wan_operator.crdgen.crd import Definition
 from wan_operator.reconcile.decision import Decision
 from wan_operator.reconcile.observed import Key, Observed, Raw

@@ -8,8 +8,7 @@ from datetime import datetime
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from wan_operator.api.v1alpha1.common import Condition
-from wan_operator.conditions import runs as conditions
-from wan_operator.conditions.runs import Vocabulary, Wanted
+from wan_operator.conditions.merge import STALLED, Vocabulary, Wanted, merge
 from wan_operator.reconcile.bounds import fitted
 from wan_operator.reconcile.decision import Decision, Event
 from wan_operator.reconcile.observed import Raw
@@ -46,10 +45,10 @@ def stalled(
         previous = []
     now = now.replace(microsecond=0)
     generation = raw["observedGeneration"]
-    merged = conditions.merge(previous, wanted(previous), generation, now, vocabulary)
+    merged = merge(previous, wanted(previous), generation, now, vocabulary)
     raw["conditions"] = _CONDITIONS.dump_python(
         merged, mode="json", by_alias=True, exclude_none=True
     )
-    known = any(each.type == conditions.STALLED and each.reason == reason for each in previous)
+    known = any(each.type == STALLED and each.reason == reason for each in previous)
     event = Event(type="Warning", reason=reason, action="Stall", message=message)
     return Decision(status=fitted(raw, status), events=() if known else (event,))

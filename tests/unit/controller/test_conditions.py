@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import wan_operator
-from wan_operator.conditions.runs import CONDITION_TYPES, REASONS, Vocabulary, Wanted, merge
+from wan_operator.conditions.merge import Vocabulary, Wanted, merge
+from wan_operator.conditions.runs import CONDITION_TYPES, REASONS, RUNS
 from wan_runtime.contract.job import Reason
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -34,7 +35,7 @@ def test_every_reason_that_the_code_names_is_documented_and_the_other_way_round(
 
 def test_an_undocumented_reason_is_a_bug() -> None:
     with pytest.raises(AssertionError, match="Whatever"):
-        merge([], [Wanted("Running", True, "Whatever")], 1, NOW)
+        merge([], [Wanted("Running", True, "Whatever")], 1, NOW, RUNS)
 
 
 def test_a_kind_may_have_words_of_its_own() -> None:
@@ -46,12 +47,12 @@ def test_a_kind_may_have_words_of_its_own() -> None:
 
 
 def test_transition_time_follows_the_status_alone() -> None:
-    first = merge([], [Wanted("Running", False, "StepStarting")], 1, NOW)
+    first = merge([], [Wanted("Running", False, "StepStarting")], 1, NOW, RUNS)
     later = NOW + timedelta(seconds=5)
-    second = merge(first, [Wanted("Running", False, "PodStarting", "new")], 2, later)
+    second = merge(first, [Wanted("Running", False, "PodStarting", "new")], 2, later, RUNS)
     assert second[0].last_transition_time == NOW
     assert (second[0].reason, second[0].observed_generation) == ("PodStarting", 2)
-    third = merge(second, [Wanted("Running", True, "StepRunning")], 2, later)
+    third = merge(second, [Wanted("Running", True, "StepRunning")], 2, later, RUNS)
     assert third[0].last_transition_time == later
 
 
@@ -62,6 +63,6 @@ def test_what_tells_most_comes_first_and_what_is_not_wanted_is_gone() -> None:
         Wanted("Stalled", True, "ClipInvalid"),
         Wanted("Failed", True, "ClipInvalid"),
     ]
-    merged = merge([], wanted, 1, NOW)
+    merged = merge([], wanted, 1, NOW, RUNS)
     assert [c.type for c in merged] == ["Failed", "Stalled", "DatasetReady", "Running"]
-    assert [c.type for c in merge(merged, wanted[:1], 1, NOW)] == ["Running"]
+    assert [c.type for c in merge(merged, wanted[:1], 1, NOW, RUNS)] == ["Running"]

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from wan_operator.api.v1alpha1.finetune import WanFineTuneStatus
-from wan_operator.conditions import runs as conditions
+from wan_operator.conditions.runs import CONDITION_TYPES, REASONS
 from wan_operator.kube import merge_patch
 from wan_operator.reconcile.decision import Decision, Event
 from wan_operator.reconcile.finetune.reconcile import reconcile
@@ -135,8 +135,8 @@ class World:
             self.cr["status"] = copy.deepcopy(decision.status)
             self.events += decision.events
             for condition in decision.status["conditions"]:
-                assert condition["reason"] in conditions.REASONS
-                assert condition["type"] in conditions.CONDITION_TYPES
+                assert condition["reason"] in REASONS
+                assert condition["type"] in CONDITION_TYPES
         return decision
 
     def settle(self) -> Decision:

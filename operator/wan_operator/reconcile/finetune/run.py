@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from wan_operator.api.v1alpha1.common import Artifact
 from wan_operator.api.v1alpha1.finetune import FormatStatus, WanFineTuneSpec, WanFineTuneStatus
-from wan_operator.conditions import runs as conditions
-from wan_operator.conditions.runs import Wanted
+from wan_operator.conditions.merge import Wanted
+from wan_operator.conditions.runs import DATASET_READY, RUNS
 from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.finetune import fit
 from wan_operator.reconcile.finetune.plan import (
@@ -34,9 +34,9 @@ DATASET_REASONS = frozenset({"DatasetNotFound", "DatasetEmpty", "DatasetInvalid"
 class FineTunePlan(Plan[WanFineTuneSpec, WanFineTuneStatus]):
     """The part of a run that is a fine-tune's own."""
 
-    vocabulary = conditions.RUNS
+    vocabulary = RUNS
     status = WanFineTuneStatus
-    lasting = frozenset({conditions.DATASET_READY})
+    lasting = frozenset({DATASET_READY})
 
     def steps(self, spec: WanFineTuneSpec) -> Sequence[FineTuneStep]:
         return plan_steps(spec)
@@ -70,9 +70,9 @@ class FineTunePlan(Plan[WanFineTuneSpec, WanFineTuneStatus]):
         prepare = next((step for step in run.status.steps if step.name == Step.PREPARE), None)
         if prepare is not None and prepare.state == "Complete":
             facts = ", ".join(f"{value} {name}" for name, value in sorted(prepare.summary.items()))
-            return [Wanted(conditions.DATASET_READY, True, "DatasetPrepared", facts)]
+            return [Wanted(DATASET_READY, True, "DatasetPrepared", facts)]
         if leading.reason in DATASET_REASONS:
-            return [Wanted(conditions.DATASET_READY, False, leading.reason, leading.message)]
+            return [Wanted(DATASET_READY, False, leading.reason, leading.message)]
         return []
 
     def outcome(self, run: FineTuneRun) -> str:

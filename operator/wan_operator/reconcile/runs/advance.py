@@ -15,8 +15,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 from wan_operator.api.v1alpha1.runs import StepStatus
-from wan_operator.conditions import runs as conditions
-from wan_operator.conditions.runs import Wanted
+from wan_operator.conditions.merge import RECONCILING, Wanted, is_true
+from wan_operator.conditions.runs import SUSPENDED
 from wan_operator.reconcile.decision import Decision, Delete, Event
 from wan_operator.reconcile.observed import Refusal, is_deleting, step_of
 from wan_operator.reconcile.runs import failures, report
@@ -120,9 +120,7 @@ def start(run: Run[Spec, Status], due: list[PlannedStep]) -> Decision:
         removed += outdated(run, step, number)
         run = run.with_step(opened(run, step, number))
         run = run.with_status(start_time=run.status.start_time or run.now)
-    news = (
-        Wanted(conditions.RECONCILING, True, "StepStarting", text) for text in (*texts, *obstacles)
-    )
+    news = (Wanted(RECONCILING, True, "StepStarting", text) for text in (*texts, *obstacles))
     decision = watch(run, *news)
     look = decision.look_again_after or 0.0
     return replace(
@@ -173,7 +171,7 @@ def suspend(run: Run[Spec, Status]) -> Decision:
             stops.append(delete(current.job, "Job", "Foreground"))
     if texts:
         text = "; ".join(texts)
-        run = report.with_conditions(run, Wanted(conditions.RECONCILING, True, "Suspending", text))
+        run = report.with_conditions(run, Wanted(RECONCILING, True, "Suspending", text))
         event = Event(type="Normal", reason="Suspending", action="StopStep", message=text)
         return Decision(
             deletes=(*stops, *orphans(run)),
@@ -183,8 +181,8 @@ def suspend(run: Run[Spec, Status]) -> Decision:
         )
     names = report.joined(planned.id for planned in run.ready)
     text = f"held before {names}; set spec.suspend to false to go on"
-    news = Wanted(conditions.SUSPENDED, True, "SuspendedByUser", text)
-    is_news = not conditions.is_true(run.status.conditions, conditions.SUSPENDED)
+    news = Wanted(SUSPENDED, True, "SuspendedByUser", text)
+    is_news = not is_true(run.status.conditions, SUSPENDED)
     run = report.with_conditions(run, news)
     event = Event(type="Normal", reason="SuspendedByUser", action="Suspend", message=text)
     return Decision(deletes=orphans(run), status=run.dump(), events=(event,) if is_news else ())

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 
 from wan_operator.api.v1alpha1.common import Artifact, Condition
 from wan_operator.api.v1alpha1.runs import LastFailure, StepStatus
-from wan_operator.conditions import runs as conditions
-from wan_operator.conditions.runs import Wanted
+from wan_operator.conditions.merge import RECONCILING, STALLED, Wanted
+from wan_operator.conditions.runs import COMPLETE, FAILED, RUNNING
 from wan_operator.reconcile import stall
 from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.decision import Decision, Delete, Event
@@ -104,7 +104,7 @@ def release(run: Run[Spec, Status], step: StepStatus) -> Decision:
     holds or resumes."""
     run = run.with_step(closed(step))
     text = f"{step.name} has stopped; once resumed it {goes_on(run, step)}"
-    run = report.with_conditions(run, Wanted(conditions.RECONCILING, True, "Suspending", text))
+    run = report.with_conditions(run, Wanted(RECONCILING, True, "Suspending", text))
     return Decision(status=run.dump(), look_again_after=0.0)
 
 
@@ -172,8 +172,8 @@ def fail(run: Run[Spec, Status], step: StepStatus, reason: str, message: str) ->
         message += f"; {names} {'was' if len(others) == 1 else 'were'} stopped"
     run = report.with_conditions(
         run,
-        Wanted(conditions.FAILED, True, reason, message),
-        Wanted(conditions.STALLED, True, reason, message),
+        Wanted(FAILED, True, reason, message),
+        Wanted(STALLED, True, reason, message),
     )
     event = Event(type="Warning", reason=reason, action="FailRun", message=message)
     return Decision(
@@ -187,7 +187,7 @@ def fail(run: Run[Spec, Status], step: StepStatus, reason: str, message: str) ->
 def complete(run: Run[Spec, Status]) -> Decision:
     text = run.plan.outcome(run)
     run = resumed(report.halted(run, display="done")).with_status(completion_time=run.now)
-    run = report.with_conditions(run, Wanted(conditions.COMPLETE, True, "Completed", text))
+    run = report.with_conditions(run, Wanted(COMPLETE, True, "Completed", text))
     event = Event(type="Normal", reason="Completed", action="FinishRun", message=text)
     return Decision(
         deletes=orphans(run), status=run.dump(), events=(event,), look_again_after=ttl_seconds(run)
@@ -222,7 +222,7 @@ def everything(run: Run[Spec, Status]) -> tuple[Delete, ...]:
 def has_ended(cr: Raw) -> bool:
     """Complete or Failed, for good."""
     listed = cr.get("status", {}).get("conditions", [])
-    ends = (conditions.COMPLETE, conditions.FAILED)
+    ends = (COMPLETE, FAILED)
     return any(each["type"] in ends and each["status"] == "True" for each in listed)
 
 
@@ -248,8 +248,8 @@ def stalled(
             if old.type in plan.lasting
         ]
         return [
-            Wanted(conditions.STALLED, True, reason, message),
-            Wanted(conditions.RUNNING, False, reason, message),
+            Wanted(STALLED, True, reason, message),
+            Wanted(RUNNING, False, reason, message),
             *kept,
         ]
 

@@ -16,7 +16,7 @@ from wan_operator.api.v1alpha1.runs import (
     ProgressStatus,
     StepStatus,
 )
-from wan_operator.conditions.runs import Vocabulary, Wanted
+from wan_operator.conditions.merge import Vocabulary, Wanted
 from wan_operator.resources.labels import Manifest
 from wan_runtime.contract.job import Result
 

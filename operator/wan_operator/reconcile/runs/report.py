@@ -8,8 +8,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from wan_operator.api.v1alpha1.runs import ProgressStatus, StepStatus
-from wan_operator.conditions import runs as conditions
-from wan_operator.conditions.runs import Wanted
+from wan_operator.conditions.merge import Wanted, merge
+from wan_operator.conditions.runs import RUNNING
 from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.observed import (
     Observed,
@@ -37,13 +37,11 @@ def with_conditions(run: Run[Spec, Status], *news: Wanted) -> Run[Spec, Status]:
     """The run with conditions for this news, the first of which leads. Running is false with the
     reason of the first, unless it is news itself."""
     wanted = together(news)
-    if not any(each.type == conditions.RUNNING for each in wanted):
+    if not any(each.type == RUNNING for each in wanted):
         first = wanted[0]
-        wanted.append(Wanted(conditions.RUNNING, False, first.reason, first.message))
+        wanted.append(Wanted(RUNNING, False, first.reason, first.message))
     wanted += run.plan.conditions(run, wanted[0])
-    merged = conditions.merge(
-        run.status.conditions, wanted, run.generation, run.now, run.plan.vocabulary
-    )
+    merged = merge(run.status.conditions, wanted, run.generation, run.now, run.plan.vocabulary)
     return run.with_status(conditions=merged)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from wan_operator.api.v1alpha1.runs import StepStatus
-from wan_operator.conditions import runs as conditions
-from wan_operator.conditions.runs import Wanted
+from wan_operator.conditions.merge import RECONCILING, Wanted
+from wan_operator.conditions.runs import RUNNING
 from wan_operator.reconcile.decision import Decision
 from wan_operator.reconcile.runs import failures, report
 from wan_operator.reconcile.runs.attempted import Attempted
@@ -34,29 +34,29 @@ def watch(run: Run[Spec, Status], *starting: Wanted) -> Decision:
         if waiting is None:
             computing.append(step.name)
             run = seen(run, step, current)
-            news.append(Wanted(conditions.RUNNING, True, "StepRunning", where(run, step, current)))
+            news.append(Wanted(RUNNING, True, "StepRunning", where(run, step, current)))
             looks.append(progress_look(run, current))
         else:
             run = interrupted(run, step, current)
-            news.append(Wanted(conditions.RECONCILING, True, waiting.reason, waiting.message))
+            news.append(Wanted(RECONCILING, True, waiting.reason, waiting.message))
             looks.append(PENDING_LOOK_SECONDS)
         files += lost_files(run, step)
         refusal = run.observed.refused.get(step.name)
         if refusal is not None:
-            news.append(Wanted(conditions.RECONCILING, True, refusal.reason, refusal.message))
+            news.append(Wanted(RECONCILING, True, refusal.reason, refusal.message))
     for planned in run.ready:
         step = run.step(planned.id)
         due = step.next_attempt_time
         if due is not None and due > run.now:
             text = step.message or f"{step.name} starts again at {due:%Y-%m-%dT%H:%M:%SZ}"
             reason = step.reason or "StepStarting"
-            news.append(Wanted(conditions.RECONCILING, True, reason, text))
+            news.append(Wanted(RECONCILING, True, reason, text))
             looks.append((due - run.now).total_seconds())
     if not news:
         # Running without a Job: it is gone, and the next look records that.
         names = [planned.id for planned in run.ready] or [step.name for step in run.running]
         text = f"{report.joined(names)} {'is' if len(names) == 1 else 'are'} next"
-        news.append(Wanted(conditions.RECONCILING, True, "StepStarting", text))
+        news.append(Wanted(RECONCILING, True, "StepStarting", text))
         looks.append(0.0)
     run = report.with_conditions(report.progressed(run, computing), *news)
     return Decision(

@@ -15,7 +15,7 @@ from wan_operator.api.v1alpha1.runs import (
     LastFailure,
     StepStatus,
 )
-from wan_operator.conditions import runs as conditions
+from wan_operator.conditions.merge import STALLED, is_true
 from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.decision import Delete, Event
 from wan_operator.reconcile.observed import Raw, attempt_of, owned_by, step_of
@@ -94,7 +94,7 @@ def imported(moment: Moment, effective: EffectiveService) -> Import:
         events=_own(decision.events) if is_news else (),
         reason=reason,
         message=message or leading.message,
-        final=conditions.is_true(after.conditions, conditions.STALLED),
+        final=is_true(after.conditions, STALLED),
         look_again_after=decision.look_again_after,
     )
 
@@ -113,7 +113,7 @@ def _kept(before: BaseModelStatus, after: ImportStatus, now: datetime) -> tuple[
             return step.reason, step.message
         seconds = (due - now).total_seconds()
         return failure.reason, f"{failure.message}; tried again in {seconds:.0f} s"
-    if leading.type == conditions.STALLED:
+    if leading.type == STALLED:
         return leading.reason, leading.message
     if step.state == "Running":
         return "ImportingModel", before.message

@@ -11,7 +11,8 @@ from wan_operator.api.v1alpha1.common import Artifact
 from wan_operator.api.v1alpha1.finetune import KIND as FINETUNE_KIND
 from wan_operator.api.v1alpha1.finetune import WanFineTuneStatus
 from wan_operator.api.v1alpha1.inference import Adapter, AdapterStatus
-from wan_operator.conditions import runs as conditions
+from wan_operator.conditions.merge import STALLED, is_true
+from wan_operator.conditions.runs import FAILED
 from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.observed import Key, Raw
 from wan_operator.reconcile.service.adapters import spec_of, verdict
@@ -104,8 +105,8 @@ def look(moment: Moment, name: str, method: str, before: Artifact | None) -> Fou
         status = WanFineTuneStatus()
     if status.artifact is not None:
         return Found(status.artifact)
-    for type_ in (conditions.FAILED, conditions.STALLED):
-        if conditions.is_true(status.conditions, type_):
+    for type_ in (FAILED, STALLED):
+        if is_true(status.conditions, type_):
             why = next(each for each in status.conditions if each.type == type_)
             text = f"WanFineTune {name} has no weights: {why.reason}: {why.message}"
             return Found(before, "FineTuneFailed", text)

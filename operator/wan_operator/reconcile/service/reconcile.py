@@ -18,8 +18,7 @@ from wan_operator.api.v1alpha1.inference import (
     EffectiveService,
     WanInferenceServiceStatus,
 )
-from wan_operator.conditions import runs as conditions
-from wan_operator.conditions.runs import RECONCILING, STALLED, Wanted
+from wan_operator.conditions.merge import RECONCILING, STALLED, Wanted, is_true
 from wan_operator.conditions.service import READY, VOCABULARY, WAITING
 from wan_operator.reconcile import stall
 from wan_operator.reconcile.decision import Decision, Delete, Event
@@ -257,8 +256,8 @@ def told(before: Moment, after: Moment) -> tuple[Event, ...]:
     if after.spec.autoscaling is not None and was != wanted:
         text = f"from {was} to {wanted} workers"
         events.append(Event(type="Normal", reason="Scaled", action="Scale", message=text))
-    is_ready = conditions.is_true(after.status.conditions, READY)
-    if is_ready and not conditions.is_true(before.status.conditions, READY):
+    is_ready = is_true(after.status.conditions, READY)
+    if is_ready and not is_true(before.status.conditions, READY):
         text = f"{after.status.url} answers, {after.status.ready} workers"
         events.append(Event(type="Normal", reason="Serving", action="Serve", message=text))
     return tuple(events)

@@ -17,8 +17,8 @@ from wan_operator.api.v1alpha1.runs import (
     ProgressStatus,
     StepStatus,
 )
-from wan_operator.conditions import runs as conditions
-from wan_operator.conditions.runs import Wanted
+from wan_operator.conditions.merge import Wanted
+from wan_operator.conditions.runs import RUNS
 from wan_operator.reconcile.runs.plan import Plan
 from wan_operator.reconcile.runs.state import Run
 from wan_operator.reconcile.service.resolve import sizes_of
@@ -84,7 +84,7 @@ class ImportPlan(Plan[ImportSpec, ImportStatus]):
     moment: Moment
     effective: EffectiveService
 
-    vocabulary = conditions.RUNS
+    vocabulary = RUNS
     status = ImportStatus
 
     def steps(self, spec: ImportSpec) -> Sequence[ImportStep]:

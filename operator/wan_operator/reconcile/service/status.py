@@ -6,8 +6,7 @@ import statistics
 from collections.abc import Iterable
 
 from wan_operator.api.v1alpha1.inference import QueueStatus, StartupStatus, WarmedSize
-from wan_operator.conditions import runs as conditions
-from wan_operator.conditions.runs import RECONCILING, STALLED, Wanted
+from wan_operator.conditions.merge import RECONCILING, STALLED, Wanted, merge
 from wan_operator.conditions.service import ADAPTERS_READY, MODEL_READY, READY, VOCABULARY, WAITING
 from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.observed import Raw, condition, container_state, created, parse_time
@@ -108,7 +107,7 @@ def telling(moment: Moment, *news: Wanted) -> Moment:
     refusals = list(moment.observed.refused.values())
     refused = [Wanted(STALLED, True, each.reason, each.message) for each in refusals[:1]]
     wanted = [*refused, *news, *_rollout(moment), *_readiness(moment), *_parts(moment)]
-    merged = conditions.merge(
+    merged = merge(
         moment.status.conditions, first_of_each(wanted), moment.generation, moment.now, VOCABULARY
     )
     return moment.with_status(conditions=merged)

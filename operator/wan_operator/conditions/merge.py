@@ -1,0 +1,65 @@
+"""Builds the list of conditions of a status, for every kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from wan_operator.api.v1alpha1.common import Condition
+
+# kstatus's: every kind has both.
+RECONCILING = "Reconciling"
+STALLED = "Stalled"
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """All that the conditions of a kind may say."""
+
+    types: Mapping[str, str]
+    reasons: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one condition should say."""
+
+    type: str
+    status: bool
+    reason: str
+    message: str = ""
+
+
+def merge(
+    previous: Sequence[Condition],
+    wanted: Iterable[Wanted],
+    generation: int,
+    now: datetime,
+    vocabulary: Vocabulary,
+) -> list[Condition]:
+    """The new list: exactly `wanted`, ordered by what tells most, each with its old transition time
+    unless its status changed. A condition that is no longer wanted is gone."""
+    before = {condition.type: condition for condition in previous}
+    ranks = {name: rank for rank, name in enumerate(vocabulary.types)}
+    merged = []
+    for want in sorted(wanted, key=lambda want: (not want.status, ranks[want.type])):
+        assert want.reason in vocabulary.reasons, f"{want.reason} is not a documented reason"
+        status = "True" if want.status else "False"
+        old = before.get(want.type)
+        same = old is not None and old.status == status
+        merged.append(
+            Condition(
+                type=want.type,
+                status=status,
+                reason=want.reason,
+                message=want.message[:32768],
+                last_transition_time=old.last_transition_time if old is not None and same else now,
+                observed_generation=generation,
+            )
+        )
+    return merged
+
+
+def is_true(conditions: Iterable[Condition], type_: str) -> bool:
+    return any(condition.type == type_ and condition.status == "True" for condition in conditions)
