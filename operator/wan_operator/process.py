@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import signal
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -24,6 +22,7 @@ from wan_operator.kubeconfig import KubeconfigError, connect
 from wan_operator.lease import Lease
 from wan_operator.metrics import Metrics
 from wan_operator.settings import Settings
+from wan_runtime.contract.logs import JsonFormatter, TextFormatter
 from wan_runtime.wait import within
 
 logger = logging.getLogger(__name__)
@@ -152,37 +151,11 @@ async def cancelled(*tasks: asyncio.Task[Any]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-
-class JsonFormatter(logging.Formatter):
-    """One object a line; what a call passes as `extra` becomes fields."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        line |= {key: value for key, value in vars(record).items() if key not in _PLAIN}
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
-
-
-class TextFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        extra = {key: value for key, value in vars(record).items() if key not in _PLAIN}
-        fields = "".join(f" {key}={value}" for key, value in extra.items())
-        return super().format(record) + fields
-
-
 def configure_logging(settings: Settings) -> None:
     handler = logging.StreamHandler()
     text = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter(text))
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
-    # kopf tells each event that it handles; only its troubles are news.
+    # kopf logs each event that it handles; only its warnings are news.
     logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLogger().level))
     logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -5,6 +5,3 @@ import os
 # Before diffsynth or transformers is imported: they would else ask their hubs for what is missing.
 os.environ["DIFFSYNTH_SKIP_DOWNLOAD"] = "true"
 os.environ["HF_HUB_OFFLINE"] = "1"
-# diffsynth wraps a kernel of other models in torch's compiler at import. Nothing here compiles, and
-# loading it takes a second and 100 MB of every pod.
-os.environ["TORCHDYNAMO_DISABLE"] = "1"

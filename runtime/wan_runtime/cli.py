@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import os
 import sys
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
@@ -93,6 +94,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point. Returns the exit code."""
     options = parser().parse_args(arguments)
+    # For the processes of every command: none compiles, while diffsynth wraps a kernel of other
+    # models in torch's compiler at import, which takes a second and 100 MB.
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     logs.configure(options.command)
     if options.command not in ENDED_BY_THEMSELVES:
         early.release()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # as every command of the runtime
 
 LONG = ("test_resume", "test_worker_service", "test_worker_process", "test_whole")
 """Files whose tests each start several processes of torch."""

@@ -129,7 +129,7 @@ def test_a_step_that_finishes(start: Callable[[str], Pod]) -> None:
     assert ended.result.manifest.uri.endswith("/team-a/dragons/0f9e8d7c/prepare/manifest.json")
     entries = [json.loads(line) for line in ended.output.splitlines()]
     assert entries[-1]["message"] == "prepare: Completed: 3 clips train"
-    assert {"ts", "level", "logger", "step", "message"} == set(entries[-1])
+    assert {"time", "level", "logger", "step", "message"} == set(entries[-1])
 
 
 def test_a_second_run_verifies_and_says_the_same(start: Callable[[str], Pod]) -> None:

@@ -1,0 +1,76 @@
+"""Log lines of the operator and of the pods have one form."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from wan_operator import process
+from wan_operator.settings import Settings
+from wan_runtime.process import logs
+
+
+@pytest.fixture(autouse=True)
+def root() -> Iterator[None]:
+    root = logging.getLogger()
+    kept, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = kept, level
+    logging.captureWarnings(False)
+
+
+def _operator() -> None:
+    process.configure_logging(
+        Settings(operator_image="a", runtime_image="b", namespace="c", log_format="json")
+    )
+
+
+def _pod() -> None:
+    logs.configure("train", terminal=False)
+
+
+@pytest.mark.parametrize(("configure", "own"), [(_operator, {}), (_pod, {"step": "train"})])
+def test_a_line_is_json_of_one_schema(
+    configure: Callable[[], None], own: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure()
+    try:
+        raise ValueError("für alle")
+    except ValueError:
+        logging.getLogger("wan.any").exception("It failed", extra={"attempt": 2})
+    streams = capsys.readouterr()
+    [line] = (streams.out + streams.err).splitlines()
+    entry = json.loads(line)
+    assert entry.pop("time").endswith("+00:00")
+    assert entry.pop("error").endswith("ValueError: für alle")
+    assert entry == {
+        "level": "error",
+        "logger": "wan.any",
+        "message": "It failed",
+        "attempt": 2,
+        **own,
+    }
+
+
+def test_a_person_at_a_terminal_reads_what_a_call_adds(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("train", terminal=True)
+    logging.getLogger("wan.any").warning("It waits", extra={"attempt": 2})
+    assert capsys.readouterr().err.endswith("WARNING It waits attempt=2\n")
+
+
+def test_a_command_turns_the_compiler_off_and_an_import_does_not() -> None:
+    program = (
+        "import os; from wan_runtime import cli; print(os.environ.get('TORCHDYNAMO_DISABLE'));"
+        "cli.main(['dataset', 'check', '/nowhere']); print(os.environ['TORCHDYNAMO_DISABLE'])"
+    )
+    without = {k: v for k, v in os.environ.items() if k != "TORCHDYNAMO_DISABLE"}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=without, capture_output=True, text=True, check=False
+    )
+    assert ended.stdout.split() == ["None", "1"], ended.stderr
