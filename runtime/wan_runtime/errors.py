@@ -6,7 +6,21 @@ where, and what would be right.
 
 from __future__ import annotations
 
+import errno
+import sys
+
 from wan_runtime.contract.job import ExitClass, Reason
+
+# The last two are oneDNN's, on CPUs alone: it keeps to itself why, and has nothing else to fail by
+# in layers that it computed before.
+HOST_MEMORY = (
+    "DefaultCPUAllocator: can't allocate",
+    "std::bad_alloc",
+    "can't start new thread",
+    "could not create a primitive",
+    "could not execute a primitive",
+)
+"""What RuntimeErrors say of it, besides MemoryError and ENOMEM."""
 
 
 class StepError(Exception):
@@ -48,3 +62,38 @@ class NumericalError(StepError):
     """Training diverged or trains nothing."""
 
     exit_class = ExitClass.NUMERICAL
+
+
+def classify(error: BaseException) -> StepError:
+    """The class and reason of an error that a step did not foresee."""
+    if isinstance(error, StepError):
+        return error
+    text = str(error)
+    if _is_gpu_memory(error):
+        return OutOfMemoryError(Reason.GPU_OUT_OF_MEMORY, text.split("\n", 1)[0])
+    if _is_host_memory(error):
+        return OutOfMemoryError(
+            Reason.HOST_OUT_OF_MEMORY, f"the host's memory ran out: {text or 'MemoryError'}"
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return InfrastructureError(
+            Reason.DISK_FULL, f"no space left for {error.filename or 'the work folder'}"
+        )
+    return InfrastructureError(Reason.UNEXPECTED, f"{type(error).__name__}: {text}")
+
+
+def _is_host_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError) and any(each in str(error) for each in HOST_MEMORY)
+
+
+def _is_gpu_memory(error: BaseException) -> bool:
+    torch = sys.modules.get(
+        "torch"
+    )  # never imported for this: an error of torch's comes from torch
+    if torch is None:
+        return False
+    return isinstance(error, torch.cuda.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "CUDA error: out of memory" in str(error)
+    )

@@ -35,11 +35,11 @@ from diffsynth.pipelines.wan_video import model_fn_wan_video
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gpu.synthetic import Synthetic, build
+from wan_runtime.errors import classify
 from wan_runtime.models import tiny
 from wan_runtime.models.load import compute_device
 from wan_runtime.models.shapes import DIT21, DIT22
 from wan_runtime.presets import PRESETS
-from wan_runtime.process import step as step_module
 from wan_runtime.training import train
 from wan_runtime.training.train import Trainer
 
@@ -179,7 +179,7 @@ def measure(trainer: Trainer, cache: Synthetic, row: Row) -> dict[str, Any]:
                     torch.cuda.synchronize()
                 seconds.append(round(time.perf_counter() - started, 3))
     except Exception as caught:  # a row of the table, whatever it is
-        found = step_module.classify(caught)
+        found = classify(caught)
         error = f"{int(found.exit_class)} {found.reason}: {found.message}"
         trainer.state.optimizer.zero_grad(set_to_none=True)
         del caught, found

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import errno
 import importlib
 import logging
 import os
@@ -23,7 +22,7 @@ from pydantic import ValidationError
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
 from wan_runtime.contract.job import Certificate, ExitClass, JobSpec, Reason, Result, Step
-from wan_runtime.errors import InfrastructureError, InputError, OutOfMemoryError, StepError
+from wan_runtime.errors import InputError, classify
 from wan_runtime.faults import described
 from wan_runtime.process import logs, stopping
 from wan_runtime.process.outcome import Outcome
@@ -32,16 +31,6 @@ from wan_runtime.training import leftovers
 
 log = logging.getLogger(__name__)
 
-# The last two are oneDNN's, on CPUs alone: it keeps to itself why, and has nothing else to fail by
-# in layers that it computed before.
-HOST_MEMORY = (
-    "DefaultCPUAllocator: can't allocate",
-    "std::bad_alloc",
-    "can't start new thread",
-    "could not create a primitive",
-    "could not execute a primitive",
-)
-"""What RuntimeErrors say of it, besides MemoryError and ENOMEM."""
 RESULT_FILE = "result.json"
 PR_SET_PDEATHSIG: Final = 1
 
@@ -98,24 +87,6 @@ def _run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Result:
         summary=dict(outcome.summary),
         certificates=_brief(outcome.certificates),
     )
-
-
-def classify(error: BaseException) -> StepError:
-    """The class and reason of an error that a step did not foresee."""
-    if isinstance(error, StepError):
-        return error
-    text = str(error)
-    if _is_gpu_memory(error):
-        return OutOfMemoryError(Reason.GPU_OUT_OF_MEMORY, text.split("\n", 1)[0])
-    if _is_host_memory(error):
-        return OutOfMemoryError(
-            Reason.HOST_OUT_OF_MEMORY, f"the host's memory ran out: {text or 'MemoryError'}"
-        )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return InfrastructureError(
-            Reason.DISK_FULL, f"no space left for {error.filename or 'the work folder'}"
-        )
-    return InfrastructureError(Reason.UNEXPECTED, f"{type(error).__name__}: {text}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -195,23 +166,6 @@ def _committed(job: JobSpec, store: Store) -> Result | None:
 def _brief(certificates: tuple[Certificate, ...]) -> tuple[Certificate, ...]:
     """Without the files: a Result is small, and a full model has many."""
     return tuple(each.model_copy(update={"files": ()}) for each in certificates)
-
-
-def _is_host_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
-        return True
-    return isinstance(error, RuntimeError) and any(each in str(error) for each in HOST_MEMORY)
-
-
-def _is_gpu_memory(error: BaseException) -> bool:
-    torch = sys.modules.get(
-        "torch"
-    )  # never imported for this: an error of torch's comes from torch
-    if torch is None:
-        return False
-    return isinstance(error, torch.cuda.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "CUDA error: out of memory" in str(error)
-    )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from job_files import make_job
 from object_store import ObjectStore, free_port
 from wan_runtime import cli
 from wan_runtime.contract.job import ExitClass, ManifestRef, Progress, Reason, Result, Step
-from wan_runtime.errors import InputError
+from wan_runtime.errors import InputError, classify
 from wan_runtime.process import step, supervisor
 
 TESTS = Path(__file__).parents[2]
@@ -289,16 +289,16 @@ def test_gpu_memory_is_told_from_host_memory(monkeypatch: pytest.MonkeyPatch) ->
 
     double = SimpleNamespace(cuda=SimpleNamespace(OutOfMemoryError=TorchOutOfMemory))
     monkeypatch.setitem(sys.modules, "torch", double)
-    found = step.classify(TorchOutOfMemory("CUDA out of memory. Tried to allocate 2 GiB\nmore"))
+    found = classify(TorchOutOfMemory("CUDA out of memory. Tried to allocate 2 GiB\nmore"))
     assert found.reason is Reason.GPU_OUT_OF_MEMORY
     assert found.exit_class is ExitClass.OUT_OF_MEMORY
     assert found.message == "CUDA out of memory. Tried to allocate 2 GiB"
     raised = RuntimeError("CUDA error: out of memory")
-    assert step.classify(raised).reason is Reason.GPU_OUT_OF_MEMORY
+    assert classify(raised).reason is Reason.GPU_OUT_OF_MEMORY
     host = RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes")
-    assert step.classify(host).reason is Reason.HOST_OUT_OF_MEMORY
-    assert step.classify(RuntimeError("shape mismatch")).reason is Reason.UNEXPECTED
-    assert step.classify(OSError(errno.EIO, "bad disk")).reason is Reason.UNEXPECTED
+    assert classify(host).reason is Reason.HOST_OUT_OF_MEMORY
+    assert classify(RuntimeError("shape mismatch")).reason is Reason.UNEXPECTED
+    assert classify(OSError(errno.EIO, "bad disk")).reason is Reason.UNEXPECTED
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,8 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_torch_is_not_imported_by_what_stands_in_front() -> None:
     modules = (
-        "job, presets, errors, cli, supervisor, step, outcome, artifacts.manifest, data.prepare"
+        "contract.job, presets, errors, cli, process.supervisor, process.step, process.outcome, "
+        "artifacts.manifest, data.prepare"
     )
     script = "import sys\n" + "\n".join(
         f"import wan_runtime.{name.strip()}" for name in modules.split(",")

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 from wan_runtime.contract.job import Reason
 from wan_runtime.contract.report import PROBLEM_CHARACTERS, AdapterNote
-from wan_runtime.errors import InputError, OutOfMemoryError, StepError
-from wan_runtime.process.step import classify
+from wan_runtime.errors import InputError, OutOfMemoryError, StepError, classify
 
 log = logging.getLogger(__name__)
 

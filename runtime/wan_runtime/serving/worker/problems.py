@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from wan_runtime.contract.job import ExitClass, Reason
-from wan_runtime.errors import StepError
-from wan_runtime.process.step import classify
+from wan_runtime.errors import StepError, classify
 from wan_runtime.rendering.order import Problem
 from wan_runtime.serving.problems import Code
 
