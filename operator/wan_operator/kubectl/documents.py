@@ -1,58 +1,38 @@
-"""WanFineTunes and WanInferenceServices from YAML files, checked without a cluster."""
+"""Resources from YAML files, checked without a cluster."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from pydantic import ValidationError
 
 from wan_operator.api.markers import Schema
-from wan_operator.api.v1alpha1.common import API_VERSION, ApiModel
-from wan_operator.api.v1alpha1.finetune import KIND as FINETUNE
-from wan_operator.api.v1alpha1.finetune import WanFineTuneSpec
-from wan_operator.api.v1alpha1.inference import KIND as SERVICE
-from wan_operator.api.v1alpha1.inference import WanInferenceServiceSpec
+from wan_operator.api.v1alpha1.common import API_VERSION
 from wan_operator.crdgen.schema import structural
+from wan_operator.kubectl.kind import Document, PlannedKind, Spec
 from wan_operator.yaml_files import DocumentError, shown, yaml_documents
 from wan_runtime.faults import described, value
 
-Spec = TypeVar("Spec", bound=ApiModel)
+Kinds = Mapping[str, PlannedKind[Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class FineTune:
-    """One document."""
-
-    name: str
-    spec: WanFineTuneSpec
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """One document."""
-
-    name: str
-    spec: WanInferenceServiceSpec
-
-
-def read_documents(files: Sequence[str]) -> list[FineTune | Service]:
-    """Both kinds in `files`, `-` being standard input; other kinds are passed over.
+def read_documents(files: Sequence[str], kinds: Kinds) -> list[Document[Any]]:
+    """Resources of `kinds` in `files`, `-` being standard input; other kinds are passed over.
 
     Types, bounds and names of fields are checked here. Rules between fields are the API server's.
 
     Raises:
         DocumentError: for a file or a document that cannot be read, or if there is none of them.
     """
-    found = [document for name in files for document in _of_file(name)]
+    found = [document for name in files for document in _of_file(name, kinds)]
     if not found:
-        raise DocumentError(f"no {FINETUNE} or {SERVICE} in {', '.join(map(shown, files))}")
+        raise DocumentError(f"no {' or '.join(kinds)} in {', '.join(map(shown, files))}")
     return found
 
 
-def _of_file(file: str) -> Iterator[FineTune | Service]:
+def _of_file(file: str, kinds: Kinds) -> Iterator[Document[Any]]:
     for number, document in enumerate(yaml_documents(file), 1):
         where = f"{shown(file)}, document {number}"
         if document is None:
@@ -63,11 +43,12 @@ def _of_file(file: str) -> Iterator[FineTune | Service]:
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise DocumentError(f"{where}: must be an object with apiVersion and kind")
         for item in items:
-            if item.get("kind") in (FINETUNE, SERVICE):
-                yield _read(item, where)
+            kind = item.get("kind")
+            if isinstance(kind, str) and kind in kinds:
+                yield _read(item, kinds[kind], where)
 
 
-def _read(document: dict[str, Any], where: str) -> FineTune | Service:
+def _read(document: dict[str, Any], kind: PlannedKind[Spec], where: str) -> Document[Spec]:
     name = _name(document, where)
     where = f"{where} ({document['kind']} {name or 'without a name'})"
     version = document.get("apiVersion")
@@ -78,13 +59,11 @@ def _read(document: dict[str, Any], where: str) -> FineTune | Service:
         raise DocumentError(f"{where}: spec: is missing")
     if not isinstance(spec, dict):
         raise DocumentError(f"{where}: spec: must be an object, not {value(spec)}")
-    if document["kind"] == SERVICE:
-        return Service(name, _checked(WanInferenceServiceSpec, spec, where))
-    finetune = FineTune(name, _checked(WanFineTuneSpec, spec, where))
-    method = finetune.spec.method
-    if (method.lora is None) == (method.full is None):
-        raise DocumentError(f"{where}: spec.method: set exactly one of lora and full")
-    return finetune
+    checked = _checked(kind.spec, spec, where)
+    fault = kind.fault(checked)
+    if fault is not None:
+        raise DocumentError(f"{where}: {fault}")
+    return Document(document["kind"], name, checked)
 
 
 def _name(document: dict[str, Any], where: str) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wan_operator.kubectl.documents import FineTune
+from wan_operator.api.v1alpha1.finetune import WanFineTuneSpec
+from wan_operator.kubectl.kind import Document, Plan, PlannedKind
 from wan_operator.kubectl.table import aligned
 from wan_operator.kubectl.words import EXPLAINED, explained, ranged, rounded, term_rows
 from wan_operator.reconcile.finetune.fit import run_plan, workloads
@@ -15,6 +16,8 @@ from wan_operator.yaml_files import DocumentError
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.remedies import remedies
 from wan_runtime.planner.run import RunPlan
+
+FineTune = Document[WanFineTuneSpec]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,3 +195,31 @@ def as_json(one: Planned) -> dict[str, Any]:
         "cost": rounded(plan.cost),
         "confidence": training.confidence,
     }
+
+
+# For the registry
+
+
+def fault(spec: WanFineTuneSpec) -> str | None:
+    method = spec.method
+    one = (method.lora is None) != (method.full is None)
+    return None if one else "spec.method: set exactly one of lora and full"
+
+
+def on_one(finetune: FineTune, gpu: Gpu, catalogue: Sequence[Gpu], clips: int | None) -> Plan:
+    one = planned(finetune, gpu, catalogue, clips)
+    return Plan(description(one), [as_json(one)], one.fits)
+
+
+def on_all(finetune: FineTune, catalogue: Sequence[Gpu], clips: int | None) -> Plan:
+    compared = compare(finetune, catalogue, clips)
+    return Plan(comparison(compared), [as_json(each) for each in compared], True)
+
+
+FINETUNE = PlannedKind(
+    spec=WanFineTuneSpec,
+    fault=fault,
+    pod_template=lambda spec: spec.pod_template,
+    on_one=on_one,
+    on_all=on_all,
+)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wan_operator.api.v1alpha1.finetune import WanFineTuneSpec
-from wan_operator.kubectl import finetune, service
-from wan_operator.kubectl.documents import FineTune, Service, read_documents
+from wan_operator.api.v1alpha1 import finetune as finetune_api
+from wan_operator.api.v1alpha1 import inference as service_api
+from wan_operator.kubectl.documents import read_documents
+from wan_operator.kubectl.finetune import FINETUNE
+from wan_operator.kubectl.kind import Document, PlannedKind
+from wan_operator.kubectl.service import SERVICE
 from wan_operator.reconcile.finetune.fit import gpu_of
 from wan_operator.yaml_files import DocumentError, yaml_documents
 from wan_runtime.faults import value
 from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_name, catalogue_of
 
+KINDS: dict[str, PlannedKind[Any]] = {finetune_api.KIND: FINETUNE, service_api.KIND: SERVICE}
 DOES_NOT_FIT = 1
 DIGITS = 9
 """Digits of a number of clips, at most."""
@@ -87,44 +90,18 @@ def _positive(text: str) -> int:
 def run(options: argparse.Namespace) -> int:
     catalogue = read_catalogue(options.catalogue)
     texts, rows, all_fit = [], [], True
-    for document in read_documents(options.filename):
+    for document in read_documents(options.filename, KINDS):
+        kind = KINDS[document.kind]
         gpu = chosen_gpu(options.gpu, document, catalogue)
-        every = options.compare or gpu is None
-        told = planned(document, None if every else gpu, catalogue, options.clips)
-        texts.append(told.text)
-        rows += told.rows
-        all_fit = all_fit and told.fits
+        if options.compare or gpu is None:
+            plan = kind.on_all(document, catalogue, options.clips)
+        else:
+            plan = kind.on_one(document, gpu, catalogue, options.clips)
+        texts.append(plan.text)
+        rows += plan.rows
+        all_fit = all_fit and plan.fits
     print("\n\n".join(texts) if options.output == "table" else json.dumps(rows, indent=2))
     return 0 if all_fit else DOES_NOT_FIT
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """Plan of one document."""
-
-    text: str
-    rows: list[dict[str, Any]]
-    fits: bool
-    """Always true for a comparison, which shows where it would."""
-
-
-def planned(
-    document: FineTune | Service, gpu: Gpu | None, catalogue: Sequence[Gpu], clips: int | None
-) -> Told:
-    """The plan on `gpu`; None: on all types of the catalogue."""
-    if isinstance(document, FineTune):
-        if gpu is None:
-            runs = finetune.compare(document, catalogue, clips)
-            return Told(finetune.comparison(runs), [finetune.as_json(each) for each in runs], True)
-        one = finetune.planned(document, gpu, catalogue, clips)
-        return Told(finetune.description(one), [finetune.as_json(one)], one.fits)
-    if gpu is None:
-        services = service.compare(document, catalogue)
-        return Told(
-            service.comparison(services), [service.as_json(each) for each in services], True
-        )
-    planned = service.planned(document, gpu, catalogue)
-    return Told(service.description(planned), [service.as_json(planned)], planned.fits)
 
 
 def read_catalogue(path: Path | None) -> tuple[Gpu, ...]:
@@ -144,15 +121,11 @@ def read_catalogue(path: Path | None) -> tuple[Gpu, ...]:
         raise DocumentError(f"{path}: {error}") from error
 
 
-def chosen_gpu(
-    asked: str | None, document: FineTune | Service, catalogue: Sequence[Gpu]
-) -> Gpu | None:
-    if asked is None:
-        spec = document.spec
-        pods = spec.pod_template if isinstance(spec, WanFineTuneSpec) else spec.workers.pod_template
-        return gpu_of(pods, None, catalogue)
-    gpu = by_name(asked, catalogue)
+def chosen_gpu(name: str | None, document: Document[Any], catalogue: Sequence[Gpu]) -> Gpu | None:
+    if name is None:
+        return gpu_of(KINDS[document.kind].pod_template(document.spec), None, catalogue)
+    gpu = by_name(name, catalogue)
     if gpu is None:
         known = ", ".join(each.name for each in catalogue)
-        raise DocumentError(f"--gpu {value(asked)} is not in the catalogue: it has {known}")
+        raise DocumentError(f"--gpu {value(name)} is not in the catalogue: it has {known}")
     return gpu

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wan_operator.kubectl.documents import Service
+from wan_operator.api.v1alpha1.inference import WanInferenceServiceSpec
+from wan_operator.kubectl.kind import Document, Plan, PlannedKind
 from wan_operator.kubectl.table import aligned
 from wan_operator.kubectl.words import EXPLAINED, explained, ranged, rounded, term_rows
 from wan_operator.reconcile.service.resolve import drain_seconds, pod_size, work
@@ -23,6 +24,8 @@ from wan_runtime.presets import PRESETS
 OFFLINE = Settings(runtime_image="offline", operator_image="offline", namespace="offline")
 """No setting that a plan reads but those of a cluster without a model cache."""
 HOUR = 3600
+
+Service = Document[WanInferenceServiceSpec]
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,3 +236,25 @@ def _video(plan: ServicePlan, video: ServingPlan) -> dict[str, Any]:
         "secondsPerVideo": rounded(video.seconds_per_clip),
         "cost": rounded(plan.cost(video)),
     }
+
+
+# For the registry
+
+
+def on_one(service: Service, gpu: Gpu, catalogue: Sequence[Gpu], _clips: int | None) -> Plan:
+    one = planned(service, gpu, catalogue)
+    return Plan(description(one), [as_json(one)], one.fits)
+
+
+def on_all(service: Service, catalogue: Sequence[Gpu], _clips: int | None) -> Plan:
+    compared = compare(service, catalogue)
+    return Plan(comparison(compared), [as_json(each) for each in compared], True)
+
+
+SERVICE = PlannedKind(
+    spec=WanInferenceServiceSpec,
+    fault=lambda _: None,
+    pod_template=lambda spec: spec.workers.pod_template,
+    on_one=on_one,
+    on_all=on_all,
+)
