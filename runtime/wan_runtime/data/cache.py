@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.job import JobSpec
 from wan_runtime.data.gather import gather, parts_of
+from wan_runtime.imports import import_large
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
 
@@ -17,7 +17,5 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     if parts := parts_of(job):
         return gather(job, store, work, parts)
     # Imported here: diffsynth takes ten seconds and more, and a list needs none of it.
-    outcome: Outcome = importlib.import_module("wan_runtime.data.encode").run(
-        job, store, work, report
-    )
+    outcome: Outcome = import_large("wan_runtime.data.encode").run(job, store, work, report)
     return outcome

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import importlib
 import logging
 import os
 import signal
@@ -24,6 +23,7 @@ from wan_runtime.artifacts.store import ArtifactCorrupt, Store
 from wan_runtime.contract.job import Certificate, ExitClass, JobSpec, Reason, Result, Step
 from wan_runtime.errors import InputError, classify
 from wan_runtime.faults import described
+from wan_runtime.imports import import_large
 from wan_runtime.process import logs, stopping
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
@@ -76,7 +76,7 @@ def perform(job: JobSpec, work: Path, report: Reporter) -> Result:
 
 
 def _run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Result:
-    run: Run = importlib.import_module(RUNS[job.step]).run
+    run: Run = import_large(RUNS[job.step]).run
     outcome = run(job, store, work, report)
     return Result(
         step_id=job.step_id,

@@ -223,7 +223,7 @@ async def _spawn(service_file: Path, rank: int, world: int, meet: Path, work: Pa
     with theirs:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "wan_runtime.serving.worker.rank"),
+            *("-m", "wan_runtime.serving.worker.start_rank"),
             *("--service", str(service_file), "--meet", str(meet), "--work", str(work)),
             *("--rank", str(rank), "--world", str(world), "--channel", str(theirs.fileno())),
             pass_fds=[theirs.fileno()],

@@ -1,4 +1,4 @@
-"""One rank of a gang: `python -m wan_runtime.serving.worker.rank`, as the supervisor starts it.
+"""One rank of a worker, which its supervisor starts by `start_rank`.
 
 Loads its part of the model, warms up, then renders what it is told, together with the others, until
 its socket is closed.
@@ -209,7 +209,7 @@ def peak_gib() -> float | None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point. Returns 0 when the supervisor is done with it, 1 if it could not begin."""
-    parser = argparse.ArgumentParser(prog="python -m wan_runtime.serving.worker.rank")
+    parser = argparse.ArgumentParser(prog="python -m wan_runtime.serving.worker.start_rank")
     for path in ("service", "meet", "work"):
         parser.add_argument(f"--{path}", type=Path, required=True)
     for number in ("rank", "world", "channel"):
@@ -261,7 +261,3 @@ def enter() -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # at once: other ranks may be gone, and their groups would be waited for
-
-
-if __name__ == "__main__":
-    enter()
