@@ -113,7 +113,7 @@ def described(error: ValidationError, below: str = "", shown: int = SHOWN) -> st
 def path(location: tuple[int | str, ...], below: str = "") -> str:
     """`dataset.buckets[0].width`"""
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return _encodable((below + "".join(parts)).removeprefix("."))
+    return encodable((below + "".join(parts)).removeprefix("."))
 
 
 def text_of(fault: ErrorDetails) -> str:
@@ -158,9 +158,9 @@ def value(given: Any) -> str:
         text = json.dumps(given, ensure_ascii=False)
     except (TypeError, ValueError):  # not of JSON's kinds, or a number of thousands of digits
         text = str(given) if not isinstance(given, int) else "a number of thousands of digits"
-    return _encodable(text if len(text) <= VALUE else f"{text[:VALUE]}…")
+    return encodable(text if len(text) <= VALUE else f"{text[:VALUE]}…")
 
 
-def _encodable(text: str) -> str:
-    """With halves of characters escaped: JSON may hold them, and no answer can be sent with one."""
+def encodable(text: str) -> str:
+    """The text with halves of characters escaped: JSON may hold them, and no answer can."""
     return text.encode("utf-8", "backslashreplace").decode()

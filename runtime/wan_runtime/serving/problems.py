@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from wan_runtime.faults import encodable
+
 
 class Code(StrEnum):
     """Of refused requests; then of jobs that failed."""
@@ -93,6 +95,7 @@ class Refusal(Exception):
         param: str | None = None,
         retry_after: float | None = None,
     ) -> None:
+        message = encodable(message)  # it may quote what it refuses
         super().__init__(message)
         self.code, self.message, self.param, self.retry_after = code, message, param, retry_after
 

@@ -48,7 +48,11 @@ class Access:
 async def access(
     request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 ) -> Access:
-    """Raises Refusal(INVALID_API_KEY)."""
+    """Raises Refusal(INVALID_API_KEY), or (INVALID_REQUEST) for an address that names nothing."""
     gateway: Gateway = request.app.state.gateway
     owner = await run_in_threadpool(gateway.keys.owner, request.headers.get("authorization"))
+    for name, text in (*request.path_params.items(), *request.query_params.items()):
+        if "\0" in text:
+            cause = f"{name} must be text without the character U+0000 (%00 in the address)"
+            raise Refusal(Code.INVALID_REQUEST, cause, param=name)
     return Access(gateway, owner)

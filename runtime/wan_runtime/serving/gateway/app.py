@@ -12,7 +12,6 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from wan_runtime import faults
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.rollout import ROLLOUT_FOLDER
 from wan_runtime.contract.service import ServiceSpec
@@ -26,8 +25,9 @@ from wan_runtime.serving.gateway.refusals import RESPONSES, answer, describe
 from wan_runtime.serving.gateway.reporter import Reporter
 from wan_runtime.serving.gateway.rollouts import Rollouts
 from wan_runtime.serving.gateway.state import Gateway
+from wan_runtime.serving.gateway.text import UNREADABLE, misfit
 from wan_runtime.serving.gateway.upkeep import Upkeep
-from wan_runtime.serving.problems import STATUS, Code, Refusal
+from wan_runtime.serving.problems import Code, Refusal
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
 
@@ -107,18 +107,18 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
-        fault = error.errors()[0]
-        param = faults.path(fault["loc"][1:])
-        text = f"{param}: {faults.text_of(fault)}"
-        return answer(Refusal(Code.INVALID_REQUEST, text, param=param))
+        return answer(misfit(error.errors()[0]))
 
     @app.exception_handler(HTTPException)
-    async def http(_: Request, error: HTTPException) -> Response:
-        code = next((c for c, status in STATUS.items() if status == error.status_code), None)
-        if error.status_code == 405:
-            code = Code.INVALID_REQUEST
-        refusal = Refusal(code or Code.INVALID_REQUEST, str(error.detail))
-        response = answer(refusal)
+    async def http(request: Request, error: HTTPException) -> Response:
+        code, path = Code.INVALID_REQUEST, request.url.path[:100]
+        if error.status_code == 404:
+            code, text = Code.NOT_FOUND, f"there is no {path}: /openapi.json has what there is"
+        elif error.status_code == 405:
+            text = f"{path} takes {(error.headers or {}).get('Allow')}, not {request.method}"
+        else:  # FastAPI's own, of a body
+            text = f"the body {UNREADABLE}"
+        response = answer(Refusal(code, text))
         response.status_code = error.status_code
         response.headers.update(error.headers or {})
         return response

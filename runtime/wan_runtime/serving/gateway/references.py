@@ -42,7 +42,7 @@ async def read(url: str, limits: LimitSpec) -> bytes:
     try:
         async with asyncio.timeout(SECONDS):
             return await _fetch(url, limits.upload_bytes)
-    except (TimeoutError, aiohttp.ClientError, OSError) as error:
+    except (TimeoutError, aiohttp.ClientError, OSError, UnicodeError) as error:
         # Not the error's text: it would tell what answers inside the network.
         raise _refused("could not be fetched within 10 s from a public address") from error
 
@@ -76,8 +76,11 @@ def check(url: str) -> None:
     try:
         parts = urlsplit(url)
         port = parts.port
+        (parts.hostname or "").encode("idna")  # as the system does to resolve it
     except ValueError as error:
-        raise _refused("is no URL") from error
+        raise _refused(
+            "is no URL of the form https://HOST/PATH, whose HOST has names of 1 to 63 characters"
+        ) from error
     if parts.scheme != "https" or not parts.hostname:
         raise _refused("must begin with https:// (or data:)")
     if parts.username is not None or parts.password is not None:

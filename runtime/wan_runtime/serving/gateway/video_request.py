@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -10,7 +9,8 @@ from starlette.datastructures import FormData, UploadFile
 
 from wan_runtime.contract.service import AdapterUse, Name
 from wan_runtime.data.signatures import HEAD, kind_of
-from wan_runtime.faults import faults_of
+from wan_runtime.faults import faults_of, value
+from wan_runtime.serving.gateway.text import Text, read_json
 from wan_runtime.serving.problems import Code, Refusal
 
 
@@ -19,9 +19,9 @@ class Reference(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    image_url: Annotated[str, Field(max_length=2**26)] | None = None
+    image_url: Annotated[Text, Field(max_length=2**26)] | None = None
     """https: or data: URL."""
-    file_id: str | None = None
+    file_id: Text | None = None
     """Not supported; named so that the refusal can say so."""
 
 
@@ -48,9 +48,9 @@ class Ask(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    prompt: str = ""
+    prompt: Text = ""
     """May be empty where an effect is the model."""
-    model: Annotated[str, Field(max_length=253)] | None = None
+    model: Annotated[Text, Field(max_length=253)] | None = None
     """The service's model or one of its effects: see GET /v1/models. None: the service's model."""
     size: Annotated[str, Field(pattern=r"^\d{1,5}x\d{1,5}$")] | None = None
     """`<width>x<height>` in pixels, one of the service's."""
@@ -65,13 +65,13 @@ class Ask(BaseModel):
     guidance: Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)] | None = None
     guidance_low: Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)] | None = None
     """Of Wan2.2's low-noise expert. None: as `guidance`."""
-    negative_prompt: Annotated[str, Field(max_length=4000)] | None = None
+    negative_prompt: Annotated[Text, Field(max_length=4000)] | None = None
     adapters: Annotated[tuple[Adapter, ...], Field(max_length=8)] = ()
     quality: Literal["lossless"] | None = None
     """Profile. There is one so far: the model's own arithmetic."""
     visible_mark: bool = False
     """Draw `AI` into the picture. The file's metadata always says so."""
-    webhook_url: Annotated[str, Field(max_length=2000)] | None = None
+    webhook_url: Annotated[Text, Field(max_length=2000)] | None = None
     """Told once the video is completed or has failed."""
 
 
@@ -82,7 +82,8 @@ TEXTS = ("adapters", "input_reference")
 def of_json(content: Any) -> tuple[Ask, Reference | None]:
     """Raises Refusal(INVALID_REQUEST), with the field."""
     if not isinstance(content, dict):
-        raise Refusal(Code.INVALID_REQUEST, "the body must be a JSON object")
+        text = f"the body must be a JSON object, not {value(content)}"
+        raise Refusal(Code.INVALID_REQUEST, text)
     fields = dict(content)
     reference = fields.pop("input_reference", None)
     if isinstance(reference, str):
@@ -96,57 +97,60 @@ def of_form(form: FormData) -> tuple[Ask, Reference | None, UploadFile | None]:
     """A multipart form. Nested fields come as JSON text, or with brackets as the SDK sends them:
     `adapters[][name]`, `input_reference[image_url]`. Raises Refusal(INVALID_REQUEST)."""
     fields: dict[str, Any] = {}
+    nested: dict[str, list[dict[str, Any]]] = {}
     upload: UploadFile | None = None
-    for key, value in form.multi_items():
-        if isinstance(value, UploadFile):
+    for key, sent in form.multi_items():
+        if isinstance(sent, UploadFile):
             if key != "input_reference" or upload is not None:
                 raise Refusal(
                     Code.INVALID_REQUEST,
                     f"{key}: one file may be sent, as input_reference",
                     param=key,
                 )
-            upload = value
+            upload = sent
             continue
         name, *inner = key.replace("]", "").split("[")
-        if not inner and name in TEXTS:
-            fields[name] = _json_text(name, value)
-        elif not inner:
-            fields[name] = value
-        elif name == "adapters":
-            _next_with(fields.setdefault(name, []), inner[-1])[inner[-1]] = value
+        if inner:
+            parts = nested.setdefault(name, [{}])
+            _next_with(parts, inner[-1], is_list=name == "adapters")[inner[-1]] = sent
+        elif name in fields:
+            raise _twice(name)
         else:
-            fields.setdefault(name, {})[inner[-1]] = value
+            fields[name] = _json_text(name, sent) if name in TEXTS else sent
+    for name, parts in nested.items():
+        if name in fields:
+            raise _twice(name)
+        fields[name] = parts if name == "adapters" else parts[0]
     if upload is not None and "input_reference" in fields:
-        raise Refusal(
-            Code.INVALID_REQUEST, "input_reference is given twice", param="input_reference"
-        )
+        raise _twice("input_reference")
     return (*of_json(fields), upload)
 
 
-def _next_with(items: list[dict[str, Any]], field: str) -> dict[str, Any]:
+def _twice(name: str) -> Refusal:
+    return Refusal(Code.INVALID_REQUEST, f"{name} is given twice: send it once", param=name)
+
+
+def _next_with(items: list[dict[str, Any]], field: str, *, is_list: bool) -> dict[str, Any]:
     """The item that still lacks the field: forms repeat all first fields, then all second ones."""
     for item in items:
         if field not in item:
             return item
+    if not is_list:
+        raise _twice(field)
     items.append({})
     return items[-1]
 
 
 def _json_text(name: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        if name == "input_reference":
-            if kind_of(text[:HEAD].encode("latin-1", "replace")) is not None:
-                raise Refusal(
-                    Code.INVALID_REQUEST,
-                    "input_reference came as text: give the part a filename, or the type image/png",
-                    param=name,
-                ) from None
-            return text  # a URL
-        raise Refusal(
-            Code.INVALID_REQUEST, f"{name} is no JSON: {text[:80]!r}", param=name
-        ) from None
+    if name == "input_reference" and not text.lstrip().startswith(("{", '"')):
+        if kind_of(text[:HEAD].encode("latin-1", "replace")) is not None:
+            raise Refusal(
+                Code.INVALID_REQUEST,
+                "input_reference came as text: give the part a filename, or the type image/png",
+                param=name,
+            )
+        return text  # a URL
+    return read_json(text, f"{name}, which is {value(text)},", name)
 
 
 def checked(kind: Any, fields: Any, below: str = "") -> Any:
@@ -155,7 +159,8 @@ def checked(kind: Any, fields: Any, below: str = "") -> Any:
         return kind.model_validate(fields)
     except ValidationError as error:
         fault = faults_of(error, below)[0]
-        raise Refusal(Code.INVALID_REQUEST, str(fault), param=fault.path) from None
+        text = str(fault) if fault.path else f"the body {fault}"
+        raise Refusal(Code.INVALID_REQUEST, text, param=fault.path or None) from None
 
 
 def _schema(reference: dict[str, Any]) -> dict[str, Any]:

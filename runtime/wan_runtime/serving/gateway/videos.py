@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -25,6 +25,7 @@ from wan_runtime.serving.gateway.access import Access, access
 from wan_runtime.serving.gateway.availability import refuse_faulty
 from wan_runtime.serving.gateway.pictures import first_frame
 from wan_runtime.serving.gateway.resolve import order_of
+from wan_runtime.serving.gateway.text import Text, read_json
 from wan_runtime.serving.problems import Code, Refusal
 from wan_runtime.serving.queue.errors import AfterUnknown, KeyReused, QueueFull
 from wan_runtime.serving.queue.queue import new_job_id
@@ -33,6 +34,8 @@ router = APIRouter(prefix="/v1/videos", tags=["videos"])
 Caller = Annotated[Access, Depends(access)]
 POLL_AFTER_MS = "openai-poll-after-ms"
 """Header that OpenAI's SDK takes the time between two polls from."""
+REPLAYED = "Idempotent-Replayed"
+"""Header of an answer whose video an earlier request made."""
 
 
 class Page(BaseModel):
@@ -51,7 +54,7 @@ class Deleted(BaseModel):
 
 class Remix(BaseModel):
     model_config = {"extra": "forbid"}
-    prompt: str
+    prompt: Text
 
 
 @router.post("", openapi_extra=video_request.BODY)
@@ -70,11 +73,10 @@ async def create(
             if upload is not None:
                 data = await upload.read()
     elif kind == "application/json":
-        ask, reference = video_request.of_json(await _json(request))
+        ask, reference = video_request.of_json(read_json(await request.body(), "the body"))
     else:
         text = f"send multipart/form-data or application/json, not {kind or 'nothing'}"
         raise Refusal(Code.UNSUPPORTED_MEDIA_TYPE, text)
-    order = order_of(ask, caller.gateway.service)
     if data is None:
         data = await _referenced(reference, caller)
     if len(data) > caller.gateway.service.limits.upload_bytes:
@@ -83,6 +85,15 @@ async def create(
             Code.TOO_LARGE, f"input_reference has more than {most} bytes", param="input_reference"
         )
     digest = _digest(ask, data)
+    try:
+        # Before all else: what the service has since lost changes nothing of what was queued.
+        earlier = await caller.queue.earlier(caller.owner, idempotency_key, digest)
+    except KeyReused:
+        raise _reused() from None
+    if earlier is not None:
+        response.headers[REPLAYED] = "true"
+        return await video_response.placed(caller.queue, earlier)
+    order = order_of(ask, caller.gateway.service)
     job = await _submit(
         caller, order, data, idempotency_key, digest, webhook=ask.webhook_url, response=response
     )
@@ -242,13 +253,10 @@ async def _submit(
         ) from None
     except KeyReused:
         await run_in_threadpool(gateway.store.delete, [image])
-        raise Refusal(
-            Code.IDEMPOTENCY_KEY_REUSED,
-            "this Idempotency-Key came with another request before: use a new one",
-        ) from None
+        raise _reused() from None
     if done.repeated:
         await run_in_threadpool(gateway.store.delete, [image])
-        response.headers["Idempotent-Replayed"] = "true"
+        response.headers[REPLAYED] = "true"
     return done.job
 
 
@@ -275,19 +283,14 @@ def _unknown(video_id: str) -> Refusal:
     return Refusal(Code.NOT_FOUND, f"there is no video {video_id[:100]}", param="video_id")
 
 
+def _reused() -> Refusal:
+    return Refusal(
+        Code.IDEMPOTENCY_KEY_REUSED,
+        "this Idempotency-Key came with another request before: use a new one",
+    )
+
+
 def _digest(ask: video_request.Ask, picture: bytes) -> str:
     """What an Idempotency-Key stands for."""
     fields = json.dumps(ask.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(fields.encode() + b"\0" + picture).hexdigest()
-
-
-async def _json(request: Request) -> Any:
-    try:
-        return await request.json()
-    except json.JSONDecodeError as error:
-        at = f"line {error.lineno}, column {error.colno}"
-        raise Refusal(Code.INVALID_REQUEST, f"the body is no JSON from {at} on") from None
-    except (ValueError, RecursionError):
-        raise Refusal(
-            Code.INVALID_REQUEST, "the body is no JSON in UTF-8, or nested too deeply"
-        ) from None

@@ -125,5 +125,13 @@ class Deliveries:
                 message.url, data=body, headers=headers, allow_redirects=False
             ) as answer:
                 return None if 200 <= answer.status < 300 else f"status {answer.status}"
-        except (aiohttp.ClientError, TimeoutError, OSError, Refusal) as error:
-            return type(error).__name__
+        except Refusal as refusal:
+            return refusal.message
+        except TimeoutError:
+            return f"no answer within {SECONDS:.0f} s"
+        except (aiohttp.InvalidURL, UnicodeError):
+            return "its address is no URL"
+        except aiohttp.ClientConnectorError as error:
+            return f"nothing answers at {error.host}:{error.port}"
+        except (aiohttp.ClientError, OSError):
+            return "the connection ended before the answer"

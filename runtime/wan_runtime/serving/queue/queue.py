@@ -23,7 +23,7 @@ from wan_runtime.serving.queue.owned import Direction, Page
 from wan_runtime.serving.queue.places import Place, Waiting
 from wan_runtime.serving.queue.rows import job_of
 from wan_runtime.serving.queue.schema import migrate, migrations
-from wan_runtime.serving.queue.submit import Submission, Submitted, submit
+from wan_runtime.serving.queue.submit import Submission, Submitted, find_earlier, submit
 from wan_runtime.serving.queue.upkeep import Webhook
 from wan_runtime.serving.queue.work import Beat, Keeping
 from wan_runtime.wait import within
@@ -130,6 +130,12 @@ class Queue:
             webhook=webhook,
         )
         return await self._do("submit", lambda each: submit(each, wanted))
+
+    async def earlier(self, owner: str, key: str | None, digest: str) -> Job | None:
+        """The job that `submit` would answer with for this idempotency key. Raises KeyReused."""
+        return await self._do(
+            "earlier", lambda each: find_earlier(each, self._service, owner, key, digest)
+        )
 
     async def get(self, job_id: str, owner: str | None = None) -> Job | None:
         """None: unknown, deleted, or another owner's."""

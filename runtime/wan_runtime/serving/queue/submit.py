@@ -50,7 +50,9 @@ async def submit(connection: Connection, wanted: Submission) -> Submitted:
         if (row["service"], row["owner"]) != (wanted.service, wanted.owner):
             raise ValueError(f"job id {wanted.job_id} is taken")
         return Submitted(job_of(row), repeated=False)
-    earlier = await _earlier(connection, wanted)
+    earlier = await find_earlier(
+        connection, wanted.service, wanted.owner, wanted.idempotency_key, wanted.request_digest
+    )
     if earlier is not None:
         return Submitted(earlier, repeated=True)
     await _check_room(connection, wanted)
@@ -59,8 +61,12 @@ async def submit(connection: Connection, wanted: Submission) -> Submitted:
     return Submitted(job, repeated=False)
 
 
-async def _earlier(connection: Connection, wanted: Submission) -> Job | None:
-    if wanted.idempotency_key is None:
+async def find_earlier(
+    connection: Connection, service: str, owner: str, key: str | None, digest: str
+) -> Job | None:
+    """The job that an idempotency key made within the last day; None: none. `digest`: of the
+    request. Raises KeyReused."""
+    if key is None:
         return None
     row = await connection.fetchrow(
         """
@@ -68,14 +74,14 @@ async def _earlier(connection: Connection, wanted: Submission) -> Job | None:
         where keys.service = $1 and keys.owner = $2 and keys.key = $3
             and keys.expires_at > now() and not jobs.deleted
         """,
-        wanted.service,
-        wanted.owner,
-        wanted.idempotency_key,
+        service,
+        owner,
+        key,
     )
     if row is None:
         return None
-    if row["digest"] != wanted.request_digest:
-        raise KeyReused(wanted.idempotency_key)
+    if row["digest"] != digest:
+        raise KeyReused(key)
     return job_of(row)
 
 
