@@ -251,7 +251,7 @@ def running() -> dict[str, Any]:
 
 
 def all_fields() -> dict[str, Any]:
-    """Full weights of a fine-tune, and all that a service can be told."""
+    """Full weights of a fine-tune, and every field of a service."""
     world = service_world.World(tiny(**SERVICE))
     world.finetunes["studio-full"] = finetune("studio-full", method={"full": {}})
     world.settle()
@@ -336,8 +336,8 @@ async def fill(opened: Queue, prefix: str) -> None:
     await opened.cancel(cancelled, "app")
     lost = await submit("lost")
     await claim(lost, "worker-2")
-    told = Advance(stage=Stage.DENOISING, step=2, steps=4, eta_seconds=9.0)
-    await opened.heartbeat(lost, "worker-2", told, 30)
+    advance = Advance(stage=Stage.DENOISING, step=2, steps=4, eta_seconds=9.0)
+    await opened.heartbeat(lost, "worker-2", advance, 30)
     stopping = await submit("stopping")
     await claim(stopping, "worker-3")
     await opened.cancel(stopping, "app")
