@@ -93,7 +93,7 @@ class Controller:
     async def _handle(self, key: Key) -> str:
         """One reconcile, and when the next is due. This is where every error ends."""
         try:
-            look_again = await self._reconcile(key)
+            requeue_after = await self._reconcile(key)
         except TransientError as error:
             pause = error.retry_after or self._back_off(key, TRANSIENT_LIMIT_SECONDS)
             logger.info("will try again", extra={**of(key), "in": pause, "error": str(error)})
@@ -109,8 +109,8 @@ class Controller:
             self.enqueue(key, pause)
             return "bug"
         self._failures.pop(key, None)
-        if look_again is not None:
-            self.enqueue(key, look_again)
+        if requeue_after is not None:
+            self.enqueue(key, requeue_after)
         return "done"
 
     def _back_off(self, key: Key, limit: float) -> float:
@@ -119,7 +119,7 @@ class Controller:
         return pause * random.uniform(0.8, 1.2)
 
     async def _reconcile(self, key: Key) -> float | None:
-        """Look, decide, act. Seconds until the next look."""
+        """Observe, decide, act. Returns the seconds until the next reconcile."""
         kind = KINDS[key.kind]
         cr = await self._kube.get(key)
         self._follow(key, kind.followed_by(cr) if cr else frozenset())
@@ -130,7 +130,7 @@ class Controller:
         observed = await self._ask_around(kind, cr, observed, now)
         decision = kind.reconcile(cr, observed, self.settings, now)
         if decision.asks_room:
-            observed = replace(observed, room=await self._nodes.look())
+            observed = replace(observed, room=await self._nodes.room())
             decision = kind.reconcile(cr, observed, self.settings, now)
         if decision.room_left is not None:
             self._nodes.take(decision.room_left)
@@ -141,9 +141,9 @@ class Controller:
         try:
             await self._carry_out(cr, decision)
         except PermanentError as error:
-            await self._tell_refusal(kind, cr, error, now)
+            await self._report_refusal(kind, cr, error, now)
             raise
-        return decision.look_again_after
+        return decision.requeue_after
 
     def _follow(self, key: Key, followed: frozenset[Key]) -> None:
         """Known before they are read, so that no change goes unnoticed."""
@@ -198,10 +198,10 @@ class Controller:
                 # An Event is a courtesy; what counts is in the status.
                 logger.warning("event not posted", extra={**of_cr(cr), "error": str(error)})
 
-    async def _tell_refusal(
+    async def _report_refusal(
         self, kind: Kind, cr: Raw, error: PermanentError, now: datetime
     ) -> None:
-        """The API server refuses a deletion or the status: say so where the user looks."""
+        """The API server refuses a deletion or the status: say so where the user reads."""
         decision = kind.stalled(cr, reason_of(kind, error), str(error), now)
         try:
             await self._carry_out(cr, decision)
@@ -230,7 +230,7 @@ class Controller:
         try:
             snapshot = await sweep.take(self._kube, self.watchdog, self.settings)
             for key, followed in snapshot.followed_by.items():
-                # What a look has found meanwhile is newer.
+                # What a reconcile has found meanwhile is newer.
                 self._followed.setdefault(key, followed)
             await sweep.act(snapshot, self.settings, self.enqueue)
         except BaseException:

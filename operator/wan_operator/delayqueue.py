@@ -12,7 +12,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class DelayQueue(Generic[K]):
-    """`add` wants a key looked at after some seconds; the earliest wish counts. A key that is being
+    """`add` asks for a key after some seconds; the earliest request counts. A key that is being
     worked on is given out again only after `done`, so that work on one key never overlaps."""
 
     def __init__(self) -> None:

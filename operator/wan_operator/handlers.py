@@ -31,7 +31,7 @@ def registry(controller: Controller) -> kopf.OperatorRegistry:
             key, item = key_of(kind.name, event["object"]), event["object"]
             if not is_news(controller, kind.name, event):
                 return
-            if event["type"] != "DELETED" and kind.needs_look(item):
+            if event["type"] != "DELETED" and kind.needs_reconcile(item):
                 controller.enqueue(key)
             controller.enqueue_followers(key)
 

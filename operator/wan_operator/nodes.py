@@ -11,7 +11,8 @@ from wan_operator.kube import Kube
 from wan_operator.reconcile.room import Node, Room, has_gpus, takes_pods
 
 FRESH_SECONDS = 10.0
-"""As long as a look is good for others. Within it, pods of a rollout that began are on nodes."""
+"""What was read is good for others so long. Within it, pods of a rollout that began are on
+nodes."""
 
 
 class Nodes:
@@ -21,7 +22,7 @@ class Nodes:
         self._until = 0.0
         self._looking = asyncio.Lock()
 
-    async def look(self) -> Room:
+    async def room(self) -> Room:
         async with self._looking:
             if time.monotonic() >= self._until:
                 self._keep(await self._read())

@@ -21,8 +21,8 @@ class SettingsError(Exception):
     with 2."""
 
     def __init__(self, variable: str, value: str | None, wanted: str) -> None:
-        shown = "is not set" if value is None else f"is {shortened(value)}"
-        super().__init__(f"{variable} {shown}: {wanted}")
+        found = "is not set" if value is None else f"is {shortened(value)}"
+        super().__init__(f"{variable} {found}: {wanted}")
         self.variable = variable
 
 
@@ -343,10 +343,10 @@ class Settings:
 
     def show(self) -> dict[str, str]:
         """Variable -> value in use. None of them is a secret."""
-        shown: dict[str, str] = {}
+        values: dict[str, str] = {}
         for setting in dataclasses.fields(self):
             value = getattr(self, setting.name)
-            shown[setting.metadata["variable"]] = (
+            values[setting.metadata["variable"]] = (
                 ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             )
-        return shown
+        return values

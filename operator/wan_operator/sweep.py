@@ -1,4 +1,4 @@
-"""The full look: bulk LISTs, the same pure decision on the snapshot, and a live look where it
+"""The full sweep: bulk LISTs, the same pure decision on the snapshot, and a live read where it
 would change something.
 
 At cold start and every few minutes. It heals what watches lose, at one paginated LIST a kind
@@ -78,7 +78,7 @@ def children() -> Iterable[str]:
 def _keep(snapshot: Snapshot, kind: str, item: Raw) -> None:
     key = key_of(kind, item)
     snapshot.states[kind, state_of(item)] += 1
-    if KINDS[kind].needs_look(item):
+    if KINDS[kind].needs_reconcile(item):
         snapshot.crs[key] = item
         if followed := KINDS[kind].followed_by(item):
             snapshot.followed_by[key] = followed
@@ -99,7 +99,7 @@ def _keep_child(snapshot: Snapshot, kind: str, item: Raw) -> None:
 async def act(
     snapshot: Snapshot, settings: Settings, enqueue: Callable[[Key, float], None]
 ) -> None:
-    """Enqueues what a live look would change, and otherwise the time of the next look."""
+    """Enqueues what a live read would change, and otherwise the time of the next reconcile."""
     for key, cr in snapshot.crs.items():
         try:
             observed = snapshot.observed(key)
@@ -109,8 +109,8 @@ async def act(
             continue
         if changes_something(cr, decision):
             enqueue(key, 0.0)
-        elif decision.look_again_after is not None:
-            enqueue(key, decision.look_again_after)
+        elif decision.requeue_after is not None:
+            enqueue(key, decision.requeue_after)
         await asyncio.sleep(0)  # Thousands of decisions must not hold up the loop.
 
 

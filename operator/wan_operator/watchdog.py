@@ -1,5 +1,5 @@
-"""Which object versions the watches have delivered: tells a dead watch from a quiet one, and
-news from repetition.
+"""Which object versions the watches have delivered: a dead watch differs from a quiet one, and news
+from repetition.
 
 kopf swallows bookmarks, so silence proves nothing. The sign is a full LIST that meets an object
 version which the watch does not deliver within a minute.

@@ -73,7 +73,7 @@ for _kinds, _constructor in (
         _Loader.add_constructor(_TAG + _kind, _constructor)
 
 
-def shown(file: str) -> str:
+def named(file: str) -> str:
     """The name of a file in messages."""
     return "standard input" if file == STDIN else file
 
@@ -84,12 +84,12 @@ def yaml_documents(file: str) -> list[Any]:
     try:
         documents = list(yaml.load_all(text, _Loader))
         if any(_count(each, NODES) <= 0 for each in documents):
-            raise DocumentError(f"{shown(file)} holds more than {NODES} values: too much to read")
+            raise DocumentError(f"{named(file)} holds more than {NODES} values: too much to read")
         return documents
     except RecursionError as error:
-        raise DocumentError(f"{shown(file)} is nested too deeply to be read") from error
+        raise DocumentError(f"{named(file)} is nested too deeply to be read") from error
     except yaml.YAMLError as error:
-        raise DocumentError(f"{shown(file)} {why_unreadable(error, text)}") from error
+        raise DocumentError(f"{named(file)} {why_unreadable(error, text)}") from error
 
 
 def _content(file: str) -> bytes:
@@ -103,9 +103,9 @@ def _content(file: str) -> bytes:
             with Path(file).open("rb") as opened:
                 data = opened.read(LIMIT + 1)
     except OSError as error:
-        raise DocumentError(f"{shown(file)} cannot be read: {error.strerror}") from error
+        raise DocumentError(f"{named(file)} cannot be read: {error.strerror}") from error
     if len(data) > LIMIT:
-        raise DocumentError(f"{shown(file)} is larger than {LIMIT // 2**20} MiB")
+        raise DocumentError(f"{named(file)} is larger than {LIMIT // 2**20} MiB")
     return bytes(data)
 
 

@@ -100,7 +100,7 @@ KIND = Kind(
     watched=("Deployment",),
     vocabulary=FINETUNE.vocabulary,
     reconcile=reconcile,
-    needs_look=lambda cr: True,
+    needs_reconcile=lambda cr: True,
     stalled=lambda cr, reason, message, now: Decision(),
     unit=lambda manifest: f"{manifest['kind']}/{label(manifest, LABEL)}",
     follows=Follows(kinds=frozenset({FINETUNE.name}), keys=follows),

@@ -38,7 +38,7 @@ def merge(
     now: datetime,
     vocabulary: Vocabulary,
 ) -> list[Condition]:
-    """The new list: exactly `wanted`, ordered by what tells most, each with its old transition time
+    """The new list: exactly `wanted`, the most informative first, each with its old transition time
     unless its status changed. A condition that is no longer wanted is gone."""
     before = {condition.type: condition for condition in previous}
     ranks = {name: rank for rank, name in enumerate(vocabulary.types)}

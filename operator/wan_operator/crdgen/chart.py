@@ -34,7 +34,7 @@ A misspelt key is an error: `values.schema.json` is closed.
 _KEY = re.compile(r"^( *)([A-Za-z]+):(.*)$")
 _COMMENT = re.compile(r"^ *# ?(-- )?(.*)$")
 FREE = "resources"
-"""Objects of Kubernetes of this name are shown whole."""
+"""Objects of Kubernetes of this name are printed whole."""
 
 
 def readme(values: str) -> str:
@@ -63,8 +63,8 @@ def _rows(values: str) -> Iterator[tuple[str, str, str]]:
         value = _at(defaults, path)
         section = isinstance(value, dict) and value != {} and key[2] != FREE
         if not section or words:
-            shown = "" if section else f"`{json.dumps(value)}`"
-            yield ".".join(path), shown, " ".join(words).replace("|", "\\|")
+            default = "" if section else f"`{json.dumps(value)}`"
+            yield ".".join(path), default, " ".join(words).replace("|", "\\|")
         words = []
 
 

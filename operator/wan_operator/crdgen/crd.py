@@ -144,7 +144,7 @@ class Definition:
         }
 
 
-# The table shows the first match of a path: the status writer puts the telling condition first.
+# The table shows the first match of a path: the most informative condition stands first.
 _TRUE_CONDITION = '.status.conditions[?(@.status=="True")]'
 STATE_COLUMNS = (
     Column(

@@ -8,7 +8,7 @@ from wan_operator.crdgen.crd import MODEL_COLUMN, STATE_COLUMNS, Column, Definit
 from wan_operator.kinds.kind import Kind, Page
 from wan_operator.reconcile.finetune import reconcile
 from wan_operator.reconcile.observed import step_of
-from wan_operator.reconcile.runs.ends import needs_look
+from wan_operator.reconcile.runs.ends import needs_reconcile
 from wan_operator.reconcile.runs.report import progress_addresses
 from wan_runtime.contract.job import Progress
 
@@ -63,7 +63,7 @@ FINETUNE = Kind(
     watched=("Job", "Pod"),
     vocabulary=RUNS,
     reconcile=reconcile.reconcile,
-    needs_look=needs_look,
+    needs_reconcile=needs_reconcile,
     stalled=reconcile.stalled,
     unit=step_of,
     page=Page(

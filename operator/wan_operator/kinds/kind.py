@@ -52,10 +52,10 @@ class Kind:
     vocabulary: Vocabulary
     """What its conditions and events may say."""
     reconcile: Callable[[Raw, Observed, Settings, datetime], Decision]
-    needs_look: Callable[[Raw], bool]
+    needs_reconcile: Callable[[Raw], bool]
     """Whether there can be anything to decide."""
     stalled: Callable[[Raw, str, str, datetime], Decision]
-    """(resource, reason, message, now): tells what the API server refuses."""
+    """(resource, reason, message, now): writes into the status what the API server refuses."""
     unit: Callable[[Manifest], str]
     """What a child is a part of: once one part is refused, no other of the unit is made."""
     page: Page | None = None

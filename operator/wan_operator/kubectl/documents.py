@@ -12,7 +12,7 @@ from wan_operator.api.markers import Schema
 from wan_operator.api.v1alpha1.common import API_VERSION
 from wan_operator.crdgen.schema import structural
 from wan_operator.kubectl.kind import Document, PlannedKind, Spec
-from wan_operator.yaml_files import DocumentError, shown, yaml_documents
+from wan_operator.yaml_files import DocumentError, named, yaml_documents
 from wan_runtime.faults import described, value
 
 Kinds = Mapping[str, PlannedKind[Any]]
@@ -28,13 +28,13 @@ def read_documents(files: Sequence[str], kinds: Kinds) -> list[Document[Any]]:
     """
     found = [document for name in files for document in _of_file(name, kinds)]
     if not found:
-        raise DocumentError(f"no {' or '.join(kinds)} in {', '.join(map(shown, files))}")
+        raise DocumentError(f"no {' or '.join(kinds)} in {', '.join(map(named, files))}")
     return found
 
 
 def _of_file(file: str, kinds: Kinds) -> Iterator[Document[Any]]:
     for number, document in enumerate(yaml_documents(file), 1):
-        where = f"{shown(file)}, document {number}"
+        where = f"{named(file)}, document {number}"
         if document is None:
             continue
         items = [document]

@@ -105,8 +105,8 @@ def _buckets(plan: RunPlan) -> list[tuple[str, str]]:
     rows = [("buckets", "hours and cost are as if all clips were of the largest")]
     for each in plan.buckets:
         work = each.work
-        told = f"{work.tokens:,} tokens, {each.gib:.1f} GiB, {each.seconds_per_step:.1f} s a step"
-        rows.append((f"  {work.width}x{work.height}x{work.frames}", told))
+        text = f"{work.tokens:,} tokens, {each.gib:.1f} GiB, {each.seconds_per_step:.1f} s a step"
+        rows.append((f"  {work.width}x{work.height}x{work.frames}", text))
     return rows
 
 

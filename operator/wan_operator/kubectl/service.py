@@ -35,7 +35,7 @@ class ServicePlan:
     usual: ServingPlan
     """A video of the default size and length."""
     longest: ServingPlan
-    """The largest that may be asked for."""
+    """The largest that may be work for."""
     host: HostPlan
     pod: Size
     """That a worker's pod asks for."""
@@ -140,12 +140,12 @@ def description(one: PlannedService) -> str:
 
 
 def summary(plan: ServingPlan) -> str:
-    asked = plan.work
-    guided = "guided" if asked.guided else "not guided"
-    together = "" if asked.gpus == 1 else f", {asked.gpus} GPUs a worker"
+    video = plan.work
+    guided = "guided" if video.guided else "not guided"
+    together = "" if video.gpus == 1 else f", {video.gpus} GPUs a worker"
     return (
-        f"{asked.preset}, {asked.frames} frames of {asked.width}x{asked.height} "
-        f"({asked.tokens:,} tokens), {asked.steps} steps, {guided}{together}"
+        f"{video.preset}, {video.frames} frames of {video.width}x{video.height} "
+        f"({video.tokens:,} tokens), {video.steps} steps, {guided}{together}"
     )
 
 
@@ -155,10 +155,10 @@ def _fits_with(changes: Sequence[str]) -> list[tuple[str, str]]:
 
 def _longest(plan: ServicePlan) -> str:
     longest = plan.longest
-    asked = longest.work
+    video = longest.work
     fits = "" if longest.verdict == "yes" else f", fits: {longest.verdict}"
     return (
-        f"{asked.frames} frames of {asked.width}x{asked.height}: {longest.gib:.1f} GiB{fits}, "
+        f"{video.frames} frames of {video.width}x{video.height}: {longest.gib:.1f} GiB{fits}, "
         f"{ranged(longest.seconds_per_clip, longest.time_band, 's')}, "
         f"costs {plan.cost(longest):.2f}"
     )

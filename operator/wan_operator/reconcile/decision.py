@@ -39,10 +39,10 @@ class Decision:
     status: dict[str, Any] | None = None
     """All of the new status; None leaves it as it is."""
     events: tuple[Event, ...] = ()
-    """Posted once the status is written, so that a decision that is made twice is told once."""
+    """Posted once the status is written, so that a decision that is made twice is posted once."""
     asks_room: bool = False
-    """It depends on the room on nodes, which nobody has looked at: to be made again with that."""
+    """It depends on the room on nodes, which was not read: to be made again with that."""
     room_left: Room | None = None
     """On nodes, once what begins now is placed."""
-    look_again_after: float | None = None
+    requeue_after: float | None = None
     """Seconds; None waits for an event or the sweep."""

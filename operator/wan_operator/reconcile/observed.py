@@ -39,8 +39,8 @@ class Observed:
     children: Mapping[str, Sequence[Raw]] = field(default_factory=dict)
     """Children by their kind."""
     pages: Mapping[str, Any] = field(default_factory=dict)
-    """What pods say of themselves: the answers of those that were asked and answered, by the name
-    that each was asked under. Empty in a sweep."""
+    """What pods say of themselves: the answers of those that answered, by the name
+    of each in the decision before. Empty in a sweep."""
     followed: Mapping[Key, Raw] = field(default_factory=dict)
     """Other custom resources, of those that there are."""
     refused: Mapping[str, Refusal] = field(default_factory=dict)

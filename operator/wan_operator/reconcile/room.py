@@ -1,7 +1,7 @@
 """Whether nodes have room for more pods of ours, by what the scheduler asks first: nodes that take
 pods, their labels and taints, and what is left of each resource.
 
-Not asked: volumes, quotas, and pods that would give way to a higher priority.
+Not considered: volumes, quotas, and pods that would give way to a higher priority.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Room:
     closed: int = 0
     """Others: cordoned, or not ready."""
     is_known: bool = True
-    """False: the operator may not look at nodes."""
+    """False: the operator may not read nodes."""
 
     def without(self, pods: Collection[str]) -> Room:
         """As it will be once these have gone; by uid."""
@@ -102,7 +102,7 @@ class Room:
             )
         node = max(suited, key=lambda each: (-len(wanted - each.free), each.free[GPU]))
         lacking = [
-            f"{_shown(name, node.free[name])} of {_shown(name, node.allocatable[name])} {name}"
+            f"{_amount(name, node.free[name])} of {_amount(name, node.allocatable[name])} {name}"
             for name in _in_order(wanted - node.free)
         ]
         return f"node {node.name} comes closest, with {', '.join(lacking)} free"
@@ -135,9 +135,9 @@ def requests(pod: Raw) -> Amounts:
     return whole + _counted(pod.get("overhead", {})) + Amounts(pods=1000)
 
 
-def told(wanted: Amounts) -> str:
+def described(wanted: Amounts) -> str:
     """`1 nvidia.com/gpu, 12 cpu, 64Gi memory`"""
-    return ", ".join(f"{_shown(name, wanted[name])} {name}" for name in _in_order(wanted))
+    return ", ".join(f"{_amount(name, wanted[name])} {name}" for name in _in_order(wanted))
 
 
 def _of(part: Raw) -> Amounts:
@@ -163,7 +163,7 @@ def _in_order(amounts: Amounts) -> list[str]:
     return [name for name in names if name != "pods"] or names
 
 
-def _shown(name: str, thousandths: int) -> str:
+def _amount(name: str, thousandths: int) -> str:
     if name in ("memory", "ephemeral-storage"):
         return f"{thousandths / 1000 / 2**30:.1f}".removesuffix(".0") + "Gi"
     return f"{thousandths / 1000:g}"

@@ -104,8 +104,8 @@ def test_a_job_whose_pod_is_gone_and_counted_has_lost_it_before_it_is_called_fai
         world.jobs["demo-train-1"]["status"] = status
         decision = world.settle()
         assert world.leading == ("Reconciling", "PodLost")
-        assert decision.look_again_after is not None
-        assert decision.look_again_after < 15
+        assert decision.requeue_after is not None
+        assert decision.requeue_after < 15
         assert "deletionTimestamp" not in world.jobs["demo-train-1"]["metadata"], "it will fail"
 
 
@@ -143,8 +143,8 @@ def test_a_pod_that_was_deleted_says_so_and_not_only_its_exit_code() -> None:
     assert "deleted" in world.status["conditions"][0]["message"]
     assert "137" in world.status["conditions"][0]["message"]
     assert world.step("train")["infrastructureRetries"] == 1
-    assert decision.look_again_after is not None
-    assert decision.look_again_after <= 13
+    assert decision.requeue_after is not None
+    assert decision.requeue_after <= 13
 
 
 def test_kueue_preempts_and_the_same_job_goes_on() -> None:

@@ -25,7 +25,7 @@ def test_what_a_retry_cannot_help_fails_at_once(step: str, exit_class: ExitClass
     assert "clip 7 has 3 frames" in failed["message"]
     assert world.status["lastFailure"]["exitCode"] == int(exit_class)
     assert world.step(step)["state"] == "Failed"
-    assert decision.look_again_after is None
+    assert decision.requeue_after is None
     assert world.created[-1] == f"demo-{step}-1"
     assert f"demo-{step}-1" in world.jobs, "the logs of the failed pod must stay"
 
@@ -51,9 +51,9 @@ def test_infrastructure_failures_are_retried_until_the_budget_is_spent(step: str
         reconciling = world.condition("Reconciling")
         assert reconciling is not None
         assert f"Attempt {attempt + 1} of 3 starts at" in reconciling["message"]
-        assert decision.look_again_after is not None
+        assert decision.requeue_after is not None
         assert not world.running_jobs(), "back-off comes first"
-        world.passes(decision.look_again_after)
+        world.passes(decision.requeue_after)
         world.settle()
         assert world.open_job == f"demo-{step}-{attempt + 1}"
     world.ends(ExitClass.INFRASTRUCTURE, "minio does not answer")
@@ -73,9 +73,9 @@ def test_back_off_doubles_up_to_five_minutes_and_is_the_same_when_asked_twice() 
         world.ends(ExitClass.INFRASTRUCTURE)
         decision = world.settle()
         assert decision == world.decide()
-        assert decision.look_again_after is not None
-        waits.append(decision.look_again_after)
-        world.passes(decision.look_again_after)
+        assert decision.requeue_after is not None
+        waits.append(decision.requeue_after)
+        world.passes(decision.requeue_after)
         world.settle()
     assert 8 <= waits[0] <= 13
     assert 16 <= waits[1] <= 25
@@ -95,7 +95,7 @@ def test_out_of_memory_has_a_budget_of_its_own() -> None:
     world.ends(ExitClass.OUT_OF_MEMORY)
     decision = world.settle()
     assert world.leading == ("Reconciling", "GPUOutOfMemory")
-    world.passes(decision.look_again_after or 0)
+    world.passes(decision.requeue_after or 0)
     world.settle()
     assert world.open_job == "demo-train-2"
     assert world.step("train")["outOfMemoryRetries"] == 1
@@ -121,7 +121,7 @@ def test_a_pod_that_is_stopped_as_soon_as_it_starts_does_not_spin() -> None:
     terminated = world.pods["demo-train-1"]["status"]["containerStatuses"][0]["state"]["terminated"]
     terminated["startedAt"] = terminated["finishedAt"]
     decision = world.settle()
-    assert decision.look_again_after == SETTINGS.retry_base_seconds
+    assert decision.requeue_after == SETTINGS.retry_base_seconds
     assert not world.running_jobs()
 
 
@@ -145,7 +145,7 @@ def test_what_ends_without_a_result_is_tried_again(step: str, reason: str) -> No
     decision = world.settle()
     assert world.leading == ("Reconciling", reason)
     assert world.step(step)["infrastructureRetries"] == 1
-    world.passes(decision.look_again_after or 0)
+    world.passes(decision.requeue_after or 0)
     world.settle()
     assert world.open_job == f"demo-{step}-2"
 
@@ -197,7 +197,7 @@ def test_the_next_attempt_prefers_another_node() -> None:
     world.settle()
     world.evicts()
     decision = world.settle()
-    world.passes(decision.look_again_after or 0)
+    world.passes(decision.requeue_after or 0)
     world.settle()
     spec = world.jobs["demo-prepare-2"]["spec"]["template"]["spec"]
     (term,) = spec["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]

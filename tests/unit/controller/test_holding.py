@@ -25,7 +25,7 @@ def test_suspend_stops_the_attempt_and_resume_goes_on_at_no_cost(step: str) -> N
     assert world.leading == ("Suspended", "SuspendedByUser")
     assert not world.is_true("Failed")
     world.passes(3600)
-    assert world.settle().look_again_after is None, "nothing to do but wait for the user"
+    assert world.settle().requeue_after is None, "nothing to do but wait for the user"
     world.edit(suspend=False)
     world.settle()
     assert world.open_job == f"demo-{step}-2"
@@ -76,8 +76,8 @@ def test_the_deadline_fails_the_run_and_stops_its_job() -> None:
     world.starts()
     world.passes(60)
     decision = world.settle()
-    assert decision.look_again_after is not None
-    assert decision.look_again_after <= 40
+    assert decision.requeue_after is not None
+    assert decision.requeue_after <= 40
     world.passes(40)
     world.settle()
     assert world.is_true("Failed")

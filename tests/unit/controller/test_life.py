@@ -69,7 +69,7 @@ def test_one_expert_of_a_pair_keeps_its_name() -> None:
 
 def test_the_ttl_removes_the_children_and_not_the_resource() -> None:
     world = finished_world(ttlSecondsAfterFinished=600)
-    assert world.decide().look_again_after == 600
+    assert world.decide().requeue_after == 600
     world.passes(600)
     before = dict(world.status)
     world.settle()
@@ -129,7 +129,7 @@ def test_a_step_that_is_put_back_waits_until_its_old_pod_has_stopped() -> None:
     decision = world.settle()
     assert world.created[-1] == "demo-sample-1"
     assert "waits until Job demo-sample-1 has stopped" in world.status["conditions"][0]["message"]
-    assert decision.look_again_after == 2
+    assert decision.requeue_after == 2
     world.removes_deleted()
     world.settle()
     assert world.open_job == "demo-sample-2"
@@ -196,7 +196,7 @@ def test_formats_may_be_edited_until_the_export_begins_and_the_status_stays_true
     world.settle()
     assert world.status["effective"]["formats"] == ["DiffSynth", "ComfyUI"]
     world.ends(ExitClass.INFRASTRUCTURE)
-    world.passes((world.settle().look_again_after or 0) + 1)
+    world.passes((world.settle().requeue_after or 0) + 1)
     world.settle()
     assert job_file(world, "export").formats == ("DiffSynth",), "the next attempt heeds it"
     assert world.status["effective"]["formats"] == ["DiffSynth"]

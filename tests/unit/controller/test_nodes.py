@@ -63,7 +63,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 async def test_pods_are_asked_of_nodes_that_could_take_one(kube: FakeKube, looked: Nodes) -> None:
-    room = await looked.look()
+    room = await looked.room()
     assert kube.calls == ["nodes", "b", "a"]
     assert [each.name for each in room.nodes] == ["a", "b"]
     assert room.closed == 1
@@ -73,34 +73,34 @@ async def test_pods_are_asked_of_nodes_that_could_take_one(kube: FakeKube, looke
 async def test_one_look_is_for_all_who_ask_meanwhile(
     kube: FakeKube, looked: Nodes, clock: list[float]
 ) -> None:
-    await asyncio.gather(*(looked.look() for _ in range(5)))
+    await asyncio.gather(*(looked.room() for _ in range(5)))
     clock[0] += FRESH_SECONDS - 1
-    await looked.look()
+    await looked.room()
     assert kube.calls.count("nodes") == 1
     clock[0] += 1
-    await looked.look()
+    await looked.room()
     assert kube.calls.count("nodes") == 2
 
 
 async def test_what_begins_takes_its_room_from_the_others(
     kube: FakeKube, looked: Nodes, clock: list[float]
 ) -> None:
-    room = await looked.look()
+    room = await looked.room()
     clock[0] += FRESH_SECONDS - 1
     looked.take(room.after(WORKER, 2)[0])
     clock[0] += FRESH_SECONDS - 1
-    assert (await looked.look()).after(WORKER, 9)[1] == 1, "its pods may not be there yet"
+    assert (await looked.room()).after(WORKER, 9)[1] == 1, "its pods may not be there yet"
     clock[0] += 1
-    assert (await looked.look()).after(WORKER, 9)[1] == 3, "what is there counts"
+    assert (await looked.room()).after(WORKER, 9)[1] == 3, "what is there counts"
 
 
 async def test_rights_that_are_missing_are_an_answer(kube: FakeKube, looked: Nodes) -> None:
     kube.error = PermanentError("pods is forbidden", "Forbidden")
-    assert not (await looked.look()).is_known
+    assert not (await looked.room()).is_known
     assert kube.calls == ["nodes", "b"]
 
 
 async def test_what_else_is_refused_is_an_error(kube: FakeKube, looked: Nodes) -> None:
     kube.error = PermanentError("field label not supported", "BadRequest")
     with pytest.raises(PermanentError):
-        await looked.look()
+        await looked.room()

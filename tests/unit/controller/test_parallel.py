@@ -85,8 +85,8 @@ def test_one_is_tried_again_while_the_other_runs_on() -> None:
     assert HIGH in message(world, "Running")
     assert world.running_jobs() == [HIGH]
     assert world.step("train-high-noise")["infrastructureRetries"] == 0
-    assert decision.look_again_after is not None
-    assert decision.look_again_after <= 15
+    assert decision.requeue_after is not None
+    assert decision.requeue_after <= 15
     world.passes(60)
     world.settle()
     assert world.running_jobs() == [HIGH, "demo-train-low-noise-2"]
@@ -266,7 +266,7 @@ def test_a_stranger_in_the_way_of_one_does_not_hold_the_other() -> None:
     decision = world.settle()
     assert HIGH in world.running_jobs()
     assert f"waits until {LOW} of an earlier WanFineTune" in message(world, "Reconciling")
-    assert decision.look_again_after == 2
+    assert decision.requeue_after == 2
     del world.jobs[LOW]
     world.settle()
     assert world.running_jobs() == [HIGH, LOW]

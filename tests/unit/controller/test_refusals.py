@@ -95,7 +95,7 @@ def test_waits_for_the_children_of_a_deleted_namesake() -> None:
     del world.cr["status"]
     decision = world.settle()
     assert world.created == ["demo-prepare-1"]
-    assert decision.look_again_after == 2
+    assert decision.requeue_after == 2
     assert "earlier WanFineTune" in world.status["conditions"][0]["message"]
     world.jobs.clear()
     world.config_maps.clear()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wan_operator.reconcile.room import Node, Room, has_gpus, requests, takes_pods, told
+from wan_operator.reconcile.room import Node, Room, described, has_gpus, requests, takes_pods
 from wan_operator.resources.quantity import amount
 
 Raw = dict[str, Any]
@@ -143,7 +143,7 @@ def test_a_pod_asks_for_the_most_of_its_start_and_its_run() -> None:
     assert requests(pod)["memory"] == 65 * 2**30 * 1000
     assert requests(worker(resources={"requests": {"cpu": "20"}}))["cpu"] == 20_000, "of the pod"
     assert requests(worker())["pods"] == 1000
-    assert told(requests(worker())) == "1 nvidia.com/gpu, 8 cpu, 64Gi memory"
+    assert described(requests(worker())) == "1 nvidia.com/gpu, 8 cpu, 64Gi memory"
 
 
 @pytest.mark.parametrize(

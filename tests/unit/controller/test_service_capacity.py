@@ -59,7 +59,7 @@ def test_what_waits_writes_nothing_and_looks_now_and_then() -> None:
     decision = world.turn(3600)
     assert world.cr["status"] == before
     assert len(world.events) == told
-    assert decision.look_again_after == 15.0
+    assert decision.requeue_after == 15.0
 
 
 def test_it_begins_by_itself_and_has_its_whole_time() -> None:

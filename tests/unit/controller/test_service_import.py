@@ -268,9 +268,9 @@ def test_a_job_that_the_api_server_refuses_is_asked_for_again() -> None:
     assert not [each for each in decision.children if each["kind"] == "Job"]
     world.cr["status"] = json.loads(json.dumps(decision.status))
     assert world.condition("Stalled") == ("True", "RequestRefused", "exceeded quota")
-    assert decision.look_again_after is not None
+    assert decision.requeue_after is not None
     world.refused = {}
-    world.turn(decision.look_again_after)
+    world.turn(decision.requeue_after)
     assert jobs(world) == ["videos-model-1"]
     assert world.status["baseModel"]["attempts"] == 1
 

@@ -41,7 +41,7 @@ def test_from_zero_and_back() -> None:
     assert world.replicas() == 0
     assert world.condition("Ready")[:2] == ("True", "ScaledToZero")
     world.report = report(queue(queued=3, seconds=150))
-    assert world.turn().look_again_after == 5.0
+    assert world.turn().requeue_after == 5.0
     assert world.replicas() == 2
     world.report = report(queue(queued=40, seconds=4000))
     world.turn(5)

@@ -8,7 +8,7 @@ from unit.controller.world import (
     finished_world,
 )
 from wan_operator.reconcile.observed import Observed
-from wan_operator.reconcile.runs.ends import needs_look
+from wan_operator.reconcile.runs.ends import needs_reconcile
 from wan_operator.reconcile.runs.report import progress_addresses
 from wan_runtime.contract.job import ExitClass, Progress, Reason, Result
 
@@ -95,14 +95,14 @@ def test_transition_times_change_with_the_status_only() -> None:
 
 def test_ended_runs_need_no_look() -> None:
     world = World()
-    assert needs_look(world.cr)
+    assert needs_reconcile(world.cr)
     world.settle()
-    assert needs_look(world.cr)
+    assert needs_reconcile(world.cr)
     done = finished_world()
-    assert not needs_look(done.cr)
+    assert not needs_reconcile(done.cr)
     done.edit(suspend=True)
-    assert needs_look(done.cr), "observedGeneration is behind"
-    assert needs_look(finished_world(ttlSecondsAfterFinished=60).cr)
+    assert needs_reconcile(done.cr), "observedGeneration is behind"
+    assert needs_reconcile(finished_world(ttlSecondsAfterFinished=60).cr)
 
 
 def test_events_tell_each_turn_once() -> None:

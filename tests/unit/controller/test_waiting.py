@@ -30,7 +30,7 @@ def test_the_deepest_cause_of_waiting_is_told(
     decision = world.settle()
     assert world.leading == ("Reconciling", reason)
     assert telling in world.status["conditions"][0]["message"]
-    assert decision.look_again_after == 30
+    assert decision.requeue_after == 30
     world.starts()
     world.settle()
     assert world.leading == ("Running", "StepRunning"), "healed"

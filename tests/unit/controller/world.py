@@ -144,7 +144,7 @@ class World:
         for _ in range(20):
             before = self.writes
             decision = self.look()
-            if self.writes == before and decision.look_again_after != 0:
+            if self.writes == before and decision.requeue_after != 0:
                 return decision
         raise AssertionError(f"does not come to rest: {self.status}")
 

@@ -57,7 +57,7 @@ def planned(run: FineTuneRun, effective: Effective, steps: Sequence[StepStatus])
         update={
             "gradient_checkpointing": checkpointing(spec, works, gpu, _begun(run)),
             "checkpoint_every_steps": checkpoint_every(spec, plan, _begun(run)),
-            "plan": None if plan is None else shown(plan),
+            "plan": None if plan is None else effective_plan(plan),
         }
     )
 
@@ -179,10 +179,10 @@ def workload(spec: WanFineTuneSpec, bucket: Bucket) -> Training:
 def checkpointing(
     spec: WanFineTuneSpec, works: Sequence[Training], gpu: Gpu | None, begun: Effective | None
 ) -> Checkpointing:
-    """As asked. `Auto` is None where all activations surely fit, else Full."""
-    asked = spec.training.gradient_checkpointing
-    if asked != "Auto":
-        return "None" if asked == "None" else "Full"
+    """The policy of the spec. `Auto` is None where all activations surely fit, else Full."""
+    policy = spec.training.gradient_checkpointing
+    if policy != "Auto":
+        return "None" if policy == "None" else "Full"
     if begun is not None:
         return "None" if begun.gradient_checkpointing == "None" else "Full"
     if not works:
@@ -192,7 +192,7 @@ def checkpointing(
 
 
 def checkpoint_every(spec: WanFineTuneSpec, plan: RunPlan | None, begun: Effective | None) -> int:
-    """As asked; else, for full fine-tuning, as often as costs little."""
+    """The number of the spec; else, for full fine-tuning, as often as costs little."""
     if spec.checkpoint.every_steps is not None:
         return spec.checkpoint.every_steps
     if begun is not None:
@@ -240,7 +240,7 @@ def run_plan(
 # Into and out of the status
 
 
-def shown(plan: RunPlan) -> EffectivePlan:
+def effective_plan(plan: RunPlan) -> EffectivePlan:
     training = plan.training
     known = training.gpu is not None
     return EffectivePlan(

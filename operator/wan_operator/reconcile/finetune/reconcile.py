@@ -60,7 +60,7 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
         each.id for each in run.planned_steps
     ):
         # An edit has added a step. Recorded before it starts, with the number of its last Job.
-        return Decision(status=run.dump(), look_again_after=0.0)
+        return Decision(status=run.dump(), requeue_after=0.0)
     return advance(run)
 
 

@@ -36,10 +36,10 @@ from wan_operator.reconcile.runs.state import (
     outdated,
     resumed,
 )
-from wan_operator.reconcile.runs.watch import PENDING_LOOK_SECONDS, watch
+from wan_operator.reconcile.runs.watch import PENDING_POLL_SECONDS, watch
 from wan_operator.resources.labels import Manifest, job_name
 
-STRANGER_LOOK_SECONDS = 2.0
+STRANGER_POLL_SECONDS = 2.0
 REFUSED_SECONDS = 60
 """Interval after which what the API server refused is tried again, while another step runs."""
 STALLED_SECONDS = 300.0
@@ -122,7 +122,7 @@ def start(run: Run[Spec, Status], due: list[PlannedStep]) -> Decision:
         run = run.with_status(start_time=run.status.start_time or run.now)
     news = (Wanted(RECONCILING, True, "StepStarting", text) for text in (*texts, *obstacles))
     decision = watch(run, *news)
-    look = decision.look_again_after or 0.0
+    delay = decision.requeue_after or 0.0
     return replace(
         decision,
         children=(*decision.children, *wanted),
@@ -134,7 +134,7 @@ def start(run: Run[Spec, Status], due: list[PlannedStep]) -> Decision:
                 for text in texts
             ),
         ),
-        look_again_after=min(look, STRANGER_LOOK_SECONDS) if obstacles else look,
+        requeue_after=min(delay, STRANGER_POLL_SECONDS) if obstacles else delay,
     )
 
 
@@ -154,7 +154,7 @@ def held_up(run: Run[Spec, Status], id: str) -> Decision:
     refusal = run.observed.refused[id]
     cr = {"metadata": {"generation": run.generation}, "status": run.dump()}
     decision = stalled(run.plan, cr, refusal.reason, refusal.message, run.now)
-    return replace(decision, deletes=orphans(run), look_again_after=STALLED_SECONDS)
+    return replace(decision, deletes=orphans(run), requeue_after=STALLED_SECONDS)
 
 
 def suspend(run: Run[Spec, Status]) -> Decision:
@@ -177,7 +177,7 @@ def suspend(run: Run[Spec, Status]) -> Decision:
             deletes=(*stops, *orphans(run)),
             status=run.dump(),
             events=(event,) if first else (),
-            look_again_after=PENDING_LOOK_SECONDS,
+            requeue_after=PENDING_POLL_SECONDS,
         )
     names = report.joined(planned.id for planned in run.ready)
     text = f"held before {names}; set spec.suspend to false to go on"

@@ -77,7 +77,7 @@ def step_done(run: Run[Spec, Status], step: StepStatus, outcome: Outcome) -> Dec
     if all(each.state == "Complete" for each in run.status.steps):
         ended = complete(run)
         return replace(ended, events=(event, *ended.events))
-    return replace(watch(run), events=(event,), look_again_after=0.0)
+    return replace(watch(run), events=(event,), requeue_after=0.0)
 
 
 def restart(run: Run[Spec, Status], step: StepStatus, outcome: Outcome) -> Decision:
@@ -90,8 +90,8 @@ def restart(run: Run[Spec, Status], step: StepStatus, outcome: Outcome) -> Decis
     run = run.with_step(closed(step, due, reason=outcome.reason, message=text))
     event = Event(type="Normal", reason=outcome.reason, action="RestartStep", message=text)
     decision = watch(run)
-    look = decision.look_again_after if pause else 0.0
-    return replace(decision, events=(event,), look_again_after=look)
+    delay = decision.requeue_after if pause else 0.0
+    return replace(decision, events=(event,), requeue_after=delay)
 
 
 def goes_on(run: Run[Spec, Status], step: StepStatus) -> str:
@@ -100,12 +100,12 @@ def goes_on(run: Run[Spec, Status], step: StepStatus) -> str:
 
 
 def release(run: Run[Spec, Status], step: StepStatus) -> Decision:
-    """The attempt that a suspension stopped is over; its Job may be gone by now. The next look
+    """The attempt that a suspension stopped is over; its Job may be gone by now. The next reconcile
     holds or resumes."""
     run = run.with_step(closed(step))
     text = f"{step.name} has stopped; once resumed it {goes_on(run, step)}"
     run = report.with_conditions(run, Wanted(RECONCILING, True, "Suspending", text))
-    return Decision(status=run.dump(), look_again_after=0.0)
+    return Decision(status=run.dump(), requeue_after=0.0)
 
 
 def retry(run: Run[Spec, Status], step: StepStatus, outcome: Outcome) -> Decision:
@@ -180,7 +180,7 @@ def fail(run: Run[Spec, Status], step: StepStatus, reason: str, message: str) ->
         deletes=orphans(run),
         status=run.dump(),
         events=(event,),
-        look_again_after=ttl_seconds(run),
+        requeue_after=ttl_seconds(run),
     )
 
 
@@ -190,7 +190,7 @@ def complete(run: Run[Spec, Status]) -> Decision:
     run = report.with_conditions(run, Wanted(COMPLETE, True, "Completed", text))
     event = Event(type="Normal", reason="Completed", action="FinishRun", message=text)
     return Decision(
-        deletes=orphans(run), status=run.dump(), events=(event,), look_again_after=ttl_seconds(run)
+        deletes=orphans(run), status=run.dump(), events=(event,), requeue_after=ttl_seconds(run)
     )
 
 
@@ -199,7 +199,7 @@ def after_end(run: Run[Spec, Status]) -> Decision:
     TTL, nothing else."""
     left = ttl_seconds(run)
     if left is None or left > 0:
-        return Decision(deletes=orphans(run), status=run.dump(), look_again_after=left)
+        return Decision(deletes=orphans(run), status=run.dump(), requeue_after=left)
     return Decision(deletes=everything(run), status=run.dump())
 
 
@@ -226,7 +226,7 @@ def has_ended(cr: Raw) -> bool:
     return any(each["type"] in ends and each["status"] == "True" for each in listed)
 
 
-def needs_look(cr: Raw) -> bool:
+def needs_reconcile(cr: Raw) -> bool:
     """Whether there can be anything to do: false for ended runs without a TTL, which are most of a
     year's worth."""
     current = cr.get("status", {}).get("observedGeneration") == cr["metadata"]["generation"]

@@ -13,9 +13,9 @@ from wan_operator.reconcile.runs.plan import Spec, Status
 from wan_operator.reconcile.runs.state import Run, deadline, open_attempt, orphans
 from wan_operator.resources.labels import Manifest
 
-PENDING_LOOK_SECONDS = 30.0
+PENDING_POLL_SECONDS = 30.0
 """Interval while a pod cannot start: no event announces a node that went silent."""
-FIRST_LOOK_SECONDS = 2.0
+FIRST_POLL_SECONDS = 2.0
 """Interval until a pod that has just started answers with its progress."""
 YOUNG_SECONDS = 30.0
 
@@ -23,7 +23,7 @@ YOUNG_SECONDS = 30.0
 def watch(run: Run[Spec, Status], *starting: Wanted) -> Decision:
     """Changes nothing but the status, and puts back a job file that is lost. `starting`: news of
     attempts that are not observed yet."""
-    news, looks = list(starting), [PENDING_LOOK_SECONDS] * bool(starting)
+    news, delays = list(starting), [PENDING_POLL_SECONDS] * bool(starting)
     files: list[Manifest] = []
     computing: list[str] = []
     for step in run.running:
@@ -35,11 +35,11 @@ def watch(run: Run[Spec, Status], *starting: Wanted) -> Decision:
             computing.append(step.name)
             run = seen(run, step, current)
             news.append(Wanted(RUNNING, True, "StepRunning", where(run, step, current)))
-            looks.append(progress_look(run, current))
+            delays.append(progress_interval(run, current))
         else:
             run = interrupted(run, step, current)
             news.append(Wanted(RECONCILING, True, waiting.reason, waiting.message))
-            looks.append(PENDING_LOOK_SECONDS)
+            delays.append(PENDING_POLL_SECONDS)
         files += lost_files(run, step)
         refusal = run.observed.refused.get(step.name)
         if refusal is not None:
@@ -51,19 +51,19 @@ def watch(run: Run[Spec, Status], *starting: Wanted) -> Decision:
             text = step.message or f"{step.name} starts again at {due:%Y-%m-%dT%H:%M:%SZ}"
             reason = step.reason or "StepStarting"
             news.append(Wanted(RECONCILING, True, reason, text))
-            looks.append((due - run.now).total_seconds())
+            delays.append((due - run.now).total_seconds())
     if not news:
-        # Running without a Job: it is gone, and the next look records that.
+        # Running without a Job: it is gone, and the next reconcile records that.
         names = [planned.id for planned in run.ready] or [step.name for step in run.running]
         text = f"{report.joined(names)} {'is' if len(names) == 1 else 'are'} next"
         news.append(Wanted(RECONCILING, True, "StepStarting", text))
-        looks.append(0.0)
+        delays.append(0.0)
     run = report.with_conditions(report.progressed(run, computing), *news)
     return Decision(
         children=tuple(files),
         deletes=orphans(run),
         status=run.dump(),
-        look_again_after=until(run, min(looks)),
+        requeue_after=until(run, min(delays)),
     )
 
 
@@ -106,16 +106,16 @@ def where(run: Run[Spec, Status], step: StepStatus, current: Attempted) -> str:
 
 
 def until(run: Run[Spec, Status], seconds: float) -> float:
-    """Seconds until the next look: `seconds`, or sooner if the deadline is."""
+    """Seconds until the next reconcile: `seconds`, or sooner if the deadline is."""
     limit = deadline(run)
     return seconds if limit is None else max(0.0, min(seconds, (limit - run.now).total_seconds()))
 
 
-def progress_look(run: Run[Spec, Status], current: Attempted) -> float:
+def progress_interval(run: Run[Spec, Status], current: Attempted) -> float:
     """Seconds until the progress of an attempt is read again; soon while it has just started and
     not answered."""
     progress = run.status.progress
     unread = progress is None or progress.activity in report.UNREAD
     started = current.started
     young = started is not None and (run.now - started).total_seconds() < YOUNG_SECONDS
-    return FIRST_LOOK_SECONDS if unread and young else run.settings.progress_seconds
+    return FIRST_POLL_SECONDS if unread and young else run.settings.progress_seconds

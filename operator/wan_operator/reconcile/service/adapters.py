@@ -8,7 +8,7 @@ from wan_operator.api.v1alpha1.common import Artifact
 from wan_operator.api.v1alpha1.inference import Adapter
 from wan_operator.api.v1alpha1.inference_model import AdapterFiles
 from wan_operator.conditions.service import ADAPTER_REASONS, VOCABULARY
-from wan_operator.reconcile.service.state import Moment
+from wan_operator.reconcile.service.state import Service
 from wan_operator.resources.service.worker import Revision
 from wan_runtime.contract.job import Expert, ManifestRef
 from wan_runtime.contract.report import AdapterNote, AdapterReport
@@ -41,9 +41,9 @@ class Verdict:
         return text
 
 
-def verdict(moment: Moment, adapter: AdapterSpec) -> Verdict:
+def verdict(service: Service, adapter: AdapterSpec) -> Verdict:
     """What workers report on an adapter as the spec names it now."""
-    found = [each for each in _reports(moment) if _is_of(moment, each, adapter)]
+    found = [each for each in _reports(service) if _is_of(service, each, adapter)]
     notes = [each.note for each in found if each.note is not None]
     faults = [note for note in notes if not note.ready]
     return Verdict(
@@ -53,11 +53,11 @@ def verdict(moment: Moment, adapter: AdapterSpec) -> Verdict:
     )
 
 
-def spoiled(moment: Moment, serving: Revision, desired: Revision) -> str:
+def spoiled(service: Service, serving: Revision, desired: Revision) -> str:
     """What workers of the new revision cannot use and those of the old one could, or never had:
     a reason to go back; empty if there is nothing. What both have from the same place and nobody
     can use is no fault of the change."""
-    found, before = _reports(moment), serving.spec
+    found, before = _reports(service), serving.spec
     usable = {each.name for each in found if each.revision == serving.name and each.usable}
     for each in found:
         if each.revision != desired.name or each.note is None or not each.faulty:
@@ -69,12 +69,12 @@ def spoiled(moment: Moment, serving: Revision, desired: Revision) -> str:
     return ""
 
 
-def have_reported(moment: Moment, revision: Revision, replicas: int) -> bool:
+def have_reported(service: Service, revision: Revision, replicas: int) -> bool:
     """Whether so many ready workers of a revision have said what they can use. Where no gateway
     answers, or there is nothing to say, nobody is waited for."""
-    if moment.report is None or not revision.spec.adapters:
+    if service.report is None or not revision.spec.adapters:
         return True
-    workers = moment.report.workers
+    workers = service.report.workers
     return sum(each.ready and each.revision == revision.name for each in workers) >= replicas
 
 
@@ -99,15 +99,15 @@ def is_same(one: AdapterSpec, other: AdapterSpec) -> bool:
     return (one.artifact, one.files) == (other.artifact, other.files)
 
 
-def _reports(moment: Moment) -> tuple[AdapterReport, ...]:
-    return moment.report.adapters if moment.report else ()
+def _reports(service: Service) -> tuple[AdapterReport, ...]:
+    return service.report.adapters if service.report else ()
 
 
-def _is_of(moment: Moment, report: AdapterReport, adapter: AdapterSpec) -> bool:
+def _is_of(service: Service, report: AdapterReport, adapter: AdapterSpec) -> bool:
     """Whether it is of this adapter, from the same place."""
     if report.name != adapter.name:
         return False
-    revision = moment.revision(report.revision)
+    revision = service.revision(report.revision)
     served = None if revision is None else revision.spec.adapter(adapter.name)
     return served is not None and is_same(served, adapter)
 

@@ -1,7 +1,8 @@
 """The base model of a service from S3: imported once, by a run of one step.
 
-status.baseModel keeps what the engine of runs has to know from one look to the next. Its counters
-are no limit here: a service has no end, so what may heal is tried again for as long as it is there.
+status.baseModel keeps what the engine of runs has to know from one reconcile to the next. Its
+counters are no limit here: a service has no end, so what may heal is tried again for as long as it
+is there.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from wan_operator.reconcile.service.run import (
     ImportStatus,
     ImportStep,
 )
-from wan_operator.reconcile.service.state import Moment
+from wan_operator.reconcile.service.state import Service
 from wan_operator.resources.labels import Manifest, config_map_name
 from wan_runtime.contract.job import ExitClass
 
@@ -44,7 +45,7 @@ OWN_REASONS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Import:
-    moment: Moment
+    service: Service
     """With status.baseModel."""
     children: tuple[Manifest, ...] = ()
     deletes: tuple[Delete, ...] = ()
@@ -54,28 +55,28 @@ class Import:
     message: str = ""
     final: bool = False
     """Whether somebody has to act."""
-    look_again_after: float | None = None
+    requeue_after: float | None = None
 
 
-def imported(moment: Moment, effective: EffectiveService) -> Import:
-    """The next look at the import. status.baseModel.artifact is there once its Job has committed
-    it."""
-    source = moment.spec.model.source
+def imported(service: Service, effective: EffectiveService) -> Import:
+    """The next decision on the import. status.baseModel.artifact is there once its Job has
+    committed it."""
+    source = service.spec.model.source
     if source is None or source.s3 is None:
-        return Import(moment=moment.with_status(base_model=None))
-    before = moment.status.base_model
+        return Import(service=service.with_status(base_model=None))
+    before = service.status.base_model
     if before is None or before.source != source.s3:
         # Jobs for another source are past; their numbers stay taken.
-        ours = owned_by(_jobs(moment), moment.owner.uid)
+        ours = owned_by(_jobs(service), service.owner.uid)
         taken = max(map(attempt_of, ours), default=0)
-        due = moment.now if taken else None
+        due = service.now if taken else None
         before = BaseModelStatus(source=source.s3, attempts=taken, next_attempt_time=due)
     if before.artifact is not None:
-        return Import(moment=moment)
-    decision = advance(_run(moment, effective, before))
+        return Import(service=service)
+    decision = advance(_run(service, effective, before))
     after = ImportStatus.model_validate(decision.status)
     step, leading = after.steps[0], after.conditions[0]
-    reason, message = _kept(before, after, moment.now)
+    reason, message = _kept(before, after, service.now)
     kept = {
         "artifact": step.artifact,
         "attempts": step.attempts,
@@ -84,18 +85,18 @@ def imported(moment: Moment, effective: EffectiveService) -> Import:
         "message": message,
     }
     status = before.model_copy(update=kept)
-    is_news = status != moment.status.base_model
+    is_news = status != service.status.base_model
     if step.state == "Running":
         reason, message = OWN_REASONS.get(leading.reason, leading.reason), leading.message
     return Import(
-        moment=moment.with_status(base_model=status),
+        service=service.with_status(base_model=status),
         children=decision.children,
         deletes=decision.deletes,
         events=_own(decision.events) if is_news else (),
         reason=reason,
         message=message or leading.message,
         final=is_true(after.conditions, STALLED),
-        look_again_after=decision.look_again_after,
+        requeue_after=decision.requeue_after,
     )
 
 
@@ -129,8 +130,8 @@ def _own(events: Iterable[Event]) -> tuple[Event, ...]:
     )
 
 
-def _run(moment: Moment, effective: EffectiveService, before: BaseModelStatus) -> ImportRun:
-    observed, files = moment.observed, config_map_name(moment.owner, PART)
+def _run(service: Service, effective: EffectiveService, before: BaseModelStatus) -> ImportRun:
+    observed, files = service.observed, config_map_name(service.owner, PART)
     maps = [each for each in observed.config_maps if each["metadata"]["name"] == files]
     refused = [
         refusal
@@ -140,27 +141,27 @@ def _run(moment: Moment, effective: EffectiveService, before: BaseModelStatus) -
     return state.read(
         replace(
             observed,
-            children={"Job": _jobs(moment), "Pod": observed.pods, "ConfigMap": maps},
+            children={"Job": _jobs(service), "Pod": observed.pods, "ConfigMap": maps},
             pages={},
             refused={PART: refused[0]} if refused else {},
         ),
-        moment.settings,
-        moment.now,
-        plan=ImportPlan(moment, effective),
-        owner=moment.owner,
-        generation=moment.generation,
-        queue_name=moment.queue_name,
+        service.settings,
+        service.now,
+        plan=ImportPlan(service, effective),
+        owner=service.owner,
+        generation=service.generation,
+        queue_name=service.queue_name,
         spec=ImportSpec(),
-        status=_status(moment, before),
+        status=_status(service, before),
     )
 
 
-def _jobs(moment: Moment) -> list[Raw]:
+def _jobs(service: Service) -> list[Raw]:
     """Jobs of the import, of all attempts."""
-    return [each for each in moment.observed.jobs if step_of(each) == PART]
+    return [each for each in service.observed.jobs if step_of(each) == PART]
 
 
-def _status(moment: Moment, before: BaseModelStatus) -> ImportStatus:
+def _status(service: Service, before: BaseModelStatus) -> ImportStatus:
     is_open = bool(before.attempts) and before.next_attempt_time is None
     retries = max(0, before.attempts - 1)
     step = StepStatus(
@@ -173,17 +174,17 @@ def _status(moment: Moment, before: BaseModelStatus) -> ImportStatus:
         out_of_memory_retries=retries,
         next_attempt_time=before.next_attempt_time,
     )
-    return ImportStatus(steps=[step], last_failure=None if is_open else _failure(moment, before))
+    return ImportStatus(steps=[step], last_failure=None if is_open else _failure(service, before))
 
 
-def _failure(moment: Moment, before: BaseModelStatus) -> LastFailure | None:
+def _failure(service: Service, before: BaseModelStatus) -> LastFailure | None:
     """The end of the attempt that the next one follows, as far as its pod is still there: it names
     the node to avoid."""
-    jobs = owned_by(_jobs(moment), moment.owner.uid)
+    jobs = owned_by(_jobs(service), service.owner.uid)
     last = next((each for each in jobs if attempt_of(each) == before.attempts), None)
     if last is None:
         return None
-    outcome = failures.outcome_of(Attempted.read(last, moment.observed.pods), ImportStep())
+    outcome = failures.outcome_of(Attempted.read(last, service.observed.pods), ImportStep())
     if outcome is None or outcome.exit_class is ExitClass.DONE:
         return None
     return built(
@@ -193,5 +194,5 @@ def _failure(moment: Moment, before: BaseModelStatus) -> LastFailure | None:
         reason=outcome.reason,
         message=outcome.message,
         node=outcome.node,
-        time=moment.now,
+        time=service.now,
     )

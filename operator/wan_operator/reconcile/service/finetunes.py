@@ -16,7 +16,7 @@ from wan_operator.conditions.runs import FAILED
 from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.observed import Key, Raw
 from wan_operator.reconcile.service.adapters import spec_of, verdict
-from wan_operator.reconcile.service.state import Moment
+from wan_operator.reconcile.service.state import Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +46,21 @@ def follows(cr: Raw) -> Iterable[Key]:
             yield Key(FINETUNE_KIND, namespace, each["fineTuneRef"]["name"])
 
 
-def followed(moment: Moment) -> Followed:
+def followed(service: Service) -> Followed:
     """With what was served before, until a run that took its name has its own weights."""
-    before = {each.name: each for each in moment.status.adapters}
+    before = {each.name: each for each in service.status.adapters}
     adapters, missing = [], []
-    for adapter in moment.spec.adapters:
+    for adapter in service.spec.adapters:
         found, old = Found(None), before.get(adapter.name)
         if adapter.fine_tune_ref is not None:
             name, artifact = adapter.fine_tune_ref.name, old.artifact if old else None
-            found = look(moment, name, "lora", artifact)
+            found = find(service, name, "lora", artifact)
         if found.reason and found.artifact is None:
             missing.append(found)
-        adapters.append(_status(moment, adapter, found, old))
+        adapters.append(_status(service, adapter, found, old))
     weights = None
-    if moment.spec.model.fine_tune_ref is not None:
-        found = look(moment, moment.spec.model.fine_tune_ref.name, "full", moment.status.weights)
+    if service.spec.model.fine_tune_ref is not None:
+        found = find(service, service.spec.model.fine_tune_ref.name, "full", service.status.weights)
         weights = found.artifact
         if weights is None:
             missing.insert(0, found)
@@ -68,13 +68,13 @@ def followed(moment: Moment) -> Followed:
 
 
 def _status(
-    moment: Moment, adapter: Adapter, found: Found, before: AdapterStatus | None
+    service: Service, adapter: Adapter, found: Found, before: AdapterStatus | None
 ) -> AdapterStatus:
     """What workers cannot use goes first. That holds for the same artifact or files until one says
     otherwise: those that said it may be gone since, scaled to zero or rolled back."""
     if adapter.fine_tune_ref is not None and found.artifact is None:
         return AdapterStatus(name=adapter.name, reason=found.reason, message=found.message)
-    by_workers = verdict(moment, spec_of(adapter, found.artifact))
+    by_workers = verdict(service, spec_of(adapter, found.artifact))
     reason, message = by_workers.reason, by_workers.message
     is_silent = not by_workers.usable and not by_workers.faulty
     if is_silent and before and (before.artifact, before.files) == (found.artifact, adapter.files):
@@ -90,13 +90,13 @@ def _status(
     )
 
 
-def look(moment: Moment, name: str, method: str, before: Artifact | None) -> Found:
+def find(service: Service, name: str, method: str, before: Artifact | None) -> Found:
     """`before`: served until now."""
-    key = Key(FINETUNE_KIND, moment.owner.namespace, name)
-    cr = moment.observed.followed.get(key)
+    key = Key(FINETUNE_KIND, service.owner.namespace, name)
+    cr = service.observed.followed.get(key)
     if cr is None:
         return Found(before, "FineTuneNotFound", f"WanFineTune {name} does not exist")
-    unsuitable = _unsuitable(moment, cr, method)
+    unsuitable = _unsuitable(service, cr, method)
     if unsuitable:
         return Found(None, "FineTuneUnsuitable", f"WanFineTune {name} {unsuitable}")
     try:
@@ -114,8 +114,8 @@ def look(moment: Moment, name: str, method: str, before: Artifact | None) -> Fou
     return Found(before, "WaitingForFineTune", f"WanFineTune {name} is not done: {at}")
 
 
-def _unsuitable(moment: Moment, cr: Raw, method: str) -> str:
-    spec, wanted = cr.get("spec", {}), moment.spec.model.preset
+def _unsuitable(service: Service, cr: Raw, method: str) -> str:
+    spec, wanted = cr.get("spec", {}), service.spec.model.preset
     preset = spec.get("model", {}).get("preset", "")
     if preset != wanted:
         return f"is of {preset}, the service of {wanted}"

@@ -9,7 +9,7 @@ from wan_operator.api.v1alpha1.inference import Effect, EffectiveService
 from wan_operator.reconcile.service.adapters import reference, spec_of
 from wan_operator.reconcile.service.finetunes import Followed
 from wan_operator.reconcile.service.resolve import gpu_of, sampling_of, sizes_of
-from wan_operator.reconcile.service.state import Moment
+from wan_operator.reconcile.service.state import Service
 from wan_operator.reconcile.store import model_spec, store_spec
 from wan_operator.resources.service import network
 from wan_runtime.contract.job import Expert
@@ -30,10 +30,10 @@ MEGAPIXEL = 1_000_000
 
 
 def of_workers(
-    moment: Moment, effective: EffectiveService, followed: Followed, *, with_ca: bool
+    service: Service, effective: EffectiveService, followed: Followed, *, with_ca: bool
 ) -> ServiceSpec:
     """Only what they act on: an effect that is edited must not replace a worker."""
-    spec, owner, base = moment.spec, moment.owner, moment.status.base_model
+    spec, owner, base = service.spec, service.owner, service.status.base_model
     artifacts = {each.name: each.artifact for each in followed.adapters}
     return ServiceSpec(
         namespace=owner.namespace,
@@ -64,17 +64,17 @@ def of_workers(
 
 
 def of_gateways(
-    moment: Moment, desired: ServiceSpec, at_work: Sequence[ServiceSpec]
+    service: Service, desired: ServiceSpec, at_work: Sequence[ServiceSpec]
 ) -> ServiceSpec:
     """What every revision that is at work can render: a video may meet any of them."""
-    spec, limits = moment.spec, moment.spec.limits
+    spec, limits = service.spec, service.spec.limits
     adapters = [each for each in desired.adapters if all(each.name in _names(w) for w in at_work)]
     sizes = [each for each in desired.sizes if all(each in other.sizes for other in at_work)]
     offered = {each.name for each in adapters}
     effects = [
         effect for effect in spec.effects if all(use.name in offered for use in effect.adapters)
     ]
-    gpu = gpu_of(spec, moment.settings)
+    gpu = gpu_of(spec, service.settings)
     catalogue = None if gpu is None else gpu.price_per_hour * spec.workers.gpus
     return desired.model_copy(
         update={
@@ -93,7 +93,7 @@ def of_gateways(
                     requests_per_minute=limits.requests_per_minute_per_key,
                 ),
             ),
-            "public_url": network.url(moment.owner, spec.gateway),
+            "public_url": network.url(service.owner, spec.gateway),
             "studio": spec.gateway.studio,
             "price_per_hour": spec.price_per_hour if spec.price_per_hour is not None else catalogue,
         }

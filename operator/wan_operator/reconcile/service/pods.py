@@ -14,7 +14,7 @@ RESTARTS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class PodFault:
     reason: str
     """From service_conditions."""
     message: str
@@ -22,8 +22,8 @@ class Trouble:
     """It will not pass by itself."""
 
 
-def trouble(pod: Raw) -> Trouble | None:
-    """None: it runs, or goes. A container that runs and is not ready is starting: no trouble."""
+def pod_fault(pod: Raw) -> PodFault | None:
+    """None: it runs, or goes. A container that runs and is not ready is starting: no fault."""
     container = pod["spec"]["containers"][0]["name"]
     name = pod["metadata"]["name"]
     if is_deleting(pod):
@@ -31,16 +31,16 @@ def trouble(pod: Raw) -> Trouble | None:
     ended = _last_end(pod, container)
     failed = "GatewayFailed" if container == Part.GATEWAY else "WorkerFailed"
     if ended is not None and ended["exitCode"] == ExitClass.INPUT:
-        return Trouble(failed, f"pod {name}: {_said(ended)}", True)
+        return PodFault(failed, f"pod {name}: {_said(ended)}", True)
     kind, state = container_state(pod, container)
     if kind == "running":
         return None
     if ended is not None:
         final = _restarts(pod, container) >= RESTARTS
-        return Trouble(failed, f"pod {name}: {_said(ended)}", final)
+        return PodFault(failed, f"pod {name}: {_said(ended)}", final)
     waiting = pod_waiting(pod, kind, state)
     reason = "PodStarting" if waiting.reason == "StepStarting" else waiting.reason
-    return Trouble(reason, waiting.message, False)
+    return PodFault(reason, waiting.message, False)
 
 
 def _last_end(pod: Raw, container: str) -> Raw | None:

@@ -1,4 +1,4 @@
-"""The life of a WanInferenceService: (resource, observed children) -> decision. Pure and
+"""Decisions on a WanInferenceService: (resource, observed children) -> decision. Pure and
 level-based.
 
 What the spec asks for becomes a revision of the workers once everything that it names is there; the
@@ -43,8 +43,8 @@ from wan_operator.reconcile.service.rollout import Course, course
 from wan_operator.reconcile.service.rollout import numbered as numbered_share
 from wan_operator.reconcile.service.run import PART
 from wan_operator.reconcile.service.scale import scaled
-from wan_operator.reconcile.service.state import Moment, read
-from wan_operator.reconcile.service.status import NEEDS_SOMEBODY, numbered, telling
+from wan_operator.reconcile.service.state import Service, read
+from wan_operator.reconcile.service.status import NEEDS_SOMEBODY, numbered, with_conditions
 from wan_operator.reconcile.stall import unreadable
 from wan_operator.reconcile.store import StoreNotConfiguredError, ca_bundle, cache_volume
 from wan_operator.resources.labels import Manifest
@@ -66,27 +66,27 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
     if not is_ours(cr):
         return Decision()
     try:
-        moment = read(cr, observed, settings, now)
-        effective = resolve(moment.spec, settings)
+        service = read(cr, observed, settings, now)
+        effective = resolve(service.spec, settings)
     except ValidationError as error:
         return stalled(cr, "SpecInvalid", unreadable(error), now)
     except StoreNotConfiguredError as error:
         return stalled(cr, "StoreNotConfigured", str(error), now)
     except DatabaseNotConfiguredError as error:
         return stalled(cr, "DatabaseNotConfigured", str(error), now)
-    if len(moment.owner.name) > NAME_LIMIT:
+    if len(service.owner.name) > NAME_LIMIT:
         text = f"metadata.name is longer than {NAME_LIMIT} characters: its children append to it"
         return stalled(cr, "SpecInvalid", text, now)
-    if not moment.status.revision and is_fit_checked(cr):
-        too_large = refusal(moment.spec, settings)
+    if not service.status.revision and is_fit_checked(cr):
+        too_large = refusal(service.spec, settings)
         if too_large is not None:
             return stalled(cr, "DoesNotFit", too_large, now)
-    base = base_model.imported(moment.with_status(effective=effective), effective)
-    found = followed(base.moment)
-    moment = base.moment.with_status(adapters=found.adapters, weights=found.weights)
+    base = base_model.imported(service.with_status(effective=effective), effective)
+    found = followed(base.service)
+    service = base.service.with_status(adapters=found.adapters, weights=found.weights)
     news = awaited(base, found)
-    desired = revision_of(moment, effective, found) if not news else None
-    return serve(moment, effective, desired, news, base)
+    desired = revision_of(service, effective, found) if not news else None
+    return serve(service, effective, desired, news, base)
 
 
 def awaited(base: base_model.Import, found: Followed) -> list[Wanted]:
@@ -101,16 +101,16 @@ def awaited(base: base_model.Import, found: Followed) -> list[Wanted]:
     return news
 
 
-def revision_of(moment: Moment, effective: EffectiveService, found: Followed) -> Revision:
+def revision_of(service: Service, effective: EffectiveService, found: Followed) -> Revision:
     """Of the workers that the spec asks for."""
-    spec, settings = moment.spec, moment.settings
+    spec, settings = service.spec, service.settings
     source, bundle = spec.model.source, ca_bundle(spec.store, settings)
     fetches = source is not None and source.s3 is not None
     return Revision.of(
         WorkerPods(
-            owner=moment.owner,
+            owner=service.owner,
             spec=spec.workers,
-            service=pod_config.of_workers(moment, effective, found, with_ca=bundle is not None),
+            service=pod_config.of_workers(service, effective, found, with_ca=bundle is not None),
             size=pod_size(spec, settings),
             drain_seconds=effective.drain_seconds,
             image=settings.runtime_image,
@@ -126,49 +126,49 @@ def revision_of(moment: Moment, effective: EffectiveService, found: Followed) ->
 
 
 def serve(
-    moment: Moment,
+    service: Service,
     effective: EffectiveService,
     desired: Revision | None,
     news: list[Wanted],
     base: base_model.Import,
 ) -> Decision:
     """`desired` None: what serves goes on, if anything does."""
-    before = moment
-    desired = desired or moment.revision(moment.status.revision)
-    moment = scaled(moment)
+    before = service
+    desired = desired or service.revision(service.status.revision)
+    service = scaled(service)
     if desired is None:
-        moment = telling(moment.with_status(revision="", ready=""), *news)
+        service = with_conditions(service.with_status(revision="", ready=""), *news)
         return Decision(
             children=base.children,
             deletes=base.deletes,
-            status=moment.dump(),
-            events=(*base.events, *told(base.moment, moment)),
-            look_again_after=base.look_again_after,
+            status=service.dump(),
+            events=(*base.events, *changes(base.service, service)),
+            requeue_after=base.requeue_after,
         )
-    taken = course(moment, desired)
-    moment = telling(numbered(taken.moment), *news)
+    taken = course(service, desired)
+    service = with_conditions(numbered(taken.service), *news)
     # While the new revision waits, or once it went back, only the old one renders.
     offered = desired if desired in (taken.worker, taken.canary) else taken.worker
-    wanted = children(before, moment, effective, offered, taken)
+    wanted = children(before, service, effective, offered, taken)
     return Decision(
         children=(*base.children, *wanted),
-        deletes=(*base.deletes, *leftovers(moment, wanted)),
-        status=moment.dump(),
-        events=(*base.events, *told(base.moment, moment)),
+        deletes=(*base.deletes, *leftovers(service, wanted)),
+        status=service.dump(),
+        events=(*base.events, *changes(base.service, service)),
         asks_room=taken.asks_room,
         room_left=taken.room_left,
-        look_again_after=look_again(moment),
+        requeue_after=requeue_after(service),
     )
 
 
 def children(
-    before: Moment, moment: Moment, effective: EffectiveService, offered: Revision, taken: Course
+    before: Service, service: Service, effective: EffectiveService, offered: Revision, taken: Course
 ) -> tuple[Manifest, ...]:
     """All that runs, in an order in which nothing starts before what it mounts."""
-    owner, spec, settings = moment.owner, moment.spec, moment.settings
+    owner, spec, settings = service.owner, service.spec, service.settings
     serving = before.revision(before.status.revision)
     at_work = {each.name: each for each in (serving, taken.worker, taken.canary) if each}
-    view = pod_config.of_gateways(moment, offered.spec, [each.spec for each in at_work.values()])
+    view = pod_config.of_gateways(service, offered.spec, [each.spec for each in at_work.values()])
     pods = GatewayPods(
         owner=owner,
         spec=spec.gateway,
@@ -188,7 +188,7 @@ def children(
     )  # fmt: skip
     return (
         gateway.config_map(pods),
-        gateway.rollout_map(owner, numbered_share(moment, taken.share)),
+        gateway.rollout_map(owner, numbered_share(service, taken.share)),
         *(worker.config_map(owner, each) for each in at_work.values()),
         *network.policies(owner),
         *network.budgets(owner),
@@ -196,17 +196,17 @@ def children(
         gateway.deployment(pods),
         worker.deployment(
             owner, taken.worker, Part.WORKER, strategy=strategy, deadline_seconds=deadline,
-            replicas=moment.status.desired_replicas,
+            replicas=service.status.desired_replicas,
         ),
         *([canary] if canary else []),
         *network.exposed(owner, spec.gateway),
     )  # fmt: skip
 
 
-def leftovers(moment: Moment, wanted: tuple[Manifest, ...]) -> tuple[Delete, ...]:
+def leftovers(service: Service, wanted: tuple[Manifest, ...]) -> tuple[Delete, ...]:
     """Children that the spec asks for no more."""
     names = {(each["kind"], each["metadata"]["name"]) for each in wanted}
-    imports = f"{moment.owner.name}-{PART}"
+    imports = f"{service.owner.name}-{PART}"
     return tuple(
         Delete(
             kind=kind,
@@ -214,9 +214,9 @@ def leftovers(moment: Moment, wanted: tuple[Manifest, ...]) -> tuple[Delete, ...
             uid=each["metadata"]["uid"],
             propagation="Background",
         )
-        for kind in moment.observed.children
+        for kind in service.observed.children
         if kind not in KEPT
-        for each in moment.own(kind)
+        for each in service.own(kind)
         if (kind, each["metadata"]["name"]) not in names and each["metadata"]["name"] != imports
     )
 
@@ -225,19 +225,19 @@ OF_PHASE = {"RolledBack": ("RolledBack", "RollBack"), "Waiting": (WAITING, "Wait
 """Of an event: its reason, and what the operator did."""
 
 
-def look_again(moment: Moment) -> float:
-    """The queue is only told when it is asked, and so is room on nodes."""
+def requeue_after(service: Service) -> float:
+    """The queue is known only when it is read, and so is room on nodes."""
     why = {
         each.reason
-        for each in moment.status.conditions
+        for each in service.status.conditions
         if each.type in (RECONCILING, STALLED) and each.status == "True"
     }
-    if why - {WAITING} or moment.spec.autoscaling is not None:
+    if why - {WAITING} or service.spec.autoscaling is not None:
         return LOOK_SECONDS
-    return max(LOOK_SECONDS, moment.settings.progress_seconds)
+    return max(LOOK_SECONDS, service.settings.progress_seconds)
 
 
-def told(before: Moment, after: Moment) -> tuple[Event, ...]:
+def changes(before: Service, after: Service) -> tuple[Event, ...]:
     """News that a person would want to read later."""
     events = []
     old, new = before.status.rollout, after.status.rollout
@@ -263,8 +263,8 @@ def told(before: Moment, after: Moment) -> tuple[Event, ...]:
     return tuple(events)
 
 
-def _of_adapters(before: Moment, after: Moment) -> list[Event]:
-    """The first time that workers tell of one that they cannot use, and why."""
+def _of_adapters(before: Service, after: Service) -> list[Event]:
+    """The first time that workers report one that they cannot use, and why."""
     waits = {*NEEDS_SOMEBODY, "WaitingForFineTune"}
     known = {each.name: each for each in before.status.adapters}
     events = []
@@ -295,7 +295,8 @@ def stalled(cr: Raw, reason: str, message: str, now: datetime) -> Decision:
 
 
 def addresses(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Mapping[str, str]:
-    """Of gateways: any of them tells of the whole service. Two, in case one is just going."""
+    """Addresses of gateways: any of them reports on the whole service. Two, in case one is just
+    going."""
     pods = [
         pod
         for pod in observed.pods

@@ -77,7 +77,7 @@ def gpu_of(spec: WanInferenceServiceSpec, settings: Settings) -> Gpu | None:
 
 
 def work(spec: WanInferenceServiceSpec, *, longest: bool = False) -> Serving:
-    """A video of the default size and length; or of the largest that may be asked for."""
+    """A video of the default size and length; or of the largest that a request may ask for."""
     sampling, preset, sizes = sampling_of(spec), _preset(spec), sizes_of(spec)
     size = max(sizes, key=lambda each: each.width * each.height) if longest else sizes[0]
     guidance = preset.guidance if sampling.guidance is None else sampling.guidance
@@ -104,8 +104,8 @@ def drain_seconds(spec: WanInferenceServiceSpec, gpu: Gpu | None) -> int:
 
 
 def refusal(spec: WanInferenceServiceSpec, settings: Settings) -> str | None:
-    """Why no worker must start: the default video, or the largest that may be asked for, does not
-    fit the GPU that is known."""
+    """Why no worker must start: the default video, or the largest that requests may ask for, does
+    not fit the GPU that is known."""
     gpu = gpu_of(spec, settings)
     if gpu is None or _preset(spec).tiny:
         return None

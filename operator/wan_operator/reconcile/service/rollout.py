@@ -23,8 +23,8 @@ from wan_operator.reconcile.observed import Raw, label
 from wan_operator.reconcile.room import Room
 from wan_operator.reconcile.service.adapters import have_reported, spoiled
 from wan_operator.reconcile.service.capacity import check
-from wan_operator.reconcile.service.pods import Trouble, trouble
-from wan_operator.reconcile.service.state import Moment, count
+from wan_operator.reconcile.service.pods import PodFault, pod_fault
+from wan_operator.reconcile.service.state import Service, count
 from wan_operator.resources.service.gateway import ROLLOUT, ROLLOUT_KEY
 from wan_operator.resources.service.names import REVISION, Part, name_of
 from wan_operator.resources.service.worker import Revision
@@ -36,7 +36,7 @@ from wan_runtime.contract.rollout import Rollout, Track
 class Course:
     """Which revision each part runs."""
 
-    moment: Moment
+    service: Service
     """With status.revision and status.rollout."""
     worker: Revision
     canary: Revision | None = None
@@ -47,63 +47,65 @@ class Course:
     room_left: Room | None = None
 
 
-def course(moment: Moment, desired: Revision) -> Course:
-    status = moment.status
-    serving = moment.revision(status.revision)
+def course(service: Service, desired: Revision) -> Course:
+    status = service.status
+    serving = service.revision(status.revision)
     if serving is None or desired.name == serving.name:
         # The first one, or none to go back to; or the spec says again what serves.
-        return Course(moment.with_status(revision=desired.name, rollout=None), desired)
+        return Course(service.with_status(revision=desired.name, rollout=None), desired)
     rollout = status.rollout
     if rollout is None or rollout.revision != desired.name:
-        rollout = RolloutStatus(phase="Waiting", revision=desired.name, start_time=moment.now)
-        moment = moment.with_status(rollout=rollout)
+        rollout = RolloutStatus(phase="Waiting", revision=desired.name, start_time=service.now)
+        service = service.with_status(rollout=rollout)
     if rollout.phase == "RolledBack":
-        return Course(moment, serving)
+        return Course(service, serving)
     if rollout.phase == "Waiting":
-        return _begin(moment, serving, desired)
-    return _go_on(moment, serving, desired, rollout)
+        return _begin(service, serving, desired)
+    return _go_on(service, serving, desired, rollout)
 
 
-def _begin(moment: Moment, serving: Revision, desired: Revision) -> Course:
+def _begin(service: Service, serving: Revision, desired: Revision) -> Course:
     """From here on the deadline counts."""
-    checked = check(moment, serving, desired)
+    checked = check(service, serving, desired)
     if checked.awaited:
-        waiting = _moved(moment, "Waiting", checked.awaited)
+        waiting = _moved(service, "Waiting", checked.awaited)
         return Course(waiting, serving, asks_room=checked.asks_room)
-    rollout = RolloutStatus(phase="Starting", revision=desired.name, start_time=moment.now)
-    begun = _go_on(moment.with_status(rollout=rollout), serving, desired, rollout)
+    rollout = RolloutStatus(phase="Starting", revision=desired.name, start_time=service.now)
+    begun = _go_on(service.with_status(rollout=rollout), serving, desired, rollout)
     return replace(_noted(begun, checked.note), room_left=checked.left)
 
 
 def _noted(begun: Course, note: str) -> Course:
-    rollout = begun.moment.status.rollout
+    rollout = begun.service.status.rollout
     if not note or rollout is None:
         return begun
     text = f"{rollout.message}; {note}"
-    return replace(begun, moment=_moved(begun.moment, rollout.phase, text))
+    return replace(begun, service=_moved(begun.service, rollout.phase, text))
 
 
-def _go_on(moment: Moment, serving: Revision, desired: Revision, rollout: RolloutStatus) -> Course:
-    reason = _fault(moment, serving, desired, rollout)
+def _go_on(
+    service: Service, serving: Revision, desired: Revision, rollout: RolloutStatus
+) -> Course:
+    reason = _fault(service, serving, desired, rollout)
     if reason:
-        return Course(_moved(moment, "RolledBack", reason), serving)
-    if moment.spec.rollout.strategy == "Canary" and rollout.phase != "Promoting":
-        return _canary(moment, serving, desired, rollout)
-    return _replace(moment, desired)
+        return Course(_moved(service, "RolledBack", reason), serving)
+    if service.spec.rollout.strategy == "Canary" and rollout.phase != "Promoting":
+        return _canary(service, serving, desired, rollout)
+    return _replace(service, desired)
 
 
-def _replace(moment: Moment, desired: Revision) -> Course:
+def _replace(service: Service, desired: Revision) -> Course:
     """Recreate or Surge, by the Deployment's own strategy."""
-    deployment = moment.deployment(Part.WORKER)
-    wanted = moment.status.desired_replicas
-    if _is_through(deployment, desired, wanted) and have_reported(moment, desired, wanted):
-        return Course(moment.with_status(revision=desired.name, rollout=None), desired)
+    deployment = service.deployment(Part.WORKER)
+    wanted = service.status.desired_replicas
+    if _is_through(deployment, desired, wanted) and have_reported(service, desired, wanted):
+        return Course(service.with_status(revision=desired.name, rollout=None), desired)
     ready = count([deployment], "updatedReplicas")
     text = f"{ready} of {wanted} workers are of revision {desired.name}"
-    if not have_reported(moment, desired, wanted):
+    if not have_reported(service, desired, wanted):
         text += ", and which adapters they can use is awaited"
-    was_proven = moment.status.rollout is not None and moment.status.rollout.phase == "Promoting"
-    return Course(_moved(moment, "Promoting" if was_proven else "Starting", text), desired)
+    was_proven = service.status.rollout is not None and service.status.rollout.phase == "Promoting"
+    return Course(_moved(service, "Promoting" if was_proven else "Starting", text), desired)
 
 
 def _is_through(deployment: Raw | None, revision: Revision, replicas: int) -> bool:
@@ -121,19 +123,21 @@ def _is_through(deployment: Raw | None, revision: Revision, replicas: int) -> bo
     )
 
 
-def _canary(moment: Moment, serving: Revision, desired: Revision, rollout: RolloutStatus) -> Course:
-    wanted = moment.spec.rollout.canary or Canary()
-    deployment = moment.deployment(Part.CANARY)
-    has_reported = rollout.phase == "Proving" or have_reported(moment, desired, wanted.replicas)
+def _canary(
+    service: Service, serving: Revision, desired: Revision, rollout: RolloutStatus
+) -> Course:
+    wanted = service.spec.rollout.canary or Canary()
+    deployment = service.deployment(Part.CANARY)
+    has_reported = rollout.phase == "Proving" or have_reported(service, desired, wanted.replicas)
     if not has_reported or not _is_through(deployment, desired, wanted.replicas):
         text = f"{wanted.replicas} canary workers of revision {desired.name} are awaited"
-        return Course(_moved(moment, "Starting", text), serving, desired)
+        return Course(_moved(service, "Starting", text), serving, desired)
     share = Rollout(canary=desired.name, weight=wanted.percent)
-    awaited = _judged(moment.report, wanted)
+    awaited = _judged(service.report, wanted)
     if awaited is not None:
-        return Course(_moved(moment, "Proving", awaited), serving, desired, share)
+        return Course(_moved(service, "Proving", awaited), serving, desired, share)
     text = f"the canary of revision {desired.name} was good"
-    return Course(_moved(moment, "Promoting", text), desired, desired, share)
+    return Course(_moved(service, "Promoting", text), desired, desired, share)
 
 
 def _judged(report: ServiceReport | None, wanted: Canary) -> str | None:
@@ -145,34 +149,34 @@ def _judged(report: ServiceReport | None, wanted: Canary) -> str | None:
     return f"{made} of {wanted.min_videos} videos that the canary is judged by are made"
 
 
-def _fault(moment: Moment, serving: Revision, desired: Revision, rollout: RolloutStatus) -> str:
+def _fault(service: Service, serving: Revision, desired: Revision, rollout: RolloutStatus) -> str:
     """Why the new revision goes back; empty if nothing is known against it."""
-    pods = [pod for part in Part for pod in moment.pods(part)]
+    pods = [pod for part in Part for pod in service.pods(part)]
     new = [pod for pod in pods if label(pod, REVISION) == desired.name]
-    found = [each for each in map(trouble, new) if each is not None]
+    found = [each for each in map(pod_fault, new) if each is not None]
     final = next((each for each in found if each.final), None)
     if final is not None:
         return final.message
-    lost = spoiled(moment, serving, desired)
+    lost = spoiled(service, serving, desired)
     if lost:
         return lost
-    worse = _worse(moment) if moment.spec.rollout.strategy == "Canary" else ""
+    worse = _worse(service) if service.spec.rollout.strategy == "Canary" else ""
     if worse:
         return worse
-    age = (moment.now - rollout.start_time).total_seconds()
-    if age <= moment.spec.rollout.deadline_seconds or rollout.phase == "Promoting":
+    age = (service.now - rollout.start_time).total_seconds()
+    if age <= service.spec.rollout.deadline_seconds or rollout.phase == "Promoting":
         return ""
     why = _late(rollout, found)
-    return f"not done {moment.spec.rollout.deadline_seconds} s after it began: {why}"
+    return f"not done {service.spec.rollout.deadline_seconds} s after it began: {why}"
 
 
-def _late(rollout: RolloutStatus, found: list[Trouble]) -> str:
+def _late(rollout: RolloutStatus, found: list[PodFault]) -> str:
     return found[0].message if found else rollout.message
 
 
-def _worse(moment: Moment) -> str:
-    """The canary by what it has made, once that is enough to tell."""
-    report, wanted = moment.report, moment.spec.rollout.canary or Canary()
+def _worse(service: Service) -> str:
+    """The canary by what it has made, once that is enough to judge."""
+    report, wanted = service.report, service.spec.rollout.canary or Canary()
     canary = report.tracks.get(Track.CANARY) if report else None
     if report is None or canary is None:
         return ""
@@ -198,22 +202,22 @@ def _worse(moment: Moment) -> str:
     return ""
 
 
-def numbered(moment: Moment, share: Rollout) -> Rollout:
+def numbered(service: Service, share: Rollout) -> Rollout:
     """As it is written, if that says the same; else with a higher number. By the clock, it is also
     higher than those of a service of this name that is gone, whose last one its database has."""
-    found = moment.child("ConfigMap", name_of(moment.owner, ROLLOUT))
+    found = service.child("ConfigMap", name_of(service.owner, ROLLOUT))
     try:
         written = Rollout.model_validate_json(found["data"][ROLLOUT_KEY]) if found else Rollout()
     except (KeyError, ValidationError):  # edited by somebody
         written = Rollout()
     if written.number and written == share.model_copy(update={"number": written.number}):
         return written
-    number = max(int(moment.now.timestamp()), written.number + 1)
+    number = max(int(service.now.timestamp()), written.number + 1)
     return share.model_copy(update={"number": number})
 
 
-def _moved(moment: Moment, phase: str, message: str) -> Moment:
-    rollout = moment.status.rollout
+def _moved(service: Service, phase: str, message: str) -> Service:
+    rollout = service.status.rollout
     assert rollout is not None
     update: dict[str, Any] = {"phase": phase, "message": message}
-    return moment.with_status(rollout=rollout.model_copy(update=update))
+    return service.with_status(rollout=rollout.model_copy(update=update))

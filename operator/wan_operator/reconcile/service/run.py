@@ -22,7 +22,7 @@ from wan_operator.conditions.runs import RUNS
 from wan_operator.reconcile.runs.plan import Plan
 from wan_operator.reconcile.runs.state import Run
 from wan_operator.reconcile.service.resolve import sizes_of
-from wan_operator.reconcile.service.state import Moment
+from wan_operator.reconcile.service.state import Service
 from wan_operator.reconcile.store import ca_bundle, model_spec, store_spec
 from wan_operator.resources.configmaps import JOB_KEY
 from wan_operator.resources.jobs import Attempt, job
@@ -61,7 +61,8 @@ class ImportSpec(NamedTuple):
 
 
 class ImportStatus(ApiModel):
-    """The status of the run. Of it, status.baseModel keeps what the next look cannot find out."""
+    """The status of the run. Of it, status.baseModel keeps what the next reconcile cannot find
+    out."""
 
     conditions: list[Condition] = Field(default=[])
     start_time: datetime | None = None
@@ -81,7 +82,7 @@ ImportRun = Run[ImportSpec, ImportStatus]
 
 @dataclass(frozen=True, slots=True)
 class ImportPlan(Plan[ImportSpec, ImportStatus]):
-    moment: Moment
+    service: Service
     effective: EffectiveService
 
     vocabulary = RUNS
@@ -91,10 +92,10 @@ class ImportPlan(Plan[ImportSpec, ImportStatus]):
         return [ImportStep()]
 
     def files(self, run: ImportRun, id: str) -> tuple[Manifest, ...]:
-        return (_config_map(self.moment, self.effective),)
+        return (_config_map(self.service, self.effective),)
 
     def job(self, run: ImportRun, id: str, number: int) -> Manifest:
-        return job(_attempt(self.moment, self.effective, run, number))
+        return job(_attempt(self.service, self.effective, run, number))
 
     def finished(self, run: ImportRun, id: str, result: Result) -> ImportRun:
         return run.with_status(artifact=run.step(id).artifact)
@@ -111,10 +112,10 @@ class ImportPlan(Plan[ImportSpec, ImportStatus]):
         return 0
 
 
-def _attempt(moment: Moment, effective: EffectiveService, run: ImportRun, number: int) -> Attempt:
-    spec, settings = moment.spec, moment.settings
+def _attempt(service: Service, effective: EffectiveService, run: ImportRun, number: int) -> Attempt:
+    spec, settings = service.spec, service.settings
     return Attempt(
-        owner=moment.owner,
+        owner=service.owner,
         step_id=PART,
         step=Step.IMPORT.value,
         number=number,
@@ -137,14 +138,14 @@ def _attempt(moment: Moment, effective: EffectiveService, run: ImportRun, number
     )
 
 
-def _config_map(moment: Moment, effective: EffectiveService) -> Manifest:
-    spec, preset = moment.spec, PRESETS[moment.spec.model.preset]
+def _config_map(service: Service, effective: EffectiveService) -> Manifest:
+    spec, preset = service.spec, PRESETS[service.spec.model.preset]
     size = sizes_of(spec)[0]
-    bundle = ca_bundle(spec.store, moment.settings)
+    bundle = ca_bundle(spec.store, service.settings)
     wanted = JobSpec(
-        namespace=moment.owner.namespace,
-        name=moment.owner.name,
-        uid=moment.owner.uid,
+        namespace=service.owner.namespace,
+        name=service.owner.name,
+        uid=service.owner.uid,
         step=Step.IMPORT,
         model=model_spec(spec.model),
         store=store_spec(effective.store, bundle is not None),
@@ -155,8 +156,8 @@ def _config_map(moment: Moment, effective: EffectiveService) -> Manifest:
             fps=preset.fps,
         ),
         lora=LoraSpec(),
-        image=moment.settings.runtime_image,
+        image=service.settings.runtime_image,
     )
     text = wanted.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n"
-    name = config_map_name(moment.owner, PART)
-    return child(moment.owner, "v1", "ConfigMap", name, PART, data={JOB_KEY: text})
+    name = config_map_name(service.owner, PART)
+    return child(service.owner, "v1", "ConfigMap", name, PART, data={JOB_KEY: text})

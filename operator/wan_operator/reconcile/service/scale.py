@@ -1,7 +1,7 @@
 """How many workers a service wants: by seconds of work, which are predicted before a video starts.
 
 Scaling up is at once: the number comes from the work, not from the workers there are, so that
-workers that still load are not asked for twice. Scaling down waits until fewer have been enough for
+workers that still load are not wanted twice. Scaling down waits until fewer have been enough for
 a while, and a worker that goes ends its video first.
 """
 
@@ -10,37 +10,37 @@ from __future__ import annotations
 import math
 
 from wan_operator.api.v1alpha1.inference import Autoscaling
-from wan_operator.reconcile.service.state import Moment
+from wan_operator.reconcile.service.state import Service
 from wan_runtime.contract.report import QueueReport
 
 
-def scaled(moment: Moment) -> Moment:
+def scaled(service: Service) -> Service:
     """With status.desiredReplicas."""
-    wanted = moment.spec.autoscaling
+    wanted = service.spec.autoscaling
     if wanted is None:
-        return moment.with_status(
-            desired_replicas=moment.spec.replicas, enough_since=None, last_scale_time=None
+        return service.with_status(
+            desired_replicas=service.spec.replicas, enough_since=None, last_scale_time=None
         )
-    now, before = moment.now, moment.status.desired_replicas
+    now, before = service.now, service.status.desired_replicas
     least, most = wanted.min_replicas, wanted.max_replicas
     bounded = min(max(before, least), most)
-    if moment.report is None:  # no word of the queue: nothing is concluded from that
-        return _set(moment, bounded)
-    need = min(max(needed(moment.report.queue, wanted), least), most)
+    if service.report is None:  # no word of the queue: nothing is concluded from that
+        return _set(service, bounded)
+    need = min(max(needed(service.report.queue, wanted), least), most)
     if need > bounded:
-        return _set(moment, need)
+        return _set(service, need)
     if need == bounded:
-        return _set(moment, bounded)
-    since = moment.status.enough_since or now
+        return _set(service, bounded)
+    since = service.status.enough_since or now
     if (now - since).total_seconds() < wanted.scale_down_delay_seconds:
-        return _set(moment, bounded).with_status(enough_since=since)
-    return _set(moment, need)
+        return _set(service, bounded).with_status(enough_since=since)
+    return _set(service, need)
 
 
-def _set(moment: Moment, replicas: int) -> Moment:
-    changed = replicas != moment.status.desired_replicas
-    time = moment.now if changed else moment.status.last_scale_time
-    return moment.with_status(desired_replicas=replicas, last_scale_time=time, enough_since=None)
+def _set(service: Service, replicas: int) -> Service:
+    changed = replicas != service.status.desired_replicas
+    time = service.now if changed else service.status.last_scale_time
+    return service.with_status(desired_replicas=replicas, last_scale_time=time, enough_since=None)
 
 
 def needed(queue: QueueReport, wanted: Autoscaling) -> int:

@@ -1,4 +1,4 @@
-"""One WanInferenceService at one moment."""
+"""One WanInferenceService at one service."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from wan_runtime.contract.report import ServiceReport
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Moment:
+class Service:
     owner: Owner
     generation: int
     queue_name: str
@@ -62,7 +62,7 @@ class Moment:
         kept = next((each for each in maps if name and label(each, REVISION) == name), None)
         return None if kept is None else Revision.read(kept)
 
-    def with_status(self, **changes: Any) -> Moment:
+    def with_status(self, **changes: Any) -> Service:
         return replace(self, status=self.status.model_copy(update=changes))
 
     def dump(self) -> dict[str, Any]:
@@ -73,10 +73,10 @@ class Moment:
         return fitted(raw, WanInferenceServiceStatus)
 
 
-def read(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Moment:
+def read(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Service:
     """Raises pydantic's ValidationError for what this release cannot read."""
     metadata = cr["metadata"]
-    return Moment(
+    return Service(
         owner=Owner(
             kind=KIND,
             label=LABEL,

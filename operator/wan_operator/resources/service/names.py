@@ -33,7 +33,7 @@ def name_of(owner: Owner, part: str) -> str:
 
 
 def selector(owner: Owner, part: Part) -> dict[str, str]:
-    """What tells the pods of a part from all others. Never changed: a Deployment's is immutable."""
+    """Labels that only the pods of a part have. Never changed: a Deployment's is immutable."""
     return {owner.label: owner.name, COMPONENT: part.value}
 
 

@@ -32,7 +32,7 @@ def url(owner: Owner, gateway: Gateway) -> str:
 
 
 def exposed(owner: Owner, gateway: Gateway) -> list[Manifest]:
-    """The Ingress or HTTPRoute that is asked for."""
+    """The Ingress or HTTPRoute that the spec asks for."""
     if gateway.ingress is not None:
         return [ingress(owner, gateway)]
     return [] if gateway.http_route is None else [http_route(owner, gateway)]
@@ -73,7 +73,7 @@ def http_route(owner: Owner, gateway: Gateway) -> Manifest:
 
 
 def policies(owner: Owner) -> list[Manifest]:
-    """The API for everybody; the pages, which tell of every video, for the cluster's pods alone."""
+    """The API for everybody; the pages, which name every video, for the cluster's pods alone."""
     pages = {
         "from": [{"namespaceSelector": {}}],
         "ports": [{"port": PROGRESS_PORT, "protocol": "TCP"}],

@@ -38,7 +38,7 @@ from wan_runtime.contract.service import ServiceSpec
 TEMPLATE_KEY = "worker.json"
 TOLD_SECONDS = 15
 """That what a worker says takes to get here, at most: by the database, a gateway's report every two
-seconds, and a look at it every five."""
+seconds, and a check every five."""
 MARGIN_SECONDS = 30
 """Beyond the drain, for what is being written and for killing the ranks."""
 
@@ -72,7 +72,7 @@ class Revision:
     service: str
     """ServiceSpec as JSON."""
     template: Manifest
-    """Of their pods, without the labels that tell workers from canaries."""
+    """Labels of their pods, without those that distinguish workers from canaries."""
 
     @classmethod
     def of(cls, pods: WorkerPods) -> Revision:
