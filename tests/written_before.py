@@ -15,6 +15,9 @@ FOLDER = Path(__file__).parent / "data" / "6a4b725"
 ENDPOINT = "http://minio:9000"
 """Of the store in all that was written."""
 
+RUN = "team/demo/5c1a7e00"
+"""Prefix of the run whose training was stopped."""
+
 
 def read(name: str) -> Any:
     """The content of a JSON file there."""
@@ -33,12 +36,10 @@ def objects() -> dict[str, bytes]:
 
 
 def upload(server: ObjectStore) -> None:
-    """Put them where they were, with their metadata, in place of what is there."""
+    """Put them where they were, with their metadata; the run has nothing else."""
     client, about = server.client(), read("store")
-    runs = {"/".join(key.split("/")[:3]) for key in about if "/5c1a7e00/" in key}
-    for prefix in (*runs, "cache", "clips"):
-        for entry in client.list_objects(BUCKET, f"{prefix}/", recursive=True):
-            client.remove_object(BUCKET, str(entry.object_name))
+    for entry in client.list_objects(BUCKET, f"{RUN}/", recursive=True):
+        client.remove_object(BUCKET, str(entry.object_name))
     for key, data in objects().items():
         client.put_object(
             BUCKET,

@@ -19,7 +19,6 @@ from wan_runtime.process.progress import Reporter
 from wan_runtime.process.step import load_job, perform
 
 PRESET = "Wan2.2-I2V-Tiny"
-RUN = "team/demo/5c1a7e00"
 
 
 def read_job(text: str, server: ObjectStore, folder: Path) -> JobSpec:
@@ -70,20 +69,24 @@ def test_its_latent_cache_is_hit(
     server: ObjectStore, store: Store, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run("encode", server, small).message == "already committed"
-    before = store.get_bytes(f"{RUN}/encode/latents.json")
-    store.delete([f"{RUN}/encode/latents.json", f"{RUN}/encode/manifest.json"])
+    before = store.get_bytes(f"{written_before.RUN}/encode/latents.json")
+    store.delete(
+        [f"{written_before.RUN}/encode/latents.json", f"{written_before.RUN}/encode/manifest.json"]
+    )
     monkeypatch.setattr(encode, "TextEncoder", None)  # not reached
     monkeypatch.setattr(encode, "VideoEncoder", None)
     message = run("encode", server, small).message
     assert message == "2 clips in the latent cache: 0 objects encoded, 8 already there"
-    assert store.get_bytes(f"{RUN}/encode/latents.json") == before
+    assert store.get_bytes(f"{written_before.RUN}/encode/latents.json") == before
 
 
 def test_its_checkpoint_is_resumed(server: ObjectStore, store: Store, small: Path) -> None:
-    state = written_before.objects()[f"{RUN}/train-low-noise/checkpoints/step-00000002/state.json"]
+    state = written_before.objects()[
+        f"{written_before.RUN}/train-low-noise/checkpoints/step-00000002/state.json"
+    ]
     before = json.loads(state)["history"]["steps"]
     result = run("train-low-noise", server, small)
     assert (result.summary["resumedFromStep"], result.summary["steps"]) == (2, 3)
-    record = json.loads(store.get_bytes(f"{RUN}/train-low-noise/training.json"))
+    record = json.loads(store.get_bytes(f"{written_before.RUN}/train-low-noise/training.json"))
     assert [step["step"] for step in record["steps"]] == [1, 2, 3]
     assert record["steps"][:2] == before
