@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import os
 
+import atexit
+import gc
+from collections.abc import Iterator
+
 import pytest
 
 os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # as every command of the runtime
 
 LONG = ("test_resume", "test_worker_service", "test_worker_process", "test_whole")
 """Files whose tests each start several processes of torch."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """No garbage is collected while the modules under test are imported, as in the pods: see
+    `wan_runtime.imports`."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        atexit.register(gc.unfreeze)
+        gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
