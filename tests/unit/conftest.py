@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import atexit
 import gc
+import os
 from collections.abc import Iterator
 
 import pytest
