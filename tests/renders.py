@@ -14,6 +14,7 @@ from torch import nn
 from ml_runs import FRAMES, HEIGHT, WIDTH, moving_picture
 from wan_runtime.contract.job import Dialect, Expert
 from wan_runtime.contract.service import Size
+from wan_runtime.models.adapters.applied import AdapterFile, AppliedAdapter
 from wan_runtime.models.adapters.dialects import write_adapter
 from wan_runtime.models.dit.branches import AdapterCache
 from wan_runtime.models.dit.parallel import join
@@ -21,7 +22,7 @@ from wan_runtime.models.layout import ModelFiles
 from wan_runtime.rendering.model import Model
 from wan_runtime.rendering.order import Stage, VideoOrder
 from wan_runtime.rendering.render import Renderer
-from wan_runtime.serving.worker.messages import AdapterFile, AppliedAdapter, Render
+from wan_runtime.serving.worker.messages import Render
 
 CPU = torch.device("cpu")
 
@@ -61,8 +62,8 @@ def make_task(folder: Path, *adapters: AppliedAdapter, **change: Any) -> Render:
 
 def make_renderer(files: ModelFiles, cache_bytes: int = 2**30) -> Renderer:
     """Alone, on the CPU."""
-    gang = join(0, 1, Path("unused"))
-    return Renderer(Model(files, gang, CPU), gang, AdapterCache(cache_bytes, torch.float32))
+    ranks = join(0, 1, Path("unused"))
+    return Renderer(Model(files, ranks, CPU), ranks, AdapterCache(cache_bytes, torch.float32))
 
 
 def adapter(name: str, files: Mapping[Expert, Path], strength: float = 1.0) -> AppliedAdapter:

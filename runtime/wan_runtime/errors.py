@@ -64,6 +64,13 @@ class NumericalError(StepError):
     exit_class = ExitClass.NUMERICAL
 
 
+def rebuilt(exit_class: ExitClass, reason: Reason, message: str) -> StepError:
+    """The error of another process, from what it said of it."""
+    kinds = (InputError, OutOfMemoryError, InfrastructureError, Stopped, NumericalError)
+    kind = next(each for each in kinds if each.exit_class is exit_class)
+    return kind(reason, message)
+
+
 def classify(error: BaseException) -> StepError:
     """The class and reason of an error that a step did not foresee."""
     if isinstance(error, StepError):

@@ -97,11 +97,11 @@ def open_renderer(files: ModelFiles, device: torch.device, takes_turns: bool = F
     if takes_turns:
         model_module._fills = lambda files, device: True
     try:
-        gang = join(0, 1, Path("unused"))
-        model = Model(files, gang, device)
+        ranks = join(0, 1, Path("unused"))
+        model = Model(files, ranks, device)
     finally:
         model_module._fills = fills
-    return Renderer(model, gang, AdapterCache(2**30, model.dtype))
+    return Renderer(model, ranks, AdapterCache(2**30, model.dtype))
 
 
 def write_changes(path: Path, dit: nn.Module, seed: int) -> Path:

@@ -54,7 +54,7 @@ STOP_AT = 12
 SECONDS = 240
 """Limit of one step."""
 SUPERVISE = (
-    "import sys; from pathlib import Path; from wan_runtime import logs, supervisor; "
+    "import sys; from pathlib import Path; from wan_runtime.process import logs, supervisor; "
     "from wan_runtime.contract.job import Step; logs.configure(sys.argv[1]); "
     "raise SystemExit(supervisor.supervise(Step(sys.argv[1]), Path(sys.argv[2]), "
     "Path(sys.argv[3]), module=sys.argv[4]))"

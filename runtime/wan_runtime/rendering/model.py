@@ -14,7 +14,7 @@ from wan_runtime.models import load
 from wan_runtime.models.digest import files_digest
 from wan_runtime.models.dit.attention import use_trainable
 from wan_runtime.models.dit.forward import keep_time_embedding_fp32
-from wan_runtime.models.dit.parallel import Gang, share_attention
+from wan_runtime.models.dit.parallel import Ranks, share_attention
 from wan_runtime.models.encoders import TextEncoder, VideoEncoder
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.offload import Guest
@@ -27,7 +27,7 @@ SHARE = 0.6
 class Model:
     """A base model as one rank holds it."""
 
-    def __init__(self, files: ModelFiles, gang: Gang, device: torch.device) -> None:
+    def __init__(self, files: ModelFiles, ranks: Ranks, device: torch.device) -> None:
         """Raises InputError(MODEL_INVALID) if diffsynth does not recognise the files; ValueError
         if the ranks cannot share the attention heads."""
         host = torch.device("cpu")
@@ -44,14 +44,14 @@ class Model:
             place = host if takes_turns else device
             dit = load.load_dit(files, expert, self.dtype, place)
             keep_time_embedding_fp32(dit)
-            share_attention(dit, gang)
+            share_attention(dit, ranks)
             self.dits[expert] = dit
         self._guests = {
             expert: Guest(dit, device) for expert, dit in self.dits.items() if takes_turns
         }
         self.text: TextEncoder | None = None
         self.video: VideoEncoder | None = None
-        if gang.rank == 0:
+        if ranks.rank == 0:
             self.text = TextEncoder(files, self.dtype, device, home=host)
             self.video = VideoEncoder(files, self.dtype, device, tiled=False)
 

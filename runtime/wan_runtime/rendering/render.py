@@ -1,4 +1,4 @@
-"""One video: from an order and a first frame to frames, on all ranks of a gang together."""
+"""One video: from an order and a first frame to frames, on all ranks together."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wan_runtime.data.rejected import PictureRejected
 from wan_runtime.errors import InputError, NumericalError
 from wan_runtime.models.dit.branches import AdapterCache, applied
 from wan_runtime.models.dit.forward import Conditions
-from wan_runtime.models.dit.parallel import Gang
+from wan_runtime.models.dit.parallel import Ranks
 from wan_runtime.rendering.media import Frames, quantize
 from wan_runtime.rendering.model import Model
 from wan_runtime.rendering.order import Stage, VideoOrder
@@ -37,7 +37,7 @@ Tell = Callable[[Stage, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """What a gang made."""
+    """What the ranks made."""
 
     frames: Frames | None
     """uint8 [F, H, W, 3], on rank 0."""
@@ -47,32 +47,32 @@ class Shot:
 
 
 class Renderer:
-    """A gang's rank with its model. Keeps encoded prompts and the adapters used last."""
+    """A rank with its model. Keeps encoded prompts and the adapters used last."""
 
-    def __init__(self, model: Model, gang: Gang, adapters: AdapterCache) -> None:
-        self.model, self.gang, self.adapters = model, gang, adapters
+    def __init__(self, model: Model, ranks: Ranks, adapters: AdapterCache) -> None:
+        self.model, self.ranks, self.adapters = model, ranks, adapters
         self._encode_text = lru_cache(PROMPTS)(self._encode)
 
     def render(self, task: Render, tell: Tell) -> Shot:
         """Collective.
 
         Raises:
-            Unrenderable: if an adapter or the picture is not what it should be.
+            InputError: if an adapter or the picture is not what it should be.
             NumericalError: if a pixel is not finite.
         """
         order, clock = task.order, Clock()
         with ExitStack() as stack:
             with clock.of(Stage.LOADING):
                 tell(Stage.LOADING, 0)
-                self.gang.together(lambda: stack.enter_context(self._applied(task)))
+                self.ranks.together(lambda: stack.enter_context(self._applied(task)))
             with clock.of(Stage.ENCODING_INPUT):
                 tell(Stage.ENCODING_INPUT, 0)
-                prompted = self._share(self.gang.together(lambda: self._conditions(task)))
+                prompted = self._share(self.ranks.together(lambda: self._conditions(task)))
             with clock.of(Stage.DENOISING):
                 latents = self._denoise(order, prompted, tell)
         with clock.of(Stage.DECODING):
             tell(Stage.DECODING, order.steps)
-            frames = self._decode(latents) if self.gang.rank == 0 else None
+            frames = self._decode(latents) if self.ranks.rank == 0 else None
         return Shot(frames, latents, clock.seconds)
 
     def _applied(self, task: Render) -> AbstractContextManager[None]:
@@ -80,7 +80,7 @@ class Renderer:
 
     def _conditions(self, task: Render) -> dict[str, Tensor]:
         """What rank 0 makes of the texts and the picture; nothing on the others."""
-        if self.gang.rank:
+        if self.ranks.rank:
             return {}
         assert self.model.video is not None
         order, size = task.order, task.order.size
@@ -99,8 +99,8 @@ class Renderer:
         """Rank 0's tensors on all ranks."""
         device, dtype = self.model.device, self.model.dtype
         tensors = {
-            name: self.gang.tensor_from_first(mine.get(name), device)
-            for name in self.gang.from_first(list(mine))
+            name: self.ranks.broadcast_tensor(mine.get(name), device)
+            for name in self.ranks.broadcast(list(mine))
         }
         positive, negative = (
             Conditions(tensors[name], tensors["y"], tensors.get("clip")).to(device, dtype)
@@ -117,7 +117,7 @@ class Renderer:
             self.model.preset,
             order,
             prompted,
-            self.gang,
+            self.ranks,
             self.model.device,
             self.model.dtype,
             lambda step: tell(Stage.DENOISING, step),

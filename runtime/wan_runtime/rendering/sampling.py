@@ -16,7 +16,7 @@ from torch import Tensor
 
 from wan_runtime.contract.job import Expert
 from wan_runtime.models.dit.forward import Conditions, predict_velocity
-from wan_runtime.models.dit.parallel import Gang
+from wan_runtime.models.dit.parallel import Ranks
 from wan_runtime.models.flow import shifted_grid
 from wan_runtime.presets import SPATIAL_STRIDE, TEMPORAL_STRIDE, Preset
 from wan_runtime.rendering.order import VideoOrder
@@ -67,7 +67,7 @@ def denoise(
     preset: Preset,
     order: VideoOrder,
     prompted: Prompted,
-    gang: Gang,
+    ranks: Ranks,
     device: torch.device,
     dtype: torch.dtype,
     before_step: Callable[[int], None],
@@ -85,7 +85,7 @@ def denoise(
         before_step(number)
         if expert is not at_work:
             dit, at_work = transformer(expert), expert
-        velocity = _velocity(dit, x, sigma, prompted, guidance, gang, dtype)
+        velocity = _velocity(dit, x, sigma, prompted, guidance, ranks, dtype)
         following = plan[number + 1][0] if number + 1 < len(plan) else 0.0
         x = x + velocity * (following - sigma)
     return x
@@ -102,12 +102,12 @@ def _velocity(
     sigma: float,
     prompted: Prompted,
     guidance: float,
-    gang: Gang,
+    ranks: Ranks,
     dtype: torch.dtype,
 ) -> Tensor:
     """Guided, on all ranks. Guidance 1 is the positive pass alone."""
     guided = guidance != 1.0
-    shard = gang.split_tokens(gang.half if guided else gang.everyone)
+    shard = ranks.split_tokens(ranks.half if guided else ranks.everyone)
 
     def predict(conditions: Conditions | None) -> Tensor:
         assert conditions is not None
@@ -115,9 +115,9 @@ def _velocity(
 
     if not guided:
         return predict(prompted.positive)
-    if gang.pair.size == 2:
-        mine = prompted.positive if gang.pair.index == 0 else prompted.negative
-        positive, negative = gang.of_both(predict(mine))
+    if ranks.pair.size == 2:
+        mine = prompted.positive if ranks.pair.index == 0 else prompted.negative
+        positive, negative = ranks.gather_halves(predict(mine))
     else:
         positive, negative = predict(prompted.positive), predict(prompted.negative)
     return negative + guidance * (positive - negative)

@@ -21,10 +21,10 @@ from diffusers_peer import SIGMA, predict, random_inputs, stock_transformer
 from renders import adapter
 from wan_runtime.contract.job import Expert
 from wan_runtime.models import load
+from wan_runtime.models.adapters.applied import AdapterFile, AppliedAdapter
 from wan_runtime.models.dit.branches import AdapterCache, applied
 from wan_runtime.models.dit.forward import predict_velocity
 from wan_runtime.models.layout import ModelFiles
-from wan_runtime.serving.worker.messages import AdapterFile, AppliedAdapter
 
 pytest_plugins = ["ml_fixtures"]
 

@@ -16,11 +16,11 @@ from diffusers_peer import SIGMA, random_inputs
 from renders import adapter
 from wan_runtime.contract.job import Expert
 from wan_runtime.models import load
+from wan_runtime.models.adapters.applied import AppliedAdapter
 from wan_runtime.models.dit.branches import AdapterCache, applied
 from wan_runtime.models.dit.forward import keep_time_embedding_fp32, predict_velocity
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.offload import Guest
-from wan_runtime.serving.worker.messages import AppliedAdapter
 
 pytest_plugins = ["ml_fixtures"]
 

@@ -14,13 +14,14 @@ from PIL import Image
 from ml_runs import HEIGHT, WIDTH, moving_picture
 from renders import CPU, adapter, make_renderer, make_task, save_odd, untold, write_lora
 from wan_runtime.contract.job import Dialect, Expert
+from wan_runtime.errors import InputError
 from wan_runtime.models import load
+from wan_runtime.models.adapters.applied import AdapterFile, AppliedAdapter
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.rendering.order import Stage
 from wan_runtime.rendering.render import Renderer
 from wan_runtime.rendering.sampling import experts_of
-from wan_runtime.serving.worker.messages import AdapterFile, AppliedAdapter
-from wan_runtime.serving.worker.problems import Unrenderable
+from wan_runtime.serving.worker.problems import problem_of
 
 pytest_plugins = ["ml_fixtures"]
 
@@ -144,9 +145,9 @@ def test_an_adapter_of_another_model_is_refused(
     base = renderer21.render(make_task(tmp_path), untold).latents
     for name, (path, message) in odd.items():
         use = adapter(name, {Expert.ONLY: path})
-        with pytest.raises(Unrenderable, match=re.escape(message)) as caught:
+        with pytest.raises(InputError, match=re.escape(message)) as caught:
             renderer21.render(make_task(tmp_path, use), untold)
-        assert caught.value.problem.code == "adapter_mismatch"
+        assert problem_of(caught.value).code == "adapter_mismatch"
     assert torch.equal(renderer21.render(make_task(tmp_path), untold).latents, base)
 
 
@@ -195,8 +196,8 @@ def test_stages_in_order_and_a_way_out_at_each_step(renderer21: Renderer, tmp_pa
 def test_a_first_frame_of_another_size_is_refused(renderer21: Renderer, tmp_path: Path) -> None:
     task = make_task(tmp_path)
     Image.new("RGB", (WIDTH, HEIGHT + 16)).save(task.image)
-    with pytest.raises(Unrenderable, match="the first frame is 64x64; the video is 64x48"):
+    with pytest.raises(InputError, match="the first frame is 64x64; the video is 64x48"):
         renderer21.render(task, untold)
     Path(task.image).write_bytes(b"GIF89a")
-    with pytest.raises(Unrenderable, match="the first frame cannot be decoded"):
+    with pytest.raises(InputError, match="the first frame cannot be decoded"):
         renderer21.render(task, untold)

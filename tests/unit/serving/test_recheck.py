@@ -13,9 +13,10 @@ from wan_runtime.contract.job import Expert, Reason
 from wan_runtime.contract.report import AdapterNote
 from wan_runtime.contract.service import AdapterSpec, AdapterUse, ServiceSpec
 from wan_runtime.errors import InfrastructureError
+from wan_runtime.models.adapters.applied import AppliedAdapter
 from wan_runtime.serving.worker.adapter_files import AdapterFiles
 from wan_runtime.serving.worker.adapter_recheck import Recheck
-from wan_runtime.serving.worker.messages import AppliedAdapter, Check, Checked
+from wan_runtime.serving.worker.messages import Check, Checked
 from wan_runtime.serving.worker.processes import Processes
 from wan_runtime.serving.worker.rank import Channel, Opened, Rank
 from wan_runtime.serving.worker.status import Status
@@ -113,7 +114,7 @@ def test_a_rank_tells_of_those_that_it_could_look_at() -> None:
 
     sent: list[Contract] = []
     opened: Any = SimpleNamespace(
-        gang=SimpleNamespace(rank=0), renderer=None, checks=SimpleNamespace(again=again)
+        ranks=SimpleNamespace(rank=0), renderer=None, checks=SimpleNamespace(again=again)
     )
     uses = tuple(AppliedAdapter(name=name, files={}, strength=1) for name in ("style", "good"))
     tasks = iter((Check(adapters=uses), None))

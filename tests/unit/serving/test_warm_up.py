@@ -1,4 +1,4 @@
-"""What a gang finds out about itself before it takes videos."""
+"""What ranks find out about themselves before they take videos."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from wan_runtime.contract.service import ServiceSpec
-from wan_runtime.models.dit.parallel import Gang, join
+from wan_runtime.errors import NumericalError
+from wan_runtime.models.dit.parallel import Ranks, join
 from wan_runtime.presets import PRESETS
 from wan_runtime.rendering.order import Stage
 from wan_runtime.rendering.render import Shot, Tell
 from wan_runtime.serving.worker import warm_up
 from wan_runtime.serving.worker.messages import Render
-from wan_runtime.serving.worker.problems import Unrenderable
 
 SERVICE = ServiceSpec.model_validate(
     {
@@ -33,9 +33,9 @@ SERVICE = ServiceSpec.model_validate(
 class Faulty:
     """A renderer whose numbers are given, in place of a GPU that computes them wrong."""
 
-    def __init__(self, gang: Gang, *latents: float) -> None:
+    def __init__(self, ranks: Ranks, *latents: float) -> None:
         self.model = SimpleNamespace(preset=PRESETS[SERVICE.model.preset])
-        self.gang, self._latents = gang, list(latents)
+        self.ranks, self._latents = ranks, list(latents)
         self.frames: list[int] = []
 
     def render(self, task: Render, tell: Tell) -> Shot:
@@ -61,22 +61,22 @@ def test_a_short_video_twice_then_each_size_once(tmp_path: Path) -> None:
 
 def test_another_video_the_second_time_is_a_fault(tmp_path: Path) -> None:
     renderer = Faulty(join(0, 1, tmp_path / "meet"), 1, 2)
-    with pytest.raises(Unrenderable) as caught:
+    with pytest.raises(NumericalError) as caught:
         run(renderer, tmp_path)
-    assert "rendered twice gives two videos" in caught.value.problem.message
+    assert "rendered twice gives two videos" in caught.value.message
 
 
 def test_a_rank_that_differs_at_one_size_is_a_fault(tmp_path: Path) -> None:
-    gang = join(0, 1, tmp_path / "meet")
-    renderer = Faulty(gang, 1, 1, 2, 3)
+    ranks = join(0, 1, tmp_path / "meet")
+    renderer = Faulty(ranks, 1, 1, 2, 3)
     heard = iter(range(3))
     others = SimpleNamespace(
-        rank=gang.rank,
-        together=gang.together,
-        from_first=lambda mine: mine if next(heard) < 2 else "0" * 64,
+        rank=ranks.rank,
+        together=ranks.together,
+        broadcast=lambda mine: mine if next(heard) < 2 else "0" * 64,
     )
-    renderer.gang = others  # type: ignore[assignment]
-    with pytest.raises(Unrenderable) as caught:
+    renderer.ranks = others  # type: ignore[assignment]
+    with pytest.raises(NumericalError) as caught:
         run(renderer, tmp_path)
-    assert "another video than rank 0" in caught.value.problem.message
+    assert "another video than rank 0" in caught.value.message
     assert len(renderer.frames) == 4

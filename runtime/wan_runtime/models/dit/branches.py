@@ -18,10 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from wan_runtime.contract.job import Expert
+from wan_runtime.models.adapters.applied import AdapterFile, AppliedAdapter, naming
 from wan_runtime.models.adapters.changes import Adapter, Changes
 from wan_runtime.models.adapters.dialects import read_adapter
-from wan_runtime.serving.worker.blame import naming
-from wan_runtime.serving.worker.messages import AdapterFile, AppliedAdapter
 
 # Shapes: O out and I in features of a layer, R rank, summed over the adapters at work. A is [R, I],
 # B is [O, R].

@@ -41,11 +41,11 @@ class Shard(Protocol):
     """One rank's part of a sequence that several ranks compute together. Their attention meets by
     means of its own; all else works token by token."""
 
-    def mine(self, sequence: Tensor, dim: int) -> Tensor:
-        """This rank's tokens."""
+    def local(self, tokens: Tensor, dim: int) -> Tensor:
+        """This rank's share of all tokens."""
 
-    def whole(self, mine: Tensor, dim: int) -> Tensor:
-        """All tokens, of what each rank made of its own."""
+    def gather(self, local: Tensor, dim: int) -> Tensor:
+        """All tokens, from what each rank made of its own."""
 
 
 def keep_time_embedding_fp32(dit: Any) -> None:
@@ -90,7 +90,7 @@ def predict_velocity(
         freqs = _rope(dit, frames, height, width, device)
         x_BLD = x.flatten(2).transpose(1, 2).contiguous()
         if shard is not None:
-            x_BLD, freqs = shard.mine(x_BLD, 1), shard.mine(freqs, 0)
+            x_BLD, freqs = shard.local(x_BLD, 1), shard.local(freqs, 0)
         for block in dit.blocks:
             inputs = (block, dtype, x_BLD, context, modulation, freqs)
             if recompute and torch.is_grad_enabled():
@@ -99,7 +99,7 @@ def predict_velocity(
                 x_BLD = _run(*inputs)
         out = _run(dit.head, dtype, x_BLD, t_BD)
         if shard is not None:
-            out = shard.whole(out, 1)
+            out = shard.gather(out, 1)
         velocity: Tensor = dit.unpatchify(out, (frames, height, width))
     return velocity.float()
 

@@ -10,11 +10,11 @@ from torch import nn
 from wan_runtime.contract.job import Expert
 from wan_runtime.contract.report import AdapterNote
 from wan_runtime.contract.service import AdapterSpec, AdapterUse
+from wan_runtime.models.adapters.applied import AppliedAdapter
 from wan_runtime.models.adapters.changes import without_image_branches
 from wan_runtime.models.dit.branches import AdapterCache
 from wan_runtime.serving.worker.adapter_files import AdapterFiles
 from wan_runtime.serving.worker.adapter_notes import noted
-from wan_runtime.serving.worker.messages import AppliedAdapter
 
 
 class Checks:

@@ -12,9 +12,9 @@ from wan_runtime.artifacts.store import Store, file_sha256
 from wan_runtime.contract.job import Dialect, Expert, ManifestRef, Reason
 from wan_runtime.contract.service import AdapterSpec, AdapterUse
 from wan_runtime.errors import InputError
+from wan_runtime.models.adapters.applied import AdapterFile, AppliedAdapter
 from wan_runtime.presets import Preset
 from wan_runtime.serving.worker.blame import blaming
-from wan_runtime.serving.worker.messages import AdapterFile, AppliedAdapter
 from wan_runtime.serving.worker.weights import expert_of
 
 FOLDER = "adapters"

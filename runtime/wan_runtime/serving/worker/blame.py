@@ -21,12 +21,3 @@ def blaming(what: str = "") -> Iterator[None]:
         raise InputError(Reason.MODEL_NOT_FOUND, f"{opening}{error.message}") from error
     except ArtifactCorrupt as error:
         raise InputError(Reason.MODEL_INVALID, f"{opening}{error.message}") from error
-
-
-@contextmanager
-def naming(adapter: str) -> Iterator[None]:
-    """Name the adapter in an InputError about its files."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(error.reason, f"adapter {adapter}: {error.message}") from error

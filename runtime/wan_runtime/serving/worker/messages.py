@@ -7,29 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from wan_runtime.contract.base import Contract
-from wan_runtime.contract.job import Expert
 from wan_runtime.contract.report import AdapterNote
+from wan_runtime.models.adapters.applied import AppliedAdapter
 from wan_runtime.rendering.order import Stage, VideoOrder
-
-
-class AdapterFile(Contract):
-    """One file of an adapter, fetched."""
-
-    path: str
-    address: str
-    """Where it is from, for messages."""
-    sha256: str = ""
-    shared: bool = False
-    """Given for whatever transformer it is for, so that it may have nothing for this one."""
-
-
-class AppliedAdapter(Contract):
-    """An adapter of one video."""
-
-    name: str
-    files: dict[Expert, AdapterFile]
-    """For each transformer that it works on."""
-    strength: float
 
 
 class Render(Contract):

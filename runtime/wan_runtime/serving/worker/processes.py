@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wan_runtime.contract.base import Contract
+from wan_runtime.models.adapters.applied import AppliedAdapter
 from wan_runtime.rendering.order import Problem, Stage
 from wan_runtime.serving.worker.messages import (
-    AppliedAdapter,
     Beat,
     Cancel,
     Check,

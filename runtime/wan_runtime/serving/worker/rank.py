@@ -32,7 +32,7 @@ from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.errors import StepError
 from wan_runtime.model_parts import dit_part, loaded_by
 from wan_runtime.models.dit.branches import AdapterCache
-from wan_runtime.models.dit.parallel import Gang, join
+from wan_runtime.models.dit.parallel import Ranks, join
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import compute_device, compute_dtype
 from wan_runtime.models.source import model_files, preset_named
@@ -56,7 +56,7 @@ from wan_runtime.serving.worker.messages import (
     dump,
     order_of,
 )
-from wan_runtime.serving.worker.problems import Unrenderable, problem_of
+from wan_runtime.serving.worker.problems import problem_of
 from wan_runtime.serving.worker.weights import FullWeights
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class Rank:
     """Renders with the others."""
 
     def __init__(self, opened: Opened, channel: Channel) -> None:
-        self._gang, self._renderer, self._checks = opened.gang, opened.renderer, opened.checks
+        self._ranks, self._renderer, self._checks = opened.ranks, opened.renderer, opened.checks
         self._channel = channel
 
     def run(self) -> None:
@@ -124,18 +124,18 @@ class Rank:
                 notes.append(self._checks.again(each))
             except StepError as error:  # it stays as it was, and is sent again
                 log.warning("adapter %s cannot be looked at: %s", each.name, error)
-        self._channel.send(Checked(rank=self._gang.rank, adapters=tuple(notes)))
+        self._channel.send(Checked(rank=self._ranks.rank, adapters=tuple(notes)))
 
     def _attempt(self, task: Render) -> Done | Failed:
-        rank, job = self._gang.rank, task.job_id
+        rank, job = self._ranks.rank, task.job_id
         try:
             return self._render(task)
         except Cancelled:
             return Done(rank=rank, job_id=job, cancelled=True)
         except Exception as error:
             problem = problem_of(error)
-            told = isinstance(error, Unrenderable | StepError)
-            log.warning("%s: %s", job, problem.message, exc_info=not told)
+            unforeseen = not isinstance(error, StepError)
+            log.warning("%s: %s", job, problem.message, exc_info=unforeseen)
             return Failed(rank=rank, job_id=job, code=problem.code, message=problem.message)
 
     def _render(self, task: Render) -> Done:
@@ -145,13 +145,13 @@ class Rank:
         if shot.frames is not None:
             np.save(task.frames, shot.frames)
         return Done(
-            rank=self._gang.rank, job_id=task.job_id, seconds=shot.seconds, peak_gib=peak_gib()
+            rank=self._ranks.rank, job_id=task.job_id, seconds=shot.seconds, peak_gib=peak_gib()
         )
 
     def _tell(self, task: Render, stage: Stage, step: int) -> None:
         """Collective: rank 0's word on whether to go on holds for all."""
-        self._channel.send(Beat(rank=self._gang.rank, job_id=task.job_id, stage=stage, step=step))
-        if self._gang.from_first(self._channel.is_cancelled(task.job_id)):
+        self._channel.send(Beat(rank=self._ranks.rank, job_id=task.job_id, stage=stage, step=step))
+        if self._ranks.broadcast(self._channel.is_cancelled(task.job_id)):
             raise Cancelled
 
 
@@ -159,7 +159,7 @@ class Rank:
 class Opened:
     """A rank that has loaded its part of the model."""
 
-    gang: Gang
+    ranks: Ranks
     renderer: Renderer
     checks: Checks
     adapters: tuple[AdapterNote, ...]
@@ -177,7 +177,7 @@ def open_rank(service: ServiceSpec, rank: int, world: int, meet: Path, work: Pat
     if torch.cuda.is_available():
         torch.cuda.set_device(rank)
     device = compute_device()
-    gang = join(rank, world, meet)
+    ranks = join(rank, world, meet)
     store = Store.connect(service.store)
     tuned = service.weights and FullWeights.load(store, service.weights, preset)
     replaced = {dit_part(expert) for expert in tuned.shards} if tuned else set()
@@ -188,16 +188,16 @@ def open_rank(service: ServiceSpec, rank: int, world: int, meet: Path, work: Pat
         base = model_files(service.model, service.imported, parts, store, work)
         return tuned.over(base, store, work) if tuned else base
 
-    gang.together(fetch if rank == 0 else lambda: None)
+    ranks.together(fetch if rank == 0 else lambda: None)
     files = fetch()
-    model = gang.together(lambda: Model(files, gang, device))
+    model = ranks.together(lambda: Model(files, ranks, device))
     model.fine_tune = tuned.lineage if tuned else None
     cache = AdapterCache(ADAPTER_BYTES, compute_dtype(device))
     files_of_adapters = AdapterFiles(store, work / ADAPTERS_FOLDER, preset)
     checks = Checks(files_of_adapters, cache, model.dits)
     looked_at = service.adapters if rank == 0 else ()
-    notes = gang.together(lambda: tuple(map(checks.first, looked_at)))
-    return Opened(gang, Renderer(model, gang, cache), checks, notes)
+    notes = ranks.together(lambda: tuple(map(checks.first, looked_at)))
+    return Opened(ranks, Renderer(model, ranks, cache), checks, notes)
 
 
 def peak_gib() -> float | None:

@@ -1,4 +1,4 @@
-"""Before a gang takes requests: each of the service's sizes once, and a check of what comes out."""
+"""Before ranks take requests: each of the service's sizes once, and a check of what comes out."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def run(service: ServiceSpec, renderer: Renderer, work: Path) -> Warm:
     """Render a short video twice, then each size once. Collective.
 
     Raises:
-        Unrenderable: on all ranks, if pixels are not finite, if the same order gives another video
-            the second time, or if ranks differ.
+        NumericalError: on all ranks, if pixels are not finite, if the same order gives another
+            video the second time, or if ranks differ.
     """
     started = time.monotonic()
     short = _task(service, renderer, service.sizes[0], work, SHORT)
@@ -81,7 +81,7 @@ def warm_order(
 def _task(
     service: ServiceSpec, renderer: Renderer, size: Size, work: Path, frames: int | None = None
 ) -> Render:
-    image = work / f"warm-up-{size}-{renderer.gang.rank}.png"
+    image = work / f"warm-up-{size}-{renderer.ranks.rank}.png"
     Image.linear_gradient("L").resize((size.width, size.height)).convert("RGB").save(image)
     order = warm_order(renderer.model.preset, service.defaults, size, frames)
     return Render(job_id="warm-up", order=order, image=str(image), frames="")
@@ -111,8 +111,8 @@ def _total(pace: Pace) -> float:
 
 def _check(renderer: Renderer, *mine: str) -> None:
     """`mine`: of the same order. Collective; raises on all ranks, where any of them differs."""
-    first = renderer.gang.from_first(mine[0])
-    renderer.gang.together(partial(_same, mine, first))
+    first = renderer.ranks.broadcast(mine[0])
+    renderer.ranks.together(partial(_same, mine, first))
 
 
 def _same(mine: Sequence[str], first: str) -> None:

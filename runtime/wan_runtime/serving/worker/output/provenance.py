@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from wan_runtime.models.adapters.applied import AppliedAdapter
 from wan_runtime.models.digest import canonical_json
 from wan_runtime.rendering.order import VideoOrder
-from wan_runtime.serving.worker.messages import AppliedAdapter, FineTune
+from wan_runtime.serving.worker.messages import FineTune
 from wan_runtime.serving.worker.output.order import AI_CONTENT
 
 SAMPLER = "flow-matching Euler"
