@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from wan_runtime.contract.job import Bucket
 from wan_runtime.data.frames import crop_box, fits
+from wan_runtime.presets import SPATIAL_STRIDE
 
 
 class InBucket(Protocol):
@@ -16,6 +18,8 @@ class InBucket(Protocol):
 
 
 T = TypeVar("T", bound=InBucket)
+SHAPED = 0.8
+"""Share of a picture that is left in a bucket of nearly its shape."""
 
 
 def fitting(
@@ -45,6 +49,26 @@ def kept(bucket: Bucket, width: int, height: int, pixel_aspect: float = 1.0) -> 
     """Share of the picture that is left once it is cut to the bucket's shape."""
     left, top, right, bottom = crop_box(width, height, bucket.width, bucket.height, pixel_aspect)
     return (right - left) * (bottom - top) / (width * height)
+
+
+def shaped(bucket: Bucket, width: int, height: int, pixel_aspect: float = 1.0) -> Bucket | None:
+    """A bucket of no more area and of the same length that has nearly the shape of a picture, and
+    that the picture fills: `bucket` on its side if it can be, which presets are trained on. None if
+    the picture is too small for one."""
+    ratio = width * pixel_aspect / height
+    tall = math.sqrt(bucket.width * bucket.height / ratio)
+    scale = min(1.0, height / tall, width / (tall * ratio))
+    sizes = [(bucket.height, bucket.width), (tall * ratio * scale, tall * scale)]
+    for across, down in sizes:
+        wide, high = (int(side) // SPATIAL_STRIDE * SPATIAL_STRIDE for side in (across, down))
+        if not wide or not high:
+            continue
+        found = Bucket(width=wide, height=high, frames=bucket.frames)
+        if kept(found, width, height, pixel_aspect) >= SHAPED and fitting(
+            [found], width, height, pixel_aspect
+        ):
+            return found
+    return None
 
 
 def one_of_each_first(clips: Sequence[T]) -> list[T]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from wan_runtime.artifacts.store import ObjectNotFound
 from wan_runtime.contract.job import Bucket, DatasetSpec
 from wan_runtime.data import quality
-from wan_runtime.data.buckets import kept
+from wan_runtime.data.buckets import kept, shaped
 from wan_runtime.data.captions import TOKENS, Count
 from wan_runtime.data.clips import check_clip, choose, read_picture, survey
 from wan_runtime.data.dataset import Clip, Code, Concern, StoredFile, Warned
@@ -176,6 +176,10 @@ class Checker:
         share = kept(bucket, facts.width, facts.height, facts.pixel_aspect)
         if share < CROPPED_SHARE:
             text = f"{share:.0%} of its {facts.size} are in {bucket}"
+            better = shaped(bucket, facts.width, facts.height, facts.pixel_aspect)
+            if better is not None:
+                more = kept(better, facts.width, facts.height, facts.pixel_aspect)
+                text += f"; {better} in dataset.buckets would have {more:.0%}"
             yield Warned(code=Concern.CROPPED, message=text)
 
     def _beside(self, clip: Clip, row: Row) -> Clip:

@@ -28,7 +28,7 @@ from wan_runtime.process import logs
 
 if TYPE_CHECKING:
     from wan_runtime.artifacts.store import Store
-    from wan_runtime.data.dataset import Dataset
+    from wan_runtime.data.dataset import Clip, Dataset
     from wan_runtime.data.formats.rows import Listing
     from wan_runtime.process.progress import Reporter
 
@@ -185,7 +185,7 @@ def _run(options: argparse.Namespace) -> None:
     report.close()
     if options.report is not None:
         write_report(options.report, dataset, found.thumbnails)
-    _print_verdicts(dataset)
+    _print_verdicts(dataset, found.listing)
     if refusal is not None:
         raise refusal
     if target is not None:
@@ -199,17 +199,20 @@ def with_options(message: str) -> str:
     return message
 
 
-def _print_verdicts(dataset: Dataset) -> None:
+def _print_verdicts(dataset: Dataset, listing: Listing) -> None:
     from wan_runtime.data.report import summary
     from wan_runtime.data.source import shown
 
+    def name(clip: Clip) -> str:
+        return f"row {clip.row}  {shown(clip.path)}" if listing.numbered else shown(clip.path)
+
     for clip in dataset.rejected:
         said = with_options(clip.message)
-        print(f"rejected  row {clip.row}  {shown(clip.path)}  {clip.code}: {said}")
+        print(f"rejected  {name(clip)}  {clip.code}: {said}")
     for clip in dataset.warned:
         for warned in clip.warnings:
-            path = shown(clip.path)
-            print(f"warning   row {clip.row}  {path}  {warned.code}: {warned.message}")
+            said = with_options(warned.message)
+            print(f"warning   {name(clip)}  {warned.code}: {said}")
     for note in dataset.notes:
         print(f"note      {with_options(note)}")
     print(summary(dataset))
@@ -224,6 +227,7 @@ def _upload(
     report: Reporter,
 ) -> None:
     from wan_runtime.data.push import files_of, push
+    from wan_runtime.data.source import counted
 
     groups = files_of(listing, dataset)
     sent = push(options.folder, groups, store, prefix, report, dry_run=options.dry_run)
@@ -231,7 +235,8 @@ def _upload(
     new = [each for each in sent if each.new]
     size = sum(each.bytes for each in new) / 1e6
     verb = "would be uploaded" if options.dry_run else "uploaded"
-    print(f"{len(new)} files {verb} ({size:.1f} MB), {len(sent) - len(new)} were there already.")
+    old = len(sent) - len(new)
+    print(f"{counted(len(new), 'file')} {verb} ({size:.1f} MB), {old} were there already.")
     print(f"dataset.source: {options.target}")
     print(f"dataset.format: {options.format}")
     if dataset.rejected:

@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import islice
 from pathlib import PurePosixPath
 
+from wan_runtime.data.formats.suffixes import evicted
 from wan_runtime.data.source import Source
 
 LISTED = 100_000
@@ -42,6 +43,8 @@ class Names:
     def hint(self, path: str) -> str:
         """What may be meant by a path that is not found, to end a sentence with; empty if nothing
         is like it."""
+        if _plain(path) in self._away:
+            return "; it is in iCloud only: download it first"
         pure = PurePosixPath(_slashes(path))
         keys = map(_plain, (path, pure.name, pure.stem))
         like = next((found for key in keys if (found := self._alike[key])), [])
@@ -68,6 +71,10 @@ class Names:
             for key in dict.fromkeys((path, pure.name, str(pure.with_suffix("")), pure.stem)):
                 found[_plain(key)].append(path)
         return found
+
+    @cached_property
+    def _away(self) -> set[str]:
+        return {_plain(each) for path in self._paths if (each := evicted(path)) is not None}
 
     @cached_property
     def _folders(self) -> set[str]:

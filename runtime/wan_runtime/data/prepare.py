@@ -12,7 +12,7 @@ from wan_runtime.data.captions import caption_counter
 from wan_runtime.data.dataset import FILE, Concern, Dataset
 from wan_runtime.data.report import counts, filled, write_report
 from wan_runtime.data.review import Review, decide, rejections, review
-from wan_runtime.data.source import StoreSource
+from wan_runtime.data.source import StoreSource, counted
 from wan_runtime.errors import InputError
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
@@ -61,7 +61,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     ref = manifest.commit(
         store, job.output_prefix, files, kind="dataset", lineage=lineage, summary=summary
     )
-    parts = [f"{len(dataset.train)} clips train, {len(dataset.held_out)} held out"]
+    parts = [f"{counted(len(dataset.train), 'clip')} train, {len(dataset.held_out)} held out"]
     if leaks:
         parts.append(f"{leaks} held-out clips show pictures of training clips: no other is left")
     if len(dataset.buckets) > 1:

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 
 from wan_runtime.data.dataset import Clip, Code, Dataset
+from wan_runtime.data.source import counted
 
 FILE = "report.html"
 HEAD = """<!doctype html>
@@ -51,7 +52,8 @@ def counts(clips: Sequence[Clip]) -> str:
 def summary(dataset: Dataset) -> str:
     """One line for people."""
     sizes = ", ".join(map(str, dataset.buckets))
-    parts = [f"{len(dataset.clips)} clips of {dataset.metadata} for {sizes} at {dataset.fps:g} fps"]
+    clips = counted(len(dataset.clips), "clip")
+    parts = [f"{clips} of {dataset.metadata} for {sizes} at {dataset.fps:g} fps"]
     parts.append(f"{len(dataset.train)} train, {len(dataset.held_out)} held out")
     if len(dataset.buckets) > 1:
         parts.append(f"Train by bucket: {filled(dataset)}")

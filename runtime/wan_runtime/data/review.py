@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from wan_runtime.contract.job import DatasetSpec, Reason
@@ -15,7 +16,7 @@ from wan_runtime.data.checker import Checked, Checker, reject
 from wan_runtime.data.dataset import Clip, Code, Concern, Dataset, Warned
 from wan_runtime.data.formats.reader import read_listing
 from wan_runtime.data.formats.rows import Listing, Row
-from wan_runtime.data.source import Source, shown
+from wan_runtime.data.source import Source, counted, shown
 from wan_runtime.data.split import held_out
 from wan_runtime.errors import InputError
 from wan_runtime.process.progress import Reporter
@@ -52,9 +53,10 @@ def review(
     listing = read_listing(source, spec.format, spec.columns)
     refuse_late_pictures(listing.rows, spec)
     refuse_other_sizes(listing.rows, spec)
-    checked = check(listing.rows, Checker(source, spec, folder, count), report)
-    clips = reject_duplicates([each.clip for each in checked])
-    clips, alike = mark_look_alikes(clips, checked)
+    checked = check(listing, Checker(source, spec, folder, count), report)
+    name = partial(named, numbered=listing.numbered)
+    clips = reject_duplicates([each.clip for each in checked], name)
+    clips, alike = mark_look_alikes(clips, checked, name)
     dataset = Dataset(
         source=spec.source,
         metadata=listing.name,
@@ -90,22 +92,28 @@ def refuse_other_sizes(rows: Sequence[Row], spec: DatasetSpec) -> None:
             )
 
 
-def check(rows: Sequence[Row], checker: Checker, report: Reporter) -> list[Checked]:
+def named(clip: Clip, *, numbered: bool) -> str:
+    """`a.mp4 (row 5)`; `numbered`: by a row that people can find."""
+    return f"{clip.path} (row {clip.row})" if numbered else clip.path
+
+
+def check(listing: Listing, checker: Checker, report: Reporter) -> list[Checked]:
     """Verdicts in the order of the rows."""
-    report.update(activity="checking clips", current=0, total=len(rows), unit="clips")
+    report.update(activity="checking clips", current=0, total=len(listing.rows), unit="clips")
     all_checked = []
-    for checked in in_order(checker, rows, threads=THREADS):
+    for checked in in_order(checker, listing.rows, threads=THREADS):
         clip = checked.clip
+        name = named(clip, numbered=listing.numbered)
         if clip.code is not Code.ACCEPTED:
-            log.warning("clip %s (row %d): %s: %s", clip.path, clip.row, clip.code, clip.message)
+            log.warning("clip %s: %s: %s", name, clip.code, clip.message)
         for warned in clip.warnings:
-            log.info("clip %s (row %d): %s: %s", clip.path, clip.row, warned.code, warned.message)
+            log.info("clip %s: %s: %s", name, warned.code, warned.message)
         all_checked.append(checked)
         report.update(current=len(all_checked))
     return all_checked
 
 
-def reject_duplicates(clips: Sequence[Clip]) -> list[Clip]:
+def reject_duplicates(clips: Sequence[Clip], name: Callable[[Clip], str]) -> list[Clip]:
     """Of good clips with equal bytes the first stays: none may be both trained and tested."""
     first: dict[str, Clip] = {}
     kept = []
@@ -116,13 +124,13 @@ def reject_duplicates(clips: Sequence[Clip]) -> list[Clip]:
                 same_row = (twin.path, twin.prompt) == (clip.path, clip.prompt)
                 code = Code.DUPLICATE_ROW if same_row else Code.DUPLICATE_CLIP
                 said = "repeats" if same_row else "has the same bytes as"
-                clip = reject(clip, code, f"{said} {twin.path} of row {twin.row}")
+                clip = reject(clip, code, f"{said} {name(twin)}")
         kept.append(clip)
     return kept
 
 
 def mark_look_alikes(
-    clips: Sequence[Clip], checked: Sequence[Checked]
+    clips: Sequence[Clip], checked: Sequence[Checked], name: Callable[[Clip], str]
 ) -> tuple[list[Clip], frozenset[str]]:
     """The clips, those of different recordings that show one picture with a warning; and these
     recordings."""
@@ -138,7 +146,7 @@ def mark_look_alikes(
             alike.add(clip.source)
             if any(warned.code is Concern.NEAR_DUPLICATE for warned in clip.warnings):
                 continue
-            text = f"shows a picture of {twin.path} (row {twin.row}), of another recording"
+            text = f"shows a picture of {name(twin)}, of another recording"
             warned = Warned(code=Concern.NEAR_DUPLICATE, message=text)
             marked[mine] = clip.model_copy(update={"warnings": (*clip.warnings, warned)})
     return marked, frozenset(alike)
@@ -162,8 +170,8 @@ def decide(dataset: Dataset, spec: DatasetSpec, alike: Set[str] = frozenset()) -
     if len(sources) < 2:
         raise InputError(
             Reason.DATASET_EMPTY,
-            f"all {len(good)} good clips are of one recording, {next(iter(sources))!r}, and one "
-            "recording must be held out: add clips of another one, or correct the column "
+            f"{_all(len(good))} of one recording, {next(iter(sources))!r}, and one recording must "
+            "be held out: add clips of another one, or correct the column "
             f"{spec.columns.source!r} (dataset.columns.source)",
         )
     out = held_out(sources, train_fraction=spec.train_fraction, seed=spec.split_seed, alike=alike)
@@ -179,10 +187,15 @@ def decide(dataset: Dataset, spec: DatasetSpec, alike: Set[str] = frozenset()) -
 def rejections(dataset: Dataset) -> str:
     """The first rejected clips by name, and counts of all."""
     bad = dataset.rejected
-    named = "; ".join(
+    first = "; ".join(
         f"clip {shown(clip.path) or '(none)'}: {clip.message}" for clip in bad[:NAMED]
     )
     counts = Counter(clip.code for clip in bad)
     table = ", ".join(f"{count} {code}" for code, count in counts.most_common())
     more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-    return f"{named}{more}; {len(bad)} of {len(dataset.clips)} clips rejected: {table}"
+    of = counted(len(dataset.clips), "clip")
+    return f"{first}{more}; {len(bad)} of {of} rejected: {table}"
+
+
+def _all(clips: int) -> str:
+    return "the one good clip is" if clips == 1 else f"all {clips} good clips are"

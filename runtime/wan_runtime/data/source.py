@@ -187,6 +187,11 @@ def shown(path: str) -> str:
     return path if path.isprintable() else repr(path)
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 clip`, `2 clips`"""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def path_fault(path: str) -> str | None:
     """What is wrong with a path that a dataset names; None if it stays below the root."""
     pure = PurePosixPath(path)

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from wan_runtime.contract.job import Bucket
-from wan_runtime.data.buckets import fitting, kept, one_of_each_first
+from wan_runtime.data.buckets import fitting, kept, one_of_each_first, shaped
 from wan_runtime.data.latents import EncodedClip, Entry
 from wan_runtime.training.sampler import Sampler
 
@@ -54,6 +54,31 @@ def test_what_is_kept_of_a_picture() -> None:
     assert kept(bucket("640x360x5"), 1280, 720) == 1
     assert kept(bucket("360x640x5"), 1280, 720) == pytest.approx((9 / 16) ** 2)
     assert kept(bucket("640x360x5"), 720, 720, 16 / 9) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("cut_to", "width", "height", "aspect", "found"),
+    [
+        # On its side, where that is nearly the shape.
+        ("832x480x81", 720, 1280, 1.0, "480x832x81"),
+        ("480x832x33", 1920, 1080, 1.0, "832x480x33"),
+        # Else of the picture's own shape, of no more area, in steps of 16.
+        ("480x832x81", 3840, 1600, 1.0, "976x400x81"),
+        # Stored as 5:4, shown as 16:9.
+        ("480x832x81", 720, 576, 64 / 45, "720x400x81"),
+        # Not enlarged: the picture has no more pixels.
+        ("1280x720x81", 480, 854, 1.0, "480x848x81"),
+        ("832x480x81", 8, 900, 1.0, None),
+    ],
+)
+def test_a_bucket_of_the_shape_of_a_clip(
+    cut_to: str, width: int, height: int, aspect: float, found: str | None
+) -> None:
+    one = shaped(bucket(cut_to), width, height, aspect)
+    assert (one and str(one)) == found
+    if one is not None:
+        assert fitting([one], width, height, aspect) == [one]
+        assert kept(one, width, height, aspect) > 0.8
 
 
 def encoded(name: str, cut: str) -> EncodedClip:

@@ -122,7 +122,7 @@ def test_push_sends_what_is_good_and_only_once(
     assert "0 files uploaded (0.0 MB), 3 were there already." in capsys.readouterr().out
     (folder / "metadata.csv").write_text((folder / "metadata.csv").read_text() + "\n")
     assert cli.main(command) == 0
-    assert "1 files uploaded (0.0 MB), 2 were there already." in capsys.readouterr().out
+    assert "1 file uploaded (0.0 MB), 2 were there already." in capsys.readouterr().out
 
 
 def test_a_broken_push_goes_on_and_lists_nothing_before_the_end(
@@ -234,6 +234,24 @@ def test_what_is_left_out_is_printed_and_in_the_report(
     note = "left out: pictures, which are not trained on (1): cover.png"
     assert f"note      {note}\n" in capsys.readouterr().out
     assert f"<p>{note}</p>" in report.read_text()
+
+
+def test_clips_of_a_folder_have_no_rows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody finds "row 5" in a folder: names are enough there."""
+    (folder / "a.txt").write_text("x")
+    (folder / "short.txt").write_text("x")
+    check = ["dataset", "check", str(folder), *SIZE, "--skip-rejected", "--format", "Folder"]
+    cli.main(check)
+    out = capsys.readouterr().out
+    assert "rejected  short.mp4  TooShort: has 5 frames" in out
+    assert "row " not in out
+    for path in [*folder.glob("*.mp4"), *folder.rglob("*/*.mp4")]:
+        if path.name != "a.mp4":
+            path.unlink()
+    assert cli.main(check) == 10
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-1].startswith("1 clip of a folder of 1 clip for ")
+    assert "the one good clip is of one recording, 'a.mp4', and one recording must be" in said.err
 
 
 def test_a_file_that_cannot_be_read_is_named(

@@ -45,7 +45,7 @@ def test_captions_json_stands_for_its_folder(tmp_path: Path) -> None:
     assert faults(found) == {"b.mp4": "has no caption: captions.json has no entry 'b.mp4'"}
     assert sorted(found.files) == ["captions.json", "in/c.txt"]
     assert found.notes == (
-        "of 1 clips, only the first caption in captions.json is used",
+        "of 1 clip, only the first caption in captions.json is used",
         "left out: entries of captions.json without a clip: 'gone.mp4'",
         "left out: captions of clips that have another (1): a.txt",
     )
@@ -66,7 +66,7 @@ def test_caption_prefix_begins_every_caption(tmp_path: Path) -> None:
     assert "dataset.toml" in found.files
     assert found.notes == (
         "num_repeats 5 of dataset.toml is not used: training.datasetRepeat says it",
-        "caption_prefix 'style, ' of dataset.toml begins the captions of 1 clips",
+        "caption_prefix 'style, ' of dataset.toml begins the captions of 1 clip",
         "caption_prefix 'ohwx ' of dataset.toml begins the captions of 2 clips",
         "left out: clips in no [[directory]] of dataset.toml (2): a.mp4, b.mp4",
     )
@@ -115,6 +115,27 @@ def test_what_is_left_out_is_named(tmp_path: Path) -> None:
     )
 
 
+def test_a_captions_json_of_another_form_gives_way_to_text_files(tmp_path: Path) -> None:
+    """Other tools write lists under that name; where every clip has its text, that is meant."""
+    list_shaped = '[{"file": "a.mp4", "caption": "not this"}]'
+    found = listing(tmp_path, {"captions.json": list_shaped, "a.txt": "x", "b.txt": "y"})
+    assert prompts(found) == {"a.mp4": "x", "b.mp4": "y"}
+    assert found.notes == (
+        "left out: captions.json, which is no object of clips: the text files beside the clips win",
+    )
+    assert sorted(found.files) == ["a.txt", "b.txt"]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_is_in_icloud_only_is_named(tmp_path: Path, count: int) -> None:
+    """macOS leaves `.a.mp4.icloud` of a file whose content it has moved away."""
+    away = {f"in/.{number}.mov.icloud": b"bplist" for number in range(count)}
+    found = listing(tmp_path, {"a.txt": "x", "b.txt": "y", ".b.docx": "", **away})
+    names = ", ".join(f"in/{number}.mov" for number in range(count))
+    files = "1 file" if count == 1 else "2 files"
+    assert found.notes == (f"left out: {files} in iCloud only, to be downloaded first: {names}",)
+
+
 def test_captions_json_of_another_system(tmp_path: Path) -> None:
     decomposed = unicodedata.normalize("NFD", "café.mp4")
     text = '{"café.mp4": ["x"], "a.mp4": [], "b.mp4": [null, "y"]}'
@@ -139,6 +160,7 @@ def toml(text: str) -> dict[str, str | bytes]:
     ("files", "says"),
     [
         ({"captions.json": "[]"}, 'captions.json is no object of clips: {"a.mp4": ["its caption"]'),
+        ({"captions.json": "5", "a.txt": "x"}, "captions.json is no object of clips: {"),
         ({"captions.json": '{"a.mp4": "x" "b.mp4"}'}, "captions.json line 1: a comma is missing"),
         (toml("caption_prefix = 3"), "set.toml has caption_prefix 3: it is a text in quotes"),
         (toml("[[directory]]\npath='.'\nmask_path='m'"), "has mask_path 'm': all of a picture is"),
@@ -173,6 +195,11 @@ def test_ten_worst_folders(tmp_path: Path, files: dict[str, str | bytes], says: 
         ("[[datasets]]\nvideo_directory = '.'", "set.toml is musubi-tuner's, for dataset.format:"),
         ("[[directory]]\npath = 'x", "left out: set.toml is no TOML: it ends within a value"),
         ("caption_prefix = ''\nframerate = 16", "of set.toml these keys are not used: 'framerate'"),
+        (
+            "enable_ar_bucket = true\n[[directory]]\npath = '.'\nresolutions = [512]",
+            "of set.toml the sizes are not used ('enable_ar_bucket', 'resolutions'): clips are cut",
+        ),
+        ("size_buckets = [[832, 480, 81]]", "of set.toml the sizes are not used ('size_buckets')"),
     ],
 )  # fmt: skip
 def test_a_toml_that_is_not_acted_on_is_named(tmp_path: Path, text: str, note: str) -> None:

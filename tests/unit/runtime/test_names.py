@@ -120,3 +120,10 @@ def test_a_folder_that_cannot_be_read_as_names_is_named(tmp_path: Path) -> None:
     (tmp_path / "caf\udce9.mp4").write_bytes(b"")
     with pytest.raises(InputError, match=r"the file name 'caf\\udce9.mp4' is not UTF-8: rename it"):
         list(FolderSource(tmp_path).files())
+
+
+def test_a_file_that_is_in_icloud_only_is_named(tmp_path: Path) -> None:
+    source = put(tmp_path, {"in/.A clip.mov.icloud": b"bplist", "b.mp4": b"x"})
+    for written in ("in/A clip.mov", "in\\a clip.MOV"):
+        assert Names(source).hint(written) == "; it is in iCloud only: download it first"
+    assert Names(source).hint("c.mp4") == ""

@@ -95,7 +95,7 @@ def test_names_of_other_systems_mean_the_object_that_there_is(
     assert first is not None
     assert first.key == f"{bench.prefix}/{decomposed}.png"
     assert dataset.clips[2].message.endswith("/IN/b.mp4; did you mean in/b.mp4?")
-    note = "1 paths hold a backslash, which is read as / where no file is named so"
+    note = "1 path holds a backslash, read as / where no file is named so"
     assert dataset.notes == (note,)
     assert note in outcome.message
 

@@ -39,7 +39,7 @@ def test_the_key_of_captions_in_json_is_named(tmp_path: Path) -> None:
     """video2dataset and img2dataset write `caption`."""
     record = json.dumps({"caption": "x", "url": "http://x", "duration": 3})
     members: dict[str, str | bytes] = {"a.mp4": "", "a.json": record, "b.mp4": "", "b.json": record}
-    says = "the .json of 1 shards has no column 'prompt'; it has 'caption', 'url', 'duration': set "
+    says = "the .json of 1 shard has no column 'prompt'; it has 'caption', 'url', 'duration': set "
     with pytest.raises(InputError, match=re.escape(f"{says}dataset.columns.prompt: caption")):
         listing(tmp_path, members)
     found = listing(tmp_path, members, Columns(prompt="caption"))

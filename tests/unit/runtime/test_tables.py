@@ -79,6 +79,9 @@ def test_a_csv_of_any_spreadsheet_says_the_same(tmp_path: Path, content: str | b
         ("file,VIDEO,prompt\na,b,c\n", "set dataset.columns.video: VIDEO"),
         ("video,Caption\na,b\n", "has no column 'prompt'; it has 'video', 'Caption': set "
          "dataset.columns.prompt: Caption"),
+        ("file_name,text\na,b\n", "has no column 'video' and no column 'prompt'; it has "
+         "'file_name', 'text': set dataset.columns.video: file_name and set "
+         "dataset.columns.prompt: text"),
     ],
 )  # fmt: skip
 def test_ten_worst_csv_files(tmp_path: Path, content: str | bytes, says: str) -> None:
@@ -186,7 +189,7 @@ def test_columns_and_paths_that_may_surprise_are_noted(tmp_path: Path) -> None:
     found = listing(tmp_path, "metadata.csv", "video,prompt,style,fps\nin\\a.mp4,x,anime,16\n")
     assert found.notes == (
         "of metadata.csv these columns are not read: 'style', 'fps'",
-        "1 paths hold a backslash, which is read as / where no file is named so",
+        "1 path holds a backslash, read as / where no file is named so",
     )
 
 
@@ -215,6 +218,9 @@ def test_two_tables_are_one_too_many(tmp_path: Path) -> None:
         (["set/a.mp4", "set/metadata.csv"], "set/metadata.csv is one folder deeper: end"),
         (["a.mp4", "a.mp4.txt"], "name the caption a.txt, not a.mp4.txt"),
         (["a.mp4", "captions.json"], "that looks like dataset.format: Folder"),
+        (["a.mp4", ".DS_Store", "._a.mp4", "Thumbs.db"], "It holds 1 .mp4; clips want captions"),
+        ([".DS_Store", "._a.mp4"], "It holds nothing but hidden files: .DS_Store, ._a.mp4"),
+        ([".a.mp4.icloud", ".DS_Store"], "1 file in iCloud only, to be downloaded first: a.mp4"),
     ],
 )
 def test_a_folder_without_a_table_says_what_to_write(

@@ -98,13 +98,6 @@ def _setup(name: str, content: dict[str, Any], paths: Sequence[str]) -> Setup:
         raise invalid(name, "has directory, which is no [[directory]]")
     general = {key: value for key, value in content.items() if key != "directory"}
     tables = [general | each for each in listed] or [general]
-    stated = sorted({key for table in tables for key in table} & SIZES)
-    if stated:
-        raise invalid(
-            name,
-            f"has {', '.join(stated)}: list the sizes in dataset.buckets, and remove them "
-            "from the file",
-        )
     for table in tables:
         for key, holds in REFUSED.items():
             if table.get(key):
@@ -113,7 +106,11 @@ def _setup(name: str, content: dict[str, Any], paths: Sequence[str]) -> Setup:
             said = "a clip without a caption is rejected; training.captionDropoutPercent shows none"
             raise invalid(name, f"has skip_empty_caption false: {said}: remove it")
     notes = repeats(name, "num_repeats", [table.get("num_repeats", 1) for table in tables])
-    if unread := sorted({key for table in tables for key in table} - READ - set(REFUSED)):
+    keys = {key for table in tables for key in table}
+    if stated := sorted(keys & SIZES):
+        said = f"of {name} the sizes are not used ({keys_of(stated)})"
+        notes.append(f"{said}: clips are cut to dataset.buckets")
+    if unread := sorted(keys - READ - set(REFUSED) - SIZES):
         notes.append(f"of {name} these keys are not used: {keys_of(unread)}")
     folders = {str(parent) for path in paths for parent in PurePosixPath(path).parents}
     directories = tuple(

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from wan_runtime.contract.job import Columns
 from wan_runtime.data.formats.diffusion_pipe import read_setup
 from wan_runtime.data.formats.inventory import not_found
+from wan_runtime.data.formats.json_text import load_json
 from wan_runtime.data.formats.left_out import named, notes_on
 from wan_runtime.data.formats.rows import Listing
 from wan_runtime.data.formats.sidecars import (
@@ -19,8 +20,9 @@ from wan_runtime.data.formats.sidecars import (
     row_beside,
     shared,
 )
-from wan_runtime.data.formats.suffixes import is_junk, is_video
-from wan_runtime.data.source import Source
+from wan_runtime.data.formats.suffixes import is_listed, is_video
+from wan_runtime.data.formats.text import invalid, read_text
+from wan_runtime.data.source import Source, counted
 
 CAPTIONS = (".txt", ".caption")
 CONTROLS = "_controls"
@@ -29,19 +31,22 @@ CONTROLS = "_controls"
 
 def read(source: Source, columns: Columns) -> Listing:
     """Every video below the root, in order of their paths. `columns` is of no use here."""
-    there = {found.path: found.bytes for found in source.files() if not is_junk(found.path)}
+    there = {found.path: found.bytes for found in source.files() if is_listed(found.path)}
     setup = read_setup(source, list(there))
     videos = [path for path in sorted(there) if is_video(path)]
     videos = [path for path in videos if CONTROLS not in PurePosixPath(path).parts[:-1]]
     if not videos:
         raise not_found(source, "video", "Folder")
     chosen = {path: each for path in videos if (each := setup.directory(path)) is not None}
-    jsons = [
-        CaptionsJson(source, path)
+    contents = {
+        path: load_json(path, read_text(source, path))
         for folder in dict.fromkeys(PurePosixPath(path).parent for path in chosen)
         if (path := str(folder / CAPTIONS_JSON)) in there
-    ]
+    }
+    jsons = [CaptionsJson(path, each) for path, each in contents.items() if isinstance(each, dict)]
     captions = _captions(source, list(chosen), there, jsons)
+    other = [path for path, each in contents.items() if not isinstance(each, dict)]
+    notes = [_instead_of(path, captions) for path in other]
     if not any(caption.file or caption.near for caption in captions.values()):
         raise not_found(source, "video with a caption in a .txt of the same name", "Folder")
     rows = tuple(
@@ -51,11 +56,12 @@ def read(source: Source, columns: Columns) -> Listing:
     files = dict.fromkeys(each.file for each in captions.values() if each.file is not None)
     if setup.file is not None:
         files[setup.file] = None
-    notes = [*setup.notes]
+    notes += setup.notes
     for prefix in dict.fromkeys(each.prefix for each in chosen.values() if each.prefix):
         count = sum(each.prefix == prefix for each in chosen.values())
         notes.append(
-            f"caption_prefix {prefix!r} of {setup.file} begins the captions of {count} clips"
+            f"caption_prefix {prefix!r} of {setup.file} begins the captions of "
+            f"{counted(count, 'clip')}"
         )
     if outside := [path for path in videos if path not in chosen]:
         said = f"clips in no [[directory]] of {setup.file} ({len(outside)})"
@@ -64,8 +70,18 @@ def read(source: Source, columns: Columns) -> Listing:
     beside = [path for path in chosen if captions[path].file not in listed]
     notes += shared(beside, [captions[path] for path in beside])
     notes += [note for each in jsons for note in each.notes()]
-    notes += notes_on(there, {*videos, *files, *setup.seen}, CAPTIONS)
-    return Listing(f"a folder of {len(rows)} clips", rows, tuple(files), tuple(notes))
+    notes += notes_on(there, {*videos, *files, *setup.seen, *other}, CAPTIONS)
+    return Listing(f"a folder of {counted(len(rows), 'clip')}", rows, tuple(files), tuple(notes))
+
+
+def _instead_of(path: str, captions: Mapping[str, Caption]) -> str:
+    """A note on a captions.json of another form, where every clip of its folder has a caption
+    beside it: there is but one that can be meant. Raises InputError(DATASET_INVALID) elsewhere."""
+    folder = PurePosixPath(path).parent
+    beside = [each for video, each in captions.items() if PurePosixPath(video).parent == folder]
+    if any(each.file is None for each in beside):
+        raise invalid(path, 'is no object of clips: {"a.mp4": ["its caption"], …}')
+    return f"left out: {path}, which is no object of clips: the text files beside the clips win"
 
 
 def _captions(

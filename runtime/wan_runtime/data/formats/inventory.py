@@ -8,7 +8,8 @@ from itertools import islice
 from pathlib import PurePosixPath
 
 from wan_runtime.contract.job import DatasetFormat, Reason
-from wan_runtime.data.formats.suffixes import is_junk, is_video, suffix
+from wan_runtime.data.formats.left_out import in_icloud, named
+from wan_runtime.data.formats.suffixes import evicted, is_junk, is_video, suffix
 from wan_runtime.data.source import Source
 from wan_runtime.errors import InputError
 
@@ -24,12 +25,19 @@ def not_found(source: Source, wanted: str, format: DatasetFormat) -> InputError:
     """There is no dataset of the format; says what there is instead."""
     paths = [found.path for found in islice(source.files(), LOOKED_AT)]
     plain = [path for path in paths if not is_junk(path)]
-    said = [inventory(paths, format), *advice(plain, format)]
+    away = sorted(filter(None, map(evicted, paths)))
+    said = [_holds(paths, plain, format), *([in_icloud(away)] if away else advice(plain, format))]
     return InputError(
         Reason.DATASET_NOT_FOUND,
         f"{source.uri('')} holds no {wanted}: check dataset.source and dataset.format. "
         f"It holds {'; '.join(said)}",
     )
+
+
+def _holds(paths: Sequence[str], plain: Sequence[str], format: DatasetFormat) -> str:
+    if paths and not plain:
+        return f"nothing but hidden files: {named(paths)}"
+    return inventory(plain, format)
 
 
 def inventory(paths: Sequence[str], format: DatasetFormat) -> str:

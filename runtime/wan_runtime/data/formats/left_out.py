@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
 
-from wan_runtime.data.formats.suffixes import is_junk, is_picture, stem, suffix
-from wan_runtime.data.source import shown
+from wan_runtime.data.formats.suffixes import evicted, is_junk, is_picture, stem, suffix
+from wan_runtime.data.source import counted, shown
 
 NAMED = 3
 """Files that a note names; of the others it has the number."""
@@ -13,6 +13,8 @@ NAMED = 3
 
 def notes_on(paths: Iterable[str], used: Set[str], captions: Sequence[str]) -> list[str]:
     """A sentence for each kind of file not in `used`. `captions`: suffixes of caption files."""
+    paths = list(paths)
+    away = sorted(filter(None, map(evicted, paths)))
     rest = [path for path in paths if path not in used and not is_junk(path)]
     texts = [path for path in rest if suffix(path) in captions]
     described = {stem(path) for path in texts}
@@ -30,7 +32,14 @@ def notes_on(paths: Iterable[str], used: Set[str], captions: Sequence[str]) -> l
         ("captions without a clip", alone),
         ("other files", [path for path in others if path not in clips]),
     )
-    return [f"left out: {kind} ({len(files)}): {named(files)}" for kind, files in kinds if files]
+    notes = [f"left out: {kind} ({len(files)}): {named(files)}" for kind, files in kinds if files]
+    return [f"left out: {in_icloud(away)}", *notes] if away else notes
+
+
+def in_icloud(paths: Sequence[str]) -> str:
+    """What is to be done about files of which only the names are on this machine."""
+    files = f"{counted(len(paths), 'file')} in iCloud only"
+    return f"{files}, to be downloaded first: {named(paths)}"
 
 
 def named(paths: Sequence[str]) -> str:

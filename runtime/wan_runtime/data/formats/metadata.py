@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from wan_runtime.contract.job import Columns, Reason
@@ -28,7 +29,7 @@ def read(source: Source, columns: Columns) -> Listing:
     name = there[0]
     rows, unread = read_rows(name, read_text(source, name), columns)
     notes = (f"of {name} these columns are not read: {keys_of(unread)}",) if unread else ()
-    return Listing(name, tuple(rows), (name,), notes)
+    return Listing(name, tuple(rows), (name,), notes, numbered=True)
 
 
 def read_rows(name: str, text: str, columns: Columns) -> tuple[list[Row], list[str]]:
@@ -45,8 +46,7 @@ def read_rows(name: str, text: str, columns: Columns) -> tuple[list[Row], list[s
     if not records:
         raise InputError(Reason.DATASET_EMPTY, f"{name} lists no clip")
     present = list(dict.fromkeys(key for _, record in records for key in record))
-    for field in ("video", "prompt"):
-        require(name, field, getattr(columns, field), present)
+    require(name, {field: getattr(columns, field) for field in ("video", "prompt")}, present)
     rows = [
         make_row(number, f"{name} {place} {at}", record, columns)
         for number, (at, record) in enumerate(records, 1)
@@ -54,20 +54,22 @@ def read_rows(name: str, text: str, columns: Columns) -> tuple[list[Row], list[s
     return rows, [key for key in present if key and key not in names]
 
 
-def require(name: str, field: str, wanted: str, present: list[str]) -> None:
-    """Raises InputError(DATASET_INVALID) if there is no column for the field, with its likely
-    name."""
-    if wanted in present:
+def require(name: str, wanted: Mapping[str, str], present: list[str]) -> None:
+    """Raises InputError(DATASET_INVALID) if there is no column for a field, with the likely names
+    of all that are missing. `wanted`: column of each field."""
+    missing = {field: column for field, column in wanted.items() if column not in present}
+    if not missing:
         return
     if name.endswith(".csv") and any(map(is_video, present)):
         raise invalid(name, f"begins with {keys_of(present)}: its first line names the columns")
     likely = {key.strip().lower(): key for key in reversed(present)}
-    alike = next((likely[key] for key in (wanted.lower(), *LIKELY[field]) if key in likely), None)
-    raise invalid(
-        name,
-        f"has no column {wanted!r}; it has {keys_of(present)}: "
-        f"set dataset.columns.{field}" + (f": {alike}" if alike else ""),
-    )
+    settings = []
+    for field, column in missing.items():
+        names = (column.lower(), *LIKELY[field])
+        alike = next((likely[each] for each in names if each in likely), None)
+        settings.append(f"set dataset.columns.{field}" + (f": {alike}" if alike else ""))
+    lacks = " and ".join(f"no column {column!r}" for column in missing.values())
+    raise invalid(name, f"has {lacks}; it has {keys_of(present)}: {' and '.join(settings)}")
 
 
 LIKELY = {

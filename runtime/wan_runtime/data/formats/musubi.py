@@ -38,7 +38,13 @@ def read(source: Source, columns: Columns) -> Listing:
         wanted, said = sizes(where, dataset)
         notes += said
         notes += reader.read(where, dataset, wanted)
-    return Listing(name, tuple(reader.rows), tuple(reader.files), tuple(dict.fromkeys(notes)))
+    return Listing(
+        name,
+        tuple(reader.rows),
+        tuple(reader.files),
+        tuple(dict.fromkeys(notes)),
+        numbered=any("video_jsonl_file" in dataset for _, dataset in datasets),
+    )
 
 
 class _Reader:

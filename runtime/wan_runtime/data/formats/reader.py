@@ -7,7 +7,7 @@ from dataclasses import replace
 from wan_runtime.contract.job import Columns, DatasetFormat, Reason
 from wan_runtime.data.formats import folder, metadata, musubi, webdataset
 from wan_runtime.data.formats.rows import Listing, Read
-from wan_runtime.data.source import Source
+from wan_runtime.data.source import Source, counted
 from wan_runtime.errors import InputError
 
 READERS: dict[DatasetFormat, Read] = {
@@ -26,8 +26,9 @@ def read_listing(source: Source, format: DatasetFormat, columns: Columns) -> Lis
     """
     listing = READERS[format](source, columns)
     if not listing.rows:
-        raise InputError(Reason.DATASET_EMPTY, f"{listing.name} lists no clip")
+        raise InputError(Reason.DATASET_EMPTY, f"there is no clip in {listing.name}")
     if count := sum(row.video.archive is None and "\\" in row.video.path for row in listing.rows):
-        said = f"{count} paths hold a backslash, which is read as / where no file is named so"
+        verb = "holds" if count == 1 else "hold"
+        said = f"{counted(count, 'path')} {verb} a backslash, read as / where no file is named so"
         return replace(listing, notes=(*listing.notes, said))
     return listing

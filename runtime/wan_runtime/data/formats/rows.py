@@ -104,6 +104,8 @@ class Listing:
     """Paths of all that was read besides the clips."""
     notes: tuple[str, ...] = ()
     """What was left out, or read in a way that may surprise, for people."""
+    numbered: bool = False
+    """Whether people find a clip by the number of its row: in a table, not in a folder."""
 
     def digest(self) -> str:
         """Hex SHA-256 of all rows."""

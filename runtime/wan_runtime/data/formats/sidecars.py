@@ -10,12 +10,11 @@ from typing import Any
 
 from wan_runtime.data.dataset import Code
 from wan_runtime.data.formats.cells import NoTextError, cause_of_none, text_of
-from wan_runtime.data.formats.json_text import load_json
 from wan_runtime.data.formats.left_out import named
 from wan_runtime.data.formats.rows import Fault, Row
 from wan_runtime.data.formats.suffixes import stem, suffix
-from wan_runtime.data.formats.text import MAX_BYTES, decode, invalid, keys_of, read_text
-from wan_runtime.data.source import Place, Source, shown
+from wan_runtime.data.formats.text import MAX_BYTES, decode, keys_of
+from wan_runtime.data.source import Place, Source, counted, shown
 from wan_runtime.errors import InputError
 from wan_runtime.threads import in_order
 
@@ -126,12 +125,8 @@ def row_beside(
 class CaptionsJson:
     """One captions.json, for the clips beside it."""
 
-    def __init__(self, source: Source, path: str) -> None:
-        """Raises InputError(DATASET_INVALID)."""
+    def __init__(self, path: str, content: dict[str, Any]) -> None:
         self.path = path
-        content = load_json(path, read_text(source, path))
-        if not isinstance(content, dict):
-            raise invalid(path, 'is no object of clips: {"a.mp4": ["its caption"], …}')
         self._captions = {_composed(name): value for name, value in content.items()}
         self._asked: set[str] = set()
         self._several = 0
@@ -158,7 +153,8 @@ class CaptionsJson:
         """What stands in it and is not used."""
         notes = []
         if self._several:
-            notes.append(f"of {self._several} clips, only the first caption in {self.path} is used")
+            clips = counted(self._several, "clip")
+            notes.append(f"of {clips}, only the first caption in {self.path} is used")
         if others := [name for name in self._captions if name not in self._asked]:
             notes.append(f"left out: entries of {self.path} without a clip: {keys_of(others)}")
         return notes

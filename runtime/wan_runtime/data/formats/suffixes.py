@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from pathlib import PurePosixPath
 
@@ -22,6 +23,9 @@ PICTURE_SUFFIXES = frozenset(
 JUNK = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "icon\r"})
 """What Windows, macOS and Synology leave in folders."""
 
+PLACEHOLDER = re.compile(r"\.(.+)\.icloud")
+"""What macOS leaves of a file whose content it has moved to iCloud."""
+
 
 def is_video(path: str) -> bool:
     """Whether it is a video by its suffix, and no junk."""
@@ -38,6 +42,19 @@ def is_junk(path: str) -> bool:
     system wrote for itself."""
     parts = PurePosixPath(path).parts
     return any(part.startswith(".") or part.lower() in JUNK for part in parts)
+
+
+def is_listed(path: str) -> bool:
+    """Whether a file is to be read or to be named: all but junk, of which placeholders are not."""
+    return not is_junk(path) or evicted(path) is not None
+
+
+def evicted(path: str) -> str | None:
+    """The file that a placeholder of iCloud stands for: `in/.a.mp4.icloud` -> `in/a.mp4`. None if
+    it is no placeholder."""
+    pure = PurePosixPath(path)
+    match = PLACEHOLDER.fullmatch(pure.name)
+    return None if match is None else str(pure.with_name(match[1]))
 
 
 def suffix(path: str) -> str:

@@ -20,9 +20,9 @@ from wan_runtime.data.formats.json_text import load_json
 from wan_runtime.data.formats.left_out import named, notes_on
 from wan_runtime.data.formats.metadata import require
 from wan_runtime.data.formats.rows import Fault, Listing, Row, make_row
-from wan_runtime.data.formats.suffixes import is_junk, is_video
+from wan_runtime.data.formats.suffixes import is_junk, is_listed, is_video
 from wan_runtime.data.formats.text import MAX_BYTES, decode, invalid, keys_of
-from wan_runtime.data.source import Found, Place, Source, path_fault
+from wan_runtime.data.source import Found, Place, Source, counted, path_fault
 from wan_runtime.errors import InputError
 from wan_runtime.threads import in_order
 
@@ -54,7 +54,7 @@ class _Sample:
 
 def read(source: Source, columns: Columns) -> Listing:
     """One row for each video of all shards, in their order. Of `columns`, those of JSON members."""
-    paths = {found.path: found for found in source.files() if not is_junk(found.path)}
+    paths = {found.path: found for found in source.files() if is_listed(found.path)}
     shards = [found for path, found in paths.items() if path.lower().endswith(".tar")]
     if packed := [path for path in paths if path.lower().endswith(COMPRESSED)]:
         raise invalid(packed[0], f"is {PACKED}")
@@ -64,7 +64,7 @@ def read(source: Source, columns: Columns) -> Listing:
     for some in in_order(lambda shard: _samples(source, shard), shards, threads=THREADS):
         samples += some
     clips = [sample for sample in samples if sample.video is not None]
-    name = f"{len(shards)} shards"
+    name = counted(len(shards), "shard")
     _refuse_other_keys(name, clips, columns)
     rows = tuple(_row(number, sample, columns) for number, sample in enumerate(clips, 1))
     files = [shard.path for shard in shards]
@@ -76,7 +76,7 @@ def _refuse_other_keys(name: str, clips: Sequence[_Sample], columns: Columns) ->
     """Raises InputError(DATASET_INVALID) if no clip has a caption, and JSON members have others."""
     keys = list(dict.fromkeys(key for clip in clips for key in clip.record or {}))
     if keys and not any(clip.caption is not None for clip in clips):
-        require(f"the .json of {name}", "prompt", columns.prompt, keys)
+        require(f"the .json of {name}", {"prompt": columns.prompt}, keys)
 
 
 def _row(number: int, sample: _Sample, columns: Columns) -> Row:
