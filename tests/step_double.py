@@ -11,12 +11,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.job import Checkpoint, JobSpec, ManifestRef, Reason, Step
+from wan_runtime.contract.steps import FACTS
 from wan_runtime.errors import InputError, NumericalError
 from wan_runtime.process import step, stopping
 from wan_runtime.process.outcome import Outcome
@@ -104,6 +106,6 @@ def leave_orphans(job: JobSpec, store: Store, work: Path, report: Reporter) -> O
 
 if __name__ == "__main__":
     run = globals()[os.environ["WAN_TEST_DOES"]]  # what step.perform calls
-    step.RUNS[Step.PREPARE] = "step_double"
+    FACTS[Step.PREPARE] = replace(FACTS[Step.PREPARE], module="step_double")
     sys.modules["step_double"] = sys.modules["__main__"]
     step.enter()

@@ -11,23 +11,15 @@ import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from wan_runtime.contract.job import JOB_FILE, PROGRESS_PORT, TERMINATION_FILE, ExitClass, Step
+from wan_runtime.contract.job import JOB_FILE, PROGRESS_PORT, TERMINATION_FILE, ExitClass
+from wan_runtime.contract.steps import FACTS, Step
 from wan_runtime.data import command as dataset
 from wan_runtime.presets import PRESETS
 from wan_runtime.process import early, logs, supervisor
 from wan_runtime.serving import command as serving
 from wan_runtime.serving.worker import arguments as worker_arguments
 
-HELP = {
-    Step.PREPARE: "check every clip, split them by recording, commit the dataset (CPU)",
-    Step.IMPORT: "verify the base model and convert what is no safetensors (CPU)",
-    Step.ENCODE: "fill the latent cache with text, image and video latents (GPU)",
-    Step.TRAIN: "train one expert from the cache, resuming from its last checkpoint (GPU)",
-    Step.EXPORT: "convert the trained weights and commit them (CPU)",
-    Step.SAMPLE: "render base and fine-tuned videos of held-out first frames (GPU)",
-}
-
-ENDED_BY_THEMSELVES = (*HELP, "worker")
+ENDED_BY_THEMSELVES = (*FACTS, "worker")
 """Commands that act on SIGTERM: they have something to save or to hand back."""
 
 EPILOG = f"""\
@@ -56,8 +48,9 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"wan-runtime {_version()}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for step, text in HELP.items():
-        command = commands.add_parser(step, help=text, description=f"wan-runtime {step}: {text}.")
+    for step, facts in FACTS.items():
+        about = f"wan-runtime {step}: {facts.help}."
+        command = commands.add_parser(step, help=facts.help, description=about)
         command.add_argument(
             "--job",
             type=Path,

@@ -6,6 +6,7 @@ No torch: the planner counts by the same list.
 from __future__ import annotations
 
 from wan_runtime.contract.job import Expert, JobSpec, Step
+from wan_runtime.contract.steps import FACTS
 from wan_runtime.presets import PRESETS
 
 DIT = "dit"
@@ -24,18 +25,18 @@ def loaded_by(
     step: Step, preset: str, expert: Expert = Expert.ONLY, *, previews: bool = False
 ) -> tuple[str, ...]:
     """Parts of `preset` that a step loads. `previews`: whether training renders some."""
-    encoders = [TOKENIZER, TEXT_ENCODER, VAE]
-    if PRESETS[preset].uses_clip:
+    facts = FACTS[step]
+    transformers = {
+        "None": [],
+        "Own": [dit_part(expert)],
+        "All": [dit_part(each) for each in PRESETS[preset].experts],
+    }
+    encoders = [TOKENIZER, TEXT_ENCODER, VAE] if facts.encoders else []
+    if facts.encoders and PRESETS[preset].uses_clip:
         encoders.append(IMAGE_ENCODER)
-    match step:
-        case Step.ENCODE:
-            return tuple(encoders)
-        case Step.TRAIN:
-            return (dit_part(expert), VAE) if previews else (dit_part(expert),)
-        case Step.SAMPLE:
-            return (*map(dit_part, PRESETS[preset].experts), *encoders)
-        case _:
-            return ()
+    if previews and facts.transformers == "Own":
+        encoders.append(VAE)
+    return (*transformers[facts.transformers], *encoders)
 
 
 def needed(job: JobSpec) -> tuple[str, ...]:

@@ -24,7 +24,6 @@ from wan_runtime.contract.job import (
     Expert,
     JobSpec,
     ManifestRef,
-    Step,
 )
 from wan_runtime.faults import described
 from wan_runtime.threads import in_order
@@ -129,37 +128,8 @@ def digest(data: bytes) -> str:
 
 
 def job_hash(job: JobSpec) -> str:
-    """Hex sha256 of the fields that shape what the step commits.
-
-    Not its name, uid, image, or where it is stored; nor what belongs to other steps, so that asking
-    for more sample videos does not train again. Nor what is as by default: a run goes on from its
-    checkpoints after an upgrade to a release that has more fields.
-    """
-    dataset: dict[str, object] = {"dataset": _stated(job.dataset)}
-    model: dict[str, object] = {"model": _stated(job.model), "expert": job.expert}
-    training = _stated(job.training, "checkpoint_every", "keep_checkpoints", "preview_every")
-    methods = {"lora": job.lora, "full": job.full}
-    method = {name: _stated(spec) for name, spec in methods.items() if spec is not None}
-    size = {"fps": job.dataset.fps, "buckets": [_stated(each) for each in job.dataset.buckets]}
-    part = {} if job.shard is None else {"shard": _stated(job.shard)}
-    fields: dict[Step, dict[str, object]] = {
-        Step.PREPARE: dataset,
-        Step.IMPORT: model,
-        Step.ENCODE: {**model, "size": size, "tiled_vae": job.training.tiled_vae, **part},
-        Step.TRAIN: {**model, **method, "size": size, "training": training},
-        Step.EXPORT: {**model, **method, "formats": job.formats},
-        Step.SAMPLE: {**model, "size": size, "sample": _stated(job.sample)},
-    }
-    shape = {
-        "step": job.step,
-        "inputs": {step: ref.sha256 for step, ref in job.inputs.items()},
-        **fields[job.step],
-    }
-    return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
-
-
-def _stated(spec: Contract, *but: str) -> dict[str, object]:
-    return spec.model_dump(mode="json", exclude_defaults=True, exclude=set(but))
+    """Hex sha256 of what the job says of that which its step commits."""
+    return hashlib.sha256(json.dumps(job.identity, sort_keys=True).encode()).hexdigest()
 
 
 def commit(

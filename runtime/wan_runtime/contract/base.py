@@ -16,3 +16,7 @@ class Contract(BaseModel):
         frozen=True,
         use_attribute_docstrings=True,
     )
+
+    def stated(self, *but: str) -> dict[str, object]:
+        """The fields that are not as by default, in JSON's types; without those named in `but`."""
+        return self.model_dump(mode="json", exclude_defaults=True, exclude=set(but))

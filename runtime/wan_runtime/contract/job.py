@@ -16,6 +16,11 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from wan_runtime.contract.base import Contract as Contract
 from wan_runtime.contract.reasons import Reason as Reason
+from wan_runtime.contract.steps import SUFFIXES as SUFFIXES
+from wan_runtime.contract.steps import Expert as Expert
+from wan_runtime.contract.steps import Shard as Shard
+from wan_runtime.contract.steps import Step as Step
+from wan_runtime.contract.steps import step_id as step_id
 from wan_runtime.contract.training import FullSpec as FullSpec
 from wan_runtime.contract.training import LoraSpec as LoraSpec
 from wan_runtime.contract.training import OptimizerSpec as OptimizerSpec
@@ -27,32 +32,6 @@ PROGRESS_PORT = 9400
 RESULT_LIMIT = 3072
 """Bytes. The kubelet keeps 4 KiB of a termination message; the rest is headroom for its own
 truncation."""
-
-
-class Step(StrEnum):
-    """One Job each, in this order."""
-
-    PREPARE = "prepare"
-    """Checks every clip, splits by source video, writes the dataset manifest. CPU."""
-    IMPORT = "import"
-    """Verifies the base model, converts what is no safetensors, writes its manifest. CPU."""
-    ENCODE = "encode"
-    """Fills the content-addressed latent cache: T5, CLIP and VAE. GPU."""
-    TRAIN = "train"
-    """Trains one expert from the cache. GPU."""
-    EXPORT = "export"
-    """Converts the trained weights to the formats asked for and commits the artifact. CPU."""
-    SAMPLE = "sample"
-    """Renders base and fine-tuned videos for held-out first frames with equal seeds. GPU."""
-
-
-class Expert(StrEnum):
-    """Which transformer of the model is trained."""
-
-    ONLY = "Only"
-    """Wan2.1 has one transformer for all noise levels."""
-    HIGH_NOISE = "HighNoise"
-    LOW_NOISE = "LowNoise"
 
 
 class Dialect(StrEnum):
@@ -133,11 +112,6 @@ class Bucket(Contract):
         return f"{self.width}x{self.height}x{self.frames}"
 
 
-def windows_in(bucket: Bucket) -> str:
-    """Name of the number of windows that train in a bucket, in the summary of `prepare`."""
-    return f"trainWindows{bucket}"
-
-
 class DatasetSpec(Contract):
     source: str
     """s3://bucket/prefix of a folder; all paths in the dataset are relative to it."""
@@ -168,13 +142,6 @@ class ManifestRef(Contract):
 
     uri: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Shard(Contract):
-    """A part of the clips: every `count`th, beginning with number `index` from 0."""
-
-    index: Annotated[int, Field(ge=0)]
-    count: Annotated[int, Field(ge=1)]
 
 
 class JobSpec(Contract):
@@ -217,6 +184,38 @@ class JobSpec(Contract):
         return step_id(self.step, self.expert, self.shard)
 
     @property
+    def identity(self) -> dict[str, object]:
+        """The fields that shape what the step commits.
+
+        Not its name, uid, image, or where it is stored; nor what belongs to other steps, so that
+        asking for more sample videos does not train again. Nor what is as by default: a run goes on
+        from its checkpoints after an upgrade to a release that has more fields.
+        """
+        dataset: dict[str, object] = {"dataset": self.dataset.stated()}
+        model: dict[str, object] = {"model": self.model.stated(), "expert": self.expert}
+        training = self.training.stated("checkpoint_every", "keep_checkpoints", "preview_every")
+        methods = {"lora": self.lora, "full": self.full}
+        method = {name: spec.stated() for name, spec in methods.items() if spec is not None}
+        size = {
+            "fps": self.dataset.fps,
+            "buckets": [each.stated() for each in self.dataset.buckets],
+        }
+        part = {} if self.shard is None else {"shard": self.shard.stated()}
+        fields: dict[Step, dict[str, object]] = {
+            Step.PREPARE: dataset,
+            Step.IMPORT: model,
+            Step.ENCODE: {**model, "size": size, "tiled_vae": self.training.tiled_vae, **part},
+            Step.TRAIN: {**model, **method, "size": size, "training": training},
+            Step.EXPORT: {**model, **method, "formats": self.formats},
+            Step.SAMPLE: {**model, "size": size, "sample": self.sample.stated()},
+        }
+        return {
+            "step": self.step,
+            "inputs": {step: ref.sha256 for step, ref in self.inputs.items()},
+            **fields[self.step],
+        }
+
+    @property
     def run_prefix(self) -> str:
         """Key prefix of everything this run writes: `<prefix>/<namespace>/<name>/<uid8>`."""
         parts = (self.store.prefix, self.namespace, self.name, self.uid[:8])
@@ -236,16 +235,6 @@ class JobSpec(Contract):
     def models_prefix(self) -> str:
         """Key prefix of imported base models, shared likewise."""
         return "/".join(part for part in (self.store.prefix, "models") if part)
-
-
-SUFFIXES = {Expert.ONLY: "", Expert.HIGH_NOISE: "-high-noise", Expert.LOW_NOISE: "-low-noise"}
-"""Of the names of what belongs to one expert: its train step, its files."""
-
-
-def step_id(step: Step, expert: Expert = Expert.ONLY, shard: Shard | None = None) -> str:
-    """Name of a step within a run, fit for a Kubernetes object name."""
-    part = "" if shard is None else f"-part{shard.index + 1}"
-    return f"{step}{SUFFIXES[expert]}{part}"
 
 
 class Certificate(Contract):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.job import JobSpec, Reason
+from wan_runtime.contract.results import prepared
 from wan_runtime.data import latents
 from wan_runtime.data.dataset import Clip, load_dataset
 from wan_runtime.data.gather import commit_listing
@@ -38,7 +39,7 @@ from wan_runtime.threads import in_order
 def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     """Encode what the cache lacks of the dataset, or of the job's part of it; commit the list of
     entries."""
-    dataset = load_dataset(store, job.inputs["prepare"])
+    dataset = load_dataset(store, prepared(job))
     files = base_model(job, store, work, report, parts=())  # what the cache lacks may need none
     device = compute_device()
     dtype = compute_dtype(device)

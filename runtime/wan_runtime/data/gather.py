@@ -8,7 +8,9 @@ from pathlib import Path
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
-from wan_runtime.contract.job import JobSpec, ManifestRef, Step
+from wan_runtime.contract.job import JobSpec, ManifestRef
+from wan_runtime.contract.results import prepared
+from wan_runtime.contract.summary import HELD_OUT_CLIPS, TRAINED_CLIPS
 from wan_runtime.data import latents
 from wan_runtime.data.dataset import Clip, load_dataset
 from wan_runtime.data.latents import EncodedClip, Entry, Latents, load_latents
@@ -16,19 +18,12 @@ from wan_runtime.models.digest import canonical_json
 from wan_runtime.process.outcome import Outcome
 
 
-def parts_of(job: JobSpec) -> list[ManifestRef]:
-    """What the parts of this encode step committed; none if it takes all clips itself."""
-    if job.shard is not None:
-        return []
-    return [ref for name, ref in job.inputs.items() if name.startswith(f"{Step.ENCODE}-part")]
-
-
 def gather(job: JobSpec, store: Store, work: Path, parts: list[ManifestRef]) -> Outcome:
     """Commit the list of all entries, in the order of an encode step that takes all clips.
 
     Raises ArtifactCorrupt if a clip is in no part, or the parts are of different encoders.
     """
-    dataset = load_dataset(store, job.inputs["prepare"])
+    dataset = load_dataset(store, prepared(job))
     clips = [*dataset.train, *dataset.held_out]
     encoders = {manifest.load(store, ref).lineage.base_weights for ref in parts}
     if len(encoders) != 1:
@@ -63,8 +58,12 @@ def commit_listing(
     """Commit latents.json. `encoders`: digest of what encoded."""
     path = work / latents.FILE
     path.write_bytes(canonical_json(listing.model_dump(mode="json", by_alias=True)))
-    summary = {"clips": len(clips), "train": len(listing.train), "heldOut": len(listing.held_out)}
-    lineage = Lineage.of(job, base_weights=encoders, dataset=job.inputs["prepare"].sha256)
+    summary = {
+        "clips": len(clips),
+        TRAINED_CLIPS: len(listing.train),
+        HELD_OUT_CLIPS: len(listing.held_out),
+    }
+    lineage = Lineage.of(job, base_weights=encoders, dataset=prepared(job).sha256)
     ref = manifest.commit(
         store,
         job.output_prefix,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.job import JobSpec, Reason, windows_in
+from wan_runtime.contract.job import JobSpec, Reason
+from wan_runtime.contract.summary import TRAIN_WINDOWS, windows_in
 from wan_runtime.data import report as report_page
 from wan_runtime.data.captions import caption_counter
 from wan_runtime.data.dataset import FILE, Concern, Dataset
@@ -49,7 +50,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     summary: dict[str, int | float | str] = {
         "clips": len(dataset.clips),
         "trainClips": len(dataset.train),
-        "trainWindows": sum(len(clip.starts) for clip in dataset.train),
+        TRAIN_WINDOWS: sum(len(clip.starts) for clip in dataset.train),
         "heldOutClips": len(dataset.held_out),
         "rejectedClips": len(dataset.rejected),
         "warnedClips": len(dataset.warned),

@@ -7,7 +7,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wan_runtime.contract.job import JobSpec, ManifestRef, ModelSpec, Reason, Step, step_id
+from wan_runtime.contract import results
+from wan_runtime.contract.job import JobSpec, ManifestRef, ModelSpec, Reason
 from wan_runtime.errors import InputError
 from wan_runtime.model_parts import needed
 from wan_runtime.models import imported
@@ -43,8 +44,7 @@ def base_model(
     As `model_files`."""
     preset_of(job)  # which `needed` looks up
     parts = needed(job) if parts is None else parts
-    ref = job.inputs.get(step_id(Step.IMPORT))
-    return model_files(job.model, ref, parts, store, work, report)
+    return model_files(job.model, results.imported(job), parts, store, work, report)
 
 
 def model_files(

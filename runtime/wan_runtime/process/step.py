@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import importlib
 import logging
 import os
 import signal
@@ -21,13 +22,13 @@ from pydantic import ValidationError
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
 from wan_runtime.contract.job import Certificate, ExitClass, JobSpec, Reason, Result, Step
+from wan_runtime.contract.steps import FACTS
 from wan_runtime.errors import InputError, classify
 from wan_runtime.faults import described
 from wan_runtime.imports import import_large
 from wan_runtime.process import logs, stopping
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
-from wan_runtime.training import leftovers
 
 log = logging.getLogger(__name__)
 
@@ -35,16 +36,6 @@ RESULT_FILE = "result.json"
 PR_SET_PDEATHSIG: Final = 1
 
 Run = Callable[[JobSpec, Store, Path, Reporter], Outcome]
-
-# Imported only when it is their turn: most of them bring torch, which takes seconds and gigabytes.
-RUNS: dict[Step, str] = {
-    Step.PREPARE: "wan_runtime.data.prepare",
-    Step.IMPORT: "wan_runtime.models.importer",
-    Step.ENCODE: "wan_runtime.data.cache",
-    Step.TRAIN: "wan_runtime.training.train",
-    Step.EXPORT: "wan_runtime.training.export",
-    Step.SAMPLE: "wan_runtime.training.sample",
-}
 
 
 def load_job(path: Path, step: Step) -> JobSpec:
@@ -70,13 +61,14 @@ def perform(job: JobSpec, work: Path, report: Reporter) -> Result:
     """Do the job, or recognise it as done. Raises StepError and whatever else goes wrong."""
     store = Store.connect(job.store)
     result = _committed(job, store) or _run(job, store, work, report)
-    if job.step is Step.TRAIN and result.manifest is not None:
-        leftovers.remove(job, store, result.manifest)
+    cleanup = FACTS[job.step].cleanup
+    if cleanup is not None and result.manifest is not None:
+        importlib.import_module(cleanup).remove(job, store, result.manifest)
     return result
 
 
 def _run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Result:
-    run: Run = import_large(RUNS[job.step]).run
+    run: Run = import_large(FACTS[job.step].module).run
     outcome = run(job, store, work, report)
     return Result(
         step_id=job.step_id,

@@ -29,6 +29,7 @@ from wan_runtime.contract.job import (
     Step,
     step_id,
 )
+from wan_runtime.contract.results import trained
 from wan_runtime.models.adapters.dialects import write_adapter
 from wan_runtime.models.load import prepare
 from wan_runtime.models.source import preset_of
@@ -81,9 +82,8 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     """Convert, certify and commit."""
     preset = preset_of(job)
     parts = []
-    for expert in trained_experts(job):
+    for expert, ref in trained(job).items():
         report.update(activity=f"fetching {step_id(Step.TRAIN, expert)}")
-        ref = job.inputs[step_id(Step.TRAIN, expert)]
         folder = work / "trained" / expert
         parts.append(Trained(expert, ref, manifest.fetch(store, ref, folder), folder))
 
@@ -131,8 +131,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
 
 def trained_experts(job: JobSpec) -> tuple[Expert, ...]:
     """Experts of the preset that this run trains: of a pair, it may be one."""
-    experts = preset_of(job).experts
-    return tuple(expert for expert in experts if step_id(Step.TRAIN, expert) in job.inputs)
+    return tuple(trained(job))
 
 
 def export_format(

@@ -21,6 +21,7 @@ from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.job import Dialect, JobSpec, Reason
+from wan_runtime.contract.results import exported, prepared
 from wan_runtime.data.buckets import one_of_each_first
 from wan_runtime.data.dataset import Clip, load_dataset
 from wan_runtime.data.pixels import first_frame_of, frames_of
@@ -42,12 +43,12 @@ SHEET = "contact-sheet.png"
 def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     """Render, compare and commit."""
     preset = preset_of(job)
-    dataset = load_dataset(store, job.inputs["prepare"])
+    dataset = load_dataset(store, prepared(job))
     clips = one_of_each_first(dataset.held_out or dataset.train)[: job.sample.count]
     artifact = work / "artifact"
-    exported = job.inputs["export"]
-    names = manifest.load(store, exported).certified(Dialect.DIFFSYNTH)
-    weights = manifest.fetch(store, exported, artifact, names)
+    weights_ref = exported(job)
+    names = manifest.load(store, weights_ref).certified(Dialect.DIFFSYNTH)
+    weights = manifest.fetch(store, weights_ref, artifact, names)
     references = [_reference(job, store, work, clip) for clip in clips]
 
     method = "lora" if job.full is None else "full"
@@ -92,7 +93,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
         lineage=Lineage.of(
             job,
             base_weights=weights.lineage.base_weights,
-            dataset=job.inputs["prepare"].sha256,
+            dataset=prepared(job).sha256,
             seed=job.sample.seed,
         ),
     )

@@ -20,6 +20,8 @@ from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.job import JobSpec, ManifestRef, Reason, TrainingSpec
+from wan_runtime.contract.results import encoded
+from wan_runtime.contract.summary import TRAINED_STEPS
 from wan_runtime.data.latents import EncodedClip, Entry, LocalCache, load_latents
 from wan_runtime.errors import InputError
 from wan_runtime.models.digest import files_digest
@@ -109,11 +111,11 @@ class Trainer:
         lineage = Lineage.of(
             job,
             base_weights=files_digest(files.dits[job.expert], files.verified),
-            dataset=job.inputs["encode"].sha256,
+            dataset=encoded(job).sha256,
             seed=spec.seed,
         )
         report.update(activity="fetching the latents")
-        latents = load_latents(store, job.inputs["encode"], work)
+        latents = load_latents(store, encoded(job), work)
         cache = LocalCache(store, work / "latents")
         if not latents.train:
             raise InputError(Reason.DATASET_EMPTY, "the latent cache holds no clip to train on")
@@ -310,7 +312,7 @@ class Trainer:
         means = {probe["step"]: probe["losses"]["mean"] for probe in history["probes"]}
         first, last = means[0], means[committed]
         summary: dict[str, int | float | str] = {
-            "steps": self.state.step,
+            TRAINED_STEPS: self.state.step,
             "committedStep": committed,
             "resumedFromStep": self.resumed_from,
             "firstProbeLoss": round(first, 6),

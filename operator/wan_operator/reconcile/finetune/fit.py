@@ -21,11 +21,14 @@ from wan_operator.reconcile.finetune.plan import (
     buckets_of,
     experts_of,
     initial_weights,
+    prepare_of,
     trains_in_parallel,
 )
 from wan_operator.reconcile.observed import Raw
 from wan_operator.resources.labels import FIT_CHECK
-from wan_runtime.contract.job import Bucket, Step, TrainingSpec, windows_in
+from wan_runtime.contract.job import Bucket, TrainingSpec
+from wan_runtime.contract.steps import FACTS
+from wan_runtime.contract.summary import TRAIN_WINDOWS, windows_in
 from wan_runtime.planner.gpus import Gpu, by_product
 from wan_runtime.planner.host import HostPlan, plan_host
 from wan_runtime.planner.remedies import remedies
@@ -41,7 +44,6 @@ CHECKPOINT_EVERY = 100
 """Steps. An adapter's checkpoint takes seconds."""
 UNCOUNTED_CLIPS = 1000
 """Room for so many, where a run does not know its number."""
-HEAVY = frozenset({Step.ENCODE, Step.TRAIN, Step.EXPORT, Step.SAMPLE})
 Checkpointing = Literal["None", "Full"]
 
 
@@ -114,7 +116,7 @@ def host_plan(run: FineTuneRun, step: FineTuneStep) -> HostPlan | None:
     """What the pod of a step that holds weights takes of its node; None for the others and for Tiny
     presets."""
     works = workloads(run.spec, _gpu(run), _begun(run))
-    if not works or step.step not in HEAVY or step.gathers:
+    if not works or not FACTS[step.step].holds_weights or step.gathers:
         return None
     spec, effective = run.spec, run.status.effective
     source, shared = spec.model.source, bool(run.settings.model_cache)
@@ -258,7 +260,7 @@ def effective_plan(plan: RunPlan) -> EffectivePlan:
 
 def clips_of(steps: Sequence[StepStatus]) -> int | None:
     """That are trained on, each of its windows counted, once the prepare step has counted them."""
-    return _counted(steps, "trainWindows")
+    return _counted(steps, TRAIN_WINDOWS)
 
 
 def counts_of(spec: WanFineTuneSpec, steps: Sequence[StepStatus]) -> list[int]:
@@ -268,7 +270,7 @@ def counts_of(spec: WanFineTuneSpec, steps: Sequence[StepStatus]) -> list[int]:
 
 
 def _counted(steps: Sequence[StepStatus], name: str) -> int | None:
-    prepare = next((step for step in steps if step.name == Step.PREPARE), None)
+    prepare = prepare_of(steps)
     counted = "" if prepare is None else prepare.summary.get(name, "")
     return int(counted) if counted.isdecimal() else None
 

@@ -44,11 +44,11 @@ from wan_runtime.contract.job import (
     TrainingSpec,
     step_id,
 )
+from wan_runtime.contract.steps import FACTS
 from wan_runtime.presets import PRESETS
 
 FineTuneRun = Run[WanFineTuneSpec, WanFineTuneStatus]
 SPREAD_WINDOWS = 2
-GPU_STEPS = frozenset({Step.ENCODE, Step.TRAIN, Step.SAMPLE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +80,24 @@ class FineTuneStep:
 
     @property
     def must_commit(self) -> bool:
-        return self.step is Step.EXPORT
+        return FACTS[self.step].must_commit
 
     @property
     def has_checkpoints(self) -> bool:
-        return self.step is Step.TRAIN
+        return FACTS[self.step].has_checkpoints
 
     @property
     def needs_gpu(self) -> bool:
-        return self.step in GPU_STEPS and not self.gathers
+        return FACTS[self.step].gpu and not self.gathers
+
+    @property
+    def trains(self) -> bool:
+        return self.step is Step.TRAIN
+
+    @property
+    def reads_import(self) -> bool:
+        """Whether it reads the imported base model."""
+        return step_id(Step.IMPORT) in self.needs
 
 
 def plan_steps(spec: WanFineTuneSpec) -> tuple[FineTuneStep, ...]:
@@ -128,6 +137,16 @@ def trainings(spec: WanFineTuneSpec, needs: tuple[str, ...]) -> list[FineTuneSte
 
 def trains_in_parallel(spec: WanFineTuneSpec) -> bool:
     return spec.parallelism.experts == "Parallel"
+
+
+def prepare_of(steps: Iterable[StepStatus]) -> StepStatus | None:
+    """The state of the step that counts the clips."""
+    return next((step for step in steps if step.name == Step.PREPARE), None)
+
+
+def has_exported(run: FineTuneRun) -> bool:
+    """Whether the export has begun."""
+    return any(step.name == Step.EXPORT and step.state != "Waiting" for step in run.status.steps)
 
 
 def sources(plan: Sequence[FineTuneStep], id: str) -> frozenset[str]:

@@ -15,7 +15,7 @@ from wan_operator.api.v1alpha1.finetune import (
 )
 from wan_operator.reconcile.decision import Decision
 from wan_operator.reconcile.finetune import fit
-from wan_operator.reconcile.finetune.plan import FineTuneRun, resolve
+from wan_operator.reconcile.finetune.plan import FineTuneRun, has_exported, resolve
 from wan_operator.reconcile.finetune.run import FineTunePlan
 from wan_operator.reconcile.observed import Observed, Raw, is_ours
 from wan_operator.reconcile.runs import ends, state
@@ -26,7 +26,6 @@ from wan_operator.reconcile.stall import unreadable
 from wan_operator.reconcile.store import StoreNotConfiguredError
 from wan_operator.resources.labels import QUEUE_NAME, Owner
 from wan_operator.settings import Settings
-from wan_runtime.contract.job import Step
 
 PLAN = FineTunePlan()
 
@@ -44,11 +43,8 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
     if len(run.owner.name) > NAME_LIMIT:
         text = f"metadata.name is longer than {NAME_LIMIT} characters: Jobs append to it"
         return stalled(cr, "SpecInvalid", text, now)
-    exported = any(
-        step.name == Step.EXPORT and step.state != "Waiting" for step in run.status.steps
-    )
     try:
-        effective = resolve(run.owner, run.spec, settings, run.status.effective, exported)
+        effective = resolve(run.owner, run.spec, settings, run.status.effective, has_exported(run))
     except StoreNotConfiguredError as error:
         return stalled(cr, "StoreNotConfigured", str(error), now)
     before, steps = run.status.steps, merged_steps(run)

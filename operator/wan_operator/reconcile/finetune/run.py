@@ -17,6 +17,7 @@ from wan_operator.reconcile.finetune.plan import (
     inputs_of,
     job_spec,
     plan_steps,
+    prepare_of,
     sources,
 )
 from wan_operator.reconcile.runs.plan import Plan
@@ -24,10 +25,9 @@ from wan_operator.reconcile.store import ca_bundle, cache_volume
 from wan_operator.resources.configmaps import job_config_map
 from wan_operator.resources.jobs import Attempt, job
 from wan_operator.resources.labels import Manifest
-from wan_runtime.contract.job import Certificate, Result, Step, step_id
+from wan_runtime.contract.job import Certificate, Result
+from wan_runtime.contract.steps import FACTS
 
-REPEATED = frozenset({Step.TRAIN, Step.SAMPLE})
-"""GPU steps that do again what they had not committed; encode commits clip by clip."""
 DATASET_REASONS = frozenset({"DatasetNotFound", "DatasetEmpty", "DatasetInvalid", "ClipInvalid"})
 
 
@@ -59,7 +59,7 @@ class FineTunePlan(Plan[WanFineTuneSpec, WanFineTuneStatus]):
 
     def finished(self, run: FineTuneRun, id: str, result: Result) -> FineTuneRun:
         """The run with the exported weights and their certificates."""
-        if id != Step.EXPORT or result.manifest is None:
+        if not _step(plan_steps(run.spec), id).must_commit or result.manifest is None:
             return run
         artifact = Artifact(uri=result.manifest.uri, sha256=result.manifest.sha256)
         formats = [_certified(each) for each in result.certificates]
@@ -67,7 +67,7 @@ class FineTunePlan(Plan[WanFineTuneSpec, WanFineTuneStatus]):
 
     def conditions(self, run: FineTuneRun, leading: Wanted) -> list[Wanted]:
         """The state of the dataset, once it is known."""
-        prepare = next((step for step in run.status.steps if step.name == Step.PREPARE), None)
+        prepare = prepare_of(run.status.steps)
         if prepare is not None and prepare.state == "Complete":
             facts = ", ".join(f"{value} {name}" for name, value in sorted(prepare.summary.items()))
             return [Wanted(DATASET_READY, True, "DatasetPrepared", facts)]
@@ -80,7 +80,7 @@ class FineTunePlan(Plan[WanFineTuneSpec, WanFineTuneStatus]):
         return f"the weights are at {artifact.uri}" if artifact else "all steps are done"
 
     def repeats_on(self, run: FineTuneRun, id: str) -> int:
-        repeated = _step(plan_steps(run.spec), id).step in REPEATED
+        repeated = FACTS[_step(plan_steps(run.spec), id).step].repeats
         return run.spec.parallelism.gpus_per_node * run.spec.parallelism.nodes if repeated else 0
 
 
@@ -98,7 +98,7 @@ def _attempt(run: FineTuneRun, planned: FineTuneStep, number: int) -> Attempt:
         number=number,
         preset=run.spec.model.preset,
         needs_gpu=planned.needs_gpu,
-        deterministic=planned.step is Step.TRAIN and run.spec.training.deterministic,
+        deterministic=planned.trains and run.spec.training.deterministic,
         host=fit.host_plan(run, planned),
         gpus=run.spec.parallelism.gpus_per_node,
         image=run.status.effective.image,
@@ -118,7 +118,7 @@ def _attempt(run: FineTuneRun, planned: FineTuneStep, number: int) -> Attempt:
 def _model_cache(run: FineTuneRun, planned: FineTuneStep) -> Manifest | None:
     """Source of the volume for imported models, for a step that fetches one."""
     source = run.spec.model.source
-    if source is None or source.s3 is None or step_id(Step.IMPORT) not in planned.needs:
+    if source is None or source.s3 is None or not planned.reads_import:
         return None
     return cache_volume(run.settings)
 

@@ -26,6 +26,7 @@ from wan_operator.reconcile.runs.plan import Spec, Status
 from wan_operator.reconcile.runs.state import Run
 from wan_operator.settings import Settings
 from wan_runtime.contract.job import Progress
+from wan_runtime.contract.summary import HELD_OUT_CLIPS, TRAINED_CLIPS, TRAINED_STEPS
 
 PENDING = "waiting for the pod"
 UNREAD = ("", "starting", PENDING)
@@ -149,7 +150,7 @@ def share(step: StepStatus, usual: int) -> tuple[int, int]:
     if step.state == "Complete":
         total = sum(
             int(step.summary[name])
-            for name in ("steps", "train", "heldOut")
+            for name in (TRAINED_STEPS, TRAINED_CLIPS, HELD_OUT_CLIPS)
             if step.summary.get(name, "").isdecimal()
         )
         return (total or usual,) * 2

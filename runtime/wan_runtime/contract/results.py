@@ -1,0 +1,43 @@
+"""What earlier steps of a run have committed, as a job file hands it on: by step id in `inputs`.
+
+Functions raise KeyError for a step whose result the job has not been given.
+"""
+
+from __future__ import annotations
+
+from wan_runtime.contract.job import JobSpec, ManifestRef
+from wan_runtime.contract.steps import Expert, Step, step_id
+
+
+def prepared(job: JobSpec) -> ManifestRef:
+    """The dataset: its clips, checked and split."""
+    return job.inputs[step_id(Step.PREPARE)]
+
+
+def imported(job: JobSpec) -> ManifestRef | None:
+    """The base model, if it was imported."""
+    return job.inputs.get(step_id(Step.IMPORT))
+
+
+def encoded(job: JobSpec) -> ManifestRef:
+    """The list of latents of all clips."""
+    return job.inputs[step_id(Step.ENCODE)]
+
+
+def encoded_parts(job: JobSpec) -> list[ManifestRef]:
+    """The lists of latents of the parts that this encode step gathers; none if it takes all clips
+    itself or is a part."""
+    if job.shard is not None:
+        return []
+    return [ref for name, ref in job.inputs.items() if name.startswith(f"{Step.ENCODE}-part")]
+
+
+def trained(job: JobSpec) -> dict[Expert, ManifestRef]:
+    """The weights of each expert that was trained, in the order of sampling."""
+    ids = {expert: step_id(Step.TRAIN, expert) for expert in Expert}
+    return {expert: job.inputs[id] for expert, id in ids.items() if id in job.inputs}
+
+
+def exported(job: JobSpec) -> ManifestRef:
+    """The trained weights in the formats of their users."""
+    return job.inputs[step_id(Step.EXPORT)]
