@@ -17,11 +17,11 @@ from wan_runtime.contract.service import Size
 from wan_runtime.models.adapters.applied import AdapterFile, AppliedAdapter
 from wan_runtime.models.adapters.dialects import write_adapter
 from wan_runtime.models.dit.branches import AdapterCache
-from wan_runtime.models.dit.parallel import join
+from wan_runtime.models.dit.parallel import alone
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.rendering.model import Model
-from wan_runtime.rendering.order import Stage, VideoOrder
-from wan_runtime.rendering.render import Renderer
+from wan_runtime.rendering.order import VideoOrder
+from wan_runtime.rendering.render import Progress, Renderer, Shot
 from wan_runtime.serving.worker.messages import Render
 
 CPU = torch.device("cpu")
@@ -62,8 +62,7 @@ def make_task(folder: Path, *adapters: AppliedAdapter, **change: Any) -> Render:
 
 def make_renderer(files: ModelFiles, cache_bytes: int = 2**30) -> Renderer:
     """Alone, on the CPU."""
-    ranks = join(0, 1, Path("unused"))
-    return Renderer(Model(files, ranks, CPU), ranks, AdapterCache(cache_bytes, torch.float32))
+    return Renderer(Model(files, alone(), CPU), AdapterCache(cache_bytes, torch.float32))
 
 
 def adapter(name: str, files: Mapping[Expert, Path], strength: float = 1.0) -> AppliedAdapter:
@@ -96,5 +95,8 @@ def save_odd(path: Path) -> Path:
     return path
 
 
-def untold(stage: Stage, step: int) -> None:
-    """Nobody watches."""
+def rendered(
+    renderer: Renderer, task: Render, progress: Progress = lambda stage, step: None
+) -> Shot:
+    """The task's video, as a rank makes it."""
+    return renderer.render(task.order, Path(task.image), task.adapters, progress)

@@ -19,10 +19,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from renders import adapter, make_task, untold
+from renders import adapter, make_task, rendered
 from wan_runtime.models import tiny
 from wan_runtime.models.dit.branches import AdapterCache
-from wan_runtime.models.dit.parallel import join
+from wan_runtime.models.dit.parallel import alone
 from wan_runtime.models.layout import ModelFiles, locate
 from wan_runtime.presets import PRESETS
 from wan_runtime.rendering import model as model_module
@@ -62,7 +62,7 @@ def measure(name: str, folder: Path, device: torch.device) -> dict[str, Any]:
     use = adapter("changes", paths, STRENGTH)
 
     def latents(of: Renderer, *adapters: Any) -> Tensor:
-        return of.render(make_task(folder, *adapters), untold).latents.float().cpu()
+        return rendered(of, make_task(folder, *adapters)).latents.float().cpu()
 
     base, changed, again = latents(renderer), latents(renderer, use), latents(renderer)
     repeated = latents(renderer, use)
@@ -97,11 +97,10 @@ def open_renderer(files: ModelFiles, device: torch.device, takes_turns: bool = F
     if takes_turns:
         model_module._fills = lambda files, device: True
     try:
-        ranks = join(0, 1, Path("unused"))
-        model = Model(files, ranks, device)
+        model = Model(files, alone(), device)
     finally:
         model_module._fills = fills
-    return Renderer(model, ranks, AdapterCache(2**30, model.dtype))
+    return Renderer(model, AdapterCache(2**30, model.dtype))
 
 
 def write_changes(path: Path, dit: nn.Module, seed: int) -> Path:

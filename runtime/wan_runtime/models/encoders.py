@@ -59,14 +59,32 @@ class TextEncoder:
         return context
 
 
-class VideoEncoder:
-    """VAE, both ways, and, for Wan2.1, CLIP."""
+class VideoDecoder:
+    """The VAE alone."""
 
     def __init__(
         self, files: ModelFiles, dtype: torch.dtype, device: torch.device, *, tiled: bool
     ) -> None:
         self._pipe = WanVideoPipeline(device=device.type, torch_dtype=dtype)
         self._pipe.vae = load.load_vae(files, dtype, device)
+        self._tiling = {"tiled": tiled, "tile_size": TILE_SIZE, "tile_stride": TILE_STRIDE}
+
+    @torch.no_grad()
+    def decode(self, latents_BCTHW: Tensor) -> Tensor:
+        """[F, H, W, 3] in [-1, 1], float32 on the CPU, of one video's latents."""
+        latents = latents_BCTHW.to(self._pipe.torch_dtype)
+        video = self._pipe.vae.decode(latents, self._pipe.device, **self._tiling)
+        pixels: Tensor = video[0].permute(1, 2, 3, 0).float().cpu()
+        return pixels
+
+
+class VideoEncoder(VideoDecoder):
+    """The VAE, both ways, and, for Wan2.1, CLIP."""
+
+    def __init__(
+        self, files: ModelFiles, dtype: torch.dtype, device: torch.device, *, tiled: bool
+    ) -> None:
+        super().__init__(files, dtype, device, tiled=tiled)
         if files.preset.uses_clip:
             self._pipe.image_encoder = load.load_image_encoder(files, dtype, device)
         self._pipe.dit = SimpleNamespace(
@@ -76,7 +94,6 @@ class VideoEncoder:
         )
         # In training mode the unit returns clean latents instead of noised ones.
         self._pipe.scheduler.set_timesteps(1000, training=True)
-        self._tiling = {"tiled": tiled, "tile_size": TILE_SIZE, "tile_stride": TILE_STRIDE}
 
     @torch.no_grad()
     def encode_video(self, frames_FHWC: NDArray[np.uint8]) -> dict[str, Tensor]:
@@ -112,10 +129,3 @@ class VideoEncoder:
         if clip:
             tensors["clip"] = clip["clip_feature"][0]
         return tensors
-
-    @torch.no_grad()
-    def decode(self, latents_BCTHW: Tensor) -> Tensor:
-        """[F, H, W, 3] in [-1, 1], float32 on the CPU, of one video's latents."""
-        video = self._pipe.vae.decode(latents_BCTHW, self._pipe.device, **self._tiling)
-        pixels: Tensor = video[0].permute(1, 2, 3, 0).float().cpu()
-        return pixels

@@ -18,7 +18,6 @@ from wan_runtime.models.dit.parallel import Ranks, share_attention
 from wan_runtime.models.encoders import TextEncoder, VideoEncoder
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.offload import Guest
-from wan_runtime.serving.worker.messages import FineTune
 
 SHARE = 0.6
 """Of the GPU's memory, that resident transformers may take: the rest is for activations."""
@@ -31,13 +30,11 @@ class Model:
         """Raises InputError(MODEL_INVALID) if diffsynth does not recognise the files; ValueError
         if the ranks cannot share the attention heads."""
         host = torch.device("cpu")
-        self.preset, self.device = files.preset, device
+        self.preset, self.ranks, self.device = files.preset, ranks, device
         self.dtype = load.compute_dtype(device)
         self.attention = use_trainable("Auto")  # SageAttention, which it leaves out, is not exact
         shards = [path for expert in files.preset.experts for path in files.dits[expert]]
         self.digest = files_digest(shards, files.verified)
-        self.fine_tune: FineTune | None = None
-        """Where `files` has full weights in place of the base model's."""
         self.dits: dict[Expert, nn.Module] = {}
         takes_turns = _fills(files, device)
         for expert in files.preset.experts:

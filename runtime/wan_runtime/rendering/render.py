@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,20 +19,19 @@ from wan_runtime.contract.service import Size
 from wan_runtime.data.picture import read
 from wan_runtime.data.rejected import PictureRejected
 from wan_runtime.errors import InputError, NumericalError
+from wan_runtime.models.adapters.applied import AppliedAdapter
 from wan_runtime.models.dit.branches import AdapterCache, applied
 from wan_runtime.models.dit.forward import Conditions
-from wan_runtime.models.dit.parallel import Ranks
 from wan_runtime.rendering.media import Frames, quantize
 from wan_runtime.rendering.model import Model
 from wan_runtime.rendering.order import Stage, VideoOrder
-from wan_runtime.rendering.sampling import Prompted, denoise, is_guided
-from wan_runtime.serving.worker.messages import Render
+from wan_runtime.rendering.sampling import Prompted, denoise, initial_noise, is_guided, schedule_of
 
 PROMPTS = 64
 """Texts whose encoding is kept: 4 MB each at 14B."""
 
-Tell = Callable[[Stage, int], None]
-"""Told each stage and step as it begins, on every rank; what it raises ends the video."""
+Progress = Callable[[Stage, int], None]
+"""Called with each stage and step as it begins, on every rank; what it raises ends the video."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,42 +48,52 @@ class Shot:
 class Renderer:
     """A rank with its model. Keeps encoded prompts and the adapters used last."""
 
-    def __init__(self, model: Model, ranks: Ranks, adapters: AdapterCache) -> None:
-        self.model, self.ranks, self.adapters = model, ranks, adapters
+    def __init__(self, model: Model, adapters: AdapterCache) -> None:
+        self.model, self.ranks, self.adapters = model, model.ranks, adapters
         self._encode_text = lru_cache(PROMPTS)(self._encode)
 
-    def render(self, task: Render, tell: Tell) -> Shot:
-        """Collective.
+    def render(
+        self,
+        order: VideoOrder,
+        first_frame: Path,
+        adapters: Sequence[AppliedAdapter] = (),
+        progress: Progress = lambda stage, step: None,
+    ) -> Shot:
+        """Make a video. Collective.
+
+        Args:
+            first_frame: file of a picture of exactly the order's size.
+            adapters: those of the order, fetched.
 
         Raises:
             InputError: if an adapter or the picture is not what it should be.
             NumericalError: if a pixel is not finite.
         """
-        order, clock = task.order, Clock()
+        clock = Clock()
         with ExitStack() as stack:
             with clock.of(Stage.LOADING):
-                tell(Stage.LOADING, 0)
-                self.ranks.together(lambda: stack.enter_context(self._applied(task)))
+                progress(Stage.LOADING, 0)
+                self.ranks.together(lambda: stack.enter_context(self._applied(adapters)))
             with clock.of(Stage.ENCODING_INPUT):
-                tell(Stage.ENCODING_INPUT, 0)
-                prompted = self._share(self.ranks.together(lambda: self._conditions(task)))
+                progress(Stage.ENCODING_INPUT, 0)
+                mine = self.ranks.together(lambda: self._conditions(order, first_frame))
+                prompted = self._share(mine)
             with clock.of(Stage.DENOISING):
-                latents = self._denoise(order, prompted, tell)
+                latents = self._denoise(order, prompted, progress)
         with clock.of(Stage.DECODING):
-            tell(Stage.DECODING, order.steps)
+            progress(Stage.DECODING, order.steps)
             frames = self._decode(latents) if self.ranks.rank == 0 else None
         return Shot(frames, latents, clock.seconds)
 
-    def _applied(self, task: Render) -> AbstractContextManager[None]:
-        return applied(self.model.dits, task.adapters, self.adapters, self.model.device)
+    def _applied(self, adapters: Sequence[AppliedAdapter]) -> AbstractContextManager[None]:
+        return applied(self.model.dits, adapters, self.adapters, self.model.device)
 
-    def _conditions(self, task: Render) -> dict[str, Tensor]:
+    def _conditions(self, order: VideoOrder, first_frame: Path) -> dict[str, Tensor]:
         """What rank 0 makes of the texts and the picture; nothing on the others."""
         if self.ranks.rank:
             return {}
         assert self.model.video is not None
-        order, size = task.order, task.order.size
-        picture = np.asarray(read_picture(Path(task.image), size))
+        picture = np.asarray(read_picture(first_frame, order.size))
         tensors = {"positive": self._encode_text(order.prompt)}
         if is_guided(self.model.preset, order):
             tensors["negative"] = self._encode_text(order.negative_prompt)
@@ -111,21 +120,20 @@ class Renderer:
         assert positive is not None
         return Prompted(positive, negative)
 
-    def _denoise(self, order: VideoOrder, prompted: Prompted, tell: Tell) -> Tensor:
+    def _denoise(self, order: VideoOrder, prompted: Prompted, progress: Progress) -> Tensor:
         return denoise(
             self.model.transformer,
-            self.model.preset,
-            order,
+            schedule_of(self.model.preset, order),
+            initial_noise(order).to(self.model.device),
             prompted,
             self.ranks,
-            self.model.device,
             self.model.dtype,
-            lambda step: tell(Stage.DENOISING, step),
+            lambda step: progress(Stage.DENOISING, step),
         )
 
     def _decode(self, latents: Tensor) -> Frames:
         assert self.model.video is not None
-        pixels = self.model.video.decode(latents.to(self.model.dtype)).numpy()
+        pixels = self.model.video.decode(latents).numpy()
         if not np.isfinite(pixels).all():
             raise NumericalError(Reason.NON_FINITE_LOSS, "sampling gave NaN or infinite pixels")
         return quantize(pixels)

@@ -7,9 +7,9 @@ model does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,64 +36,83 @@ class Prompted:
     """None: no step is guided."""
 
 
-def initial_noise(order: VideoOrder) -> Tensor:
-    """[1, 16, T, H, W] float32, from the CPU's generator: the same on all machines and for any
+class Step(NamedTuple):
+    """One step of a schedule."""
+
+    sigma: float
+    """Noise level that it starts from; it ends at the next step's, the last one at 0."""
+    expert: Expert
+    guidance: float
+    """Scale of classifier-free guidance; 1: the positive pass alone."""
+
+
+def noise(shape: Sequence[int], seed: int) -> Tensor:
+    """Noise of this shape, float32, from the CPU's generator: the same on all machines and for any
     number of ranks."""
-    generator = torch.Generator().manual_seed(order.seed)
+    return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed))
+
+
+def initial_noise(order: VideoOrder) -> Tensor:
+    """Noise that a video starts from, [1, 16, T, H, W] float32."""
     frames = (order.frames - 1) // TEMPORAL_STRIDE + 1
     side = SPATIAL_STRIDE // 2
     shape = (1, CHANNELS, frames, order.size.height // side, order.size.width // side)
-    return torch.randn(shape, generator=generator)
+    return noise(shape, order.seed)
 
 
-def experts_of(preset: Preset, order: VideoOrder) -> list[tuple[float, Expert, float]]:
-    """(sigma, expert, guidance) of each step: the low-noise expert below the boundary, as
-    Wan2.2's `_prepare_model_for_timestep`."""
-    sigmas = shifted_grid(order.shift, order.steps)
+def schedule(
+    preset: Preset, shift: float, steps: int, guidance: float, guidance_low: float
+) -> list[Step]:
+    """Steps from noise to a video: the low-noise expert below the boundary, as Wan2.2's
+    `_prepare_model_for_timestep`."""
+    sigmas = shifted_grid(shift, steps)
     if preset.boundary is None:
-        return [(float(sigma), preset.experts[0], order.guidance) for sigma in sigmas]
-    high = (Expert.HIGH_NOISE, order.guidance)
-    low = (Expert.LOW_NOISE, order.guidance_low)
+        return [Step(float(sigma), preset.experts[0], guidance) for sigma in sigmas]
+    high = (Expert.HIGH_NOISE, guidance)
+    low = (Expert.LOW_NOISE, guidance_low)
     # Compared as diffsynth does, in timesteps.
     return [
-        (float(sigma), *(low if sigma * 1000 < preset.boundary * 1000 else high))
+        Step(float(sigma), *(low if sigma * 1000 < preset.boundary * 1000 else high))
         for sigma in sigmas
     ]
+
+
+def schedule_of(preset: Preset, order: VideoOrder) -> list[Step]:
+    """Steps of an ordered video."""
+    return schedule(preset, order.shift, order.steps, order.guidance, order.guidance_low)
 
 
 @torch.no_grad()
 def denoise(
     transformer: Callable[[Expert], Any],
-    preset: Preset,
-    order: VideoOrder,
+    steps: Sequence[Step],
+    x: Tensor,
     prompted: Prompted,
     ranks: Ranks,
-    device: torch.device,
     dtype: torch.dtype,
-    before_step: Callable[[int], None],
+    before_step: Callable[[int], None] = lambda number: None,
 ) -> Tensor:
     """Clean latents [1, 16, T, H, W], float32, alike on all ranks.
 
     Args:
-        transformer: makes an expert's ready; asked when it is its turn.
+        transformer: returns an expert's, ready to work. Called when its turn comes.
+        x: latents [1, 16, T, H, W], float32, at the first step's noise level.
         before_step: called on all ranks with the steps done; what it raises ends the video.
     """
-    plan = experts_of(preset, order)
-    x = initial_noise(order).to(device)
     dit, at_work = None, None
-    for number, (sigma, expert, guidance) in enumerate(plan):
+    for number, (sigma, expert, guidance) in enumerate(steps):
         before_step(number)
         if expert is not at_work:
             dit, at_work = transformer(expert), expert
         velocity = _velocity(dit, x, sigma, prompted, guidance, ranks, dtype)
-        following = plan[number + 1][0] if number + 1 < len(plan) else 0.0
+        following = steps[number + 1].sigma if number + 1 < len(steps) else 0.0
         x = x + velocity * (following - sigma)
     return x
 
 
 def is_guided(preset: Preset, order: VideoOrder) -> bool:
     """Whether any step has a second pass."""
-    return any(guidance != 1.0 for _, _, guidance in experts_of(preset, order))
+    return any(step.guidance != 1.0 for step in schedule_of(preset, order))
 
 
 def _velocity(

@@ -18,13 +18,14 @@ from torch import Tensor
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.job import Expert, JobSpec
 from wan_runtime.data.latents import EncodedClip, Latents, LocalCache, pad_text
-from wan_runtime.models.dit.forward import Conditions, predict_velocity
-from wan_runtime.models.encoders import TILE_SIZE, TILE_STRIDE
+from wan_runtime.models.dit.forward import Conditions
+from wan_runtime.models.dit.parallel import alone
+from wan_runtime.models.encoders import VideoDecoder
 from wan_runtime.models.flow import add_noise
 from wan_runtime.models.layout import ModelFiles
-from wan_runtime.models.load import load_vae
 from wan_runtime.models.source import preset_of
 from wan_runtime.rendering.media import Frames, quantize, write_mp4
+from wan_runtime.rendering.sampling import Prompted, Step, denoise, noise, schedule
 from wan_runtime.training.batches import load_batch
 from wan_runtime.training.checkpoint import name_of
 
@@ -60,23 +61,19 @@ class Previews:
         self.store.put_file(f"{self.job.output_prefix}/previews/{name}", self.work / name)
         return frames
 
-    @torch.no_grad()
     def _sample(self, dit: Any, clip: EncodedClip) -> Tensor:
-        """Clean latents [1, 16, T, H, W]: Euler steps with classifier-free guidance."""
+        """Clean latents [1, 16, T, H, W]."""
         batch = load_batch(self.cache, [clip], self.device, self.dtype)
-        negative = self._negative(batch.conditions)
-        guidance = preset_of(self.job).guidance
-        generator = torch.Generator().manual_seed(self.job.sample.seed)
-        noise = torch.randn(batch.clean_BCTHW.shape, generator=generator).to(self.device)
-        sigmas = sampling_levels(self.job)
-        x = add_noise(batch.clean_BCTHW, noise, torch.tensor([sigmas[0]]))
-        for sigma, following in zip(sigmas, [*sigmas[1:], 0.0], strict=True):
-            with_prompt, without = (
-                predict_velocity(dit, x, torch.tensor([sigma]), conditions, dtype=self.dtype)
-                for conditions in (batch.conditions, negative)
-            )
-            x = x + (following - sigma) * (without + guidance * (with_prompt - without))
-        return x
+        steps = schedule_of(self.job)
+        seen = noise(batch.clean_BCTHW.shape, self.job.sample.seed).to(self.device)
+        return denoise(
+            lambda expert: dit,
+            steps,
+            add_noise(batch.clean_BCTHW, seen, torch.tensor([steps[0].sigma])),
+            Prompted(batch.conditions, self._negative(batch.conditions)),
+            alone(),
+            self.dtype,
+        )
 
     def _negative(self, conditions: Conditions) -> Conditions:
         context = pad_text(self.cache.load(self.latents.negative_text)["context"])[None]
@@ -85,26 +82,23 @@ class Previews:
         )
 
     def _decode(self, clean_BCTHW: Tensor) -> Frames:
-        vae: Any = load_vae(self.files, self.dtype, self.device)
-        tiling = {"tile_size": TILE_SIZE, "tile_stride": TILE_STRIDE}
-        with torch.no_grad():
-            video = vae.decode(
-                clean_BCTHW.to(self.dtype), self.device, tiled=self.job.training.tiled_vae, **tiling
-            )
-        del vae
+        tiled = self.job.training.tiled_vae
+        video = VideoDecoder(self.files, self.dtype, self.device, tiled=tiled)
+        pixels = video.decode(clean_BCTHW).numpy()
+        del video
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        return quantize(video[0].permute(1, 2, 3, 0).float().cpu().numpy())
+        return quantize(pixels)
 
 
-def sampling_levels(job: JobSpec) -> list[float]:
-    """Falling sigmas of the official schedule, `inference_steps` over the whole range, that the
-    job's expert handles; the low-noise expert starts at the boundary itself.
+def schedule_of(job: JobSpec) -> list[Step]:
+    """Steps of the official schedule, `inference_steps` over the whole range, that the job's expert
+    takes; the low-noise expert starts at the boundary itself.
     """
-    preset, steps = preset_of(job), job.sample.inference_steps
-    uniform = [1 - number / steps for number in range(steps)]
-    shifted = [preset.shift * u / (1 + (preset.shift - 1) * u) for u in uniform]
-    lower, upper = preset.expert_range(job.expert)
-    if job.expert is Expert.LOW_NOISE:
-        return [upper, *(sigma for sigma in shifted if sigma < upper)]
-    return [sigma for sigma in shifted if sigma >= lower]
+    preset = preset_of(job)
+    guidance = preset.guidance
+    whole = schedule(preset, preset.shift, job.sample.inference_steps, guidance, guidance)
+    own = [step for step in whole if step.expert is job.expert]
+    if job.expert is not Expert.LOW_NOISE:
+        return own
+    return [Step(preset.expert_range(job.expert)[1], job.expert, guidance), *own]

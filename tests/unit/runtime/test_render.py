@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from ml_runs import HEIGHT, WIDTH, moving_picture
-from renders import CPU, adapter, make_renderer, make_task, save_odd, untold, write_lora
+from renders import CPU, adapter, make_renderer, make_task, rendered, save_odd, write_lora
 from wan_runtime.contract.job import Dialect, Expert
 from wan_runtime.errors import InputError
 from wan_runtime.models import load
@@ -20,7 +20,7 @@ from wan_runtime.models.adapters.applied import AdapterFile, AppliedAdapter
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.rendering.order import Stage
 from wan_runtime.rendering.render import Renderer
-from wan_runtime.rendering.sampling import experts_of
+from wan_runtime.rendering.sampling import schedule_of
 from wan_runtime.serving.worker.problems import problem_of
 
 pytest_plugins = ["ml_fixtures"]
@@ -62,7 +62,7 @@ def test_a_video_is_the_stock_pipelines(
     files = request.getfixturevalue(name)
     renderer = request.getfixturevalue(name.replace("tiny", "renderer"))
     both = {"guidance": guidance, "guidance_low": guidance, "steps": 4}
-    frames = renderer.render(make_task(tmp_path, **both), untold).frames
+    frames = rendered(renderer, make_task(tmp_path, **both)).frames
     assert frames is not None
     expected = stock(files, tmp_path, **both)
     assert frames.std() > 5, "it shows something"
@@ -71,7 +71,7 @@ def test_a_video_is_the_stock_pipelines(
 
 def test_the_experts_switch_at_the_boundary_each_with_its_guidance(tiny22: ModelFiles) -> None:
     order = make_task(Path("/tmp"), steps=4, guidance=2.0, guidance_low=5.0).order
-    plan = experts_of(tiny22.preset, order)
+    plan = schedule_of(tiny22.preset, order)
     assert [(expert, guidance) for _, expert, guidance in plan] == [
         (Expert.HIGH_NOISE, 2.0), (Expert.HIGH_NOISE, 2.0),
         (Expert.LOW_NOISE, 5.0), (Expert.LOW_NOISE, 5.0),
@@ -82,11 +82,11 @@ def test_the_experts_switch_at_the_boundary_each_with_its_guidance(tiny22: Model
 @pytest.mark.parametrize("field", ["guidance", "guidance_low", "seed", "negative_prompt"])
 def test_each_setting_counts(field: str, renderer22: Renderer, tmp_path: Path) -> None:
     other = "motion" if field == "negative_prompt" else 5
-    base = renderer22.render(make_task(tmp_path), untold).latents
+    base = rendered(renderer22, make_task(tmp_path)).latents
     assert not torch.equal(
-        base, renderer22.render(make_task(tmp_path, **{field: other}), untold).latents
+        base, rendered(renderer22, make_task(tmp_path, **{field: other})).latents
     )
-    assert torch.equal(base, renderer22.render(make_task(tmp_path), untold).latents)
+    assert torch.equal(base, rendered(renderer22, make_task(tmp_path)).latents)
 
 
 def test_an_adapter_leaves_the_base_to_the_bit(renderer22: Renderer, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_an_adapter_leaves_the_base_to_the_bit(renderer22: Renderer, tmp_path: P
         return adapter(name, {expert: paths[name, expert] for expert in dits}, strength)
 
     def latents(*adapters: AppliedAdapter) -> torch.Tensor:
-        return renderer22.render(make_task(tmp_path, *adapters), untold).latents
+        return rendered(renderer22, make_task(tmp_path, *adapters)).latents
 
     base, a = latents(), latents(use("a"))
     assert torch.equal(latents(), base)
@@ -124,7 +124,7 @@ def test_an_adapter_does_what_it_does_in_the_stock_pipeline(
     dits = renderer22.model.dits
     paths = [write_lora(tmp_path / f"{expert}.safetensors", dits[expert], 3) for expert in dits]
     use = adapter("a", dict(zip(dits, paths, strict=True)))
-    frames = renderer22.render(make_task(tmp_path, use), untold).frames
+    frames = rendered(renderer22, make_task(tmp_path, use)).frames
     assert frames is not None
     assert np.abs(frames.astype(int) - stock(tiny22, tmp_path, *paths)).max() <= 1
 
@@ -142,13 +142,13 @@ def test_an_adapter_of_another_model_is_refused(
             "this model: blocks.0.self_attn.q.weight is 512x512 there and 128x128 here",
         ),
     }
-    base = renderer21.render(make_task(tmp_path), untold).latents
+    base = rendered(renderer21, make_task(tmp_path)).latents
     for name, (path, message) in odd.items():
         use = adapter(name, {Expert.ONLY: path})
         with pytest.raises(InputError, match=re.escape(message)) as caught:
-            renderer21.render(make_task(tmp_path, use), untold)
+            rendered(renderer21, make_task(tmp_path, use))
         assert problem_of(caught.value).code == "adapter_mismatch"
-    assert torch.equal(renderer21.render(make_task(tmp_path), untold).latents, base)
+    assert torch.equal(rendered(renderer21, make_task(tmp_path)).latents, base)
 
 
 def test_adapters_used_last_are_kept(
@@ -173,13 +173,13 @@ def test_a_prompt_is_encoded_once(
     encode = text.encode
     monkeypatch.setattr(text, "encode", lambda prompt: asked.append(prompt) or encode(prompt))
     for seed in (1, 2):
-        renderer21.render(make_task(tmp_path, prompt="only here", seed=seed), untold)
+        rendered(renderer21, make_task(tmp_path, prompt="only here", seed=seed))
     assert asked.count("only here") == 1
 
 
 def test_stages_in_order_and_a_way_out_at_each_step(renderer21: Renderer, tmp_path: Path) -> None:
     told: list[tuple[Stage, int]] = []
-    renderer21.render(make_task(tmp_path), lambda *at: told.append(at))
+    rendered(renderer21, make_task(tmp_path), lambda *at: told.append(at))
     assert told == [
         (Stage.LOADING, 0), (Stage.ENCODING_INPUT, 0), (Stage.DENOISING, 0), (Stage.DENOISING, 1),
         (Stage.DENOISING, 2), (Stage.DECODING, 3),
@@ -190,14 +190,14 @@ def test_stages_in_order_and_a_way_out_at_each_step(renderer21: Renderer, tmp_pa
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        renderer21.render(make_task(tmp_path), leave)
+        rendered(renderer21, make_task(tmp_path), leave)
 
 
 def test_a_first_frame_of_another_size_is_refused(renderer21: Renderer, tmp_path: Path) -> None:
     task = make_task(tmp_path)
     Image.new("RGB", (WIDTH, HEIGHT + 16)).save(task.image)
     with pytest.raises(InputError, match="the first frame is 64x64; the video is 64x48"):
-        renderer21.render(task, untold)
+        rendered(renderer21, task)
     Path(task.image).write_bytes(b"GIF89a")
     with pytest.raises(InputError, match="the first frame cannot be decoded"):
-        renderer21.render(task, untold)
+        rendered(renderer21, task)

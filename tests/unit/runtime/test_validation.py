@@ -16,7 +16,7 @@ from wan_runtime.contract.job import ExitClass, Expert, Reason, Step
 from wan_runtime.errors import NumericalError
 from wan_runtime.training import guard
 from wan_runtime.training.best import best_step
-from wan_runtime.training.preview import sampling_levels
+from wan_runtime.training.preview import schedule_of
 
 pytest_plugins = ["ml_fixtures"]
 
@@ -74,8 +74,10 @@ def test_each_expert_of_a_pair_is_previewed(encoded22: Run, expert: Expert) -> N
 
 
 def test_an_expert_samples_its_own_levels(encoded22: Run) -> None:
-    high = sampling_levels(encoded22.job(Step.TRAIN, Expert.HIGH_NOISE))
-    low = sampling_levels(encoded22.job(Step.TRAIN, Expert.LOW_NOISE))
+    high, low = (
+        [step.sigma for step in schedule_of(encoded22.job(Step.TRAIN, expert))]
+        for expert in (Expert.HIGH_NOISE, Expert.LOW_NOISE)
+    )
     assert high[0] == 1
     assert min(high) >= 0.9 == low[0] > low[1]
 

@@ -13,10 +13,9 @@ from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.errors import NumericalError
 from wan_runtime.models.dit.parallel import Ranks, join
 from wan_runtime.presets import PRESETS
-from wan_runtime.rendering.order import Stage
-from wan_runtime.rendering.render import Shot, Tell
+from wan_runtime.rendering.order import Stage, VideoOrder
+from wan_runtime.rendering.render import Progress, Shot
 from wan_runtime.serving.worker import warm_up
-from wan_runtime.serving.worker.messages import Render
 
 SERVICE = ServiceSpec.model_validate(
     {
@@ -38,10 +37,10 @@ class Faulty:
         self.ranks, self._latents = ranks, list(latents)
         self.frames: list[int] = []
 
-    def render(self, task: Render, tell: Tell) -> Shot:
-        self.frames.append(task.order.frames)
+    def render(self, order: VideoOrder, first_frame: Path, *, progress: Progress) -> Shot:
+        self.frames.append(order.frames)
         for stage in (Stage.DENOISING, Stage.DENOISING, Stage.DECODING):
-            tell(stage, 0)
+            progress(stage, 0)
         seconds = {Stage.DENOISING: 4.0 / len(self.frames)}
         return Shot(None, torch.full((2,), self._latents.pop(0)), seconds)
 

@@ -51,6 +51,7 @@ from wan_runtime.serving.worker.messages import (
     Checked,
     Done,
     Failed,
+    FineTune,
     Ready,
     Render,
     dump,
@@ -141,7 +142,12 @@ class Rank:
     def _render(self, task: Render) -> Done:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        shot = self._renderer.render(task, lambda stage, step: self._tell(task, stage, step))
+        shot = self._renderer.render(
+            task.order,
+            Path(task.image),
+            task.adapters,
+            lambda stage, step: self._tell(task, stage, step),
+        )
         if shot.frames is not None:
             np.save(task.frames, shot.frames)
         return Done(
@@ -164,6 +170,8 @@ class Opened:
     checks: Checks
     adapters: tuple[AdapterNote, ...]
     """Of the service's, on rank 0."""
+    fine_tune: FineTune | None
+    """Where the model has full weights in place of the released ones."""
 
 
 def open_rank(service: ServiceSpec, rank: int, world: int, meet: Path, work: Path) -> Opened:
@@ -191,13 +199,12 @@ def open_rank(service: ServiceSpec, rank: int, world: int, meet: Path, work: Pat
     ranks.together(fetch if rank == 0 else lambda: None)
     files = fetch()
     model = ranks.together(lambda: Model(files, ranks, device))
-    model.fine_tune = tuned.lineage if tuned else None
     cache = AdapterCache(ADAPTER_BYTES, compute_dtype(device))
     files_of_adapters = AdapterFiles(store, work / ADAPTERS_FOLDER, preset)
     checks = Checks(files_of_adapters, cache, model.dits)
     looked_at = service.adapters if rank == 0 else ()
     notes = ranks.together(lambda: tuple(map(checks.first, looked_at)))
-    return Opened(ranks, Renderer(model, ranks, cache), checks, notes)
+    return Opened(ranks, Renderer(model, cache), checks, notes, tuned.lineage if tuned else None)
 
 
 def peak_gib() -> float | None:
@@ -240,7 +247,7 @@ def main(arguments: list[str] | None = None) -> int:
             paces=warm.paces,
             peak_gib=peak_gib(),
             weights=model.digest,
-            fine_tune=model.fine_tune,
+            fine_tune=opened.fine_tune,
             adapters=opened.adapters,
             attention=model.attention,
             device=name,

@@ -19,7 +19,7 @@ from wan_runtime.planner.architecture import tokens_of
 from wan_runtime.presets import Preset
 from wan_runtime.rendering.order import Stage, VideoOrder
 from wan_runtime.rendering.render import Renderer
-from wan_runtime.serving.worker.messages import Pace, Render
+from wan_runtime.serving.worker.messages import Pace
 
 STEPS = 2
 """Of Wan2.2, one for each expert."""
@@ -47,13 +47,14 @@ def run(service: ServiceSpec, renderer: Renderer, work: Path) -> Warm:
             video the second time, or if ranks differ.
     """
     started = time.monotonic()
-    short = _task(service, renderer, service.sizes[0], work, SHORT)
-    (once, taken), (again, repeated) = _render(renderer, short), _render(renderer, short)
+    preset, defaults = renderer.model.preset, service.defaults
+    short = warm_order(preset, defaults, service.sizes[0], SHORT)
+    (once, taken), (again, repeated) = (_render(renderer, short, work) for _ in range(2))
     compiled = max(0.0, _total(taken) - _total(repeated))
     _check(renderer, once, again)
     paces: dict[str, Pace] = {}
     for size in service.sizes:
-        latents, paces[str(size)] = _render(renderer, _task(service, renderer, size, work))
+        latents, paces[str(size)] = _render(renderer, warm_order(preset, defaults, size), work)
         _check(renderer, latents)
     return Warm(paces, round(compiled, 1), round(time.monotonic() - started - compiled, 1))
 
@@ -78,28 +79,21 @@ def warm_order(
     )
 
 
-def _task(
-    service: ServiceSpec, renderer: Renderer, size: Size, work: Path, frames: int | None = None
-) -> Render:
-    image = work / f"warm-up-{size}-{renderer.ranks.rank}.png"
-    Image.linear_gradient("L").resize((size.width, size.height)).convert("RGB").save(image)
-    order = warm_order(renderer.model.preset, service.defaults, size, frames)
-    return Render(job_id="warm-up", order=order, image=str(image), frames="")
-
-
-def _render(renderer: Renderer, task: Render) -> tuple[str, Pace]:
+def _render(renderer: Renderer, order: VideoOrder, work: Path) -> tuple[str, Pace]:
     """Digest of the latents, and how long it took."""
-    moments: list[float] = []
+    size = order.size
+    picture = work / f"warm-up-{size}-{renderer.ranks.rank}.png"
+    Image.linear_gradient("L").resize((size.width, size.height)).convert("RGB").save(picture)
+    begun: list[float] = []
 
     def note(stage: Stage, step: int) -> None:
         if stage in (Stage.DENOISING, Stage.DECODING):
-            moments.append(time.monotonic())
+            begun.append(time.monotonic())
 
-    shot = renderer.render(task, note)
-    order = task.order
+    shot = renderer.render(order, picture, progress=note)
     pace = Pace(
         tokens=tokens_of(order.frames, order.size.width, order.size.height),
-        step_seconds=[after - before for before, after in pairwise(moments)][-1],
+        step_seconds=[after - before for before, after in pairwise(begun)][-1],
         stages=shot.seconds,
     )
     return hashlib.sha256(shot.latents.cpu().numpy().tobytes()).hexdigest(), pace
