@@ -284,7 +284,9 @@ def film_digest(data: bytes) -> str:
 
 def timeless(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: timeless(each) for key, each in value.items() if key not in UNEQUAL}
+        return {
+            key: timeless(each) for key, each in value.items() if key.split(".")[-1] not in UNEQUAL
+        }
     return [timeless(each) for each in value] if isinstance(value, list) else value
 
 
