@@ -2,7 +2,7 @@
 
 They go through every line that a 14B model goes through, on a CPU, in seconds, and their pictures
 can be recognised. Their weights are the same bytes on every machine: the VAE and the transformers
-lie in `trained/` (runtime/tiny_models made them), the text and image encoders come from a seed.
+lie in `trained/` (tools/tiny_models made them), the text and image encoders come from a seed.
 """
 
 from __future__ import annotations

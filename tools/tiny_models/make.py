@@ -1,7 +1,7 @@
 """Make the weights of the tiny models from the clips.
 
-    python runtime/tiny_models/make.py vae --clips FOLDER --out OUT --minutes 7 [--weights START]
-    python runtime/tiny_models/make.py dit --clips FOLDER --out OUT --weights OUT --minutes 8
+    python -m tiny_models.make vae --clips FOLDER --out OUT --minutes 7 [--weights START]
+    python -m tiny_models.make dit --clips FOLDER --out OUT --weights OUT --minutes 8
 
 `vae` writes vae.safetensors, from noise or going on from START's, with a sheet (PNG) and a report
 (JSON). `dit` reads it from --weights, with transformers to go on from if they lie there too, and
@@ -16,34 +16,25 @@ import argparse
 import csv
 import dataclasses
 import json
-import os
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-# Spawned workers find these too.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
-)
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-import train_dit  # noqa: E402
-import train_vae  # noqa: E402
-from clip_files import HELD_OUT  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
-from sheets import sheet  # noqa: E402
-
-from wan_runtime.contract.job import Step  # noqa: E402
-from wan_runtime.models import layout  # noqa: E402
-from wan_runtime.models.load import compute_device, compute_dtype, load_pipeline  # noqa: E402
-from wan_runtime.models.tiny import VAE_FILE, TinyVAE, dit_file  # noqa: E402
-from wan_runtime.presets import PRESETS  # noqa: E402
-from wan_runtime.training.sample import quantize, render  # noqa: E402
+from tiny_models import train_dit, train_vae
+from tiny_models.clip_files import HELD_OUT
+from tiny_models.sheets import sheet
+from wan_runtime.contract.job import Step
+from wan_runtime.models import layout
+from wan_runtime.models.load import compute_device, compute_dtype, load_pipeline
+from wan_runtime.models.tiny import VAE_FILE, TinyVAE, dit_file
+from wan_runtime.presets import PRESETS
+from wan_runtime.rendering.media import quantize
+from wan_runtime.training.sample import render
 
 PRESET_NAMES = ("Wan2.1-I2V-Tiny", "Wan2.2-I2V-Tiny")
 SHOWN = (
@@ -100,7 +91,7 @@ def vae(options: argparse.Namespace, started: float) -> None:
     save_file(state, options.out / VAE_FILE)
     model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     pictures, facts = [], {}
-    for row in shown(rows):
+    for row in first_clips(rows):
         (clip,) = train_vae.read([options.clips / row["video"]], *train_vae.SIZE)
         back = train_vae.reconstruct(model, clip, device)
         psnr, ssim = train_vae.quality(clip, back)
@@ -194,7 +185,7 @@ def samples(options: argparse.Namespace, place: train_dit.Place, started: float)
     device = compute_device()
     pipe = load_pipeline(layout.locate(preset, folder), compute_dtype(device), device)
     pictures, path = [], options.out / f"sheet-{place.preset}.png"
-    rows = shown(listed(options.clips))
+    rows = first_clips(listed(options.clips))
     for row in rows if options.scale == 1 else rows[:2]:
         (clip,) = train_vae.read([options.clips / row["video"]], *train_vae.SIZE)
         reference = frames(clip[: preset.frames])
@@ -223,7 +214,7 @@ def listed(clips: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((clips / "metadata.csv").open()))
 
 
-def shown(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+def first_clips(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     """The first clip of each source to show."""
     first = {row["source"]: row for row in reversed(rows)}
     return [first[source] for source in SHOWN if source in first]

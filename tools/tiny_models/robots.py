@@ -11,7 +11,8 @@ from typing import Any
 
 import mujoco
 import numpy as np
-from camera import (
+
+from tiny_models.camera import (
     COLOURS,
     FRAMES,
     MOVES,
@@ -23,7 +24,7 @@ from camera import (
     pick,
     sideways,
 )
-from clip_files import FPS, Frames
+from tiny_models.clip_files import FPS, Frames
 
 # Source: (noun, camera distance). The files are those that the packages ship.
 GYMNASIUM = {

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from clip_files import Frames
 from PIL import Image, ImageDraw
+
+from tiny_models.clip_files import Frames
 
 COLUMNS, LABEL = 6, 12
 

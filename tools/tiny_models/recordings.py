@@ -11,13 +11,14 @@ from pathlib import Path
 
 import av
 import numpy as np
-from camera import (
+from PIL import Image
+
+from tiny_models.camera import (
     FRAMES,
     HEIGHT,
     WIDTH,
 )
-from clip_files import FPS, Frames
-from PIL import Image
+from tiny_models.clip_files import FPS, Frames
 
 # Video: scenes (first frame, end, caption). None spans a cut.
 SCENES = {

@@ -17,11 +17,11 @@ import av
 import numpy as np
 import torch
 import torch.nn.functional as F
-import whole_clip
 from diffsynth.models.wan_video_vae import VideoVAE_
-from muon import Muon
 from torch import Tensor, nn
 
+from tiny_models import whole_clip
+from tiny_models.muon import Muon
 from wan_runtime.models.tiny import TinyVAE
 
 # Shapes: B batch, F frames, H W pixels, T h w latent frames, rows, columns.
@@ -120,7 +120,7 @@ def train(
         for some in (clips, full_size)
     ]
     stepper = Stepper(vae, banks[0].draw(count))
-    started, step, told = time.monotonic(), 0, 0.0
+    started, step, printed = time.monotonic(), 0, 0.0
     while (share := (time.monotonic() - started) / (until - started)) < 1:
         warm = min(1, (step + 1) / 50)
         rate = RATE * warm * (0.01 + 0.99 * _cosine(share))
@@ -128,10 +128,10 @@ def train(
         step += 1
         if device.type == "cuda" and step % 10 == 0:
             torch.cuda.synchronize()
-        if time.monotonic() - told > 15:
-            told = time.monotonic()
-            shown = " ".join(f"{name} {float(value):.4f}" for name, value in stepper.parts.items())
-            say(f"vae {share:4.0%} step {step}: {shown}")
+        if time.monotonic() - printed > 15:
+            printed = time.monotonic()
+            losses = " ".join(f"{name} {float(value):.4f}" for name, value in stepper.parts.items())
+            say(f"vae {share:4.0%} step {step}: {losses}")
     say(f"vae: {step} steps")
     vae.load_state_dict(dict(zip(vae.state_dict(), stepper.average, strict=True)))
     vae.eval().requires_grad_(False)
@@ -166,7 +166,7 @@ class Stepper:
             self.graph.replay()
 
     def _record(self) -> None:
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(3):  # at rate 0: kernels and workspaces are chosen
@@ -183,7 +183,7 @@ class Stepper:
         gpu = self.video.device.type == "cuda"
         with torch.autocast(self.video.device.type, torch.bfloat16, enabled=gpu):
             loss, self.parts = _loss(self.vae, self.video)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         with torch.no_grad():
             for mean, tensor in zip(self.average, self.vae.state_dict().values(), strict=True):
@@ -204,12 +204,12 @@ def _loss(vae: VideoVAE_, video: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         parts = {
             "l1": (error.square() + 1e-6).sqrt().mean(),
             "l2": error.square().mean(),
-            "edges": sum(error.diff(dim=dim).abs().mean() for dim in (-1, -2, -3)) / 3,
+            "edges": torch.stack([error.diff(dim=dim).abs().mean() for dim in (-1, -2, -3)]).mean(),
             "blocks": F.avg_pool3d(error, (1, 8, 8)).abs().mean(),
             "ssim": 1 - _ssim(out, video),
             "kl": 0.5 * (mean.square() + variance.exp() - 1 - variance).mean(),
         }
-    total = sum(weight * parts[name] for name, weight in WEIGHTS.items())
+    total = torch.stack([weight * parts[name] for name, weight in WEIGHTS.items()]).sum()
     return total, {name: part.detach() for name, part in parts.items()}
 
 

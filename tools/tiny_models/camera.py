@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import mujoco
 import numpy as np
-from clip_files import Frames
 from numpy.typing import NDArray
 from PIL import Image
+
+from tiny_models.clip_files import Frames
 
 FRAMES, WIDTH, HEIGHT = 33, 160, 120
 OVERSAMPLING = 2
@@ -96,7 +97,7 @@ def film(
                 camera.lookat[:] += 0.5 * (target() - camera.lookat)
             renderer.update_scene(data, camera)
             picture = Image.fromarray(renderer.render())
-            out[number] = picture.resize((WIDTH, HEIGHT), Image.Resampling.BOX)
+            out[number] = np.asarray(picture.resize((WIDTH, HEIGHT), Image.Resampling.BOX))
             advance()
     finally:
         renderer.close()
@@ -110,7 +111,7 @@ def sideways(view: View, shift: NDArray[np.float64]) -> tuple[float, float]:
     return float(shift[0] * away[1] - shift[1] * away[0]), float(shift[:2] @ away)
 
 
-def pick(rng: np.random.Generator, table: dict[str, object]) -> str:
+def pick(rng: np.random.Generator, table: Mapping[str, object]) -> str:
     return str(rng.choice(list(table)))
 
 

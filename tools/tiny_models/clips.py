@@ -1,6 +1,6 @@
 """The training clips of the tiny models: rendered scenes, photographs in motion, real recordings.
 
-    MUJOCO_GL=egl python runtime/tiny_models/clips.py --out FOLDER [--scale 1.0]
+    MUJOCO_GL=egl python -m tiny_models.clips --out FOLDER [--scale 1.0]
 
 Writes FOLDER/clips/*.mp4 (160x120, 16 frames a second, up to 33 frames) and FOLDER/metadata.csv
 with the columns video, prompt, source. One source is one robot, task, kind of scene, photograph or
@@ -17,10 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from clip_files import Frames, write
-from objects import objects
-from recordings import photographs, recordings
-from robots import arm, robots
+
+from tiny_models.clip_files import Frames, write
+from tiny_models.objects import objects
+from tiny_models.recordings import photographs, recordings
+from tiny_models.robots import arm, robots
 
 
 def clips(scale: float) -> Iterator[tuple[str, str, Frames]]:

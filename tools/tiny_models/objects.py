@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import mujoco
 import numpy as np
-from camera import (
+from numpy.typing import NDArray
+
+from tiny_models.camera import (
     COLOURS,
     MOVES,
     SKIES,
@@ -15,7 +17,7 @@ from camera import (
     paint_sky,
     pick,
 )
-from clip_files import FPS, Frames
+from tiny_models.clip_files import FPS, Frames
 
 SHAPES = {
     "ball": ("sphere", "{0}"),
@@ -123,9 +125,9 @@ def _scene(action: str, rng: np.random.Generator) -> tuple[str, Frames]:
     mujoco.mj_forward(model, data)
     first = 1
 
-    def target() -> np.ndarray:
+    def target() -> NDArray[np.float64]:
         if view.move == "follow" and action not in ("tower", "swings"):
-            return data.xpos[first].copy()
+            return np.array(data.xpos[first])
         return np.array([0.0, 0.0, 0.6])
 
     def advance() -> None:
@@ -154,7 +156,7 @@ def _rgb(name: str) -> str:
 def _body(
     shape: str,
     colour: str,
-    flat: np.ndarray,
+    flat: NDArray[np.float64],
     height: float,
     rng: np.random.Generator,
     size: float | None = None,
@@ -171,7 +173,7 @@ def _body(
     )
 
 
-def _pendulum(colour: str, right: np.ndarray, angle: float) -> str:
+def _pendulum(colour: str, right: NDArray[np.float64], angle: float) -> str:
     away = np.array([-right[1], right[0]])
     tip = np.array([np.sin(angle) * right[0], np.sin(angle) * right[1], -np.cos(angle)]) * 1.1
     end = " ".join(f"{value:.3f}" for value in tip)

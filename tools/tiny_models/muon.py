@@ -34,18 +34,18 @@ class Muon:
                 matrix = gradient.lerp(first, MOMENTUM).flatten(1)
                 # Entries about as large as Adam's steps (Liu et al. 2025).
                 change = _orthogonal(matrix) * (0.2 * max(matrix.shape) ** 0.5)
-                parameter -= self.rate * change.view_as(parameter)
+                parameter.sub_(self.rate * change.view_as(parameter))
             else:
                 first.lerp_(gradient, 0.1)
                 second.lerp_(gradient.square(), 1 - BETA2)
                 mean = first / (1 - 0.9**self._steps)
                 square = second / (1 - BETA2**self._steps)
-                parameter -= self.rate * mean / (square.sqrt() + 1e-8)
+                parameter.sub_(self.rate * mean / (square.sqrt() + 1e-8))
 
 
 def _orthogonal(matrix: Tensor) -> Tensor:
     """Singular values to about 1, by five steps of a Newton-Schulz iteration."""
-    x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    x: Tensor = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x = x / (x.norm() + 1e-12)
     for _ in range(5):
         square = x @ x.T

@@ -12,31 +12,31 @@ import multiprocessing
 import random
 import shutil
 import time
-from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from clip_files import HELD_OUT, write
 from diffsynth.models.wan_video_dit import WanModel
-from folder_store import BUCKET, FolderStore
+from diffsynth.pipelines.wan_video import WanVideoUnit_ImageEmbedderVAE
 from safetensors.torch import save_file
-from start import dit_state
 from torch import Tensor, nn
-from train_vae import read
 
+from tiny_models.clip_files import HELD_OUT, write
+from tiny_models.folder_store import BUCKET, FolderStore
+from tiny_models.start import dit_state
+from tiny_models.train_vae import read
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.job import Expert, JobSpec, ManifestRef, Shard, Step, step_id
 from wan_runtime.data import cache, prepare, review
 from wan_runtime.data.captions import caption_counter
 from wan_runtime.data.checker import Checked, Checker
-from wan_runtime.data.formats.rows import Row
+from wan_runtime.data.formats.rows import Listing, Row
 from wan_runtime.data.latents import Entry, LocalCache, load_latents
 from wan_runtime.data.source import StoreSource
 from wan_runtime.errors import NumericalError
-from wan_runtime.models import encoders, tiny
+from wan_runtime.models import tiny
 from wan_runtime.models.load import compute_device
 from wan_runtime.presets import NEGATIVE_PROMPT, PRESETS, Preset
 from wan_runtime.process.progress import Reporter
@@ -156,8 +156,8 @@ def prepared(place: Place, pool: ProcessPoolExecutor, parts: int) -> ManifestRef
     """The step prepare, whose rows the pool checks. One for all presets: they train on one size."""
     job = place.job("whole", Step.PREPARE, {})
 
-    def check(rows: Sequence[Row], checker: Checker, report: Reporter) -> list[Checked]:
-        shares = [list(rows[number::parts]) for number in range(parts)]
+    def check(listing: Listing, checker: Checker, report: Reporter) -> list[Checked]:
+        shares = [list(listing.rows[number::parts]) for number in range(parts)]
         done = list(pool.map(_check, [place] * parts, [job] * parts, range(parts), shares))
         return sorted((one for part in done for one in part), key=lambda one: one.clip.row)
 
@@ -208,7 +208,7 @@ def _encode(
 def _encode_first_frames_once() -> None:
     """Every preset's transformer is conditioned on the same latents of a first frame."""
     kept: dict[bytes, Any] = {}
-    unit = encoders.WanVideoUnit_ImageEmbedderVAE
+    unit: Any = WanVideoUnit_ImageEmbedderVAE
     process = getattr(unit, "encode_anew", unit.process)
     unit.encode_anew = process
 
@@ -241,7 +241,8 @@ def train_expert(
     """Folder with full.safetensors and training.json."""
     device = compute_device()
     held = _hold_latents(device)
-    train.method_of = lambda job: ExceptSeeded(job.full)
+    training: Any = train
+    training.method_of = lambda job: ExceptSeeded(job.full)
     seconds, error = deadline - time.time(), None
     for attempt in range(3):
         job = place.job(
@@ -309,24 +310,26 @@ def _hold_latents(device: torch.device) -> dict[str, dict[str, Tensor]]:
         assert isinstance(store, FolderStore)
         return store.path(entry.key)
 
-    LocalCache.load, LocalCache.fetch = load, path
+    patched: Any = LocalCache
+    patched.load, patched.fetch = load, path
     return held
 
 
 def _go_by_the_clock(deadline: float, label: str) -> None:
     """Warm up, fall along a cosine and end in time, not in steps: the speed is not known."""
     began = time.time()
-    step = getattr(train.Trainer, "one_step", train.Trainer.step)
-    train.Trainer.one_step = step
-    told = [began]
+    training: Any = train
+    step = getattr(training.Trainer, "one_step", training.Trainer.step)
+    training.Trainer.one_step = step
+    printed = [began]
 
     def timely(trainer: train.Trainer) -> None:
         step(trainer)
         now = time.time()
         if now > deadline:
             trainer.total = trainer.validation.total = trainer.state.step
-        if now - told[0] > 20 or now > deadline:
-            told[0] = now
+        if now - printed[0] > 20 or now > deadline:
+            printed[0] = now
             recent = [entry["loss"] for entry in trainer.state.history["steps"][-200:]]
             print(
                 f"{label}: step {trainer.state.step}, "
@@ -340,12 +343,12 @@ def _go_by_the_clock(deadline: float, label: str) -> None:
         share = min(1.0, (now - began) / max(1e-3, deadline - began))
         return min(1.0, (now - began + 0.1) / WARM_SECONDS) * 0.5 * (1 + math.cos(math.pi * share))
 
-    train.Trainer.step = timely
-    train.rate_factor = factor
+    training.Trainer.step = timely
+    training.rate_factor = factor
 
 
 def _step(place: Place, job: JobSpec) -> ManifestRef:
-    modules = {Step.PREPARE: prepare, Step.ENCODE: cache, Step.TRAIN: train}
+    modules: dict[Step, Any] = {Step.PREPARE: prepare, Step.ENCODE: cache, Step.TRAIN: train}
     work = place.work(job)
     work.mkdir(parents=True, exist_ok=True)
     started = time.time()
@@ -355,7 +358,8 @@ def _step(place: Place, job: JobSpec) -> ManifestRef:
             f"{place.preset} {job.step_id}: {outcome.message} ({time.time() - started:.0f} s)",
             flush=True,
         )
-    return outcome.manifest
+    manifest: ManifestRef = outcome.manifest
+    return manifest
 
 
 def processes(count: int) -> ProcessPoolExecutor:

@@ -7,10 +7,12 @@ resampling layers that treat the first frame apart do so here too.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from diffsynth.models.wan_video_vae import AttentionBlock, Resample, ResidualBlock, VideoVAE_
-from torch import Tensor, nn
+from torch import Tensor
 
 # Shapes: B batch, F frames, H W pixels, T = (F - 1) / 4 + 1 latent frames, h = H / 8, w = W / 8.
 
@@ -27,7 +29,7 @@ def decode(vae: VideoVAE_, latents_BCThw: Tensor) -> Tensor:
     return _through(vae.decoder, vae.conv2(latents_BCThw))
 
 
-def _through(half: nn.Module, x: Tensor) -> Tensor:
+def _through(half: Any, x: Tensor) -> Tensor:
     x = half.conv1(x)
     stages = half.downsamples if hasattr(half, "downsamples") else half.upsamples
     order = (stages, half.middle) if hasattr(half, "downsamples") else (half.middle, stages)
@@ -47,7 +49,7 @@ def _through(half: nn.Module, x: Tensor) -> Tensor:
     return _activated_convolution(half.head, x)
 
 
-def _activated_convolution(layers: nn.Sequential, x: Tensor) -> Tensor:
+def _activated_convolution(layers: Any, x: Tensor) -> Tensor:
     """RMS norm, SiLU, causal convolution 3x3x3."""
     norm, conv = layers[0], layers[-1]
     x = _activate(x, norm.gamma * norm.scale)
