@@ -17,6 +17,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from wan_runtime.models import headers
+from wan_runtime.models.headers import Header
+
 SHARD_BYTES = 5 * 10**9
 """Of one file of a sharded set, as the official releases have them."""
 PIECE_BYTES = 2 * 10**9
@@ -118,6 +121,16 @@ class SafetensorsFiles(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._files)
+
+    def header(self) -> Header:
+        """Dtypes and shapes of all tensors, which are not read."""
+        slices = {name: file.get_slice(name) for name, file in self._files.items()}
+        return Header(
+            {
+                name: headers.Tensor(each.get_dtype(), tuple(each.get_shape()))
+                for name, each in slices.items()
+            }
+        )
 
     def shape(self, name: str) -> torch.Size:
         """Without reading the tensor."""

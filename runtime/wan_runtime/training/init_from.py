@@ -29,6 +29,7 @@ from wan_runtime.models.adapters.dialects import is_adapter, read_adapter
 from wan_runtime.models.adapters.foreign import opening
 from wan_runtime.models.adapters.layer_names import is_image_branch
 from wan_runtime.models.digest import files_digest
+from wan_runtime.models.recognise import precision
 from wan_runtime.models.weights import SafetensorsFiles
 from wan_runtime.presets import PRESETS
 from wan_runtime.training.lora import ADAPTER
@@ -158,7 +159,8 @@ def fetch_shards(uri: str, bucket: Store, index: str, folder: Path) -> Source:
         of_tensors = dict(json.loads(bucket.get_bytes(index))["weight_map"])
         names = sorted({str(name) for name in of_tensors.values()})
     except (ValueError, KeyError, TypeError) as error:
-        raise _invalid(uri, f"has no weight_map in {place}: {error!r}") from error
+        text = f"has no weight_map in {place}: give the index that was saved with its shards"
+        raise _invalid(uri, text) from error
     if not names or any("/" in name or not name.endswith(".safetensors") for name in names):
         raise _invalid(uri, f"names other things than .safetensors files beside it in {place}")
     keys = {name: index.removesuffix(Path(index).name) + name for name in names}
@@ -260,6 +262,10 @@ def _warn(uri: str, left_out: Collection[str]) -> None:
 def into_full(uri: str, paths: Iterable[Path], trainable: Mapping[str, nn.Parameter]) -> None:
     """Overwrite all weights, a tensor at a time."""
     with SafetensorsFiles(list(paths)) as tensors:
+        # Copied as they are, numbers of FP8 would lack their scales, or the bits that were cut off.
+        if stored := precision(tensors.header()):
+            full = "float32, bfloat16 and float16 are read: give the weights it was made of"
+            raise _invalid(uri, f"is stored in {stored}, and {full}")
         names = _official(list(tensors))
         lacking = sorted(trainable.keys() - names.keys())
         surplus = sorted(names.keys() - trainable.keys())

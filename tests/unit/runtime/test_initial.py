@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from diffsynth.utils.state_dict_converters import wan_video_dit
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ml_runs import Run
@@ -300,6 +300,32 @@ def test_what_does_not_fit_is_refused_with_both_sides(
     lacking = refused(full21, tiny21, tmp_path, upload(full21, tmp_path, short))
     assert "1 tensors are missing and 0 are not known, such as head.modulation" in lacking
     assert Begun(exported21, tiny21, tmp_path, single), "its layers and rank are the same"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scales", "stored"),
+    [
+        (torch.float8_e4m3fn, "", "FP8 (F8_E4M3, "),
+        (torch.float8_e5m2, "", "FP8 (F8_E5M2, "),
+        (torch.float8_e4m3fn, "scale_weight", "ComfyUI's scaled FP8 (blocks."),
+        (torch.int8, "SCB", "8 bits of bitsandbytes (blocks."),
+    ],
+)
+def test_full_weights_of_less_precision_are_refused_by_name(
+    full21: Run, tiny21: ModelFiles, tmp_path: Path, dtype: torch.dtype, scales: str, stored: str
+) -> None:
+    """Names and shapes of an FP8 cast are right: what was cut off would be missing in silence."""
+    tensors = official(full21)
+    for name in [name for name in tensors if name.endswith((".q.weight", ".k.weight"))]:
+        tensors[name] = tensors[name].to(dtype)
+        if scales:
+            tensors[f"{name.removesuffix('weight')}{scales}"] = torch.ones(1)
+    save_file(tensors, tmp_path / "fp8.safetensors")
+    full21.store.put_file("given/fp8.safetensors", tmp_path / "fp8.safetensors")
+    uri = f"s3://{full21.store.bucket}/given/fp8.safetensors"
+    message = refused(full21, tiny21, tmp_path, uri)
+    assert message.startswith(f"initFrom: {uri} is stored in {stored}")
+    assert message.endswith("float16 are read: give the weights it was made of")
 
 
 def wide(tensors: dict[str, Tensor]) -> None:
