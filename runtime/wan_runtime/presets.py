@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wan_runtime.contract.job import Expert
+from wan_runtime.contract.job import Expert, JobSpec, Reason
+from wan_runtime.errors import InputError
 
 NUM_TRAIN_TIMESTEPS = 1000
-SPATIAL_STRIDE = 16
-"""Pixels a token side: the VAE's 8 times the patch of 2. Width and height are multiples of it."""
-TEMPORAL_STRIDE = 4
-"""Frames a latent frame after the first: clips have 4n+1 frames."""
 
 NEGATIVE_PROMPT = (
     "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，"
@@ -129,3 +126,16 @@ PRESETS: dict[str, Preset] = {
         ),
     )
 }
+
+
+def preset_named(name: str) -> Preset:
+    """Raises InputError(MODEL_INVALID) for a name that this runtime does not know."""
+    if name not in PRESETS:
+        known = ", ".join(PRESETS)
+        raise InputError(Reason.MODEL_INVALID, f"no preset is called {name!r}; there are {known}")
+    return PRESETS[name]
+
+
+def preset_of(job: JobSpec) -> Preset:
+    """The job's preset. Raises as `preset_named`."""
+    return preset_named(job.model.preset)

@@ -14,7 +14,7 @@ from wan_operator.kubectl.documents import read_documents
 from wan_operator.kubectl.finetune import FINETUNE
 from wan_operator.kubectl.kind import Document, PlannedKind
 from wan_operator.kubectl.service import SERVICE
-from wan_operator.reconcile.finetune.fit import gpu_of
+from wan_operator.reconcile.gpus import gpu_of
 from wan_operator.yaml_files import DocumentError, yaml_documents
 from wan_runtime.faults import value
 from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_name, catalogue_of

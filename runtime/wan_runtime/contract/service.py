@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from wan_runtime.contract.base import Contract
 from wan_runtime.contract.job import Expert, ManifestRef, ModelSpec, StoreSpec
-from wan_runtime.presets import SPATIAL_STRIDE, TEMPORAL_STRIDE
+from wan_runtime.contract.strides import SPATIAL_STRIDE, TEMPORAL_STRIDE
 
 SERVICE_FILE = "/etc/wan/service.json"
 KEYS_FOLDER = "/etc/wan/keys"

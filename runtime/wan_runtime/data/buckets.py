@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from wan_runtime.contract.job import Bucket
+from wan_runtime.contract.strides import SPATIAL_STRIDE
 from wan_runtime.data.frames import crop_box, fits
-from wan_runtime.presets import SPATIAL_STRIDE
 
 
 class InBucket(Protocol):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wan_runtime.contract.job import Bucket, WindowKind
+from wan_runtime.contract.strides import SPATIAL_STRIDE
 from wan_runtime.data import picture as still
 from wan_runtime.data.buckets import fitting
 from wan_runtime.data.dataset import Code
@@ -24,7 +25,6 @@ from wan_runtime.data.facts import ClipRejected, Facts
 from wan_runtime.data.frames import crop_box, fits
 from wan_runtime.data.rejected import PictureRejected
 from wan_runtime.data.window import starts_of
-from wan_runtime.presets import SPATIAL_STRIDE
 
 STILL = 128
 """Pixels at the longer side of what is looked at for cuts, bars and the like."""

@@ -22,8 +22,9 @@ from wan_runtime.contract.job import (
     StoreSpec,
     WindowKind,
 )
+from wan_runtime.contract.strides import SPATIAL_STRIDE
 from wan_runtime.errors import InputError, StepError
-from wan_runtime.presets import PRESETS, SPATIAL_STRIDE
+from wan_runtime.presets import PRESETS
 from wan_runtime.process import logs
 
 if TYPE_CHECKING:

@@ -21,9 +21,8 @@ from wan_runtime.models.examine import examine
 from wan_runtime.models.imported import ImportedModel, ModelFile
 from wan_runtime.models.pickles import header_of, unpickled
 from wan_runtime.models.places import Source, Volume
-from wan_runtime.models.source import preset_of
 from wan_runtime.models.weights import write_safetensors
-from wan_runtime.presets import Preset
+from wan_runtime.presets import Preset, preset_of
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
 

@@ -13,24 +13,11 @@ from wan_runtime.errors import InputError
 from wan_runtime.model_parts import needed
 from wan_runtime.models import imported
 from wan_runtime.models.layout import ModelFiles, arrange, locate
-from wan_runtime.presets import PRESETS, Preset
+from wan_runtime.presets import preset_named, preset_of
 
 if TYPE_CHECKING:
     from wan_runtime.artifacts.store import Store
     from wan_runtime.process.progress import Reporter
-
-
-def preset_of(job: JobSpec) -> Preset:
-    """The job's preset. Raises as `preset_named`."""
-    return preset_named(job.model.preset)
-
-
-def preset_named(name: str) -> Preset:
-    """Raises InputError(MODEL_INVALID) for a name that this runtime does not know."""
-    if name not in PRESETS:
-        known = ", ".join(PRESETS)
-        raise InputError(Reason.MODEL_INVALID, f"no preset is called {name!r}; there are {known}")
-    return PRESETS[name]
 
 
 def base_model(

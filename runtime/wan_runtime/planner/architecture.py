@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from wan_runtime import model_parts
-from wan_runtime.presets import PRESETS, SPATIAL_STRIDE, TEMPORAL_STRIDE
+from wan_runtime.contract.strides import SPATIAL_STRIDE, TEMPORAL_STRIDE
+from wan_runtime.presets import PRESETS
 
 TEXT_TOKENS = 512
 IMAGE_TOKENS = 257

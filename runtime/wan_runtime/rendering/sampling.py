@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from wan_runtime.contract.job import Expert
+from wan_runtime.contract.strides import SPATIAL_STRIDE, TEMPORAL_STRIDE
 from wan_runtime.models.dit.forward import Conditions, predict_velocity
 from wan_runtime.models.dit.parallel import Ranks
 from wan_runtime.models.flow import shifted_grid
-from wan_runtime.presets import SPATIAL_STRIDE, TEMPORAL_STRIDE, Preset
+from wan_runtime.presets import Preset
 from wan_runtime.rendering.order import VideoOrder
 
 # Shapes: C channels, T latent frames, H W latent rows and columns.

@@ -32,8 +32,8 @@ from wan_runtime.contract.job import (
 from wan_runtime.contract.results import trained
 from wan_runtime.models.adapters.dialects import write_adapter
 from wan_runtime.models.load import prepare
-from wan_runtime.models.source import preset_of
 from wan_runtime.models.weights import SafetensorsFiles
+from wan_runtime.presets import preset_of
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
 from wan_runtime.training import full, full_export, lora

@@ -25,14 +25,13 @@ from wan_runtime.artifacts.store import Store, file_sha256
 from wan_runtime.contract.job import Dialect, Expert, JobSpec, LoraSpec, Reason
 from wan_runtime.errors import InputError
 from wan_runtime.models.adapters.changes import Adapter, Changes, without_image_branches
-from wan_runtime.models.adapters.dialects import is_adapter, read_adapter
+from wan_runtime.models.adapters.dialects import ADAPTER, is_adapter, read_adapter
 from wan_runtime.models.adapters.foreign import opening
 from wan_runtime.models.adapters.layer_names import is_image_branch
 from wan_runtime.models.digest import files_digest
 from wan_runtime.models.recognise import precision
 from wan_runtime.models.weights import SafetensorsFiles
 from wan_runtime.presets import PRESETS
-from wan_runtime.training.lora import ADAPTER
 
 log = logging.getLogger(__name__)
 

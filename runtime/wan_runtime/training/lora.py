@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from wan_runtime.contract.job import LoraSpec, Reason
 from wan_runtime.errors import InputError
+from wan_runtime.models.adapters.dialects import ADAPTER
 from wan_runtime.models.weights import write_safetensors
 
 # Shapes: O out and I in features of a linear layer, R rank. A is [R, I], B is [O, R]; delta = alpha
 # / R * B A.
 
-ADAPTER = "default"
 WEIGHTS = "lora.safetensors"
 """Trained weights, named as `inject` names parameters."""
 

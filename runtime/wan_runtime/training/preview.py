@@ -23,7 +23,7 @@ from wan_runtime.models.dit.parallel import alone
 from wan_runtime.models.encoders import VideoDecoder
 from wan_runtime.models.flow import add_noise
 from wan_runtime.models.layout import ModelFiles
-from wan_runtime.models.source import preset_of
+from wan_runtime.presets import preset_of
 from wan_runtime.rendering.media import Frames, quantize, write_mp4
 from wan_runtime.rendering.sampling import Prompted, Step, denoise, noise, schedule
 from wan_runtime.training.batches import load_batch

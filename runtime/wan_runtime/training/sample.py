@@ -29,8 +29,8 @@ from wan_runtime.errors import NumericalError
 from wan_runtime.models.encoders import TILE_SIZE, TILE_STRIDE
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import compute_device, compute_dtype, load_pipeline, quietly
-from wan_runtime.models.source import base_model, preset_of
-from wan_runtime.presets import NEGATIVE_PROMPT, Preset
+from wan_runtime.models.source import base_model
+from wan_runtime.presets import NEGATIVE_PROMPT, Preset, preset_of
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
 from wan_runtime.rendering.media import Frames, Pixels, contact_sheet, quantize, write_mp4

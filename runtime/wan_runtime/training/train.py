@@ -29,7 +29,8 @@ from wan_runtime.models.dit.attention import use_trainable
 from wan_runtime.models.dit.forward import keep_time_embedding_fp32, predict_velocity
 from wan_runtime.models.flow import NoiseLevels, add_noise, velocity
 from wan_runtime.models.load import compute_device, compute_dtype, load_dit
-from wan_runtime.models.source import base_model, preset_of
+from wan_runtime.models.source import base_model
+from wan_runtime.presets import preset_of
 from wan_runtime.process import stopping
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from wan_operator.api.v1alpha1.common import PodTemplate
 from wan_operator.api.v1alpha1.finetune import (
     Effective,
     EffectivePlan,
@@ -24,12 +23,12 @@ from wan_operator.reconcile.finetune.plan import (
     prepare_of,
     trains_in_parallel,
 )
+from wan_operator.reconcile.gpus import gpu_of, is_fit_checked, way_out
 from wan_operator.reconcile.observed import Raw
-from wan_operator.resources.labels import FIT_CHECK
 from wan_runtime.contract.job import Bucket, TrainingSpec
 from wan_runtime.contract.steps import FACTS
 from wan_runtime.contract.summary import TRAIN_WINDOWS, windows_in
-from wan_runtime.planner.gpus import Gpu, by_product
+from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.host import HostPlan, plan_host
 from wan_runtime.planner.remedies import remedies
 from wan_runtime.planner.run import RunPlan, plan_run
@@ -38,8 +37,6 @@ from wan_runtime.planner.training import TrainingPlan, plan_training
 from wan_runtime.planner.workload import Training
 from wan_runtime.presets import PRESETS
 
-PRODUCT = "nvidia.com/gpu.product"
-"""Node label of NVIDIA's GPU feature discovery."""
 CHECKPOINT_EVERY = 100
 """Steps. An adapter's checkpoint takes seconds."""
 UNCOUNTED_CLIPS = 1000
@@ -82,11 +79,6 @@ def refusal(cr: Raw, run: FineTuneRun) -> str | None:
     return _refusal(largest, works[1:], named, catalogue)
 
 
-def is_fit_checked(cr: Raw) -> bool:
-    """Unless its annotation says that it shall be tried."""
-    return bool(cr["metadata"].get("annotations", {}).get(FIT_CHECK) != "disabled")
-
-
 def _refusal(
     plan: TrainingPlan, smaller: Sequence[Training], named: str, catalogue: Sequence[Gpu]
 ) -> str:
@@ -100,12 +92,6 @@ def _refusal(
         f"{needed} {plan.gib:.0f} GiB of GPU memory ({low:.0f} to {high:.0f}) and "
         f"{named} has {plan.gpu.memory_gib:.0f}: {way_out(changes)}"
     )
-
-
-def way_out(changes: Sequence[str]) -> str:
-    """The end of a refusal. `changes`: of which each alone makes it fit."""
-    helps = f"it fits with {', or '.join(changes)}" if changes else "no single change makes it fit"
-    return f"{helps}. To try it all the same, set the annotation {FIT_CHECK}: disabled"
 
 
 def _memory(plan: TrainingPlan) -> float:
@@ -135,13 +121,6 @@ def host_plan(run: FineTuneRun, step: FineTuneStep) -> HostPlan | None:
 
 
 # Of a spec alone, for the operator and for `kubectl wan plan`
-
-
-def gpu_of(pods: PodTemplate, default: Gpu | None, catalogue: Sequence[Gpu]) -> Gpu | None:
-    """The type that the pods are bound to by their node selector; else the cluster's default. None:
-    not known."""
-    label = pods.node_selector.get(PRODUCT)
-    return default if label is None else by_product(label, catalogue)
 
 
 def workloads(

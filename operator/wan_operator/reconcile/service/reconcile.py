@@ -22,7 +22,7 @@ from wan_operator.conditions.merge import RECONCILING, STALLED, Wanted, is_true
 from wan_operator.conditions.service import READY, VOCABULARY, WAITING
 from wan_operator.reconcile import stall
 from wan_operator.reconcile.decision import Decision, Delete, Event
-from wan_operator.reconcile.finetune.fit import is_fit_checked
+from wan_operator.reconcile.gpus import is_fit_checked
 from wan_operator.reconcile.observed import (
     Observed,
     Raw,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from wan_operator.api.v1alpha1.common import Store
 from wan_operator.api.v1alpha1.inference import EffectiveService, WanInferenceServiceSpec
-from wan_operator.reconcile.finetune import fit
+from wan_operator.reconcile import gpus
 from wan_operator.reconcile.store import resolve_store
 from wan_operator.resources.jobs import TINY, Size, size_for
 from wan_operator.settings import Settings
@@ -73,7 +73,7 @@ def sizes_of(spec: WanInferenceServiceSpec) -> tuple[VideoSize, ...]:
 def gpu_of(spec: WanInferenceServiceSpec, settings: Settings) -> Gpu | None:
     """Of its workers. None: not known."""
     template = spec.workers.pod_template
-    return fit.gpu_of(template, settings.default_gpu, settings.gpu_catalogue)
+    return gpus.gpu_of(template, settings.default_gpu, settings.gpu_catalogue)
 
 
 def work(spec: WanInferenceServiceSpec, *, longest: bool = False) -> Serving:
@@ -119,7 +119,7 @@ def refusal(spec: WanInferenceServiceSpec, settings: Settings) -> str | None:
     return (
         f"{which} of {wanted.width}x{wanted.height} and {wanted.frames} frames needs "
         f"{plan.gib:.0f} GiB of GPU memory ({low:.0f} to {high:.0f}) and {gpu.name} has "
-        f"{gpu.memory_gib:.0f}: {fit.way_out(changes)}"
+        f"{gpu.memory_gib:.0f}: {gpus.way_out(changes)}"
     )
 
 

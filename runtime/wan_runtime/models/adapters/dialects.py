@@ -39,7 +39,6 @@ from wan_runtime.models.adapters.layer_names import (
     place_of,
 )
 from wan_runtime.models.weights import write_safetensors
-from wan_runtime.training.lora import ADAPTER
 
 # Shapes: O out and I in features of a layer, R rank, K a convolution's kernel. A is [R, I] or
 # [R, I, K], B is [O, R] or [O, R, 1].
@@ -55,6 +54,8 @@ _KEY = re.compile(
 )
 """`w_norm` and `b_norm` are LyCORIS's names of a norm's differences."""
 
+ADAPTER = "default"
+"""Name of the one adapter of a model in training, and in the keys of DiffSynth's files."""
 DTYPES = (
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
     *(torch.float8_e4m3fn, torch.float8_e5m2),

@@ -11,7 +11,8 @@ from wan_runtime.contract.service import (
     ServiceSpec,
     Size,
 )
-from wan_runtime.presets import NEGATIVE_PROMPT, PRESETS, TEMPORAL_STRIDE, Preset
+from wan_runtime.contract.strides import TEMPORAL_STRIDE
+from wan_runtime.presets import NEGATIVE_PROMPT, PRESETS, Preset
 from wan_runtime.rendering.order import VideoOrder
 from wan_runtime.serving.gateway.video_request import Ask
 from wan_runtime.serving.problems import Code, Refusal

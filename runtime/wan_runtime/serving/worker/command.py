@@ -12,7 +12,7 @@ from pathlib import Path
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.job import PROGRESS_PORT, ExitClass
 from wan_runtime.errors import StepError
-from wan_runtime.models.source import preset_named
+from wan_runtime.presets import preset_named
 from wan_runtime.process import early
 from wan_runtime.process.pages import Pages
 from wan_runtime.serving import start

@@ -35,7 +35,8 @@ from wan_runtime.models.dit.branches import AdapterCache
 from wan_runtime.models.dit.parallel import Ranks, join
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import compute_device, compute_dtype
-from wan_runtime.models.source import model_files, preset_named
+from wan_runtime.models.source import model_files
+from wan_runtime.presets import preset_named
 from wan_runtime.process import logs
 from wan_runtime.rendering.model import Model
 from wan_runtime.rendering.order import Stage

@@ -11,7 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from wan_runtime.contract.report import PROBLEM_CHARACTERS, AdapterNote, Startup, WorkerInfo
 from wan_runtime.contract.service import ServiceSpec
-from wan_runtime.models.source import preset_named
+from wan_runtime.presets import preset_named
 from wan_runtime.process.pages import Page, json_page, plain_page
 from wan_runtime.rendering.order import Stage
 from wan_runtime.serving.worker.messages import Pace, Ready
