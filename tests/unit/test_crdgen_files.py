@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.words import library_words
 
 from wan_operator.crdgen.__main__ import main
 from wan_operator.crdgen.files import generate
+from wan_operator.crdgen.schema import Unstructural
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,3 +86,51 @@ def test_the_crd_has_one_style() -> None:
     assert "null" not in yaml.safe_dump(yaml.safe_load(text)).split()
     assert "&id" not in text, "no anchors"
     assert all(line == line.rstrip() for line in text.splitlines())
+
+
+VALUES = "charts/wan-operator/values.yaml"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", f"{VALUES} must hold one object with the values of the chart"),
+        (b"- a", f"{VALUES} must hold one object with the values of the chart"),
+        (b"a: 1\n---\nb: 2", f"{VALUES} must hold one object with the values of the chart"),
+        (b"a: [1", f"{VALUES} is no YAML at line 1, column 6: a comma or a ] is missing"),
+        (b"a: 1\na: 2", f"{VALUES} is no YAML at line 2, column 1: a stands twice"),
+        (b"a: \0", f"{VALUES} is no YAML at line 1, column 4: it holds a NUL byte"),
+        (b"a: \xe9", f"{VALUES} is no YAML at line 1: it is no text in UTF-8 or UTF-16"),
+        (None, "charts/wan-operator/templates/crds: Not a directory"),
+        ("a: 1".encode("utf-16"), f"{VALUES} is no text in UTF-8: save it as UTF-8"),
+        (b"a: &b [*b]", f"{VALUES} is nested too deeply to be read"),
+    ],
+)
+def test_a_chart_that_cannot_be_read_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, message: str
+) -> None:
+    (tmp_path / "pyproject.toml").touch()
+    file = tmp_path / VALUES
+    if content is None:  # a file where the chart's folder is to be
+        file.parent.parent.mkdir()
+        file.parent.touch()
+    else:
+        file.parent.mkdir(parents=True)
+        file.write_bytes(content)
+    assert main(["--root", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"python -m wan_operator.crdgen: {tmp_path}/")
+    assert message in said
+    assert library_words(said.replace(str(tmp_path), "")) == []
+
+
+def test_a_model_that_no_schema_can_say_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> dict[str, str]:
+        raise Unstructural("Method.lora: a union")
+
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.setattr("wan_operator.crdgen.__main__.generate", fails)
+    assert main(["--root", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "python -m wan_operator.crdgen: Method.lora: a union\n"
