@@ -17,6 +17,8 @@ import certifi
 import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError, SSLError
 
+from wan_runtime.no_answer import why
+
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 15.0
@@ -102,7 +104,7 @@ class PatientPool(urllib3.PoolManager):
             try:
                 response = super().urlopen(method, url, redirect, **kwargs)
             except HTTPError as error:
-                if is_untrusted(error) or not retrier.wait(reason_of(error)):
+                if is_untrusted(error) or not retrier.wait(why(error)):
                     raise
                 continue
             if response.status not in TRANSIENT_STATUS:
@@ -118,10 +120,3 @@ def is_untrusted(error: BaseException) -> bool:
     if isinstance(error, MaxRetryError) and error.reason is not None:
         error = error.reason
     return isinstance(error, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error)
-
-
-def reason_of(error: BaseException) -> str:
-    """Short cause for a log line: the class name and the text without object addresses."""
-    text = str(error)
-    # urllib3 puts '<...HTTPConnection object at 0x7f..>: ' or the like before the cause.
-    return text.split(": ", 1)[-1] if ": " in text else (text or type(error).__name__)

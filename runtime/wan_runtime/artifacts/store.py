@@ -9,30 +9,30 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 from minio import Minio
 from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3.exceptions import HTTPError
 
+from wan_runtime.artifacts.access import check_bucket, client_of
 from wan_runtime.artifacts.errors import ArtifactCorrupt as ArtifactCorrupt
 from wan_runtime.artifacts.errors import ObjectNotFound as ObjectNotFound
 from wan_runtime.artifacts.patience import (
     TRANSIENT_STATUS,
     Patience,
-    PatientPool,
     Retrier,
     is_untrusted,
-    reason_of,
 )
 from wan_runtime.contract.job import Reason, StoreSpec
 from wan_runtime.errors import InfrastructureError
+from wan_runtime.no_answer import why
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -82,38 +82,10 @@ class Store:
     def connect(cls, spec: StoreSpec, *, patience: Patience | None = None) -> Store:
         """A store with credentials from the environment. Sends no request yet.
 
-        Raises InfrastructureError(STORE_ACCESS_DENIED) without credentials, (STORE_UNREACHABLE)
-        if the endpoint is no http(s) URL or the CA file cannot be read.
+        Raises InfrastructureError as `client_of` does.
         """
         patience = patience or Patience()
-        url = urlsplit(spec.endpoint)
-        if url.scheme not in ("http", "https") or not url.netloc or url.path.strip("/"):
-            raise InfrastructureError(
-                Reason.STORE_UNREACHABLE,
-                f"store endpoint {spec.endpoint!r} is not http(s)://host[:port]",
-            )
-        access, secret = (
-            os.environ.get(f"AWS_{name}") for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")
-        )
-        if not access or not secret:
-            raise InfrastructureError(
-                Reason.STORE_ACCESS_DENIED,
-                f"no credentials for {spec.endpoint}: the Secret of spec.store.secretRef must hold "
-                "accessKey and secretKey (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY here)",
-            )
-        if spec.ca_file is not None and not os.access(spec.ca_file, os.R_OK):
-            raise InfrastructureError(
-                Reason.STORE_UNREACHABLE, f"CA file {spec.ca_file} of the store cannot be read"
-            )
-        client = Minio(
-            url.netloc,
-            access_key=access,
-            secret_key=secret,
-            session_token=os.environ.get("AWS_SESSION_TOKEN"),
-            secure=url.scheme == "https",
-            region=spec.region,
-            http_client=PatientPool(patience, ca_file=spec.ca_file),
-        )
+        client = client_of(spec, patience)
         return cls(client, spec.endpoint, spec.bucket, patience)
 
     def uri(self, key: str) -> str:
@@ -130,13 +102,15 @@ class Store:
         return bucket, key.strip("/")
 
     def for_uri(self, uri: str) -> Store:
-        """A store for the URI's bucket: same endpoint, credentials and connections."""
+        """A store for the URI's bucket: same endpoint, credentials and connections.
+
+        Raises ValueError, or InfrastructureError(STORE_NOT_FOUND) for what is no bucket's name.
+        """
         bucket, _ = self.parse(uri)
-        return (
-            self
-            if bucket == self.bucket
-            else Store(self._client, self._endpoint, bucket, self._patience)
-        )
+        if bucket == self.bucket:
+            return self
+        check_bucket(bucket)
+        return Store(self._client, self._endpoint, bucket, self._patience)
 
     def put_bytes(
         self, key: str, data: bytes, *, content_type: str = "application/octet-stream"
@@ -299,7 +273,7 @@ class Store:
                     retrier.progressed()
                 return done, recorded
             except HTTPError as error:
-                if not retrier.wait(reason_of(error)):
+                if not retrier.wait(why(error)):
                     raise self._unreachable(error) from error
             finally:
                 response.close()
@@ -329,16 +303,20 @@ class Store:
         except HTTPError as error:
             raise self._unreachable(error) from error
         except InvalidResponseError as error:
+            code = re.search(r"code: (\d{3})", str(error))
+            status = f", but with status {code[1]}" if code else ""
             raise InfrastructureError(
                 Reason.STORE_UNREACHABLE,
-                f"{self._endpoint} does not answer as an S3 API; is it the right port? {error}",
+                f"{self._endpoint} does not answer as an S3 API{status}: is it the right port?",
             ) from error
         except ServerError as error:
             if error.status_code in TRANSIENT_STATUS:
                 raise self._unreachable(error) from error
-            raise InfrastructureError(Reason.UNEXPECTED, f"{self.uri(key)}: {error}") from error
+            text = f"{self._endpoint} answered with status {error.status_code} for {self.uri(key)}"
+            raise InfrastructureError(Reason.UNEXPECTED, text) from error
         except MinioException as error:
-            raise InfrastructureError(Reason.UNEXPECTED, f"{self.uri(key)}: {error}") from error
+            text = f"{self._endpoint} did not do what was asked of {self.uri(key)}"
+            raise InfrastructureError(Reason.UNEXPECTED, text) from error
 
     def _translate(self, key: str, error: S3Error) -> InfrastructureError:
         if error.code in DENIED:
@@ -376,17 +354,20 @@ class Store:
                 raise self._unreachable(error) from error
         return self._bucket_seen
 
-    def _unreachable(self, error: BaseException) -> InfrastructureError:
+    def _unreachable(self, error: HTTPError | ServerError) -> InfrastructureError:
         if is_untrusted(error):
             return InfrastructureError(
                 Reason.STORE_UNREACHABLE,
                 f"the certificate of {self._endpoint} is not trusted: name its authority in "
-                f"the CA bundle of spec.store ({reason_of(error)})",
+                "the CA bundle of spec.store, and the host as its certificate does",
             )
+        if isinstance(error, ServerError):
+            cause = f"it answered with status {error.status_code}"
+        else:
+            cause = why(error)
         return InfrastructureError(
             Reason.STORE_UNREACHABLE,
-            f"{self._endpoint} did not answer for {self._patience.seconds:.0f} s: "
-            f"{reason_of(error)}",
+            f"{self._endpoint} did not answer for {self._patience.seconds:.0f} s: {cause}",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +16,9 @@ from prometheus_client.registry import Collector
 from pydantic import ValidationError
 
 from wan_runtime.contract.base import Contract
-from wan_runtime.contract.job import Progress
+from wan_runtime.contract.job import PROGRESS_PORT, Progress, Reason
+from wan_runtime.errors import InfrastructureError, InputError
+from wan_runtime.faults import value
 from wan_runtime.process import progress
 
 log = logging.getLogger(__name__)
@@ -75,7 +78,7 @@ class Pages:
     """Serves GET requests in a thread until `close`."""
 
     def __init__(self, pages: Mapping[str, Page], port: int) -> None:
-        """Raises OSError if the port is taken. `port` 0 takes a free one."""
+        """Raises InfrastructureError if the port is taken. `port` 0 takes a free one."""
         known = ", ".join(pages).encode() + b"\n"
 
         class Handler(BaseHTTPRequestHandler):
@@ -91,7 +94,12 @@ class Pages:
             def log_message(self, format: str, *args: object) -> None:
                 log.debug(format, *args)
 
-        self._server = ThreadingHTTPServer(("", port), Handler)
+        try:
+            self._server = ThreadingHTTPServer(("", port), Handler)
+        except OSError as error:
+            cause = (error.strerror or "it cannot be had").lower()
+            text = f"port {port} (WAN_PROGRESS_PORT): {cause}; choose a free one"
+            raise InfrastructureError(Reason.UNEXPECTED, text) from error
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
@@ -111,7 +119,7 @@ class Server(Pages):
     """Of a step."""
 
     def __init__(self, source: ProgressFile, port: int) -> None:
-        """Raises OSError if the port is taken. `port` 0 takes a free one."""
+        """Raises InfrastructureError if the port is taken. `port` 0 takes a free one."""
         registry = CollectorRegistry()
         registry.register(ProgressCollector(source))
         super().__init__(
@@ -122,6 +130,15 @@ class Server(Pages):
             },
             port,
         )
+
+
+def chosen_port() -> int:
+    """Port of WAN_PROGRESS_PORT. Raises InputError(JOB_INVALID) if that is none."""
+    given = os.environ.get("WAN_PROGRESS_PORT", str(PROGRESS_PORT))
+    if not (given.isascii() and given.isdecimal() and len(given) <= 5 and int(given) < 2**16):
+        text = f"WAN_PROGRESS_PORT must be a port from 0 to 65535, not {value(given)}"
+        raise InputError(Reason.JOB_INVALID, text)
+    return int(given)
 
 
 def plain_page(good: bool) -> tuple[int, str, bytes]:

@@ -24,7 +24,6 @@ from typing import IO, Final
 from pydantic import ValidationError
 
 from wan_runtime.contract.job import (
-    PROGRESS_PORT,
     TERMINATION_FILE,
     ExitClass,
     Reason,
@@ -34,7 +33,7 @@ from wan_runtime.contract.job import (
 from wan_runtime.errors import StepError
 from wan_runtime.faults import described
 from wan_runtime.process import early
-from wan_runtime.process.pages import ProgressFile, Server
+from wan_runtime.process.pages import ProgressFile, Server, chosen_port
 from wan_runtime.process.progress import FILE as PROGRESS_FILE
 from wan_runtime.process.step import RESULT_FILE, load_job
 
@@ -197,12 +196,11 @@ def _run_folder(stack: ExitStack) -> Path:
 
 
 def _serve(stack: ExitStack, source: ProgressFile) -> None:
-    port = int(os.environ.get("WAN_PROGRESS_PORT", PROGRESS_PORT))
+    # Progress is a convenience: the step is worth more.
     try:
-        server = Server(source, port)
-    except OSError as error:
-        # Progress is a convenience: the step is worth more.
-        log.warning("no progress is served: port %d: %s", port, error.strerror)
+        server = Server(source, chosen_port())
+    except StepError as error:
+        log.warning("no progress is served: %s", error.message)
         return
     stack.callback(server.close)
     log.info("progress at port %d", server.port)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
-import os
 from pathlib import Path
 from typing import Any
 
-from wan_runtime.contract.job import PROGRESS_PORT
 from wan_runtime.contract.rollout import ROLLOUT_FOLDER
 from wan_runtime.contract.service import KEYS_FOLDER
 from wan_runtime.errors import StepError
+from wan_runtime.process.pages import chosen_port
 from wan_runtime.serving import start
 
 HELP = "serve the video API of a WanInferenceService (CPU)"
@@ -64,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
     reach = importlib.import_module("wan_runtime.serving.reach").reach
     try:
         service, database = start.given(options)
+        webhook_secret, pages_port = start.webhook_secret(), chosen_port()
         asyncio.run(reach(service, database))
     except StepError as error:
         return start.ended(error.message, error.exit_class)
@@ -71,10 +71,10 @@ def run(options: argparse.Namespace) -> int:
         service,
         database=database,
         keys=options.keys,
-        webhook_secret=os.environ.get("WAN_WEBHOOK_SECRET") or None,
+        webhook_secret=webhook_secret,
         rollout=options.rollout,
         host=options.host,
         port=options.port,
-        pages_port=int(os.environ.get("WAN_PROGRESS_PORT", PROGRESS_PORT)),
+        pages_port=pages_port,
     )
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import logging
 import os
@@ -19,6 +20,8 @@ from wan_runtime.faults import described
 log = logging.getLogger(__name__)
 
 URL_FORM = "postgresql://USER:PASSWORD@HOST[:PORT]/DATABASE"
+WEBHOOK_PREFIX = "whsec_"
+"""What a secret of Standard Webhooks begins with before its base64."""
 WORDS = 1000
 """Characters at most; the kubelet keeps 4 KiB."""
 
@@ -64,6 +67,21 @@ def _database(url: str) -> str:
         "password such as / # ? % @ are written %2F %23 %3F %25 %40"
     )
     raise InputError(Reason.JOB_INVALID, text)
+
+
+def webhook_secret() -> str | None:
+    """Key that signs webhooks; None: none are sent. Raises InputError(JOB_INVALID)."""
+    secret = os.environ.get("WAN_WEBHOOK_SECRET") or None
+    if secret is not None and secret.startswith(WEBHOOK_PREFIX):
+        try:
+            base64.b64decode(secret.removeprefix(WEBHOOK_PREFIX))
+        except ValueError:  # never said: it is a secret
+            text = (
+                "WAN_WEBHOOK_SECRET, the key secret of spec.gateway.webhookSecretRef, begins with "
+                f"{WEBHOOK_PREFIX} and goes on with no base64: copy all of it, or use another text"
+            )
+            raise InputError(Reason.JOB_INVALID, text) from None
+    return secret
 
 
 def ended(text: str, code: ExitClass) -> int:

@@ -138,7 +138,7 @@ def test_none_is_sent_into_the_cluster(
             ask(http, webhook_url=running.url.replace("receiver.example", "localhost"))
             hands.complete(hands.claim())
             deadline = time.monotonic() + 60
-            while "Refusal, given up" not in caplog.text:
+            while "address is not public, given up" not in caplog.text:
                 assert time.monotonic() < deadline, caplog.text
                 time.sleep(0.05)
         assert running.got.empty()

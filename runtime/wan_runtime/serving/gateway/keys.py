@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from wan_runtime.serving.problems import Code, Refusal
+
+log = logging.getLogger(__name__)
+
+FORM = "write one line of A-Z, a-z, 0-9, - and _"
 
 
 class Keys:
@@ -15,6 +21,7 @@ class Keys:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._said: list[str] = []
 
     def owner(self, authorization: str | None) -> str:
         """The name of the key in an `Authorization: Bearer …` header.
@@ -26,18 +33,56 @@ class Keys:
         if scheme.lower() != "bearer" or not given.strip():
             raise Refusal(Code.INVALID_API_KEY, "send an API key as Authorization: Bearer <key>")
         digest = _digest(given.strip().encode())
-        found = None
-        # All of them, in constant time: how long it takes tells nothing of a key.
-        for path in self._files():
-            if hmac.compare_digest(_digest(path.read_bytes().strip()), digest):
-                found = path.name
+        keys, found = self.check(), None
+        # All of them, in constant time: how long it takes says nothing of a key.
+        for name, key in keys.items():
+            if hmac.compare_digest(_digest(key), digest):
+                found = name
         if found is None:
             raise Refusal(Code.INVALID_API_KEY, "this API key is not known")
         return found
 
-    def _files(self) -> list[Path]:
+    def check(self) -> dict[str, bytes]:
+        """The keys by their owners. Logs what is wrong with them, once; never a key."""
+        keys, faults = {}, []
         # The kubelet's own folders in the mount begin with "..".
-        return [path for path in sorted(self._folder.glob("[!.]*")) if path.is_file()]
+        for path in sorted(self._folder.glob("[!.]*")):
+            try:
+                if path.is_file():
+                    keys[path.name] = path.read_bytes().strip()
+            except OSError as error:  # also while the kubelet swaps the files
+                faults.append(f"{path.name} cannot be read: {error.strerror}")
+        faults += _faults(keys)
+        if not keys:
+            faults.append("there is none, so every request is refused: add one to the Secret")
+        for fault in faults:
+            if fault not in self._said:
+                log.warning("API keys in %s: %s", self._folder, fault)
+        self._said = faults
+        return keys
+
+
+def _faults(keys: Mapping[str, bytes]) -> list[str]:
+    """What no request can match, and what two owners share."""
+    faults, owners = [], dict[bytes, str]()
+    for name, key in keys.items():
+        if not key:
+            faults.append(f"{name} is empty, so no request matches it: {FORM}")
+        elif len(key.splitlines()) > 1:
+            faults.append(f"{name} has several lines, so no request matches it: {FORM}")
+        elif not (key.isascii() and key.decode().isprintable()):
+            place = next(at for at, byte in enumerate(key) if not 32 <= byte < 127)
+            faults.append(
+                f"{name} holds the byte 0x{key[place]:02x} at {place + 1}, which no header of a "
+                f"request can carry: {FORM}"
+            )
+        elif key in owners:
+            faults.append(
+                f"{owners[key]} and {name} are equal, so requests of both count as {name}'s: give "
+                "each its own"
+            )
+        owners[key] = name
+    return faults
 
 
 def _digest(key: bytes) -> bytes:

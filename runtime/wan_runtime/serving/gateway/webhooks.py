@@ -22,6 +22,7 @@ from wan_runtime.serving.problems import Code, Refusal
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
 from wan_runtime.serving.queue.upkeep import Webhook
+from wan_runtime.serving.start import WEBHOOK_PREFIX
 
 log = logging.getLogger(__name__)
 
@@ -41,16 +42,20 @@ def check_receiver(url: str, secret: str | None) -> None:
     try:
         check(url)
     except Refusal as refusal:
-        text = refusal.message.replace(str(refusal.param), "webhook_url")
-        raise Refusal(Code.INVALID_REQUEST, text, param="webhook_url") from None
+        raise Refusal(Code.INVALID_REQUEST, _of_receiver(refusal), param="webhook_url") from None
+
+
+def _of_receiver(refusal: Refusal) -> str:
+    """What is wrong with an address, whose rules are those of pictures' addresses."""
+    return refusal.message.replace(str(refusal.param), "webhook_url")
 
 
 def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
     """`v1,<base64 of HMAC-SHA256>` over `id.timestamp.body` (standardwebhooks.com, section
     "Signature scheme"). A secret `whsec_<base64>` stands for the bytes."""
     key = (
-        base64.b64decode(secret.removeprefix("whsec_"))
-        if secret.startswith("whsec_")
+        base64.b64decode(secret.removeprefix(WEBHOOK_PREFIX))
+        if secret.startswith(WEBHOOK_PREFIX)
         else secret.encode()
     )
     signed = f"{message_id}.{timestamp}.".encode() + body
@@ -126,7 +131,7 @@ class Deliveries:
             ) as answer:
                 return None if 200 <= answer.status < 300 else f"status {answer.status}"
         except Refusal as refusal:
-            return refusal.message
+            return _of_receiver(refusal)
         except TimeoutError:
             return f"no answer within {SECONDS:.0f} s"
         except (aiohttp.InvalidURL, UnicodeError):

@@ -11,6 +11,7 @@ from typing import TypeAlias, TypeVar
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+from wan_runtime.no_answer import why
 from wan_runtime.serving.queue.errors import DatabaseRefused, QueueAway
 from wan_runtime.serving.queue.refusals import refusal, server_of
 
@@ -132,5 +133,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def reason_of(error: BaseException) -> str:
-    """Short, for a log line."""
-    return f"{type(error).__name__}: {error}".removesuffix(": ")
+    """Why the server gave no answer, or what it said, in words."""
+    if isinstance(error, asyncpg.PostgresError):
+        return str(error)
+    return why(error)

@@ -30,5 +30,7 @@ def server_of(url: str) -> str:
 
 def refusal(error: BaseException) -> str | None:
     """What was refused and what helps. None: it was something else."""
+    if isinstance(error, asyncpg.ProtocolViolationError) and "startup parameter" in str(error):
+        return f"{error}: name PostgreSQL itself, not a pooler such as PgBouncer, {WHERE}"
     helps = next((text for kind, text in HELP.items() if isinstance(error, kind)), None)
     return helps and f"{error}: {helps} {WHERE}"

@@ -10,11 +10,11 @@ import tempfile
 from pathlib import Path
 
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.job import PROGRESS_PORT, ExitClass
+from wan_runtime.contract.job import ExitClass
 from wan_runtime.errors import StepError
 from wan_runtime.presets import preset_named
 from wan_runtime.process import early
-from wan_runtime.process.pages import Pages
+from wan_runtime.process.pages import Pages, chosen_port
 from wan_runtime.serving import start
 from wan_runtime.serving.queue.queue import Queue
 from wan_runtime.serving.reach import reach
@@ -25,7 +25,12 @@ from wan_runtime.serving.worker.worker import Worker
 def run(options: argparse.Namespace) -> int:
     """Until SIGTERM. Returns the exit code."""
     if options.work is not None:
-        options.work.mkdir(parents=True, exist_ok=True)
+        try:
+            options.work.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            cause = (error.strerror or "it cannot be had").lower()
+            text = f"--work {options.work}: {cause}; name a folder that can be written to"
+            return start.ended(text, ExitClass.INPUT)
         return asyncio.run(_serve(options, options.work))
     with tempfile.TemporaryDirectory(prefix="wan-worker-") as folder:
         return asyncio.run(_serve(options, Path(folder)))
@@ -35,6 +40,7 @@ async def _serve(options: argparse.Namespace, work: Path) -> int:
     try:
         service, database = start.given(options)
         preset_named(service.model.preset)
+        port = chosen_port()
         await reach(service, database)
     except StepError as error:
         return start.ended(error.message, error.exit_class)
@@ -55,7 +61,11 @@ async def _serve(options: argparse.Namespace, work: Path) -> int:
         loop.add_signal_handler(number, worker.stop)
     if early.received():  # before there was anybody to tell
         worker.stop()
-    pages = Pages(worker.status.pages(), int(os.environ.get("WAN_PROGRESS_PORT", PROGRESS_PORT)))
+    try:
+        pages = Pages(worker.status.pages(), port)
+    except StepError as error:
+        await queue.close()
+        return start.ended(error.message, error.exit_class)
     try:
         code = await worker.run()
     finally:
