@@ -107,8 +107,14 @@ VALUES = "charts/wan-operator/values.yaml"
     ],
 )
 def test_a_chart_that_cannot_be_read_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, message: str
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    content: bytes | None,
+    message: str,
 ) -> None:
+    one = {"charts/wan-operator/templates/crds/one.yaml": "a: 1\n"}  # all would take a second
+    monkeypatch.setattr("wan_operator.crdgen.__main__.generate", one.copy)
     (tmp_path / "pyproject.toml").touch()
     file = tmp_path / VALUES
     if content is None:  # a file where the chart's folder is to be
