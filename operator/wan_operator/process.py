@@ -19,7 +19,7 @@ from wan_operator.health import Health, PortUnusable
 from wan_operator.kinds import KINDS
 from wan_operator.kube import Kube
 from wan_operator.kubeconfig import KubeconfigError, connect
-from wan_operator.lease import Lease
+from wan_operator.lease import Lease, LeaseLostError
 from wan_operator.metrics import Metrics
 from wan_operator.settings import Settings
 from wan_runtime.contract.logs import JsonFormatter, TextFormatter
@@ -93,12 +93,23 @@ async def lead(
     await asyncio.wait({working}, timeout=FINISH_SECONDS if not keeping.done() else 0)
     failed = [task for task in (keeping, working, watching) if task.done() and task.exception()]
     for task in failed:
-        logger.error("ended", extra={"part": task.get_name(), "error": str(task.exception())})
+        log_end(task)
     unexpected = not stop.is_set()
     await cancelled(stopping, keeping, working, watching)
     await lease.release()
     logger.info("stopped")
     return 1 if failed or unexpected else 0
+
+
+def log_end(task: asyncio.Task[None]) -> None:
+    """Log what has ended a part of the process. All but a lost Lease is a bug, and says where."""
+    error = task.exception()
+    foreseen = isinstance(error, LeaseLostError)
+    logger.error(
+        "ended",
+        extra={"part": task.get_name(), "error": str(error) if foreseen else "a bug"},
+        exc_info=None if foreseen else error,
+    )
 
 
 async def watch_after_sweep(

@@ -21,6 +21,7 @@ from wan_operator.answers import content, refusal, why_unreachable
 from wan_operator.errors import PermanentError, TransientError
 from wan_operator.health import Health, PortUnusable
 from wan_operator.kubeconfig import KubeconfigError, connect
+from wan_operator.lease import LeaseLostError
 from wan_operator.metrics import Metrics
 from wan_operator.settings import Settings, SettingsError
 
@@ -278,3 +279,25 @@ async def test_the_health_server_frees_what_it_cannot_use() -> None:
     with socket.create_server(("", 0)) as taken, pytest.raises(PortUnusable):
         await Health(Metrics()).serve(taken.getsockname()[1])
     assert [each for each in asyncio.all_tasks() if each is not asyncio.current_task()] == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "where"),
+    [
+        (LeaseLostError("Lease wan could not be renewed"), "Lease wan could not be renewed", False),
+        (ExceptionGroup("unhandled errors in a TaskGroup", [KeyError("spec")]), "a bug", True),
+    ],
+)
+async def test_the_end_of_a_part_says_why_and_a_bug_where(
+    caplog: pytest.LogCaptureFixture, error: Exception, said: str, where: bool
+) -> None:
+    async def fails() -> None:
+        raise error
+
+    task = asyncio.create_task(fails(), name="controller")
+    await asyncio.wait({task})
+    process.log_end(task)
+    [record] = caplog.records
+    fields = vars(record)
+    assert (fields["part"], fields["error"]) == ("controller", said)
+    assert ("KeyError: 'spec'" in caplog.text) is where
