@@ -233,10 +233,9 @@ def unforeseen(path: str) -> Iterator[None]:
         raise
     except Exception as error:
         log.debug("%s: not foreseen", path, exc_info=True)
-        kind = type(error).__name__
         raise ClipRejected(
             Code.UNREADABLE,
-            f"is not read, for a cause not foreseen ({kind}): encode it anew",
+            "is not read, for a cause not foreseen: encode it anew",
             Facts(),
         ) from error
 

@@ -27,6 +27,7 @@ from wan_runtime.contract.job import Bucket, Contract, ManifestRef
 from wan_runtime.data.buckets import one_of_each_first
 from wan_runtime.data.dataset import Clip
 from wan_runtime.faults import described
+from wan_runtime.models.adapters.foreign import opening
 
 # Shapes: C channels, T latent frames, H W latent rows and columns, L tokens, D width of the text
 # encoder.
@@ -253,9 +254,7 @@ class LocalCache:
         try:
             return dict(load_file(path))
         except SafetensorError as error:
-            raise ArtifactCorrupt(
-                f"{self._store.uri(entry.key)} cannot be read: {error}"
-            ) from error
+            raise ArtifactCorrupt(f"{self._store.uri(entry.key)} {opening(path)}") from error
 
 
 def finite(tensors: dict[str, Tensor]) -> bool:

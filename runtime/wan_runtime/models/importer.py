@@ -8,12 +8,15 @@ is, and later steps verify it by its checksum.
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from wan_runtime.artifacts import space
-from wan_runtime.artifacts.store import ObjectNotFound, Store, file_sha256
+from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound, Store, file_sha256
 from wan_runtime.contract.job import JobSpec, ManifestRef
 from wan_runtime.models import imported, shapes
 from wan_runtime.models.digest import Stamp, Tell, canonical_json, file_digest
@@ -25,6 +28,8 @@ from wan_runtime.models.weights import write_safetensors
 from wan_runtime.presets import Preset, preset_of
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
+
+log = logging.getLogger(__name__)
 
 
 def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
@@ -145,6 +150,9 @@ def _known(store: Store, index: str) -> tuple[ManifestRef, ImportedModel] | None
         ref = ManifestRef.model_validate_json(store.get_bytes(index))
         model = imported.load(store, ref)
     except ObjectNotFound:
+        return None
+    except (ArtifactCorrupt, ValidationError):
+        log.warning("%s is no record of an import: the model is verified anew", store.uri(index))
         return None
     stored = [file.uri for file in model.files if file.uri]  # not those of a volume
     there = (store.for_uri(uri).stat(store.parse(uri)[1]) for uri in stored)

@@ -102,7 +102,7 @@ def load_pipeline(
         for phase in ("offload", "onload", "preparing", "computation"):
             placement[f"{phase}_dtype"] = dtype
             placement[f"{phase}_device"] = "cpu" if "load" in phase else device.type
-    with _blaming(files, files.preset.name), quietly():
+    with _loading(files, files.preset.name), quietly():
         pipe = WanVideoPipeline.from_pretrained(
             torch_dtype=dtype,
             device=device.type,
@@ -161,7 +161,7 @@ def _load(
     )
     _require(files.preset, name.removeprefix("wan_video_"), paths)
     listing = ", ".join(path.name for path in paths)
-    with _blaming(files, listing), quietly():
+    with _loading(files, listing), quietly():
         pool.auto_load_model(
             _argument(paths),
             vram_config={**vram, "computation_dtype": dtype, "computation_device": str(device)},
@@ -180,15 +180,18 @@ def _require(preset: Preset, part: str, paths: Iterable[Path]) -> None:
 
 
 @contextlib.contextmanager
-def _blaming(files: ModelFiles, listing: str) -> Iterator[None]:
-    """Errors of loading are the files' fault, except where memory or the disk is to blame."""
+def _loading(files: ModelFiles, listing: str) -> Iterator[None]:
+    """Turn errors into InputError(MODEL_INVALID) of the files, but those of memory and the disk."""
     try:
         yield
     except (torch.OutOfMemoryError, torch.AcceleratorError, MemoryError, OSError):
         raise
     except Exception as error:  # diffsynth, safetensors and torch.load each raise their own
+        log.warning("%s: %s", files.folder, listing, exc_info=error)
         raise InputError(
-            Reason.MODEL_INVALID, f"{files.folder}: {listing} cannot be loaded: {error}"
+            Reason.MODEL_INVALID,
+            f"{files.folder}: {listing} cannot be loaded, though names and shapes fit: fetch the "
+            "release again",
         ) from error
 
 

@@ -165,10 +165,10 @@ def toml(text: str) -> dict[str, str | bytes]:
         (toml("caption_prefix = 3"), "set.toml has caption_prefix 3: it is a text in quotes"),
         (toml("[[directory]]\npath='.'\nmask_path='m'"), "has mask_path 'm': all of a picture is"),
         (toml("[[directory]]\npath='.'\ncontrol_path='m'"), "has control_path 'm': diffusion-pipe"),
-        (toml("shuffle_tags = true"), "set.toml has shuffle_tags True: captions are trained on as"),
+        (toml("shuffle_tags = true"), "set.toml has shuffle_tags true: captions are trained on as"),
         (toml("cache_shuffle_num = 4"), "set.toml has cache_shuffle_num 4: captions are trained"),
         (toml("[[directory]]\npath = '.'\nskip_empty_caption = false"), "has skip_empty_caption f"),
-        (toml("[[directory]]\ncaption_prefix = 'x'"), "a [[directory]] with path None: it is a te"),
+        (toml("[[directory]]\ncaption_prefix = 'x'"), "a [[directory]] with path null: it is a te"),
         (
             toml("[[directory]]\npath='/x'\n[[directory]]\npath='/y'"),
             "has the [[directory]] '/x', and below dataset.source no folder is called so: write",

@@ -17,6 +17,7 @@ from wan_runtime.errors import InputError
 from wan_runtime.models import imported, importer, layout, load
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.process.progress import Reporter
+from words import library_words
 
 pytest_plugins = ["ml_fixtures"]
 
@@ -55,6 +56,42 @@ def test_converted_files_that_were_removed_are_made_again(
     bucket.store.delete(made[:1])
     assert bucket.go().manifest == outcome.manifest
     assert [entry.key for entry in bucket.store.list(f"p/{bucket.name}/models/files/")] == made
+
+
+@pytest.mark.parametrize("name", ["sources/", "manifest"])
+def test_a_damaged_record_of_an_import_is_written_anew(
+    bucket: Bucket, tiny21: ModelFiles, name: str
+) -> None:
+    """An index that was no JSON once ended every later run; one attempt after the other."""
+    bucket.upload(tiny21)
+    outcome = bucket.go()
+    keys = [entry.key for entry in bucket.store.list(f"p/{bucket.name}/models/")]
+    (key,) = [key for key in keys if name in key]
+    sound = bucket.store.get_bytes(key)
+    for text in (b"", b"null", b"<html>", b'{"uri": 7}', b"\xff"):
+        bucket.store.put_bytes(key, text)
+        again = bucket.go()
+        assert again.manifest == outcome.manifest
+        assert "imported: " in again.message
+        assert bucket.store.get_bytes(key) == sound
+    assert "already imported" in bucket.go().message
+
+
+def test_what_a_library_says_of_weights_is_no_message(
+    tiny21: ModelFiles, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("Error(s) in loading state_dict for WanModel")
+
+    monkeypatch.setattr(load.ModelPool, "auto_load_model", broken)
+    with pytest.raises(InputError) as caught:
+        load.load_vae(tiny21, torch.float32, torch.device("cpu"))
+    assert caught.value.message.endswith(
+        "cannot be loaded, though names and shapes fit: fetch the release again"
+    )
+    assert str(tiny21.folder) in caught.value.message
+    assert not library_words(caught.value.message)
+    assert "state_dict" in caplog.text, "the log has it"
 
 
 def test_a_new_upload_is_imported_anew(bucket: Bucket, tiny21: ModelFiles) -> None:

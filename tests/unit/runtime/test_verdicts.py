@@ -79,8 +79,7 @@ def test_whatever_a_clip_raises_is_its_verdict(
     with caplog.at_level(logging.DEBUG):
         clips = checked(folder).clips
     assert [clip.code for clip in clips] == [Code.UNREADABLE, Code.ACCEPTED, Code.ACCEPTED]
-    kind = type(error).__name__
-    assert clips[0].message == f"is not read, for a cause not foreseen ({kind}): encode it anew"
+    assert clips[0].message == "is not read, for a cause not foreseen: encode it anew"
     (record,) = [record for record in caplog.records if record.exc_info]
     assert record.exc_info is not None
     assert record.exc_info[1] is error
@@ -100,7 +99,7 @@ def test_whatever_a_file_beside_a_clip_raises_too(
     monkeypatch.setattr(checker, reader, raises(ValueError("x"), name))
     clips = checked(folder).clips
     assert [clip.code for clip in clips] == [Code.ACCEPTED, code, Code.ACCEPTED]
-    assert f"{name} is not read, for a cause not foreseen (ValueError)" in clips[1].message
+    assert f"{name} is not read, for a cause not foreseen:" in clips[1].message
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from wan_runtime.data.formats.text import invalid, keys_of, load_toml, read_text
+from wan_runtime.data.formats.text import invalid, keys_of, load_toml, quoted, read_text
 from wan_runtime.data.source import Source
 from wan_runtime.errors import InputError
 
@@ -101,7 +101,7 @@ def _setup(name: str, content: dict[str, Any], paths: Sequence[str]) -> Setup:
     for table in tables:
         for key, holds in REFUSED.items():
             if table.get(key):
-                raise invalid(name, f"has {key} {table[key]!r}: {holds}; remove it")
+                raise invalid(name, f"has {key} {quoted(table[key])}: {holds}; remove it")
         if table.get("skip_empty_caption") is False:
             said = "a clip without a caption is rejected; training.captionDropoutPercent shows none"
             raise invalid(name, f"has skip_empty_caption false: {said}: remove it")
@@ -135,7 +135,7 @@ def repeats(name: str, key: str, values: Iterable[Any]) -> list[str]:
 def _prefix(name: str, table: dict[str, Any]) -> str:
     prefix = table.get("caption_prefix", "")
     if not isinstance(prefix, str):
-        raise invalid(name, f"has caption_prefix {prefix!r}: it is a text in quotes")
+        raise invalid(name, f"has caption_prefix {quoted(prefix)}: it is a text in quotes")
     return prefix
 
 
@@ -146,7 +146,7 @@ def _below(name: str, table: dict[str, Any], folders: set[str], count: int) -> s
         return ""
     path = table.get("path")
     if not isinstance(path, str):
-        raise invalid(name, f"has a [[directory]] with path {path!r}: it is a text in quotes")
+        raise invalid(name, f"has a [[directory]] with path {quoted(path)}: it is a text in quotes")
     parts = PurePosixPath(path.replace("\\", "/")).parts
     if not parts:
         return ""
@@ -158,6 +158,6 @@ def _below(name: str, table: dict[str, Any], folders: set[str], count: int) -> s
         return ""
     raise invalid(
         name,
-        f"has the [[directory]] {path!r}, and below dataset.source no folder is called so: "
+        f"has the [[directory]] {quoted(path)}, and below dataset.source no folder is called so: "
         "write its path there",
     )

@@ -15,7 +15,7 @@ from wan_runtime.data.formats.musubi_toml import path_in, read_datasets, sizes, 
 from wan_runtime.data.formats.rows import Listing, Row, Wanted, make_row
 from wan_runtime.data.formats.sidecars import read_sidecars, row_beside, shared
 from wan_runtime.data.formats.suffixes import is_junk, is_video, stem
-from wan_runtime.data.formats.text import invalid, keys_of, read_text
+from wan_runtime.data.formats.text import invalid, keys_of, quoted, read_text
 from wan_runtime.data.source import Source
 
 
@@ -102,7 +102,7 @@ class _Reader:
             raise invalid(where, f"names {folder or '.'}, which holds no video: {uri}")
         suffix = str(dataset.get("caption_extension", ".txt"))
         if not suffix.startswith(".") or "/" in suffix:
-            raise invalid(where, f"has caption_extension {suffix!r}; it begins with a dot")
+            raise invalid(where, f"has caption_extension {quoted(suffix)}; it begins with a dot")
         control = self._controls(where, dataset)
         captions = read_sidecars(self._source, videos, there, (suffix,))
         for video, caption in zip(videos, captions, strict=True):

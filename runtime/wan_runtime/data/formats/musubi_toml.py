@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from wan_runtime.data.formats.rows import Wanted
-from wan_runtime.data.formats.text import invalid, keys_of, load_toml, short
+from wan_runtime.data.formats.text import invalid, keys_of, load_toml, quoted, short
 from wan_runtime.data.source import Source, path_fault
 
 READ = frozenset(
@@ -44,11 +44,11 @@ def read_datasets(name: str, text: str) -> list[tuple[str, Dataset]]:
     for number, own in enumerate(listed, 1):
         where = f"{name}, dataset {number},"
         if not isinstance(own, dict):
-            raise invalid(where, f"is {own!r}, no [[datasets]]")
+            raise invalid(where, f"is {quoted(own)}, no [[datasets]]")
         for key in PICTURES:
             if key in own:
                 said = "single pictures are not trained on; remove this dataset"
-                raise invalid(where, f"has {key} {own[key]!r}: {said}")
+                raise invalid(where, f"has {key} {quoted(own[key])}: {said}")
         dataset: Dataset = general | own
         _refuse_unknown(where, dataset, READ | UNUSED)
         if not any(key in own for key in ("video_jsonl_file", "video_directory")):
@@ -77,16 +77,16 @@ def sizes(where: str, dataset: Dataset) -> tuple[Wanted | None, list[str]]:
         size = [size, size]
     sides = [] if size is None else size
     if not _numbers(sides) or len(sides) not in (0, 2):
-        raise invalid(where, f"has resolution {size!r}: it is one number, or [width, height]")
+        raise invalid(where, f"has resolution {quoted(size)}: it is one number, or [width, height]")
     if not _numbers(lengths):
-        raise invalid(where, f"has target_frames {lengths!r}: it is a list of numbers")
+        raise invalid(where, f"has target_frames {quoted(lengths)}: it is a list of numbers")
     rounded = {length: length - (length - 1) % 4 for length in lengths}
     kept = {length: each for length, each in rounded.items() if each >= LEAST}
     if lengths and not kept:
         raise invalid(
             where,
-            f"has target_frames {lengths!r}, which are single pictures: they are not trained on, "
-            f"clips have at least {LEAST} frames; remove this dataset",
+            f"has target_frames {quoted(lengths)}, which are single pictures: they are not "
+            f"trained on, clips have at least {LEAST} frames; remove this dataset",
         )
     notes = []
     for length, each in rounded.items():
@@ -111,14 +111,14 @@ def path_in(where: str, dataset: Dataset, key: str, source: Source) -> str:
     what to write if files of the dataset have a path that ends it."""
     path = dataset[key]
     if not isinstance(path, str) or not path:
-        raise invalid(where, f"has {key} {path!r}: it is a path in quotes, '.' for all")
+        raise invalid(where, f"has {key} {quoted(path)}: it is a path in quotes, '.' for all")
     path = str(PurePosixPath(path))
     if path == ".":
         return ""
     if (fault := path_fault(path)) is not None:
         below = ending_below(path, source)
         write = "" if below is None else f": write {below or '.'!r}"
-        raise invalid(where, f"has {key} {path!r}, which {fault}{write}")
+        raise invalid(where, f"has {key} {quoted(path)}, which {fault}{write}")
     return path
 
 
@@ -158,8 +158,10 @@ def _refuse_windows(where: str, dataset: Dataset) -> None:
     elif how in ("chunk", "slide"):
         write = "dataset.window: Spread with windowsPerClip: 2 or more"
     else:
-        raise invalid(where, f"has frame_extraction {how!r}, which musubi-tuner has not")
-    raise invalid(where, f"has frame_extraction {how!r}: set {write}, and remove it from the file")
+        raise invalid(where, f"has frame_extraction {quoted(how)}, which musubi-tuner has not")
+    raise invalid(
+        where, f"has frame_extraction {quoted(how)}: set {write}, and remove it from the file"
+    )
 
 
 def _numbers(value: object) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from wan_runtime.contract.job import Reason
 from wan_runtime.data.source import Source
 from wan_runtime.errors import InputError
+from wan_runtime.faults import value
 
 MAX_BYTES = 64 * 2**20
 """Of one metadata file."""
@@ -120,3 +121,8 @@ def keys_of(keys: Iterable[str]) -> str:
 
 def _one_kind_of_end(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def quoted(given: Any) -> str:
+    """Value of a setting, short: text in quotes, all else as JSON has it."""
+    return short(given) if isinstance(given, str) else value(given)

@@ -28,6 +28,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from wan_runtime.contract.job import Dialect, Expert
+from wan_runtime.faults import value
 from wan_runtime.models.adapters import foreign, strength
 from wan_runtime.models.adapters.changes import Adapter, Changes, Factors, dimensions, invalid
 from wan_runtime.models.adapters.layer_names import (
@@ -197,7 +198,10 @@ def _experts(address: str, places: list[Place], header: Mapping[str, str]) -> di
         try:
             return {only: Expert(header.get("expert", only))}
         except ValueError:
-            raise invalid(address, f"has expert {header['expert']!r} in its header") from None
+            what = (
+                f"has expert {value(header['expert'])} in its header, none of {', '.join(Expert)}"
+            )
+            raise invalid(address, what) from None
     return {only: only}
 
 

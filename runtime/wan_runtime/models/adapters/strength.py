@@ -22,6 +22,7 @@ from typing import Any, TypeGuard
 from peft.utils.other import get_pattern_key
 
 from wan_runtime.contract.job import Expert
+from wan_runtime.faults import value
 from wan_runtime.models.adapters.changes import invalid
 from wan_runtime.models.adapters.layer_names import diffusers_name
 
@@ -97,8 +98,9 @@ def _plain(address: str, header: Mapping[str, str], alpha: str, rank: str) -> Co
     except (KeyError, ValueError):
         raise invalid(
             address,
-            f"has {alpha} {header.get(alpha)!r} and {rank} {header.get(rank)!r} in its header, "
-            "which are no numbers, and no alpha beside its factors: its strength is not known",
+            f"has {alpha} {value(header.get(alpha))} and {rank} {value(header.get(rank))} in its "
+            "header, which are no numbers, and no alpha beside its factors: its strength is not "
+            "known",
         ) from None
 
 
@@ -111,11 +113,11 @@ def _of_diffusers(
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
-        raise _unreadable(address, f"is no JSON object: {text[:40]!r}")
+        raise _unreadable(address, f"is no JSON object: {value(text)}")
     models: dict[str, dict[str, Any]] = {}
-    for name, value in fields.items():
+    for name, content in fields.items():
         model, _, field = name.rpartition(".")
-        models.setdefault(model, {})[field] = value
+        models.setdefault(model, {})[field] = content
     found: dict[Expert, Config | None] = {}
     for expert in experts:
         wanted = MODELS[expert]
@@ -129,15 +131,17 @@ def _of_diffusers(
 def _config(address: str, fields: Mapping[str, Any]) -> Config:
     kind = fields.get("peft_type") or "LORA"
     if kind != "LORA" or fields.get("use_dora"):
-        what = "DoRA" if kind == "LORA" else kind
+        what = "DoRA" if kind == "LORA" else value(kind)
         raise invalid(
             address, f"is an adapter of the kind {what} by its header: only plain LoRA is read"
         )
     rank, alpha = fields.get("r"), fields.get("lora_alpha")
     if not _is_number(rank) or rank < 1 or rank != int(rank):
-        raise _unreadable(address, f"has no rank: r is {rank!r}")
+        raise _unreadable(
+            address, f"has no rank: r must be a whole number from 1, not {value(rank)}"
+        )
     if not _is_number(alpha):
-        raise _unreadable(address, f"has no alpha: lora_alpha is {alpha!r}")
+        raise _unreadable(address, f"has no alpha: lora_alpha must be a number, not {value(alpha)}")
     return Config(
         DIFFUSERS_CONFIG,
         int(rank),
@@ -151,12 +155,15 @@ def _config(address: str, fields: Mapping[str, Any]) -> Config:
 def _patterns(address: str, fields: Mapping[str, Any], name: str) -> dict[str, float]:
     found = fields.get(name) or {}
     if not isinstance(found, dict) or not all(map(_is_number, found.values())):
-        raise _unreadable(address, f"has no numbers by layer: {name} is {str(found)[:60]!r}")
+        raise _unreadable(
+            address,
+            f"has no numbers by layer: {name} must be an object of them, not {value(found)}",
+        )
     try:
         for pattern in found:
             re.compile(rf"(.*\.)?({pattern})$")  # as peft does
     except re.error:
-        raise _unreadable(address, f"names no layers: {name} has {pattern[:60]!r}") from None
+        raise _unreadable(address, f"names no layers: {name} has {value(pattern)}") from None
     return found
 
 
@@ -169,16 +176,16 @@ def _of(patterns: Mapping[str, float], layer: str, default: float) -> float:
     return default
 
 
-def _is_number(value: object) -> TypeGuard[int | float]:
-    is_real = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_real and math.isfinite(float(str(value)))
+def _is_number(given: object) -> TypeGuard[int | float]:
+    is_real = isinstance(given, int | float) and not isinstance(given, bool)
+    return is_real and math.isfinite(float(str(given)))
 
 
-def _finite(value: float) -> float:
+def _finite(number: float) -> float:
     """Raises ValueError otherwise."""
-    if not math.isfinite(value):
-        raise ValueError(value)
-    return value
+    if not math.isfinite(number):
+        raise ValueError(number)
+    return number
 
 
 def _unreadable(address: str, what: str) -> Exception:
