@@ -39,14 +39,14 @@ from wan_runtime.training.sample import render
 PRESET_NAMES = ("Wan2.1-I2V-Tiny", "Wan2.2-I2V-Tiny")
 SHOWN = (
     "carphone_pristine",
-    "dm_control-dog",
-    "metaworld-window-open",
+    "bikes",
+    "dm_control-quadruped",
     "photograph-coffee",
     "bigbuckbunny",
-    "bikes",
+    "photograph-astronaut",
+    "ripples",
     "objects-rolls",
     "gymnasium-ant",
-    "metaworld-hammer",
 )
 """Sources of the sheets; the first four are held out."""
 SAMPLING_SECONDS = 60

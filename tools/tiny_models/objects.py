@@ -46,12 +46,11 @@ SCENE = """
 </mujoco>"""
 
 
-def objects(count: int, rng: np.random.Generator) -> Iterator[tuple[str, str, Frames]]:
-    """`count` clips: source, caption, frames. A source is one kind of action."""
-    for number in range(count):
-        action = ACTIONS[number % len(ACTIONS)]
-        caption, frames = _scene(action, rng)
-        yield f"objects-{action.replace(' ', '-')}", caption, frames
+def objects(number: int, rng: np.random.Generator) -> Iterator[tuple[str, str, Frames]]:
+    """A clip of one kind of action, which is its source, with its caption."""
+    action = ACTIONS[number % len(ACTIONS)]
+    caption, frames = _scene(action, rng)
+    yield f"objects-{action.replace(' ', '-')}", caption, frames
 
 
 def _scene(action: str, rng: np.random.Generator) -> tuple[str, Frames]:
@@ -68,35 +67,35 @@ def _scene(action: str, rng: np.random.Generator) -> tuple[str, Frames]:
     towards = "right" if side > 0 else "left"
     colours = [str(c) for c in rng.choice(list(COLOURS), 5, replace=False)]
     shape = str(rng.choice(list(SHAPES)))
-    bodies, speeds, told = [], [], ""
+    bodies, speeds, deed = [], [], ""
     if action == "rolls":
         shape = "ball"
         bodies = [_body(shape, colours[0], -1.2 * side * right, 0.35, rng)]
         speeds = [(side * rng.uniform(1.2, 2.2) * right, 0.0, 0.0)]
-        told = f"a {colours[0]} ball rolls to the {towards}"
+        deed = f"a {colours[0]} ball rolls to the {towards}"
     elif action == "falls":
         height = rng.uniform(1.2, 2.0)
         bodies = [_body(shape, colours[0], np.zeros(2), height, rng)]
         speeds = [(0.2 * rng.normal(size=2), 0.0, rng.uniform(-3, 3))]
-        told = f"a {colours[0]} {shape} falls on the floor"
+        deed = f"a {colours[0]} {shape} falls on the floor"
     elif action == "spins":
         bodies = [_body(shape, colours[0], np.zeros(2), 0.65, rng)]
         speeds = [(np.zeros(2), 0.0, -side * rng.uniform(6, 12))]
-        told = f"a {colours[0]} {shape} spins"
+        deed = f"a {colours[0]} {shape} spins"
     elif action == "flies":
         bodies = [_body(shape, colours[0], -1.6 * side * right, 0.65, rng)]
         speeds = [(side * rng.uniform(1.5, 2.4) * right, rng.uniform(3.0, 4.2), 4.0)]
-        told = f"a {colours[0]} {shape} flies through the air to the {towards}"
+        deed = f"a {colours[0]} {shape} flies through the air to the {towards}"
     elif action == "swings":
         bodies = [_pendulum(colours[0], right, side * rng.uniform(0.5, 1.1))]
-        told = f"a {colours[0]} ball swings on a rod"
+        deed = f"a {colours[0]} ball swings on a rod"
     elif action == "is hit":
         bodies = [
             _body("ball", colours[0], -1.5 * side * right, 0.35, rng, None, 4.0),
             _body(shape, colours[1], 0.1 * away, 0.5, rng),
         ]
         speeds = [(side * rng.uniform(2.4, 3.6) * right, 0.0, 0.0)]
-        told = f"a {colours[0]} ball rolls to the {towards} and hits a {colours[1]} {shape}"
+        deed = f"a {colours[0]} ball rolls to the {towards} and hits a {colours[1]} {shape}"
     else:
         bodies = [
             _body("box", colours[level], rng.normal(0, 0.02, 2), 0.3 + 0.6 * level, rng, 0.3)
@@ -105,7 +104,7 @@ def _scene(action: str, rng: np.random.Generator) -> tuple[str, Frames]:
         bodies.append(_body("ball", colours[3], -2.0 * side * right, 0.5, rng, 0.4, 4.0))
         speeds = [(np.zeros(2), 0.0, 0.0)] * 3 + [(side * rng.uniform(3.5, 5) * right, 1.5, 0.0)]
         origin = "left" if side > 0 else "right"
-        told = f"a {colours[3]} ball from the {origin} hits a tower of three boxes"
+        deed = f"a {colours[3]} ball from the {origin} hits a tower of three boxes"
     floor, pattern, words = _floor(rng)
     sky = pick(rng, SKIES)
     model = mujoco.MjModel.from_xml_string(
@@ -135,7 +134,7 @@ def _scene(action: str, rng: np.random.Generator) -> tuple[str, Frames]:
             mujoco.mj_step(model, data)
 
     frames = film(model, data, view, target, advance)
-    return f"{told} on {words} under {sky}{MOVES[view.move]}", frames
+    return f"{deed} on {words} under {sky}{MOVES[view.move]}", frames
 
 
 def _floor(rng: np.random.Generator) -> tuple[dict[str, str], dict[str, str], str]:

@@ -1,4 +1,4 @@
-"""Robots of gymnasium and dm_control that wave their joints, and Meta-World's arm at its tasks.
+"""Robots of gymnasium and dm_control that wave their joints.
 
 Captions say what is measured: where the body went, not what the controls meant.
 """
@@ -14,7 +14,6 @@ import numpy as np
 
 from tiny_models.camera import (
     COLOURS,
-    FRAMES,
     MOVES,
     SKIES,
     View,
@@ -43,7 +42,6 @@ SUITE = {
     "ball_in_cup": ("cup with a ball on a string", 1.4),
     "cartpole": ("pole on a cart", 4.0),
     "cheetah": ("cheetah robot", 3.2),
-    "dog": ("dog", 2.0),
     "finger": ("finger that flicks a spinner", 1.2),
     "fish": ("fish", 1.0),
     "hopper": ("hopper robot", 3.0),
@@ -52,50 +50,19 @@ SUITE = {
     "swimmer": ("chain of links", 2.0),
     "walker": ("pair of walking legs", 3.4),
 }
-ARM_TASKS = {
-    "assembly": "puts a ring over a peg",
-    "basketball": "carries a basketball to a hoop",
-    "box-close": "closes a box with its lid",
-    "button-press": "presses a red button",
-    "button-press-topdown": "presses a button from above",
-    "coffee-button": "presses the button of a coffee machine",
-    "coffee-push": "pushes a mug under a coffee machine",
-    "dial-turn": "turns a dial",
-    "door-close": "closes a door",
-    "door-open": "opens a door",
-    "drawer-close": "closes a drawer",
-    "drawer-open": "opens a drawer",
-    "faucet-open": "opens a tap",
-    "hammer": "hammers a nail into a block",
-    "handle-press": "presses a handle down",
-    "hand-insert": "puts a block into a hole",
-    "lever-pull": "pulls a lever up",
-    "peg-insert-side": "puts a peg into a hole",
-    "pick-place": "lifts a small puck",
-    "plate-slide": "slides a plate into a goal",
-    "push": "pushes a puck over the table",
-    "shelf-place": "puts a cube on a shelf",
-    "soccer": "pushes a football into a goal",
-    "stick-push": "pushes a box with a stick",
-    "sweep": "sweeps a cube off the table",
-    "window-close": "closes a sliding window",
-    "window-open": "opens a sliding window",
-}
 
 
-def robots(count: int, rng: np.random.Generator) -> Iterator[tuple[str, str, Frames]]:
-    """`count` clips of each robot: source, caption, frames."""
+def robots(rng: np.random.Generator) -> Iterator[tuple[str, str, Frames]]:
+    """A clip of each robot: source, caption, frames."""
     import gymnasium.envs.mujoco
 
     assets = Path(gymnasium.envs.mujoco.__file__).parent / "assets"
     for source, (noun, distance) in GYMNASIUM.items():
-        for _ in range(count):
-            model = mujoco.MjModel.from_xml_path(str(assets / f"{source}.xml"))
-            yield f"gymnasium-{source}", *_robot(model, noun, distance, rng)
+        model = mujoco.MjModel.from_xml_path(str(assets / f"{source}.xml"))
+        yield f"gymnasium-{source}", *_robot(model, noun, distance, rng)
     for source, (noun, distance) in SUITE.items():
-        for _ in range(count):
-            model = mujoco.MjModel.from_xml_string(*_suite_files(source))
-            yield f"dm_control-{source}", *_robot(model, noun, distance, rng)
+        model = mujoco.MjModel.from_xml_string(*_suite_files(source))
+        yield f"dm_control-{source}", *_robot(model, noun, distance, rng)
 
 
 def _suite_files(domain: str) -> tuple[str | bytes, dict[str, bytes]]:
@@ -104,11 +71,8 @@ def _suite_files(domain: str) -> tuple[str | bytes, dict[str, bytes]]:
 
     module = importlib.import_module(f"dm_control.suite.{domain}")
     files: tuple[str | bytes, dict[str, bytes]]
-    if domain in ("dog", "quadruped"):
-        extra = {"remove_ball": True} if domain == "dog" else {}
-        files = module.make_model(floor_size=30, **extra), module.common.ASSETS
-        if domain == "dog":
-            files = files[0], module.get_model_and_assets(floor_size=30, remove_ball=True)[1]
+    if domain == "quadruped":
+        files = module.make_model(floor_size=30), module.common.ASSETS
     elif domain == "swimmer":
         files = module.get_model_and_assets(6)
     else:
@@ -164,42 +128,3 @@ def _robot(
     # A skin hides the solids that were painted.
     named = f"a {noun}" if model.nskin else f"a {colour} {noun}"
     return f"{named} {way} on {floor}{under}{MOVES[view.move]}", frames
-
-
-def arm(count: int, rng: np.random.Generator) -> Iterator[tuple[str, str, Frames]]:
-    """`count` clips of each task of Meta-World, done by its scripted policies."""
-    import metaworld
-    from metaworld.policies import ENV_POLICY_MAP
-
-    for task, deed in ARM_TASKS.items():
-        name = f"{task}-v3"
-        bench = metaworld.MT1(name, seed=int(rng.integers(1 << 30)))
-        for _ in range(count):
-            env = bench.train_classes[name]()
-            env.set_task(bench.train_tasks[int(rng.integers(len(bench.train_tasks)))])
-            policy = ENV_POLICY_MAP[name]()
-            state = {"observation": env.reset()[0]}
-            sky, table = pick(rng, SKIES), pick(rng, COLOURS)
-            paint_sky(env.model, sky)
-            for material in range(env.model.nmat):
-                if "table" in (env.model.mat(material).name or ""):
-                    env.model.mat_rgba[material, :3] = COLOURS[table]
-
-            def advance(env: Any = env, policy: Any = policy, state: Any = state) -> None:
-                for _ in range(3):
-                    action = np.clip(policy.get_action(state["observation"]), -1, 1)
-                    if env.curr_path_length >= env.max_path_length - 1:
-                        return
-                    state["observation"] = env.step(action)[0]
-
-            view = View(
-                rng.uniform(215, 325),
-                rng.uniform(-40, -18),
-                rng.uniform(1.2, 1.7),
-                str(rng.choice(["still", "still", "circle left", "circle right", "closer"])),
-            )
-            frames = film(
-                env.model, env.data, view, lambda: np.array([0, 0.65, 0.15]), advance, FRAMES
-            )
-            env.close()
-            yield f"metaworld-{task}", f"a robot arm {deed}{MOVES[view.move]}", frames

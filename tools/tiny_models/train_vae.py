@@ -87,7 +87,20 @@ class Bank:
         pieces = self.frames[
             frame[:, :, None, None], :, row[:, None, :, None], column[:, None, None]
         ]
-        return pieces.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+        return _recoloured(pieces.permute(0, 4, 1, 2, 3).float() / 127.5 - 1)
+
+
+def _recoloured(video: Tensor) -> Tensor:
+    """Half of the pieces [B, 3, F, H, W] paler and in another light: most clips are rendered, and
+    their colours are purer than those of films."""
+
+    def between(low: float, high: float, channels: int = 1) -> Tensor:
+        return low + (high - low) * torch.rand(len(video), channels, 1, 1, 1, device=video.device)
+
+    grey = video.mean(1, keepdim=True)
+    other = grey + between(0.2, 1.0) * (video - grey)
+    other = ((other + 1) * between(0.6, 1.1) * between(0.9, 1.1, 3) - 1).clamp(-1, 1)
+    return torch.where(between(0, 1) < 0.5, other, video)
 
 
 def train(

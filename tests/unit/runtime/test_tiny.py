@@ -28,8 +28,8 @@ pytest_plugins = ["ml_fixtures"]
 
 CPU = torch.device("cpu")
 PINNED = {
-    "Wan2.1-I2V-Tiny": "eb3ade9dce991adbd6ad13b5bee8a2c0c3a15bff19c4eec377f6e2520e6e8746",
-    "Wan2.2-I2V-Tiny": "1cee511bad1ac7f1c36c5a217268d8985faeec397cd24e51f917ad33d0e93a2c",
+    "Wan2.1-I2V-Tiny": "4013a2a282e7ff2a9f938285ef8c99472aa5ea49f0decca57620e6663682b2bf",
+    "Wan2.2-I2V-Tiny": "f4ffe0ff1ebf7973f8a45649a2a651377e2b5f842bc53ccffff3f877218c824e",
 }
 """Digest of all weights: another processor or library version must not change them."""
 
@@ -66,7 +66,7 @@ def test_vae_keeps_the_picture_of_a_clip_that_it_was_not_trained_on(tiny21: Mode
     assert latents.shape == (1, 16, 2, 12, 16)
     assert 0.7 < float(latents.std()) < 1.3
     error = float((decoded.clamp(-1, 1) - video).square().mean())
-    assert 10 * np.log10(4 / error) > 23, "dB; mean colours over 8x8 pixels reach 19.7"
+    assert 10 * np.log10(4 / error) > 26, "dB; mean colours over 8x8 pixels reach 19.7"
 
 
 @pytest.mark.parametrize("name", ["tiny21", "tiny22"])
