@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "e2e"))
 
-from cluster import ClusterError, images, layout_of, load_image, loading, packages  # noqa: E402
+from cluster import ClusterError, images, layout_of, loading, packages  # noqa: E402
 from cluster.layout import cache_dir  # noqa: E402
 
 STORAGE = ["--storage-driver", "overlay"]
@@ -149,19 +149,36 @@ def loaded(reference: str) -> bool:
 
 
 def hand_over(reference: str) -> None:
-    with tempfile.TemporaryDirectory(dir=cache_dir()) as folder:
-        archive = Path(folder) / "image.tar"
+    """Give the cluster's containerd an image, and of its layers only those that it lacks: all but
+    the last are as they were, and gigabytes."""
+    layout = layout_of()
+    inspected = subprocess.run(
+        ["buildah", "inspect", *STORAGE, "--type", "image", reference],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    layers = json.loads(json.loads(inspected)["Manifest"])["layers"]
+    held = loading.blobs(layout)
+    with tempfile.TemporaryDirectory(dir=cache_dir()) as name:
+        folder = Path(name)
+        blobs = folder / "blobs" / "sha256"
+        blobs.mkdir(parents=True)
+        # buildah writes no layer that is there already, and does not read it either.
+        empty = {
+            blobs / each["digest"].removeprefix("sha256:"): each["size"]
+            for each in layers
+            if each["digest"] in held
+        }
+        for path, size in empty.items():
+            with path.open("wb") as file:
+                file.truncate(size)
         # Uncompressed: compressing costs minutes and saves nothing on one machine.
         run(
-            "buildah",
-            "push",
-            "--quiet",
-            *STORAGE,
-            "--disable-compression",
-            reference,
-            f"docker-archive:{archive}:{reference}",
-        )
-        load_image(archive)
+            "buildah", "push", "--quiet", *STORAGE, "--disable-compression",
+            reference, f"oci:{folder}:{reference}",
+        )  # fmt: skip
+        for path in empty:
+            path.unlink()
+        loading.load_layout(layout, folder, reference)
 
 
 def run(*command: str) -> None:

@@ -24,6 +24,25 @@ def present(layout: Layout) -> dict[str, str]:
     return {row.split()[0]: row.split()[2] for row in rows if len(row.split()) > 2}
 
 
+def blobs(layout: Layout) -> set[str]:
+    """Digests of the layers and manifests that containerd holds."""
+    return set(_ctr(layout, "content", "list", "--quiet").split())
+
+
+def load_layout(layout: Layout, folder: Path, name: str) -> None:
+    """Imports an OCI image layout as the image `name`; blobs that containerd holds may lack."""
+    index = folder / "index.json"
+    described = json.loads(index.read_text())
+    (image,) = described["manifests"]
+    image["annotations"] = {"io.containerd.image.name": name}
+    index.write_text(json.dumps(described))
+    archive = folder / "image.tar"
+    run(["tar", "-C", folder, "-cf", archive, "oci-layout", "index.json", "blobs"], timeout=1200)
+    _ctr(layout, "images", "import", "--snapshotter", "overlayfs", archive)
+    if name not in present(layout):
+        raise ClusterError(f"{name} was imported, yet containerd has it not")
+
+
 def qualified(name: str) -> str:
     """The name as containerd keeps it: with a registry and a tag."""
     head, slash, _ = name.partition("/")
