@@ -25,6 +25,7 @@ from wan_runtime import cli
 from wan_runtime.contract.job import ExitClass, ManifestRef, Progress, Reason, Result, Step
 from wan_runtime.errors import InputError, classify
 from wan_runtime.process import step, supervisor
+from words import library_words
 
 TESTS = Path(__file__).parents[2]
 DRIVER = """\
@@ -306,6 +307,14 @@ def test_gpu_memory_is_told_from_host_memory(monkeypatch: pytest.MonkeyPatch) ->
     [
         (None, "cannot be read: No such file"),
         ("{", "runtime: is JSON without its end: was it cut off?"),
+        ("", "runtime: is empty. Do the operator and the runtime image come from one release?"),
+        ("step: train", "runtime: is no JSON at line 1, column 1"),
+        ("[" * 100_000, "runtime: is JSON that is nested too deeply"),
+        ("null", "runtime: must be an object, not null"),
+        ('["train"]', 'runtime: must be an object, not ["train"]'),
+        ("{}", "step: is missing"),
+        ('{"step": "fly"}', "step: must be "),
+        (f'{{"stepId": "{"x" * 9999}"}}', "is missing"),
         ('{"dataset": {"fps": "many"}}', 'dataset.fps: must be a number, not "many"'),
         ("ok", "is a job for prepare, not for train"),
     ],
@@ -317,6 +326,9 @@ def test_a_bad_job_file_names_the_field(tmp_path: Path, text: str | None, messag
     with pytest.raises(InputError, match=re.escape(message)) as caught:
         step.load_job(path, Step.TRAIN)
     assert caught.value.reason is Reason.JOB_INVALID
+    assert str(path) in caught.value.message
+    assert not library_words(caught.value.message)
+    assert len(caught.value.message) < len(str(path)) + 700
 
 
 def test_a_bad_job_file_ends_the_pod_with_the_users_class(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from wan_runtime.serving.worker import adapter_files
 from wan_runtime.serving.worker.adapter_files import AdapterFiles, by_expert
 from wan_runtime.serving.worker.adapter_notes import noted
 from wan_runtime.serving.worker.advice import advice
-from wan_runtime.serving.worker.problems import problem_of
+from wan_runtime.serving.worker.problems import UNFORESEEN, problem_of
 from wan_runtime.serving.worker.processes import GangLost
 from wan_runtime.serving.worker.restarts import BUDGET, Restarts
 
@@ -201,4 +201,5 @@ async def test_a_model_that_cannot_be_loaded_is_not_tried_again() -> None:
 )
 def test_memory_runs_out_in_many_words(error: Exception) -> None:
     assert problem_of(error).code == "out_of_memory"
-    assert problem_of(RuntimeError("a bug")).code == "internal"
+    found = problem_of(RuntimeError("a bug"))
+    assert (found.code, found.message) == ("internal", UNFORESEEN)

@@ -16,7 +16,7 @@ UNREADABLE = "is no JSON in UTF-8, is nested too deeply, or holds a number of th
 
 def _storable(text: str) -> str:
     if "\0" in text:
-        raise ValueError("must be text without the character U+0000, which no database keeps")
+        raise ValueError("must be text without the character U+0000")
     try:
         text.encode()
     except UnicodeEncodeError as error:

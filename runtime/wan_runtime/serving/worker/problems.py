@@ -1,4 +1,4 @@
-"""Why a video cannot be made, as clients are told. No torch."""
+"""Why a video cannot be made, for its client. No torch."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ OF_CLASS = {
 WRONG_INPUT = frozenset(OF_REASON.values())
 """What a repeat cannot help."""
 
+UNFORESEEN = "an error that was not foreseen; the log of the worker has its cause"
+
 
 class Unrenderable(Exception):
     """This video cannot be made; the next one may."""
@@ -30,9 +32,11 @@ class Unrenderable(Exception):
 
 
 def problem_of(error: Exception) -> Problem:
-    """Of whatever was raised while rendering."""
+    """Problem that whatever was raised while rendering stands for."""
     if isinstance(error, Unrenderable):
         return error.problem
     found: StepError = classify(error)
     code = OF_REASON.get(found.reason) or OF_CLASS.get(found.exit_class) or Code.INTERNAL
-    return Problem(code=code, message=found.message)
+    # Words of a library or of Python are for the log, where whoever catches it writes them.
+    message = found.message if code is not Code.INTERNAL or found is error else UNFORESEEN
+    return Problem(code=code, message=message)
