@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from wan_runtime.contract.earlier import FINE_TUNE
 from wan_runtime.contract.job import JobSpec, ManifestRef, Step
 
 
@@ -17,7 +18,7 @@ DATASET = {"source": "s3://wan/data", "buckets": [sized(128, 96)], "fps": 16}
 
 
 def make_job(**change: Any) -> JobSpec:
-    """A tiny job; top-level fields as in JSON, those of `dataset` merged."""
+    """A tiny job; top-level fields and those of its work as in JSON, those of `dataset` merged."""
     content = {
         "namespace": "team-a",
         "name": "dragons",
@@ -25,11 +26,16 @@ def make_job(**change: Any) -> JobSpec:
         "step": "prepare",
         "model": {"preset": "Wan2.1-I2V-Tiny"},
         "store": {"endpoint": "http://127.0.0.1:1", "bucket": "wan", "prefix": "runs"},
+        **{name: value for name, value in change.items() if name not in FINE_TUNE},
+    }
+    work = {
+        "kind": "FineTune",
         **({} if "full" in change else {"lora": {}}),
-        **change,
+        **{name: value for name, value in change.items() if name in FINE_TUNE},
         "dataset": {**DATASET, **change.get("dataset", {})},
     }
-    return JobSpec.model_validate(content)
+    is_import = content["step"] == Step.IMPORT
+    return JobSpec.model_validate({**content, "work": {"kind": "Import"} if is_import else work})
 
 
 def earlier(inputs: Mapping[str, ManifestRef], step: Step, *, whole: bool = True) -> dict[str, Any]:

@@ -41,5 +41,5 @@ def loaded_by(
 
 def needed(job: JobSpec) -> tuple[str, ...]:
     """Parts that the job's step loads."""
-    previews = job.training.preview_every is not None
+    previews = job.work.renders_previews
     return loaded_by(job.step, job.model.preset, job.expert, previews=previews)

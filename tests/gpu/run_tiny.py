@@ -102,15 +102,18 @@ class Run:
                 "expert": expert,
                 "model": {"preset": self.preset.name},
                 "store": self.server.spec(prefix="gpu").model_dump(),
-                "dataset": {
-                    "source": f"s3://{BUCKET}/data",
-                    "fps": self.preset.fps,
-                    "buckets": [sized(self.preset.width, self.preset.height, FRAMES)],
-                    "trainFraction": 0.75,
+                "work": {
+                    "kind": "FineTune",
+                    "dataset": {
+                        "source": f"s3://{BUCKET}/data",
+                        "fps": self.preset.fps,
+                        "buckets": [sized(self.preset.width, self.preset.height, FRAMES)],
+                        "trainFraction": 0.75,
+                    },
+                    "training": {"steps": STEPS, "probeEvery": 20, "warmupSteps": 5, **training},
+                    self.method: METHODS[self.method],
+                    "sample": {"count": 1, "inferenceSteps": 8},
                 },
-                "training": {"steps": STEPS, "probeEvery": 20, "warmupSteps": 5, **training},
-                self.method: METHODS[self.method],
-                "sample": {"count": 1, "inferenceSteps": 8},
                 "inputs": earlier(self.inputs, step),
             }
         )

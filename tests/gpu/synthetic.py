@@ -13,7 +13,9 @@ from diffsynth.core.vram.initialization import skip_model_initialization
 from diffsynth.models.wan_video_dit import WanModel
 from torch import Tensor, nn
 
-from wan_runtime.contract.job import Bucket, JobSpec, ManifestRef, Step
+from wan_runtime.contract.dataset import Bucket
+from wan_runtime.contract.finetune import finetune_of
+from wan_runtime.contract.job import JobSpec, ManifestRef, Step
 from wan_runtime.data.latents import EncodedClip, Entry, Latents
 from wan_runtime.models.load import compute_dtype
 from wan_runtime.presets import Preset
@@ -100,16 +102,19 @@ def build(
             "namespace": "gpu", "name": "step", "uid": "0f9e8d7c-0000-4000-8000-000000000000",
             "step": Step.TRAIN, "expert": expert, "model": {"preset": preset.name},
             "store": {"endpoint": "http://127.0.0.1:1", "bucket": "none"},
-            "dataset": {
-                "source": "s3://none/data", "fps": 16,
-                "buckets": [{"width": preset.width, "height": preset.height, "frames": 25}],
+            "work": {
+                "kind": "FineTune",
+                "dataset": {
+                    "source": "s3://none/data", "fps": 16,
+                    "buckets": [{"width": preset.width, "height": preset.height, "frames": 25}],
+                },
+                "training": {"steps": 1000, "deterministic": deterministic},
+                **method,
             },
-            "training": {"steps": 1000, "deterministic": deterministic},
-            **method,
             "inputs": {"prepare": ref.model_dump(), "encode": ref.model_dump()},
         }
     )  # fmt: skip
-    assert job.training.gradient_checkpointing == "Full"
+    assert finetune_of(job).training.gradient_checkpointing == "Full"
     cache = Synthetic(preset, config, compute_dtype(device))
     with mock.patch.multiple(
         train,

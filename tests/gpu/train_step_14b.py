@@ -35,6 +35,7 @@ from diffsynth.pipelines.wan_video import model_fn_wan_video
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gpu.synthetic import Synthetic, build
+from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.errors import classify
 from wan_runtime.models import tiny
 from wan_runtime.models.load import compute_device
@@ -187,7 +188,7 @@ def measure(trainer: Trainer, cache: Synthetic, row: Row) -> dict[str, Any]:
         if row.code == "peer":
             del step
             restore(trainer)
-    bucket = trainer.job.dataset.buckets[0]
+    bucket = finetune_of(trainer.job).dataset.buckets[0]
     result: dict[str, Any] = {
         "row": row.name,
         "tokens": (1 + (row.frames - 1) // 4) * (bucket.height // 16) * (bucket.width // 16),

@@ -7,9 +7,11 @@ import importlib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from wan_runtime.contract.job import JobSpec
 from wan_runtime.contract.steps import FACTS, Step
 
 ROOT = Path(__file__).parents[2]
@@ -64,3 +66,9 @@ def test_the_modules_of_a_step_are_there(step: Step) -> None:
     assert callable(importlib.import_module(facts.module).run)
     if facts.cleanup is not None:
         assert callable(importlib.import_module(facts.cleanup).remove)
+
+
+@pytest.mark.parametrize("step", Step)
+def test_a_step_does_work_of_one_kind(step: Step) -> None:
+    kinds = get_args(JobSpec.model_fields["work"].annotation)
+    assert sum(step in kind.steps for kind in kinds) == 1

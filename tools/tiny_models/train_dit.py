@@ -28,6 +28,8 @@ from tiny_models.folder_store import BUCKET, FolderStore
 from tiny_models.start import dit_state
 from tiny_models.train_vae import read
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.earlier import FINE_TUNE
+from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.contract.job import Expert, JobSpec, ManifestRef, Shard, Step, step_id
 from wan_runtime.data import cache, prepare, review
 from wan_runtime.data.captions import caption_counter
@@ -71,6 +73,8 @@ class Place:
         return self.root / "model" / self.preset
 
     def job(self, name: str, step: Step, inputs: dict[str, ManifestRef], **change: Any) -> JobSpec:
+        """`change`: fields of the job, and of its work."""
+        work = {field: change.pop(field) for field in FINE_TUNE if field in change}
         preset = PRESETS[self.preset]
         return JobSpec.model_validate(
             {
@@ -80,18 +84,26 @@ class Place:
                 "step": step,
                 "model": {"preset": self.preset, "path": str(self.model)},
                 "store": {"endpoint": "http://folder", "bucket": BUCKET, "prefix": "tiny"},
-                "dataset": {
-                    "source": f"s3://{BUCKET}/clips",
-                    "buckets": [
-                        {"width": preset.width, "height": preset.height, "frames": preset.frames}
-                    ],
-                    "fps": preset.fps,
-                    "window": "Spread",
-                    "windowsPerClip": WINDOWS,
-                    "trainFraction": 0.97,
-                    "rejectedClips": "Skip",
+                "work": {
+                    "kind": "FineTune",
+                    "dataset": {
+                        "source": f"s3://{BUCKET}/clips",
+                        "buckets": [
+                            {
+                                "width": preset.width,
+                                "height": preset.height,
+                                "frames": preset.frames,
+                            }
+                        ],
+                        "fps": preset.fps,
+                        "window": "Spread",
+                        "windowsPerClip": WINDOWS,
+                        "trainFraction": 0.97,
+                        "rejectedClips": "Skip",
+                    },
+                    "full": {"learningRate": RATE},
+                    **work,
                 },
-                "full": {"learningRate": RATE},
                 "inputs": {key: ref.model_dump() for key, ref in inputs.items()},
                 **change,
             }
@@ -169,7 +181,7 @@ def _check(place: Place, job: JobSpec, number: int, rows: list[Row]) -> list[Che
     work = place.work(job) / str(number)
     work.mkdir(parents=True, exist_ok=True)
     count = caption_counter(job.model, place.store, work)
-    checker = Checker(StoreSource(place.store, "clips"), job.dataset, work, count)
+    checker = Checker(StoreSource(place.store, "clips"), finetune_of(job).dataset, work, count)
     return [checker(row) for row in rows]
 
 
@@ -235,6 +247,13 @@ def start_training(
     }
 
 
+def seeded(job: JobSpec) -> ExceptSeeded:
+    """The method of a job that trains all weights, for `train`."""
+    full = finetune_of(job).full
+    assert full is not None
+    return ExceptSeeded(full)
+
+
 def train_expert(
     place: Place, expert: Expert, inputs: dict[str, ManifestRef], deadline: float, batch: int
 ) -> Path:
@@ -242,7 +261,7 @@ def train_expert(
     device = compute_device()
     held = _hold_latents(device)
     training: Any = train
-    training.method_of = lambda job: ExceptSeeded(job.full)
+    training.method_of = seeded
     seconds, error = deadline - time.time(), None
     for attempt in range(3):
         job = place.job(

@@ -1,4 +1,4 @@
-"""The contract between the operator and a workload pod.
+"""The contract between the operator and the pod of a step.
 
 The operator writes a `JobSpec` into a ConfigMap mounted at `/etc/wan/job.json`; the pod serves
 `Progress` at `:9400/progress` while it runs and leaves a `Result` in its termination message.
@@ -9,22 +9,22 @@ side. Pydantic only: no torch.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from enum import IntEnum, StrEnum
-from typing import Annotated, Literal, Self
+from enum import IntEnum
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
 from wan_runtime.contract.base import Contract as Contract
+from wan_runtime.contract.earlier import enveloped
+from wan_runtime.contract.finetune import Dialect as Dialect
+from wan_runtime.contract.finetune import FineTuneWork
+from wan_runtime.contract.model_import import ImportWork
 from wan_runtime.contract.reasons import Reason as Reason
 from wan_runtime.contract.steps import SUFFIXES as SUFFIXES
 from wan_runtime.contract.steps import Expert as Expert
 from wan_runtime.contract.steps import Shard as Shard
 from wan_runtime.contract.steps import Step as Step
 from wan_runtime.contract.steps import step_id as step_id
-from wan_runtime.contract.training import FullSpec as FullSpec
-from wan_runtime.contract.training import LoraSpec as LoraSpec
-from wan_runtime.contract.training import OptimizerSpec as OptimizerSpec
-from wan_runtime.contract.training import TrainingSpec as TrainingSpec
 
 JOB_FILE = "/etc/wan/job.json"
 TERMINATION_FILE = "/dev/termination-log"
@@ -32,14 +32,6 @@ PROGRESS_PORT = 9400
 RESULT_LIMIT = 3072
 """Bytes. The kubelet keeps 4 KiB of a termination message; the rest is headroom for its own
 truncation."""
-
-
-class Dialect(StrEnum):
-    """The tool whose names a file of weights bears."""
-
-    DIFFSYNTH = "DiffSynth"
-    COMFYUI = "ComfyUI"
-    DIFFUSERS = "Diffusers"
 
 
 class ExitClass(IntEnum):
@@ -82,61 +74,6 @@ class ModelSpec(Contract):
     preset makes its own."""
 
 
-DatasetFormat = Literal["DiffSynth", "Musubi", "Folder", "WebDataset"]
-WindowKind = Literal["First", "Middle", "Spread"]
-
-
-class Columns(Contract):
-    video: str = "video"
-    prompt: str = "prompt"
-    source: str = "source"
-    """Names the recording that a clip was cut from; clips of one recording never straddle the
-    split. Without the column, each clip counts as a recording of its own."""
-    first_frame: str = "input_image"
-    """A picture to start from instead of the clip's own first frame."""
-    control_video: str = "control_video"
-    vace_video: str = "vace_video"
-    """These two are checked and recorded; no preset is conditioned on them."""
-
-
-class Bucket(Contract):
-    """A size and a length that clips are cut to. Clips of one batch share a bucket."""
-
-    width: int
-    height: int
-    """Pixels."""
-    frames: int
-    """4n+1."""
-
-    def __str__(self) -> str:
-        return f"{self.width}x{self.height}x{self.frames}"
-
-
-class DatasetSpec(Contract):
-    source: str
-    """s3://bucket/prefix of a folder; all paths in the dataset are relative to it."""
-    format: DatasetFormat = "DiffSynth"
-    columns: Columns = Columns()
-    buckets: Annotated[tuple[Bucket, ...], Field(min_length=1)]
-    """Every clip is cut to the one that suits it best."""
-    fps: float
-    window: WindowKind = "First"
-    """Which frames of a longer clip are trained on."""
-    windows_per_clip: int = 1
-    """Of Spread."""
-    train_fraction: float = 0.9
-    split_seed: int = 0
-    rejected_clips: Literal["Fail", "Skip"] = "Fail"
-    """What one bad clip does: fail the run with its name, or leave it out."""
-
-
-class SampleSpec(Contract):
-    count: int = 1
-    """Held-out first frames to render; 0 renders none."""
-    inference_steps: int = 40
-    seed: int = 0
-
-
 class ManifestRef(Contract):
     """A committed artifact set: where its manifest.json is, and what it must hash to."""
 
@@ -145,36 +82,38 @@ class ManifestRef(Contract):
 
 
 class JobSpec(Contract):
-    """All that one step needs. The same file serves every attempt of the step."""
+    """All that one step needs: an envelope that is alike for all kinds of work, and the work.
 
-    version: Literal[1] = 1
+    The same file serves every attempt of the step.
+    """
+
+    version: Literal[2] = 2
     namespace: str
     name: str
     uid: str
     step: Step
     expert: Expert = Expert.ONLY
     shard: Shard | None = None
-    """Of an encode step that takes a part of the clips."""
+    """The part of the clips that an encode step takes."""
     model: ModelSpec
     store: StoreSpec
-    dataset: DatasetSpec
-    lora: LoraSpec | None = None
-    full: FullSpec | None = None
-    """What is trained: exactly one of the two."""
-    training: TrainingSpec = TrainingSpec()
-    sample: SampleSpec = SampleSpec()
-    formats: tuple[Dialect, ...] = (Dialect.DIFFSYNTH,)
-    """Of the exported weights."""
+    work: Annotated[FineTuneWork | ImportWork, Field(discriminator="kind")]
     inputs: dict[str, ManifestRef] = Field(default_factory=dict)
     """Results of earlier steps by step id: `prepare`, `encode`, `train` (or `train-high-noise`,
     ...), `export`."""
     image: str = ""
     """Reference of the runtime image, for lineage."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _enveloped(cls, content: Any) -> Any:
+        return enveloped(content)
+
     @model_validator(mode="after")
-    def _one_method(self) -> Self:
-        if (self.lora is None) == (self.full is None):
-            raise ValueError("exactly one of lora and full says what is trained")
+    def _is_a_step_of_its_work(self) -> Self:
+        if self.step not in self.work.steps:
+            steps = ", ".join(sorted(self.work.steps))
+            raise ValueError(f"{self.step} is no step of {self.work.kind}: it has {steps}")
         return self
 
     @property
@@ -191,28 +130,10 @@ class JobSpec(Contract):
         asking for more sample videos does not train again. Nor what is as by default: a run goes on
         from its checkpoints after an upgrade to a release that has more fields.
         """
-        dataset: dict[str, object] = {"dataset": self.dataset.stated()}
-        model: dict[str, object] = {"model": self.model.stated(), "expert": self.expert}
-        training = self.training.stated("checkpoint_every", "keep_checkpoints", "preview_every")
-        methods = {"lora": self.lora, "full": self.full}
-        method = {name: spec.stated() for name, spec in methods.items() if spec is not None}
-        size = {
-            "fps": self.dataset.fps,
-            "buckets": [each.stated() for each in self.dataset.buckets],
-        }
-        part = {} if self.shard is None else {"shard": self.shard.stated()}
-        fields: dict[Step, dict[str, object]] = {
-            Step.PREPARE: dataset,
-            Step.IMPORT: model,
-            Step.ENCODE: {**model, "size": size, "tiled_vae": self.training.tiled_vae, **part},
-            Step.TRAIN: {**model, **method, "size": size, "training": training},
-            Step.EXPORT: {**model, **method, "formats": self.formats},
-            Step.SAMPLE: {**model, "size": size, "sample": self.sample.stated()},
-        }
         return {
             "step": self.step,
             "inputs": {step: ref.sha256 for step, ref in self.inputs.items()},
-            **fields[self.step],
+            **self.work.identity(self),
         }
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wan_runtime.contract.job import Bucket
+from wan_runtime.contract.dataset import Bucket
 
 TRAINED_STEPS = "steps"
 """Optimizer steps that a train step has done."""

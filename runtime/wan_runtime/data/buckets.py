@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from wan_runtime.contract.job import Bucket
+from wan_runtime.contract.dataset import Bucket
 from wan_runtime.contract.strides import SPATIAL_STRIDE
 from wan_runtime.data.frames import crop_box, fits
 

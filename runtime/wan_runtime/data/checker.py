@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wan_runtime.artifacts.store import ObjectNotFound
-from wan_runtime.contract.job import Bucket, DatasetSpec
+from wan_runtime.contract.dataset import Bucket, DatasetSpec
 from wan_runtime.data import quality
 from wan_runtime.data.buckets import kept, shaped
 from wan_runtime.data.captions import TOKENS, Count

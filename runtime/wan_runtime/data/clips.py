@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wan_runtime.contract.job import Bucket, WindowKind
+from wan_runtime.contract.dataset import Bucket, WindowKind
 from wan_runtime.contract.strides import SPATIAL_STRIDE
 from wan_runtime.data import picture as still
 from wan_runtime.data.buckets import fitting

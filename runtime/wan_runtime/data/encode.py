@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.contract.job import JobSpec, Reason
 from wan_runtime.contract.results import prepared
 from wan_runtime.data import latents
@@ -50,7 +51,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
         text_encoder=files_digest([files.text_encoder], files.verified),
         vae=files_digest([files.vae], files.verified),
         image_encoder=None if picture is None else files_digest([picture], files.verified),
-        tiled=job.training.tiled_vae,
+        tiled=finetune_of(job).training.tiled_vae,
         dtype=str(dtype).removeprefix("torch."),
     )
     step = _Encoding(job, store, work, report, encoders, device, dtype)
@@ -189,7 +190,7 @@ class _Encoding:
 
     def _read(self, window: tuple[Clip, int]) -> _Window:
         """What the cache has of a window, and its pixels if that is not all."""
-        (clip, start), fps = window, self._job.dataset.fps
+        (clip, start), fps = window, finetune_of(self._job).dataset.fps
         video_key = self._key(latents.video_key(clip, fps, self._encoders, start))
         image_key = self._key(latents.image_key(clip, fps, self._encoders, start))
         video, image = latents.find(self._store, video_key), latents.find(self._store, image_key)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.contract.job import JobSpec, Reason
 from wan_runtime.contract.summary import TRAIN_WINDOWS, windows_in
 from wan_runtime.data import report as report_page
@@ -26,7 +27,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
 
     Raises InputError; reports with the verdicts are stored beside where the manifest would be.
     """
-    spec = job.dataset
+    spec = finetune_of(job).dataset
     try:
         source = store.for_uri(spec.source)
         prefix = store.parse(spec.source)[1]
@@ -66,7 +67,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     if leaks:
         parts.append(f"{leaks} held-out clips show pictures of training clips: no other is left")
     if len(dataset.buckets) > 1:
-        parts.append(f"by bucket: {filled(dataset, job.training.batch_size)}")
+        parts.append(f"by bucket: {filled(dataset, finetune_of(job).training.batch_size)}")
     if dataset.warned:
         parts.append(f"warned of: {counts(dataset.warned)}")
     if dataset.rejected:

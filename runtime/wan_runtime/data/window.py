@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wan_runtime.contract.job import WindowKind
+from wan_runtime.contract.dataset import WindowKind
 
 
 def starts_of(kind: WindowKind, count: int, *, total: int, frames: int) -> tuple[int, ...]:

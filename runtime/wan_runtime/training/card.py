@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.contract.job import Certificate, Dialect, Expert, JobSpec
 from wan_runtime.presets import Preset
 
@@ -33,10 +34,11 @@ def model_card(
     """
     adapter = next(iter(records.values())).get("lora")
     title = _lora_title(adapter) if adapter else "Full fine-tuning, all weights"
+    spec = finetune_of(job)
     sizes = " or ".join(
-        f"{each.frames} frames of {each.width}x{each.height}" for each in job.dataset.buckets
+        f"{each.frames} frames of {each.width}x{each.height}" for each in spec.dataset.buckets
     )
-    clips = f"clips of {sizes} at {job.dataset.fps:g} fps"
+    clips = f"clips of {sizes} at {spec.dataset.fps:g} fps"
     rows = "\n".join(
         f"| {expert} | {len(record['steps'])} | {record['probes'][0]['losses']['mean']:.4f} "
         f"| {record['probes'][-1]['losses']['mean']:.4f} |"
@@ -87,7 +89,7 @@ def _lora_title(spec: Mapping[str, Any]) -> str:
 
 
 def _call(job: JobSpec, preset: Preset) -> str:
-    size = job.dataset.buckets[0]
+    size = finetune_of(job).dataset.buckets[0]
     boundary = "" if preset.boundary is None else f", switch_DiT_boundary={preset.boundary}"
     return _python(
         "video = pipe(\n"

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage, Manifest
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.contract.job import (
     SUFFIXES,
     Certificate,
@@ -80,6 +81,7 @@ def file_name(job: JobSpec, expert: Expert, ending: str) -> str:
 
 def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     """Convert, certify and commit."""
+    spec = finetune_of(job)
     preset = preset_of(job)
     parts = []
     for expert, ref in trained(job).items():
@@ -89,7 +91,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
 
     prepare(preset)
     certificates = tuple(
-        export_format(job, dialect, parts, work, report) for dialect in job.formats
+        export_format(job, dialect, parts, work, report) for dialect in spec.formats
     )
     pictures = {file_name(job, part.expert, f"-{PICTURE}"): part.folder / PICTURE for part in parts}
     records = {part.expert: part.record() for part in parts}
@@ -100,7 +102,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     summary: dict[str, int | float | str] = {
         "files": sum(name.endswith(".safetensors") for name in weights)
     }
-    if job.full is None:
+    if spec.full is None:
         summary["rank"] = int(_record_lora(parts[0])["rank"])
     for part in parts:
         prefix = {Expert.ONLY: "", Expert.HIGH_NOISE: "highNoise.", Expert.LOW_NOISE: "lowNoise."}[
@@ -120,10 +122,10 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
         certificates=certificates,
     )
     worst = max(each.worst_difference for each in certificates)
-    what = "weight deltas as trained" if job.full is None else "weights as trained, in bfloat16,"
+    what = "weight deltas as trained" if spec.full is None else "weights as trained, in bfloat16,"
     return Outcome(
         manifest=ref,
-        message=f"{', '.join(job.formats)}: {what} within {worst:.1e}",
+        message=f"{', '.join(spec.formats)}: {what} within {worst:.1e}",
         summary=summary,
         certificates=certificates,
     )
@@ -146,7 +148,7 @@ def export_format(
         report.update(
             activity=f"exporting for {dialect}", current=number, total=len(parts), unit="files"
         )
-        write = _write_full if job.full is not None else _write_adapter
+        write = _write_full if finetune_of(job).full is not None else _write_adapter
         written, difference = write(job, dialect, part, work)
         files += written
         worst = max(worst, difference)

@@ -20,7 +20,8 @@ from diffsynth.configs import MODEL_CONFIGS
 from diffsynth.core.loader.file import hash_state_dict_keys
 from torch import Tensor, nn
 
-from wan_runtime.contract.job import FullSpec, Reason
+from wan_runtime.contract.job import Reason
+from wan_runtime.contract.training import FullSpec
 from wan_runtime.errors import InputError
 from wan_runtime.models.weights import (
     PIECE_BYTES,

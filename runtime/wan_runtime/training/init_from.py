@@ -22,7 +22,9 @@ from torch import nn
 from wan_runtime.artifacts import manifest, space
 from wan_runtime.artifacts.manifest import Manifest
 from wan_runtime.artifacts.store import Store, file_sha256
-from wan_runtime.contract.job import Dialect, Expert, JobSpec, LoraSpec, Reason
+from wan_runtime.contract.finetune import finetune_of
+from wan_runtime.contract.job import Dialect, Expert, JobSpec, Reason
+from wan_runtime.contract.training import LoraSpec
 from wan_runtime.errors import InputError
 from wan_runtime.models.adapters.changes import Adapter, Changes, without_image_branches
 from wan_runtime.models.adapters.dialects import ADAPTER, is_adapter, read_adapter
@@ -74,7 +76,8 @@ def begin(
     Returns where they came from, for the record. Raises InputError with both sides of what does not
     fit: MODEL_NOT_FOUND, MODEL_INVALID.
     """
-    method = job.lora or job.full
+    spec = finetune_of(job)
+    method = spec.lora or spec.full
     if method is None or method.init_from is None:
         return None
     uri = method.init_from
@@ -83,7 +86,7 @@ def begin(
         adapts = is_adapter(tensors)
     if adapts and len(source.paths) > 1:
         raise _invalid(uri, "is an adapter in several files: give one .safetensors file")
-    if job.lora is not None and not adapts:
+    if spec.lora is not None and not adapts:
         raise _invalid(
             uri, "holds no adapter: to train one on full weights, name them as the model"
         )
@@ -93,9 +96,9 @@ def begin(
         with _of_init_from():
             adapter = read_adapter(source.paths[0], uri)
             changes = adapter.of(job.expert)
-        if job.lora is not None:
+        if spec.lora is not None:
             image = PRESETS[job.model.preset].uses_clip
-            into_adapter(uri, changes, trainable, job.lora, has_image_branches=image)
+            into_adapter(uri, changes, trainable, spec.lora, has_image_branches=image)
         else:
             with _of_init_from():
                 merge(adapter, job.expert, trainable)

@@ -18,7 +18,8 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from wan_runtime.contract.job import LoraSpec, Reason
+from wan_runtime.contract.job import Reason
+from wan_runtime.contract.training import LoraSpec
 from wan_runtime.errors import InputError
 from wan_runtime.models.adapters.dialects import ADAPTER
 from wan_runtime.models.weights import write_safetensors

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.contract.job import JobSpec
 from wan_runtime.training.full import Full
 from wan_runtime.training.lora import Lora
@@ -45,7 +46,8 @@ class Method(Protocol):
 
 def method_of(job: JobSpec) -> Method:
     """The job's method."""
-    if job.full is not None:
-        return Full(job.full)
-    assert job.lora is not None, "a JobSpec has exactly one method"
-    return Lora(job.lora)
+    work = finetune_of(job)
+    if work.full is not None:
+        return Full(work.full)
+    assert work.lora is not None, "a fine-tune has exactly one method"
+    return Lora(work.lora)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.contract.job import Expert, JobSpec
 from wan_runtime.data.latents import EncodedClip, Latents, LocalCache, pad_text
 from wan_runtime.models.dit.forward import Conditions
@@ -57,7 +58,7 @@ class Previews:
         frames = self._decode(self._sample(dit, clip))
         dit.train(training)
         name = f"{name_of(step)}.mp4"
-        write_mp4(frames, self.work / name, self.job.dataset.fps)
+        write_mp4(frames, self.work / name, finetune_of(self.job).dataset.fps)
         self.store.put_file(f"{self.job.output_prefix}/previews/{name}", self.work / name)
         return frames
 
@@ -65,7 +66,7 @@ class Previews:
         """Clean latents [1, 16, T, H, W]."""
         batch = load_batch(self.cache, [clip], self.device, self.dtype)
         steps = schedule_of(self.job)
-        seen = noise(batch.clean_BCTHW.shape, self.job.sample.seed).to(self.device)
+        seen = noise(batch.clean_BCTHW.shape, finetune_of(self.job).sample.seed).to(self.device)
         return denoise(
             lambda expert: dit,
             steps,
@@ -82,7 +83,7 @@ class Previews:
         )
 
     def _decode(self, clean_BCTHW: Tensor) -> Frames:
-        tiled = self.job.training.tiled_vae
+        tiled = finetune_of(self.job).training.tiled_vae
         video = VideoDecoder(self.files, self.dtype, self.device, tiled=tiled)
         pixels = video.decode(clean_BCTHW).numpy()
         del video
@@ -97,7 +98,8 @@ def schedule_of(job: JobSpec) -> list[Step]:
     """
     preset = preset_of(job)
     guidance = preset.guidance
-    whole = schedule(preset, preset.shift, job.sample.inference_steps, guidance, guidance)
+    steps = finetune_of(job).sample.inference_steps
+    whole = schedule(preset, preset.shift, steps, guidance, guidance)
     own = [step for step in whole if step.expert is job.expert]
     if job.expert is not Expert.LOW_NOISE:
         return own

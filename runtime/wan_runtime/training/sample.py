@@ -20,6 +20,7 @@ from PIL import Image
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.contract.job import Dialect, JobSpec, Reason
 from wan_runtime.contract.results import exported, prepared
 from wan_runtime.data.buckets import one_of_each_first
@@ -42,16 +43,17 @@ SHEET = "contact-sheet.png"
 
 def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     """Render, compare and commit."""
+    spec = finetune_of(job)
     preset = preset_of(job)
     dataset = load_dataset(store, prepared(job))
-    clips = one_of_each_first(dataset.held_out or dataset.train)[: job.sample.count]
+    clips = one_of_each_first(dataset.held_out or dataset.train)[: spec.sample.count]
     artifact = work / "artifact"
     weights_ref = exported(job)
     names = manifest.load(store, weights_ref).certified(Dialect.DIFFSYNTH)
     weights = manifest.fetch(store, weights_ref, artifact, names)
     references = [_reference(job, store, work, clip) for clip in clips]
 
-    method = "lora" if job.full is None else "full"
+    method = "lora" if spec.full is None else "full"
     base: list[Pixels] = []
     tuned: list[Pixels] = []
     if clips:
@@ -77,7 +79,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
         shown = {"reference": reference, "base": quantize(plain), method: quantize(trained)}
         for label, frames in shown.items():
             videos[f"{label}-{number}.mp4"] = path = work / f"{label}-{number}.mp4"
-            write_mp4(frames, path, job.dataset.fps)
+            write_mp4(frames, path, spec.dataset.fps)
             rows.append((f"{label.replace('lora', 'LoRA')} {number}", frames))
     summary: dict[str, int | float | str] = {"videos": len(tuned)}
     if rows:
@@ -94,7 +96,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
             job,
             base_weights=weights.lineage.base_weights,
             dataset=prepared(job).sha256,
-            seed=job.sample.seed,
+            seed=spec.sample.seed,
         ),
     )
     told = (
@@ -120,15 +122,15 @@ def render(pipe: Any, preset: Preset, job: JobSpec, prompt: str, reference: Fram
         prompt=prompt,
         negative_prompt=NEGATIVE_PROMPT,
         input_image=Image.fromarray(reference[0]),
-        seed=job.sample.seed,
+        seed=finetune_of(job).sample.seed,
         rand_device="cpu",
         height=height,
         width=width,
         num_frames=frames,
-        num_inference_steps=job.sample.inference_steps,
+        num_inference_steps=finetune_of(job).sample.inference_steps,
         sigma_shift=preset.shift,
         cfg_scale=preset.guidance,
-        tiled=job.training.tiled_vae,
+        tiled=finetune_of(job).training.tiled_vae,
         tile_size=TILE_SIZE,
         tile_stride=TILE_STRIDE,
         progress_bar_cmd=_silent,
@@ -195,13 +197,13 @@ def check_rendered(pixels: Pixels, what: str) -> None:
 
 def _reference(job: JobSpec, store: Store, work: Path, clip: Clip) -> Frames:
     """The clip, beginning with what the model starts from."""
-    frames = frames_of(store, clip, job.dataset.fps, work / "clips", clip.starts[0])
+    frames = frames_of(store, clip, finetune_of(job).dataset.fps, work / "clips", clip.starts[0])
     frames[0] = first_frame_of(store, clip, frames, work / "clips")
     return frames
 
 
 def _what(job: JobSpec) -> str:
-    return "the adapter" if job.full is None else "full fine-tuning"
+    return "the adapter" if finetune_of(job).full is None else "full fine-tuning"
 
 
 def _silent(steps: Any) -> Any:

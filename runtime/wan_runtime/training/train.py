@@ -19,9 +19,11 @@ from torch import Tensor
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.job import JobSpec, ManifestRef, Reason, TrainingSpec
+from wan_runtime.contract.finetune import finetune_of
+from wan_runtime.contract.job import JobSpec, ManifestRef, Reason
 from wan_runtime.contract.results import encoded
 from wan_runtime.contract.summary import TRAINED_STEPS
+from wan_runtime.contract.training import TrainingSpec
 from wan_runtime.data.latents import EncodedClip, Entry, LocalCache, load_latents
 from wan_runtime.errors import InputError
 from wan_runtime.models.digest import files_digest
@@ -65,7 +67,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
                 trainer.stop()
             trainer.step()
             trainer.look()
-            if trainer.state.step % job.training.checkpoint_every == 0:
+            if trainer.state.step % finetune_of(job).training.checkpoint_every == 0:
                 trainer.save()
         with trainer.state.judged():
             return trainer.commit()
@@ -102,7 +104,7 @@ class Trainer:
     @classmethod
     def build(cls, job: JobSpec, store: Store, work: Path, report: Reporter) -> Trainer:
         """Load the transformer, make it trainable, fetch the latents."""
-        spec, method = job.training, method_of(job)
+        spec, method = finetune_of(job).training, method_of(job)
         # Before anything runs on the GPU. Not `warn_only`: with that, attention keeps its backward.
         torch.use_deterministic_algorithms(spec.deterministic)
         device = compute_device()
@@ -200,7 +202,7 @@ class Trainer:
 
     def step(self) -> None:
         """One optimizer step: draw, predict, check, clip, update, record."""
-        state, spec = self.state, self.job.training
+        state, spec = self.state, finetune_of(self.job).training
         started = time.perf_counter()
         loss = 0.0
         self.sampler.position = state.position
@@ -246,7 +248,7 @@ class Trainer:
         )
 
     def _batch(self) -> Batch:
-        spec, first = self.job.training, self.sampler.position
+        spec, first = finetune_of(self.job).training, self.sampler.position
         chosen = []
         for place, index in enumerate(self.sampler.take(), start=first):
             clip = self.clips[index]
@@ -267,7 +269,7 @@ class Trainer:
             sigmas,
             batch.conditions,
             dtype=self.dtype,
-            recompute=self.job.training.gradient_checkpointing == "Full",
+            recompute=finetune_of(self.job).training.gradient_checkpointing == "Full",
         )
         errors_B = (predicted - velocity(batch.clean_BCTHW, noise)).pow(2).mean(dim=(1, 2, 3, 4))
         return (errors_B * weights.to(errors_B.device)).mean()
@@ -298,7 +300,7 @@ class Trainer:
     def commit(self) -> Outcome:
         """Write and commit what was trained."""
         self.report.update(activity="committing the weights")
-        history, spec = self.state.history, self.job.training
+        history, spec = self.state.history, finetune_of(self.job).training
         committed = self.validation.choose()
         about = {"preset": self.job.model.preset, "expert": str(self.job.expert)}
         settings = {**self.method.settings(), "training": spec.model_dump(mode="json")}

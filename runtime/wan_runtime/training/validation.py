@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.contract.job import JobSpec
 from wan_runtime.training import guard
 from wan_runtime.training.best import BestWeights, best_step
@@ -38,7 +39,7 @@ class Validation:
 
     def look(self) -> None:
         """Do what is due at this step. Raises NumericalError(DIVERGED)."""
-        step, spec = self.state.step, self.job.training
+        step, spec = self.state.step, finetune_of(self.job).training
         fresh = step > self._resumed_from
         if fresh:
             self._record(self.state.history["steps"][-1])
@@ -55,7 +56,7 @@ class Validation:
         its best are removed.
         """
         self.events.upload()
-        if self.job.training.weights == "Best":
+        if finetune_of(self.job).training.weights == "Best":
             probes = self.state.history["probes"]
             best = {best_step(probes, until=step) for step in (*steps, self.state.step)}
             self.best.keep({step for step in best if step is not None})
@@ -63,7 +64,7 @@ class Validation:
     def choose(self) -> int:
         """At the end: make the weights those that are to be committed; the step they are of."""
         best = best_step(self.state.history["probes"])
-        if self.job.training.weights == "Last" or best in (None, self.state.step):
+        if finetune_of(self.job).training.weights == "Last" or best in (None, self.state.step):
             return self.state.step
         assert best is not None
         self.best.restore(best, self.state.trainable)
@@ -100,6 +101,6 @@ class Validation:
         losses = self.probes.evaluate(self.dit)
         evaluated.append({"step": step, "losses": losses})
         self.events.scalars(step, {f"probe/{name}": loss for name, loss in losses.items()})
-        if self.job.training.weights == "Best" and best_step(evaluated) == step:
+        if finetune_of(self.job).training.weights == "Best" and best_step(evaluated) == step:
             self.best.save(step, self.state.trainable)
         return True

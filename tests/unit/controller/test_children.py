@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from unit.controller.world import World
-from wan_runtime.contract.job import Bucket, ExitClass, JobSpec
+from wan_runtime.contract.dataset import Bucket
+from wan_runtime.contract.finetune import FineTuneWork, finetune_of
+from wan_runtime.contract.job import ExitClass, JobSpec
 
 GOLDEN = Path(__file__).parent / "golden"
 RUNS: dict[str, dict[str, Any]] = {
@@ -139,8 +141,8 @@ def test_the_job_file_is_what_the_runtime_reads() -> None:
     assert job.step_id == "train-low-noise"
     assert job.model.path == "/models/wan22"
     assert job.store.ca_file == "/etc/wan-ca/ca.crt"
-    assert job.dataset.buckets == (Bucket(width=1280, height=720, frames=81),)
-    assert job.dataset.fps == 16
+    assert finetune_of(job).dataset.buckets == (Bucket(width=1280, height=720, frames=81),)
+    assert finetune_of(job).dataset.fps == 16
     assert job.output_prefix == "team/a/team/demo/5c1a7e00/train-low-noise"
     assert "prepare" in job.inputs
 
@@ -149,11 +151,12 @@ def test_the_job_file_has_the_method_of_the_spec() -> None:
     made = children(method={"full": {"learningRate": 2e-5}})
     for name in ("prepare", "train", "export"):
         job = JobSpec.model_validate_json(made[f"ConfigMap/demo-{name}"]["data"]["job.json"])
-        assert job.lora is None
-        assert job.full is not None
-        assert job.full.learning_rate == 2e-5
+        work = finetune_of(job)
+        assert work.lora is None
+        assert work.full is not None
+        assert work.full.learning_rate == 2e-5
     with pytest.raises(ValueError, match="exactly one of lora and full"):
-        JobSpec.model_validate({**job.model_dump(), "full": None})
+        FineTuneWork.model_validate({**job.work.model_dump(), "full": None})
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -163,7 +166,7 @@ def test_each_expert_starts_from_its_own_weights(method: str) -> None:
         found = {}
         for name in ("train-high-noise", "train-low-noise", "export"):
             job = JobSpec.model_validate_json(made[f"ConfigMap/demo-{name}"]["data"]["job.json"])
-            chosen = job.lora or job.full
+            chosen = finetune_of(job).lora or finetune_of(job).full
             assert chosen is not None
             found[name] = chosen.init_from
         return found
@@ -178,7 +181,7 @@ def test_deterministic_training_reaches_the_runtime_and_its_pod_alone() -> None:
     for asked in (True, False):
         made = children(training={"deterministic": asked})
         job = JobSpec.model_validate_json(made["ConfigMap/demo-train"]["data"]["job.json"])
-        assert job.training.deterministic == asked
+        assert finetune_of(job).training.deterministic == asked
         told = {
             name: entry["value"]
             for name, child in made.items()
@@ -192,10 +195,12 @@ def test_deterministic_training_reaches_the_runtime_and_its_pod_alone() -> None:
 def test_the_mean_and_dropped_captions_reach_the_runtime() -> None:
     made = children(training={"ema": {}, "captionDropoutPercent": 10})
     job = JobSpec.model_validate_json(made["ConfigMap/demo-train"]["data"]["job.json"])
-    assert (job.training.ema_decay, job.training.caption_dropout) == (0.999, 0.1)
+    training = finetune_of(job).training
+    assert (training.ema_decay, training.caption_dropout) == (0.999, 0.1)
     made = children()
     job = JobSpec.model_validate_json(made["ConfigMap/demo-train"]["data"]["job.json"])
-    assert (job.training.ema_decay, job.training.caption_dropout) == (None, 0.0)
+    training = finetune_of(job).training
+    assert (training.ema_decay, training.caption_dropout) == (None, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from unit.controller.world import (
     finished_world,
     job_file,
 )
+from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.contract.job import ExitClass
 
 
@@ -146,7 +147,7 @@ def test_an_edit_of_a_running_attempts_settings_waits_for_the_next() -> None:
     assert job_file(world, "train") == before
     world.ends(ExitClass.STOPPED)
     world.settle()
-    assert job_file(world, "train").training.checkpoint_every == 7
+    assert finetune_of(job_file(world, "train")).training.checkpoint_every == 7
 
 
 def test_a_lost_job_file_is_put_back() -> None:
@@ -191,12 +192,14 @@ def test_formats_may_be_edited_until_the_export_begins_and_the_status_stays_true
     world.reach("export")
     world.starts()
     world.settle()
-    assert job_file(world, "export").formats == ("DiffSynth", "ComfyUI")
+    assert finetune_of(job_file(world, "export")).formats == ("DiffSynth", "ComfyUI")
     world.edit(output={"formats": ["DiffSynth"]})  # slips in before the API server refuses it
     world.settle()
     assert world.status["effective"]["formats"] == ["DiffSynth", "ComfyUI"]
     world.ends(ExitClass.INFRASTRUCTURE)
     world.passes((world.settle().requeue_after or 0) + 1)
     world.settle()
-    assert job_file(world, "export").formats == ("DiffSynth",), "the next attempt heeds it"
+    assert finetune_of(job_file(world, "export")).formats == ("DiffSynth",), (
+        "the next attempt heeds it"
+    )
     assert world.status["effective"]["formats"] == ["DiffSynth"]

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from wan_runtime.contract.job import Bucket
+from wan_runtime.contract.dataset import Bucket
 from wan_runtime.data.buckets import fitting, kept, one_of_each_first, shaped
 from wan_runtime.data.latents import EncodedClip, Entry
 from wan_runtime.training.sampler import Sampler

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from unit.runtime.test_formats import put, tar
-from wan_runtime.contract.job import Columns, DatasetFormat
+from wan_runtime.contract.dataset import Columns, DatasetFormat
 from wan_runtime.data.dataset import Code
 from wan_runtime.data.formats.reader import read_listing
 from wan_runtime.errors import InputError

@@ -13,7 +13,7 @@ from diffsynth.core.data.unified_dataset import UnifiedDataset
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
-from wan_runtime.contract.job import Columns
+from wan_runtime.contract.dataset import Columns
 from wan_runtime.data.formats.cells import MISSING
 from wan_runtime.data.formats.metadata import read_rows
 from wan_runtime.data.formats.rows import Row

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from wan_runtime.contract.job import Columns, DatasetFormat, Reason
+from wan_runtime.contract.dataset import Columns, DatasetFormat
+from wan_runtime.contract.job import Reason
 from wan_runtime.data.formats import webdataset
 from wan_runtime.data.formats.reader import read_listing
 from wan_runtime.data.formats.rows import Row

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from ml_runs import Run
 from wan_runtime.artifacts import manifest
-from wan_runtime.contract.job import Dialect, Expert, FullSpec, Reason, Step
+from wan_runtime.contract.job import Dialect, Expert, Reason, Step
+from wan_runtime.contract.training import FullSpec
 from wan_runtime.errors import InfrastructureError, InputError, NumericalError
 from wan_runtime.models import load
 from wan_runtime.models.dit.forward import Conditions, keep_time_embedding_fp32, predict_velocity

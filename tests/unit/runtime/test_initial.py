@@ -18,6 +18,7 @@ from ml_runs import Run
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import FileEntry, Lineage, Manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt
+from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.contract.job import Certificate, Dialect, Expert, Reason, Step
 from wan_runtime.errors import InputError
 from wan_runtime.models import load
@@ -49,7 +50,8 @@ class Begun:
         job = run.job(Step.TRAIN, expert, **spec)
         dit = load.load_dit(files, expert, torch.float32, CPU)
         self.trainable: Mapping[str, nn.Parameter] = method_of(job).prepare(dit, 0)
-        self.scale = job.lora.alpha / job.lora.rank if job.lora else 1.0
+        lora = finetune_of(job).lora
+        self.scale = lora.alpha / lora.rank if lora else 1.0
         self.source = init_from.begin(job, run.store, folder, self.trainable)
 
     def deltas(self) -> dict[str, Tensor]:

@@ -14,7 +14,9 @@ from job_files import make_job, sized
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import FileEntry, Lineage, Manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound, Store
-from wan_runtime.contract.job import Expert, ManifestRef, Reason, Step, TrainingSpec
+from wan_runtime.contract.finetune import finetune_of
+from wan_runtime.contract.job import Expert, ManifestRef, Reason, Step
+from wan_runtime.contract.training import TrainingSpec
 from wan_runtime.errors import InfrastructureError
 
 LINEAGE = Lineage(config_hash="a" * 64, preset="Wan2.1-I2V-Tiny", seed=7)
@@ -216,6 +218,10 @@ def test_equal_manifests_give_equal_bytes() -> None:
         (Step.PREPARE, {"training": {"seed": 1}}, True),
         (Step.EXPORT, {"lora": {"rank": 4}}, False),
         (Step.ENCODE, {"training": {"tiledVae": True}}, False),
+        (Step.ENCODE, {"shard": {"index": 0, "count": 2}}, False),
+        (Step.EXPORT, {"formats": ["ComfyUI"]}, False),
+        (Step.IMPORT, {"training": {"seed": 1}}, True),
+        (Step.IMPORT, {"expert": Expert.HIGH_NOISE}, False),
     ],
 )
 def test_the_job_hash_covers_what_shapes_the_output(
@@ -230,10 +236,12 @@ def test_the_job_hash_outlives_a_release_with_more_fields() -> None:
         novelty: float = 0.0
 
     before = make_job(step=Step.TRAIN)
-    same, other = (
-        before.model_copy(update={"training": Later(**before.training.model_dump(), **change)})
+    work = finetune_of(before)
+    later = (
+        work.model_copy(update={"training": Later(**work.training.model_dump(), **change)})
         for change in ({}, {"novelty": 0.1})
     )
+    same, other = (before.model_copy(update={"work": each}) for each in later)
     assert manifest.job_hash(before) == manifest.job_hash(same)
     assert manifest.job_hash(before) != manifest.job_hash(other)
 

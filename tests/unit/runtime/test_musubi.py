@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from unit.runtime.test_formats import put
-from wan_runtime.contract.job import Bucket, Columns
+from wan_runtime.contract.dataset import Bucket, Columns
 from wan_runtime.data.dataset import Code
 from wan_runtime.data.formats.reader import read_listing
 from wan_runtime.data.formats.rows import Listing

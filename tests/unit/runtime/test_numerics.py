@@ -11,7 +11,8 @@ from safetensors.torch import load, load_file
 from torch import Tensor, nn
 
 from ml_runs import Run
-from wan_runtime.contract.job import Expert, LoraSpec, Step
+from wan_runtime.contract.job import Expert, Step
+from wan_runtime.contract.training import LoraSpec
 from wan_runtime.data.latents import FILE, Latents
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import load_dit

@@ -22,7 +22,7 @@ from hypothesis import strategies as some
 from numpy.typing import NDArray
 from PIL import Image
 
-from wan_runtime.contract.job import Bucket, DatasetSpec
+from wan_runtime.contract.dataset import Bucket, DatasetSpec
 from wan_runtime.data.captions import estimate
 from wan_runtime.data.clips import check_clip, read_clip
 from wan_runtime.data.dataset import Clip, Code

@@ -10,7 +10,8 @@ import pytest
 import torch
 from diffsynth.models.wan_video_dit import WanModel
 
-from wan_runtime.contract.job import LoraSpec, Step
+from wan_runtime.contract.job import Step
+from wan_runtime.contract.training import LoraSpec
 from wan_runtime.planner.architecture import Architecture, architecture_of, tokens_of
 from wan_runtime.planner.bands import band
 from wan_runtime.planner.calibration import Residual, calibrate, clip_of, leave_one_out

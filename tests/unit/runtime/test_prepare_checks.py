@@ -15,7 +15,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 import videos
 from job_files import sized
 from prepare_bench import Bench, Row
-from wan_runtime.contract.job import Bucket, ModelSpec, Reason
+from wan_runtime.contract.dataset import Bucket
+from wan_runtime.contract.job import ModelSpec, Reason
 from wan_runtime.data import captions
 from wan_runtime.data.dataset import Clip, Concern
 from wan_runtime.data.pixels import frames_of

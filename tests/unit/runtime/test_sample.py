@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from ml_runs import FRAMES, HEIGHT, WIDTH, Run, moving_picture
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
+from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.contract.job import Certificate, Dialect, Step
 from wan_runtime.errors import NumericalError
 from wan_runtime.models import load
@@ -70,8 +71,8 @@ def test_no_samples_wanted(exported21: Run) -> None:
     run = exported21.fork("no-samples")
     run.inputs["export"] = exported21.inputs["export"]
     job = run.job(Step.SAMPLE)
-    assert job.sample.count == 1
-    none = job.model_copy(update={"sample": job.sample.model_copy(update={"count": 0})})
+    assert finetune_of(job).sample.count == 1
+    none = run.job(Step.SAMPLE, sample={"count": 0})
     outcome = sample.run(none, run.store, run.folder, Reporter("sample"))
     assert outcome.summary == {"videos": 0}
     assert manifest.load(run.store, outcome.manifest).files == ()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from unit.runtime.test_formats import put, tar
-from wan_runtime.contract.job import Columns
+from wan_runtime.contract.dataset import Columns
 from wan_runtime.data.formats.reader import read_listing
 from wan_runtime.data.formats.rows import Listing
 from wan_runtime.errors import InputError

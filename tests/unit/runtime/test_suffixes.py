@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from unit.runtime.test_formats import put
-from wan_runtime.contract.job import Columns
+from wan_runtime.contract.dataset import Columns
 from wan_runtime.data.clips import check_clip
 from wan_runtime.data.formats.reader import read_listing
 from wan_runtime.data.formats.suffixes import VIDEO_SUFFIXES, is_junk, is_video

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from unit.runtime.test_formats import put
-from wan_runtime.contract.job import Columns
+from wan_runtime.contract.dataset import Columns
 from wan_runtime.data.dataset import Code
 from wan_runtime.data.formats.metadata import read_rows
 from wan_runtime.data.formats.reader import read_listing

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ml_runs import Run
 from wan_runtime.artifacts import manifest
-from wan_runtime.contract.job import ExitClass, Expert, Reason, Step, TrainingSpec
+from wan_runtime.contract.job import ExitClass, Expert, Reason, Step
+from wan_runtime.contract.training import TrainingSpec
 from wan_runtime.errors import InputError, NumericalError
 from wan_runtime.models import load
 from wan_runtime.training import lora, train

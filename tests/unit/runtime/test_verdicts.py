@@ -15,7 +15,8 @@ from PIL import Image
 import coloured
 import videos
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.job import Bucket, DatasetSpec, Reason
+from wan_runtime.contract.dataset import Bucket, DatasetSpec
+from wan_runtime.contract.job import Reason
 from wan_runtime.data import checker, pixels
 from wan_runtime.data.captions import estimate
 from wan_runtime.data.dataset import Clip, Code, Concern, Dataset

@@ -25,9 +25,10 @@ from wan_operator.reconcile.finetune.plan import (
 )
 from wan_operator.reconcile.gpus import gpu_of, is_fit_checked, way_out
 from wan_operator.reconcile.observed import Raw
-from wan_runtime.contract.job import Bucket, TrainingSpec
+from wan_runtime.contract.dataset import Bucket
 from wan_runtime.contract.steps import FACTS
 from wan_runtime.contract.summary import TRAIN_WINDOWS, windows_in
+from wan_runtime.contract.training import TrainingSpec
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.host import HostPlan, plan_host
 from wan_runtime.planner.remedies import remedies

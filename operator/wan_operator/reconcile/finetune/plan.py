@@ -27,24 +27,12 @@ from wan_operator.reconcile.store import (
 )
 from wan_operator.resources.labels import Owner
 from wan_operator.settings import Settings
-from wan_runtime.contract.job import (
-    Bucket,
-    Columns,
-    DatasetSpec,
-    Dialect,
-    Expert,
-    FullSpec,
-    JobSpec,
-    LoraSpec,
-    ManifestRef,
-    OptimizerSpec,
-    SampleSpec,
-    Shard,
-    Step,
-    TrainingSpec,
-    step_id,
-)
+from wan_runtime.contract.dataset import Bucket, Columns, DatasetSpec
+from wan_runtime.contract.finetune import FineTuneWork, SampleSpec
+from wan_runtime.contract.job import Dialect, Expert, JobSpec, ManifestRef, Shard, Step, step_id
+from wan_runtime.contract.model_import import ImportWork
 from wan_runtime.contract.steps import FACTS
+from wan_runtime.contract.training import FullSpec, LoraSpec, OptimizerSpec, TrainingSpec
 from wan_runtime.presets import PRESETS
 
 FineTuneRun = Run[WanFineTuneSpec, WanFineTuneStatus]
@@ -223,8 +211,7 @@ def job_spec(
     with_ca: bool,
 ) -> JobSpec:
     """The job file of one step; the same for all its attempts."""
-    dataset, training, preset = spec.dataset, spec.training, PRESETS[spec.model.preset]
-    defaults = TrainingSpec()
+    is_import = planned.step in ImportWork.steps
     return JobSpec(
         namespace=owner.namespace,
         name=owner.name,
@@ -234,6 +221,17 @@ def job_spec(
         shard=planned.shard,
         model=model_spec(spec.model),
         store=store_spec(effective.store, with_ca),
+        work=ImportWork() if is_import else finetune_work(spec, effective, planned.expert),
+        inputs=dict(inputs),
+        image=effective.image,
+    )
+
+
+def finetune_work(spec: WanFineTuneSpec, effective: Effective, expert: Expert) -> FineTuneWork:
+    """The work of all steps but the import, for one of the experts."""
+    dataset, training, preset = spec.dataset, spec.training, PRESETS[spec.model.preset]
+    defaults = TrainingSpec()
+    return FineTuneWork(
         dataset=DatasetSpec(
             source=dataset.source,
             format=dataset.format,
@@ -246,8 +244,8 @@ def job_spec(
             split_seed=dataset.split.seed,
             rejected_clips=dataset.rejected_clips,
         ),
-        lora=lora_spec(spec, planned.expert),
-        full=full_spec(spec, planned.expert),
+        lora=lora_spec(spec, expert),
+        full=full_spec(spec, expert),
         training=TrainingSpec(
             steps=training.steps,
             epochs=training.epochs or defaults.epochs,
@@ -278,8 +276,6 @@ def job_spec(
             seed=spec.validation.seed,
         ),
         formats=tuple(Dialect(name) for name in effective.formats),
-        inputs=dict(inputs),
-        image=effective.image,
     )
 
 

@@ -21,15 +21,14 @@ from wan_operator.conditions.merge import Wanted
 from wan_operator.conditions.runs import RUNS
 from wan_operator.reconcile.runs.plan import Plan
 from wan_operator.reconcile.runs.state import Run
-from wan_operator.reconcile.service.resolve import sizes_of
 from wan_operator.reconcile.service.state import Service
 from wan_operator.reconcile.store import ca_bundle, model_spec, store_spec
 from wan_operator.resources.configmaps import JOB_KEY
 from wan_operator.resources.jobs import Attempt, job
 from wan_operator.resources.labels import Manifest, config_map_name
 from wan_operator.resources.service.names import child
-from wan_runtime.contract.job import Bucket, DatasetSpec, JobSpec, LoraSpec, Result, Step
-from wan_runtime.presets import PRESETS
+from wan_runtime.contract.job import JobSpec, Result, Step
+from wan_runtime.contract.model_import import ImportWork
 
 PART = "model"
 """Not `import`: a WanFineTune of the service's name may have a Job of that."""
@@ -139,8 +138,7 @@ def _attempt(service: Service, effective: EffectiveService, run: ImportRun, numb
 
 
 def _config_map(service: Service, effective: EffectiveService) -> Manifest:
-    spec, preset = service.spec, PRESETS[service.spec.model.preset]
-    size = sizes_of(spec)[0]
+    spec = service.spec
     bundle = ca_bundle(spec.store, service.settings)
     wanted = JobSpec(
         namespace=service.owner.namespace,
@@ -149,13 +147,7 @@ def _config_map(service: Service, effective: EffectiveService) -> Manifest:
         step=Step.IMPORT,
         model=model_spec(spec.model),
         store=store_spec(effective.store, bundle is not None),
-        # The import reads neither: a job file without them is none.
-        dataset=DatasetSpec(
-            source=f"s3://{effective.store.bucket}",
-            buckets=(Bucket(width=size.width, height=size.height, frames=preset.frames),),
-            fps=preset.fps,
-        ),
-        lora=LoraSpec(),
+        work=ImportWork(),
         image=service.settings.runtime_image,
     )
     text = wanted.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n"

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
-from wan_runtime.contract.job import Columns
+from wan_runtime.contract.dataset import Columns
 from wan_runtime.data.formats.diffusion_pipe import read_setup
 from wan_runtime.data.formats.inventory import not_found
 from wan_runtime.data.formats.json_text import load_json

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import PurePosixPath
 
-from wan_runtime.contract.job import DatasetFormat, Reason
+from wan_runtime.contract.dataset import DatasetFormat
+from wan_runtime.contract.job import Reason
 from wan_runtime.data.formats.left_out import in_icloud, named
 from wan_runtime.data.formats.suffixes import evicted, is_junk, is_video, suffix
 from wan_runtime.data.source import Source

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from wan_runtime.contract.job import Columns, Reason
+from wan_runtime.contract.dataset import Columns
+from wan_runtime.contract.job import Reason
 from wan_runtime.data.formats.csv_text import read_csv
 from wan_runtime.data.formats.inventory import TABLES, not_found
 from wan_runtime.data.formats.json_text import json_lines, load_json, objects

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from wan_runtime.contract.job import Columns
+from wan_runtime.contract.dataset import Columns
 from wan_runtime.data.formats.diffusion_pipe import repeats
 from wan_runtime.data.formats.inventory import not_found
 from wan_runtime.data.formats.json_text import json_lines

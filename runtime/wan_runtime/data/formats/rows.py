@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from wan_runtime.contract.job import Bucket, Columns
+from wan_runtime.contract.dataset import Bucket, Columns
 from wan_runtime.data.dataset import Code
 from wan_runtime.data.formats.cells import NoTextError, cause_of_none, text_of
 from wan_runtime.data.formats.text import invalid

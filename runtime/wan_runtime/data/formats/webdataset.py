@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
-from wan_runtime.contract.job import Columns
+from wan_runtime.contract.dataset import Columns
 from wan_runtime.data.dataset import Code
 from wan_runtime.data.formats.inventory import not_found
 from wan_runtime.data.formats.json_text import load_json
