@@ -12,12 +12,11 @@ import pytest
 
 from integration.apiserver import ApiError
 from integration.runs import Runs, minimal
-from wan_operator.api.v1alpha1.common import Artifact, Condition
+from wan_operator.api.v1alpha1.common import Artifact, Condition, EffectiveStore
 from wan_operator.api.v1alpha1.finetune import (
     Effective,
     EffectiveBucket,
     EffectivePlan,
-    EffectiveStore,
     FormatStatus,
     WanFineTuneStatus,
 )

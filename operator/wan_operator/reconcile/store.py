@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from wan_operator.api.v1alpha1.common import ConfigMapKey, Store
-from wan_operator.api.v1alpha1.finetune import EffectiveStore, Model
+from wan_operator.api.v1alpha1.common import ConfigMapKey, EffectiveStore, Store
+from wan_operator.api.v1alpha1.model import Model
 from wan_operator.resources.jobs import MODEL_PATH
 from wan_operator.resources.labels import Manifest
 from wan_operator.resources.pods import CA_FILE

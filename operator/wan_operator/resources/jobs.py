@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from wan_operator.api.v1alpha1.common import ConfigMapKey, PodTemplate
-from wan_operator.api.v1alpha1.finetune import PersistentVolumeClaimSource, ResourceOverrides
+from wan_operator.api.v1alpha1.common import ConfigMapKey, PodTemplate, ResourceOverrides
+from wan_operator.api.v1alpha1.model import PersistentVolumeClaimSource
 from wan_operator.resources.configmaps import JOB_KEY
 from wan_operator.resources.labels import (
     QUEUE_NAME,

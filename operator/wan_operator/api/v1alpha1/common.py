@@ -220,3 +220,34 @@ class Artifact(ApiModel):
 def rules(*rules_: Schema) -> dict[str, Any]:
     """`json_schema_extra` of a model: CEL rules over its fields."""
     return {RULES: list(rules_)}
+
+
+class EffectiveStore(ApiModel):
+    """Store in use."""
+
+    endpoint: Annotated[str, Field(max_length=512)]
+    """URL of the S3 API as http(s)://host[:port]."""
+    bucket: Short
+    """Name of the bucket."""
+    prefix: Annotated[str, Field(max_length=512)]
+    """Key prefix of everything that is written."""
+    region: Short
+    """S3 region."""
+    secret_name: Name
+    """Name of the Secret with the credentials, which the pods read."""
+
+
+Quantity = Annotated[
+    str, Field(max_length=32), Cel("isQuantity(self)", "must be a quantity, such as 8 or 64Gi")
+]
+
+
+class ResourceOverrides(ApiModel):
+    """CPU, memory and scratch space of a pod."""
+
+    cpu: Quantity | None = None
+    """CPU request of the container, such as 8."""
+    memory: Quantity | None = None
+    """Memory request and limit of the container, such as 64Gi."""
+    cache: Quantity | None = None
+    """Size limit of the pod's scratch volume, such as 200Gi. It holds base weights and latents."""

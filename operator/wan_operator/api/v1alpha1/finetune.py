@@ -9,27 +9,21 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from wan_operator.api.markers import Cel, Schema, list_set, rule
+from wan_operator.api.markers import Schema, list_set, rule
 from wan_operator.api.v1alpha1.common import (
     GROUP,
     MAX_INT32,
     ApiModel,
     PodTemplate,
+    ResourceOverrides,
     Store,
     rules,
 )
 from wan_operator.api.v1alpha1.finetune_dataset import Bucket, Columns, Dataset, Split
-from wan_operator.api.v1alpha1.finetune_model import (
-    Model,
-    ModelSource,
-    PersistentVolumeClaimSource,
-    PresetName,
-)
 from wan_operator.api.v1alpha1.finetune_status import (
     Effective,
     EffectiveBucket,
     EffectivePlan,
-    EffectiveStore,
     FormatStatus,
     WanFineTuneStatus,
 )
@@ -48,6 +42,9 @@ from wan_operator.api.v1alpha1.finetune_training import (
     Validation,
     init_rules,
 )
+from wan_operator.api.v1alpha1.model import (
+    Model,
+)
 from wan_operator.api.v1alpha1.runs import Retries
 
 __all__ = [
@@ -64,21 +61,15 @@ __all__ = [
     "Effective",
     "EffectiveBucket",
     "EffectivePlan",
-    "EffectiveStore",
     "Ema",
     "FormatStatus",
     "Full",
     "InitFrom",
     "Lora",
     "Method",
-    "Model",
-    "ModelSource",
     "Optimizer",
     "Output",
     "Parallelism",
-    "PersistentVolumeClaimSource",
-    "PresetName",
-    "ResourceOverrides",
     "Schedule",
     "Split",
     "Training",
@@ -98,21 +89,6 @@ NAME_LIMIT = 40
 included."""
 
 FROZEN = "is fixed once the run exists: delete and create the WanFineTune again to change it"
-
-Quantity = Annotated[
-    str, Field(max_length=32), Cel("isQuantity(self)", "must be a quantity, such as 8 or 64Gi")
-]
-
-
-class ResourceOverrides(ApiModel):
-    """CPU, memory and scratch space of a pod."""
-
-    cpu: Quantity | None = None
-    """CPU request of the container, such as 8."""
-    memory: Quantity | None = None
-    """Memory request and limit of the container, such as 64Gi."""
-    cache: Quantity | None = None
-    """Size limit of the pod's scratch volume, such as 200Gi. It holds base weights and latents."""
 
 
 def _fixed(name: str, *, optional: bool = False) -> Schema:

@@ -8,23 +8,7 @@ from pydantic import ConfigDict, Field
 
 from wan_operator.api.markers import Cel, list_map, rule
 from wan_operator.api.v1alpha1.common import MAX_BUCKETS, MAX_INT32, ApiModel, S3Uri, rules
-
-MULTIPLE_OF_16 = Cel(
-    "self % 16 == 0",
-    "must be a multiple of 16",
-    computed="'must be a multiple of 16: %d or %d, not %d'"
-    ".format([self - self % 16, self - self % 16 + 16, self])",
-)
-
-FOUR_N_PLUS_1 = Cel(
-    "(self - 1) % 4 == 0",
-    "must be 4n+1, the lengths that Wan's VAE can hold",
-    computed="'must be 4n+1, the lengths that the VAE can hold: %d or %d, not %d'"
-    ".format([self - (self - 1) % 4, self - (self - 1) % 4 + 4, self])",
-)
-
-Side = Annotated[int, Field(ge=32, le=1920), MULTIPLE_OF_16]
-Frames = Annotated[int, Field(ge=5, le=241), FOUR_N_PLUS_1]
+from wan_operator.api.v1alpha1.model import Frames, Side
 
 
 class Columns(ApiModel):

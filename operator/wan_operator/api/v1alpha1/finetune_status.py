@@ -16,7 +16,7 @@ from wan_operator.api.v1alpha1.common import (
     Artifact,
     Condition,
     Count,
-    Name,
+    EffectiveStore,
     Short,
 )
 from wan_operator.api.v1alpha1.runs import (
@@ -25,21 +25,6 @@ from wan_operator.api.v1alpha1.runs import (
     ProgressStatus,
     StepStatus,
 )
-
-
-class EffectiveStore(ApiModel):
-    """Store in use."""
-
-    endpoint: Annotated[str, Field(max_length=512)]
-    """URL of the S3 API as http(s)://host[:port]."""
-    bucket: Short
-    """Name of the bucket."""
-    prefix: Annotated[str, Field(max_length=512)]
-    """Key prefix of everything that is written."""
-    region: Short
-    """S3 region."""
-    secret_name: Name
-    """Name of the Secret with the credentials, which the pods read."""
 
 
 class EffectivePlan(ApiModel):

@@ -8,12 +8,7 @@ from pydantic import ConfigDict, Field
 
 from wan_operator.api.markers import Cel, Schema, list_set, rule
 from wan_operator.api.v1alpha1.common import MAX_INT32, ApiModel, S3Uri, rules
-
-BY_EXPERT = rule(
-    "has(self.uri) != (has(self.highNoise) || has(self.lowNoise))",
-    "set uri, or one or both of highNoise and lowNoise",
-)
-"""Rule over addresses of weights: one for all experts, or one for each expert of Wan2.2."""
+from wan_operator.api.v1alpha1.model import BY_EXPERT
 
 
 class InitFrom(ApiModel):

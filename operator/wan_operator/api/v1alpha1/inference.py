@@ -16,12 +16,10 @@ from wan_operator.api.v1alpha1.common import (
     ApiModel,
     LocalObjectReference,
     PodTemplate,
+    ResourceOverrides,
     Store,
     rules,
 )
-from wan_operator.api.v1alpha1.finetune import ResourceOverrides
-from wan_operator.api.v1alpha1.finetune_dataset import Frames
-from wan_operator.api.v1alpha1.finetune_model import Model
 from wan_operator.api.v1alpha1.inference_gateway import Gateway
 from wan_operator.api.v1alpha1.inference_model import (
     MAX_ADAPTERS,
@@ -41,6 +39,7 @@ from wan_operator.api.v1alpha1.inference_status import (
     WanInferenceServiceStatus,
     WarmedSize,
 )
+from wan_operator.api.v1alpha1.model import Frames, Model
 
 __all__ = [
     "KIND",

@@ -12,9 +12,9 @@ from wan_operator.api.v1alpha1.common import (
     LocalObjectReference,
     ObjectName,
     PodTemplate,
+    Quantity,
     rules,
 )
-from wan_operator.api.v1alpha1.finetune import Quantity
 
 Hostname = Annotated[
     str,

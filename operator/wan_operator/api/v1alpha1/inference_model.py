@@ -8,8 +8,7 @@ from pydantic import ConfigDict, Field
 
 from wan_operator.api.markers import Cel, list_map, rule
 from wan_operator.api.v1alpha1.common import ApiModel, LocalObjectReference, S3Uri, rules
-from wan_operator.api.v1alpha1.finetune_dataset import Frames, Side
-from wan_operator.api.v1alpha1.finetune_training import BY_EXPERT
+from wan_operator.api.v1alpha1.model import BY_EXPERT, Frames, Side
 
 MAX_ADAPTERS = 64
 MAX_EFFECTS = 64

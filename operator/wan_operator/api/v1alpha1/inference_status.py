@@ -15,10 +15,10 @@ from wan_operator.api.v1alpha1.common import (
     Artifact,
     Condition,
     Count,
+    EffectiveStore,
     Name,
     Short,
 )
-from wan_operator.api.v1alpha1.finetune_status import EffectiveStore
 from wan_operator.api.v1alpha1.inference_model import AdapterFiles
 
 

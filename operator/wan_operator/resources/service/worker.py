@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from wan_operator.api.v1alpha1.common import ConfigMapKey
-from wan_operator.api.v1alpha1.finetune import PersistentVolumeClaimSource
 from wan_operator.api.v1alpha1.inference import Workers
+from wan_operator.api.v1alpha1.model import PersistentVolumeClaimSource
 from wan_operator.resources.jobs import CACHE_PATH, MODEL_CACHE_PATH, Size, model_volume
 from wan_operator.resources.labels import Manifest, Owner, content_hash
 from wan_operator.resources.pods import (

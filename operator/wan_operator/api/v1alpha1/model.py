@@ -1,4 +1,4 @@
-"""WanFineTune.spec.model: which base model, and where its weights are."""
+"""Base models: which one, where its weights are, what sizes of video it takes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,27 @@ PresetName = Literal[
     "Wan2.1-I2V-Tiny",
     "Wan2.2-I2V-Tiny",
 ]
+MULTIPLE_OF_16 = Cel(
+    "self % 16 == 0",
+    "must be a multiple of 16",
+    computed="'must be a multiple of 16: %d or %d, not %d'"
+    ".format([self - self % 16, self - self % 16 + 16, self])",
+)
+
+FOUR_N_PLUS_1 = Cel(
+    "(self - 1) % 4 == 0",
+    "must be 4n+1, the lengths that Wan's VAE can hold",
+    computed="'must be 4n+1, the lengths that the VAE can hold: %d or %d, not %d'"
+    ".format([self - (self - 1) % 4, self - (self - 1) % 4 + 4, self])",
+)
+
+Side = Annotated[int, Field(ge=32, le=1920), MULTIPLE_OF_16]
+Frames = Annotated[int, Field(ge=5, le=241), FOUR_N_PLUS_1]
+BY_EXPERT = rule(
+    "has(self.uri) != (has(self.highNoise) || has(self.lowNoise))",
+    "set uri, or one or both of highNoise and lowNoise",
+)
+"""Rule over addresses of weights: one for all experts, or one for each expert of Wan2.2."""
 
 
 class PersistentVolumeClaimSource(ApiModel):
