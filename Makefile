@@ -29,6 +29,16 @@ demo: $(VENV)/ready ## Start the cluster, fine-tune a tiny Wan model on real cli
 
 test: verify unit integration e2e ## Everything that CI runs
 
+# The end-to-end tests mostly wait, for pods and for time to pass. What computes runs beside them, one part after
+# another, and takes the processors that they leave.
+ifneq ($(filter test,$(MAKECMDGOALS)),)
+MAKEFLAGS += --jobs=2 --output-sync=target
+BESIDE := nice -n 10
+verify cluster-up: | $(VENV)/ready binaries
+unit: | verify
+integration: | unit
+endif
+
 fmt: $(VENV)/ready ## Format the code and fix what can be fixed
 	ruff check --fix --quiet . && ruff format --quiet .
 
@@ -45,10 +55,10 @@ verify: $(VENV)/ready ## Format, lint, types, import contracts, generated files 
 	python -m wan_operator.crdgen --check
 
 unit: $(VENV)/ready binaries ## Unit tests
-	$(TOOLS) && pytest -n 3 --dist worksteal tests/unit
+	$(TOOLS) && $(BESIDE) pytest -n 3 --dist worksteal tests/unit
 
 integration: $(VENV)/ready binaries ## Tests against a real API server and etcd
-	$(TOOLS) && pytest -n 4 --dist worksteal tests/integration
+	$(TOOLS) && $(BESIDE) pytest -n 4 --dist worksteal tests/integration
 
 e2e: $(VENV)/ready cluster-up ## Tests on the embedded cluster: real kubelet, pods, MinIO and Helm install
 	$(TOOLS) && pytest -n 4 --maxschedchunk 1 e2e

@@ -7,8 +7,10 @@ neither a cluster nor a bucket are run here.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -192,6 +194,24 @@ def test_the_generated_files_are_checked_by_the_operator(
     monkeypatch.chdir(ROOT)
     assert operator.main(["crds", "--check"]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_everything_that_ci_runs_is_run() -> None:
+    """Side by side or not: all parts, each one's commands in their order."""
+
+    alone = {key: value for key, value in os.environ.items() if "MAKE" not in key}
+
+    def commands(*goals: str) -> list[str]:
+        made = subprocess.run(
+            ["make", "-n", *goals], cwd=ROOT, env=alone, capture_output=True, text=True, check=True
+        )
+        return made.stdout.replace("nice -n 10", "").splitlines()
+
+    whole = commands("test")
+    for part in ("verify", "unit", "integration", "e2e"):
+        wanted = commands(part)
+        assert wanted
+        assert [each for each in whole if each in wanted] == wanted, part
 
 
 def targets() -> list[str]:
