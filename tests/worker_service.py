@@ -97,7 +97,7 @@ class Service:
         work.mkdir(exist_ok=True)
         worker = Worker(self.spec, self.file, self.queue, self.store, work, timing=TIMING)
         code = await worker.run()
-        return code, worker.status.trouble or ""
+        return code, worker.status.obstacle or ""
 
     async def submit(self, *adapters: str | AdapterUse, **change: Any) -> Job:
         """A new order, of a picture in the bucket."""
@@ -175,5 +175,5 @@ class Working:
 
     @property
     def pids(self) -> list[int]:
-        assert self.worker.gang is not None
-        return self.worker.gang.pids
+        assert self.worker.processes is not None
+        return self.worker.processes.pids

@@ -1,4 +1,4 @@
-"""The database before gateway or worker begins: awaited while it starts, told of if it refuses."""
+"""Reach the database before gateway or worker begins: wait while it starts, stop if it refuses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def reach(service: ServiceSpec, url: str, *, seconds: float = PATIENCE_SEC
 
     Raises:
         InputError: it refuses, or is a newer release's.
-        InfrastructureError: it is still away; or no store can be asked with what is given.
+        InfrastructureError: it is still away; or what opens the store is wrong.
     """
     Store.connect(service.store)
     try:

@@ -168,13 +168,13 @@ async def test_an_old_mount_takes_nothing_back(queue: Queue, tmp_path: Path) -> 
     newer = Rollout(canary="6a", weight=10, number=7)
     assert await queue.roll_out(newer)
     late = Rollouts(queue, tmp_path)
-    await late.look()  # no file yet
+    await late.read()  # no file yet
     for old in (Rollout(canary="5f", weight=100, number=6), newer):
         (tmp_path / ROLLOUT_FILE).write_text(old.model_dump_json(by_alias=True))
-        await late.look()
+        await late.read()
         assert (await queue.report()).rollout == newer
     last = Rollout(number=8)
     (tmp_path / ROLLOUT_FILE).write_text(last.model_dump_json(by_alias=True))
-    await late.look()
+    await late.read()
     assert (await queue.report()).rollout == last
     assert not await queue.roll_out(newer)

@@ -139,12 +139,12 @@ def test_an_artifact_brings_its_certified_files(store: Store, tmp_path: Path) ->
         elsewhere.apply(spec, AdapterUse(name="style"))
 
 
-def test_what_an_adapter_is_to_blame_for_is_noted() -> None:
+def test_what_is_wrong_with_an_adapter_is_noted() -> None:
     def failing(error: Exception) -> Callable[[], str]:
-        def look() -> str:
+        def check() -> str:
             raise error
 
-        return look
+        return check
 
     assert noted("a", lambda: "").ready
     kept = noted("a", lambda: "two layers are left out")
@@ -156,7 +156,11 @@ def test_what_an_adapter_is_to_blame_for_is_noted() -> None:
             "s3://b/a is empty",
         ),
         (InfrastructureError(Reason.STORE_ACCESS_DENIED, "no"), "StoreAccessDenied", "no"),
-        (ZeroDivisionError("a bug"), "Unexpected", "cannot be read, see the worker's log: Zero"),
+        (
+            ZeroDivisionError("a bug"),
+            "Unexpected",
+            "cannot be read: the log of the worker has the cause",
+        ),
     ):
         note = noted("a", failing(error))
         assert (note.ready, note.reason) == (False, reason)

@@ -1,4 +1,4 @@
-"""What a video would take, before it is asked for."""
+"""What a video would take, before it is requested."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Estimate(BaseModel):
     queue_position: int
     """1: the next."""
     starts_in_seconds: float | None
-    """None: no worker is ready, so nobody can tell."""
+    """None: no worker is ready, so nobody knows."""
     cost: float | None
     """By the service's price for an hour of a worker. None: it names none."""
 

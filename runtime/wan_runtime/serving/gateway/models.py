@@ -1,4 +1,4 @@
-"""What can be asked for: the service's model, its effects and adapters."""
+"""Models that requests may name: the service's model, its effects and adapters."""
 
 from __future__ import annotations
 

@@ -48,10 +48,10 @@ def router(service: ServiceSpec) -> APIRouter:
         found = files.get(name or "index.html")
         if found is None:
             raise Refusal(Code.NOT_FOUND, f"the studio has no file {name[:100]}")
-        told = {**headers, "ETag": found.etag, "Cache-Control": "no-cache"}
+        sent = {**headers, "ETag": found.etag, "Cache-Control": "no-cache"}
         if found.etag in request.headers.get("if-none-match", ""):
-            return Response(status_code=304, headers=told)
-        return Response(found.content, headers=told, media_type=found.media_type)
+            return Response(status_code=304, headers=sent)
+        return Response(found.content, headers=sent, media_type=found.media_type)
 
     return routes
 

@@ -12,15 +12,15 @@ class Rates:
     much."""
 
     def __init__(self) -> None:
-        self._asked: defaultdict[str, deque[float]] = defaultdict(deque)
+        self._times: defaultdict[str, deque[float]] = defaultdict(deque)
 
     def wait(self, owner: str, per_minute: int, now: float) -> float:
         """Count one request at `now`, in monotonic seconds. 0, or the seconds until one is free; it
         is not counted then."""
-        asked = self._asked[owner]
-        while asked and asked[0] <= now - MINUTE:
-            asked.popleft()
-        if len(asked) >= per_minute:
-            return asked[0] + MINUTE - now
-        asked.append(now)
+        times = self._times[owner]
+        while times and times[0] <= now - MINUTE:
+            times.popleft()
+        if len(times) >= per_minute:
+            return times[0] + MINUTE - now
+        times.append(now)
         return 0.0

@@ -43,7 +43,7 @@ async def read(url: str, limits: LimitSpec) -> bytes:
         async with asyncio.timeout(SECONDS):
             return await _fetch(url, limits.upload_bytes)
     except (TimeoutError, aiohttp.ClientError, OSError, UnicodeError) as error:
-        # Not the error's text: it would tell what answers inside the network.
+        # Not the error's text: it would show what answers inside the network.
         raise _refused("could not be fetched within 10 s from a public address") from error
 
 

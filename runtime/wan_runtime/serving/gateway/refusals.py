@@ -17,7 +17,7 @@ class Fault(BaseModel):
     message: str
     type: str
     param: str | None
-    """The field, where one is to blame."""
+    """The field, where the cause is one."""
     code: str
     """Of a closed list; see `description` of each status."""
 

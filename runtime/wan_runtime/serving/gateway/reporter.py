@@ -32,7 +32,7 @@ class Reporter(Collector):
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
         self._taken: tuple[ServiceReport, float] | str = "no report was taken yet"
-        """With the moment; or why there is none."""
+        """With the time of the monotonic clock; or why there is none."""
         self._turned = time.monotonic()
 
     async def run(self) -> None:
@@ -66,8 +66,8 @@ class Reporter(Collector):
         taken = self._taken
         if isinstance(taken, str):
             return 503, "text/plain", f"{taken}\n".encode()
-        report, moment = taken
-        age = round(time.monotonic() - moment, 3)
+        report, taken_at = taken
+        age = round(time.monotonic() - taken_at, 3)
         return json_page(report.summary().model_copy(update={"age_seconds": age}))
 
     def collect(self) -> Iterator[GaugeMetricFamily]:

@@ -1,4 +1,4 @@
-"""From what was asked to what is rendered: request over effect over service over preset."""
+"""Resolve a request into what is rendered: request over effect over service over preset."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def order_of(ask: Ask, service: ServiceSpec) -> VideoOrder:
     """
     preset = PRESETS[service.model.preset]
     effect = _effect(ask, service)
-    layers = (_asked(ask), *([effect.sampling] if effect else ()), service.defaults)
+    layers = (_requested(ask), *([effect.sampling] if effect else ()), service.defaults)
     size = _size(ask, layers, service)
     fps = _first(layers, "fps", preset.fps)
     guidance = _first(layers, "guidance", preset.guidance)
@@ -62,7 +62,7 @@ def _effect(ask: Ask, service: ServiceSpec) -> EffectSpec | None:
     return effect
 
 
-def _asked(ask: Ask) -> SamplingSpec:
+def _requested(ask: Ask) -> SamplingSpec:
     return SamplingSpec(
         fps=ask.fps,
         steps=ask.steps,

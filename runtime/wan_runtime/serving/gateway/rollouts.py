@@ -16,7 +16,7 @@ from wan_runtime.serving.queue.queue import Queue
 log = logging.getLogger(__name__)
 
 EVERY = 2.0
-"""Seconds between two looks."""
+"""Seconds between two reads of the file."""
 
 
 class Rollouts:
@@ -28,15 +28,15 @@ class Rollouts:
         self._stored: Rollout | None = None
 
     async def run(self) -> None:
-        """Until cancelled. An outage is waited out: there is always a next look."""
+        """Until cancelled. An outage is waited out: the file is read again."""
         while True:
             try:
-                await self.look()
+                await self.read()
             except QueueAway as error:
                 log.warning("the rollout waits: %s", error)
             await asyncio.sleep(EVERY)
 
-    async def look(self) -> None:
+    async def read(self) -> None:
         """Raises QueueAway."""
         try:
             wanted = Rollout.model_validate_json(self._file.read_bytes())

@@ -15,7 +15,7 @@ from wan_runtime.serving.gateway.app import create_app
 PATIENCE = 5.0
 """Seconds that a request waits for an absent store before it is answered with 503."""
 DRAIN = 20
-"""Seconds that requests under way get when it is told to stop."""
+"""Seconds that requests under way get once it has to stop."""
 
 
 def serve(

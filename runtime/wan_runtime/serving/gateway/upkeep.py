@@ -61,7 +61,7 @@ class Upkeep:
             self._sweep_at = time.monotonic() + SWEEP
 
     async def sweep(self) -> None:
-        """Remove the folders that no job owned at the last look either."""
+        """Remove the folders that no job owned the last time either."""
         found = await run_in_threadpool(self._jobs_with_objects)
         ownerless = found - await self._queue.existing(found)
         for job_id in ownerless & self._ownerless:

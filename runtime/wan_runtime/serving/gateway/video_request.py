@@ -60,7 +60,7 @@ class Ask(BaseModel):
     """4n+1; instead of `seconds`."""
     fps: Annotated[float, Field(ge=1, le=60)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    """None: a random one, told in the answer."""
+    """None: a random one, which the answer has."""
     steps: Annotated[int, Field(ge=1, le=200)] | None = None
     guidance: Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)] | None = None
     guidance_low: Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)] | None = None

@@ -35,7 +35,7 @@ WAITS = (5, 30, 120, 600, 3600, 6 * 3600)
 
 
 def check_receiver(url: str, secret: str | None) -> None:
-    """Raises Refusal(INVALID_REQUEST) for a receiver that would never be told."""
+    """Raises Refusal(INVALID_REQUEST) for a receiver that nothing could be sent to."""
     if secret is None:
         text = "webhook_url: this service has no webhook secret, so it sends none"
         raise Refusal(Code.INVALID_REQUEST, text, param="webhook_url")

@@ -47,7 +47,7 @@ TRANSIENT = (
     asyncpg.TransactionRollbackError,
     asyncpg.LockNotAvailableError,
     asyncpg.IdleInTransactionSessionTimeoutError,
-    # The address led to a standby for a moment.
+    # The address led to a standby for a short time.
     asyncpg.ReadOnlySQLTransactionError,
 )
 

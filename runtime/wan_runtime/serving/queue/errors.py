@@ -28,7 +28,7 @@ class KeyReused(QueueError):
 
 
 class AfterUnknown(QueueError):
-    """A page was asked for after a job that the owner does not have."""
+    """A page was requested after a job that the owner does not have."""
 
     def __init__(self, after: str) -> None:
         super().__init__(f"there is no job {after!r} to continue after")

@@ -20,7 +20,7 @@ from wan_runtime.wait import within
 log = logging.getLogger(__name__)
 
 PROOF_SECONDS = 15.0
-"""A connection that hears nothing for this long is asked for a sign of life."""
+"""A connection that hears nothing for this long is tested with a query."""
 ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 

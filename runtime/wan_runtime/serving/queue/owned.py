@@ -1,4 +1,4 @@
-"""What owners do to their jobs: look at them, cancel and delete them."""
+"""What owners do to their jobs: read them, cancel and delete them."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from wan_runtime.serving.queue.rows import HALF_LIFE_SECONDS
 
-MOMENT_SECONDS = 1e-6
+TIE_SECONDS = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Place:
     position: int
     """1: the next to be claimed. 0: it does not wait."""
     starts_in_seconds: float | None
-    """Predicted. None: no worker is ready, so nobody can tell."""
+    """Predicted. None: no worker is ready, so nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,9 @@ def places(
             found[job.id] = Place(len(found) + 1, starts)
             # What is given later fades later. Scaling it up now, instead of all else down then,
             # keeps the order and needs no time in the comparison.
-            # Claims at one moment still follow each other.
-            moment = (starts or 0.0) + MOMENT_SECONDS * len(found)
-            given[owner] = given.get(owner, 0.0) + job.seconds * _weight(moment)
+            # Claims at one time still follow each other.
+            start = (starts or 0.0) + TIE_SECONDS * len(found)
+            given[owner] = given.get(owner, 0.0) + job.seconds * _weight(start)
             if starts is not None:
                 heapq.heappush(free_at, starts + job.seconds)
             if line[owner]:

@@ -245,7 +245,7 @@ class Queue:
     async def heartbeat(
         self, job_id: str, worker: str, advance: Advance | None, lease_seconds: float
     ) -> Beat:
-        """Renews the lease; None as `advance` leaves what was told before."""
+        """Renews the lease; None as `advance` leaves what was reported before."""
         return await self._do(
             "heartbeat",
             lambda each: work.heartbeat(
@@ -331,8 +331,8 @@ class Queue:
         await self._do("reach", lambda each: each.execute("select 1"))
 
     async def next_webhook(self) -> Webhook | None:
-        """A job that ended and whose owner is to be told, given to one caller at a time; due again
-        after a minute unless reported on. Maybe told more than once, never less."""
+        """Webhook of a job that ended, given to one caller at a time; due again
+        after a minute unless reported on. Delivered at least once."""
         return await self._do("next_webhook", lambda each: upkeep.next_webhook(each, self._service))
 
     async def webhook_done(self, webhook: Webhook) -> None:

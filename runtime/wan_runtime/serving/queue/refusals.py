@@ -1,4 +1,4 @@
-"""PostgreSQL and what it refuses, as people are told: never with a password."""
+"""PostgreSQL and what it refuses, in words for people: never with a password."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ async def _next(
         try:
             VideoOrder.model_validate_json(row["order"])
         except ValidationError as error:
-            # A newer gateway asked for what this worker would leave out: a newer worker's job.
+            # A newer gateway requests what this worker would leave out: a newer worker's job.
             log.warning("%s is left to another release: %s", row["id"], described(error))
             passed_over.append(row["id"])
         else:

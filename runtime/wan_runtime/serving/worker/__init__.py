@@ -1,1 +1,1 @@
-"""Renders the queue's videos: a supervisor without torch, and the ranks of one gang."""
+"""Renders the queue's videos: a supervisor without torch, and its ranks."""

@@ -26,17 +26,17 @@ class Checks:
         self._files, self._cache, self._dits = files, cache, dits
 
     def first(self, spec: AdapterSpec) -> AdapterNote:
-        """Fetch it and look. Raises StepError for what is not its own fault."""
+        """Fetch and check it. Raises StepError for what is not its own fault."""
         use = AdapterUse(name=spec.name)
-        return noted(spec.name, lambda: self._look(self._files.apply(spec, use)))
+        return noted(spec.name, lambda: self._check(self._files.apply(spec, use)))
 
     def again(self, use: AppliedAdapter) -> AdapterNote:
-        """Look at files that were fetched anew. Raises as `first`."""
+        """Check files that were fetched anew. Raises as `first`."""
         for file in use.files.values():
             self._cache.forget(file)
-        return noted(use.name, lambda: self._look(use))
+        return noted(use.name, lambda: self._check(use))
 
-    def _look(self, use: AppliedAdapter) -> str:
+    def _check(self, use: AppliedAdapter) -> str:
         """What is left out of it."""
         _, left_out = self._cache.changes(use.files, self._dits)
         return without_image_branches(left_out) if left_out else ""

@@ -14,7 +14,7 @@ from wan_runtime.contract.service import AdapterSpec, AdapterUse
 from wan_runtime.errors import InputError
 from wan_runtime.models.adapters.applied import AdapterFile, AppliedAdapter
 from wan_runtime.presets import Preset
-from wan_runtime.serving.worker.blame import blaming
+from wan_runtime.serving.worker.problems import store_faults
 from wan_runtime.serving.worker.weights import expert_of
 
 FOLDER = "adapters"
@@ -110,22 +110,22 @@ class AdapterFiles:
                         f"{uri} has {size}, and an adapter at most {LARGEST / 2**30:.0f}: a model "
                         "is named as spec.model",
                     )
-                with blaming():
+                with store_faults():
                     bucket.download(key, path)
-                # Of before: an object that was replaced meanwhile is looked at again.
+                # Tags of before: an object that was replaced meanwhile is checked again.
                 path.with_suffix(SEEN).write_text((info and info.etag) or "")
         return found
 
     def _fetch_artifact(self, ref: ManifestRef, folder: Path) -> dict[Expert, Fetched]:
         names = self._names(ref)
-        with blaming():
+        with store_faults():
             if not all((folder / each).is_file() for each in names):
                 manifest.fetch(self._store, ref, folder, names)
         place = ref.uri.removesuffix(manifest.NAME)
         return {expert_of(each): Fetched(folder / each, f"{place}{each}") for each in names}
 
     def _names(self, ref: ManifestRef) -> tuple[str, ...]:
-        with blaming():
+        with store_faults():
             names = manifest.load(self._store, ref).certified(Dialect.DIFFSYNTH)
         if not names:
             raise InputError(Reason.MODEL_INVALID, f"{ref.uri} has no DiffSynth files")

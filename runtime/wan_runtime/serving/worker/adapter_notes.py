@@ -1,4 +1,4 @@
-"""What is said of an adapter that was looked at. No torch."""
+"""What a check of an adapter found. No torch."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from wan_runtime.errors import InputError, OutOfMemoryError, StepError, classify
 log = logging.getLogger(__name__)
 
 NOT_ITS_OWN = frozenset({Reason.STORE_UNREACHABLE, Reason.DISK_FULL})
-"""What no adapter is to blame for: a worker that meets them has to begin anew."""
+"""Causes outside an adapter: a worker that meets them has to begin anew."""
 
 
-def noted(adapter: str, look: Callable[[], str]) -> AdapterNote:
-    """What comes of a look at an adapter; `look` returns what a user should know of a good one.
+def noted(adapter: str, check: Callable[[], str]) -> AdapterNote:
+    """Note of an adapter; `check` returns what a user should know of a good one.
 
     Raises:
         StepError: for what is not the adapter's own fault.
     """
     try:
-        text = look()
+        text = check()
     except Exception as error:
         found = classify(error)
         if found.reason in NOT_ITS_OWN or isinstance(found, OutOfMemoryError):
@@ -30,7 +30,7 @@ def noted(adapter: str, look: Callable[[], str]) -> AdapterNote:
         text = found.message
         if not isinstance(error, StepError):
             log.exception("adapter %s cannot be read", adapter)
-            text = f"cannot be read, see the worker's log: {text}"
+            text = "cannot be read: the log of the worker has the cause"
         return AdapterNote(
             name=adapter, ready=False, reason=found.reason, message=text[:PROBLEM_CHARACTERS]
         )

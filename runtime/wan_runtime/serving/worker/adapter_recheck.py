@@ -1,4 +1,4 @@
-"""Adapters that are not ready, looked at again: who mends one's file need not start workers anew.
+"""Checks adapters that are not ready again: who mends the file of one need not start workers anew.
 No torch."""
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from wan_runtime.serving.worker.status import Status
 log = logging.getLogger(__name__)
 
 PAUSES = (30.0, 600.0)
-"""Seconds between two looks: doubled from the first to the last while nothing changes."""
+"""Seconds between two checks: doubled from the first to the last while nothing changes."""
 
 
 @dataclass(slots=True)
@@ -35,11 +35,11 @@ class Recheck:
     """By name: fetched anew, and no rank has said yet what it makes of them."""
 
     def answered(self, notes: Iterable[AdapterNote]) -> None:
-        """A rank has looked at these."""
+        """A rank has checked these."""
         for each in notes:
             self._unanswered.pop(each.name, None)
 
-    async def run(self, gang: Callable[[], Processes | None], news: Callable[[], None]) -> None:
+    async def run(self, ranks: Callable[[], Processes | None], news: Callable[[], None]) -> None:
         """Until cancelled. `news`: called when a note has changed here; what ranks find comes by
         their own messages."""
         pause, longest = self.pauses
@@ -47,19 +47,19 @@ class Recheck:
             await asyncio.sleep(pause)
             notes = self.status.notes
             faulty = [each for each in self.service.adapters if not _is_ready(notes, each.name)]
-            if gang() is None or not faulty:
+            if ranks() is None or not faulty:
                 pause = self.pauses[0]
                 continue
             fetched = [await asyncio.to_thread(self._fetch, each) for each in faulty]
             uses = {each.name: each for each in fetched if isinstance(each, AppliedAdapter)}
-            told = [each for each in fetched if isinstance(each, AdapterNote)]
-            self.answered(told)
+            known = [each for each in fetched if isinstance(each, AdapterNote)]
+            self.answered(known)
             self._unanswered |= uses
-            if self.status.note(*told):
+            if self.status.note(*known):
                 news()
             # Other ranks may have come meanwhile. What these ones do not answer is sent again: its
             # files are no news by then.
-            at_work = gang()
+            at_work = ranks()
             due = [self._unanswered[each.name] for each in faulty if each.name in self._unanswered]
             if at_work is not None and due:
                 at_work.check(tuple(due))
@@ -69,15 +69,15 @@ class Recheck:
         """Its files, if they are others by now; or why they cannot be had. None: nothing new."""
         found: list[AppliedAdapter] = []
 
-        def look() -> str:
+        def check() -> str:
             if self.files.renew(spec):
                 found.append(self.files.apply(spec, AdapterUse(name=spec.name)))
             return ""
 
         try:
-            note = noted(spec.name, look)
+            note = noted(spec.name, check)
         except StepError as error:
-            log.warning("adapter %s cannot be looked at: %s", spec.name, error)
+            log.warning("adapter %s cannot be checked: %s", spec.name, error)
             return None
         if not note.ready:
             return note

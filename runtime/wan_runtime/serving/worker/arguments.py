@@ -10,7 +10,7 @@ from typing import Any
 from wan_runtime.serving import start
 
 RANKS = (1, 2, 4, 8)
-"""Of a gang: halves of halves."""
+"""Numbers of ranks: halves of halves."""
 GRACE_SECONDS = 30.0
 """As Kubernetes gives, if nothing else is said."""
 TEXT = "render the videos in a service's queue (GPU)"

@@ -1,4 +1,4 @@
-"""A job in this worker's hands: its lease is renewed and its progress told, to whatever end."""
+"""A job in this worker's hands: its lease is renewed and its progress reported, to whatever end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Timing:
     beat: float = 5.0
     """Between renewals of a lease."""
     news: float = 1.0
-    """Between renewals that tell a new step."""
+    """Seconds between renewals that report a new step."""
     idle: float = 5.0
     """At most, between looks at an empty queue; a notification comes sooner."""
     grace: float = GRACE_SECONDS
@@ -34,7 +34,7 @@ class Timing:
     margin: float = 5.0
     """Of the grace, that is left for handing back."""
     back_off: float = 1.0
-    """Before a gang's first restart; doubled each time, up to a minute."""
+    """Seconds before the first restart of the ranks; doubled each time, up to a minute."""
     rechecks: tuple[float, float] = PAUSES
     """Between looks at adapters that are not ready: at first, and at most."""
 
@@ -72,7 +72,7 @@ class Attempt:
         await asyncio.gather(self._ear, return_exceptions=True)
         await self._heart
 
-    def tell(self, stage: Stage, step: int, eta_seconds: float | None) -> None:
+    def report(self, stage: Stage, step: int, eta_seconds: float | None) -> None:
         """Where it is; owners see it within a second or two."""
         steps = self.job.order.steps
         self.advance = Advance(stage=stage, step=step, steps=steps, eta_seconds=eta_seconds)

@@ -59,7 +59,7 @@ async def _serve(options: argparse.Namespace, work: Path) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
-    if early.received():  # before there was anybody to tell
+    if early.received():  # before there was a worker to stop
         worker.stop()
     try:
         pages = Pages(worker.status.pages(), port)
@@ -73,4 +73,4 @@ async def _serve(options: argparse.Namespace, work: Path) -> int:
         await queue.close()
     if code is ExitClass.STOPPED:
         return 0
-    return start.ended(worker.status.trouble or "", code)
+    return start.ended(worker.status.obstacle or "", code)

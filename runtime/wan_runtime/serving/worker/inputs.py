@@ -1,4 +1,4 @@
-"""What a gang needs of an order, fetched: the first frame and the adapters. No torch."""
+"""Fetches what ranks need of an order: the first frame and the adapters. No torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Inputs:
     store: Store
     adapters: AdapterFiles
     notes: Mapping[str, AdapterNote]
-    """Of adapters, by name, as the gang found them."""
+    """Notes of adapters, by name, as the ranks found them."""
 
     def fetch(self, job: Job, folder: Path) -> Render:
         """Into `folder`. Blocks.

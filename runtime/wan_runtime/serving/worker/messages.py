@@ -1,4 +1,4 @@
-"""What supervisor and ranks tell each other: a JSON object a line over a socket of each rank."""
+"""Messages between supervisor and ranks: a JSON object a line over a socket of each rank."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class Failed(Contract):
 
 
 Order = Render | Check | Cancel
-"""What a rank is told."""
+"""Messages to a rank."""
 Report = Ready | Checked | Beat | Done | Failed
 """What a rank tells."""
 _ORDER: TypeAdapter[Order] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])
@@ -139,7 +139,7 @@ def dump(message: Contract) -> bytes:
 
 
 def order_of(line: bytes) -> Order:
-    """What a rank is told."""
+    """Messages to a rank."""
     return _ORDER.validate_json(line)
 
 

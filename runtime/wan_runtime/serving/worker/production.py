@@ -1,4 +1,4 @@
-"""One job through its stages: inputs, the gang, the files. Each way that this can end is here."""
+"""One job through its stages: inputs, the ranks, the files. Each way that this can end is here."""
 
 from __future__ import annotations
 
@@ -57,41 +57,41 @@ class Production:
     status: Status
     _writing: float = WRITING_SECONDS
 
-    async def make(self, attempt: Attempt, gang: Processes, free: Callable[[], None]) -> None:
-        """Completed, failed, cancelled or handed back. `free`: called when the gang is.
+    async def make(self, attempt: Attempt, ranks: Processes, free: Callable[[], None]) -> None:
+        """Completed, failed, cancelled or handed back. `free`: called when the ranks are.
 
         Raises:
             QueueAway: the job is left to its lease.
-            GangLost: with the job handed back, or failed if it is what broke the gang.
+            GangLost: with the job handed back, or failed if it is what broke the ranks.
             CancelledError: with the job handed back, at no cost.
         """
         folder = self.work / attempt.job.id
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
-            task, done = await self._render(attempt, gang, folder)
+            task, done = await self._render(attempt, ranks, folder)
             free()
             if any(each.cancelled for each in done) or attempt.unwanted:
                 await attempt.cancelled()
                 self.status.videos.labels("cancelled").inc()
             else:
-                await self._deliver(attempt, gang.ready[0], task, done, folder)
+                await self._deliver(attempt, ranks.ready[0], task, done, folder)
         except asyncio.CancelledError:
             await attempt.hand_back("its worker was stopped", counts=False)
             raise
         except Unrenderable as error:
-            await self._fail(attempt, error.problem, gang.ready[0].device)
+            await self._fail(attempt, error.problem, ranks.ready[0].device)
         except GangLost as lost:
             if lost.problem is None:
                 await attempt.hand_back(str(lost), counts=True)
             else:
-                await self._fail(attempt, lost.problem, gang.ready[0].device)
+                await self._fail(attempt, lost.problem, ranks.ready[0].device)
             raise
         except Refusal as refusal:
             problem = Problem(code=refusal.code, message=refusal.message)
-            await self._fail(attempt, problem, gang.ready[0].device)
+            await self._fail(attempt, problem, ranks.ready[0].device)
         except InputError as error:
-            await self._fail(attempt, problem_of(error), gang.ready[0].device)
+            await self._fail(attempt, problem_of(error), ranks.ready[0].device)
         except QueueAway:
             raise
         except InfrastructureError as error:
@@ -105,24 +105,24 @@ class Production:
             shutil.rmtree(folder, ignore_errors=True)
 
     async def _render(
-        self, attempt: Attempt, gang: Processes, folder: Path
+        self, attempt: Attempt, ranks: Processes, folder: Path
     ) -> tuple[Render, list[Done]]:
         job = attempt.job
         task = await asyncio.to_thread(self.inputs.fetch, job, folder)
         size = job.order.size
         tokens = tokens_of(job.order.frames, size.width, size.height)
-        clock = Eta(gang.ready[0], attempt, tokens, self._writing)
-        attempt.on_unwanted = lambda: gang.cancel(job.id)
+        clock = Eta(ranks.ready[0], attempt, tokens, self._writing)
+        attempt.on_unwanted = lambda: ranks.cancel(job.id)
         if attempt.unwanted:
             return task, []
-        return task, await gang.render(task, tokens, clock.beat)
+        return task, await ranks.render(task, tokens, clock.beat)
 
     async def _deliver(
         self, attempt: Attempt, ready: Ready, task: Render, done: Sequence[Done], folder: Path
     ) -> None:
         """mp4, thumbnail and spritesheet in the bucket, then the job is completed."""
         order, started = attempt.job.order, time.monotonic()
-        attempt.tell(Stage.WRITING, order.steps, self._writing)
+        attempt.report(Stage.WRITING, order.steps, self._writing)
         cut = Cut(
             frames=task.frames,
             folder=str(folder),
@@ -161,7 +161,7 @@ class Production:
                     raise
                 log.warning("%s is kept until it can be sent: %s", attempt.job.id, error)
                 self.status.store_problem = error.message
-                attempt.tell(Stage.WRITING, attempt.job.order.steps, None)
+                attempt.report(Stage.WRITING, attempt.job.order.steps, None)
                 await asyncio.sleep(STORE_PAUSE)
 
     async def store_answers(self) -> None:
@@ -222,7 +222,7 @@ class Eta:
 
     def beat(self, beat: Beat) -> None:
         """Tell the owner where it is."""
-        self.attempt.tell(beat.stage, beat.step, self._left(beat))
+        self.attempt.report(beat.stage, beat.step, self._left(beat))
 
     def _left(self, beat: Beat) -> float | None:
         order = self.attempt.job.order

@@ -1,4 +1,4 @@
-"""How often a gang is started anew: with back-off, within a budget."""
+"""How often ranks are started anew: with back-off, within a budget."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class Restarts:
         self._losses: deque[tuple[float, GangLost]] = deque()
 
     def lost(self, why: GangLost) -> None:
-        """A gang ended."""
-        log.error("the gang is lost: %s", why)
+        """The ranks ended."""
+        log.error("the ranks are lost: %s", why)
         now = time.monotonic()
         self._losses.append((now, why))
         while self._losses[0][0] < now - WINDOW:
             self._losses.popleft()
 
     async def wait(self) -> None:
-        """Before the next start. Raises GangLost as the last one was, if another gang would end
+        """Before the next start. Raises GangLost as the last one was, if others would end
         alike or the budget is spent."""
         if not self._losses:
             return

@@ -32,16 +32,16 @@ class Status:
         self.worker, self.ranks, self.pod, self.revision = worker, ranks, pod, revision
         self._steps = service.defaults.steps or preset_named(service.model.preset).inference_steps
         self.ready: tuple[Ready, ...] = ()
-        """Of the gang at work; empty while there is none."""
+        """What the ranks at work reported; empty while there are none."""
         self.notes: dict[str, AdapterNote] = {}
-        """Of the service's adapters, by name, as that gang found them."""
+        """Notes of the service's adapters, by name, as those ranks found them."""
         self.stopping = False
         self.rendering = False
-        """The gang is at work."""
+        """The ranks are at work."""
         self.in_hand = 0
         """Jobs that are rendered or written."""
         self.problem: str | None = None
-        """Why the last gang was lost, until another is ready."""
+        """Why the last ranks were lost, until others are ready."""
         self.store_problem: str | None = None
         """Why no video can be begun or sent, until the store answers."""
         self._peak_gib: float | None = None
@@ -90,12 +90,12 @@ class Status:
         return frozenset(name for name, note in list(self.notes.items()) if not note.ready)
 
     @property
-    def trouble(self) -> str | None:
+    def obstacle(self) -> str | None:
         """What keeps it from taking jobs, if something does."""
         return self.problem or self.store_problem
 
     def begins(self, ready: Sequence[Ready]) -> None:
-        """A gang is at work."""
+        """Ranks are at work."""
         self.note(*(note for each in ready for note in each.adapters))
         self.ready, self.problem = tuple(ready), None
 
@@ -127,7 +127,7 @@ class Status:
 
     def info(self) -> WorkerInfo:
         """What is loaded and how fast it is."""
-        told = WorkerInfo(
+        info = WorkerInfo(
             name=self.worker,
             pod=self.pod,
             revision=self.revision,
@@ -135,11 +135,11 @@ class Status:
             stopping=self.stopping,
             busy=self.in_hand > 0,
             ranks=self.ranks,
-            problem=self.trouble and self.trouble[:PROBLEM_CHARACTERS],
+            problem=self.obstacle and self.obstacle[:PROBLEM_CHARACTERS],
         )
-        return told.model_copy(update=self._of_gang()) if self.ready else told
+        return info.model_copy(update=self._of_ranks()) if self.ready else info
 
-    def _of_gang(self) -> dict[str, object]:
+    def _of_ranks(self) -> dict[str, object]:
         first = self.ready[0]
         peaks = [self._peak_gib, *(each.peak_gib for each in self.ready)]
         return {

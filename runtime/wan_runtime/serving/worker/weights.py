@@ -15,8 +15,8 @@ from wan_runtime.models import imported
 from wan_runtime.models.imported import ModelFile
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.presets import Preset
-from wan_runtime.serving.worker.blame import blaming
 from wan_runtime.serving.worker.messages import FineTune
+from wan_runtime.serving.worker.problems import store_faults
 from wan_runtime.threads import in_order
 
 SHARD = re.compile(r"(-\d{5}-of-\d{5})?\.safetensors")
@@ -38,7 +38,7 @@ class FullWeights:
             InputError: MODEL_NOT_FOUND or MODEL_INVALID, if they are no full weights of `preset`.
             InfrastructureError: of the store.
         """
-        with blaming(f"weights {ref.uri}"):
+        with store_faults(f"weights {ref.uri}"):
             content = manifest.load(store, ref)
         made = content.lineage.preset
         certified = [
@@ -87,7 +87,7 @@ class FullWeights:
         left = sum(file.bytes for file in files if not (folder / file.path).is_file())
         imported.require(folder, left, f"the weights {self.ref.uri}")
         lock = folder.with_suffix(".lock")
-        with blaming(f"weights {self.ref.uri}"), imported.alone(lock):
+        with store_faults(f"weights {self.ref.uri}"), imported.alone(lock):
             for _ in in_order(
                 lambda file: imported.bring(store, file, folder / file.path),
                 files,

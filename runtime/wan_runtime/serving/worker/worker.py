@@ -1,7 +1,7 @@
-"""`wan-runtime worker`: takes jobs from the queue and has a gang of ranks render them.
+"""`wan-runtime worker`: takes jobs from the queue and has ranks render them.
 
 A process of its own beside the ranks, without torch: it outlives whatever happens to a GPU, and
-always knows where a job is. While one video is written and uploaded, the gang makes the next.
+always knows where a job is. While one video is written and uploaded, the ranks make the next.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ JOBS_AT_ONCE = 3
 
 
 class Worker:
-    """Of one service, with one gang."""
+    """Worker of one service, with one set of ranks."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Worker:
         of the service that `pod` belongs to."""
         self.name = f"{pod or socket.gethostname()}-{uuid4().hex[:8]}"
         self.status = Status(self.name, service, ranks, pod, revision)
-        self.gang: Processes | None = None
+        self.processes: Processes | None = None
         self._file, self._queue, self._work, self._ranks = service_file, queue, work, ranks
         self._timing, self._patience = timing or Timing(), patience or Patience()
         preset = preset_named(service.model.preset)
@@ -72,31 +72,31 @@ class Worker:
         self._production = Production(service, preset, store, inputs, work / "jobs", self.status)
         self._restarts = Restarts(self._timing.back_off)
         self._jobs: set[asyncio.Task[None]] = set()
-        self._told, self._news = asyncio.Event(), asyncio.Event()
+        self._stopping, self._news = asyncio.Event(), asyncio.Event()
         self._stop_by = 0.0
 
     def stop(self) -> None:
         """SIGTERM: take no more jobs; end or hand back what is at hand, within the grace."""
-        if not self._told.is_set():
+        if not self._stopping.is_set():
             log.info("stopping within %.0f s", self._timing.grace)
             self._stop_by = time.monotonic() + self._timing.grace - self._timing.margin
             self.status.stopping = True
-            self._told.set()
+            self._stopping.set()
             self._news.set()
 
     async def run(self) -> ExitClass:
-        """Until it is told to stop, or no gang can be had."""
+        """Run until `stop`, or until no ranks can be had."""
         pulse = asyncio.create_task(self._pulse())
-        recheck = asyncio.create_task(self._recheck.run(lambda: self.gang, self._news.set))
+        recheck = asyncio.create_task(self._recheck.run(lambda: self.processes, self._news.set))
         try:
-            while not self._told.is_set():
-                if self.gang is None:
-                    await self._unless_told(self._begin())
+            while not self._stopping.is_set():
+                if self.processes is None:
+                    await self._unless_stopping(self._begin())
                 else:
                     await self._take()
             return ExitClass.STOPPED
         except GangLost as lost:
-            log.error("no gang can be had: %s", lost)
+            log.error("no ranks can be had: %s", lost)
             theirs = lost.problem is not None and lost.problem.code in WRONG_INPUT
             return ExitClass.INPUT if theirs else ExitClass.INFRASTRUCTURE
         except InfrastructureError as refused:
@@ -111,20 +111,20 @@ class Worker:
                 await self._queue.gone(self.name)
 
     async def _begin(self) -> None:
-        """A gang that is ready, if it can be. Raises GangLost, if no more are to be tried."""
+        """Start ranks, if it can be. Raises GangLost, if no more are to be tried."""
         await self._restarts.wait()
-        gang = await Processes.start(self._file, self._ranks, self._work, self._patience)
+        processes = await Processes.start(self._file, self._ranks, self._work, self._patience)
         try:
-            await gang.begin()
+            await processes.begin()
         except GangLost as lost:
             self._lost(lost)
             return
         except BaseException:
-            await gang.kill()
+            await processes.kill()
             raise
-        gang.on_checked = self._checked
-        self.gang = gang
-        self.status.begins(gang.ready)
+        processes.on_checked = self._checked
+        self.processes = processes
+        self.status.begins(processes.ready)
         self._news.set()
         log.info("ready: %d ranks", self._ranks)
 
@@ -134,13 +134,15 @@ class Worker:
         self._news.set()
 
     async def _take(self) -> None:
-        """The next job, until the gang is free again; or a pause, if there is none. Raises
+        """The next job, until the ranks are free again; or a pause, if there is none. Raises
         InfrastructureError: the store refuses."""
         if self.status.store_problem is not None:
-            await self._unless_told(self._production.store_answers())
+            await self._unless_stopping(self._production.store_answers())
             return
         if len(self._jobs) >= JOBS_AT_ONCE:
-            await self._unless_told(asyncio.wait(self._jobs, return_when=asyncio.FIRST_COMPLETED))
+            await self._unless_stopping(
+                asyncio.wait(self._jobs, return_when=asyncio.FIRST_COMPLETED)
+            )
             return
         try:
             job = await self._queue.claim(
@@ -150,20 +152,20 @@ class Worker:
             log.warning("no job can be claimed: %s", error)
             job = None
         if job is None:
-            await self._unless_told(self._queue.wait(self._timing.idle))
+            await self._unless_stopping(self._queue.wait(self._timing.idle))
             return
         free = asyncio.Event()
         attempt = Attempt(self._queue, self.name, job, self._timing)
         task = asyncio.create_task(self._attend(attempt, free))
         self._jobs.add(task)
         task.add_done_callback(self._jobs.discard)
-        await self._unless_told(free.wait())
-        if self._told.is_set() and not free.is_set():
+        await self._unless_stopping(free.wait())
+        if self._stopping.is_set() and not free.is_set():
             await self._end_or_leave(task, attempt)
 
     async def _attend(self, attempt: Attempt, free: asyncio.Event) -> None:
-        """A job to its end here. `free`: set when the gang is."""
-        assert self.gang is not None
+        """A job to its end here. `free`: set when the ranks are."""
+        assert self.processes is not None
         self.status.rendering = True
         self.status.in_hand += 1
         self._news.set()
@@ -175,7 +177,7 @@ class Worker:
 
         try:
             async with attempt:
-                await self._production.make(attempt, self.gang, release)
+                await self._production.make(attempt, self.processes, release)
         except GangLost as lost:
             self._lost(lost)
             self.status.restarts.inc()
@@ -188,11 +190,11 @@ class Worker:
 
     def _lost(self, why: GangLost) -> None:
         self._restarts.lost(why)
-        self.gang, self.status.ready, self.status.problem = None, (), str(why)
+        self.processes, self.status.ready, self.status.problem = None, (), str(why)
         self._news.set()
 
     async def _end_or_leave(self, task: asyncio.Task[None], attempt: Attempt) -> None:
-        """Told to stop with a video at work: it is ended if that is predicted to fit the grace."""
+        """Stop with a video at work: it is ended if that is predicted to fit the grace."""
         left = self._stop_by - time.monotonic()
         eta = attempt.advance.eta_seconds
         if eta is not None and eta <= left:
@@ -206,8 +208,8 @@ class Worker:
         for task in self._jobs:
             task.cancel()
         await asyncio.gather(*self._jobs, return_exceptions=True)
-        if self.gang is not None:
-            await self.gang.kill()
+        if self.processes is not None:
+            await self.processes.kill()
 
     async def _pulse(self) -> None:
         """That the loop turns, and that the worker is there."""
@@ -218,13 +220,13 @@ class Worker:
                 await self._queue.alive(self.status.info())
             await within(self._timing.beat, self._news)
 
-    async def _unless_told(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Do it, or leave it when told to stop."""
-        task, told = asyncio.create_task(work), asyncio.create_task(self._told.wait())
+    async def _unless_stopping(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Do it, or leave it at `stop`."""
+        task, stopping = asyncio.create_task(work), asyncio.create_task(self._stopping.wait())
         try:
-            await asyncio.wait({task, told}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            told.cancel()
+            stopping.cancel()
             task.cancel()  # does nothing to one that is done
         with suppress(asyncio.CancelledError):
             await task

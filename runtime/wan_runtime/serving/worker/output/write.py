@@ -47,11 +47,11 @@ def write(cut: Cut) -> None:
     first.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
     first.save(folder / FILES[THUMBNAIL], **SAVED)
     spritesheet(frames).save(folder / FILES[SPRITESHEET], **SAVED)
-    for number, index in enumerate(moments(len(frames), cut.reviewed)):
+    for number, index in enumerate(evenly(len(frames), cut.reviewed)):
         Image.fromarray(frames[index]).save(folder / REVIEWED.format(number), **SAVED)
 
 
-def moments(count: int, wanted: int) -> list[int]:
+def evenly(count: int, wanted: int) -> list[int]:
     """Indices of frames at equal times, the first and the last among them."""
     return [round(each) for each in np.linspace(0, count - 1, wanted)]
 
@@ -78,7 +78,7 @@ def spritesheet(frames_FHWC: Frames) -> Image.Image:
     scale = min(1.0, TILE_SIDE / max(height, width))
     tile = (max(1, round(width * scale)), max(1, round(height * scale)))
     sheet = Image.new("RGB", (COLUMNS * tile[0], ROWS * tile[1]))
-    for place, index in enumerate(moments(count, COLUMNS * ROWS)):
+    for place, index in enumerate(evenly(count, COLUMNS * ROWS)):
         picture = Image.fromarray(frames_FHWC[index]).resize(tile, Image.Resampling.LANCZOS)
         sheet.paste(picture, (place % COLUMNS * tile[0], place // COLUMNS * tile[1]))
     return sheet
