@@ -23,7 +23,7 @@ from wan_runtime.data.decode import suffix_of
 from wan_runtime.data.facts import ClipRejected, Facts
 from wan_runtime.data.formats.rows import Row
 from wan_runtime.data.names import Names
-from wan_runtime.data.source import Place, Source, path_fault, shown
+from wan_runtime.data.source import Place, Source, path_fault, printable
 from wan_runtime.errors import StepError
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Checker:
     """Checks one row after another, from several threads."""
 
     def __init__(self, source: Source, spec: DatasetSpec, folder: Path, count: Count) -> None:
-        """`folder`: where a file is while it is looked at, and no longer. `count`: the tokens of a
+        """`folder`: where a file is while it is checked, and no longer. `count`: the tokens of a
         caption."""
         self._source = source
         self._spec = spec
@@ -81,7 +81,7 @@ class Checker:
         if place.archive is None:
             found = self._names.find(path)
             if found is None:
-                text = f"does not exist: {shown(clip.uri)}{self._names.hint(path)}"
+                text = f"does not exist: {printable(clip.uri)}{self._names.hint(path)}"
                 return Checked(reject(clip, Code.NOT_FOUND, text))
             place = Place(found)
             clip = clip.model_copy(
@@ -101,7 +101,7 @@ class Checker:
         try:
             with self._source.opened(place, scratch) as (path, got), unforeseen(clip.path):
                 clip = clip.model_copy(update={"sha256": got.sha256, "bytes": got.bytes})
-                return self._look(clip, path, row)
+                return self._examine(clip, path, row)
         except ObjectNotFound:
             return Checked(reject(clip, Code.NOT_FOUND, f"does not exist: {clip.uri}"))
         except ClipRejected as rejection:
@@ -109,7 +109,7 @@ class Checker:
             stills = rejection.facts.stills
             return Checked(clip, thumbnail=quality.thumbnail(np.stack(stills)) if stills else None)
 
-    def _look(self, clip: Clip, path: Path, row: Row) -> Checked:
+    def _examine(self, clip: Clip, path: Path, row: Row) -> Checked:
         spec = self._spec
         bucket, total = self._cut_to(path, row)
         facts = check_clip(
@@ -132,8 +132,8 @@ class Checker:
         clip = _with_facts(clip, facts).model_copy(
             update={"starts": facts.starts, "bucket": bucket, "warnings": warnings}
         )
-        shown = np.concatenate(windows)
-        return Checked(clip, quality.fingerprint(shown), quality.thumbnail(shown))
+        frames = np.concatenate(windows)
+        return Checked(clip, quality.fingerprint(frames), quality.thumbnail(frames))
 
     def _cut_to(self, path: Path, row: Row) -> tuple[Bucket, int | None]:
         """The bucket of a clip, and the frames of all of it if they had to be counted. Raises
@@ -191,12 +191,12 @@ class Checker:
         for field, path, code, opens, wanted in checks:
             if not path:
                 continue
-            what = f"its {field.replace('_', ' ')} {shown(path)}"
+            what = f"its {field.replace('_', ' ')} {printable(path)}"
             if (fault := path_fault(path)) is not None:
                 return reject(clip, code, f"{what} {fault}")
             path = str(PurePosixPath(path))
             if (found := self._names.find(path)) is None:
-                uri = shown(self._source.uri(path))
+                uri = printable(self._source.uri(path))
                 text = f"{what} does not exist: {uri}{self._names.hint(path)}"
                 return reject(clip, code, text)
             path = found

@@ -27,7 +27,7 @@ from wan_runtime.data.rejected import PictureRejected
 from wan_runtime.data.window import starts_of
 
 STILL = 128
-"""Pixels at the longer side of what is looked at for cuts, bars and the like."""
+"""Pixels at the longer side of what is searched for cuts, bars and the like."""
 MOST = 10**6
 """Frames that are counted, 17 hours at 16 a second: a broken clock may say years."""
 
@@ -50,7 +50,7 @@ def survey(path: Path, *, fps: float, limit: int | None) -> Facts:
 
 def choose(facts: Facts, buckets: Sequence[Bucket], fps: float) -> Bucket:
     """Of the buckets that a surveyed clip fills, the one that crops least; of these the longest.
-    Buckets of one length are told apart by the first frame alone.
+    Buckets of one length differ by the first frame alone.
 
     Raises ClipRejected(TOO_SMALL, TOO_SHORT) if it fills none."""
     large_enough = fitting(buckets, facts.width, facts.height, facts.pixel_aspect)
@@ -97,7 +97,7 @@ def check_clip(
             facts.frames += 1
             if index not in kept:
                 continue
-            if frame is last:  # a slow source shows one frame at several moments
+            if frame is last:  # a slow source shows one frame at several times
                 facts.stills.append(facts.stills[-1])
                 continue
             _check_picture(frame, display, facts, width, height)

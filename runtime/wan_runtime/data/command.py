@@ -132,7 +132,7 @@ def _add_checks(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check, and upload if asked. Returns the exit code."""
+    """Check, and upload where a target is given. Returns the exit code."""
     logs.configure("dataset", level=logging.WARNING, terminal=True)
     logging.getLogger("wan_runtime.data.review").setLevel(logging.ERROR)  # printed below
     try:
@@ -152,7 +152,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    # Imported here: NumPy and FFmpeg take a moment, and no step's supervisor needs them.
+    # Imported here: NumPy and FFmpeg take long, and no step's supervisor needs them.
     from wan_runtime.data.captions import estimate
     from wan_runtime.data.report import write_report
     from wan_runtime.data.review import decide, review
@@ -194,10 +194,12 @@ def with_options(message: str) -> str:
 
 def _print_verdicts(dataset: Dataset, listing: Listing) -> None:
     from wan_runtime.data.report import summary
-    from wan_runtime.data.source import shown
+    from wan_runtime.data.source import printable
 
     def name(clip: Clip) -> str:
-        return f"row {clip.row}  {shown(clip.path)}" if listing.numbered else shown(clip.path)
+        return (
+            f"row {clip.row}  {printable(clip.path)}" if listing.numbered else printable(clip.path)
+        )
 
     for clip in dataset.rejected:
         said = with_options(clip.message)

@@ -63,7 +63,7 @@ class Concern(StrEnum):
     CROPPED = "Cropped"
     """Less than half of its picture is in the bucket: no bucket has its shape."""
     INTERLACED = "Interlaced"
-    """Holds two moments in each frame; the first of them is trained on."""
+    """Holds two times in each frame; the first of them is trained on."""
     HDR = "Hdr"
     """Its highlights are drawn together to what BT.709 can show."""
     NEAR_DUPLICATE = "NearDuplicate"

@@ -18,7 +18,7 @@ from PIL import Image
 from wan_runtime.data.dataset import Code
 from wan_runtime.data.facts import ClipRejected, Facts
 from wan_runtime.data.filters import Chain
-from wan_runtime.data.frames import Shown, exact_rate, resample
+from wan_runtime.data.frames import Displayed, exact_rate, resample
 from wan_runtime.data.signatures import HEAD, kind_of
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,gif,asf,ogg"
@@ -53,9 +53,9 @@ def timeline(path: Path, fps: float, facts: Facts, *, whole: bool = True) -> Ite
     with _opened(path, facts) as (container, stream):
         rate = _rate(stream) or exact_rate(fps)
         tolerance = min(stream.time_base or 1 / rate, 1 / (4 * rate))
-        shown = _shown(container, stream, facts)
+        displayed = _displayed(container, stream, facts)
         yield from resample(
-            _deinterlaced(shown, facts) if whole else shown, exact_rate(fps), tolerance
+            _deinterlaced(displayed, facts) if whole else displayed, exact_rate(fps), tolerance
         )
 
 
@@ -91,7 +91,7 @@ def _opened(path: Path, facts: Facts) -> Iterator[tuple[Any, Any]]:
     if path.stat().st_size == 0:
         raise ClipRejected(Code.UNREADABLE, "is empty", facts)
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
-    # Titles are in any encoding, and none is looked at.
+    # Titles are in any encoding, and none is read.
     with av.open(str(path), options=options, metadata_errors="ignore") as container:
         # PyAV has times made up where there are none: wrong ones for AVI with B-frames.
         container.flags &= ~ContainerFlags.gen_pts.value
@@ -162,7 +162,7 @@ def _decoder(stream: Any) -> Any:
     return decoder
 
 
-def _shown(container: Any, stream: Any, facts: Facts) -> Iterator[Shown[Any]]:
+def _displayed(container: Any, stream: Any, facts: Facts) -> Iterator[Displayed[Any]]:
     rate = _rate(stream)
     usual = 1 / rate if rate else Fraction(0)
     broadcast = bool(container.format.flags & Flags.ts_discont.value)
@@ -192,7 +192,7 @@ def _shown(container: Any, stream: Any, facts: Facts) -> Iterator[Shown[Any]]:
                     start = stamp - following
                 time = stamp - start
             following = time + duration
-            yield Shown(time, duration, frame)
+            yield Displayed(time, duration, frame)
 
 
 def _check_shape(decoder: Any, facts: Facts) -> None:
@@ -205,26 +205,26 @@ def _check_shape(decoder: Any, facts: Facts) -> None:
         )
 
 
-def _deinterlaced(shown: Iterator[Shown[Any]], facts: Facts) -> Iterator[Shown[Any]]:
-    """One whole frame for each, of the moment of its first field.
+def _deinterlaced(displayed: Iterator[Displayed[Any]], facts: Facts) -> Iterator[Displayed[Any]]:
+    """One whole frame for each, at the time of its first field.
 
     From the first interlaced frame on: bwdif looks at the frames around, and leaves those alone
     that are not flagged.
     """
     chain: Chain | None = None
     like: tuple[object, ...] = ()
-    waiting: deque[Shown[Any]] = deque()
+    waiting: deque[Displayed[Any]] = deque()
 
-    def ready(last: bool = False) -> Iterator[Shown[Any]]:
+    def ready(last: bool = False) -> Iterator[Displayed[Any]]:
         if chain is None:
             return
         if last:
             chain.push(None)
         for frame in chain.ready():
             now = waiting.popleft()
-            yield Shown(now.time, now.duration, frame)
+            yield Displayed(now.time, now.duration, frame)
 
-    for now in shown:
+    for now in displayed:
         frame = now.frame
         facts.interlaced |= frame.interlaced_frame
         if chain is None and not frame.interlaced_frame:

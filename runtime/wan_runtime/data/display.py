@@ -74,8 +74,8 @@ class Display:
         if self._chain is None or like != self._like:
             self._chain, self._like = self._built(frame), like
         self._chain.push(frame)
-        shown: NDArray[np.uint8] = next(self._chain.ready()).to_ndarray()
-        return shown
+        pixels: NDArray[np.uint8] = next(self._chain.ready()).to_ndarray()
+        return pixels
 
     def _built(self, frame: av.VideoFrame) -> Chain:
         levels = _range(frame)

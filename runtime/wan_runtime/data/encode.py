@@ -153,7 +153,7 @@ class _Encoding:
         """(video, image) entries of each window: a clip and its first frame."""
         encoder: VideoEncoder | None = None
         entries = []
-        self._tell(0, windows)
+        self._publish(0, windows)
         # One thread: the next window is fetched and decoded while the GPU encodes this one.
         for read in in_order(self._read, windows, threads=1):
             video, image = read.video, read.image
@@ -169,12 +169,12 @@ class _Encoding:
                     read.path,
                 )
             entries.append((video, image))
-            self._tell(len(entries), windows)
+            self._publish(len(entries), windows)
         del encoder
         self._free()
         return entries
 
-    def _tell(self, done: int, windows: list[tuple[Clip, int]]) -> None:
+    def _publish(self, done: int, windows: list[tuple[Clip, int]]) -> None:
         self._report.update(
             activity="encoding clips", current=done, total=len(windows), unit="clips"
         )

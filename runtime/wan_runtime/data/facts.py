@@ -12,7 +12,7 @@ from wan_runtime.data.dataset import Code
 
 @dataclass(slots=True)
 class Facts:
-    """What a clip is, as far as it was looked at."""
+    """What a clip is, as far as it was read."""
 
     width: int = 0
     """Pixels as stored, but upright: turned as the metadata ask."""
@@ -29,7 +29,7 @@ class Facts:
     starts: tuple[int, ...] = (0,)
     """First frame of each window, at the target rate."""
     interlaced: bool = False
-    """Some frame holds two moments in its odd and even lines, by its own flag."""
+    """Some frame holds two times in its odd and even lines, by its own flag."""
     hdr: str = ""
     """`PQ` or `HLG`: the transfer function of what was tone-mapped."""
     stills: list[NDArray[np.uint8]] = field(default_factory=list, repr=False)
@@ -42,8 +42,8 @@ class Facts:
     def size(self) -> str:
         """`720x576`, or `720x576 (shown as 1024x576)`."""
         stored = f"{self.width}x{self.height}"
-        shown = f"{round(self.width * self.pixel_aspect)}x{self.height}"
-        return stored if stored == shown else f"{stored} (shown as {shown})"
+        displayed = f"{round(self.width * self.pixel_aspect)}x{self.height}"
+        return stored if stored == displayed else f"{stored} (shown as {displayed})"
 
     def window(self, number: int, frames: int) -> NDArray[np.uint8]:
         """[F, H, W, 3]: the stills of one window."""

@@ -1,4 +1,4 @@
-"""Which source frame is shown at which moment, and which part of it is kept. Pure arithmetic."""
+"""Which source frame is shown at which time, and which part of it is kept. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Shown(Generic[T]):
+class Displayed(Generic[T]):
     """A frame and when it is on the screen, in seconds after the first one appears."""
 
     time: Fraction
@@ -29,16 +29,16 @@ def exact_rate(fps: float) -> Fraction:
 
 
 def resample(
-    shown: Iterable[Shown[T]], rate: Fraction, tolerance: Fraction = Fraction(0)
+    displayed: Iterable[Displayed[T]], rate: Fraction, tolerance: Fraction = Fraction(0)
 ) -> Iterator[T]:
     """The frame on the screen at 0, 1/rate, 2/rate, ... seconds, as long as one is.
 
-    That is the last frame at or before each moment. `tolerance`, in seconds, absorbs the rounding
-    of timestamps to the container's clock: 1/16 s is 63 ms in Matroska, and without it the moment
+    That is the last frame at or before each time. `tolerance`, in seconds, absorbs the rounding
+    of timestamps to the container's clock: 1/16 s is 63 ms in Matroska, and without it the time
     62.5 ms would show the frame before. It must be well below the time between two frames.
     """
     index, held = 0, None
-    for now in shown:
+    for now in displayed:
         if held is not None:
             if now.time <= held.time:
                 continue  # a broken clock: never go back

@@ -12,7 +12,7 @@ from wan_runtime.data.formats.suffixes import evicted
 from wan_runtime.data.source import Source
 
 LISTED = 100_000
-"""Files that are looked through for a name like one that is not there."""
+"""Files that are searched for a name like one that is not there."""
 
 
 class Names:

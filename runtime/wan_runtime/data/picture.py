@@ -49,7 +49,7 @@ def read(source: Path | bytes, most_pixels: int = MOST_PIXELS) -> Image.Image:
             other = f"is {kind}, which is not read" if kind else "is no picture of a known kind"
             raise PictureRejected(f"{other}: send a JPEG or PNG", unsupported=True)
         try:
-            return _shown(stream, head if kind == "PNG" else b"", most_pixels)
+            return _pixels(stream, head if kind == "PNG" else b"", most_pixels)
         except (MemoryError, PictureRejected):
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -80,7 +80,7 @@ def cicp_of(stream: BinaryIO) -> bytes:
     return b""
 
 
-def _shown(stream: BinaryIO, png: bytes, most_pixels: int) -> Image.Image:
+def _pixels(stream: BinaryIO, png: bytes, most_pixels: int) -> Image.Image:
     """`png`: the first bytes of one."""
     cicp = cicp_of(stream) if png else b""
     stream.seek(0)
@@ -94,9 +94,9 @@ def _shown(stream: BinaryIO, png: bytes, most_pixels: int) -> Image.Image:
     if png and png[24] == 16 and isinstance(picture.info.get("transparency"), tuple):
         # Pillow compares it with colours of 8 bits.
         raise PictureRejected("has a transparent colour of 16 bits: save it with 8")
-    shown = flat(picture, cicp)
+    flattened = flat(picture, cicp)
     turn = TURNS.get(_orientation(picture))
-    return shown if turn is None else shown.transpose(turn)
+    return flattened if turn is None else flattened.transpose(turn)
 
 
 def _orientation(picture: Image.Image) -> int:

@@ -1,4 +1,4 @@
-"""Step `prepare`: looks at every clip before a GPU is asked for."""
+"""Step `prepare`: checks every clip before a GPU is needed."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     try:
         dataset = decide(found.dataset, spec, found.alike)
     except InputError as error:
-        told = _store_report(job, store, work, found)
-        raise InputError(error.reason, f"{error.message}. {told}") from error
+        where = _store_report(job, store, work, found)
+        raise InputError(error.reason, f"{error.message}. {where}") from error
     files = {FILE: work / FILE, report_page.FILE: work / report_page.FILE}
     files[FILE].write_bytes(_json(dataset))
     write_report(files[report_page.FILE], dataset, found.thumbnails)

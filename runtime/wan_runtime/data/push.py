@@ -42,7 +42,7 @@ def push(
     *,
     dry_run: bool = False,
 ) -> list[Sent]:
-    """Upload files of `folder` below `prefix`. `dry_run`: only look what is missing there.
+    """Upload files of `folder` below `prefix`. `dry_run`: only find what is missing there.
 
     A group begins when the one before is there: what lists the clips comes last, so that half an
     upload is not mistaken for a dataset.

@@ -1,4 +1,4 @@
-"""All clips of a dataset looked at: verdicts, warnings, duplicates, and the split."""
+"""Checks all clips of a dataset: verdicts, warnings, duplicates, and the split."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wan_runtime.data.checker import Checked, Checker, reject
 from wan_runtime.data.dataset import Clip, Code, Concern, Dataset, Warned
 from wan_runtime.data.formats.reader import read_listing
 from wan_runtime.data.formats.rows import Listing, Row
-from wan_runtime.data.source import Source, counted, shown
+from wan_runtime.data.source import Source, counted, printable
 from wan_runtime.data.split import held_out
 from wan_runtime.errors import InputError
 from wan_runtime.process.progress import Reporter
@@ -46,7 +46,7 @@ class Review:
 def review(
     source: Source, spec: DatasetSpec, folder: Path, count: Count, report: Reporter
 ) -> Review:
-    """Read the dataset and check every clip. `folder`: where clips are while they are looked at.
+    """Read the dataset and check every clip. `folder`: where clips are while they are checked.
 
     Raises InputError(DATASET_NOT_FOUND, DATASET_INVALID, DATASET_EMPTY).
     """
@@ -57,7 +57,7 @@ def review(
     checked = check(listing, Checker(source, spec, folder, count), report)
     name = partial(named, numbered=listing.numbered)
     clips = reject_duplicates([each.clip for each in checked], name)
-    clips, alike = mark_look_alikes(clips, checked, name)
+    clips, alike = mark_alike(clips, checked, name)
     dataset = Dataset(
         source=spec.source,
         metadata=listing.name,
@@ -130,7 +130,7 @@ def reject_duplicates(clips: Sequence[Clip], name: Callable[[Clip], str]) -> lis
     return kept
 
 
-def mark_look_alikes(
+def mark_alike(
     clips: Sequence[Clip], checked: Sequence[Checked], name: Callable[[Clip], str]
 ) -> tuple[list[Clip], frozenset[str]]:
     """The clips, those of different recordings that show one picture with a warning; and these
@@ -189,7 +189,7 @@ def rejections(dataset: Dataset) -> str:
     """The first rejected clips by name, and counts of all."""
     bad = dataset.rejected
     first = "; ".join(
-        f"clip {shown(clip.path) or '(none)'}: {clip.message}" for clip in bad[:NAMED]
+        f"clip {printable(clip.path) or '(none)'}: {clip.message}" for clip in bad[:NAMED]
     )
     counts = Counter(clip.code for clip in bad)
     table = ", ".join(f"{count} {code}" for code, count in counts.most_common())

@@ -139,8 +139,8 @@ class FolderSource:
                     return None
                 raise InputError(
                     Reason.DATASET_INVALID,
-                    f"{shown(path)} is a link that leads out of the folder: put the file itself "
-                    "there",
+                    f"{printable(path)} is a link that leads out of the folder: put the file "
+                    "itself there",
                 )
             return file.stat().st_size if file.is_file() else None
         except (OSError, RuntimeError):  # a name that is too long, links in a circle
@@ -182,7 +182,7 @@ def _refuse_other_encodings(path: str) -> None:
         ) from error
 
 
-def shown(path: str) -> str:
+def printable(path: str) -> str:
     """A path for people: in quotes, escaped, if it holds line breaks and the like."""
     return path if path.isprintable() else repr(path)
 

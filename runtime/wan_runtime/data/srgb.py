@@ -37,13 +37,13 @@ def flat(picture: Image.Image, cicp: bytes = b"") -> Image.Image:
     if cicp and cicp[1] in HDR:
         raise PictureRejected(f"is HDR ({HDR[cicp[1]]}), which is not read: {SAVE}")
     colours, opacity = _apart(picture)
-    shown = _by_profile(colours, picture.info.get("icc_profile") or b"")
-    if shown is None:
-        shown = _by_chunks(colours.convert("RGB"), picture.info, cicp)
+    converted = _by_profile(colours, picture.info.get("icc_profile") or b"")
+    if converted is None:
+        converted = _by_chunks(colours.convert("RGB"), picture.info, cicp)
     if opacity is None:
-        return shown
-    page = Image.new("RGB", shown.size, "white")
-    page.paste(shown, mask=opacity)
+        return converted
+    page = Image.new("RGB", converted.size, "white")
+    page.paste(converted, mask=opacity)
     return page
 
 

@@ -41,8 +41,8 @@ def table(transfer: Transfer, primaries: Primaries) -> NDArray[np.uint16]:
     axis = np.linspace(0, 1, NODES)
     blue, green, red = np.meshgrid(axis, axis, axis, indexing="ij")
     side = round(NODES**1.5)
-    shown = convert(np.stack([red, green, blue], axis=-1), transfer, primaries)
-    return np.round(shown * 65535).astype(np.uint16).reshape(side, side, 3)
+    converted = convert(np.stack([red, green, blue], axis=-1), transfer, primaries)
+    return np.round(converted * 65535).astype(np.uint16).reshape(side, side, 3)
 
 
 def convert(rgb: Array, transfer: Transfer, primaries: Primaries) -> Array:

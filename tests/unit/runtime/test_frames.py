@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 
-from wan_runtime.data.frames import Shown, crop_box, exact_rate, fits, resample
+from wan_runtime.data.frames import Displayed, crop_box, exact_rate, fits, resample
 
 RATES = [Fraction(r) for r in (8, 12, 15, 16, 24, 25, 30, 48, 50, 60)] + [
     Fraction(24000, 1001),
@@ -17,13 +17,15 @@ RATES = [Fraction(r) for r in (8, 12, 15, 16, 24, 25, 30, 48, 50, 60)] + [
 CLOCKS = [Fraction(1, 1000), Fraction(1, 12800), Fraction(1, 90000), Fraction(1, 600)]
 
 
-def clip(count: int, rate: Fraction, clock: Fraction | None = None) -> list[Shown[int]]:
+def clip(count: int, rate: Fraction, clock: Fraction | None = None) -> list[Displayed[int]]:
     """Frames numbered from 0, their times rounded to the container's clock."""
 
     def tick(time: Fraction) -> Fraction:
         return time if clock is None else round(time / clock) * clock
 
-    return [Shown(tick(n / rate), tick((n + 1) / rate) - tick(n / rate), n) for n in range(count)]
+    return [
+        Displayed(tick(n / rate), tick((n + 1) / rate) - tick(n / rate), n) for n in range(count)
+    ]
 
 
 def picked(count: int, source: Fraction, target: Fraction, clock: Fraction | None) -> list[int]:
@@ -73,13 +75,13 @@ def test_duration_decides_how_many_there_are() -> None:
 
 def test_uneven_times_hold_the_frame_on_the_screen() -> None:
     times = [0, Fraction(1, 10), Fraction(1, 2), 1]
-    shown = [Shown(Fraction(time), Fraction(1, 10), n) for n, time in enumerate(times)]
+    shown = [Displayed(Fraction(time), Fraction(1, 10), n) for n, time in enumerate(times)]
     assert list(resample(shown, Fraction(10))) == [0, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3]
 
 
 def test_a_clock_that_goes_back_is_not_followed() -> None:
     times = [0, 1, Fraction(1, 2), 1, 2]
-    shown = [Shown(Fraction(time), Fraction(1), n) for n, time in enumerate(times)]
+    shown = [Displayed(Fraction(time), Fraction(1), n) for n, time in enumerate(times)]
     assert list(resample(shown, Fraction(1))) == [0, 1, 4]
 
 

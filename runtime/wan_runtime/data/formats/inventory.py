@@ -14,7 +14,7 @@ from wan_runtime.data.formats.suffixes import evicted, is_junk, is_video, suffix
 from wan_runtime.data.source import Source
 from wan_runtime.errors import InputError
 
-LOOKED_AT = 1000
+EXAMINED = 1000
 """Files that an error message counts."""
 TABLES = ("metadata.csv", "metadata.json", "metadata.jsonl")
 SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers", ".parquet")
@@ -24,7 +24,7 @@ ARCHIVES = (".zip", ".7z", ".rar", ".gz")
 
 def not_found(source: Source, wanted: str, format: DatasetFormat) -> InputError:
     """There is no dataset of the format; says what there is instead."""
-    paths = [found.path for found in islice(source.files(), LOOKED_AT)]
+    paths = [found.path for found in islice(source.files(), EXAMINED)]
     plain = [path for path in paths if not is_junk(path)]
     away = sorted(filter(None, map(evicted, paths)))
     said = [_holds(paths, plain, format), *([in_icloud(away)] if away else advice(plain, format))]
@@ -47,7 +47,7 @@ def inventory(paths: Sequence[str], format: DatasetFormat) -> str:
         return "nothing at all"
     kinds = Counter(suffix(path) or "without suffix" for path in paths)
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
-    more = " among the first files" if len(paths) == LOOKED_AT else ""
+    more = " among the first files" if len(paths) == EXAMINED else ""
     names = {path for path in paths if "/" not in path}
     texts = any(suffix(path) == ".txt" and _table_name(path) is None for path in paths)
     alike: dict[DatasetFormat, bool] = {

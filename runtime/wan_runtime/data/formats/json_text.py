@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from wan_runtime.data.formats.text import SHOWN, invalid, short
+from wan_runtime.data.formats.text import LONGEST, invalid, short
 
 PYTHON = ("None", "True", "False", "nan", "undefined")
 SAID = (
@@ -59,8 +59,8 @@ def objects(
     Raises InputError(DATASET_INVALID)."""
     for number, entry in entries:
         if not isinstance(entry, dict):
-            shown = short(json.dumps(entry))
-            raise invalid(name, f"{place} {number} is {shown}, not an object of names and values")
+            given = short(json.dumps(entry))
+            raise invalid(name, f"{place} {number} is {given}, not an object of names and values")
         yield number, entry
 
 
@@ -87,4 +87,4 @@ def _fault(text: str, error: json.JSONDecodeError) -> str:
         cause = "a comma before a closing bracket is one too many"
     elif rest.startswith(PYTHON):
         cause = "the words of JSON are null, true and false"
-    return f"{cause}, at {short(rest[: SHOWN + 1])}"
+    return f"{cause}, at {short(rest[: LONGEST + 1])}"

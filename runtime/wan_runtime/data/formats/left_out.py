@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence, Set
 
 from wan_runtime.data.formats.suffixes import evicted, is_junk, is_picture, stem, suffix
-from wan_runtime.data.source import counted, shown
+from wan_runtime.data.source import counted, printable
 
 NAMED = 3
 """Files that a note names; of the others it has the number."""
@@ -45,4 +45,4 @@ def in_icloud(paths: Sequence[str]) -> str:
 def named(paths: Sequence[str]) -> str:
     """The first by name, the others by number."""
     more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
-    return ", ".join(map(shown, paths[:NAMED])) + more
+    return ", ".join(map(printable, paths[:NAMED])) + more

@@ -14,7 +14,7 @@ from wan_runtime.data.formats.left_out import named
 from wan_runtime.data.formats.rows import Fault, Row
 from wan_runtime.data.formats.suffixes import stem, suffix
 from wan_runtime.data.formats.text import MAX_BYTES, decode, keys_of
-from wan_runtime.data.source import Place, Source, counted, shown
+from wan_runtime.data.source import Place, Source, counted, printable
 from wan_runtime.errors import InputError
 from wan_runtime.threads import in_order
 
@@ -92,7 +92,7 @@ def shared(videos: Sequence[str], captions: Sequence[Caption]) -> list[str]:
         if caption.file is not None:
             users.setdefault(caption.file, []).append(video)
     return [
-        f"{shown(file)} is the caption of {len(clips)} clips: {named(clips)}"
+        f"{printable(file)} is the caption of {len(clips)} clips: {named(clips)}"
         for file, clips in users.items()
         if len(clips) > 1
     ]
@@ -128,13 +128,13 @@ class CaptionsJson:
     def __init__(self, path: str, content: dict[str, Any]) -> None:
         self.path = path
         self._captions = {_composed(name): value for name, value in content.items()}
-        self._asked: set[str] = set()
+        self._requested: set[str] = set()
         self._several = 0
 
     def caption(self, video: str) -> Caption:
         """The first caption of a clip."""
         name = _composed(PurePosixPath(video).name)
-        self._asked.add(name)
+        self._requested.add(name)
         if name not in self._captions:
             return Caption("", lack=f"{self.path} has no entry {name!r}")
         value = self._captions[name]
@@ -155,7 +155,7 @@ class CaptionsJson:
         if self._several:
             clips = counted(self._several, "clip")
             notes.append(f"of {clips}, only the first caption in {self.path} is used")
-        if others := [name for name in self._captions if name not in self._asked]:
+        if others := [name for name in self._captions if name not in self._requested]:
             notes.append(f"left out: entries of {self.path} without a clip: {keys_of(others)}")
         return notes
 

@@ -17,7 +17,7 @@ MAX_BYTES = 64 * 2**20
 """Of one metadata file."""
 KEYS = 12
 """Of an object, that a message names."""
-SHOWN = 60
+LONGEST = 60
 """Characters of a line that a message quotes."""
 SAVE = "save it as UTF-8"
 SAVE_TABLE = f'{SAVE} (in Excel "CSV UTF-8", in Notepad "UTF-8")'
@@ -81,9 +81,9 @@ def decode(name: str, data: bytes) -> str:
             raise invalid(name, f"begins as {encoding} and does not go on so: {save}") from error
         lines = _one_kind_of_end(data.decode("cp1252", "replace")).split("\n")
         line = _one_kind_of_end(data[: error.start].decode("cp1252", "replace")).count("\n") + 1
-        shown = short(lines[line - 1])
+        given = short(lines[line - 1])
         raise invalid(
-            name, f"is not UTF-8 in line {line}: read as Windows-1252 it is {shown}: {save}"
+            name, f"is not UTF-8 in line {line}: read as Windows-1252 it is {given}: {save}"
         ) from error
     return _one_kind_of_end(text)
 
@@ -109,7 +109,7 @@ def load_toml(name: str, text: str) -> dict[str, Any]:
 def short(text: str) -> str:
     """The beginning of a text in quotes."""
     text = text.strip()
-    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
+    return repr(text if len(text) <= LONGEST else f"{text[:LONGEST]}…")
 
 
 def keys_of(keys: Iterable[str]) -> str:
