@@ -15,8 +15,8 @@ from ml_runs import FRAMES, HEIGHT, WIDTH, moving_picture
 from wan_runtime.contract.job import Dialect, Expert
 from wan_runtime.contract.service import Size
 from wan_runtime.models.adapters.applied import AdapterFile, AppliedAdapter
+from wan_runtime.models.adapters.cache import AdapterCache
 from wan_runtime.models.adapters.dialects import write_adapter
-from wan_runtime.models.dit.branches import AdapterCache
 from wan_runtime.models.dit.parallel import alone
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.rendering.model import Model
@@ -63,6 +63,11 @@ def make_task(folder: Path, *adapters: AppliedAdapter, **change: Any) -> Render:
 def make_renderer(files: ModelFiles, cache_bytes: int = 2**30) -> Renderer:
     """Alone, on the CPU."""
     return Renderer(Model(files, alone(), CPU), AdapterCache(cache_bytes, torch.float32))
+
+
+def modules(renderer: Renderer) -> dict[Expert, nn.Module]:
+    """diffsynth's own, behind its transformers."""
+    return {expert: each._module for expert, each in renderer.model.transformers.items()}
 
 
 def adapter(name: str, files: Mapping[Expert, Path], strength: float = 1.0) -> AppliedAdapter:

@@ -19,9 +19,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from renders import adapter, make_task, rendered
+from renders import adapter, make_task, modules, rendered
 from wan_runtime.models import tiny
-from wan_runtime.models.dit.branches import AdapterCache
+from wan_runtime.models.adapters.cache import AdapterCache
 from wan_runtime.models.dit.parallel import alone
 from wan_runtime.models.layout import ModelFiles, locate
 from wan_runtime.presets import PRESETS
@@ -56,7 +56,7 @@ def measure(name: str, folder: Path, device: torch.device) -> dict[str, Any]:
     tiny.write(PRESETS[name], folder / "model")
     files = locate(PRESETS[name], folder / "model")
     renderer = open_renderer(files, device)
-    dits = renderer.model.dits
+    dits = modules(renderer)
     paths = {expert: write_changes(folder / f"{expert}.safetensors", dit, number)
              for number, (expert, dit) in enumerate(dits.items())}  # fmt: skip
     use = adapter("changes", paths, STRENGTH)
@@ -72,7 +72,7 @@ def measure(name: str, folder: Path, device: torch.device) -> dict[str, Any]:
         turns = torch.equal(latents(other, use), changed) and torch.equal(latents(other), base)
     merged, exact = open_renderer(files, device), open_renderer(files, torch.device("cpu"))
     for each in (merged, exact):
-        for expert, dit in each.model.dits.items():
+        for expert, dit in modules(each).items():
             merge(dit, paths[expert])
     wanted = latents(exact)
     error, usual = relative(changed, wanted), relative(latents(merged), wanted)

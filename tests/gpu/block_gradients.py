@@ -86,13 +86,18 @@ Forward = Callable[[Trainer, Batch, Tensor, Tensor], Tensor]
 
 def our_forward(trainer: Trainer, batch: Batch, noisy: Tensor, sigmas: Tensor) -> Tensor:
     return predict_velocity(
-        trainer.dit, noisy, sigmas, batch.conditions, dtype=trainer.dtype, recompute=True
+        trainer.transformer._module,
+        noisy,
+        sigmas,
+        batch.conditions,
+        dtype=trainer.transformer.dtype,
+        recompute=True,
     )
 
 
 def stock_forward(trainer: Trainer, batch: Batch, noisy: Tensor, sigmas: Tensor) -> Tensor:
     """As diffsynth's training calls it: everything, the timestep too, in bfloat16."""
-    dit, dtype = trainer.dit, trainer.dtype
+    dit, dtype = trainer.transformer._module, trainer.transformer.dtype
     dit.to(dtype)
     with torch.autocast(noisy.device.type, dtype, enabled=dtype != torch.float32):
         predicted: Tensor = model_fn_wan_video(
@@ -108,10 +113,10 @@ def stock_forward(trainer: Trainer, batch: Batch, noisy: Tensor, sigmas: Tensor)
 
 
 def exact_forward(trainer: Trainer, batch: Batch, noisy: Tensor, sigmas: Tensor) -> Tensor:
-    trainer.dit.float()
+    trainer.transformer._module.float()
     conditions = batch.conditions.to(noisy.device, torch.float32)
     return predict_velocity(
-        trainer.dit, noisy, sigmas, conditions, dtype=torch.float32, recompute=True
+        trainer.transformer._module, noisy, sigmas, conditions, dtype=torch.float32, recompute=True
     )
 
 

@@ -17,6 +17,7 @@ from wan_runtime.contract.dataset import Bucket
 from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.contract.job import JobSpec, ManifestRef, Step
 from wan_runtime.data.latents import EncodedClip, Entry, Latents
+from wan_runtime.models.dit import transformer
 from wan_runtime.models.load import compute_dtype
 from wan_runtime.presets import Preset
 from wan_runtime.process.progress import Reporter
@@ -116,13 +117,20 @@ def build(
     )  # fmt: skip
     assert finetune_of(job).training.gradient_checkpointing == "Full"
     cache = Synthetic(preset, config, compute_dtype(device))
-    with mock.patch.multiple(
-        train,
-        base_model=lambda *_: SimpleNamespace(dits={expert: ()}, verified={}),
-        files_digest=lambda *_: "0" * 64,
-        load_latents=lambda *_: latents(),
-        LocalCache=lambda *_: cache,
-        load_dit=lambda _files, _expert, dtype, where: random_dit(config, dtype, where),
+    made = mock.patch.object(
+        transformer,
+        "load_dit",
+        lambda _files, _expert, dtype, where: random_dit(config, dtype, where),
+    )
+    with (
+        made,
+        mock.patch.multiple(
+            train,
+            base_model=lambda *_: SimpleNamespace(dits={expert: ()}, verified={}),
+            files_digest=lambda *_: "0" * 64,
+            load_latents=lambda *_: latents(),
+            LocalCache=lambda *_: cache,
+        ),
     ):
         trainer = Trainer.build(job, mock.Mock(), Path(), Reporter("train", terminal=False))
     return trainer, cache

@@ -38,6 +38,7 @@ from gpu.synthetic import Synthetic, build
 from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.errors import classify
 from wan_runtime.models import tiny
+from wan_runtime.models.dit.forward import keep_time_embedding_fp32
 from wan_runtime.models.load import compute_device
 from wan_runtime.models.shapes import DIT21, DIT22
 from wan_runtime.presets import PRESETS
@@ -91,7 +92,11 @@ def peer(trainer: Trainer) -> Callable[[], float]:
     """A step as diffsynth trains LoRA: bfloat16 adapters and time embedding, its forward and loss,
     recomputation of blocks, AdamW.
     """
-    dit, dtype, device = trainer.dit, trainer.dtype, trainer.state.device
+    dit, dtype, device = (
+        trainer.transformer._module,
+        trainer.transformer.dtype,
+        trainer.state.device,
+    )
     dit.time_embedding.to(dtype)
     dit.time_projection.to(dtype)
     for parameter in trainer.state.trainable.values():
@@ -127,7 +132,9 @@ def peer(trainer: Trainer) -> Callable[[], float]:
 @contextmanager
 def variant(trainer: Trainer, code: str) -> Iterator[None]:
     """Inside, the change that a row's code names."""
-    layers = [m for m in trainer.dit.modules() if hasattr(m, "cast_input_dtype_enabled")]
+    layers = [
+        m for m in trainer.transformer._module.modules() if hasattr(m, "cast_input_dtype_enabled")
+    ]
     assert layers, "peft has renamed its switch"
     for layer in layers:
         layer.cast_input_dtype_enabled = code == "ours-with-casts"
@@ -143,7 +150,7 @@ def variant(trainer: Trainer, code: str) -> Iterator[None]:
 
 def restore(trainer: Trainer) -> None:
     """Back from the peer's precisions to ours, with fresh moments."""
-    train.keep_time_embedding_fp32(trainer.dit)
+    keep_time_embedding_fp32(trainer.transformer._module)
     for parameter in trainer.state.trainable.values():
         parameter.data = parameter.data.float()
     trainer.state.optimizer.state.clear()

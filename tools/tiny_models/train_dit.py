@@ -39,6 +39,7 @@ from wan_runtime.data.latents import Entry, LocalCache, load_latents
 from wan_runtime.data.source import StoreSource
 from wan_runtime.errors import NumericalError
 from wan_runtime.models import tiny
+from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.load import compute_device
 from wan_runtime.presets import NEGATIVE_PROMPT, PRESETS, Preset
 from wan_runtime.process.progress import Reporter
@@ -305,8 +306,8 @@ def train_expert(
 class ExceptSeeded(Full):
     """All weights but the seeded projection."""
 
-    def prepare(self, dit: nn.Module, seed: int) -> dict[str, nn.Parameter]:
-        trainable = super().prepare(dit, seed)
+    def prepare(self, transformer: Transformer, seed: int) -> dict[str, nn.Parameter]:
+        trainable = super().prepare(transformer, seed)
         for name in SEEDED:
             if name in trainable:
                 trainable.pop(name).requires_grad_(False)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from wan_runtime.models import load
 from wan_runtime.models.layout import ModelFiles
-from wan_runtime.models.offload import Guest
+from wan_runtime.models.offload import Offloaded
 
 # Shapes: F video frames, H W pixels, T = (F - 1) / 4 + 1 latent frames, h = H / 8, w = W / 8, D
 # text width.
@@ -48,7 +48,7 @@ class TextEncoder:
         self._pipe = WanVideoPipeline(device=device.type, torch_dtype=dtype)
         self._pipe.tokenizer = load.load_tokenizer(files)
         self._pipe.text_encoder = load.load_text_encoder(files, dtype, home or device)
-        self._at_work = Guest(self._pipe.text_encoder, device) if home else nullcontext()
+        self._at_work = Offloaded(self._pipe.text_encoder, device) if home else nullcontext()
 
     @torch.no_grad()
     def encode(self, prompt: str) -> Tensor:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffsynth.configs import MODEL_CONFIGS
 from diffsynth.models.model_loader import ModelPool
 from diffsynth.pipelines.wan_video import ModelConfig, WanVideoPipeline
 from torch import Tensor, nn
@@ -55,6 +56,14 @@ def load_dit(
     second copy.
     """
     return _load(files, files.dits[expert], "wan_video_dit", dtype, device)
+
+
+def recognised(model_hash: str) -> bool:
+    """Whether diffsynth takes tensors of these names and shapes for a Wan transformer."""
+    return any(
+        config["model_hash"] == model_hash and config["model_name"] == "wan_video_dit"
+        for config in MODEL_CONFIGS
+    )
 
 
 def load_vae(files: ModelFiles, dtype: torch.dtype, device: torch.device) -> nn.Module:

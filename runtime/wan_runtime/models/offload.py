@@ -19,7 +19,7 @@ ALIGNMENT = 256
 """Bytes; what copies and kernels like."""
 
 
-class Guest:
+class Offloaded:
     """A frozen module on a device that has no room for it all the time.
 
     As a context manager: on the device for as long as it lasts.

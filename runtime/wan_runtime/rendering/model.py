@@ -7,17 +7,14 @@ memory: it works for a second a clip. So does one transformer of a pair, if both
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from wan_runtime.contract.job import Expert
 from wan_runtime.models import load
 from wan_runtime.models.digest import files_digest
-from wan_runtime.models.dit.attention import use_trainable
-from wan_runtime.models.dit.forward import keep_time_embedding_fp32
-from wan_runtime.models.dit.parallel import Ranks, share_attention
+from wan_runtime.models.dit.parallel import Ranks
+from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.encoders import TextEncoder, VideoEncoder
 from wan_runtime.models.layout import ModelFiles
-from wan_runtime.models.offload import Guest
 
 SHARE = 0.6
 """Of the GPU's memory, that resident transformers may take: the rest is for activations."""
@@ -32,34 +29,32 @@ class Model:
         host = torch.device("cpu")
         self.preset, self.ranks, self.device = files.preset, ranks, device
         self.dtype = load.compute_dtype(device)
-        self.attention = use_trainable("Auto")  # SageAttention, which it leaves out, is not exact
         shards = [path for expert in files.preset.experts for path in files.dits[expert]]
         self.digest = files_digest(shards, files.verified)
-        self.dits: dict[Expert, nn.Module] = {}
+        self.transformers: dict[Expert, Transformer] = {}
         takes_turns = _fills(files, device)
         for expert in files.preset.experts:
-            place = host if takes_turns else device
-            dit = load.load_dit(files, expert, self.dtype, place)
-            keep_time_embedding_fp32(dit)
-            share_attention(dit, ranks)
-            self.dits[expert] = dit
-        self._guests = {
-            expert: Guest(dit, device) for expert, dit in self.dits.items() if takes_turns
-        }
+            made = Transformer.load(files, expert, device, self.dtype, offloaded=takes_turns)
+            made.check_heads(ranks)
+            self.transformers[expert] = made
         self.text: TextEncoder | None = None
         self.video: VideoEncoder | None = None
         if ranks.rank == 0:
             self.text = TextEncoder(files, self.dtype, device, home=host)
             self.video = VideoEncoder(files, self.dtype, device, tiled=False)
 
-    def transformer(self, expert: Expert) -> nn.Module:
-        """Of one expert, on the device."""
-        if self._guests:
-            for other, guest in self._guests.items():
-                if other is not expert:  # first: there is room for one
-                    guest.leave()
-            self._guests[expert].bring()
-        return self.dits[expert]
+    @property
+    def kernel(self) -> str:
+        """Name of the attention kernel at work."""
+        return self.transformers[self.preset.experts[0]].kernel
+
+    def transformer(self, expert: Expert) -> Transformer:
+        """One expert's, on the device."""
+        for other, each in self.transformers.items():
+            if other is not expert:  # first: there is room for one
+                each.leave()
+        self.transformers[expert].bring()
+        return self.transformers[expert]
 
 
 def _fills(files: ModelFiles, device: torch.device) -> bool:

@@ -20,8 +20,9 @@ from wan_runtime.data.picture import read
 from wan_runtime.data.rejected import PictureRejected
 from wan_runtime.errors import InputError, NumericalError
 from wan_runtime.models.adapters.applied import AppliedAdapter
-from wan_runtime.models.dit.branches import AdapterCache, applied
+from wan_runtime.models.adapters.cache import AdapterCache
 from wan_runtime.models.dit.forward import Conditions
+from wan_runtime.rendering.adapters import applied
 from wan_runtime.rendering.media import Frames, quantize
 from wan_runtime.rendering.model import Model
 from wan_runtime.rendering.order import Stage, VideoOrder
@@ -86,7 +87,7 @@ class Renderer:
         return Shot(frames, latents, clock.seconds)
 
     def _applied(self, adapters: Sequence[AppliedAdapter]) -> AbstractContextManager[None]:
-        return applied(self.model.dits, adapters, self.adapters, self.model.device)
+        return applied(self.model.transformers, adapters, self.adapters)
 
     def _conditions(self, order: VideoOrder, first_frame: Path) -> dict[str, Tensor]:
         """What rank 0 makes of the texts and the picture; nothing on the others."""
@@ -127,7 +128,6 @@ class Renderer:
             initial_noise(order).to(self.model.device),
             prompted,
             self.ranks,
-            self.model.dtype,
             lambda step: progress(Stage.DENOISING, step),
         )
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from wan_runtime.contract.job import Expert
 from wan_runtime.contract.strides import SPATIAL_STRIDE, TEMPORAL_STRIDE
-from wan_runtime.models.dit.forward import Conditions, predict_velocity
-from wan_runtime.models.dit.parallel import Ranks
+from wan_runtime.models.dit.forward import Conditions
+from wan_runtime.models.dit.parallel import Ranks, split_over
+from wan_runtime.models.dit.transformer import Pass, Transformer
 from wan_runtime.models.flow import shifted_grid
 from wan_runtime.presets import Preset
 from wan_runtime.rendering.order import VideoOrder
@@ -85,12 +86,11 @@ def schedule_of(preset: Preset, order: VideoOrder) -> list[Step]:
 
 @torch.no_grad()
 def denoise(
-    transformer: Callable[[Expert], Any],
+    transformer: Callable[[Expert], Transformer],
     steps: Sequence[Step],
     x: Tensor,
     prompted: Prompted,
     ranks: Ranks,
-    dtype: torch.dtype,
     before_step: Callable[[int], None] = lambda number: None,
 ) -> Tensor:
     """Clean latents [1, 16, T, H, W], float32, alike on all ranks.
@@ -100,12 +100,14 @@ def denoise(
         x: latents [1, 16, T, H, W], float32, at the first step's noise level.
         before_step: called on all ranks with the steps done; what it raises ends the video.
     """
-    dit, at_work = None, None
+    passes: list[Pass] = []
+    at_work: tuple[Expert, bool] | None = None
     for number, (sigma, expert, guidance) in enumerate(steps):
         before_step(number)
-        if expert is not at_work:
-            dit, at_work = transformer(expert), expert
-        velocity = _velocity(dit, x, sigma, prompted, guidance, ranks, dtype)
+        wanted = (expert, guidance != 1.0)
+        if wanted != at_work:
+            passes, at_work = _begin(transformer(expert), prompted, wanted[1], ranks), wanted
+        velocity = _velocity(passes, x, sigma, guidance, ranks)
         following = steps[number + 1].sigma if number + 1 < len(steps) else 0.0
         x = x + velocity * (following - sigma)
     return x
@@ -116,28 +118,24 @@ def is_guided(preset: Preset, order: VideoOrder) -> bool:
     return any(step.guidance != 1.0 for step in schedule_of(preset, order))
 
 
+def _begin(transformer: Transformer, prompted: Prompted, guided: bool, ranks: Ranks) -> list[Pass]:
+    """Passes that this rank computes of each step, the positive one first."""
+    tokens = split_over(ranks.half if guided else ranks.everyone)
+    wanted = [prompted.positive]
+    if guided:
+        assert prompted.negative is not None
+        wanted.append(prompted.negative)
+        if ranks.pair.size == 2:
+            wanted = [wanted[ranks.pair.index]]
+    return [transformer.begin(each, tokens=tokens) for each in wanted]
+
+
 def _velocity(
-    dit: Any,
-    x: Tensor,
-    sigma: float,
-    prompted: Prompted,
-    guidance: float,
-    ranks: Ranks,
-    dtype: torch.dtype,
+    passes: Sequence[Pass], x: Tensor, sigma: float, guidance: float, ranks: Ranks
 ) -> Tensor:
     """Guided, on all ranks. Guidance 1 is the positive pass alone."""
-    guided = guidance != 1.0
-    shard = ranks.split_tokens(ranks.half if guided else ranks.everyone)
-
-    def predict(conditions: Conditions | None) -> Tensor:
-        assert conditions is not None
-        return predict_velocity(dit, x, torch.tensor([sigma]), conditions, dtype=dtype, shard=shard)
-
-    if not guided:
-        return predict(prompted.positive)
-    if ranks.pair.size == 2:
-        mine = prompted.positive if ranks.pair.index == 0 else prompted.negative
-        positive, negative = ranks.gather_halves(predict(mine))
-    else:
-        positive, negative = predict(prompted.positive), predict(prompted.negative)
+    made = [each.velocity(x, torch.tensor([sigma])) for each in passes]
+    if guidance == 1.0:
+        return made[0]
+    positive, negative = made if len(made) == 2 else ranks.gather_halves(made[0])
     return negative + guidance * (positive - negative)

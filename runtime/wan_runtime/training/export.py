@@ -32,6 +32,7 @@ from wan_runtime.contract.job import (
 )
 from wan_runtime.contract.results import trained
 from wan_runtime.models.adapters.dialects import write_adapter
+from wan_runtime.models.dit.lora import delta_factors
 from wan_runtime.models.load import prepare
 from wan_runtime.models.weights import SafetensorsFiles
 from wan_runtime.presets import preset_of
@@ -164,7 +165,7 @@ def _write_adapter(
     job: JobSpec, dialect: Dialect, part: Trained, work: Path
 ) -> tuple[list[str], float]:
     """Names of the certified files, and their largest relative difference."""
-    factors = lora.delta_factors(load_file(part.folder / lora.WEIGHTS), _scale(part))
+    factors = delta_factors(load_file(part.folder / lora.WEIGHTS), _scale(part))
     path = work / file_name(job, part.expert, ENDINGS[dialect])
     spec = _record_lora(part)
     scale = {"rank": str(spec["rank"]), "alpha": str(spec["alpha"]), "alphaFolded": "true"}

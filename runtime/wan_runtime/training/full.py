@@ -2,7 +2,7 @@
 
 Weights, gradients and AdamW's moments are float32: at a rate of 1e-5, nearly all updates of
 bfloat16 weights round to nothing. The forward pass rounds each weight to the compute dtype as it is
-used (`predict_velocity(..., dtype=)`; the time embedding alone stays float32), so what trains is,
+used (`Transformer.dtype`; the time embedding alone stays float32), so what trains is,
 to the bit, what the exported bfloat16 weights compute, every attention kernel gets the dtype it
 wants, and gradients still accumulate in float32. That is 16 bytes a parameter and no second copy; a
 bfloat16 working copy with float32 masters beside it takes as much and accumulates in bfloat16.
@@ -16,13 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffsynth.configs import MODEL_CONFIGS
-from diffsynth.core.loader.file import hash_state_dict_keys
 from torch import Tensor, nn
 
-from wan_runtime.contract.job import Reason
 from wan_runtime.contract.training import FullSpec
-from wan_runtime.errors import InputError
+from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.weights import (
     PIECE_BYTES,
     shard_name,
@@ -47,16 +44,9 @@ class Full:
     def storage(self, compute: torch.dtype) -> torch.dtype:
         return torch.float32
 
-    def prepare(self, dit: nn.Module, seed: int) -> dict[str, nn.Parameter]:
+    def prepare(self, transformer: Transformer, seed: int) -> dict[str, nn.Parameter]:
         """Raises InputError(MODEL_INVALID) if the result could not be loaded under these names."""
-        if not recognised(hash_state_dict_keys(dit.state_dict())):
-            raise InputError(
-                Reason.MODEL_INVALID,
-                "method.full needs a transformer that diffsynth recognises by its own tensor "
-                "names: take the weights in the layout of the official release",
-            )
-        dit.requires_grad_()
-        return dict(dit.named_parameters())
+        return transformer.unfreeze()
 
     def groups(self, trainable: Mapping[str, nn.Parameter]) -> list[dict[str, Any]]:
         """Weight decay is for matrices: it would pull norms' scales and biases to zero as well."""
@@ -83,11 +73,3 @@ class Full:
 def trained_files(folder: Path) -> list[Path]:
     """What `Full.write` left there."""
     return sorted(folder.glob(f"{STEM}*.safetensors"))
-
-
-def recognised(model_hash: str) -> bool:
-    """Whether diffsynth takes tensors of these names and shapes for a Wan transformer."""
-    return any(
-        config["model_hash"] == model_hash and config["model_name"] == "wan_video_dit"
-        for config in MODEL_CONFIGS
-    )

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from wan_runtime.contract.job import Dialect, Reason
 from wan_runtime.errors import InfrastructureError
+from wan_runtime.models.load import recognised
 from wan_runtime.models.weights import (
     SHARD_BYTES,
     SafetensorsFiles,
@@ -34,7 +35,6 @@ from wan_runtime.models.weights import (
     shards,
     stream_safetensors,
 )
-from wan_runtime.training import full
 
 DTYPE = torch.bfloat16
 CLIP_WIDTH = 1280
@@ -148,7 +148,7 @@ def _names(dialect: Dialect, official: Iterable[str]) -> dict[str, str]:
 
 def _check_diffsynth(paths: list[Path], trained: SafetensorsFiles) -> dict[str, str]:
     """Name in the files -> official name, if the loader would take the files. So the others."""
-    if not full.recognised(hash_model_file([str(path) for path in paths])):
+    if not recognised(hash_model_file([str(path) for path in paths])):
         raise _broken(
             Dialect.DIFFSYNTH, paths, "diffsynth does not recognise them as a Wan transformer"
         )

@@ -15,7 +15,7 @@ from torch import nn
 
 from wan_runtime.contract.job import Reason
 from wan_runtime.errors import NumericalError
-from wan_runtime.training.lora import layer_of
+from wan_runtime.models.dit.lora import layer_of
 
 DIVERGENCE = 3.0
 """Times its lowest value that the mean probe loss may reach. Overfitting raises it by tenths; too

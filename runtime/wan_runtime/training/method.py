@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.contract.job import JobSpec
+from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.training.full import Full
 from wan_runtime.training.lora import Lora
 
@@ -29,8 +30,8 @@ class Method(Protocol):
     def storage(self, compute: torch.dtype) -> torch.dtype:
         """Dtype in which the transformer's weights are loaded, given that it runs in `compute`."""
 
-    def prepare(self, dit: nn.Module, seed: int) -> dict[str, nn.Parameter]:
-        """Make `dit` trainable; the trainable parameters by name, in float32. Raises InputError."""
+    def prepare(self, transformer: Transformer, seed: int) -> dict[str, nn.Parameter]:
+        """Make it trainable; the trainable parameters by name, in float32. Raises InputError."""
 
     def groups(self, trainable: Mapping[str, nn.Parameter]) -> list[dict[str, Any]]:
         """Parameter groups for the optimizer."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from wan_runtime.contract.job import Expert, JobSpec
 from wan_runtime.data.latents import EncodedClip, Latents, LocalCache, pad_text
 from wan_runtime.models.dit.forward import Conditions
 from wan_runtime.models.dit.parallel import alone
+from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.encoders import VideoDecoder
 from wan_runtime.models.flow import add_noise
 from wan_runtime.models.layout import ModelFiles
@@ -46,34 +46,31 @@ class Previews:
     device: torch.device
     dtype: torch.dtype
 
-    def make(self, dit: Any, step: int) -> Frames:
+    def make(self, transformer: Transformer, step: int) -> Frames:
         """Render, store as `previews/step-00000050.mp4` of this step's output, and return the
         frames [F, H, W, 3].
 
         Leaves random states and the training mode as they were.
         """
         clip = self.latents.probed[0]
-        training = dit.training
-        dit.eval()
-        frames = self._decode(self._sample(dit, clip))
-        dit.train(training)
+        with transformer.evaluated():
+            frames = self._decode(self._sample(transformer, clip))
         name = f"{name_of(step)}.mp4"
         write_mp4(frames, self.work / name, finetune_of(self.job).dataset.fps)
         self.store.put_file(f"{self.job.output_prefix}/previews/{name}", self.work / name)
         return frames
 
-    def _sample(self, dit: Any, clip: EncodedClip) -> Tensor:
+    def _sample(self, transformer: Transformer, clip: EncodedClip) -> Tensor:
         """Clean latents [1, 16, T, H, W]."""
         batch = load_batch(self.cache, [clip], self.device, self.dtype)
         steps = schedule_of(self.job)
         seen = noise(batch.clean_BCTHW.shape, finetune_of(self.job).sample.seed).to(self.device)
         return denoise(
-            lambda expert: dit,
+            lambda expert: transformer,
             steps,
             add_noise(batch.clean_BCTHW, seen, torch.tensor([steps[0].sigma])),
             Prompted(batch.conditions, self._negative(batch.conditions)),
             alone(),
-            self.dtype,
         )
 
     def _negative(self, conditions: Conditions) -> Conditions:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from wan_runtime.data.latents import EncodedClip, LocalCache
-from wan_runtime.models.dit.forward import predict_velocity
+from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.flow import NoiseLevels, add_noise, velocity
 from wan_runtime.training.batches import load_batch
 
@@ -41,28 +40,26 @@ class Probes:
         self.sigmas = [levels.quantile(quantile) for quantile in QUANTILES]
 
     @torch.no_grad()
-    def evaluate(self, dit: Any) -> dict[str, float]:
+    def evaluate(self, transformer: Transformer) -> dict[str, float]:
         """Mean squared velocity error at each sigma, keyed by it with three digits, and their
         `mean`.
 
         Leaves the random state and the training mode as they were.
         """
-        training = dit.training
-        dit.eval()  # no LoRA dropout
         losses: dict[str, float] = {}
-        for sigma in self.sigmas:
-            errors = [self._error(dit, clip, sigma) for clip in self._clips]
-            losses[f"{sigma:.3f}"] = sum(errors) / len(errors)
-        dit.train(training)
+        with transformer.evaluated():
+            for sigma in self.sigmas:
+                errors = [self._error(transformer, clip, sigma) for clip in self._clips]
+                losses[f"{sigma:.3f}"] = sum(errors) / len(errors)
         losses["mean"] = sum(losses.values()) / len(losses)
         return losses
 
-    def _error(self, dit: Any, clip: EncodedClip, sigma: float) -> float:
+    def _error(self, transformer: Transformer, clip: EncodedClip, sigma: float) -> float:
         batch = load_batch(self._cache, [clip], self._device, self._dtype)
         name = hashlib.sha256(f"{self._seed}/{clip.sha256}/{sigma:.6f}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(name[:7], "big"))
         noise = torch.randn(batch.clean_BCTHW.shape, generator=generator).to(self._device)
         sigmas = torch.tensor([sigma])
         noisy = add_noise(batch.clean_BCTHW, noise, sigmas)
-        predicted = predict_velocity(dit, noisy, sigmas, batch.conditions, dtype=self._dtype)
+        predicted = transformer.begin(batch.conditions).velocity(noisy, sigmas)
         return float(F.mse_loss(predicted, velocity(batch.clean_BCTHW, noise)))

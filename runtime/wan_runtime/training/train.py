@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -27,10 +27,9 @@ from wan_runtime.contract.training import TrainingSpec
 from wan_runtime.data.latents import EncodedClip, Entry, LocalCache, load_latents
 from wan_runtime.errors import InputError
 from wan_runtime.models.digest import files_digest
-from wan_runtime.models.dit.attention import use_trainable
-from wan_runtime.models.dit.forward import keep_time_embedding_fp32, predict_velocity
+from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.flow import NoiseLevels, add_noise, velocity
-from wan_runtime.models.load import compute_device, compute_dtype, load_dit
+from wan_runtime.models.load import compute_device, compute_dtype
 from wan_runtime.models.source import base_model
 from wan_runtime.presets import preset_of
 from wan_runtime.process import stopping
@@ -82,8 +81,7 @@ class Trainer:
     work: Path
     report: Reporter
     method: Method
-    dit: Any
-    dtype: torch.dtype
+    transformer: Transformer
     state: TrainState
     levels: NoiseLevels
     clips: list[EncodedClip]
@@ -126,12 +124,16 @@ class Trainer:
         entries = chain.from_iterable(clip.entries for clip in used)
         left = cache.check_space([*entries, latents.empty_text, latents.negative_text])
         report.update(activity="loading the transformer")
-        use_trainable(spec.attention)
         torch.manual_seed(spec.seed)  # LoRA dropout, the only draw from the global generator
-        dit = load_dit(files, job.expert, method.storage(dtype), device)
-        keep_time_embedding_fp32(dit)
-        trainable = method.prepare(dit, spec.seed)
-        dit.train()
+        transformer = Transformer.load(
+            files,
+            job.expert,
+            device,
+            dtype,
+            storage=method.storage(dtype),
+            kernels=spec.attention,
+        )
+        trainable = method.prepare(transformer, spec.seed)
         total = total_steps(
             len(latents.train),
             steps=spec.steps,
@@ -162,7 +164,7 @@ class Trainer:
             job=job,
             store=store,
             work=work,
-            dit=dit,
+            transformer=transformer,
             state=state,
             total=total,
             probes=Probes(latents.probed, cache, levels, spec.seed, device, dtype),
@@ -175,8 +177,7 @@ class Trainer:
             work=work,
             report=report,
             method=method,
-            dit=dit,
-            dtype=dtype,
+            transformer=transformer,
             levels=levels,
             state=state,
             clips=latents.train,
@@ -255,7 +256,7 @@ class Trainer:
             if drops_caption(spec.seed, place, spec.caption_dropout):
                 clip = clip.model_copy(update={"text": self.empty_text})
             chosen.append(clip)
-        return load_batch(self.cache, chosen, self.state.device, self.dtype)
+        return load_batch(self.cache, chosen, self.state.device, self.transformer.dtype)
 
     def _loss(self, batch: Batch) -> Tensor:
         """Weighted mean squared velocity error, a float32 scalar."""
@@ -263,14 +264,9 @@ class Trainer:
         noise = torch.randn(batch.clean_BCTHW.shape, generator=self.state.generator).to(
             self.state.device
         )
-        predicted = predict_velocity(
-            self.dit,
-            add_noise(batch.clean_BCTHW, noise, sigmas),
-            sigmas,
-            batch.conditions,
-            dtype=self.dtype,
-            recompute=finetune_of(self.job).training.gradient_checkpointing == "Full",
-        )
+        recompute = finetune_of(self.job).training.gradient_checkpointing == "Full"
+        through = self.transformer.begin(batch.conditions, recompute=recompute)
+        predicted = through.velocity(add_noise(batch.clean_BCTHW, noise, sigmas), sigmas)
         errors_B = (predicted - velocity(batch.clean_BCTHW, noise)).pow(2).mean(dim=(1, 2, 3, 4))
         return (errors_B * weights.to(errors_B.device)).mean()
 

@@ -15,6 +15,7 @@ from typing import Any
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.contract.job import JobSpec
+from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.training import guard
 from wan_runtime.training.best import BestWeights, best_step
 from wan_runtime.training.checkpoint import TrainState
@@ -30,7 +31,7 @@ class Validation:
     job: JobSpec
     store: Store
     work: Path
-    dit: Any
+    transformer: Transformer
     state: TrainState
     total: int
     probes: Probes
@@ -45,7 +46,7 @@ class Validation:
             self._record(self.state.history["steps"][-1])
         looked = self._probe() if self._due(spec.probe_every) else False
         if spec.preview_every and (fresh or step == 0) and self._due(spec.preview_every):
-            self.events.picture(step, "preview", self.previews.make(self.dit, step))
+            self.events.picture(step, "preview", self.previews.make(self.transformer, step))
             looked = True
         if looked:
             self.events.upload()
@@ -98,7 +99,7 @@ class Validation:
         step, evaluated = self.state.step, self.state.history["probes"]
         if evaluated and evaluated[-1]["step"] == step:
             return False
-        losses = self.probes.evaluate(self.dit)
+        losses = self.probes.evaluate(self.transformer)
         evaluated.append({"step": step, "losses": losses})
         self.events.scalars(step, {f"probe/{name}": loss for name, loss in losses.items()})
         if finetune_of(self.job).training.weights == "Best" and best_step(evaluated) == step:

@@ -22,9 +22,10 @@ from renders import adapter
 from wan_runtime.contract.job import Expert
 from wan_runtime.models import load
 from wan_runtime.models.adapters.applied import AdapterFile, AppliedAdapter
-from wan_runtime.models.dit.branches import AdapterCache, applied
-from wan_runtime.models.dit.forward import predict_velocity
+from wan_runtime.models.adapters.cache import AdapterCache
+from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.layout import ModelFiles
+from wan_runtime.rendering.adapters import applied
 
 pytest_plugins = ["ml_fixtures"]
 
@@ -126,8 +127,9 @@ def pipe(tiny21: ModelFiles) -> BasePipeline:
 def predicted(dit: nn.Module, *adapters: AppliedAdapter, clip: bool = True) -> Tensor:
     noisy, conditions = random_inputs(clip=clip)
     cache = AdapterCache(2**30, torch.float32)
-    with applied({Expert.ONLY: dit}, adapters, cache, CPU):
-        return predict_velocity(dit, noisy, SIGMA, conditions, dtype=torch.float32)
+    transformer = Transformer(dit, CPU, torch.float32)
+    with applied({Expert.ONLY: transformer}, adapters, cache):
+        return transformer.begin(conditions).velocity(noisy, SIGMA)
 
 
 def used(path: Path, strength: float = STRENGTH) -> AppliedAdapter:
@@ -168,20 +170,23 @@ def test_as_diffusers(name: str, dit: nn.Module, tiny21: ModelFiles, tmp_path: P
 
 def test_both_experts_of_one_file_as_diffusers(tiny22: ModelFiles, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    dits = {each: load.load_dit(tiny22, each, torch.float32, CPU) for each in tiny22.preset.experts}
+    dits = {
+        each: Transformer.load(tiny22, each, CPU, torch.float32) for each in tiny22.preset.experts
+    }
     stems = {Expert.HIGH_NOISE: "transformer.{theirs}", Expert.LOW_NOISE: "transformer_2.{theirs}"}
     tensors: dict[str, Tensor] = {}
     for seed, (expert, dit) in enumerate(dits.items()):
-        factors = random_factors(shapes_of(dit, block_layers(dit)), seed=seed)
+        module = dit._module
+        factors = random_factors(shapes_of(module, block_layers(module)), seed=seed)
         tensors |= state(factors, stems[expert])
     save_file(tensors, path)
     noisy, conditions = random_inputs(clip=False)
     file = AdapterFile(path=str(path), address="s3://bucket/a", shared=True)
     use = AppliedAdapter(name="a", files=dict.fromkeys(dits, file), strength=1.0)
     for expert, dit in dits.items():
-        base = predicted(dit, clip=False)
-        with torch.no_grad(), applied(dits, (use,), AdapterCache(2**30, torch.float32), CPU):
-            ours = predict_velocity(dit, noisy, SIGMA, conditions, dtype=torch.float32)
+        base = predicted(dit._module, clip=False)
+        with torch.no_grad(), applied(dits, (use,), AdapterCache(2**30, torch.float32)):
+            ours = dit.begin(conditions).velocity(noisy, SIGMA)
         transformer = stock_transformer(tiny22, expert)
         model = stems[expert].split(".")[0]
         transformer.load_lora_adapter(str(path), prefix=model, use_safetensors=True)

@@ -17,10 +17,10 @@ from renders import adapter
 from wan_runtime.contract.job import Expert
 from wan_runtime.models import load
 from wan_runtime.models.adapters.applied import AppliedAdapter
-from wan_runtime.models.dit.branches import AdapterCache, applied
-from wan_runtime.models.dit.forward import keep_time_embedding_fp32, predict_velocity
+from wan_runtime.models.adapters.cache import AdapterCache
+from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.layout import ModelFiles
-from wan_runtime.models.offload import Guest
+from wan_runtime.rendering.adapters import applied
 
 pytest_plugins = ["ml_fixtures"]
 
@@ -29,9 +29,7 @@ ENDS = {"weight": "diff", "bias": "diff_b", "modulation": "diff_m"}
 
 
 def loaded(files: ModelFiles, dtype: torch.dtype = torch.float32) -> nn.Module:
-    dit = load.load_dit(files, Expert.ONLY, dtype, CPU)
-    keep_time_embedding_fp32(dit)
-    return dit
+    return Transformer(load.load_dit(files, Expert.ONLY, dtype, CPU), CPU, dtype)._module
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +65,9 @@ def use(path: Path, strength: float = 1.0) -> AppliedAdapter:
 @torch.no_grad()
 def predicted(dit: nn.Module, *uses: AppliedAdapter, dtype: torch.dtype = torch.float32) -> Tensor:
     noisy, conditions = random_inputs(clip=True)
-    with applied({Expert.ONLY: dit}, uses, AdapterCache(2**30, torch.float32), CPU):
-        return predict_velocity(dit, noisy, SIGMA, conditions.to(CPU, dtype), dtype=dtype)
+    transformer = Transformer(dit, CPU, dtype)
+    with applied({Expert.ONLY: transformer}, uses, AdapterCache(2**30, torch.float32)):
+        return transformer.begin(conditions.to(CPU, dtype)).velocity(noisy, SIGMA)
 
 
 def merged(dit: nn.Module, *grown: tuple[float, Mapping[str, Tensor]]) -> nn.Module:
@@ -145,17 +144,17 @@ def test_a_transformer_that_takes_turns_is_changed_where_it_is(
     grown = differences(copy.deepcopy(dit))
     path, base, wanted = tmp_path / "a", predicted(dit), predicted(merged(dit, (1.0, grown)))
     written(path, grown)
-    guest = Guest(dit, CPU)
+    transformer = Transformer(dit, CPU, torch.float32, offloaded=True)
     noisy, conditions = random_inputs(clip=True)
     with (
         torch.no_grad(),
-        applied({Expert.ONLY: dit}, [use(path)], AdapterCache(2**30, torch.float32), CPU),
+        applied({Expert.ONLY: transformer}, [use(path)], AdapterCache(2**30, torch.float32)),
     ):
         for _ in range(2):
-            guest.bring()
-            ours = predict_velocity(dit, noisy, SIGMA, conditions, dtype=torch.float32)
+            transformer.bring()
+            ours = transformer.begin(conditions).velocity(noisy, SIGMA)
             assert torch.equal(ours, wanted)
-            guest.leave()
+            transformer.leave()
     assert torch.equal(predicted(dit), base)
 
 
@@ -164,10 +163,11 @@ def test_a_failing_pass_leaves_the_base_alone(dit: nn.Module, tmp_path: Path) ->
     base = predicted(dit)
     noisy, conditions = random_inputs(clip=True)
     whole = use(written(tmp_path / "a", grown))
+    transformer = Transformer(dit, CPU, torch.float32)
     with (
         torch.no_grad(),
         pytest.raises(RuntimeError),
-        applied({Expert.ONLY: dit}, [whole], AdapterCache(2**30, torch.float32), CPU),
+        applied({Expert.ONLY: transformer}, [whole], AdapterCache(2**30, torch.float32)),
     ):
-        predict_velocity(dit, noisy[:, :3], SIGMA, conditions, dtype=torch.float32)
+        transformer.begin(conditions).velocity(noisy[:, :3], SIGMA)
     assert torch.equal(predicted(dit), base)

@@ -16,7 +16,7 @@ from wan_runtime.contract.job import Expert, Reason, Step
 from wan_runtime.data.latents import LocalCache, load_latents
 from wan_runtime.errors import InfrastructureError
 from wan_runtime.models import encoders, load
-from wan_runtime.training import train
+from wan_runtime.models.dit import transformer
 
 pytest_plugins = ["ml_fixtures"]
 
@@ -78,7 +78,7 @@ def test_latents_that_find_no_room_are_told_before_any_is_fetched(
     used = [*content.train, *content.held_out]
     entries = {entry for clip in used for entry in clip.entries}
     size = sum(entry.bytes for entry in {*entries, content.empty_text, content.negative_text})
-    monkeypatch.setattr(train, "load_dit", None)  # not reached
+    monkeypatch.setattr(transformer, "load_dit", None)  # not reached
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=size - 1))
     with pytest.raises(InfrastructureError) as caught:
         run.go(Step.TRAIN)

@@ -18,12 +18,12 @@ from wan_runtime.contract.job import SUFFIXES, Dialect, Expert, Result, Step
 from wan_runtime.errors import InfrastructureError
 from wan_runtime.models import load
 from wan_runtime.models.adapters.dialects import read_adapter
+from wan_runtime.models.dit.lora import delta_factors
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.process import step
 from wan_runtime.process.progress import Reporter
 from wan_runtime.training import export, lora, train
 from wan_runtime.training.certificate import TOLERANCE, certify, relative_difference
-from wan_runtime.training.lora import delta_factors
 
 pytest_plugins = ["ml_fixtures"]
 

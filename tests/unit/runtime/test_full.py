@@ -21,6 +21,7 @@ from wan_runtime.contract.training import FullSpec
 from wan_runtime.errors import InfrastructureError, InputError, NumericalError
 from wan_runtime.models import load
 from wan_runtime.models.dit.forward import Conditions, keep_time_embedding_fp32, predict_velocity
+from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.weights import SafetensorsFiles
 from wan_runtime.planner import host
@@ -194,8 +195,8 @@ def test_attention_without_backward_is_caught(
 
 
 def test_weight_decay_is_for_matrices(tiny21: ModelFiles) -> None:
-    dit = load.load_dit(tiny21, Expert.ONLY, torch.float32, CPU)
-    trainable = Full(FullSpec()).prepare(dit, 0)
+    transformer = Transformer.load(tiny21, Expert.ONLY, CPU, torch.float32)
+    trainable = Full(FullSpec()).prepare(transformer, 0)
     decayed, spared = Full(FullSpec()).groups(trainable)
     names = {id(parameter): name for name, parameter in trainable.items()}
     assert len(decayed["params"]) + len(spared["params"]) == len(names)
@@ -208,9 +209,11 @@ def test_weight_decay_is_for_matrices(tiny21: ModelFiles) -> None:
     )
 
 
-def test_a_transformer_of_other_names_is_refused() -> None:
+def test_a_transformer_of_other_names_is_refused(tiny21: ModelFiles) -> None:
+    transformer = Transformer.load(tiny21, Expert.ONLY, CPU, torch.float32)
+    transformer._module.head = nn.Linear(2, 2)
     with pytest.raises(InputError, match="layout of the official release") as caught:
-        Full(FullSpec()).prepare(nn.Linear(2, 2), 0)
+        Full(FullSpec()).prepare(transformer, 0)
     assert caught.value.reason is Reason.MODEL_INVALID
 
 

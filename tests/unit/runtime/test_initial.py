@@ -21,12 +21,13 @@ from wan_runtime.artifacts.store import ArtifactCorrupt
 from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.contract.job import Certificate, Dialect, Expert, Reason, Step
 from wan_runtime.errors import InputError
-from wan_runtime.models import load
 from wan_runtime.models.adapters.changes import Factors
 from wan_runtime.models.adapters.dialects import read_adapter, write_adapter
+from wan_runtime.models.dit.lora import delta_factors
+from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.weights import write_safetensors
-from wan_runtime.training import init_from, lora, train
+from wan_runtime.training import init_from, train
 from wan_runtime.training.method import method_of
 
 pytest_plugins = ["ml_fixtures"]
@@ -48,14 +49,14 @@ class Begun:
     ) -> None:
         spec = {run.method: {"initFrom": uri, **method}}
         job = run.job(Step.TRAIN, expert, **spec)
-        dit = load.load_dit(files, expert, torch.float32, CPU)
-        self.trainable: Mapping[str, nn.Parameter] = method_of(job).prepare(dit, 0)
+        transformer = Transformer.load(files, expert, CPU, torch.float32)
+        self.trainable: Mapping[str, nn.Parameter] = method_of(job).prepare(transformer, 0)
         lora = finetune_of(job).lora
         self.scale = lora.alpha / lora.rank if lora else 1.0
         self.source = init_from.begin(job, run.store, folder, self.trainable)
 
     def deltas(self) -> dict[str, Tensor]:
-        return products(lora.delta_factors(dict(self.trainable), self.scale))
+        return products(delta_factors(dict(self.trainable), self.scale))
 
 
 def factors(path: Path) -> Factors:

@@ -14,6 +14,7 @@ from ml_runs import Run
 from wan_runtime.contract.job import Expert, Step
 from wan_runtime.contract.training import LoraSpec
 from wan_runtime.data.latents import FILE, Latents
+from wan_runtime.models.dit.lora import inject
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import load_dit
 from wan_runtime.training import lora, rounding, train
@@ -230,7 +231,7 @@ def test_adapters_do_not_widen_their_input_and_compute_the_same(
     outcomes = []
     for widen in (False, True):
         dit = load_dit(tiny21, Expert.ONLY, torch.bfloat16, torch.device("cpu"))
-        trainable = lora.inject(dit, LoraSpec(rank=4), 0)
+        trainable = inject(dit, LoraSpec(rank=4), 0)
         generator = torch.Generator().manual_seed(1)
         for name, parameter in trainable.items():
             if ".lora_B." in name:

@@ -12,6 +12,7 @@ from diffsynth.models.wan_video_dit import WanModel
 
 from wan_runtime.contract.job import Step
 from wan_runtime.contract.training import LoraSpec
+from wan_runtime.models.dit import lora
 from wan_runtime.planner.architecture import Architecture, architecture_of, tokens_of
 from wan_runtime.planner.bands import band
 from wan_runtime.planner.calibration import Residual, calibrate, clip_of, leave_one_out
@@ -31,7 +32,6 @@ from wan_runtime.planner.serving import plan_serving
 from wan_runtime.planner.steps import CHECKPOINT_SHARE, STORE_GB_PER_SECOND, checkpoint_interval
 from wan_runtime.planner.training import plan_training
 from wan_runtime.planner.workload import Serving, Training
-from wan_runtime.training import lora
 
 ROOT = Path(__file__).parents[3]
 LIMITS = {"GiB": 0.10, "seconds": 0.15}

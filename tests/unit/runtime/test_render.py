@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from ml_runs import HEIGHT, WIDTH, moving_picture
-from renders import CPU, adapter, make_renderer, make_task, rendered, save_odd, write_lora
+from renders import CPU, adapter, make_renderer, make_task, modules, rendered, save_odd, write_lora
 from wan_runtime.contract.job import Dialect, Expert
 from wan_runtime.errors import InputError
 from wan_runtime.models import load
@@ -91,7 +91,7 @@ def test_each_setting_counts(field: str, renderer22: Renderer, tmp_path: Path) -
 
 def test_an_adapter_leaves_the_base_to_the_bit(renderer22: Renderer, tmp_path: Path) -> None:
     """Off, A, off, B, both, off: as if there had been none. And A is what stock makes of it."""
-    dits = renderer22.model.dits
+    dits = modules(renderer22)
     paths = {
         (name, expert): write_lora(tmp_path / f"{name}-{expert}", dits[expert], seed)
         for name, seed in (("a", 1), ("b", 2))
@@ -121,7 +121,7 @@ def test_an_adapter_leaves_the_base_to_the_bit(renderer22: Renderer, tmp_path: P
 def test_an_adapter_does_what_it_does_in_the_stock_pipeline(
     renderer22: Renderer, tiny22: ModelFiles, tmp_path: Path
 ) -> None:
-    dits = renderer22.model.dits
+    dits = modules(renderer22)
     paths = [write_lora(tmp_path / f"{expert}.safetensors", dits[expert], 3) for expert in dits]
     use = adapter("a", dict(zip(dits, paths, strict=True)))
     frames = rendered(renderer22, make_task(tmp_path, use)).frames
@@ -154,7 +154,7 @@ def test_an_adapter_of_another_model_is_refused(
 def test_adapters_used_last_are_kept(
     renderer21: Renderer, tmp_path: Path, tiny21: ModelFiles
 ) -> None:
-    dit = renderer21.model.dits[Expert.ONLY]
+    dit = modules(renderer21)[Expert.ONLY]
     paths = [write_lora(tmp_path / f"{number}", dit, number) for number in range(3)]
     files = [AdapterFile(path=str(path), address="s3://bucket/a") for path in paths]
     one = renderer21.adapters.get(files[0]).bytes

@@ -17,8 +17,10 @@ from wan_runtime.contract.job import ExitClass, Expert, Reason, Step
 from wan_runtime.contract.training import TrainingSpec
 from wan_runtime.errors import InputError, NumericalError
 from wan_runtime.models import load
-from wan_runtime.training import lora, train
+from wan_runtime.models.dit import lora, transformer
+from wan_runtime.training import train
 from wan_runtime.training.curve import smooth
+from wan_runtime.training.lora import WEIGHTS
 from wan_runtime.training.train import rate_factor
 
 pytest_plugins = ["ml_fixtures"]
@@ -28,7 +30,7 @@ def result(run: Run, name: str = "train") -> tuple[dict[str, Tensor], dict[str, 
     """Weights and record of a finished train step."""
     folder = run.fetch(name)
     record: dict[str, Any] = json.loads((folder / train.RECORD).read_text())
-    return load_file(folder / lora.WEIGHTS), record
+    return load_file(folder / WEIGHTS), record
 
 
 def test_training_lowers_the_loss_of_held_out_probes(exported21: Run) -> None:
@@ -169,14 +171,14 @@ def test_deterministic_kernels_are_asked_of_torch_before_anything_is_loaded(
     asked: bool, encoded21: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[tuple[bool, bool]] = []
-    real = train.load_dit
+    real = transformer.load_dit
 
     def load_dit(*arguments: Any) -> Any:
         only = torch.are_deterministic_algorithms_enabled()
         found.append((only, torch.is_deterministic_algorithms_warn_only_enabled()))
         return real(*arguments)
 
-    monkeypatch.setattr(train, "load_dit", load_dit)
+    monkeypatch.setattr(transformer, "load_dit", load_dit)
     torch.use_deterministic_algorithms(not asked)
     try:
         training = {"steps": 1, "deterministic": asked}

@@ -1,8 +1,8 @@
-"""Which attention kernel training may use.
+"""Attention of the transformer: which kernel computes it, over which tokens.
 
 diffsynth picks FA3, FA2, SageAttention or SDPA by what can be imported. SageAttention has no
 backward: its output carries no gradient and nothing says so (thu-ml/SageAttention#90), which
-silently cuts q, k and v out of training.
+silently cuts q, k and v out of training. It is not exact either: serving leaves it out as well.
 """
 
 from __future__ import annotations
@@ -10,17 +10,48 @@ from __future__ import annotations
 from typing import Literal
 
 from diffsynth.models import wan_video_dit
+from torch import Tensor, nn
+
+from wan_runtime.models.dit.parallel import TokenSplit
+
+# Shapes: a batch of B, L tokens of the whole video, l of this rank, D width.
+
+Kernels = Literal["Auto", "SDPA"]
+"""Auto prefers FlashAttention-3, then -2, where installed; PyTorch's SDPA otherwise."""
 
 
-def use_trainable(choice: Literal["Auto", "SDPA"]) -> str:
-    """Restrict diffsynth, in this process, to kernels with a backward; return the one it will use.
-
-    Auto prefers FlashAttention-3, then -2, where installed; PyTorch's SDPA otherwise.
-    """
+def choose(kernels: Kernels) -> str:
+    """Hold diffsynth, in this process, to these kernels; return the name of the one it uses."""
     wan_video_dit.SAGE_ATTN_AVAILABLE = False
-    if choice == "SDPA":
+    if kernels == "SDPA":
         wan_video_dit.FLASH_ATTN_3_AVAILABLE = False
         wan_video_dit.FLASH_ATTN_2_AVAILABLE = False
     if wan_video_dit.FLASH_ATTN_3_AVAILABLE:
         return "FlashAttention-3"
     return "FlashAttention-2" if wan_video_dit.FLASH_ATTN_2_AVAILABLE else "SDPA"
+
+
+class SelfAttention(nn.Module):
+    """Attention among all tokens of a video, in place of diffsynth's, for all blocks of a
+    transformer. Where ranks split the tokens, each gets all tokens of its share of the heads, and
+    gives back its own tokens of all heads. No padding: none is attended to."""
+
+    tokens: TokenSplit | None
+    """How the pass at work splits its tokens; None where this rank has them all."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.heads, self.tokens = heads, None
+
+    def forward(self, q_BlD: Tensor, k_BlD: Tensor, v_BlD: Tensor) -> Tensor:
+        """Attention of this rank's tokens, [B, l, D]; B is 1 where tokens are split. Collective."""
+        if self.tokens is None:
+            return _attend(q_BlD, k_BlD, v_BlD, self.heads)
+        q, k, v = map(self.tokens.split_heads, (q_BlD, k_BlD, v_BlD))
+        share = _attend(q, k, v, self.heads // self.tokens.group.size)
+        return self.tokens.join_heads(share)
+
+
+def _attend(q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int) -> Tensor:
+    made: Tensor = wan_video_dit.flash_attention(q_BLD, k_BLD, v_BLD, num_heads=heads)
+    return made

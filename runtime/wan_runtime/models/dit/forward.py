@@ -9,13 +9,15 @@ timestep itself to bfloat16.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from diffsynth.models.wan_video_dit import sinusoidal_embedding_1d
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
+
+from wan_runtime.models.dit.parallel import TokenSplit
 
 # Shapes: B batch, C channels, T latent frames, H W latent rows and columns, L tokens, D model
 # width.
@@ -37,17 +39,6 @@ class Conditions:
         return Conditions(self.context_BLD.to(device, dtype), self.y_BCTHW.to(device, dtype), clip)
 
 
-class Shard(Protocol):
-    """One rank's part of a sequence that several ranks compute together. Their attention meets by
-    means of its own; all else works token by token."""
-
-    def local(self, tokens: Tensor, dim: int) -> Tensor:
-        """This rank's share of all tokens."""
-
-    def gather(self, local: Tensor, dim: int) -> Tensor:
-        """All tokens, from what each rank made of its own."""
-
-
 def keep_time_embedding_fp32(dit: Any) -> None:
     """Cast the time embedding and projection to float32 (0.2 % of the parameters)."""
     dit.time_embedding.float()
@@ -62,7 +53,7 @@ def predict_velocity(
     *,
     dtype: torch.dtype,
     recompute: bool = False,
-    shard: Shard | None = None,
+    tokens: TokenSplit | None = None,
 ) -> Tensor:
     """v [B, 16, T, H, W] in float32.
 
@@ -71,7 +62,7 @@ def predict_velocity(
         dtype: of the computation. Float32 weights are rounded to it as they are used, and get their
             gradients in float32; an adapter's are left to autocast.
         recompute: keep only each block's input and run the block again in backward.
-        shard: the tokens to compute here; the rest comes from the other ranks.
+        tokens: how ranks split the tokens: this one computes its own, the rest comes from others.
     """
     device = noisy_BCTHW.device
     with torch.autocast(device.type, enabled=False):
@@ -89,8 +80,8 @@ def predict_velocity(
         frames, height, width = x.shape[2:]
         freqs = _rope(dit, frames, height, width, device)
         x_BLD = x.flatten(2).transpose(1, 2).contiguous()
-        if shard is not None:
-            x_BLD, freqs = shard.local(x_BLD, 1), shard.local(freqs, 0)
+        if tokens is not None:
+            x_BLD, freqs = tokens.local(x_BLD, 1), tokens.local(freqs, 0)
         for block in dit.blocks:
             inputs = (block, dtype, x_BLD, context, modulation, freqs)
             if recompute and torch.is_grad_enabled():
@@ -98,8 +89,8 @@ def predict_velocity(
             else:
                 x_BLD = _run(*inputs)
         out = _run(dit.head, dtype, x_BLD, t_BD)
-        if shard is not None:
-            out = shard.gather(out, 1)
+        if tokens is not None:
+            out = tokens.gather(out, 1)
         velocity: Tensor = dit.unpatchify(out, (frames, height, width))
     return velocity.float()
 

@@ -17,8 +17,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
-from diffsynth.models.wan_video_dit import flash_attention
-from torch import Tensor, nn
+from torch import Tensor
 
 from wan_runtime.contract.job import ExitClass, Reason
 from wan_runtime.errors import StepError, classify, rebuilt
@@ -92,7 +91,12 @@ class TokenSplit:
         return torch.cat(got.chunk(size), dim=1)[None]
 
 
-@dataclass(slots=True)
+def split_over(group: Group) -> TokenSplit | None:
+    """Split a video's tokens over a group; None if it is one rank, which has them all."""
+    return TokenSplit(group) if group.size > 1 else None
+
+
+@dataclass(frozen=True, slots=True)
 class Ranks:
     """This rank's place among all, and the groups that it belongs to."""
 
@@ -103,13 +107,6 @@ class Ranks:
     """Ranks that compute the same pass of guidance."""
     pair: Group
     """The rank of the same place in each half."""
-    tokens: TokenSplit | None = None
-    """How the pass at work splits its tokens; None where one rank has them all."""
-
-    def split_tokens(self, group: Group) -> TokenSplit | None:
-        """Have attention meet in `group` from now on; the result splits the tokens."""
-        self.tokens = TokenSplit(group) if group.size > 1 else None
-        return self.tokens
 
     def gather_halves(self, mine: Tensor) -> tuple[Tensor, Tensor]:
         """A tensor of the first half's ranks, and of the second's. Collective."""
@@ -193,35 +190,3 @@ def _group(ranks: list[tuple[int, ...]], rank: int) -> Group:
             found = Group(members, members.index(rank), handle)
     assert found is not None
     return found
-
-
-class Ulysses(nn.Module):
-    """Attention over the tokens of all ranks of `ranks.tokens`: each gets all tokens of its share
-    of the heads, and gives back its own tokens of all heads. No padding: none is attended to."""
-
-    def __init__(self, ranks: Ranks, heads: int) -> None:
-        super().__init__()
-        self.ranks, self.heads = ranks, heads
-
-    def forward(self, q_1lD: Tensor, k_1lD: Tensor, v_1lD: Tensor) -> Tensor:
-        """Attention of this rank's tokens, [1, l, D]. Collective."""
-        tokens = self.ranks.tokens
-        if tokens is None:
-            whole: Tensor = flash_attention(q_1lD, k_1lD, v_1lD, num_heads=self.heads)
-            return whole
-        q, k, v = map(tokens.split_heads, (q_1lD, k_1lD, v_1lD))
-        share = flash_attention(q, k, v, num_heads=self.heads // tokens.group.size)
-        return tokens.join_heads(share)
-
-
-def share_attention(dit: Any, ranks: Ranks) -> None:
-    """Make the self-attention of a transformer meet across ranks.
-
-    Raises:
-        ValueError: if its heads do not divide by the ranks.
-    """
-    heads = dit.blocks[0].self_attn.num_heads
-    if heads % ranks.world:
-        raise ValueError(f"{heads} attention heads do not divide by {ranks.world} ranks")
-    for block in dit.blocks:
-        block.self_attn.attn = Ulysses(ranks, heads)

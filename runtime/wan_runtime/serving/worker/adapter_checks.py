@@ -5,14 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import nn
-
 from wan_runtime.contract.job import Expert
 from wan_runtime.contract.report import AdapterNote
 from wan_runtime.contract.service import AdapterSpec, AdapterUse
 from wan_runtime.models.adapters.applied import AppliedAdapter
+from wan_runtime.models.adapters.cache import AdapterCache
 from wan_runtime.models.adapters.changes import without_image_branches
-from wan_runtime.models.dit.branches import AdapterCache
+from wan_runtime.models.dit.transformer import Transformer, shapes_of
 from wan_runtime.serving.worker.adapter_files import AdapterFiles
 from wan_runtime.serving.worker.adapter_notes import noted
 
@@ -21,9 +20,13 @@ class Checks:
     """The checks of rank 0."""
 
     def __init__(
-        self, files: AdapterFiles, cache: AdapterCache, dits: Mapping[Expert, nn.Module]
+        self,
+        files: AdapterFiles,
+        cache: AdapterCache,
+        transformers: Mapping[Expert, Transformer],
     ) -> None:
-        self._files, self._cache, self._dits = files, cache, dits
+        self._files, self._cache = files, cache
+        self._shapes = shapes_of(transformers)
 
     def first(self, spec: AdapterSpec) -> AdapterNote:
         """Fetch and check it. Raises StepError for what is not its own fault."""
@@ -38,5 +41,5 @@ class Checks:
 
     def _check(self, use: AppliedAdapter) -> str:
         """What is left out of it."""
-        _, left_out = self._cache.changes(use.files, self._dits)
+        _, left_out = self._cache.changes(use.files, self._shapes)
         return without_image_branches(left_out) if left_out else ""

@@ -31,7 +31,7 @@ from wan_runtime.contract.report import AdapterNote
 from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.errors import StepError
 from wan_runtime.model_parts import dit_part, loaded_by
-from wan_runtime.models.dit.branches import AdapterCache
+from wan_runtime.models.adapters.cache import AdapterCache
 from wan_runtime.models.dit.parallel import Ranks, join
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import compute_device, compute_dtype
@@ -202,7 +202,7 @@ def open_rank(service: ServiceSpec, rank: int, world: int, meet: Path, work: Pat
     model = ranks.together(lambda: Model(files, ranks, device))
     cache = AdapterCache(ADAPTER_BYTES, compute_dtype(device))
     files_of_adapters = AdapterFiles(store, work / ADAPTERS_FOLDER, preset)
-    checks = Checks(files_of_adapters, cache, model.dits)
+    checks = Checks(files_of_adapters, cache, model.transformers)
     looked_at = service.adapters if rank == 0 else ()
     notes = ranks.together(lambda: tuple(map(checks.first, looked_at)))
     return Opened(ranks, Renderer(model, cache), checks, notes, tuned.lineage if tuned else None)
@@ -250,7 +250,7 @@ def main(arguments: list[str] | None = None) -> int:
             weights=model.digest,
             fine_tune=opened.fine_tune,
             adapters=opened.adapters,
-            attention=model.attention,
+            attention=model.kernel,
             device=name,
         )
     )

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from wan_runtime.models import offload
-from wan_runtime.models.offload import Guest
+from wan_runtime.models.offload import Offloaded
 
 DEVICE = torch.device("cpu")
 
@@ -28,9 +28,9 @@ def addresses(module: nn.Module) -> list[int]:
 
 def test_copies_work_and_the_weights_stay(module: nn.Module) -> None:
     before, home = copy.deepcopy(module.state_dict()), addresses(module)
-    visitor = Guest(module, DEVICE)
+    offloaded = Offloaded(module, DEVICE)
     for _ in range(2):
-        with visitor:
+        with offloaded:
             assert not set(addresses(module)) & set(home)
             for name, tensor in module.state_dict().items():
                 assert torch.equal(tensor, before[name])
@@ -41,10 +41,10 @@ def test_copies_work_and_the_weights_stay(module: nn.Module) -> None:
 
 
 def test_what_is_there_is_not_brought_again(module: nn.Module) -> None:
-    visitor = Guest(module, DEVICE)
-    visitor.bring()
+    offloaded = Offloaded(module, DEVICE)
+    offloaded.bring()
     there = addresses(module)
-    visitor.bring()
+    offloaded.bring()
     assert addresses(module) == there
 
 

@@ -1,0 +1,193 @@
+"""One expert's transformer, as training and serving use it.
+
+The only door to diffsynth's module: its linear layers, what adapters add to them, its attention and
+its place in memory are changed here and in the modules beside, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from diffsynth.core.loader.file import hash_state_dict_keys
+from torch import Tensor, nn
+
+from wan_runtime.contract.job import Expert, Reason
+from wan_runtime.contract.training import LoraSpec
+from wan_runtime.errors import InputError
+from wan_runtime.models.adapters.changes import Changes
+from wan_runtime.models.dit import branches, lora
+from wan_runtime.models.dit.attention import Kernels, SelfAttention, choose
+from wan_runtime.models.dit.forward import (
+    Conditions,
+    keep_time_embedding_fp32,
+    predict_velocity,
+)
+from wan_runtime.models.dit.parallel import Ranks, TokenSplit
+from wan_runtime.models.layout import ModelFiles
+from wan_runtime.models.load import load_dit, recognised
+from wan_runtime.models.offload import Offloaded
+
+# Shapes: B batch, C channels, T latent frames, H W latent rows and columns.
+
+
+class Transformer:
+    """A transformer, its adapters, and where its weights are."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        kernels: Kernels = "Auto",
+        offloaded: bool = False,
+    ) -> None:
+        """Take over diffsynth's module.
+
+        Args:
+            device, dtype: of the computation. Weights of another dtype are rounded to it as they
+                are used.
+            offloaded: the weights stay in host memory; `bring` copies them to the device.
+        """
+        self.device, self.dtype = device, dtype
+        self.kernel = choose(kernels)
+        """Name of the attention kernel at work."""
+        self._module = cast(Any, module)
+        self._attention = SelfAttention(self._module.blocks[0].self_attn.num_heads)
+        for block in self._module.blocks:
+            block.self_attn.attn = self._attention
+        keep_time_embedding_fp32(module)
+        self._offloaded = Offloaded(module, device) if offloaded else None
+
+    @classmethod
+    def load(
+        cls,
+        files: ModelFiles,
+        expert: Expert,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        storage: torch.dtype | None = None,
+        kernels: Kernels = "Auto",
+        offloaded: bool = False,
+    ) -> Transformer:
+        """Load an expert, frozen, in eval mode.
+
+        Args:
+            storage: dtype of the weights in memory, if not that of the computation.
+
+        Raises:
+            InputError: MODEL_INVALID, if diffsynth does not recognise the files.
+        """
+        home = torch.device("cpu") if offloaded else device
+        module = load_dit(files, expert, storage or dtype, home)
+        return cls(module, device, dtype, kernels=kernels, offloaded=offloaded)
+
+    @property
+    def shapes(self) -> dict[str, torch.Size]:
+        """Shapes of the parameters, by name."""
+        return {name: each.shape for name, each in self._module.named_parameters()}
+
+    def begin(
+        self, conditions: Conditions, *, tokens: TokenSplit | None = None, recompute: bool = False
+    ) -> Pass:
+        """Begin a video, or a batch of one training step.
+
+        Args:
+            conditions: on the device, in the dtype of the computation.
+            tokens: how ranks split its tokens; None: this one has them all.
+            recompute: keep only each block's input and run the block again in backward.
+        """
+        return Pass(self, conditions, tokens, recompute)
+
+    def adapted(self, uses: Sequence[tuple[Changes, float]]) -> AbstractContextManager[None]:
+        """Have adapters at work, each with its strength, for as long as it lasts. The weights stay
+        as they are: afterwards the transformer is what it was, to the bit."""
+        return branches.applied(self._module, uses, self.device)
+
+    def add_lora(self, spec: LoraSpec, seed: int) -> dict[str, nn.Parameter]:
+        """Put a LoRA to be trained beside the frozen weights; its parameters by name, in float32.
+
+        Raises:
+            InputError: LORA_TARGET_UNKNOWN, naming the targets that match nothing.
+        """
+        trainable = lora.inject(self._module, spec, seed)
+        self._module.train()
+        return trainable
+
+    def unfreeze(self) -> dict[str, nn.Parameter]:
+        """Have all weights trained; the parameters by name.
+
+        Raises:
+            InputError: MODEL_INVALID, if the result could not be loaded under these names.
+        """
+        if not recognised(hash_state_dict_keys(self._module.state_dict())):
+            raise InputError(
+                Reason.MODEL_INVALID,
+                "method.full needs a transformer that diffsynth recognises by its own tensor "
+                "names: take the weights in the layout of the official release",
+            )
+        self._module.requires_grad_().train()
+        return dict(self._module.named_parameters())
+
+    @contextmanager
+    def evaluated(self) -> Iterator[None]:
+        """Switch dropout off for as long as it lasts."""
+        training = self._module.training
+        self._module.eval()
+        try:
+            yield
+        finally:
+            self._module.train(training)
+
+    def check_heads(self, ranks: Ranks) -> None:
+        """Raises ValueError if the ranks cannot share the attention heads."""
+        heads = self._attention.heads
+        if heads % ranks.world:
+            raise ValueError(f"{heads} attention heads do not divide by {ranks.world} ranks")
+
+    def bring(self) -> None:
+        """Bring the weights to the device, where they already may be."""
+        if self._offloaded is not None:
+            self._offloaded.bring()
+
+    def leave(self) -> None:
+        """Free the device's memory, if the weights are offloaded."""
+        if self._offloaded is not None:
+            self._offloaded.leave()
+
+    def _velocity(self, on: Pass, noisy_BCTHW: Tensor, sigmas_B: Tensor) -> Tensor:
+        self._attention.tokens = on.tokens
+        return predict_velocity(
+            self._module,
+            noisy_BCTHW,
+            sigmas_B,
+            on.conditions,
+            dtype=self.dtype,
+            recompute=on.recompute,
+            tokens=on.tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A video's, or a batch's, way through a transformer under one set of conditions."""
+
+    transformer: Transformer
+    conditions: Conditions
+    tokens: TokenSplit | None
+    recompute: bool
+
+    def velocity(self, noisy_BCTHW: Tensor, sigmas_B: Tensor) -> Tensor:
+        """v [B, 16, T, H, W] in float32, of 16-channel latents at noise levels `sigmas_B`.
+        Collective, where tokens are split."""
+        return self.transformer._velocity(self, noisy_BCTHW, sigmas_B)
+
+
+def shapes_of(transformers: Mapping[Expert, Transformer]) -> dict[Expert, dict[str, torch.Size]]:
+    """Shapes of the parameters of each expert's."""
+    return {expert: each.shapes for expert, each in transformers.items()}
