@@ -20,10 +20,10 @@ class Nodes:
         self._kube = kube
         self._room = Room()
         self._until = 0.0
-        self._looking = asyncio.Lock()
+        self._reading = asyncio.Lock()
 
     async def room(self) -> Room:
-        async with self._looking:
+        async with self._reading:
             if time.monotonic() >= self._until:
                 self._keep(await self._read())
             return self._room

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-SHOWN = 5
+LIMIT = 5
 """Faults that are spelled out; more are counted."""
 VALUE = 60
 """Characters of a value that are shown."""
@@ -103,11 +103,11 @@ def faults_of(error: ValidationError, below: str = "") -> list[Fault]:
     ]
 
 
-def described(error: ValidationError, below: str = "", shown: int = SHOWN) -> str:
+def described(error: ValidationError, below: str = "", limit: int = LIMIT) -> str:
     """The first faults, in a line."""
     faults = faults_of(error, below)
-    more = f"; and {len(faults) - shown} more" if len(faults) > shown else ""
-    return "; ".join(map(str, faults[:shown])) + more
+    more = f"; and {len(faults) - limit} more" if len(faults) > limit else ""
+    return "; ".join(map(str, faults[:limit])) + more
 
 
 def path(location: tuple[int | str, ...], below: str = "") -> str:

@@ -120,7 +120,7 @@ def test_what_is_wrong_comes_before_what_is_missing_and_many_are_counted() -> No
 
     with pytest.raises(ValidationError) as caught:
         Many.model_validate({"c": "x"})
-    assert faults.described(caught.value, shown=2) == (
+    assert faults.described(caught.value, limit=2) == (
         'c: must be a whole number, not "x"; a: is missing; and 1 more'
     )
 

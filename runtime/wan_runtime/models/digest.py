@@ -16,11 +16,11 @@ from wan_runtime.contract.job import Contract
 CHUNK = 1 << 24
 SMALL = 1 << 26
 """Bytes below which hashing is quicker than trusting a note."""
-Tell = Callable[[int], None]
-"""Is told how many bytes more were moved or read."""
+Count = Callable[[int], None]
+"""Takes the number of bytes that were moved or read since its last call."""
 
 
-def untold(_: int) -> None:
+def uncounted(_: int) -> None:
     """Of work that nobody watches."""
 
 
@@ -47,7 +47,7 @@ class Note(Contract):
     sha256: str
 
 
-def file_digest(path: Path, tell: Tell = untold) -> str:
+def file_digest(path: Path, count: Count = uncounted) -> str:
     """SHA-256 of a file's bytes, in hex. A large file's is noted beside it, if the folder can be
     written to, and reused while the file is as it was."""
     stamp = Stamp.of(path)
@@ -55,13 +55,13 @@ def file_digest(path: Path, tell: Tell = untold) -> str:
         with contextlib.suppress(ValidationError, OSError):
             known = Note.model_validate_json(_note_of(path).read_bytes())
             if known.stamp == stamp:
-                tell(stamp.bytes)
+                count(stamp.bytes)
                 return known.sha256
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK):
             digest.update(chunk)
-            tell(len(chunk))
+            count(len(chunk))
     note(path, stamp, digest.hexdigest())
     return digest.hexdigest()
 

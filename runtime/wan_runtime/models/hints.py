@@ -15,8 +15,8 @@ from wan_runtime.models.places import Place, Volume
 from wan_runtime.models.recognise import precision, recognise
 from wan_runtime.presets import PRESETS, Preset
 
-SHOWN = 3
-LOOKED_AT = 8
+NAMED = 3
+EXAMINED = 8
 """Files whose headers are read for a hint."""
 WEIGHTS = (".safetensors", ".sft", ".gguf", *shapes.PICKLED)
 UNFINISHED = (
@@ -71,7 +71,7 @@ def _elsewhere(preset: Preset, place: Place) -> str:
         if folder != "." and not find(preset, _below(place.sizes, folder)).missing
     ]
     if inner:
-        return f"It lies deeper: {' or '.join(inner[:SHOWN])}"
+        return f"It lies deeper: {' or '.join(inner[:NAMED])}"
     for pattern, release in OTHERS.items():
         if any(fnmatch(name, pattern) for name in place.sizes):
             return f"It looks like {release}, which has no preset here: {shapes.fetch(preset)}"
@@ -106,10 +106,10 @@ def _files(preset: Preset, place: Place, found: Found | None = None) -> Iterator
     known = {name for names in found.parts.values() for name in names} if found else set()
     others = [name for name in place.sizes if name not in known and name.lower().endswith(WEIGHTS)]
     others.sort(key=lambda name: (name.count("/"), name))
-    for name in others[:LOOKED_AT]:
+    for name in others[:EXAMINED]:
         yield _file(preset, place, name)
-    if len(others) > LOOKED_AT:
-        yield f"{len(others) - LOOKED_AT} more files of weights were not looked at"
+    if len(others) > EXAMINED:
+        yield f"{len(others) - EXAMINED} more files of weights were not read"
 
 
 def _file(preset: Preset, place: Place, name: str) -> str:
@@ -149,4 +149,4 @@ def _right(preset: Preset, name: str, header: Header) -> tuple[str, ...]:
 def _leftovers(place: Place) -> Iterator[str]:
     names = sorted(name for name in place.sizes if name.endswith(UNFINISHED))
     if names:
-        yield f"Downloads did not end: {', '.join(names[:SHOWN])}"
+        yield f"Downloads did not end: {', '.join(names[:NAMED])}"

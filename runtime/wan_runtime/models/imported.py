@@ -21,12 +21,12 @@ from wan_runtime.errors import InputError
 from wan_runtime.faults import described
 from wan_runtime.models.digest import (
     CHUNK,
+    Count,
     Stamp,
-    Tell,
     canonical_json,
     file_digest,
     note,
-    untold,
+    uncounted,
 )
 from wan_runtime.models.layout import ModelFiles, arrange, select
 from wan_runtime.presets import PRESETS
@@ -121,10 +121,10 @@ def fetch(
     files = [file for members in parts.values() for file in members]
     left = {file: _left(folder / file.path, file.bytes) for file in files}
     require(folder, sum(left.values()), f"the base model {model.preset}")
-    tell = _counting(report, "fetching the base model", sum(left.values()))
+    count = _counting(report, "fetching the base model", sum(left.values()))
 
     def take(file: ModelFile) -> None:
-        tell(left[file] - bring(store, file, folder / file.path, tell))
+        count(left[file] - bring(store, file, folder / file.path, count))
 
     for part, members in parts.items():
         with alone(place / f"{model.digest}.{part}.lock", report):
@@ -162,9 +162,9 @@ def mounted(
     model = load(store, ref)
     files = [file for members in model.parts(needed).values() for file in members]
     touched = [file for file in files if _stamp(folder / file.path) != file.stamp]
-    tell = _counting(report, "verifying the base model", sum(file.bytes for file in touched))
+    count = _counting(report, "verifying the base model", sum(file.bytes for file in touched))
     for file in touched:
-        found = file_digest(folder / file.path, tell)
+        found = file_digest(folder / file.path, count)
         if found != file.sha256:
             raise InputError(
                 Reason.MODEL_INVALID,
@@ -183,7 +183,7 @@ def _stamp(path: Path) -> Stamp:
         ) from error
 
 
-def bring(store: Store, file: ModelFile, target: Path, tell: Tell = untold) -> int:
+def bring(store: Store, file: ModelFile, target: Path, count: Count = uncounted) -> int:
     """Make `target` the file. The number of bytes that were fetched for it."""
     if target.is_file():
         if target.stat().st_size == file.bytes and file_digest(target) == file.sha256:
@@ -191,13 +191,13 @@ def bring(store: Store, file: ModelFile, target: Path, tell: Tell = untold) -> i
         log.warning("%s is damaged and is fetched again", target)
         target.unlink()
     left = _left(target, file.bytes)
-    fetch_file(store, file.uri, target, file.bytes, file.sha256, tell)
+    fetch_file(store, file.uri, target, file.bytes, file.sha256, count)
     note(target, Stamp.of(target), file.sha256)
     return left
 
 
 def fetch_file(
-    store: Store, uri: str, target: Path, size: int, sha256: str | None, tell: Tell = untold
+    store: Store, uri: str, target: Path, size: int, sha256: str | None, count: Count = uncounted
 ) -> str:
     """Bring an object to `target`, going on where an earlier attempt broke off; its sha256.
 
@@ -214,7 +214,7 @@ def fetch_file(
         def take(chunk: bytes) -> None:
             file.write(chunk)
             content.update(chunk)
-            tell(len(chunk))
+            count(len(chunk))
 
         file.seek(0)
         while chunk := file.read(CHUNK):
@@ -240,8 +240,8 @@ def _left(target: Path, size: int) -> int:
     return max(0, size - _partial_bytes(target))
 
 
-def _counting(report: Reporter | None, activity: str, total: int) -> Tell:
-    return untold if report is None or not total else report.counting(activity, total)
+def _counting(report: Reporter | None, activity: str, total: int) -> Count:
+    return uncounted if report is None or not total else report.counting(activity, total)
 
 
 def _partial(target: Path) -> Path:

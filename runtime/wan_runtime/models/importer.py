@@ -19,7 +19,7 @@ from wan_runtime.artifacts import space
 from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound, Store, file_sha256
 from wan_runtime.contract.job import JobSpec, ManifestRef
 from wan_runtime.models import imported, shapes
-from wan_runtime.models.digest import Stamp, Tell, canonical_json, file_digest
+from wan_runtime.models.digest import Count, Stamp, canonical_json, file_digest
 from wan_runtime.models.examine import examine
 from wan_runtime.models.imported import ImportedModel, ModelFile
 from wan_runtime.models.pickles import header_of, unpickled
@@ -73,13 +73,13 @@ def _fetched(
 ) -> ImportedModel:
     files: list[ModelFile] = []
     total = sum(source.sizes[name] for names in parts.values() for name in names)
-    tell = report.counting("verifying the base model", total)
+    count = report.counting("verifying the base model", total)
     for part, names in parts.items():
         for name in names:
             if name.endswith(".pth"):
-                files.append(_converted(job, preset, part, source, name, store, work, tell))
+                files.append(_converted(job, preset, part, source, name, store, work, count))
                 continue
-            digest = source.sha256(name, tell)
+            digest = source.sha256(name, count)
             file = ModelFile(
                 path=name, uri=source.address(name), bytes=source.sizes[name], sha256=digest
             )
@@ -95,7 +95,7 @@ def _converted(
     name: str,
     store: Store,
     work: Path,
-    tell: Tell,
+    count: Count,
 ) -> ModelFile:
     """A `.pth` as safetensors, at `<prefix>/models/files/<sha256>.safetensors`."""
     folder, size = work / "import", source.sizes[name]
@@ -103,9 +103,9 @@ def _converted(
     pickled = folder / Path(name).name
     space.require(folder, 2 * size, f"converting {name}")
     if pickled.is_file() and pickled.stat().st_size == size:
-        tell(size)
+        count(size)
     else:
-        imported.fetch_file(source.bucket, source.address(name), pickled, size, None, tell)
+        imported.fetch_file(source.bucket, source.address(name), pickled, size, None, count)
     tensors = unpickled(pickled, name)
     shapes.check(preset, part, name, header_of(tensors))
     path = pickled.with_suffix(".safetensors")
@@ -130,10 +130,10 @@ def _mounted(
     preset: Preset, volume: Volume, stamps: Mapping[str, Stamp], report: Reporter
 ) -> ImportedModel:
     """A volume is verified as it is: it may be read-only, and DiffSynth reads `.pth` too."""
-    tell = report.counting("verifying the base model", sum(each.bytes for each in stamps.values()))
+    count = report.counting("verifying the base model", sum(each.bytes for each in stamps.values()))
     files = []
     for name, stamp in stamps.items():
-        digest = file_digest(volume.folder / name, tell)
+        digest = file_digest(volume.folder / name, count)
         file = ModelFile(path=name, uri="", bytes=stamp.bytes, sha256=digest, stamp=stamp)
         files.append(file)
     return _model(preset, files)

@@ -31,7 +31,7 @@ TOKENIZER_FILES = (f"{TOKENIZER}/tokenizer.json", f"{TOKENIZER}/tokenizer_config
 """Those that cannot be done without: `spiece.model` beside them would do for no library that is
 here, and captions are counted with the first."""
 DIT_SHARDS = "diffusion_pytorch_model*.safetensors"
-SHOWN = 3
+NAMED = 3
 SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
 EXPERT_FOLDERS = {
     Expert.ONLY: "",
@@ -130,8 +130,8 @@ def _missing_shards(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def select(preset: Preset, names: Iterable[str], where: str) -> dict[str, tuple[str, ...]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.job import Reason
 from wan_runtime.errors import InputError
-from wan_runtime.models.digest import Stamp, Tell, canonical_json
+from wan_runtime.models.digest import Count, Stamp, canonical_json
 from wan_runtime.models.headers import Header, joined
 from wan_runtime.models.shapes import header_of
 from wan_runtime.presets import Preset
@@ -167,13 +167,13 @@ class Source(Place):
         objects = {name: (size, self.tags[name]) for name, size in self.sizes.items()}
         return hashlib.sha256(canonical_json([preset.name, self.where, objects])).hexdigest()
 
-    def sha256(self, name: str, tell: Tell) -> str:
+    def sha256(self, name: str, count: Count) -> str:
         """Of a file, which is read once, and whole."""
         digest = hashlib.sha256()
 
         def take(chunk: bytes) -> None:
             digest.update(chunk)
-            tell(len(chunk))
+            count(len(chunk))
 
         self.bucket.stream(self.prefix + name, take)
         return digest.hexdigest()

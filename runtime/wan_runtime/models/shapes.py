@@ -47,7 +47,7 @@ TEXTUAL = "textual."
 """CLIP's other half, which the release holds and nobody reads."""
 PICKLED = (".pth", ".pt", ".bin", ".ckpt")
 """Suffixes of files that torch wrote."""
-SHOWN = 3
+NAMED = 3
 OWN = {
     "text_encoder": "the text encoder umT5",
     "vae": "the VAE of Wan2.1",
@@ -110,7 +110,7 @@ def _own(preset: Preset, part: str) -> str:
 
 
 def _family(preset: Preset) -> str:
-    """Of presets whose transformers have the same tensors: 480P cannot be told from 720P."""
+    """Name of presets whose transformers have the same tensors, 480P and 720P."""
     return preset.name.removesuffix("-720P").removesuffix("-480P")
 
 
@@ -130,8 +130,8 @@ def _differences(
 
 
 def _some(what: str, names: list[str]) -> list[str]:
-    shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
-    return [f"{len(names):,} tensors are {what} ({shown})"] if names else []
+    named = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+    return [f"{len(names):,} tensors are {what} ({named})"] if names else []
 
 
 @cache

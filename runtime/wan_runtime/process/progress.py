@@ -103,23 +103,23 @@ class Reporter:
     def counting(self, activity: str, total: int) -> Callable[[int], None]:
         """Begin to move or read `total` bytes. Call what is returned, from any thread, with the
         number of each chunk's; it is shown in MB."""
-        done, told = 0, float("-inf")
+        done, reported = 0, float("-inf")
         one = threading.Lock()
 
-        def tell(count: int) -> None:
-            nonlocal done, told
+        def advance(count: int) -> None:
+            nonlocal done, reported
             with one:
                 done += count
                 now = self._clock()
-                if done < total and now - told < TRANSFER_SECONDS:
+                if done < total and now - reported < TRANSFER_SECONDS:
                     return
-                told = now
+                reported = now
                 of = -(-total // MB)
                 at = of if done >= total else done // MB
                 self.update(activity=activity, current=at, total=of, unit="MB")
 
-        tell(0)
-        return tell
+        advance(0)
+        return advance
 
     def saved(self, checkpoint: Checkpoint) -> None:
         """A checkpoint is committed, or was by an earlier attempt. Published at once."""

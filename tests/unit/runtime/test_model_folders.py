@@ -201,7 +201,7 @@ def test_many_files_are_not_all_looked_at(tmp_path: Path) -> None:
     text = refusal(WAN21, tmp_path)
     assert "07.safetensors is a pointer of git-lfs" in text
     assert "08.safetensors" not in text
-    assert "3 more files of weights were not looked at." in text
+    assert "3 more files of weights were not read." in text
 
 
 def test_downloads_that_did_not_end_are_named(folder: Path) -> None:

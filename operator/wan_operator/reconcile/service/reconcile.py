@@ -54,7 +54,7 @@ from wan_operator.resources.service.names import COMPONENT, Part
 from wan_operator.resources.service.worker import Revision, WorkerPods
 from wan_operator.settings import Settings
 
-LOOK_SECONDS = 5.0
+READ_SECONDS = 5.0
 """While something is under way, or the number of workers follows the queue."""
 KEPT = frozenset({"Job", "Pod"})
 """Kinds of children that go by themselves or stay for their logs."""
@@ -233,8 +233,8 @@ def requeue_after(service: Service) -> float:
         if each.type in (RECONCILING, STALLED) and each.status == "True"
     }
     if why - {WAITING} or service.spec.autoscaling is not None:
-        return LOOK_SECONDS
-    return max(LOOK_SECONDS, service.settings.progress_seconds)
+        return READ_SECONDS
+    return max(READ_SECONDS, service.settings.progress_seconds)
 
 
 def changes(before: Service, after: Service) -> tuple[Event, ...]:

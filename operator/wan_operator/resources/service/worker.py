@@ -36,8 +36,8 @@ from wan_runtime.contract.job import PROGRESS_PORT
 from wan_runtime.contract.service import ServiceSpec
 
 TEMPLATE_KEY = "worker.json"
-TOLD_SECONDS = 15
-"""That what a worker says takes to get here, at most: by the database, a gateway's report every two
+REPORTED_SECONDS = 15
+"""Seconds until a worker's report is here, at most: by the database, a gateway's report every two
 seconds, and a check every five."""
 MARGIN_SECONDS = 30
 """Beyond the drain, for what is being written and for killing the ranks."""
@@ -187,7 +187,7 @@ def deployment(
     template = mounted(owner, revision)
     labels = revision.template["labels"] | labels_of(owner, part) | {REVISION: revision.name}
     # The old worker stays until the new one has said what it can use of its adapters.
-    heard = TOLD_SECONDS if strategy == SURGE and revision.spec.adapters else 0
+    heard = REPORTED_SECONDS if strategy == SURGE and revision.spec.adapters else 0
     spec: dict[str, Any] = {
         "replicas": replicas,
         "revisionHistoryLimit": 2,
