@@ -20,7 +20,7 @@ from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.job import Checkpoint, JobSpec, ManifestRef, Reason, Step
 from wan_runtime.contract.steps import FACTS
 from wan_runtime.errors import InputError, NumericalError
-from wan_runtime.process import step, stopping
+from wan_runtime.process import child, step, stopping
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
 
@@ -108,4 +108,4 @@ if __name__ == "__main__":
     run = globals()[os.environ["WAN_TEST_DOES"]]  # what step.perform calls
     FACTS[Step.PREPARE] = replace(FACTS[Step.PREPARE], module="step_double")
     sys.modules["step_double"] = sys.modules["__main__"]
-    step.enter()
+    child.enter(step.main)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from diffsynth.models import wan_video_dit
 
-from wan_runtime.process import step
+from wan_runtime.process import child, step
 
 
 def little_memory() -> None:
@@ -40,4 +40,4 @@ def no_backward() -> None:
 
 if __name__ == "__main__":
     globals()[os.environ["WAN_GPU_TEST_DOES"]]()
-    step.enter()
+    child.enter(step.main)

@@ -23,7 +23,6 @@ ALLOWED = {
 }
 """Name in snake case -> why it is one of the field."""
 STILL_THERE: tuple[str, ...] = (
-    "runtime/wan_runtime/serving/worker/processes.py",
     "runtime/wan_runtime/serving/worker/rank.py",
     "runtime/wan_runtime/training/",
 )

@@ -76,7 +76,7 @@ class WorkerInfo(Contract):
     ranks: int
     """0: of a release that does not tell."""
     startup: Startup | None = None
-    """Of the gang at work. None: there is none yet."""
+    """Of the ranks at work. None: there are none yet."""
     seconds_per_clip: dict[str, float] = Field(default_factory=dict)
     """By warmed size ("1280x720"): for a video of the service's own length, steps and guidance,
     measured by the warm-up."""
@@ -91,7 +91,7 @@ class WorkerInfo(Contract):
     device: str = ""
     """As torch names it."""
     problem: Annotated[str, Field(max_length=PROBLEM_CHARACTERS)] | None = None
-    """Why its last gang was lost, until another is ready; or the store's, until it answers."""
+    """Why its last ranks were lost, until others are ready; or the store's, until it answers."""
 
 
 class WorkerReport(WorkerInfo):

@@ -7,15 +7,11 @@ does.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import importlib
 import logging
-import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NoReturn
 
 from pydantic import ValidationError
 
@@ -26,14 +22,13 @@ from wan_runtime.contract.steps import FACTS
 from wan_runtime.errors import InputError, classify
 from wan_runtime.faults import described
 from wan_runtime.imports import import_large
-from wan_runtime.process import logs, stopping
+from wan_runtime.process import child, logs, stopping
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
 
 log = logging.getLogger(__name__)
 
 RESULT_FILE = "result.json"
-PR_SET_PDEATHSIG: Final = 1
 
 Run = Callable[[JobSpec, Store, Path, Reporter], Outcome]
 
@@ -113,18 +108,6 @@ def main(arguments: list[str] | None = None) -> int:
     return int(result.exit_class)
 
 
-def enter() -> NoReturn:
-    """`main` as a process of its own, which does not outlive its supervisor."""
-    # Killed outright, the supervisor cannot pass anything on: never leave a GPU to an orphan.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    code = main()
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # At once: a normal exit would first wait for threads that sit out an absent store.
-    os._exit(code)
-
-
 def write_result(folder: Path, result: Result) -> None:
     """Leave the Result for the supervisor, whole or not at all."""
     partial = folder / f".{RESULT_FILE}"
@@ -161,4 +144,4 @@ def _brief(certificates: tuple[Certificate, ...]) -> tuple[Certificate, ...]:
 
 
 if __name__ == "__main__":
-    enter()
+    child.enter(main)

@@ -24,7 +24,7 @@ from wan_runtime.serving.worker.adapter_files import AdapterFiles, by_expert
 from wan_runtime.serving.worker.adapter_notes import noted
 from wan_runtime.serving.worker.advice import advice
 from wan_runtime.serving.worker.problems import UNFORESEEN, problem_of
-from wan_runtime.serving.worker.processes import GangLost
+from wan_runtime.serving.worker.processes import RanksFailed
 from wan_runtime.serving.worker.restarts import BUDGET, Restarts
 
 PAIR, ONE = PRESETS["Wan2.2-I2V-A14B"], PRESETS["Wan2.1-I2V-14B-720P"]
@@ -175,20 +175,20 @@ def test_what_is_wrong_with_an_adapter_is_noted() -> None:
 async def test_a_gang_is_started_anew_within_a_budget() -> None:
     restarts = Restarts(0)
     for number in range(BUDGET):
-        restarts.lost(GangLost(f"loss {number}"))
+        restarts.lost(RanksFailed(f"loss {number}"))
         await restarts.wait()
-    restarts.lost(GangLost("one more"))
-    with pytest.raises(GangLost, match="one more"):
+    restarts.lost(RanksFailed("one more"))
+    with pytest.raises(RanksFailed, match="one more"):
         await restarts.wait()
 
 
 async def test_a_model_that_cannot_be_loaded_is_not_tried_again() -> None:
     restarts = Restarts(0)
     wrong = Problem(code="adapter_unavailable", message="no such model")
-    restarts.lost(GangLost("rendering broke it", wrong))
+    restarts.lost(RanksFailed("rendering broke it", wrong))
     await restarts.wait()
-    restarts.lost(GangLost("no such model", wrong, loading=True))
-    with pytest.raises(GangLost, match="no such model"):
+    restarts.lost(RanksFailed("no such model", wrong, loading=True))
+    with pytest.raises(RanksFailed, match="no such model"):
         await restarts.wait()
 
 

@@ -28,7 +28,7 @@ from wan_runtime.serving.worker.output import provenance
 from wan_runtime.serving.worker.output.deliver import Delivered, deliver, write
 from wan_runtime.serving.worker.output.order import REVIEWED, Cut
 from wan_runtime.serving.worker.problems import Unrenderable, problem_of
-from wan_runtime.serving.worker.processes import GangLost, Processes
+from wan_runtime.serving.worker.processes import Processes, RanksFailed
 from wan_runtime.serving.worker.status import Status
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Production:
 
         Raises:
             QueueAway: the job is left to its lease.
-            GangLost: with the job handed back, or failed if it is what broke the ranks.
+            RanksFailed: with the job handed back, or failed if it is what broke the ranks.
             CancelledError: with the job handed back, at no cost.
         """
         folder = self.work / attempt.job.id
@@ -81,7 +81,7 @@ class Production:
             raise
         except Unrenderable as error:
             await self._fail(attempt, error.problem, ranks.ready[0].device)
-        except GangLost as lost:
+        except RanksFailed as lost:
             if lost.problem is None:
                 await attempt.hand_back(str(lost), counts=True)
             else:

@@ -7,19 +7,16 @@ its socket is closed.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import logging
-import os
 import queue
 import signal
 import socket
-import sys
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -37,7 +34,7 @@ from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import compute_device, compute_dtype
 from wan_runtime.models.source import model_files
 from wan_runtime.presets import preset_named
-from wan_runtime.process import logs
+from wan_runtime.process import child, logs
 from wan_runtime.rendering.model import Model
 from wan_runtime.rendering.order import Stage
 from wan_runtime.rendering.render import Renderer
@@ -63,7 +60,6 @@ from wan_runtime.serving.worker.weights import FullWeights
 
 log = logging.getLogger(__name__)
 
-PR_SET_PDEATHSIG: Final = 1
 ADAPTER_BYTES = 8 * 2**30
 """Host memory for adapters of one rank."""
 
@@ -259,13 +255,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def enter() -> NoReturn:
-    """`main` as a process of its own, which does not outlive its supervisor."""
-    # Killed outright, the supervisor cannot pass anything on: never leave a GPU to an orphan.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the supervisor decides when to end
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    code = main()
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # at once: other ranks may be gone, and their groups would be waited for
+    """`main` as a process of its own, whose end the supervisor decides."""
+    child.enter(main, ignored=(signal.SIGTERM, signal.SIGINT))

@@ -8,7 +8,7 @@ import time
 from collections import deque
 
 from wan_runtime.serving.worker.problems import WRONG_INPUT
-from wan_runtime.serving.worker.processes import GangLost
+from wan_runtime.serving.worker.processes import RanksFailed
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +24,9 @@ class Restarts:
     def __init__(self, back_off: float) -> None:
         """`back_off`: seconds before the first; doubled each time."""
         self._back_off = back_off
-        self._losses: deque[tuple[float, GangLost]] = deque()
+        self._losses: deque[tuple[float, RanksFailed]] = deque()
 
-    def lost(self, why: GangLost) -> None:
+    def lost(self, why: RanksFailed) -> None:
         """The ranks ended."""
         log.error("the ranks are lost: %s", why)
         now = time.monotonic()
@@ -35,7 +35,7 @@ class Restarts:
             self._losses.popleft()
 
     async def wait(self) -> None:
-        """Before the next start. Raises GangLost as the last one was, if others would end
+        """Before the next start. Raises RanksFailed as the last one was, if others would end
         alike or the budget is spent."""
         if not self._losses:
             return

@@ -29,7 +29,7 @@ from wan_runtime.serving.worker.attempt import Attempt, Timing
 from wan_runtime.serving.worker.inputs import Inputs
 from wan_runtime.serving.worker.messages import Checked
 from wan_runtime.serving.worker.problems import WRONG_INPUT
-from wan_runtime.serving.worker.processes import GangLost, Patience, Processes
+from wan_runtime.serving.worker.processes import Patience, Processes, RanksFailed
 from wan_runtime.serving.worker.production import Production
 from wan_runtime.serving.worker.restarts import Restarts
 from wan_runtime.serving.worker.status import Status
@@ -95,7 +95,7 @@ class Worker:
                 else:
                     await self._take()
             return ExitClass.STOPPED
-        except GangLost as lost:
+        except RanksFailed as lost:
             log.error("no ranks can be had: %s", lost)
             theirs = lost.problem is not None and lost.problem.code in WRONG_INPUT
             return ExitClass.INPUT if theirs else ExitClass.INFRASTRUCTURE
@@ -111,12 +111,12 @@ class Worker:
                 await self._queue.gone(self.name)
 
     async def _begin(self) -> None:
-        """Start ranks, if it can be. Raises GangLost, if no more are to be tried."""
+        """Start ranks, if it can be. Raises RanksFailed, if no more are to be tried."""
         await self._restarts.wait()
         processes = await Processes.start(self._file, self._ranks, self._work, self._patience)
         try:
             await processes.begin()
-        except GangLost as lost:
+        except RanksFailed as lost:
             self._lost(lost)
             return
         except BaseException:
@@ -178,7 +178,7 @@ class Worker:
         try:
             async with attempt:
                 await self._production.make(attempt, self.processes, release)
-        except GangLost as lost:
+        except RanksFailed as lost:
             self._lost(lost)
             self.status.restarts.inc()
         except QueueAway as error:
@@ -188,7 +188,7 @@ class Worker:
             self.status.in_hand -= 1
             self._news.set()
 
-    def _lost(self, why: GangLost) -> None:
+    def _lost(self, why: RanksFailed) -> None:
         self._restarts.lost(why)
         self.processes, self.status.ready, self.status.problem = None, (), str(why)
         self._news.set()

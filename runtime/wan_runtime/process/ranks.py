@@ -1,0 +1,138 @@
+"""Processes that compute one thing together: launched, watched and killed as one.
+
+No torch here. Ranks that lost one of them are of no use: they wait for it in a collective.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Generic, TypeVar
+
+M = TypeVar("M")
+
+
+class RanksLost(Exception):
+    """A rank died or is stuck; all of them were killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """One of the processes."""
+
+    process: asyncio.subprocess.Process
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+
+@dataclass(slots=True)
+class Ranks(Generic[M]):
+    """All of them, each with a socket for messages of a line."""
+
+    read: Callable[[bytes], M | None]
+    """Makes a message of a line, as soon as it comes; None: it needs no more attention."""
+    _ranks: list[Rank] = field(default_factory=list)
+    _received: asyncio.Queue[tuple[int, M | None]] = field(default_factory=asyncio.Queue)
+    _readers: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @classmethod
+    async def launch(
+        cls,
+        world: int,
+        arguments: Callable[[int, int], Sequence[str]],
+        read: Callable[[bytes], M | None],
+    ) -> Ranks[M]:
+        """Start `world` Python processes.
+
+        Args:
+            arguments: those of a rank, from its number and the file descriptor of its socket.
+            read: see the field.
+        """
+        made = cls(read)
+        for number in range(world):
+            made._ranks.append(await _start(partial(arguments, number)))
+        made._readers = [
+            asyncio.create_task(made._read(number, each.reader))
+            for number, each in enumerate(made._ranks)
+        ]
+        return made
+
+    def __len__(self) -> int:
+        return len(self._ranks)
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids, by rank."""
+        return [each.process.pid for each in self._ranks]
+
+    def send(self, rank: int, line: bytes) -> None:
+        """Send a message to one."""
+        self._ranks[rank].writer.write(line)
+
+    async def receive(self, deadline: float, what: str) -> tuple[int, M]:
+        """The next message, and the rank that it is from.
+
+        Args:
+            deadline: by the monotonic clock.
+            what: what is missing at the deadline, for the error.
+
+        Raises:
+            RanksLost: at the deadline, and at the end of a rank.
+        """
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, deadline - started)):
+                rank, message = await self._received.get()
+        except TimeoutError:
+            waited = time.monotonic() - started
+            await self.kill()
+            raise RanksLost(f"{what} for {waited:.0f} s: the ranks were killed") from None
+        if message is None:
+            code = await self._ranks[rank].process.wait()
+            await self.kill()
+            raise RanksLost(f"rank {rank} {_ended(code)}")
+        return rank, message
+
+    async def kill(self) -> None:
+        """Kill all of them, and what they started, outright. Safe to repeat."""
+        for each in self._ranks:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(each.process.pid, signal.SIGKILL)
+        for each in self._ranks:
+            await each.process.wait()
+            each.writer.close()
+        for reader in self._readers:
+            reader.cancel()
+
+    async def _read(self, rank: int, reader: asyncio.StreamReader) -> None:
+        with contextlib.suppress(ConnectionError):
+            while line := await reader.readline():
+                message = self.read(line)
+                if message is not None:
+                    await self._received.put((rank, message))
+        await self._received.put((rank, None))
+
+
+async def _start(arguments: Callable[[int], Sequence[str]]) -> Rank:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *arguments(theirs.fileno()),
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+        )
+    reader, writer = await asyncio.open_connection(sock=ours)
+    return Rank(process, reader, writer)
+
+
+def _ended(code: int) -> str:
+    return f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
