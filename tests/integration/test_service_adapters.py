@@ -48,7 +48,7 @@ class Gateway:
                 """Nobody reads it."""
 
         self._server = ThreadingHTTPServer((self.address, PROGRESS_PORT), Handler)
-        self._thread = Thread(target=self._server.serve_forever)
+        self._thread = Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
 
     def report(self) -> ServiceReport:

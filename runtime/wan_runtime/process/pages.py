@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 Page = Callable[[], tuple[int, str, bytes]]
 """Answers with status, content type and body. Called in threads of the server's."""
 
+POLL_SECONDS = 0.1
+"""Longest time that `close` takes, with which each pod ends."""
+
 GAUGES = {
     "current": "Number of units of the activity that are done.",
     "total": "Number of units of the activity in all, 0 while unknown.",
@@ -100,7 +103,9 @@ class Pages:
             cause = (error.strerror or "it cannot be had").lower()
             text = f"port {port} (WAN_PROGRESS_PORT): {cause}; choose a free one"
             raise InfrastructureError(Reason.UNEXPECTED, text) from error
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(POLL_SECONDS,), daemon=True
+        )
         self._thread.start()
 
     @property

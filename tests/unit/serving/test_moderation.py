@@ -46,7 +46,7 @@ class Hook:
 def answering() -> Iterator[Hook]:
     """At its url."""
     made = Hook()
-    thread = threading.Thread(target=made.server.serve_forever)
+    thread = threading.Thread(target=made.server.serve_forever, args=(0.02,))
     thread.start()
     try:
         yield made

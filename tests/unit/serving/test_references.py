@@ -132,7 +132,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A server that stands for one on the internet: its name counts as public, and plain HTTP as
     HTTPS, since no certificate is to be had here."""
     server = HTTPServer(("127.0.0.1", 0), Site)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     port = server.server_port
     real = references.check
