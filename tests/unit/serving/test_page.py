@@ -3,41 +3,48 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hatchling.build
 import httpx
 import pytest
 
-from running_gateway import RunningGateway
+from running_gateway import RunningGateway, plain
 from wan_runtime.serving.gateway.page import FILES
 
 pytest_plugins = ["gateway_fixtures"]
 
 
-def test_files_are_kept_by_their_content(gateway: RunningGateway) -> None:
+@pytest.fixture
+def browser(gateway: RunningGateway) -> Iterator[httpx.Client]:
+    with plain(gateway.url) as client:
+        yield client
+
+
+def test_files_are_kept_by_their_content(browser: httpx.Client) -> None:
     types = {".html": "text/html", ".css": "text/css", ".js": "text/javascript",
              ".svg": "image/svg+xml"}  # fmt: skip
-    for path in FILES.iterdir():
-        answer = httpx.get(f"{gateway.url}/studio/{path.name}", timeout=60)
-        assert answer.content == path.read_bytes()
-        assert answer.headers["Content-Type"].split(";")[0] == types[path.suffix]
+    for file in FILES.iterdir():
+        answer = browser.get(f"/studio/{file.name}")
+        assert answer.content == file.read_bytes()
+        assert answer.headers["Content-Type"].split(";")[0] == types[file.suffix]
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         known = {"If-None-Match": answer.headers["ETag"]}
-        again = httpx.get(f"{gateway.url}/studio/{path.name}", headers=known, timeout=60)
+        again = browser.get(f"/studio/{file.name}", headers=known)
         assert (again.status_code, again.content) == (304, b"")
     for root in ("/", "/studio"):
-        answer = httpx.get(f"{gateway.url}{root}", follow_redirects=True, timeout=60)
+        answer = browser.get(root, follow_redirects=True)
         assert (answer.status_code, answer.url.path) == (200, "/studio/")
     for path in ("/studio/nothing.js", "/studio/../app.py", "/studio/%2e%2e/app.py"):
-        assert httpx.get(f"{gateway.url}{path}", timeout=60).status_code == 404
+        assert browser.get(path).status_code == 404
 
 
 def test_a_service_may_have_no_studio(make_gateway: Callable[..., RunningGateway]) -> None:
     gateway = make_gateway(studio=False)
-    for path in ("/", "/studio/", "/studio/studio.js"):
-        assert httpx.get(f"{gateway.url}{path}", timeout=60).status_code == 404
+    with plain(gateway.url) as browser:
+        for path in ("/", "/studio/", "/studio/studio.js"):
+            assert browser.get(path).status_code == 404
 
 
 def test_the_wheel_has_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
