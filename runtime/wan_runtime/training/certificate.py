@@ -84,7 +84,7 @@ def read_with_diffsynth(path: Path) -> Factors:
 
 def read_as_comfyui(path: Path, layers: list[str]) -> Factors:
     """The file as ComfyUI looks at it: each weight of the model asks for its own keys."""
-    return _asked_for(load_file(path), {layer: f"diffusion_model.{layer}" for layer in layers})
+    return _requested(load_file(path), {layer: f"diffusion_model.{layer}" for layer in layers})
 
 
 def read_with_diffusers(path: Path, layers: list[str]) -> Factors:
@@ -94,10 +94,10 @@ def read_with_diffusers(path: Path, layers: list[str]) -> Factors:
     weights = convert_wan_transformer_to_diffusers({f"{layer}.weight": None for layer in layers})
     stems = [f"transformer.{name.removesuffix('.weight')}" for name in weights]
     state = WanLoraLoaderMixin.lora_state_dict(str(path))
-    return _asked_for(state, dict(zip(layers, stems, strict=True)))
+    return _requested(state, dict(zip(layers, stems, strict=True)))
 
 
-def _asked_for(state: dict[str, Tensor], stems: dict[str, str]) -> Factors:
+def _requested(state: dict[str, Tensor], stems: dict[str, str]) -> Factors:
     """(B, A) of each layer, by the start of its keys. A key that no layer asks for would be left
     out by the tool; it counts as a layer of its own, so that the certificate names it.
     """

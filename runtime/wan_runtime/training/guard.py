@@ -20,7 +20,7 @@ from wan_runtime.models.dit.lora import layer_of
 DIVERGENCE = 3.0
 """Times its lowest value that the mean probe loss may reach. Overfitting raises it by tenths; too
 high a rate by orders of magnitude, and no later step brings the weights back."""
-SHOWN = 12
+NAMED = 12
 GUARDED_STEPS = 2
 
 
@@ -90,9 +90,9 @@ def check_gradients(trainable: Mapping[str, nn.Parameter], step: int) -> None:
     if dead:
         layers = list(dict.fromkeys(dead))
         trained = len({layer_of(name) for name in trainable})
-        more = f" and {len(layers) - SHOWN} more" if len(layers) > SHOWN else ""
+        more = f" and {len(layers) - NAMED} more" if len(layers) > NAMED else ""
         raise NumericalError(
             Reason.DEAD_GRADIENTS,
             f"after step {step}, {len(layers)} of {trained} trained layers have no gradient: "
-            f"{', '.join(layers[:SHOWN])}{more}. An attention kernel without backward does this",
+            f"{', '.join(layers[:NAMED])}{more}. An attention kernel without backward does this",
         )

@@ -1,4 +1,4 @@
-"""A short look, while training runs, at what the weights make of a held-out first frame.
+"""Previews: what the weights make of a held-out first frame while training runs.
 
 Sampled with the transformer that is being trained and conditions from the cache; only the VAE comes
 into memory, and leaves again. An expert of a pair samples its own share of the noise levels: the

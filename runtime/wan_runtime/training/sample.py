@@ -76,8 +76,8 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
 
     videos, rows = {}, []
     for number, (reference, plain, trained) in enumerate(zip(references, base, tuned, strict=True)):
-        shown = {"reference": reference, "base": quantize(plain), method: quantize(trained)}
-        for label, frames in shown.items():
+        labelled = {"reference": reference, "base": quantize(plain), method: quantize(trained)}
+        for label, frames in labelled.items():
             videos[f"{label}-{number}.mp4"] = path = work / f"{label}-{number}.mp4"
             write_mp4(frames, path, spec.dataset.fps)
             rows.append((f"{label.replace('lora', 'LoRA')} {number}", frames))
@@ -99,14 +99,14 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
             seed=spec.sample.seed,
         ),
     )
-    told = (
+    change = (
         f"; {_what(job)} changes pixels by {summary['meanDifference']} of 255 on average"
         if rows
         else ""
     )
     return Outcome(
         manifest=ref,
-        message=f"{len(tuned)} held-out first frames rendered twice{told}",
+        message=f"{len(tuned)} held-out first frames rendered twice{change}",
         summary=summary,
     )
 

@@ -58,14 +58,14 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
         trainer.checkpoints.check_space(trainer.state, beside=trainer.latents_left)
         if not trainer.checkpoints.resume(trainer.state):
             trainer.begin()
-        trainer.tell_checkpoint()
+        trainer.report_checkpoint()
         trainer.resumed_from = trainer.saved = trainer.state.step
-        trainer.look()
+        trainer.validate()
         while trainer.state.step < trainer.total:
             if stopping.requested():
                 trainer.stop()
             trainer.step()
-            trainer.look()
+            trainer.validate()
             if trainer.state.step % finetune_of(job).training.checkpoint_every == 0:
                 trainer.save()
         with trainer.state.judged():
@@ -270,10 +270,10 @@ class Trainer:
         errors_B = (predicted - velocity(batch.clean_BCTHW, noise)).pow(2).mean(dim=(1, 2, 3, 4))
         return (errors_B * weights.to(errors_B.device)).mean()
 
-    def look(self) -> None:
+    def validate(self) -> None:
         """What is due after a step, on the weights that would be committed."""
         with self.state.judged():
-            self.validation.look()
+            self.validation.run_due()
 
     def save(self) -> None:
         """Write a checkpoint, unless the newest is of this step or the run is at its end."""
@@ -281,10 +281,10 @@ class Trainer:
             self.checkpoints.save(self.state)
             self.saved = self.state.step
             self.validation.checkpointed(self.checkpoints.steps())
-            self.tell_checkpoint()
+            self.report_checkpoint()
 
-    def tell_checkpoint(self) -> None:
-        """Who reads the progress learns what is safe."""
+    def report_checkpoint(self) -> None:
+        """Report the newest checkpoint to those who read the progress."""
         if self.checkpoints.newest is not None:
             self.report.saved(self.checkpoints.newest)
 

@@ -1,4 +1,4 @@
-"""What is looked at while a run trains: probes, event files, previews, the best weights.
+"""What is evaluated while a run trains: probes, event files, previews, the best weights.
 
 Nothing here changes what is trained: it draws from generators of its own and leaves the training
 mode as it was.
@@ -26,7 +26,7 @@ from wan_runtime.training.probes import Probes
 
 @dataclass
 class Validation:
-    """Call `look` once before the first step and after every one."""
+    """Call `run_due` once before the first step and after every one."""
 
     job: JobSpec
     store: Store
@@ -38,17 +38,17 @@ class Validation:
     previews: Previews
     best: BestWeights
 
-    def look(self) -> None:
+    def run_due(self) -> None:
         """Do what is due at this step. Raises NumericalError(DIVERGED)."""
         step, spec = self.state.step, finetune_of(self.job).training
         fresh = step > self._resumed_from
         if fresh:
             self._record(self.state.history["steps"][-1])
-        looked = self._probe() if self._due(spec.probe_every) else False
+        made = self._probe() if self._due(spec.probe_every) else False
         if spec.preview_every and (fresh or step == 0) and self._due(spec.preview_every):
             self.events.picture(step, "preview", self.previews.make(self.transformer, step))
-            looked = True
-        if looked:
+            made = True
+        if made:
             self.events.upload()
             guard.check_divergence(self.state.history["probes"])
 

@@ -143,7 +143,7 @@ class Rank:
             task.order,
             Path(task.image),
             task.adapters,
-            lambda stage, step: self._tell(task, stage, step),
+            lambda stage, step: self._report(task, stage, step),
         )
         if shot.frames is not None:
             np.save(task.frames, shot.frames)
@@ -151,7 +151,7 @@ class Rank:
             rank=self._ranks.rank, job_id=task.job_id, seconds=shot.seconds, peak_gib=peak_gib()
         )
 
-    def _tell(self, task: Render, stage: Stage, step: int) -> None:
+    def _report(self, task: Render, stage: Stage, step: int) -> None:
         """Collective: rank 0's word on whether to go on holds for all."""
         self._channel.send(Beat(rank=self._ranks.rank, job_id=task.job_id, stage=stage, step=step))
         if self._ranks.broadcast(self._channel.is_cancelled(task.job_id)):
@@ -199,8 +199,8 @@ def open_rank(service: ServiceSpec, rank: int, world: int, meet: Path, work: Pat
     cache = AdapterCache(ADAPTER_BYTES, compute_dtype(device))
     files_of_adapters = AdapterFiles(store, work / ADAPTERS_FOLDER, preset)
     checks = Checks(files_of_adapters, cache, model.transformers)
-    looked_at = service.adapters if rank == 0 else ()
-    notes = ranks.together(lambda: tuple(map(checks.first, looked_at)))
+    checked = service.adapters if rank == 0 else ()
+    notes = ranks.together(lambda: tuple(map(checks.first, checked)))
     return Opened(ranks, Renderer(model, cache), checks, notes, tuned.lineage if tuned else None)
 
 
