@@ -58,6 +58,28 @@ def plain(url: str, headers: dict[str, str] | None = None) -> httpx.Client:
     return httpx.Client(base_url=url, headers=headers, timeout=60, verify=False)
 
 
+class Server(uvicorn.Server):
+    """Stops at once; uvicorn's own looks every tenth of a second at whether it is to."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopped = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self._stopped.wait()
+
+    def stop(self) -> None:
+        """From another thread, once it has started."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._stopped.set)
+
+
 class RunningGateway:
     """Uvicorn in a thread of its own."""
 
@@ -86,7 +108,7 @@ class RunningGateway:
         # Bound at once: what starts before uvicorn listens takes ports too.
         listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        self._server = uvicorn.Server(uvicorn.Config(self.app, log_config=None, lifespan="on"))
+        self._server = Server(uvicorn.Config(self.app, log_config=None, lifespan="on"))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})
 
     def __enter__(self) -> RunningGateway:
@@ -104,7 +126,7 @@ class RunningGateway:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._server.should_exit = True
+        self._server.stop()
         self._thread.join()
 
     def page(self, path: str) -> httpx.Response:
