@@ -6,10 +6,16 @@ import errno
 from pathlib import Path
 
 import pytest
+import torch
 
-from wan_runtime.contract.job import ExitClass, Reason
+from diffusers_peer import SIGMA, random_inputs
+from wan_runtime.contract.job import ExitClass, Expert, Reason
 from wan_runtime.errors import InputError, StepError, rebuilt
-from wan_runtime.models.dit.parallel import alone, join
+from wan_runtime.models.dit.parallel import Group, TokenSplit, alone, join
+from wan_runtime.models.dit.transformer import Transformer
+from wan_runtime.models.layout import ModelFiles
+
+pytest_plugins = ["ml_fixtures"]
 
 
 @pytest.mark.parametrize(
@@ -41,3 +47,11 @@ def test_an_error_keeps_its_class_on_the_way_to_other_ranks(exit_class: ExitClas
 def test_an_odd_number_of_ranks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="3 ranks have no halves: take 1, or an even number"):
         join(0, 3, tmp_path / "meet")
+
+
+def test_no_gradient_is_lost_where_tokens_are_split(tiny21: ModelFiles) -> None:
+    transformer = Transformer.load(tiny21, Expert.ONLY, torch.device("cpu"), torch.float32)
+    noisy, conditions = random_inputs(clip=True)
+    split = transformer.begin(conditions, tokens=TokenSplit(Group((0, 1), 0)))
+    with pytest.raises(NotImplementedError, match="no gradient goes through tokens"):
+        split.velocity(noisy, SIGMA)

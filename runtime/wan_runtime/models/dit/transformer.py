@@ -99,7 +99,7 @@ class Transformer:
 
         Args:
             conditions: on the device, in the dtype of the computation.
-            tokens: how ranks split its tokens; None: this one has them all.
+            tokens: how ranks split its tokens, without gradients; None: this one has them all.
             recompute: keep only each block's input and run the block again in backward.
         """
         return Pass(self, conditions, tokens, recompute)
@@ -161,6 +161,8 @@ class Transformer:
             self._offloaded.leave()
 
     def _velocity(self, on: Pass, noisy_BCTHW: Tensor, sigmas_B: Tensor) -> Tensor:
+        if on.tokens is not None and torch.is_grad_enabled():
+            raise NotImplementedError("no gradient goes through tokens that ranks split")
         self._attention.tokens = on.tokens
         return predict_velocity(
             self._module,
