@@ -9,7 +9,7 @@ import pytest
 from integration.cluster import STEPS, Cluster, exists, result
 from integration.operator_process import Operator, eventually
 from integration.wire import progress_of_a_pod
-from wan_runtime.contract.job import Progress
+from wan_runtime.contract.job import ExitClass, Progress
 
 
 def test_runs_to_its_weights(cluster: Cluster, operator: Operator) -> None:
@@ -155,6 +155,30 @@ def test_the_deadline_stops_the_job_and_the_ttl_removes_the_children(
 
     eventually(lambda: not children(), "the children to be removed")
     assert exists(cluster.server, cluster.path("wanfinetunes", "demo"))
+
+
+@pytest.mark.parametrize("end", [ExitClass.DONE, ExitClass.INPUT])
+def test_an_ended_run_that_is_edited_is_waited_for_no_longer(
+    cluster: Cluster, operator: Operator, end: ExitClass
+) -> None:
+    cluster.create("demo")
+    unseen = cluster.get("demo")["status"]
+    assert unseen == {"observedGeneration": -1}, "in progress, for kstatus"
+    operator.start()
+    condition = "Complete"
+    if end is ExitClass.DONE:
+        cluster.walk("demo", *STEPS)
+    else:
+        condition = "Failed"
+        cluster.starts("demo-prepare-1")
+        cluster.ends("demo-prepare-1", end, result("prepare", end, "ClipInvalid", "no clip"))
+    cluster.wait_condition("demo", condition)
+    cluster.edit("demo", suspend=True, ttlSecondsAfterFinished=3600, validation={"samples": 3})
+    done = cluster.server.kubectl(
+        *("wait", f"--for=condition={condition}", "--timeout=15s", "wanfinetune/demo"),
+        *("--namespace", cluster.namespace),
+    )
+    assert "condition met" in done.stdout
 
 
 def test_deleting_the_resource_leaves_nothing_and_a_namesake_can_follow(

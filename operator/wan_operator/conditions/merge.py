@@ -61,5 +61,11 @@ def merge(
     return merged
 
 
+def confirmed(conditions: Iterable[Condition], generation: int) -> list[Condition]:
+    """The same conditions, as they hold for `generation` too: whoever writes that a generation was
+    observed says it of each."""
+    return [each.model_copy(update={"observed_generation": generation}) for each in conditions]
+
+
 def is_true(conditions: Iterable[Condition], type_: str) -> bool:
     return any(condition.type == type_ and condition.status == "True" for condition in conditions)

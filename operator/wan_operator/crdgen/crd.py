@@ -86,6 +86,8 @@ class Definition:
                 "status": {
                     **structural(self.status, defaults=False),
                     "description": "Observed state, written by the operator.",
+                    # Without it, kstatus calls what nobody has reconciled yet Current.
+                    "default": {"observedGeneration": -1},
                 },
             },
             RULES: [

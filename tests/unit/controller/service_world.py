@@ -124,6 +124,8 @@ class World:
         if decision.status is not None:
             # As the API server keeps it.
             self.cr["status"] = json.loads(json.dumps(decision.status))
+            for condition in self.cr["status"]["conditions"]:
+                assert condition["observedGeneration"] == self.cr["metadata"]["generation"]
         self.events += [each.message for each in decision.events]
         return decision
 

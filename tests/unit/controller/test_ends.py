@@ -28,7 +28,9 @@ def test_a_refusal_after_the_end_does_not_undo_it(exit_class: ExitClass) -> None
     world = ended(exit_class)
     world.edit(ttlSecondsAfterFinished=30)
     decision = stalled(world.cr, "RequestRefused", "delete is forbidden", world.now)
-    assert decision.status == {**world.status, "observedGeneration": 2}
+    seen = {"observedGeneration": 2}
+    conditions = [each | seen for each in world.status["conditions"]]
+    assert decision.status == world.status | seen | {"conditions": conditions}
     assert not decision.events
 
 

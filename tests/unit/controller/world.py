@@ -137,6 +137,7 @@ class World:
             for condition in decision.status["conditions"]:
                 assert condition["reason"] in REASONS
                 assert condition["type"] in CONDITION_TYPES
+                assert condition["observedGeneration"] == self.cr["metadata"]["generation"]
         return decision
 
     def settle(self) -> Decision:

@@ -105,8 +105,9 @@ class FormatStatus(ApiModel):
 
 
 class WanFineTuneStatus(ApiModel):
-    observed_generation: Annotated[int, Field(ge=0, le=MAX_EXACT)] | None = None
-    """Generation of the spec that this status describes."""
+    observed_generation: Annotated[int, Field(ge=-1, le=MAX_EXACT)] | None = None
+    """Generation of the spec that this status describes; -1 until the operator has seen the
+    resource."""
     conditions: Annotated[list[Condition], list_map("type"), Field(max_length=16)] = Field(
         default=[]
     )

@@ -229,7 +229,9 @@ def has_ended(cr: Raw) -> bool:
 def needs_reconcile(cr: Raw) -> bool:
     """Whether there can be anything to do: false for ended runs without a TTL, which are most of a
     year's worth."""
-    current = cr.get("status", {}).get("observedGeneration") == cr["metadata"]["generation"]
+    status = cr.get("status", {})
+    seen = {each.get("observedGeneration") for each in (status, *status.get("conditions", []))}
+    current = seen == {cr["metadata"]["generation"]}
     return not (has_ended(cr) and current and "ttlSecondsAfterFinished" not in cr["spec"])
 
 
@@ -239,7 +241,9 @@ def stalled(
     """The decision for a resource that cannot be acted on until somebody changes something. An end
     stands, and what lasts of its own conditions."""
     if has_ended(cr):
-        return Decision(status=cr["status"] | {"observedGeneration": cr["metadata"]["generation"]})
+        seen = {"observedGeneration": cr["metadata"]["generation"]}
+        conditions = [each | seen for each in cr["status"]["conditions"]]
+        return Decision(status=cr["status"] | seen | {"conditions": conditions})
 
     def wanted(previous: Sequence[Condition]) -> list[Wanted]:
         kept = [

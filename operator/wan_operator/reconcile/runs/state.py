@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, Self
 
 from wan_operator.api.v1alpha1.runs import StepStatus
+from wan_operator.conditions.merge import confirmed
 from wan_operator.reconcile.bounds import fitted
 from wan_operator.reconcile.decision import Delete, Propagation
 from wan_operator.reconcile.observed import (
@@ -85,7 +86,9 @@ class Run(Generic[Spec, Status]):
 
     def dump(self) -> dict[str, Any]:
         """The status as it goes to the API server."""
-        status = self.status.model_copy(update={"observed_generation": self.generation})
+        conditions = confirmed(self.status.conditions, self.generation)
+        update = {"observed_generation": self.generation, "conditions": conditions}
+        status = self.status.model_copy(update=update)
         raw = status.model_dump(mode="json", by_alias=True, exclude_none=True)
         return fitted(raw, self.plan.status)
 

@@ -13,6 +13,7 @@ from wan_operator.api.v1alpha1.inference import (
     WanInferenceServiceSpec,
     WanInferenceServiceStatus,
 )
+from wan_operator.conditions.merge import confirmed
 from wan_operator.reconcile.bounds import fitted
 from wan_operator.reconcile.observed import Observed, Raw, is_deleting, label, owned_by
 from wan_operator.resources.labels import QUEUE_NAME, Owner
@@ -67,7 +68,8 @@ class Service:
 
     def dump(self) -> dict[str, Any]:
         """The status as it is written."""
-        update = {"observed_generation": self.generation}
+        conditions = confirmed(self.status.conditions, self.generation)
+        update = {"observed_generation": self.generation, "conditions": conditions}
         status = self.status.model_copy(update=update)
         raw = status.model_dump(mode="json", by_alias=True, exclude_none=True)
         return fitted(raw, WanInferenceServiceStatus)
