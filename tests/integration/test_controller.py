@@ -181,6 +181,28 @@ def test_an_ended_run_that_is_edited_is_waited_for_no_longer(
     assert "condition met" in done.stdout
 
 
+def test_a_mended_spec_and_a_mended_setting_reach_the_pod_that_waits(
+    cluster: Cluster, operator: Operator
+) -> None:
+    operator.start()
+    cluster.create("demo")
+    cluster.waits("demo-prepare-1", "ImagePullBackOff", "no such image")
+    cluster.wait_condition("demo", "Reconciling", "ImagePullBackOff")
+    cluster.edit("demo", podTemplate={"nodeSelector": {"pool": "gpu"}})
+    assert cluster.pod_of("demo-prepare-2")["spec"]["nodeSelector"] == {"pool": "gpu"}
+    eventually(
+        lambda: cluster.job_names("demo") == ["demo-prepare-2"], "the Job that never began to go"
+    )
+    operator.terminate()
+    operator.settings["WAN_RUNTIME_IMAGE"] = "registry.example/mended"
+    operator.start()
+    image = cluster.pod_of("demo-prepare-3")["spec"]["containers"][0]["image"]
+    assert image == "registry.example/mended"
+    cluster.starts("demo-prepare-3")
+    cluster.wait_condition("demo", "Running")
+    assert cluster.get("demo")["status"]["steps"][0].get("infrastructureRetries", 0) == 0
+
+
 def test_deleting_the_resource_leaves_nothing_and_a_namesake_can_follow(
     cluster: Cluster, operator: Operator
 ) -> None:

@@ -23,6 +23,7 @@ from wan_operator.reconcile.runs import failures, report
 from wan_operator.reconcile.runs.attempted import Attempted
 from wan_operator.reconcile.runs.ends import complete, fail, record, stalled
 from wan_operator.reconcile.runs.failures import Outcome
+from wan_operator.reconcile.runs.mend import hastened, replaced
 from wan_operator.reconcile.runs.plan import PlannedStep, Spec, Status
 from wan_operator.reconcile.runs.state import (
     Run,
@@ -47,8 +48,8 @@ STALLED_SECONDS = 300.0
 
 
 def advance(run: Run[Spec, Status]) -> Decision:
-    """Records an end, else stops what must not run, else starts what is due, else says what the run
-    waits for."""
+    """Records an end, else stops what must not run, else replaces what has not begun and is wanted
+    otherwise, else starts what is due, else says what the run waits for."""
     if all(step.state == "Complete" for step in run.status.steps):
         return complete(run)
     run = adopted(run)
@@ -62,7 +63,10 @@ def advance(run: Run[Spec, Status]) -> Decision:
         return exceed(run)
     if held:
         return suspend(run)
-    run = resumed(run)
+    run = hastened(resumed(run))
+    anew = replaced(run)
+    if anew is not None:
+        return anew
     due = [planned for planned in run.ready if is_due(run, planned)]
     return start(run, due) if due else watch(run)
 

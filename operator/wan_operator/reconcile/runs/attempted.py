@@ -68,6 +68,15 @@ class Attempted:
         return any(container_state(pod)[0] == "running" for pod in self.pods)
 
     @property
+    def has_begun(self) -> bool:
+        """Whether the container of any rank runs or has run. A pod whose image, volume or node is
+        missing has not."""
+        return any(
+            container_state(pod)[0] in ("running", "terminated") or _has_ended(pod)
+            for pod in self.pods
+        )
+
+    @property
     def is_over(self) -> bool:
         """Whether it has pods and all have ended. The Job's controller marks a Job a moment after
         the end of its pods; such a Job needs no deletion, and the logs stay."""

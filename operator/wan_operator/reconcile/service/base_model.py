@@ -174,7 +174,11 @@ def _status(service: Service, before: BaseModelStatus) -> ImportStatus:
         out_of_memory_retries=retries,
         next_attempt_time=before.next_attempt_time,
     )
-    return ImportStatus(steps=[step], last_failure=None if is_open else _failure(service, before))
+    return ImportStatus(
+        observed_generation=service.status.observed_generation,
+        steps=[step],
+        last_failure=None if is_open else _failure(service, before),
+    )
 
 
 def _failure(service: Service, before: BaseModelStatus) -> LastFailure | None:

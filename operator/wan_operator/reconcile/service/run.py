@@ -63,6 +63,7 @@ class ImportStatus(ApiModel):
     """The status of the run. Of it, status.baseModel keeps what the next reconcile cannot find
     out."""
 
+    observed_generation: int | None = None
     conditions: list[Condition] = Field(default=[])
     start_time: datetime | None = None
     completion_time: datetime | None = None

@@ -1,0 +1,108 @@
+"""What has not begun follows what is wanted of it now.
+
+An edit of the resource, or of the operator's settings, reaches pods that wait for a node, an image
+or a Secret, and retries that are put off. What runs is not disturbed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pydantic import ValidationError
+
+from wan_operator.api.v1alpha1.runs import StepStatus
+from wan_operator.reconcile.decision import Decision, Delete, Event
+from wan_operator.reconcile.observed import Raw, finished, is_deleting
+from wan_operator.reconcile.runs.attempted import Attempted
+from wan_operator.reconcile.runs.plan import Spec, Status
+from wan_operator.reconcile.runs.state import Run, closed, delete, open_attempt
+from wan_operator.reconcile.runs.watch import watch
+from wan_operator.resources.configmaps import JOB_KEY
+from wan_operator.resources.labels import SPEC_HASH, Manifest, content_hash
+from wan_runtime.contract.job import JobSpec
+
+
+def replaced(run: Run[Spec, Status]) -> Decision | None:
+    """Closes the attempts whose pods have not begun and are wanted otherwise, and deletes their
+    Jobs; the next reconcile starts the steps anew. None if there are none. It costs no retry."""
+    deletes: list[Delete] = []
+    texts: list[str] = []
+    for step in run.running:
+        current = open_attempt(run, step)
+        if current is None or not is_stale(run, step, current):
+            continue
+        deletes.append(delete(current.job, "Job", "Background"))
+        text = f"{step.name} starts anew: Job {current.name} had not begun, and is wanted otherwise"
+        texts.append(text)
+        run = run.with_step(closed(step, run.now, reason="StepStarting", message=text))
+    if not deletes:
+        return None
+    decision = watch(run)
+    replacing = {each.uid for each in deletes}  # with a Job that has not begun its pods go at once
+    others = [each for each in decision.deletes if each.uid not in replacing]
+    events = [
+        Event(type="Normal", reason="StepStarting", action="ReplaceStep", message=text)
+        for text in texts
+    ]
+    return replace(
+        decision,
+        deletes=(*others, *deletes),
+        events=(*decision.events, *events),
+        requeue_after=0.0,
+    )
+
+
+def is_stale(run: Run[Spec, Status], step: StepStatus, current: Attempted) -> bool:
+    """Whether no container of an attempt has begun, and its Job or its files would be made in
+    another way now."""
+    if current.has_begun or finished(current.job) or is_deleting(current.job):
+        return False
+    there = {item["metadata"]["name"]: item for item in run.observed.config_maps}
+    wanted = _placed(run.plan.job(run, step.name, step.attempts)["spec"], current.job)
+    if content_hash(wanted) != _hash(current.job):
+        return True
+    return any(
+        # One that is lost is put back.
+        each["metadata"]["name"] in there and not _same(each, there[each["metadata"]["name"]])
+        for each in run.plan.files(run, step.name)
+    )
+
+
+def _same(wanted: Manifest, live: Raw) -> bool:
+    """Whether two job files say the same, be it in the layout of another release."""
+    if _hash(wanted) == _hash(live):
+        return True
+    try:
+        ours, theirs = (
+            JobSpec.model_validate_json(each["data"][JOB_KEY]) for each in (wanted, live)
+        )
+    except (KeyError, ValidationError):
+        return False
+    return ours == theirs
+
+
+def _placed(spec: Manifest, live: Raw) -> Manifest:
+    """The spec with the affinity of the live Job: the node that it avoids is that of an end which
+    the status may no longer have."""
+    pod = {key: value for key, value in spec["template"]["spec"].items() if key != "affinity"}
+    affinity = live["spec"]["template"]["spec"].get("affinity")
+    if affinity is not None:
+        pod["affinity"] = affinity
+    return spec | {"template": spec["template"] | {"spec": pod}}
+
+
+def hastened(run: Run[Spec, Status]) -> Run[Spec, Status]:
+    """The run with retries that are due at once if the spec was edited since the status was
+    written: what was mended must not wait for the back-off."""
+    if run.status.observed_generation == run.generation:
+        return run
+    for step in run.status.steps:
+        if step.state == "Waiting" and step.next_attempt_time is not None:
+            due = min(step.next_attempt_time, run.now)
+            run = run.with_step(step.model_copy(update={"next_attempt_time": due}))
+    return run
+
+
+def _hash(item: Raw | Manifest) -> str:
+    found: str = item["metadata"].get("annotations", {}).get(SPEC_HASH, "")
+    return found
