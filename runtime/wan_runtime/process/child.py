@@ -13,14 +13,19 @@ from typing import Final, NoReturn
 PR_SET_PDEATHSIG: Final = 1
 
 
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends: killed outright, a parent cannot pass
+    anything on, and an orphan would keep its GPU. Called before anything that takes long."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def enter(main: Callable[[], int], *, ignored: Iterable[signal.Signals] = ()) -> NoReturn:
     """Run `main` as this process, and end with the code that it returns.
 
     Args:
         ignored: signals that the parent alone acts on.
     """
-    # Killed outright, a parent cannot pass anything on: never leave a GPU to an orphan.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)
     code = main()

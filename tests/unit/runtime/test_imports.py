@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,3 +41,18 @@ def test_an_import_that_fails_leaves_the_collector_on(
     with pytest.raises(ValueError, match="broken"):
         import_large("broken_module")
     assert gc.isenabled()
+
+
+def test_a_rank_dies_with_its_worker_while_it_imports_torch() -> None:
+    program = (
+        "import ctypes, runpy\n"
+        "from wan_runtime import imports\n"
+        "def seen(name):\n"
+        "    number = ctypes.c_int()\n"
+        "    ctypes.CDLL(None).prctl(2, ctypes.byref(number))  # PR_GET_PDEATHSIG\n"
+        "    raise SystemExit(number.value)\n"
+        "imports.import_large = seen\n"
+        "runpy.run_module('wan_runtime.serving.worker.start_rank', run_name='__main__')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], check=False)
+    assert ended.returncode == signal.SIGKILL

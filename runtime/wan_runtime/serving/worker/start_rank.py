@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from wan_runtime.imports import import_large
+from wan_runtime.process import child
 
 if __name__ == "__main__":
+    child.die_with_parent()  # importing torch takes seconds, in which the worker may be killed
     import_large("wan_runtime.serving.worker.rank").enter()
