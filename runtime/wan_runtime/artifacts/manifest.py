@@ -81,7 +81,7 @@ class Lineage(Contract):
         dataset: str | None = None,
         seed: int | None = None,
     ) -> Lineage:
-        """Of what `job` makes; what the job itself says is taken from there."""
+        """Lineage of what `job` makes; what the job itself says is taken from there."""
         return cls(
             config_hash=job_hash(job),
             preset=job.model.preset,
@@ -106,7 +106,7 @@ class Manifest(Contract):
     lineage: Lineage
     summary: dict[str, int | float | str] = Field(default_factory=dict)
     certificates: tuple[Certificate, ...] = ()
-    """Of exported weights, one for each format."""
+    """Certificates of exported weights, one for each format."""
 
     def dump(self) -> bytes:
         """Equal manifests give equal bytes."""

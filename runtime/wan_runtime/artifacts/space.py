@@ -47,7 +47,7 @@ def _used(path: Path) -> int:
 
 
 def bytes_of(quantity: str) -> float:
-    """Of `30Gi`, `5G` or `1e9`. Raises ValueError."""
+    """Bytes of a quantity such as `30Gi`, `5G` or `1e9`. Raises ValueError."""
     found = QUANTITY.fullmatch(quantity)
     if found is None:
         raise ValueError(f"{quantity!r} is no quantity of bytes, such as 30Gi")

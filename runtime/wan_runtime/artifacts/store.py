@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
 PART_BYTES = 8 * 2**20
-"""Of a multipart upload: small enough for a 5 Mbit/s line within the timeout of one request."""
+"""Bytes of a part of a multipart upload: small enough for a 5 Mbit/s line within the timeout of one
+request."""
 MAX_PARTS = 10_000
 CHUNK_BYTES = 2**20
 DENIED = frozenset(

@@ -49,7 +49,7 @@ class DatasetSpec(Contract):
     window: WindowKind = "First"
     """Which frames of a longer clip are trained on."""
     windows_per_clip: int = 1
-    """Of Spread."""
+    """Number of windows cut from each clip if `window` is Spread."""
     train_fraction: float = 0.9
     split_seed: int = 0
     rejected_clips: Literal["Fail", "Skip"] = "Fail"

@@ -189,7 +189,7 @@ class Progress(Contract):
     """What is being done, for people: 'checking clips', 'training'."""
     current: int = 0
     total: int = 0
-    """Of `unit`; 0 while unknown."""
+    """Total number of `unit`; 0 while unknown."""
     unit: Literal["clips", "steps", "files", "videos", "MB"] = "steps"
     eta_seconds: float | None = None
     loss: float | None = None
@@ -211,7 +211,7 @@ class Result(Contract):
     summary: dict[str, int | float | str] = Field(default_factory=dict)
     """A few numbers for status: clips, steps, probe losses. Details are in the store."""
     certificates: tuple[Certificate, ...] = ()
-    """Of the export step, one for each format."""
+    """Certificates of the export step, one for each format."""
 
     def dump(self) -> str:
         """JSON of at most RESULT_LIMIT bytes; a long message is cut, the rest is kept whole."""

@@ -17,7 +17,8 @@ from wan_runtime.contract.job import Reason
 from wan_runtime.contract.rollout import Rollout, Track
 
 STATE_PAGE = "/state"
-"""At PROGRESS_PORT of a gateway's pod. 503 with a line of text while there is no report."""
+"""Path of the report, at PROGRESS_PORT of a gateway's pod. It answers 503 with a line of text while
+there is no report."""
 PROBLEM_CHARACTERS = 500
 
 
@@ -25,9 +26,10 @@ class QueueReport(Contract):
     queued: int
     running: int
     predicted_seconds: float
-    """Of a worker's time, for all that is queued."""
+    """Predicted time of one worker for all that is queued, in seconds."""
     remaining_seconds: float
-    """Of workers' time, for all that runs, as they tell it; as predicted where they do not yet."""
+    """Time left of all that runs, summed, in seconds: as the workers estimate it, or as predicted
+    where they do not yet."""
     oldest_seconds: float
     """Since the oldest queued video was submitted; 0 where none is."""
     last_activity_seconds: float | None
@@ -41,7 +43,8 @@ class Startup(Contract):
     load_seconds: float
     """To fetch what its node lacked, verify and load it."""
     compile_seconds: float
-    """That the first video took beyond its repetition: kernels are chosen, compiled and loaded."""
+    """Seconds that the first video took beyond its repetition: kernels are chosen, compiled and
+    loaded."""
     warm_up_seconds: float
     """All other rendering of the warm-up."""
 
@@ -53,7 +56,7 @@ class AdapterNote(Contract):
     ready: bool
     """It was fetched and fits the model. False: all else is served, and videos with it fail."""
     reason: Reason | None = None
-    """Of one that is not ready."""
+    """Reason why the adapter is not ready."""
     message: Annotated[str, Field(max_length=PROBLEM_CHARACTERS)] = ""
     """Why it is not, with the file's address; or what was left out of it."""
 
@@ -66,7 +69,7 @@ class WorkerInfo(Contract):
     pod: str = ""
     """Its pod's alone. Empty outside Kubernetes."""
     revision: str = ""
-    """Of the service that its pod belongs to."""
+    """Revision of the service that its pod belongs to."""
     ready: bool
     """It takes videos."""
     stopping: bool = False
@@ -76,16 +79,16 @@ class WorkerInfo(Contract):
     ranks: int
     """0: of a release that does not tell."""
     startup: Startup | None = None
-    """Of the ranks at work. None: there are none yet."""
+    """Startup times of the ranks at work. None: there are none yet."""
     seconds_per_clip: dict[str, float] = Field(default_factory=dict)
-    """By warmed size ("1280x720"): for a video of the service's own length, steps and guidance,
-    measured by the warm-up."""
+    """Seconds for a video of the service's own length, steps and guidance, by warmed size
+    ("1280x720"), measured by the warm-up."""
     peak_gib: float | None = None
     """GPU memory at most so far, of the rank that took most. None: no GPU."""
     adapters: tuple[str, ...] = ()
     """Names of those that were fetched and fit the model."""
     adapter_notes: tuple[AdapterNote, ...] = ()
-    """Of those with something to say."""
+    """Notes on adapters that are not ready or have a message."""
     attention: str = ""
     """The kernel at work."""
     device: str = ""
@@ -109,24 +112,26 @@ class AdapterReport(Contract):
     faulty: int
     """Number of workers that cannot."""
     note: AdapterNote | None = None
-    """Of the first worker that cannot, else of the first with something to say."""
+    """Note of the first worker that cannot use it, else of the first that has one."""
 
 
 class TrackReport(Contract):
-    """Of the videos that ended on a track within the last hour. A video counts for the workers that
-    rendered it, so those of an earlier canary are not this one's."""
+    """Statistics of the videos that ended on a track within the last hour. A video counts for the
+    workers that rendered it, so those of an earlier canary are not this one's."""
 
     completed: int
     failed: int
-    """By errors of ours: neither cancelled ones nor those that the request is to blame for."""
+    """Number of videos that failed by errors of the service: without cancelled ones and those that
+    failed by an error of the request."""
     median_seconds: float | None = None
-    """Of rendering a completed one: all stages but writing. None: none completed."""
+    """Median time of rendering a completed video, in seconds: all stages but writing. None: none
+    completed."""
     p95_seconds: float | None = None
 
 
 class ServiceReport(Contract):
     time: datetime
-    """At which the database was asked."""
+    """Time at which the database was queried."""
     age_seconds: float
     """Since then, as it is handed out."""
     queue: QueueReport
@@ -135,7 +140,7 @@ class ServiceReport(Contract):
     adapters: tuple[AdapterReport, ...] = ()
     """In a summary: in place of what each worker says of them."""
     rollout: Rollout
-    """That the queue goes by now: a new ConfigMap takes up to two minutes to get here."""
+    """Rollout that the queue follows now: a new ConfigMap takes up to two minutes to arrive."""
     tracks: dict[Track, TrackReport]
     """`stable`: of all workers but the canary's. `canary`: only while there is one."""
 

@@ -36,8 +36,8 @@ class Rollout(Contract):
     takes the place of a higher one. 0: of an operator that does not tell."""
 
     def drawn(self, subject: str) -> Track:
-        """Of a new video: the same for the same subject, as long as the canary is the same. A
-        weight that grows takes none back."""
+        """Track of a new video: the same for the same subject, as long as the canary is the same. A
+        growing weight moves no subject back to stable."""
         if self.canary is None:
             return Track.STABLE
         digest = sha256(f"{self.canary}/{subject}".encode()).digest()

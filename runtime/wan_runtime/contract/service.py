@@ -22,7 +22,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 
 
 class Size(Contract):
-    """Of a video, in pixels."""
+    """Size of a video, in pixels."""
 
     width: Annotated[int, Field(ge=SPATIAL_STRIDE, le=4096, multiple_of=SPATIAL_STRIDE)]
     height: Annotated[int, Field(ge=SPATIAL_STRIDE, le=4096, multiple_of=SPATIAL_STRIDE)]
@@ -72,7 +72,7 @@ class SamplingSpec(Contract):
     steps: Annotated[int, Field(ge=1, le=200)] | None = None
     guidance: Annotated[float, Field(ge=1, le=30)] | None = None
     guidance_low: Annotated[float, Field(ge=1, le=30)] | None = None
-    """Of Wan2.2's low-noise expert. None: as `guidance`."""
+    """Guidance scale of Wan2.2's low-noise expert. None: as `guidance`."""
     shift: Annotated[float, Field(gt=0, le=30)] | None = None
     negative_prompt: Annotated[str, Field(max_length=4000)] | None = None
 
@@ -92,8 +92,8 @@ class EffectSpec(Contract):
     """Template: `{prompt}` is replaced by the request's prompt, which may be empty."""
     sampling: SamplingSpec = SamplingSpec()
     preview: str = ""
-    """Of a clip that shows it: an s3:// URI in the service's bucket, which the gateway hands out,
-    or a URL, which the studio links to."""
+    """Address of an example clip: an s3:// URI in the service's bucket, which the gateway hands
+    out, or a URL, which the studio links to."""
     description: Annotated[str, Field(max_length=1000)] = ""
 
 
@@ -103,9 +103,9 @@ class KeyLimit(Contract):
     queued: Annotated[int, Field(ge=1)] | None = None
     """Jobs that wait or run. None: only the queue's own limit."""
     requests_per_minute: Annotated[int, Field(ge=1)] | None = None
-    """Of videos created, counted by each gateway."""
+    """Limit on the requests per minute that create a video, counted by each gateway."""
     priority: int = 0
-    """Of its jobs; higher goes first."""
+    """Priority of the key's jobs; higher goes first."""
 
 
 class LimitSpec(Contract):
@@ -115,7 +115,7 @@ class LimitSpec(Contract):
     prompt_characters: int = 2000
     upload_bytes: int = 20 * 2**20
     image_pixels: int = 40_000_000
-    """Of an uploaded picture, before it is cropped."""
+    """Limit on the pixels of an uploaded picture, before it is cropped."""
     url_references: bool = False
     """Whether a request may name its first frame by a URL."""
     per_key: KeyLimit = KeyLimit()
@@ -123,7 +123,7 @@ class LimitSpec(Contract):
     """For keys that have limits of their own, by the key's name."""
 
     def of(self, owner: str) -> KeyLimit:
-        """Of one key."""
+        """Limits of one key; `per_key` if it has none of its own."""
         return self.keys.get(owner, self.per_key)
 
 
@@ -166,23 +166,24 @@ class ServiceSpec(Contract):
     results: ResultSpec = ResultSpec()
     moderation: ModerationSpec | None = None
     public_url: str = ""
-    """Of the gateway, for links in webhooks and events. Empty: links are relative."""
+    """URL of the gateway, for links in webhooks and events. Empty: links are relative."""
     studio: bool = True
     """Serve the page at /studio/ that makes videos in a browser."""
     price_per_hour: Annotated[float, Field(ge=0, le=1e6)] | None = None
-    """Of a worker, in any currency; estimates tell what a video costs. None: they tell none."""
+    """Price of a worker per hour, in any currency, from which estimates compute the cost of a
+    video. None: estimates have no cost."""
 
     @property
     def prefix(self) -> str:
-        """Of all keys of this service in the bucket, without slashes at its ends."""
+        """Prefix of all keys of this service in the bucket, without slashes at its ends."""
         return "/".join(filter(None, (self.store.prefix, self.namespace, self.name, self.uid[:8])))
 
     def adapter(self, name: str) -> AdapterSpec | None:
-        """By its name."""
+        """Adapter of this name; None if there is none."""
         return next((each for each in self.adapters if each.name == name), None)
 
     def effect(self, name: str) -> EffectSpec | None:
-        """By its name."""
+        """Effect of this name; None if there is none."""
         return next((each for each in self.effects if each.name == name), None)
 
     @model_validator(mode="after")

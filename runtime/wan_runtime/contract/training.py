@@ -45,7 +45,7 @@ class TrainingSpec(Contract):
     caption_dropout: float = 0.0
     """Share of clips that are seen with the empty caption."""
     ema_decay: float | None = None
-    """Of the mean of the weights over steps, which is then what is probed and committed."""
+    """Decay of the mean of the weights over steps, which is then what is probed and committed."""
     optimizer: OptimizerSpec = OptimizerSpec()
     schedule: Literal["Constant", "Cosine"] = "Constant"
     warmup_steps: int = 0

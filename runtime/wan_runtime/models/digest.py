@@ -21,7 +21,7 @@ Count = Callable[[int], None]
 
 
 def uncounted(_: int) -> None:
-    """Of work that nobody watches."""
+    """Ignore the number of bytes: for work whose progress is not reported."""
 
 
 class Stamp(Contract):

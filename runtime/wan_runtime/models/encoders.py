@@ -113,9 +113,9 @@ class VideoEncoder(VideoDecoder):
 
     @torch.no_grad()
     def encode_first_frame(self, image_HWC: NDArray[np.uint8], count: int) -> dict[str, Tensor]:
-        """Of a video of `count` frames that starts with a uint8 image [H, W, 3]: `y` [20, T, h, w]
-        (4 mask channels, then the latents of the image followed by grey) and, for Wan2.1, `clip`
-        [257, 1280]."""
+        """Encode the first frame of a video of `count` frames, a uint8 image [H, W, 3]: `y`
+        [20, T, h, w] (4 mask channels, then the latents of the image followed by grey) and, for
+        Wan2.1, `clip` [257, 1280]."""
         image = Image.fromarray(image_HWC)
         height, width = image_HWC.shape[:2]
         size = {"height": height, "width": width}

@@ -31,7 +31,7 @@ BITS = {
     "I8": 8, "U8": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32,
     "I64": 64, "U64": 64, "F64": 64, "C64": 64,
 }  # fmt: skip
-"""Of an element, by safetensors' names of dtypes."""
+"""Bits of an element, by safetensors' names of dtypes."""
 
 LFS = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\b")
 LFS_SIZE = re.compile(rb"^size (\d+)$", re.MULTILINE)
@@ -42,9 +42,9 @@ COMPRESSED = {
     b"7z\xbc\xaf": "7z",
 }
 ZIP = b"PK\x03\x04"
-"""Of torch's `.pth` too."""
+"""First bytes of a ZIP archive, which torch's `.pth` is too."""
 PICKLE = b"\x80\x02"
-"""Of torch before 1.6."""
+"""First bytes of a `.pth` of torch before 1.6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Of a file, or of the shards of one model."""
+    """Tensors and metadata of a file, or of the shards of one model."""
 
     tensors: Mapping[str, Tensor]
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -109,8 +109,8 @@ def read_header(read: Read, size: int, name: str) -> Header:
 
 
 def joined(headers: Mapping[str, Header]) -> Header:
-    """Of all shards of a model, by their names. Raises InputError(MODEL_INVALID), if two hold the
-    same tensor: which of them counts would be chance.
+    """Merge the headers of all shards of a model, given by file name. Raises
+    InputError(MODEL_INVALID) if two hold the same tensor: which of them counts would be chance.
     """
     owner: dict[str, str] = {}
     for name, header in headers.items():

@@ -50,7 +50,7 @@ class ModelFile(Contract):
     bytes: int
     sha256: Sha256
     stamp: Stamp | None = None
-    """Of a file in the mounted folder, when it was read."""
+    """Stamp of a file in the mounted folder, from when it was read."""
 
 
 class ImportedModel(Contract):
@@ -62,7 +62,8 @@ class ImportedModel(Contract):
 
     @property
     def digest(self) -> str:
-        """Of what the model is, wherever its files lie."""
+        """Digest of the preset and of the files' paths, sizes and checksums, wherever the files
+        lie."""
         content = [(file.path, file.bytes, file.sha256) for file in self.files]
         return hashlib.sha256(canonical_json([self.preset, content])).hexdigest()
 
@@ -134,7 +135,8 @@ def fetch(
 
 
 def root(work: Path) -> Path:
-    """Of fetched models: the folder that the pods of a node share, else in the scratch folder."""
+    """Folder of fetched models: the one that the pods of a node share, else one in the scratch
+    folder."""
     shared = os.environ.get(CACHE_VARIABLE)
     return Path(shared) if shared else work / "model"
 

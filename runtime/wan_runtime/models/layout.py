@@ -115,7 +115,7 @@ def _beside(pattern: str, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _missing_shards(names: Iterable[str]) -> tuple[str, ...]:
-    """Of each set of shards, those that its others count and that are not there."""
+    """Names of the missing shards of each set, which the count in its other names implies."""
     sets: dict[tuple[str, str], set[int]] = {}
     for name in names:
         if numbered := SHARD.fullmatch(name):

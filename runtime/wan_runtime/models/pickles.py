@@ -46,7 +46,7 @@ class _Ranges(io.RawIOBase):
     def __init__(self, read: Read, size: int) -> None:
         self._read, self._size, self._at = read, size, 0
         self.failure: StepError | OSError | None = None
-        """Of reading: torch goes on to an error of its own."""
+        """Error of the last read that failed: torch raises one of its own instead."""
 
     def readable(self) -> bool:
         return True

@@ -36,7 +36,7 @@ class Place(ABC):
         """How the spec names a folder in it; of an empty path, the folder that it is in."""
 
     def header(self, name: str) -> Header:
-        """Of one file. Raises InputError(MODEL_INVALID)."""
+        """Header of one file. Raises InputError(MODEL_INVALID)."""
 
         def read(offset: int, length: int) -> bytes:
             return self.read(name, offset, length)
@@ -44,7 +44,7 @@ class Place(ABC):
         return header_of(read, self.sizes[name], name)
 
     def headers(self, names: Iterable[str]) -> Header:
-        """Of the shards of one model. Raises InputError(MODEL_INVALID)."""
+        """Header of the shards of one model, merged. Raises InputError(MODEL_INVALID)."""
         return joined({name: self.header(name) for name in names})
 
 
@@ -88,7 +88,7 @@ class Volume(Place):
         return f"add /{folder} to {field}" if folder else f"leave the last folder off {field}"
 
     def stamps(self, names: Iterable[str]) -> dict[str, Stamp]:
-        """Of files, by path."""
+        """Stamps of files, by path."""
         return {name: Stamp.of(self.folder / name) for name in names}
 
 
@@ -112,7 +112,7 @@ class Source(Place):
 
     bucket: Store
     prefix: str
-    """Of keys, with the slash; empty at the bucket's root."""
+    """Prefix of the keys, with the slash; empty at the bucket's root."""
     where: str
     sizes: Mapping[str, int]
     tags: Mapping[str, str]
@@ -168,7 +168,7 @@ class Source(Place):
         return hashlib.sha256(canonical_json([preset.name, self.where, objects])).hexdigest()
 
     def sha256(self, name: str, count: Count) -> str:
-        """Of a file, which is read once, and whole."""
+        """SHA-256 of a file, which is read once, from start to end."""
         digest = hashlib.sha256()
 
         def take(chunk: bytes) -> None:

@@ -68,7 +68,7 @@ class Recognised:
     what: str
     """`the transformer of Wan2.1-T2V-14B`; empty if it is nothing that is known."""
     family: str = ""
-    """Of a transformer for image to video: `Wan2.1-I2V-14B`."""
+    """Family of a transformer for image to video: `Wan2.1-I2V-14B`."""
     naming: str = ""
     """Whose names it bears, if not the release's: `ComfyUI's names (model.diffusion_model.…)`."""
 
@@ -88,7 +88,7 @@ def precision(header: Header) -> str:
 
 
 def recognise(header: Header) -> Recognised:
-    """By names and shapes; of which precision it is does not matter."""
+    """Recognise weights by the names and shapes of their tensors, whatever their precision."""
     names = header.tensors.keys()
     if any(map(ADAPTER.search, names)):
         return Recognised("adapter", "an adapter (LoRA), not a base model")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 CLIP_WIDTH = 1280
-"""Of a token from CLIP, fixed by the transformer."""
+"""Width of a token from CLIP, fixed by the transformer."""
 
 
 def text_encoder_state(model: nn.Module) -> dict[str, Tensor]:

@@ -21,9 +21,9 @@ from wan_runtime.models import headers
 from wan_runtime.models.headers import Header
 
 SHARD_BYTES = 5 * 10**9
-"""Of one file of a sharded set, as the official releases have them."""
+"""Bytes of one file of a sharded set, as the official releases have them."""
 PIECE_BYTES = 2 * 10**9
-"""Of one file of float32 state on its way between GPU and store: several are on the disk at a
+"""Bytes of one file of float32 state on its way between GPU and store: several are on the disk at a
 time."""
 DTYPES = {
     torch.float64: "F64",

@@ -26,7 +26,7 @@ RELEASED_BYTES = {
     model_parts.VAE: 0.51e9,
     model_parts.IMAGE_ENCODER: 4.8e9,
 }
-"""Of the parts that are released alike for all models."""
+"""Bytes of the parts that are released alike for all models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,8 @@ class Architecture:
         return self.layers * self.block_parameters + embeddings + patches + image
 
     def lora_parameters(self, rank: int, targets: Iterable[str]) -> int:
-        """Of adapters on the layers whose names end with `targets`, as the trainer matches them."""
+        """Number of parameters of adapters on the layers whose names end with `targets`, as the
+        trainer matches them."""
         d, f = self.width, self.mlp
         shapes = {
             f"{attention}.{name}": (d, d)
@@ -74,13 +75,13 @@ class Architecture:
         return self.layers * rank * sum(matched)
 
     def linear_flops(self, tokens: int) -> float:
-        """Of all linear layers in one forward pass."""
+        """FLOPs of all linear layers in one forward pass."""
         d, f = self.width, self.mlp
         context = TEXT_TOKENS + (IMAGE_TOKENS if self.image_input else 0)
         return self.layers * ((12 * d * d + 4 * d * f) * tokens + 4 * d * d * context)
 
     def attention_flops(self, tokens: int) -> float:
-        """Of self- and cross-attention in one forward pass of one clip."""
+        """FLOPs of self- and cross-attention in one forward pass of one clip."""
         context = TEXT_TOKENS + (IMAGE_TOKENS if self.image_input else 0)
         return self.layers * 4.0 * tokens * (tokens + context) * self.width
 
@@ -90,7 +91,7 @@ class Architecture:
 
 
 def architecture_of(preset: str) -> Architecture:
-    """Of a 14B preset. The Tiny ones are not planned: they fit everywhere."""
+    """Architecture of a 14B preset. Raises ValueError for a Tiny one, which fits everywhere."""
     if PRESETS[preset].tiny:
         raise ValueError(f"{preset} needs no plan: the Tiny presets fit everywhere")
     return Architecture(image_input=PRESETS[preset].uses_clip)

@@ -39,7 +39,7 @@ class Calibration:
     live_block: float
     live_forward: float
     decode_seconds: float
-    """Of the VAE, for each token of the clip, on the GPU measured."""
+    """Seconds of the VAE's decoder for each token of the clip, on the GPU measured."""
     decode_bytes: float
     """For each token of the clip."""
 

@@ -28,15 +28,15 @@ class Gpu(BaseModel):
     products: tuple[str, ...] = ()
     """Values of the node label nvidia.com/gpu.product, of whole GPUs that nobody else uses."""
     memory_gib: Annotated[float, Field(ge=1, le=1e5)]
-    """That a process can allocate."""
+    """Memory that a process can allocate, in GiB."""
     bf16_tflops: Annotated[float, Field(ge=1, le=1e6)]
     """Dense."""
     fp8_tflops: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     """Dense; 0 without FP8."""
     bandwidth_gbs: Annotated[float, Field(ge=1, le=1e6)]
-    """Of its memory, in GB/s."""
+    """Memory bandwidth, in GB/s."""
     price_per_hour: Annotated[float, Field(ge=0, le=1e6)]
-    """Of one."""
+    """Price of one GPU per hour."""
 
     def __str__(self) -> str:
         return self.name

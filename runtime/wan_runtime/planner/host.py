@@ -23,11 +23,10 @@ BAND = 0.4
 SCRATCH_GIB = 10.0
 """A clip that is being read, results before they are sent, logs."""
 PIECES_BYTES = 10e9
-"""Of a checkpoint or of full weights: they go to the store in files of which so much exists at a
-time."""
+"""Bytes of a checkpoint or of full weights that exist at a time: they go to the store in files."""
 
 ADAPTERS_GIB = 8.0
-"""That a serving rank keeps at most."""
+"""Limit on the adapters that a serving rank keeps in host memory, in GiB."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,15 +55,15 @@ def plan_host(
     formats: int = 1,
     previews: bool = False,
 ) -> HostPlan:
-    """Of the pod of a step that holds a model or its trained weights.
+    """Plan for the pod of a step that holds a model or its trained weights.
 
     Args:
         fetches_model: whether what the step loads of the base model comes from the store into the
             scratch volume.
-        clips: that are trained on.
+        clips: number of clips that are trained on.
         starts_from: whether training starts from weights in the store (`initFrom`).
-        formats: that the weights are exported in.
-        previews: whether training renders some.
+        formats: number of formats that the weights are exported in.
+        previews: whether training renders previews.
     """
     scratch = {"working files": SCRATCH_GIB}
     if fetches_model:
@@ -126,8 +125,8 @@ def _experts(work: Training) -> int:
 
 
 def plan_worker(work: Serving, *, fetches_model: bool) -> HostPlan:
-    """Of a serving worker's pod, with `work.gpus` ranks. Each rank holds what it loads; rank 0 the
-    encoders and the frames too."""
+    """Plan for the pod of a serving worker with `work.gpus` ranks. Each rank holds what it loads;
+    rank 0 also holds the encoders and the frames."""
     encoders = 2.0 * TEXT_ENCODER_PARAMETERS
     if PRESETS[work.preset].uses_clip:
         encoders += 2.0 * IMAGE_ENCODER_PARAMETERS

@@ -17,16 +17,16 @@ from wan_runtime.planner.workload import Serving, Training
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunPlan:
     training: TrainingPlan
-    """Of one expert; the other's is the same. Memory is that of the largest bucket."""
+    """Plan of one expert; the other's is the same. Memory is that of the largest bucket."""
     buckets: tuple[TrainingPlan, ...]
     """As if all clips were of one, the largest first."""
     experts: int
     at_once: int
     """Experts that train beside each other, each on GPUs of its own."""
     steps: int | None
-    """Of one expert. None: the number of clips is not known yet."""
+    """Optimizer steps of one expert. None: the number of clips is not known yet."""
     sampling: ServingPlan | None
-    """Of one video of the largest bucket; None for an unknown GPU."""
+    """Plan of one video of the largest bucket; None for an unknown GPU."""
     videos: int
     """Samples, rendered after training."""
     preview_every: int | None
@@ -34,7 +34,7 @@ class RunPlan:
 
     @property
     def sample_seconds(self) -> float:
-        """Of previews and samples."""
+        """Seconds of rendering previews and samples; 0 without a plan of `sampling`."""
         previews = (self.steps or 0) // self.preview_every if self.preview_every else 0
         return (
             0.0
@@ -52,7 +52,7 @@ class RunPlan:
 
     @property
     def hours(self) -> float | None:
-        """Of training and samples together, where training's are known."""
+        """Hours of training and samples together; None where training's are not known."""
         training = self.training_seconds
         return None if training is None else (training + self.sample_seconds) / 3600
 

@@ -22,7 +22,7 @@ class ServingPlan:
     """GiB of one GPU, with one transformer resident: T5, CLIP and the other expert of Wan2.2 wait
     in host memory, as the sample step keeps them."""
     seconds: Terms
-    """Of one clip. Text and first frame are not in it: they have not been measured."""
+    """Seconds of one clip, without those of text and first frame, which have not been measured."""
     confidence: Confidence
 
     @property
@@ -81,8 +81,9 @@ def plan_serving(work: Serving, gpu: Gpu) -> ServingPlan:
 
 
 def speedup(work: Serving, scaling: Scaling) -> float:
-    """Of `work.gpus` over one: guidance's two passes apart first, then each pass over the GPUs that
-    are left. Beyond two GPUs a guess: the loss of each doubling is taken to be the same."""
+    """Speedup of `work.gpus` GPUs over one: guidance's two passes are split first, then each pass
+    is spread over the GPUs that are left. Beyond two GPUs it is a guess: the loss of each doubling
+    is taken to be the same."""
     speed, gpus = 1.0, work.gpus
     if work.guided and gpus >= 2:
         speed, gpus = speed * scaling.cfg_parallel, gpus // 2
@@ -99,5 +100,5 @@ def _slower(gpu: Gpu) -> float:
 
 
 def is_guided(preset: str) -> bool:
-    """By the preset's own sampling."""
+    """Whether the preset's own sampling uses guidance."""
     return PRESETS[preset].guidance != 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 CHECKPOINT_SHARE = 0.03
-"""Of the time, that checkpoints of full fine-tuning may cost."""
+"""Share of the training time that checkpoints of full fine-tuning may cost."""
 STORE_GB_PER_SECOND = 0.25
 """To the store, from one pod. An assumption: it depends on the store."""
 

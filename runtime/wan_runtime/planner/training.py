@@ -14,7 +14,8 @@ from wan_runtime.planner.verdict import Verdict, verdict
 from wan_runtime.planner.workload import Confidence, Terms, Training
 
 ADAMW_BYTES = 28.0
-"""That an update moves for each parameter: weight, gradient and two moments read, three written."""
+"""Bytes that an update moves for each parameter: weight, gradient and two moments are read, all but
+the gradient are written."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +26,7 @@ class TrainingPlan:
     memory: Terms
     """GiB of one GPU."""
     seconds: Terms
-    """Of one optimizer step, on average over buckets; empty for an unknown GPU."""
+    """Seconds of one optimizer step, on average over buckets; empty for an unknown GPU."""
     memory_confidence: Confidence
     confidence: Confidence
     """The worse of memory's and time's."""
@@ -59,7 +60,7 @@ class TrainingPlan:
 
     @property
     def verdict(self) -> Verdict:
-        """Of the estimate and its range against the GPU's memory."""
+        """Verdict on the estimate and its range against the GPU's memory."""
         return verdict(self.gib, self.gib_range, self.gpu)
 
 

@@ -47,13 +47,13 @@ class Training(Clip):
     accumulation: int = 1
     checkpointing: Literal["None", "Full"] = "Full"
     precision: Literal["BF16", "FP8"] = "BF16"
-    """Of the frozen weights."""
+    """Precision of the frozen weights."""
     deterministic: bool = False
     """Only kernels that repeat to the bit."""
     ema: bool = False
     """Also keeps the mean of an adapter's weights."""
     gpus: int = 1
-    """That train together: an adapter on copies, full fine-tuning on shards."""
+    """GPUs that train together: an adapter on copies, full fine-tuning on shards."""
 
     @property
     def trainable(self) -> int:

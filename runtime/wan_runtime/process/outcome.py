@@ -18,4 +18,4 @@ class Outcome:
     summary: Mapping[str, int | float | str] = field(default_factory=dict)
     """A few numbers for the status. Equal to the manifest's, where a repeated run finds them."""
     certificates: tuple[Certificate, ...] = ()
-    """Of exported weights; the manifest's."""
+    """Certificates of exported weights, equal to the manifest's."""

@@ -121,7 +121,7 @@ class Pages:
 
 
 class Server(Pages):
-    """Of a step."""
+    """HTTP server of a step's pages."""
 
     def __init__(self, source: ProgressFile, port: int) -> None:
         """Raises InfrastructureError if the port is taken. `port` 0 takes a free one."""

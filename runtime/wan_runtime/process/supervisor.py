@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 PR_SET_CHILD_SUBREAPER: Final = 36
 LAST_LINES = 5
-"""Of standard error, quoted in the message of a child that left no result."""
+"""Number of lines of standard error that the message of a child without a result quotes."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -135,7 +135,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Of the step's process, which leads its session."""
+        """Process ID of the step's process, which leads its session."""
         assert self._process is not None
         return self._process.pid
 

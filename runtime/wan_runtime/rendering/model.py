@@ -17,7 +17,7 @@ from wan_runtime.models.encoders import TextEncoder, VideoEncoder
 from wan_runtime.models.layout import ModelFiles
 
 SHARE = 0.6
-"""Of the GPU's memory, that resident transformers may take: the rest is for activations."""
+"""Share of the GPU's memory that resident transformers may take: the rest is for activations."""
 
 
 class Model:

@@ -17,7 +17,7 @@ from wan_runtime.contract.service import AdapterUse, Size
 
 
 class State(StrEnum):
-    """Of a job. The last three are final."""
+    """State of a job. The last three are final."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -56,7 +56,7 @@ class VideoOrder(Contract):
     steps: int
     guidance: float
     guidance_low: float
-    """Of the low-noise expert; equal to `guidance` where there is one transformer."""
+    """Guidance scale of the low-noise expert; equal to `guidance` if there is one transformer."""
     shift: float
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     adapters: tuple[AdapterUse, ...] = ()
@@ -84,7 +84,7 @@ class Advance(Contract):
     stage: Stage
     step: int = 0
     steps: int = 0
-    """Of the denoising loop."""
+    """Steps of the denoising loop."""
     eta_seconds: float | None = None
 
 
@@ -95,7 +95,7 @@ class Rendered(Contract):
     """Variant (video, thumbnail, spritesheet, first_frame) -> key in the bucket."""
     bytes: int
     sha256: str
-    """Of the video."""
+    """SHA-256 of the video."""
     seconds: dict[Stage, float]
     """Spent in each stage."""
     peak_gib: float | None = None

@@ -26,7 +26,7 @@ from wan_runtime.rendering.order import VideoOrder
 # Shapes: C channels, T latent frames, H W latent rows and columns.
 
 CHANNELS = 16
-"""Of the latents."""
+"""Channels of the latents."""
 
 
 @dataclass(frozen=True, slots=True)

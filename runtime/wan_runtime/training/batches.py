@@ -18,7 +18,7 @@ class Batch:
     """Clean latents and what they are conditioned on."""
 
     clean_BCTHW: Tensor
-    """Of the device, float32."""
+    """Clean latents [B, C, T, H, W] in float32, on the device that trains."""
     conditions: Conditions
 
     @property

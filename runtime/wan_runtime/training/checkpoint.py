@@ -56,7 +56,7 @@ class TrainState:
     """Draws noise levels and noise, on the CPU: alike on every device."""
     device: torch.device
     average: Average | None = None
-    """Of `trainable` over steps, if one is kept."""
+    """Mean of `trainable` over steps, if one is kept."""
     step: int = 0
     """Optimizer steps done."""
     position: int = 0
@@ -211,7 +211,7 @@ class Checkpoints:
 
 
 def name_of(step: int) -> str:
-    """Of all that is kept of one step; names sort as steps do."""
+    """Name of all that is kept of one step; names sort as steps do."""
     return f"step-{step:08d}"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 SMOOTHING = 0.9
-"""Of the exponential mean of the training loss, corrected for its start."""
+"""Factor of the exponential mean of the training loss, which is corrected for its start."""
 
 
 def smooth(losses: Sequence[float], factor: float = SMOOTHING) -> list[float]:

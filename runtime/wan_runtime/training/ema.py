@@ -16,7 +16,7 @@ class Average:
         self._trainable = trainable
         self._decay = decay
         self.tensors: dict[str, Tensor] = {}
-        """By the parameter's name."""
+        """Averaged parameters, by name."""
         self.reset()
 
     def reset(self) -> None:

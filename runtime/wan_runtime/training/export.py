@@ -55,7 +55,7 @@ FOLDERS = {
     Expert.HIGH_NOISE: "transformer",
     Expert.LOW_NOISE: "transformer_2",
 }
-"""Of full weights for diffusers, as its pipelines name the models."""
+"""Folders of full weights for diffusers, as its pipelines name the models."""
 DIFFUSERS_STEM = "diffusion_pytorch_model"
 """The file that diffusers looks for in a model's folder."""
 

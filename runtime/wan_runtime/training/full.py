@@ -28,7 +28,7 @@ from wan_runtime.models.weights import (
 )
 
 STEM = "full"
-"""Of the trained weights' files: `full.safetensors`, or shards."""
+"""Stem of the names of the trained weights' files: `full.safetensors`, or shards."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from wan_runtime.models.weights import (
 
 DTYPE = torch.bfloat16
 CLIP_WIDTH = 1280
-"""Of the image tokens that Wan2.1's `img_emb` takes."""
+"""Width of the image tokens that Wan2.1's `img_emb` takes."""
 
 
 def export(

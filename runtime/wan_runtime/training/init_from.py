@@ -47,7 +47,7 @@ OF_EXPERT = {
 }
 """What an export's names have in common."""
 INDEX = ".safetensors.index.json"
-"""Of shards: which tensor is in which file."""
+"""Suffix of the index of shards, which lists the file of each tensor."""
 SHARD_FOLDERS = {
     Expert.ONLY: ("", "transformer/"),
     Expert.HIGH_NOISE: ("high_noise_model/", "transformer/"),
@@ -64,7 +64,7 @@ class Source:
 
     uri: str
     sha256: str
-    """Of the artifact's manifest, or of the file; of shards, over the checksums of all."""
+    """SHA-256 of the artifact's manifest, or of the file; of shards, over the checksums of all."""
     paths: tuple[Path, ...]
 
 

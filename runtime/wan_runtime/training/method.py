@@ -25,7 +25,7 @@ class Method(Protocol):
 
     @property
     def learning_rate(self) -> float:
-        """Of AdamW, before the schedule's factor."""
+        """Learning rate of AdamW, before the schedule's factor."""
 
     def storage(self, compute: torch.dtype) -> torch.dtype:
         """Dtype in which the transformer's weights are loaded, given that it runs in `compute`."""

@@ -18,7 +18,7 @@ from wan_runtime.training.batches import load_batch
 
 MAX_CLIPS = 4
 QUANTILES = (0.15, 0.5, 0.85)
-"""Of the noise levels that the expert is trained on."""
+"""Quantiles of the noise levels that the expert is trained on."""
 
 
 class Probes:

@@ -28,7 +28,7 @@ def sample(parameters: Iterable[Tensor]) -> Tensor:
 def lost_share(
     before: Tensor, parameters: Iterable[nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> float:
-    """Of the sampled elements that AdamW moved, the share that has the value it had `before` the
+    """Share of the sampled elements moved by AdamW that still have the value from `before` the
     step; 0 if none was moved.
     """
     chosen = list(parameters)

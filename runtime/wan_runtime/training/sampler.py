@@ -63,7 +63,7 @@ class Sampler:
         return batches
 
     def _left_over(self, current: int) -> dict[Hashable, list[int]]:
-        """Of each bucket, the clips of earlier passes whose batch is not full yet."""
+        """Clips of earlier passes whose batch is not full yet, by bucket."""
         waiting: dict[Hashable, list[int]] = {}
         for bucket, count in self._members.items():
             end = current * count

@@ -63,7 +63,8 @@ class Validation:
             self.best.keep({step for step in best if step is not None})
 
     def choose(self) -> int:
-        """At the end: make the weights those that are to be committed; the step they are of."""
+        """Set the weights to those that are committed at the end of training; return the step they
+        are from."""
         best = best_step(self.state.history["probes"])
         if finetune_of(self.job).training.weights == "Last" or best in (None, self.state.step):
             return self.state.step
