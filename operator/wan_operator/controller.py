@@ -45,7 +45,7 @@ class Controller:
         self._nodes = Nodes(kube)
         self._failures: Counter[Key] = Counter()
         self._followed: dict[Key, frozenset[Key]] = {}
-        """Of each resource that reads others, which it reads."""
+        """Resources that a resource reads, by its key."""
         self.queue: DelayQueue[Key] = DelayQueue()
         self.watchdog = Watchdog()
         self.synced = asyncio.Event()
@@ -70,7 +70,7 @@ class Controller:
         self.queue.add(key, after)
 
     def enqueue_followers(self, key: Key) -> None:
-        """Of a resource that others read, and that has changed."""
+        """Enqueue the resources that read a resource which has changed."""
         for follower, followed in self._followed.items():
             if key in followed:
                 self.enqueue(follower)

@@ -89,7 +89,7 @@ class DelayQueue(Generic[K]):
 
 
 class TokenBucket:
-    """At most `rate` a second on average and twice that at once."""
+    """Token bucket of `rate` tokens a second on average, with bursts of twice that."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate

@@ -19,7 +19,7 @@ WORK_LIMIT_SECONDS = 300.0
 """A reconcile is a dozen calls of at most 30 s each; longer, waits for write tokens aside, means
 stuck."""
 WRITES_AT_MOST = 32
-"""Of one reconcile: the TTL removes some thirty children at once."""
+"""Writes of one reconcile, at most: the TTL removes some thirty children at once."""
 BEAT_SECONDS = 1.0
 
 

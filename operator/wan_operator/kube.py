@@ -97,8 +97,9 @@ class Kube:
             yield node
 
     async def list_pods_on(self, node: str) -> AsyncIterator[Raw]:
-        """Of all namespaces, those that have not ended. From the API server's memory, which has
-        them by node: asked for the very newest, older ones search the whole database."""
+        """Pods of all namespaces on a node that have not ended. The API server answers from its
+        cache, which is indexed by node; for the newest state, older servers scan the whole
+        database."""
         fields = f"spec.nodeName={node},status.phase!=Succeeded,status.phase!=Failed"
         query = {"fieldSelector": fields, "resourceVersion": "0"}
         async for pod in self._list("Pod", None, "", query):

@@ -27,7 +27,7 @@ class SettingsError(Exception):
 
 
 class Unusable(Exception):
-    """Of a value in which a part is wrong, which the text names."""
+    """Error of a value in which a part is wrong; the message names the part."""
 
 
 REQUIRED = dataclasses.MISSING

@@ -11,12 +11,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = (
+    "operator/wan_operator",
     "runtime/wan_runtime/artifacts",
     "runtime/wan_runtime/contract",
+    "runtime/wan_runtime/data",
     "runtime/wan_runtime/models",
     "runtime/wan_runtime/planner",
     "runtime/wan_runtime/process",
     "runtime/wan_runtime/rendering",
+    "runtime/wan_runtime/serving",
     "runtime/wan_runtime/training",
 )
 """Folders that are checked with all below them."""

@@ -30,7 +30,7 @@ Service = Document[WanInferenceServiceSpec]
 
 @dataclass(frozen=True, slots=True)
 class ServicePlan:
-    """Of one worker on one type of GPU."""
+    """Plan of one worker on one type of GPU."""
 
     usual: ServingPlan
     """A video of the default size and length."""
@@ -38,7 +38,7 @@ class ServicePlan:
     """The largest that may be work for."""
     host: HostPlan
     pod: Size
-    """That a worker's pod asks for."""
+    """Resources that a worker's pod requests."""
     drain_seconds: int
     price_per_hour: float
     remedies: list[str]
@@ -50,7 +50,7 @@ class ServicePlan:
         return HOUR / self.usual.seconds_per_clip
 
     def cost(self, plan: ServingPlan) -> float:
-        """Of a video."""
+        """Cost of a video."""
         return plan.seconds_per_clip / HOUR * self.price_per_hour
 
 

@@ -30,7 +30,7 @@ class Node:
     taints: Sequence[Raw]
     allocatable: Amounts
     requests: Mapping[str, Amounts]
-    """Of each pod on it, by uid."""
+    """Requests of each pod on the node, by the pod's uid."""
 
     @classmethod
     def read(cls, node: Raw, pods: Iterable[Raw]) -> Node:
@@ -89,7 +89,8 @@ class Room:
         return replace(self, nodes=tuple(nodes)), placed
 
     def closest(self, pod: Raw) -> str:
-        """Of the nodes that cannot take one more such pod, which lacks least, and what."""
+        """Describe the node that lacks least for one more such pod, and what it lacks; or why no
+        node can take one."""
         wanted = requests(pod)
         suited = [node for node in self.nodes if node.suits(pod)]
         if not self.nodes and not self.closed:
@@ -119,8 +120,9 @@ def takes_pods(node: Raw) -> bool:
 
 
 def requests(pod: Raw) -> Amounts:
-    """Of a pod's spec, as the scheduler counts: its containers and sidecars together, or more if a
-    step of its start needs more, and its overhead.
+    """Requests of a pod's spec, as the scheduler counts: for each resource the sum over containers
+    and sidecars, or more if an init container or the pod itself requests more; and the pod's
+    overhead.
 
     https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/#resource-sharing-within-containers
     """

@@ -57,7 +57,8 @@ TINY = Size(cpu="500m", memory="1536Mi", memory_limit="3Gi", cache="2Gi", shm="2
 LARGE_CPU = Size(cpu="4", memory="16Gi", memory_limit="32Gi", cache="100Gi")
 """Prepare reads one clip at a time."""
 LIMIT_OVER_REQUEST = 1.5
-"""Of memory: the estimate is not measured, and what is spare goes to the page cache."""
+"""Ratio of the memory limit to the request: the estimate is not measured, and spare memory goes to
+the page cache."""
 
 
 def size_of(attempt: Attempt) -> Size:
@@ -69,7 +70,7 @@ def size_of(attempt: Attempt) -> Size:
 
 
 def size_for(host: HostPlan, *, cpu: int) -> Size:
-    """By the planner, with room for its error."""
+    """Resources of a pod by the planner's estimate, with a margin for its error."""
     memory = host.gib * (1 + BAND)
     return Size(
         cpu=str(cpu),
@@ -98,7 +99,8 @@ class Attempt:
     deterministic: bool
     """Its GPU kernels must repeat to the bit."""
     host: HostPlan | None
-    """By the planner; None for a step that holds no weights, and for Tiny presets."""
+    """Host memory and scratch space, as planned; None for a step that holds no weights, and for
+    Tiny presets."""
     gpus: int
     image: str
     image_pull_policy: str
@@ -198,7 +200,8 @@ def resources(attempt: Attempt) -> Manifest:
 
 
 def overrides_of(attempt: Attempt) -> ResourceOverrides:
-    """Of the steps that hold weights, the export too; the others are small in every run."""
+    """Overrides for the steps that hold weights, the export too; the others are small in every
+    run."""
     held = attempt.needs_gpu or attempt.host is not None
     return attempt.overrides if held else ResourceOverrides()
 

@@ -62,7 +62,7 @@ def pod_spec(
 
 
 def security_context() -> Manifest:
-    """Of a container."""
+    """Security context of a container."""
     return {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
@@ -84,7 +84,7 @@ def secret_env(variable: str, secret: str, key: str) -> Manifest:
 
 
 def field_env(variable: str, path: str) -> Manifest:
-    """Of the pod itself, such as metadata.name."""
+    """Environment variable from a field of the pod itself, such as metadata.name."""
     return {"name": variable, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
 

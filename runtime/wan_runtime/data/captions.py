@@ -11,9 +11,10 @@ from wan_runtime.contract.job import ModelSpec
 TOKENIZER = "google/umt5-xxl/tokenizer.json"
 """In the folder of the base model."""
 TOKENS = 512
-"""That the model reads, the end token included. The rest of a caption is lost."""
+"""Tokens that the model reads, the end token included. The rest of a caption is lost."""
 CHARACTERS_A_TOKEN = 4
-"""Of English text, where no model is at hand; other languages have fewer."""
+"""Characters of English text per token, where no tokenizer is at hand; other languages have
+fewer."""
 
 Count = Callable[[str], int]
 

@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 
 Opens = Callable[..., object]
 CROPPED_SHARE = 0.5
-"""Of the picture. A 16:9 clip in a square keeps more, in 9:16 less."""
+"""Share of the picture that a bucket keeps, below which a warning is given. A 16:9 clip in a square
+keeps more, in 9:16 less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Checked:
 
     clip: Clip
     fingerprint: NDArray[np.uint64] | None = None
-    """Of an accepted clip."""
+    """Fingerprint of an accepted clip."""
     thumbnail: bytes | None = None
     """WebP. None if nothing could be decoded."""
 
@@ -220,7 +221,8 @@ class Checker:
 
 
 _VIDEO = {"frames": 1, "fps": 1.0}
-"""Of a video that is recorded only: it opens and shows a picture of the size."""
+"""Arguments of `check_clip` for a video that is recorded only: it opens and has one picture of the
+size."""
 
 
 @contextmanager

@@ -49,8 +49,8 @@ def survey(path: Path, *, fps: float, limit: int | None) -> Facts:
 
 
 def choose(facts: Facts, buckets: Sequence[Bucket], fps: float) -> Bucket:
-    """Of the buckets that a surveyed clip fills, the one that crops least; of these the longest.
-    Buckets of one length differ by the first frame alone.
+    """Choose the bucket that crops a surveyed clip least, among those that it fills; of equal ones,
+    the longest. Among buckets of one length, the picture size alone decides.
 
     Raises ClipRejected(TOO_SMALL, TOO_SHORT) if it fills none."""
     large_enough = fitting(buckets, facts.width, facts.height, facts.pixel_aspect)

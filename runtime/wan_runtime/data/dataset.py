@@ -100,7 +100,7 @@ class Clip(Contract):
     key: str
     """In the bucket of the source. `bring` fetches it."""
     offset: int | None = None
-    """Of the clip's first byte, if it is a member of an archive."""
+    """Offset of the clip's first byte in the archive, if it is a member of one."""
     prompt: str
     source: str
     """The recording it was cut from."""
@@ -117,7 +117,8 @@ class Clip(Contract):
     fps: float | None = None
     """Average, of the file."""
     frames: int | None = None
-    """At the target rate, as far as it was decoded: at least the number wanted if accepted."""
+    """Frames at the target rate, as far as the clip was decoded: at least the number wanted if it
+    is accepted."""
     duration: float | None = None
     """Seconds, as the container states."""
     starts: tuple[int, ...] = (0,)
@@ -125,7 +126,7 @@ class Clip(Contract):
     bucket: Bucket | None = None
     """What an accepted clip is cut to."""
     warnings: tuple[Warned, ...] = ()
-    """Of an accepted clip."""
+    """Warnings about an accepted clip."""
     first_frame: StoredFile | None = None
     """Picture to start from instead of the clip's own first frame."""
     control_video: StoredFile | None = None

@@ -25,7 +25,7 @@ FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,gif,asf,ogg
 """Containers that are opened. Not playlists: they make FFmpeg open other files."""
 GIVEN = "MP4, MOV, MKV, WebM, AVI, MPEG, WMV, FLV, GIF"
 MAX_PIXELS = 2**26
-"""Of a frame: a file of a few bytes may claim any size."""
+"""Pixels of a frame, at most: a file of a few bytes may declare any size."""
 AHEAD, BEHIND = Fraction(10), Fraction(1, 10)
 """Seconds. A broadcast whose clock leaps further goes on as if it had not, as in FFmpeg."""
 HURRIED, CALM = Fraction(1, 100), Fraction(1, 10)
@@ -39,7 +39,7 @@ NO_VIDEO = (
 )
 """Kinds of video stream that are pictures: covers, previews, tiles."""
 STILL_BRANDS = {"avif", "heic", "heix", "heim", "heis", "mif1"}
-"""Of files that are built like MP4 and hold pictures."""
+"""Major brands of files that are built like MP4 and hold pictures."""
 PICTURES = {"PNG", "JPEG", "WEBP", "BMP", "TIFF", "HEIC", "AVIF", "JPEG XL", "JPEG 2000", "SVG"}
 A_PICTURE = "image-to-video needs clips of at least 5 frames"
 

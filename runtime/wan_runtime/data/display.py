@@ -40,7 +40,7 @@ TURNS: dict[tuple[int, int, int, int], tuple[Filter, ...]] = {
     (0, -1, -1, 0): (("transpose", "clock_flip"),),
 }
 SLACK = 0.0175
-"""Of a turn: one degree, as in FFmpeg."""
+"""Tolerance of a rotation by a multiple of 90 degrees: one degree, as in FFmpeg."""
 UNNAMED = range(28, 48)
 """Kinds of side data that PyAV has no name for: it shows none at all of a frame with one."""
 

@@ -93,7 +93,7 @@ class _Window:
     """A part of a clip, about to be encoded."""
 
     path: str
-    """Of the clip."""
+    """Path of the clip."""
     video_key: str
     image_key: str
     video: Entry | None

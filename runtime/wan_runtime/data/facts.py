@@ -25,7 +25,7 @@ class Facts:
     duration: float = 0.0
     """Seconds."""
     frames: int = 0
-    """At the target rate, at most the number wanted."""
+    """Frames at the target rate, at most the number wanted."""
     starts: tuple[int, ...] = (0,)
     """First frame of each window, at the target rate."""
     interlaced: bool = False

@@ -59,7 +59,7 @@ class EncodedClip(Contract):
     start: int = 0
     """First frame of the window, at the target rate."""
     sha256: str
-    """Of the clip's file."""
+    """SHA-256 of the clip's file."""
     prompt: str
     source: str
     split: Literal["Train", "HeldOut"]

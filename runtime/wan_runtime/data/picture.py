@@ -18,9 +18,9 @@ from wan_runtime.data.signatures import HEAD, kind_of
 from wan_runtime.data.srgb import flat
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
-"""That are decoded; of several pictures in one file, the first."""
+"""Formats that are decoded; of several pictures in one file, the first is read."""
 MOST_PIXELS = 89_000_000
-"""Of a picture. Pillow warns beyond."""
+"""Pixels of a picture, at most. Pillow warns beyond."""
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -30,7 +30,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""By EXIF's tag Orientation."""
+"""Transpositions by the value of the EXIF tag Orientation."""
 ORIENTATION = 0x0112
 
 

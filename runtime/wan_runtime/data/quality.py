@@ -27,18 +27,19 @@ NEIGHBOURS = 3
 """Changes on either side that a change is compared with."""
 STILL_LEVELS = 2.0
 REPEATED_SHARE = 0.1
-"""Of frames. 15 frames a second shown at 16 repeat one in 16."""
+"""Share of repeated frames beyond which a warning is given. 15 frames per second played at 16
+repeat one in 16."""
 BAR_LEVEL = 30
 """Black of limited range, with what compression adds."""
 BAR_SHARE = 0.03
-"""Of the height or width, on each of two opposite sides."""
+"""Size of a bar on each of two opposite sides, at least, as a share of the height or width."""
 FINGERPRINTS = 4
 """Frames of a clip that are compared."""
 HASH_SIDE = 16
 FLAT_LEVELS = 4.0
 """Pictures of less contrast say nothing about where they are from."""
 TWIN_BITS = 16
-"""Of 255."""
+"""Bits of 255 in which the frame hashes of near-duplicates differ, at most."""
 THUMBNAILS = 3
 THUMBNAIL_WIDTH = 112
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)

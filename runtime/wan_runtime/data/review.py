@@ -115,7 +115,8 @@ def check(listing: Listing, checker: Checker, report: Reporter) -> list[Checked]
 
 
 def reject_duplicates(clips: Sequence[Clip], name: Callable[[Clip], str]) -> list[Clip]:
-    """Of good clips with equal bytes the first stays: none may be both trained and tested."""
+    """Reject accepted clips with the same bytes as an earlier one: no clip may be in both the
+    training and the held-out split."""
     first: dict[str, Clip] = {}
     kept = []
     for clip in clips:

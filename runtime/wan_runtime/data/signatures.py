@@ -32,7 +32,7 @@ HEAD = 512
 
 
 def kind_of(head: bytes) -> str | None:
-    """By the file's first HEAD bytes; None if they are of no kind that is known."""
+    """Kind of a file, from its first HEAD bytes; None if the kind is not known."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
     if head[4:8] == b"ftyp":

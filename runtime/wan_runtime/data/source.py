@@ -27,9 +27,9 @@ class Place:
     archive: str | None = None
     """The archive that holds it."""
     offset: int = 0
-    """Of a member's first byte in the archive."""
+    """Offset of a member's first byte in the archive."""
     bytes: int | None = None
-    """Of a member."""
+    """Size of a member, in bytes."""
 
     @property
     def file(self) -> str:

@@ -10,7 +10,7 @@ from PIL import Image, ImageCms
 from wan_runtime.data.rejected import PictureRejected
 
 PROFILE_BYTES = 2**22
-"""Of an ICC profile, at most: those of printers have 2 MB."""
+"""Size of an ICC profile, at most, in bytes: profiles of printers have 2 MB."""
 SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 """Colour space of a profile -> mode of the pictures that it is for."""
 HDR = {16: "PQ", 18: "HLG"}
@@ -20,7 +20,7 @@ SDR = (1, 6, 13)
 BT709 = 1
 """The primaries of sRGB."""
 GAMMA, GAMMA_CLOSE = 1 / 2.2, 0.02
-"""Of a PNG's gAMA that means sRGB."""
+"""Value of a PNG's gAMA chunk that means sRGB, and its tolerance."""
 CHROMATICITIES, CLOSE = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06), 0.01
 """White, red, green and blue of sRGB, as in a PNG's cHRM."""
 SAVE = "save it as sRGB"

@@ -8,7 +8,7 @@ from wan_runtime.faults import encodable
 
 
 class Code(StrEnum):
-    """Of refused requests; then of jobs that failed."""
+    """Codes of refused requests, then those of failed jobs."""
 
     INVALID_REQUEST = "invalid_request"
     """A field is missing, unknown or out of range; `param` names it."""
@@ -58,7 +58,7 @@ OURS = frozenset(
         Code.INTERNAL,
     }
 )
-"""Of failed jobs: what speaks against the workers or the service's own files, not the request."""
+"""Codes of failed jobs whose cause is the workers or the service's own files, not the request."""
 
 STATUS: dict[Code, int] = {
     Code.INVALID_REQUEST: 400,

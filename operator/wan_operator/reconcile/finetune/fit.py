@@ -239,7 +239,7 @@ def effective_plan(plan: RunPlan) -> EffectivePlan:
 
 
 def clips_of(steps: Sequence[StepStatus]) -> int | None:
-    """That are trained on, each of its windows counted, once the prepare step has counted them."""
+    """Training windows of all clips, as counted by the prepare step; None before."""
     return _counted(steps, TRAIN_WINDOWS)
 
 

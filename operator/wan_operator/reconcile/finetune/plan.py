@@ -295,7 +295,8 @@ def buckets_of(spec: WanFineTuneSpec) -> tuple[Bucket, ...]:
 
 
 def _size(bucket: Bucket) -> tuple[int, int]:
-    """By its tokens, up to a factor; a landscape before the portrait of as many."""
+    """Sort key of a bucket: its tokens, up to a factor, then its width. In descending order a
+    landscape comes before a portrait of as many tokens."""
     return bucket.width * bucket.height * (bucket.frames + 3), bucket.width
 
 

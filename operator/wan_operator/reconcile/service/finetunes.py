@@ -21,7 +21,7 @@ from wan_operator.reconcile.service.state import Service
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Of one fine-tune: its weights, or why there are none."""
+    """Result for one fine-tune: its weights, or why there are none."""
 
     artifact: Artifact | None
     reason: str = ""

@@ -102,7 +102,7 @@ def awaited(base: base_model.Import, found: Followed) -> list[Wanted]:
 
 
 def revision_of(service: Service, effective: EffectiveService, found: Followed) -> Revision:
-    """Of the workers that the spec asks for."""
+    """Revision of the workers that the spec describes."""
     spec, settings = service.spec, service.settings
     source, bundle = spec.model.source, ca_bundle(spec.store, settings)
     fetches = source is not None and source.s3 is not None
@@ -222,7 +222,7 @@ def leftovers(service: Service, wanted: tuple[Manifest, ...]) -> tuple[Delete, .
 
 
 OF_PHASE = {"RolledBack": ("RolledBack", "RollBack"), "Waiting": (WAITING, "Wait")}
-"""Of an event: its reason, and what the operator did."""
+"""Reason of a rollout's event and the operator's action, by the rollout's phase."""
 
 
 def requeue_after(service: Service) -> float:

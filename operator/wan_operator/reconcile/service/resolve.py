@@ -22,7 +22,8 @@ from wan_runtime.presets import PRESETS, Preset
 
 LEAST_DRAIN_SECONDS = 60
 SLACK = 1.5
-"""Of a drain over the planner's seconds: its error, text and first frame."""
+"""Ratio of a drain's seconds to the planner's: it covers the planner's error and the encoding of
+text and first frame."""
 
 
 class DatabaseNotConfiguredError(Exception):
@@ -71,7 +72,7 @@ def sizes_of(spec: WanInferenceServiceSpec) -> tuple[VideoSize, ...]:
 
 
 def gpu_of(spec: WanInferenceServiceSpec, settings: Settings) -> Gpu | None:
-    """Of its workers. None: not known."""
+    """GPU type of the service's workers; None if it is not known."""
     template = spec.workers.pod_template
     return gpus.gpu_of(template, settings.default_gpu, settings.gpu_catalogue)
 

@@ -41,7 +41,7 @@ class Course:
     worker: Revision
     canary: Revision | None = None
     share: Rollout = field(default_factory=Rollout)
-    """Of the canary."""
+    """Share of new videos that the canary gets."""
     asks_room: bool = False
     """As a Decision does; and what is left of it."""
     room_left: Room | None = None

@@ -54,7 +54,8 @@ class Service:
         return self.child("Deployment", name_of(self.owner, part))
 
     def pods(self, part: Part) -> list[Raw]:
-        """Of a part, those that are going too. They are a ReplicaSet's: their labels have to do."""
+        """Pods of a part, terminating ones too. A ReplicaSet owns them, so they are found by their
+        labels."""
         return [pod for pod in self.observed.pods if label(pod, COMPONENT) == part.value]
 
     def revision(self, name: str) -> Revision | None:
@@ -97,6 +98,6 @@ def read(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Serv
 
 
 def count(deployments: Sequence[Raw | None], field: str) -> int:
-    """Of their statuses, in sum."""
+    """Sum of a field over the Deployments' statuses."""
     found = (each.get("status", {}).get(field, 0) for each in deployments if each is not None)
     return sum(found)

@@ -162,7 +162,7 @@ def _not_ready(service: Service, part: Part, reason: str, text: str) -> list[Wan
 
 
 def _said(service: Service) -> str:
-    """By a worker, of what keeps it; empty if none says anything."""
+    """Problem that a worker reports, after its pod's name; empty if no worker reports one."""
     workers = service.report.workers if service.report else ()
     return next((f"{each.pod}: {each.problem}" for each in workers if each.problem), "")
 

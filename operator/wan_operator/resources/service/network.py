@@ -12,7 +12,7 @@ HTTP = 80
 
 
 def service(owner: Owner) -> Manifest:
-    """Of the gateways, under the resource's own name."""
+    """Service of the gateways, under the resource's own name."""
     spec = {
         "type": "ClusterIP",
         "selector": selector(owner, Part.GATEWAY),

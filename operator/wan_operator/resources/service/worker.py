@@ -66,7 +66,7 @@ class WorkerPods:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """Of the workers."""
+    """Revision of the workers, named by a hash of their configuration and pod template."""
 
     name: str
     service: str
@@ -167,7 +167,7 @@ def volumes(pods: WorkerPods) -> list[Volume]:
 
 
 def config_map(owner: Owner, revision: Revision) -> Manifest:
-    """Of a revision: never changed, removed when nobody runs it any more."""
+    """ConfigMap of a revision: never changed, removed when no worker runs the revision any more."""
     template = json.dumps(revision.template, sort_keys=True)
     data = {SERVICE_KEY: revision.service, TEMPLATE_KEY: template}
     made = child(owner, "v1", "ConfigMap", name_of(owner, revision.name), "revision", data=data)

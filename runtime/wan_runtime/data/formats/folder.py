@@ -87,7 +87,8 @@ def _instead_of(path: str, captions: Mapping[str, Caption]) -> str:
 def _captions(
     source: Source, videos: Sequence[str], there: Mapping[str, int], jsons: Sequence[CaptionsJson]
 ) -> dict[str, Caption]:
-    """That of each video. As with diffusion-pipe, captions.json stands for all of its folder."""
+    """Caption of each video, by its path. As with diffusion-pipe, captions.json replaces all
+    caption files of its folder."""
     listed = {PurePosixPath(each.path).parent: each for each in jsons}
     beside = [path for path in videos if PurePosixPath(path).parent not in listed]
     read = dict(zip(beside, read_sidecars(source, beside, there, CAPTIONS), strict=True))

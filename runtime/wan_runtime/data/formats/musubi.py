@@ -89,7 +89,8 @@ class _Reader:
     def _in_folder(
         self, where: str, dataset: Mapping[str, Any], wanted: Wanted | None
     ) -> list[str]:
-        """Of folders in the folder nothing is taken, as in musubi-tuner."""
+        """Add a row for each clip of a folder and return notes on its files. Subfolders are not
+        read, as in musubi-tuner."""
         folder = path_in(where, dataset, "video_directory", self._source)
         there = {
             found.path: found.bytes

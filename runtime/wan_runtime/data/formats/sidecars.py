@@ -21,7 +21,8 @@ from wan_runtime.threads import in_order
 THREADS = 8
 """Captions fetched at a time."""
 CAPTIONS_JSON = "captions.json"
-"""Of diffusion-pipe: for each clip of its folder a list of captions, by the clip's file name."""
+"""Caption file of diffusion-pipe: for each clip of its folder a list of captions, by the clip's
+file name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from wan_runtime.errors import InputError
 from wan_runtime.faults import value
 
 MAX_BYTES = 64 * 2**20
-"""Of one metadata file."""
+"""Size of one metadata file, at most, in bytes."""
 KEYS = 12
-"""Of an object, that a message names."""
+"""Keys of an object that a message names, at most."""
 LONGEST = 60
 """Characters of a line that a message quotes."""
 SAVE = "save it as UTF-8"

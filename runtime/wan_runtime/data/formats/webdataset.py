@@ -49,7 +49,7 @@ class _Sample:
     others: list[str] = field(default_factory=list)
     """Members of other kinds, by suffix."""
     fault: Fault | None = None
-    """Of a member that cannot be read."""
+    """Fault of a member that cannot be read."""
 
 
 def read(source: Source, columns: Columns) -> Listing:

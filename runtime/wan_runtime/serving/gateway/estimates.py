@@ -18,7 +18,7 @@ ANY = "any"
 
 
 class Estimate(BaseModel):
-    """Of the request as it is now; others may come before it is sent."""
+    """Estimate for the request as of now; other requests may be queued before it is sent."""
 
     object: str = "video.estimate"
     model: str
@@ -27,13 +27,13 @@ class Estimate(BaseModel):
     frames: int
     steps: int
     predicted_seconds: float
-    """Of a worker's time."""
+    """Seconds of a worker's time."""
     queue_position: int
     """1: the next."""
     starts_in_seconds: float | None
     """None: no worker is ready, so nobody knows."""
     cost: float | None
-    """By the service's price for an hour of a worker. None: it names none."""
+    """Cost at the service's price for an hour of a worker; None if the service has no price."""
 
 
 @router.post("/estimate")

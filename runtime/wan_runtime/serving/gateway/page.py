@@ -28,7 +28,7 @@ class File:
     content: bytes
     media_type: str
     etag: str
-    """Of the content, so that all gateways agree."""
+    """Hash of the content as an HTTP entity tag, the same at all gateways."""
 
 
 def router(service: ServiceSpec) -> APIRouter:

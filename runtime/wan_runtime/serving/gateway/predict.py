@@ -31,9 +31,9 @@ class Seen:
     step: float
     """Seconds, each."""
     others: float
-    """Of all other stages but writing."""
+    """Seconds of all other stages except writing."""
     ratio: float
-    """Of the whole, over planned."""
+    """Ratio of the clip's measured seconds, without writing, to the planned ones."""
 
 
 class Predictor:
@@ -48,7 +48,7 @@ class Predictor:
         self._seen: deque[Seen] = deque(maxlen=SEEN)
 
     def seconds(self, order: VideoOrder) -> float:
-        """Of the GPU's work for one clip."""
+        """Predict the seconds of GPU work for one clip."""
         like = [each for each in self._seen if each.like == like_of(order)]
         if like:
             step = statistics.median(each.step for each in like)
@@ -57,7 +57,8 @@ class Predictor:
         return (statistics.median(ratios) if ratios else 1.0) * self.planned(order)
 
     def planned(self, order: VideoOrder) -> float:
-        """By the planner alone."""
+        """Seconds for one clip without correction by earlier clips: from the planner, or for a Tiny
+        model from the number of tokens."""
         guided = is_guided(order)
         if self._preset.tiny:
             tokens = tokens_of(order.frames, order.size.width, order.size.height)

@@ -19,7 +19,7 @@ class Fault(BaseModel):
     param: str | None
     """The field, where the cause is one."""
     code: str
-    """Of a closed list; see `description` of each status."""
+    """Code from a closed list; see `description` of each status."""
 
 
 class Problem(BaseModel):
@@ -35,7 +35,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     }
     for status in sorted(set(STATUS.values()))
 }
-"""Of every route."""
+"""Error responses of every route, by status."""
 
 
 def answer(refusal: Refusal) -> JSONResponse:

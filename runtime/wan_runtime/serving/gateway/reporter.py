@@ -59,7 +59,8 @@ class Reporter(Collector):
         }
 
     def faulty_adapters(self) -> dict[str, AdapterNote]:
-        """By name; none while the database is away."""
+        """Adapters that no ready worker can use, by name; empty while the database is
+        unavailable."""
         return {} if isinstance(self._taken, str) else faulty(self._taken[0].workers)
 
     def _state(self) -> tuple[int, str, bytes]:

@@ -34,7 +34,8 @@ class Adapter(BaseModel):
     strength: Annotated[float, Field(ge=-4, le=4, allow_inf_nan=False)] | None = None
     """None: the adapter's own."""
     expert: Literal["high_noise", "low_noise"] | None = None
-    """Of Wan2.2; None: both that it has weights for."""
+    """Expert of Wan2.2 to which the adapter is applied; None: each expert that it has weights
+    for."""
 
     def use(self) -> AdapterUse:
         expert = {"high_noise": "HighNoise", "low_noise": "LowNoise", None: None}[self.expert]
@@ -64,7 +65,7 @@ class Ask(BaseModel):
     steps: Annotated[int, Field(ge=1, le=200)] | None = None
     guidance: Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)] | None = None
     guidance_low: Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)] | None = None
-    """Of Wan2.2's low-noise expert. None: as `guidance`."""
+    """Guidance of Wan2.2's low-noise expert; None: the same as `guidance`."""
     negative_prompt: Annotated[Text, Field(max_length=4000)] | None = None
     adapters: Annotated[tuple[Adapter, ...], Field(max_length=8)] = ()
     quality: Literal["lossless"] | None = None

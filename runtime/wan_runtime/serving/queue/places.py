@@ -33,7 +33,7 @@ class Waiting:
 def places(
     queued: Iterable[Waiting], spent: Mapping[str, float], busy_seconds: Sequence[float]
 ) -> dict[str, Place]:
-    """Of each queued job.
+    """Predicted place of each queued job, by its id.
 
     `spent`: seconds of work lately given to each owner. `busy_seconds`: for each ready worker, how
     long it is predicted to be busy yet.
@@ -65,7 +65,7 @@ def places(
 
 
 def _lines(queued: Iterable[Waiting]) -> dict[int, dict[str, list[Waiting]]]:
-    """By priority and owner, the oldest last."""
+    """Queued jobs by priority and owner, the oldest last."""
     lines: dict[int, dict[str, list[Waiting]]] = {}
     for job in sorted(queued, key=lambda each: each.number, reverse=True):
         lines.setdefault(job.priority, {}).setdefault(job.owner, []).append(job)
@@ -73,5 +73,6 @@ def _lines(queued: Iterable[Waiting]) -> dict[int, dict[str, list[Waiting]]]:
 
 
 def _weight(seconds: float) -> float:
-    """Of work given that much later. Bounded: nobody waits for hundreds of half-lives."""
+    """Weight of work given so many seconds from now: it doubles with each half-life. Bounded, as
+    nobody waits for hundreds of half-lives."""
     return float(2.0 ** min(seconds / HALF_LIFE_SECONDS, 500))

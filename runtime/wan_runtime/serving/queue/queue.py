@@ -39,7 +39,7 @@ Result = TypeVar("Result")
 
 
 class Queue:
-    """Of one service."""
+    """Queue of one service's jobs."""
 
     def __init__(self, database: Database, keeping: Keeping) -> None:
         self._database = database
@@ -161,7 +161,7 @@ class Queue:
             return self._places.setdefault(job_id, Place(0, 0.0))
 
     async def place_of_new(self, owner: str, *, seconds: float, priority: int = 0) -> Place:
-        """That a job of so many predicted seconds would have if it were submitted now."""
+        """Place that a job of so many predicted seconds would have if it were submitted now."""
         new = Waiting("new", owner, priority, sys.maxsize, seconds)
         found = await self._do(
             "place of new", lambda each: workers.all_places(each, self._service, new)

@@ -8,7 +8,7 @@ from wan_runtime.rendering.order import Advance, Job, Problem, Rendered, State, 
 from wan_runtime.serving.queue.database import Connection
 
 CHANNEL = "wan_video"
-"""Of NOTIFY. One for all services: names of channels are too short for theirs."""
+"""Channel of NOTIFY, one for all services: channel names are too short for service names."""
 
 CLAIMABLE = "claimable"
 
@@ -24,7 +24,7 @@ SPENT = (
 
 
 def job_of(row: asyncpg.Record) -> Job:
-    """Of a whole row of `jobs`. Fields that a newer release wrote are left out."""
+    """Job from a whole row of `jobs`. Fields that a newer release wrote are ignored."""
     return Job(
         id=row["id"],
         owner=row["owner"],

@@ -10,7 +10,7 @@ from wan_runtime.serving.queue.database import SCHEMA, Connection
 from wan_runtime.serving.queue.errors import SchemaNewer
 
 LOCK = 0x77616E01
-"""Of the advisory lock: one process at a time changes tables."""
+"""Key of the advisory lock with which one process at a time changes tables."""
 FOUNDATION = """
     create table if not exists migrations (
         number integer primary key,

@@ -12,8 +12,8 @@ from wan_runtime.serving.queue.rows import job_of, notify
 from wan_runtime.serving.queue.workers import ready_workers
 
 LOCK = 0x77616E02
-"""Of the advisory lock: submissions to a service follow each other, so that neither a key nor the
-room under a limit is taken twice."""
+"""Key of the advisory lock that serializes the submissions to a service, so that neither a key nor
+the room under a limit is taken twice."""
 KEY_SECONDS = 86400.0
 """How long an idempotency key is remembered."""
 

@@ -20,8 +20,8 @@ from wan_runtime.serving.queue.rows import SPENT, discard, job_of, notify, spend
 log = logging.getLogger(__name__)
 
 LOCK = 0x77616E03
-"""Of the advisory lock: claims of a service follow each other, so that each sees what the one
-before it gave to an owner."""
+"""Key of the advisory lock that serializes the claims of a service, so that each claim sees the
+work that the one before it charged to an owner."""
 MAX_ATTEMPTS = 5
 """Most of what a video itself breaks is told, and fails it at once; the others are lost with nodes
 that come and go. Where a worker is killed for every third video, three of 200 lose three."""
@@ -31,7 +31,7 @@ GRACE_SECONDS = 30
 """A server that just came up takes no lease away: no worker could renew it meanwhile."""
 
 FAIR_ORDER = f"jobs.priority desc, coalesce({SPENT}, 0), jobs.number"
-"""Of the queue: priority, then the owner who was given least of late, then age."""
+"""Order of the queue: priority, then the owner with the least recent work, then age."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Keeping:
     retention_seconds: float
 
     def folder(self, job_id: str) -> str:
-        """Of all objects of a job."""
+        """Key prefix of all objects of a job, with a slash at its end."""
         return "/".join(filter(None, (self.prefix, "videos", job_id))) + "/"
 
 

@@ -74,8 +74,8 @@ async def gone(connection: Connection, service: str, worker: str) -> None:
 async def all_places(
     connection: Connection, service: str, new: Waiting | None = None
 ) -> dict[str, Place]:
-    """Of every queued job among those that the same workers claim, and of `new`, a stable one, as
-    if it were queued."""
+    """Places of all queued jobs, each among the jobs that the same workers claim, and of `new`, as
+    if it were queued on the stable track."""
     queued = await connection.fetch(
         """
         select id, owner, priority, number, predicted_seconds as seconds, track from jobs
@@ -105,8 +105,8 @@ async def all_places(
 
 
 async def _busy_seconds(connection: Connection, service: str) -> list[tuple[str, float]]:
-    """Of each ready worker, its revision before. Writing a video holds no GPU, so it keeps nobody
-    busy."""
+    """Revision of each ready worker, with the seconds until it is predicted to be free. Writing a
+    video uses no GPU, so it does not count."""
     rows = await connection.fetch(
         """
         select coalesce(info ->> 'revision', '') as revision, coalesce(max(

@@ -25,14 +25,14 @@ PAUSES = (30.0, 600.0)
 
 @dataclass(slots=True)
 class Recheck:
-    """Of one worker."""
+    """Rechecks of one worker's adapters that are not ready."""
 
     service: ServiceSpec
     files: AdapterFiles
     status: Status
     pauses: tuple[float, float] = PAUSES
     _unanswered: dict[str, AppliedAdapter] = field(default_factory=dict)
-    """By name: fetched anew, and no rank has said yet what it makes of them."""
+    """Adapters, by name, that were fetched anew and that no rank has checked yet."""
 
     def answered(self, notes: Iterable[AdapterNote]) -> None:
         """A rank has checked these."""

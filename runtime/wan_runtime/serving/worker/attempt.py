@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Of a worker, in seconds."""
+    """Intervals and time limits of a worker, in seconds."""
 
     lease: float = 30.0
     beat: float = 5.0
@@ -28,11 +28,11 @@ class Timing:
     news: float = 1.0
     """Seconds between renewals that report a new step."""
     idle: float = 5.0
-    """At most, between looks at an empty queue; a notification comes sooner."""
+    """Seconds between polls of an empty queue, at most; a notification comes sooner."""
     grace: float = GRACE_SECONDS
     """From SIGTERM to SIGKILL."""
     margin: float = 5.0
-    """Of the grace, that is left for handing back."""
+    """Seconds of the grace period that are left for returning the job to the queue."""
     back_off: float = 1.0
     """Seconds before the first restart of the ranks; doubled each time, up to a minute."""
     rechecks: tuple[float, float] = PAUSES

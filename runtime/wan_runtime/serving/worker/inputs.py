@@ -20,7 +20,7 @@ from wan_runtime.serving.worker.messages import Render
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Of one service's orders."""
+    """Access to the inputs of one service's orders."""
 
     service: ServiceSpec
     store: Store

@@ -48,45 +48,46 @@ class FineTune(Contract):
     """Digest of the base model that was tuned."""
     dataset: str | None
     configuration: str
-    """Of the export's job."""
+    """Hash of the configuration of the export's job."""
 
 
 class Pace(Contract):
     """How long a video takes here, as its warm-up did."""
 
     tokens: int
-    """Of the transformer."""
+    """Number of the transformer's tokens for one video."""
     step_seconds: float
-    """Of one step; the last of the warm-up's, so that nothing is compiled or first allocated."""
+    """Seconds of one step: the last of the warm-up, so that nothing is compiled or first
+    allocated."""
     stages: dict[Stage, float]
 
 
 class Ready(Contract):
-    """Of each rank, once: loaded, warmed up and checked."""
+    """Report of each rank, once: it has loaded the model, warmed up and checked its results."""
 
     kind: Literal["ready"] = "ready"
     rank: int
     load_seconds: float
     compile_seconds: float
-    """That the first video took beyond its repetition."""
+    """Seconds that the first video took longer than its repetition."""
     warm_up_seconds: float
     """All else of the warm-up."""
     paces: dict[str, Pace]
-    """By size, at the service's own length."""
+    """Pace of each size at the service's default number of frames."""
     peak_gib: float | None
     weights: str
     """Digest of the transformers."""
     fine_tune: FineTune | None = None
     """None: the base model as released."""
     adapters: tuple[AdapterNote, ...] = ()
-    """Of all of the service's, from rank 0."""
+    """Notes on all of the service's adapters, from rank 0; empty from other ranks."""
     attention: str
     """The kernel at work."""
     device: str
 
 
 class Checked(Contract):
-    """Of rank 0, some time after Check."""
+    """Report of rank 0 on the adapters of a Check, some time after it."""
 
     kind: Literal["checked"] = "checked"
     rank: int
@@ -94,7 +95,7 @@ class Checked(Contract):
 
 
 class Beat(Contract):
-    """Of each rank: it lives, and is here."""
+    """Report of each rank that it is alive, with its stage and step."""
 
     kind: Literal["beat"] = "beat"
     rank: int
@@ -104,7 +105,7 @@ class Beat(Contract):
 
 
 class Done(Contract):
-    """Of each rank: the video's frames are made, or it was cancelled."""
+    """Report of each rank: the video's frames are rendered, or it was cancelled."""
 
     kind: Literal["done"] = "done"
     rank: int
@@ -115,7 +116,8 @@ class Done(Contract):
 
 
 class Failed(Contract):
-    """Of a rank: this video cannot be made, the next one may. Without a job: nor can any."""
+    """Report of a rank: this video cannot be rendered, the next one may be. Without a job: no video
+    can be rendered."""
 
     kind: Literal["failed"] = "failed"
     rank: int

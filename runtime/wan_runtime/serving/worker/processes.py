@@ -30,7 +30,7 @@ from wan_runtime.serving.worker.problems import Unrenderable
 log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 10.0
-"""That ranks may differ by in reporting the end of a failed video."""
+"""Seconds within which the other ranks report the end of a video after one has failed at it."""
 
 
 class RanksFailed(Exception):
@@ -156,7 +156,7 @@ class Processes:
         self._ranks.send(0, dump(Check(adapters=adapters)))
 
     def cancel(self, job_id: str) -> None:
-        """Of the video at work; the next step of all ranks ends it."""
+        """Cancel the current video, which ends at the next step of all ranks."""
         self._ranks.send(0, dump(Cancel(job_id=job_id)))
 
     async def kill(self) -> None:
@@ -179,7 +179,7 @@ class Processes:
 
 
 def _problem(ended: dict[int, Done | Failed]) -> Problem | None:
-    """Of the first rank that has one."""
+    """Problem of the first rank that has one; None if no rank has."""
     for report in ended.values():
         if isinstance(report, Failed):
             return Problem(code=report.code, message=report.message)

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 WRITING_SECONDS = 10.0
 """Until one was written: a guess, for predictions."""
 REVIEWED_FRAMES = 4
-"""That moderation sees of a video."""
+"""Frames of a video that moderation reviews."""
 STORE_PAUSE = 5.0
 """Seconds before a store that failed is asked again, beyond its own patience."""
 STORE = (Reason.STORE_UNREACHABLE, Reason.STORE_NOT_FOUND, Reason.STORE_ACCESS_DENIED)
@@ -47,7 +47,7 @@ PAUSES = (1.0, 5.0, 20.0)
 
 @dataclass(slots=True)
 class Production:
-    """Of one service's videos."""
+    """Production of one service's videos."""
 
     service: ServiceSpec
     preset: Preset
@@ -179,7 +179,7 @@ class Production:
 
     @property
     def folder(self) -> str:
-        """Of all videos, in the bucket."""
+        """Key prefix of all videos in the bucket."""
         return f"{self.service.prefix}/videos/"
 
     async def _review(self, job: Job, folder: Path) -> None:

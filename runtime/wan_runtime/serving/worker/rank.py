@@ -166,7 +166,7 @@ class Opened:
     renderer: Renderer
     checks: Checks
     adapters: tuple[AdapterNote, ...]
-    """Of the service's, on rank 0."""
+    """Notes on the service's adapters, on rank 0; empty on other ranks."""
     fine_tune: FineTune | None
     """Where the model has full weights in place of the released ones."""
 

@@ -19,7 +19,7 @@ LONGEST = 60.0
 
 
 class Restarts:
-    """Of one worker."""
+    """Restarts of one worker's ranks."""
 
     def __init__(self, back_off: float) -> None:
         """`back_off`: seconds before the first; doubled each time."""

@@ -160,6 +160,6 @@ class Status:
 
 
 def clip_seconds(pace: Pace, steps: int) -> float:
-    """Of a video with so many steps, before it is written."""
+    """Seconds for a video of `steps` denoising steps, before it is written."""
     others = sum(spent for stage, spent in pace.stages.items() if stage is not Stage.DENOISING)
     return round(others + steps * pace.step_seconds, 3)

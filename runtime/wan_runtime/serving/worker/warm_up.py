@@ -22,7 +22,7 @@ from wan_runtime.rendering.render import Renderer
 from wan_runtime.serving.worker.messages import Pace
 
 STEPS = 2
-"""Of Wan2.2, one for each expert."""
+"""Denoising steps of a warm-up video: with Wan2.2, one for each expert."""
 SHORT = 5
 """Frames of the video that is made twice: a full one costs a minute at 14B."""
 
@@ -32,9 +32,9 @@ class Warm:
     """What a warm-up learned."""
 
     paces: dict[str, Pace]
-    """By size."""
+    """Pace of each size, by its name."""
     compile_seconds: float
-    """That the first, short video took beyond its repetition."""
+    """Seconds that the first, short video took longer than its repetition."""
     seconds: float
     """All else."""
 

@@ -24,7 +24,7 @@ SHARD = re.compile(r"(-\d{5}-of-\d{5})?\.safetensors")
 
 @dataclass(frozen=True, slots=True)
 class FullWeights:
-    """Of one or both experts."""
+    """Full weights of one or both experts."""
 
     ref: ManifestRef
     content: Manifest
@@ -103,7 +103,7 @@ class FullWeights:
 
 
 def expert_of(name: str) -> Expert:
-    """Of a file that an export made, shard or not."""
+    """Expert of a file that an export wrote, whether a shard or not."""
     stem = SHARD.sub("", name)
     return next(
         (expert for expert, suffix in SUFFIXES.items() if suffix and stem.endswith(suffix)),

@@ -212,7 +212,7 @@ class Worker:
             await self.processes.kill()
 
     async def _pulse(self) -> None:
-        """That the loop turns, and that the worker is there."""
+        """Record at each beat that the event loop runs, and report the worker to the queue."""
         while True:
             self.status.turned = time.monotonic()
             self._news.clear()

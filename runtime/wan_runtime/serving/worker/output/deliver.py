@@ -28,7 +28,7 @@ class Delivered:
     """Variant -> key."""
     bytes: int
     sha256: str
-    """Of the video."""
+    """SHA-256 of the video."""
 
 
 async def deliver(store: Store, prefix: str, folder: Path) -> Delivered:
