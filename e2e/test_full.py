@@ -13,7 +13,7 @@ from safetensors.torch import load
 
 from conftest import SAMPLED
 from finetunes import Run
-from wan_runtime.contract.job import Expert
+from wan_runtime.contract.steps import Expert
 from wan_runtime.models.layout import locate
 from wan_runtime.presets import PRESETS
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from finetunes import RUN_SECONDS, Run
-from wan_runtime.contract.job import Expert
+from wan_runtime.contract.steps import Expert
 from wan_runtime.models.layout import locate
 from wan_runtime.presets import PRESETS
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from wan_runtime.contract.job import Expert
+from wan_runtime.contract.steps import Expert
 from wan_runtime.models.adapters.changes import Changes, Factors
 from wan_runtime.models.adapters.dialects import read_adapter
 

@@ -10,7 +10,7 @@ from diffusers import WanImageToVideoPipeline, WanTransformer3DModel
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 from safetensors.torch import load_file
 
-from wan_runtime.contract.job import Expert
+from wan_runtime.contract.steps import Expert
 from wan_runtime.models import load
 from wan_runtime.models.dit.forward import Conditions, predict_velocity
 from wan_runtime.models.layout import ModelFiles

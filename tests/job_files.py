@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from wan_runtime.contract.earlier import FINE_TUNE
-from wan_runtime.contract.job import JobSpec, ManifestRef, Step
+from wan_runtime.contract.job import JobSpec, ManifestRef
+from wan_runtime.contract.steps import Step
 
 
 def sized(width: int, height: int, frames: int = 17) -> dict[str, int]:

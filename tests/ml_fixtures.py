@@ -18,7 +18,7 @@ from model_bucket import Bucket
 from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
 from wan_runtime.artifacts.patience import Patience
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.job import Expert, Step
+from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.models import tiny
 from wan_runtime.models.layout import ModelFiles, locate
 from wan_runtime.presets import PRESETS

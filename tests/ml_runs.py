@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from job_files import earlier, make_job, sized
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.job import Dialect, Expert, JobSpec, ManifestRef, Step
+from wan_runtime.contract.finetune import Dialect
+from wan_runtime.contract.job import JobSpec, ManifestRef
+from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.data import cache, prepare
 from wan_runtime.presets import PRESETS
 from wan_runtime.process.outcome import Outcome

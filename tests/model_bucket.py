@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from job_files import make_job
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.job import JobSpec, ManifestRef, Step
+from wan_runtime.contract.job import JobSpec, ManifestRef
+from wan_runtime.contract.steps import Step
 from wan_runtime.models import importer, layout
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.source import base_model

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InputError
 from wan_runtime.models.examine import examine
 from wan_runtime.models.places import Volume

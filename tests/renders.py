@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ml_runs import FRAMES, HEIGHT, WIDTH, moving_picture
-from wan_runtime.contract.job import Dialect, Expert
+from wan_runtime.contract.finetune import Dialect
 from wan_runtime.contract.service import Size
+from wan_runtime.contract.steps import Expert
 from wan_runtime.models.adapters.applied import AdapterFile, AppliedAdapter
 from wan_runtime.models.adapters.cache import AdapterCache
 from wan_runtime.models.adapters.dialects import write_adapter

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.job import Checkpoint, JobSpec, ManifestRef, Reason, Step
-from wan_runtime.contract.steps import FACTS
+from wan_runtime.contract.job import Checkpoint, JobSpec, ManifestRef
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import FACTS, Step
 from wan_runtime.errors import InputError, NumericalError
 from wan_runtime.process import child, step, stopping
 from wan_runtime.process.outcome import Outcome

@@ -15,8 +15,8 @@ from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
 from postgres import Postgres
 from renders import write_lora
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.job import Expert
 from wan_runtime.contract.service import AdapterSpec
+from wan_runtime.contract.steps import Expert
 from wan_runtime.models import tiny
 from wan_runtime.models.layout import locate
 from wan_runtime.models.load import load_dit

@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import sys
 
-from wan_runtime.contract.job import ExitClass, Reason
+from wan_runtime.contract.job import ExitClass
+from wan_runtime.contract.reasons import Reason
 
 # The last two are oneDNN's, on CPUs alone: it keeps to itself why, and has nothing else to fail by
 # in layers that it computed before.

@@ -5,8 +5,8 @@ No torch: the planner counts by the same list.
 
 from __future__ import annotations
 
-from wan_runtime.contract.job import Expert, JobSpec, Step
-from wan_runtime.contract.steps import FACTS
+from wan_runtime.contract.job import JobSpec
+from wan_runtime.contract.steps import FACTS, Expert, Step
 from wan_runtime.presets import PRESETS
 
 DIT = "dit"

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wan_runtime.contract.job import Expert, JobSpec, Reason
+from wan_runtime.contract.job import JobSpec
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Expert
 from wan_runtime.errors import InputError
 
 NUM_TRAIN_TIMESTEPS = 1000

@@ -30,16 +30,9 @@ from job_files import earlier, sized
 from object_store import ACCESS_KEY, BUCKET, SECRET_KEY, ObjectStore
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.job import (
-    ExitClass,
-    Expert,
-    JobSpec,
-    ManifestRef,
-    Reason,
-    Result,
-    Step,
-    step_id,
-)
+from wan_runtime.contract.job import ExitClass, JobSpec, ManifestRef, Result
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Expert, Step, step_id
 from wan_runtime.presets import PRESETS
 
 RUNNING: list[subprocess.Popen[bytes]] = []
@@ -55,7 +48,7 @@ SECONDS = 240
 """Limit of one step."""
 SUPERVISE = (
     "import sys; from pathlib import Path; from wan_runtime.process import logs, supervisor; "
-    "from wan_runtime.contract.job import Step; logs.configure(sys.argv[1]); "
+    "from wan_runtime.contract.steps import Step; logs.configure(sys.argv[1]); "
     "raise SystemExit(supervisor.supervise(Step(sys.argv[1]), Path(sys.argv[2]), "
     "Path(sys.argv[3]), module=sys.argv[4]))"
 )

@@ -33,9 +33,10 @@ from object_store import BUCKET, ObjectStore
 from postgres import Postgres
 from serving_processes import Processes, wait
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.job import Dialect, Expert
+from wan_runtime.contract.finetune import Dialect
 from wan_runtime.contract.report import WorkerReport
 from wan_runtime.contract.service import ServiceSpec
+from wan_runtime.contract.steps import Expert
 from wan_runtime.presets import PRESETS, Preset
 from wan_runtime.serving.queue.queue import Queue
 

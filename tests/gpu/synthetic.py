@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from wan_runtime.contract.dataset import Bucket
 from wan_runtime.contract.finetune import finetune_of
-from wan_runtime.contract.job import JobSpec, ManifestRef, Step
+from wan_runtime.contract.job import JobSpec, ManifestRef
+from wan_runtime.contract.steps import Step
 from wan_runtime.data.latents import EncodedClip, Entry, Latents
 from wan_runtime.models.dit import transformer
 from wan_runtime.models.load import compute_dtype

@@ -184,7 +184,8 @@ def now(offset: float = 0.0) -> str:
 
 def result(step: str, exit_class: int = 0, reason: str = "Completed", message: str = "") -> str:
     """A termination message, written by the runtime's own model."""
-    from wan_runtime.contract.job import ExitClass, ManifestRef, Reason, Result
+    from wan_runtime.contract.job import ExitClass, ManifestRef, Result
+    from wan_runtime.contract.reasons import Reason
 
     return Result(
         step_id=step,

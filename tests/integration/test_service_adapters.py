@@ -16,7 +16,8 @@ from integration.apiserver import ApiServer
 from integration.cluster import now
 from integration.operator_process import Operator, eventually
 from integration.test_service_controller import Team
-from wan_runtime.contract.job import PROGRESS_PORT, Reason
+from wan_runtime.contract.job import PROGRESS_PORT
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.report import AdapterNote, QueueReport, ServiceReport, WorkerReport
 from wan_runtime.contract.rollout import Rollout
 

@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import train_dit, train_vae
 from tiny_models.clip_files import HELD_OUT
 from tiny_models.sheets import sheet
-from wan_runtime.contract.job import Step
+from wan_runtime.contract.steps import Step
 from wan_runtime.models import layout
 from wan_runtime.models.load import compute_device, compute_dtype, load_pipeline
 from wan_runtime.models.tiny import VAE_FILE, TinyVAE, dit_file

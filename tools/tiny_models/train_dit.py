@@ -30,7 +30,8 @@ from tiny_models.train_vae import read
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.earlier import FINE_TUNE
 from wan_runtime.contract.finetune import finetune_of
-from wan_runtime.contract.job import Expert, JobSpec, ManifestRef, Shard, Step, step_id
+from wan_runtime.contract.job import JobSpec, ManifestRef
+from wan_runtime.contract.steps import Expert, Shard, Step, step_id
 from wan_runtime.data import cache, prepare, review
 from wan_runtime.data.captions import caption_counter
 from wan_runtime.data.checker import Checked, Checker

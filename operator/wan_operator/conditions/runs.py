@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from wan_operator.conditions import pods
 from wan_operator.conditions.merge import RECONCILING, STALLED, Vocabulary
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 
 RUNNING = "Running"
 COMPLETE = "Complete"

@@ -12,7 +12,8 @@ from minio import Minio
 from minio.helpers import check_bucket_name
 
 from wan_runtime.artifacts.patience import Patience, PatientPool
-from wan_runtime.contract.job import Reason, StoreSpec
+from wan_runtime.contract.job import StoreSpec
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InfrastructureError
 from wan_runtime.faults import value
 

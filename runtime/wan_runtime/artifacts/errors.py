@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InfrastructureError
 
 

@@ -17,14 +17,10 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from wan_runtime.artifacts import space
 from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound, Store, file_sha256
-from wan_runtime.contract.job import (
-    Certificate,
-    Contract,
-    Dialect,
-    Expert,
-    JobSpec,
-    ManifestRef,
-)
+from wan_runtime.contract.base import Contract
+from wan_runtime.contract.finetune import Dialect
+from wan_runtime.contract.job import Certificate, JobSpec, ManifestRef
+from wan_runtime.contract.steps import Expert
 from wan_runtime.faults import described
 from wan_runtime.threads import in_order
 

@@ -8,7 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InfrastructureError
 
 SCRATCH_VARIABLE = "WAN_SCRATCH"

@@ -30,7 +30,8 @@ from wan_runtime.artifacts.patience import (
     Retrier,
     is_untrusted,
 )
-from wan_runtime.contract.job import Reason, StoreSpec
+from wan_runtime.contract.job import StoreSpec
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InfrastructureError
 from wan_runtime.no_answer import why
 

@@ -14,17 +14,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from wan_runtime.contract.base import Contract as Contract
+from wan_runtime.contract.base import Contract
 from wan_runtime.contract.earlier import enveloped
-from wan_runtime.contract.finetune import Dialect as Dialect
-from wan_runtime.contract.finetune import FineTuneWork
+from wan_runtime.contract.finetune import Dialect, FineTuneWork
 from wan_runtime.contract.model_import import ImportWork
-from wan_runtime.contract.reasons import Reason as Reason
-from wan_runtime.contract.steps import SUFFIXES as SUFFIXES
-from wan_runtime.contract.steps import Expert as Expert
-from wan_runtime.contract.steps import Shard as Shard
-from wan_runtime.contract.steps import Step as Step
-from wan_runtime.contract.steps import step_id as step_id
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Expert, Shard, Step, step_id
 
 JOB_FILE = "/etc/wan/job.json"
 TERMINATION_FILE = "/dev/termination-log"

@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import Field
 
 from wan_runtime.contract.base import Contract
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.rollout import Rollout, Track
 
 STATE_PAGE = "/state"

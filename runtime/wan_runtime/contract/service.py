@@ -11,7 +11,8 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from wan_runtime.contract.base import Contract
-from wan_runtime.contract.job import Expert, ManifestRef, ModelSpec, StoreSpec
+from wan_runtime.contract.job import ManifestRef, ModelSpec, StoreSpec
+from wan_runtime.contract.steps import Expert
 from wan_runtime.contract.strides import SPATIAL_STRIDE, TEMPORAL_STRIDE
 
 SERVICE_FILE = "/etc/wan/service.json"

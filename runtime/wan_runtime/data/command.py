@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from wan_runtime.contract.dataset import Bucket, Columns, DatasetFormat, DatasetSpec, WindowKind
-from wan_runtime.contract.job import ExitClass, Reason, StoreSpec
+from wan_runtime.contract.job import ExitClass, StoreSpec
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.strides import SPATIAL_STRIDE
 from wan_runtime.errors import InputError, StepError
 from wan_runtime.presets import PRESETS

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
+from wan_runtime.contract.base import Contract
 from wan_runtime.contract.dataset import Bucket
-from wan_runtime.contract.job import Contract, ManifestRef
+from wan_runtime.contract.job import ManifestRef
 from wan_runtime.faults import described
 
 FILE = "dataset.json"

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.finetune import finetune_of
-from wan_runtime.contract.job import JobSpec, Reason
+from wan_runtime.contract.job import JobSpec
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.results import prepared
 from wan_runtime.data import latents
 from wan_runtime.data.dataset import Clip, load_dataset

@@ -23,8 +23,9 @@ from torch import Tensor
 
 from wan_runtime.artifacts import manifest, space
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
+from wan_runtime.contract.base import Contract
 from wan_runtime.contract.dataset import Bucket
-from wan_runtime.contract.job import Contract, ManifestRef
+from wan_runtime.contract.job import ManifestRef
 from wan_runtime.data.buckets import one_of_each_first
 from wan_runtime.data.dataset import Clip
 from wan_runtime.faults import described

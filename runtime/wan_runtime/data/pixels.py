@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.data.clips import read_clip, read_picture
 from wan_runtime.data.dataset import Clip, StoredFile, bring
 from wan_runtime.data.decode import suffix_of

@@ -7,7 +7,8 @@ from pathlib import Path
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.finetune import finetune_of
-from wan_runtime.contract.job import JobSpec, Reason
+from wan_runtime.contract.job import JobSpec
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.summary import TRAIN_WINDOWS, windows_in
 from wan_runtime.data import report as report_page
 from wan_runtime.data.captions import caption_counter

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from wan_runtime.contract.dataset import DatasetSpec
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.data import quality
 from wan_runtime.data.captions import Count
 from wan_runtime.data.checker import Checked, Checker, reject

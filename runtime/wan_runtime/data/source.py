@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from wan_runtime.artifacts.store import ObjectInfo, ObjectNotFound, Store, file_sha256
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InputError
 
 MAX_NAME = 255

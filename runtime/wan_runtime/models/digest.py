@@ -11,7 +11,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from wan_runtime.contract.job import Contract
+from wan_runtime.contract.base import Contract
 
 CHUNK = 1 << 24
 SMALL = 1 << 26

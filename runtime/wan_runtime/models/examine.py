@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InputError
 from wan_runtime.model_parts import TEXT_ENCODER, dit_part
 from wan_runtime.model_parts import TOKENIZER as TOKENIZER_PART

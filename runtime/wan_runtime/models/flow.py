@@ -13,7 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from wan_runtime.contract.job import Expert, Reason
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Expert
 from wan_runtime.errors import InputError
 from wan_runtime.presets import NUM_TRAIN_TIMESTEPS, Preset
 

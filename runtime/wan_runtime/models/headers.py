@@ -16,7 +16,7 @@ from itertools import pairwise
 from math import prod
 from typing import Any
 
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InputError
 
 Read = Callable[[int, int], bytes]

@@ -16,7 +16,9 @@ from pydantic import ValidationError
 from wan_runtime.artifacts import space
 from wan_runtime.artifacts.manifest import NAME, TRANSFERS, Sha256, digest, read
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
-from wan_runtime.contract.job import Contract, JobSpec, ManifestRef, Reason
+from wan_runtime.contract.base import Contract
+from wan_runtime.contract.job import JobSpec, ManifestRef
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InputError
 from wan_runtime.faults import described
 from wan_runtime.models.digest import (

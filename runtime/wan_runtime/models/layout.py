@@ -15,7 +15,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from wan_runtime import model_parts as part_names
-from wan_runtime.contract.job import Expert, Reason
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Expert
 from wan_runtime.errors import InputError
 from wan_runtime.model_parts import dit_part
 from wan_runtime.presets import Preset

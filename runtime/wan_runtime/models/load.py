@@ -20,7 +20,8 @@ from diffsynth.models.model_loader import ModelPool
 from diffsynth.pipelines.wan_video import ModelConfig, WanVideoPipeline
 from torch import Tensor, nn
 
-from wan_runtime.contract.job import Expert, Reason
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Expert
 from wan_runtime.errors import InputError
 from wan_runtime.model_parts import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE
 from wan_runtime.models import shapes, tiny, tokenizer

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InputError
 from wan_runtime.models.digest import Count, Stamp, canonical_json
 from wan_runtime.models.headers import Header, joined

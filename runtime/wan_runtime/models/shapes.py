@@ -19,7 +19,7 @@ from diffsynth.models.wan_video_text_encoder import WanTextEncoder
 from diffsynth.models.wan_video_vae import VideoVAE_
 from torch import nn
 
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InputError
 from wan_runtime.models import tiny
 from wan_runtime.models.headers import Header, Read, read_header

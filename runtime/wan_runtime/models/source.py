@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wan_runtime.contract import results
-from wan_runtime.contract.job import JobSpec, ManifestRef, ModelSpec, Reason
+from wan_runtime.contract.job import JobSpec, ManifestRef, ModelSpec
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InputError
 from wan_runtime.model_parts import needed
 from wan_runtime.models import imported

@@ -24,7 +24,7 @@ from diffsynth.models.wan_video_vae import VideoVAE_, WanVideoVAE
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from wan_runtime.contract.job import Expert
+from wan_runtime.contract.steps import Expert
 from wan_runtime.models import layout, tiny_weights
 from wan_runtime.presets import Preset
 

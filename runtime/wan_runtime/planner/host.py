@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wan_runtime.contract.job import Step
+from wan_runtime.contract.steps import Step
 from wan_runtime.model_parts import loaded_by
 from wan_runtime.planner.architecture import (
     IMAGE_ENCODER_PARAMETERS,

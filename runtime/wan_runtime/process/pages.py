@@ -16,7 +16,8 @@ from prometheus_client.registry import Collector
 from pydantic import ValidationError
 
 from wan_runtime.contract.base import Contract
-from wan_runtime.contract.job import PROGRESS_PORT, Progress, Reason
+from wan_runtime.contract.job import PROGRESS_PORT, Progress
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InfrastructureError, InputError
 from wan_runtime.faults import value
 from wan_runtime.process import progress

@@ -17,8 +17,9 @@ from pydantic import ValidationError
 
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
-from wan_runtime.contract.job import Certificate, ExitClass, JobSpec, Reason, Result, Step
-from wan_runtime.contract.steps import FACTS
+from wan_runtime.contract.job import Certificate, ExitClass, JobSpec, Result
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import FACTS, Step
 from wan_runtime.errors import InputError, classify
 from wan_runtime.faults import described
 from wan_runtime.imports import import_large

@@ -23,13 +23,9 @@ from typing import IO, Final
 
 from pydantic import ValidationError
 
-from wan_runtime.contract.job import (
-    TERMINATION_FILE,
-    ExitClass,
-    Reason,
-    Result,
-    Step,
-)
+from wan_runtime.contract.job import TERMINATION_FILE, ExitClass, Result
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Step
 from wan_runtime.errors import StepError
 from wan_runtime.faults import described
 from wan_runtime.process import early

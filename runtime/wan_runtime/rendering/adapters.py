@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
-from wan_runtime.contract.job import Expert
+from wan_runtime.contract.steps import Expert
 from wan_runtime.models.adapters.applied import AppliedAdapter, naming
 from wan_runtime.models.adapters.cache import AdapterCache
 from wan_runtime.models.adapters.changes import Changes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from wan_runtime.contract.job import Expert
+from wan_runtime.contract.steps import Expert
 from wan_runtime.models import load
 from wan_runtime.models.digest import files_digest
 from wan_runtime.models.dit.parallel import Ranks

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.service import Size
 from wan_runtime.data.picture import read
 from wan_runtime.data.rejected import PictureRejected

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wan_runtime.contract.job import Expert
+from wan_runtime.contract.steps import Expert
 from wan_runtime.contract.strides import SPATIAL_STRIDE, TEMPORAL_STRIDE
 from wan_runtime.models.dit.forward import Conditions
 from wan_runtime.models.dit.parallel import Ranks, split_over

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.errors import InfrastructureError, InputError
 from wan_runtime.serving.queue.errors import DatabaseRefused, QueueAway, SchemaNewer

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from wan_runtime.contract.job import TERMINATION_FILE, ExitClass, Reason
+from wan_runtime.contract.job import TERMINATION_FILE, ExitClass
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.service import SERVICE_FILE, ServiceSpec
 from wan_runtime.errors import InputError
 from wan_runtime.faults import described

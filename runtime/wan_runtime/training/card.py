@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wan_runtime.contract.finetune import finetune_of
-from wan_runtime.contract.job import Certificate, Dialect, Expert, JobSpec
+from wan_runtime.contract.finetune import Dialect, finetune_of
+from wan_runtime.contract.job import Certificate, JobSpec
+from wan_runtime.contract.steps import Expert
 from wan_runtime.presets import Preset
 
 LORA_PROOF = (

@@ -16,7 +16,8 @@ from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffu
 from safetensors.torch import load_file
 from torch import Tensor
 
-from wan_runtime.contract.job import Dialect, Reason
+from wan_runtime.contract.finetune import Dialect
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InfrastructureError
 from wan_runtime.models.adapters.changes import Factors
 

@@ -19,18 +19,10 @@ from safetensors.torch import load_file
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage, Manifest
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.finetune import finetune_of
-from wan_runtime.contract.job import (
-    SUFFIXES,
-    Certificate,
-    Dialect,
-    Expert,
-    JobSpec,
-    ManifestRef,
-    Step,
-    step_id,
-)
+from wan_runtime.contract.finetune import Dialect, finetune_of
+from wan_runtime.contract.job import Certificate, JobSpec, ManifestRef
 from wan_runtime.contract.results import trained
+from wan_runtime.contract.steps import SUFFIXES, Expert, Step, step_id
 from wan_runtime.models.adapters.dialects import write_adapter
 from wan_runtime.models.dit.lora import delta_factors
 from wan_runtime.models.load import prepare

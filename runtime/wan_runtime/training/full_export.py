@@ -25,7 +25,8 @@ from diffusers import WanTransformer3DModel
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 from torch import Tensor
 
-from wan_runtime.contract.job import Dialect, Reason
+from wan_runtime.contract.finetune import Dialect
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InfrastructureError
 from wan_runtime.models.load import recognised
 from wan_runtime.models.weights import (

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import NumericalError
 from wan_runtime.models.dit.lora import layer_of
 

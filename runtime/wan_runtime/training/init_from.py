@@ -22,8 +22,10 @@ from torch import nn
 from wan_runtime.artifacts import manifest, space
 from wan_runtime.artifacts.manifest import Manifest
 from wan_runtime.artifacts.store import Store, file_sha256
-from wan_runtime.contract.finetune import finetune_of
-from wan_runtime.contract.job import Dialect, Expert, JobSpec, Reason
+from wan_runtime.contract.finetune import Dialect, finetune_of
+from wan_runtime.contract.job import JobSpec
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Expert
 from wan_runtime.contract.training import LoraSpec
 from wan_runtime.errors import InputError
 from wan_runtime.models.adapters.changes import Adapter, Changes, without_image_branches

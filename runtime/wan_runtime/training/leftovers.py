@@ -6,7 +6,8 @@ import logging
 
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.job import JobSpec, ManifestRef, Reason
+from wan_runtime.contract.job import JobSpec, ManifestRef
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InfrastructureError
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.finetune import finetune_of
-from wan_runtime.contract.job import Expert, JobSpec
+from wan_runtime.contract.job import JobSpec
+from wan_runtime.contract.steps import Expert
 from wan_runtime.data.latents import EncodedClip, Latents, LocalCache, pad_text
 from wan_runtime.models.dit.forward import Conditions
 from wan_runtime.models.dit.parallel import alone

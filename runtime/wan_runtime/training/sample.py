@@ -20,8 +20,9 @@ from PIL import Image
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.finetune import finetune_of
-from wan_runtime.contract.job import Dialect, JobSpec, Reason
+from wan_runtime.contract.finetune import Dialect, finetune_of
+from wan_runtime.contract.job import JobSpec
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.results import exported, prepared
 from wan_runtime.data.buckets import one_of_each_first
 from wan_runtime.data.dataset import Clip, load_dataset

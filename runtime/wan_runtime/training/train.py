@@ -20,7 +20,8 @@ from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.finetune import finetune_of
-from wan_runtime.contract.job import JobSpec, ManifestRef, Reason
+from wan_runtime.contract.job import JobSpec, ManifestRef
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.results import encoded
 from wan_runtime.contract.summary import TRAINED_STEPS
 from wan_runtime.contract.training import TrainingSpec

@@ -11,7 +11,7 @@ import pytest
 import wan_operator
 from wan_operator.conditions.merge import Vocabulary, Wanted, merge
 from wan_operator.conditions.runs import CONDITION_TYPES, REASONS, RUNS
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

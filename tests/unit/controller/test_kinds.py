@@ -17,7 +17,7 @@ from wan_operator import sweep
 from wan_operator.kinds import FINETUNE, KINDS, Follows, Kind, key_of, owner_of
 from wan_operator.reconcile.decision import Decision
 from wan_operator.reconcile.observed import Observed
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 
 Raw = dict[str, Any]
 ROOT = Path(__file__).parents[3]

@@ -12,7 +12,8 @@ from unit.controller.world import SETTINGS, World
 from wan_operator.controller import Controller
 from wan_operator.metrics import Metrics
 from wan_operator.reconcile.decision import Decision
-from wan_runtime.contract.job import Checkpoint, ExitClass, ManifestRef, Progress, Reason, Result
+from wan_runtime.contract.job import Checkpoint, ExitClass, ManifestRef, Progress, Result
+from wan_runtime.contract.reasons import Reason
 
 
 def checkpoint(step: int, saved: datetime, sha256: str = "c" * 64) -> Checkpoint:

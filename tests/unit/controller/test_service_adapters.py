@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from unit.controller.service_world import World, finetune, report, tiny
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.report import AdapterNote, WorkerReport
 
 Raw = dict[str, Any]

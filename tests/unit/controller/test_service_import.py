@@ -10,7 +10,8 @@ import pytest
 
 from unit.controller.service_world import World, example
 from wan_operator.reconcile.observed import Refusal
-from wan_runtime.contract.job import ExitClass, ManifestRef, Reason, Result
+from wan_runtime.contract.job import ExitClass, ManifestRef, Result
+from wan_runtime.contract.reasons import Reason
 
 SOURCE = "s3://models/Wan2.1-I2V-14B-720P"
 REASONS = {

@@ -11,7 +11,7 @@ from unit.controller.service_world import report
 from wan_operator.api.v1alpha1.inference import MAX_REPLICAS
 from wan_operator.api.v1alpha1.inference_model import MAX_ADAPTERS
 from wan_operator.kinds.service import SERVICE
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.report import (
     PROBLEM_CHARACTERS,
     STATE_PAGE,

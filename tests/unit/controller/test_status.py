@@ -10,7 +10,8 @@ from unit.controller.world import (
 from wan_operator.reconcile.observed import Observed
 from wan_operator.reconcile.runs.ends import needs_reconcile
 from wan_operator.reconcile.runs.report import progress_addresses
-from wan_runtime.contract.job import ExitClass, Progress, Reason, Result
+from wan_runtime.contract.job import ExitClass, Progress, Result
+from wan_runtime.contract.reasons import Reason
 
 
 def test_progress_is_refreshed_no_more_often_than_the_settings_say() -> None:

@@ -19,16 +19,9 @@ from wan_operator.reconcile.decision import Decision, Event
 from wan_operator.reconcile.finetune.reconcile import reconcile
 from wan_operator.reconcile.observed import Observed, Refusal, finished, is_deleting, step_of
 from wan_operator.settings import Settings
-from wan_runtime.contract.job import (
-    Certificate,
-    Dialect,
-    ExitClass,
-    JobSpec,
-    ManifestRef,
-    Progress,
-    Reason,
-    Result,
-)
+from wan_runtime.contract.finetune import Dialect
+from wan_runtime.contract.job import Certificate, ExitClass, JobSpec, ManifestRef, Progress, Result
+from wan_runtime.contract.reasons import Reason
 
 Raw = dict[str, Any]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from adapters import random_factors, read, same, state
-from wan_runtime.contract.job import Expert
+from wan_runtime.contract.steps import Expert
 from wan_runtime.errors import InputError
 from wan_runtime.models.adapters.changes import Changes
 from wan_runtime.models.adapters.dialects import read_adapter

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from adapters import THEIRS, block_layers, random_factors, shapes_of, state
 from diffusers_peer import SIGMA, predict, random_inputs, stock_transformer
 from renders import adapter
-from wan_runtime.contract.job import Expert
+from wan_runtime.contract.steps import Expert
 from wan_runtime.models import load
 from wan_runtime.models.adapters.applied import AdapterFile, AppliedAdapter
 from wan_runtime.models.adapters.cache import AdapterCache

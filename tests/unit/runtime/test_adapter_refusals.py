@@ -13,7 +13,7 @@ from safetensors.torch import save, save_file
 from torch import Tensor
 
 from adapters import random_factors, state
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InputError
 from wan_runtime.models.adapters.changes import LONGEST
 from wan_runtime.models.adapters.dialects import read_adapter

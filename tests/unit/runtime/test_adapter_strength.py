@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig
 
 from adapters import random_factors, read, same, state
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InputError
 from words import library_words
 

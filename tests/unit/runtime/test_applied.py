@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from adapters import random_factors, shapes_of, state
 from diffusers_peer import SIGMA, random_inputs
 from renders import adapter
-from wan_runtime.contract.job import Expert
+from wan_runtime.contract.steps import Expert
 from wan_runtime.models import load
 from wan_runtime.models.adapters.applied import AppliedAdapter
 from wan_runtime.models.adapters.cache import AdapterCache

@@ -15,7 +15,8 @@ from job_files import make_job
 from model_bucket import Bucket, pickle_encoders
 from model_folders import DIT, LFS, refusal
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.job import Expert, Reason
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Expert
 from wan_runtime.errors import InputError
 from wan_runtime.models import layout, load, shapes
 from wan_runtime.models.examine import examine

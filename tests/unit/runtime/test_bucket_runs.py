@@ -11,7 +11,7 @@ from PIL import Image
 
 from ml_runs import Run
 from wan_runtime.contract.dataset import Bucket
-from wan_runtime.contract.job import Step
+from wan_runtime.contract.steps import Step
 from wan_runtime.data.dataset import load_dataset
 from wan_runtime.data.latents import Latents, LocalCache, load_latents
 from wan_runtime.training import preview, probes, train

@@ -12,7 +12,8 @@ import pytest
 
 from ml_runs import CLIPS, FRAMES, HEIGHT, WIDTH, Run
 from wan_runtime.artifacts import manifest
-from wan_runtime.contract.job import Expert, Reason, Step
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.data.latents import LocalCache, load_latents
 from wan_runtime.errors import InfrastructureError
 from wan_runtime.models import encoders, load

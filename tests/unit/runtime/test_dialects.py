@@ -12,7 +12,8 @@ from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffu
 from safetensors.torch import load_file
 from torch import nn
 
-from wan_runtime.contract.job import Dialect, Expert
+from wan_runtime.contract.finetune import Dialect
+from wan_runtime.contract.steps import Expert
 from wan_runtime.models.adapters.changes import Factors
 from wan_runtime.models.adapters.dialects import read_adapter, write_adapter
 from wan_runtime.models.adapters.layer_names import DIFFUSERS, MODULATED, OTHERS

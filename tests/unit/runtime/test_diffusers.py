@@ -6,7 +6,8 @@ import pytest
 
 from diffusers_peer import check_same_change
 from ml_runs import Run
-from wan_runtime.contract.job import SUFFIXES, Dialect, Expert
+from wan_runtime.contract.finetune import Dialect
+from wan_runtime.contract.steps import SUFFIXES, Expert
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.training.export import ENDINGS
 

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from job_files import make_job
-from wan_runtime.contract.job import Reason, Result
+from wan_runtime.contract.job import Result
+from wan_runtime.contract.reasons import Reason
 
 STOPPED_WHILE_IMPORTING = """\
 import os, runpy, signal, sys

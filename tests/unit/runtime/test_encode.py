@@ -14,7 +14,7 @@ from PIL import Image
 from ml_runs import CLIPS, FRAMES, HEIGHT, WIDTH, Run, moving_picture
 from wan_runtime.artifacts.store import ArtifactCorrupt
 from wan_runtime.contract.dataset import Bucket
-from wan_runtime.contract.job import Step
+from wan_runtime.contract.steps import Step
 from wan_runtime.data import encode, latents
 from wan_runtime.data.clips import read_clip
 from wan_runtime.data.dataset import Clip, Code, StoredFile, load_dataset

@@ -11,7 +11,8 @@ import pytest
 from ml_runs import CLIPS, Run
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt
-from wan_runtime.contract.job import ManifestRef, Shard, Step
+from wan_runtime.contract.job import ManifestRef
+from wan_runtime.contract.steps import Shard, Step
 from wan_runtime.data import encode, latents
 from wan_runtime.data.latents import Latents, load_latents
 

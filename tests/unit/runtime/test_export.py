@@ -14,7 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from ml_runs import LORA, Run
 from wan_runtime.artifacts import manifest
-from wan_runtime.contract.job import SUFFIXES, Dialect, Expert, Result, Step
+from wan_runtime.contract.finetune import Dialect
+from wan_runtime.contract.job import Result
+from wan_runtime.contract.steps import SUFFIXES, Expert, Step
 from wan_runtime.errors import InfrastructureError
 from wan_runtime.models import load
 from wan_runtime.models.adapters.dialects import read_adapter

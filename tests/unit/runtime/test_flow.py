@@ -9,7 +9,7 @@ import torch
 from diffsynth.diffusion import FlowMatchScheduler
 from diffsynth.pipelines.wan_video import model_fn_wan_video
 
-from wan_runtime.contract.job import Expert
+from wan_runtime.contract.steps import Expert
 from wan_runtime.models import load
 from wan_runtime.models.dit.forward import Conditions, keep_time_embedding_fp32, predict_velocity
 from wan_runtime.models.flow import NoiseLevels, add_noise, bell, shifted_grid, velocity

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from wan_runtime.contract.dataset import Columns, DatasetFormat
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.data.formats import webdataset
 from wan_runtime.data.formats.reader import read_listing
 from wan_runtime.data.formats.rows import Row

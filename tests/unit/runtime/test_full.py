@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from ml_runs import Run
 from wan_runtime.artifacts import manifest
-from wan_runtime.contract.job import Dialect, Expert, Reason, Step
+from wan_runtime.contract.finetune import Dialect
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.contract.training import FullSpec
 from wan_runtime.errors import InfrastructureError, InputError, NumericalError
 from wan_runtime.models import load

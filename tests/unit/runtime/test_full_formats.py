@@ -16,7 +16,8 @@ from torch import Tensor
 from diffusers_peer import SIGMA, predict, random_inputs
 from ml_runs import Run
 from wan_runtime.artifacts import manifest
-from wan_runtime.contract.job import Dialect, Expert, Step
+from wan_runtime.contract.finetune import Dialect
+from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.errors import InfrastructureError
 from wan_runtime.models import load
 from wan_runtime.models.dit.forward import predict_velocity

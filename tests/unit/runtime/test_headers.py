@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save, save_file
 
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InfrastructureError, InputError
 from wan_runtime.models import shapes
 from wan_runtime.models.headers import joined

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from job_files import make_job
 from model_bucket import Bucket, pickle_encoders
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
-from wan_runtime.contract.job import Reason, Step
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Step
 from wan_runtime.errors import InputError
 from wan_runtime.models import imported, importer, layout, load
 from wan_runtime.models.layout import ModelFiles

@@ -18,8 +18,10 @@ from ml_runs import Run
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import FileEntry, Lineage, Manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt
-from wan_runtime.contract.finetune import finetune_of
-from wan_runtime.contract.job import Certificate, Dialect, Expert, Reason, Step
+from wan_runtime.contract.finetune import Dialect, finetune_of
+from wan_runtime.contract.job import Certificate
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.errors import InputError
 from wan_runtime.models.adapters.changes import Factors
 from wan_runtime.models.adapters.dialects import read_adapter, write_adapter

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ml_runs import Run
 from unit.runtime.test_initial import Begun, close, factors, products, refused
-from wan_runtime.contract.job import Expert
+from wan_runtime.contract.steps import Expert
 from wan_runtime.models.adapters.changes import Factors
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.weights import write_safetensors

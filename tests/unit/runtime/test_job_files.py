@@ -13,8 +13,10 @@ from job_files import make_job
 from wan_runtime.artifacts.manifest import job_hash
 from wan_runtime.contract.earlier import FINE_TUNE
 from wan_runtime.contract.finetune import FineTuneWork, finetune_of
-from wan_runtime.contract.job import JobSpec, Reason, Step
+from wan_runtime.contract.job import JobSpec
 from wan_runtime.contract.model_import import ImportWork
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Step
 from wan_runtime.errors import InputError
 from wan_runtime.process.step import load_job
 

@@ -9,7 +9,9 @@ import pytest
 
 from ml_runs import Run
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.job import JobSpec, Reason, Result, Step
+from wan_runtime.contract.job import JobSpec, Result
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Step
 from wan_runtime.errors import InfrastructureError
 from wan_runtime.process import step
 from wan_runtime.process.progress import Reporter

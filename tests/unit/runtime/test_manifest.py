@@ -15,7 +15,9 @@ from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import FileEntry, Lineage, Manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound, Store
 from wan_runtime.contract.finetune import finetune_of
-from wan_runtime.contract.job import Expert, ManifestRef, Reason, Step
+from wan_runtime.contract.job import ManifestRef
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.contract.training import TrainingSpec
 from wan_runtime.errors import InfrastructureError
 

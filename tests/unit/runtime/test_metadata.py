@@ -7,7 +7,7 @@ import re
 import pytest
 
 from wan_runtime.contract.dataset import Columns
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.data.formats.metadata import read_rows
 from wan_runtime.data.formats.text import decode
 from wan_runtime.data.split import held_out

@@ -16,7 +16,9 @@ import pytest
 from ml_runs import Run
 from model_bucket import Bucket
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
-from wan_runtime.contract.job import Expert, ManifestRef, Reason, Step
+from wan_runtime.contract.job import ManifestRef
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.data.latents import load_latents
 from wan_runtime.errors import InfrastructureError, InputError
 from wan_runtime.models import digest, imported, importer, layout

@@ -11,7 +11,7 @@ from safetensors.torch import load, load_file
 from torch import Tensor, nn
 
 from ml_runs import Run
-from wan_runtime.contract.job import Expert, Step
+from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.contract.training import LoraSpec
 from wan_runtime.data.latents import FILE, Latents
 from wan_runtime.models.dit.lora import inject

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from diffusers_peer import SIGMA, random_inputs
-from wan_runtime.contract.job import ExitClass, Expert, Reason
+from wan_runtime.contract.job import ExitClass
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Expert
 from wan_runtime.errors import InputError, StepError, rebuilt
 from wan_runtime.models.dit.parallel import Group, TokenSplit, alone, join
 from wan_runtime.models.dit.transformer import Transformer

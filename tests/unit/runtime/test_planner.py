@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffsynth.models.wan_video_dit import WanModel
 
-from wan_runtime.contract.job import Step
+from wan_runtime.contract.steps import Step
 from wan_runtime.contract.training import LoraSpec
 from wan_runtime.models.dit import lora
 from wan_runtime.planner.architecture import Architecture, architecture_of, tokens_of

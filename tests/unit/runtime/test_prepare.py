@@ -17,7 +17,7 @@ from job_files import sized
 from object_store import ObjectStore
 from prepare_bench import Bench, Row
 from wan_runtime.artifacts import manifest
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.data import checker, review
 from wan_runtime.data.dataset import Clip, Code
 

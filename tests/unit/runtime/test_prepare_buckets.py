@@ -13,7 +13,7 @@ from PIL import Image
 import videos
 from job_files import sized
 from prepare_bench import Bench, Row
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.data import checker, clips
 from wan_runtime.data.dataset import Clip, Code, Concern
 from wan_runtime.data.pixels import first_frame_of, frames_of

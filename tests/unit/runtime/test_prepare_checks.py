@@ -16,7 +16,8 @@ import videos
 from job_files import sized
 from prepare_bench import Bench, Row
 from wan_runtime.contract.dataset import Bucket
-from wan_runtime.contract.job import ModelSpec, Reason
+from wan_runtime.contract.job import ModelSpec
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.data import captions
 from wan_runtime.data.dataset import Clip, Concern
 from wan_runtime.data.pixels import frames_of

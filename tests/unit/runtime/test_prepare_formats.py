@@ -13,7 +13,7 @@ from PIL import Image
 import videos
 from prepare_bench import Bench, Row
 from unit.runtime.test_formats import tar
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.data.clips import read_picture
 from wan_runtime.data.dataset import Code, bring
 from wan_runtime.data.picture import cut, read

@@ -10,7 +10,7 @@ from diffsynth.core.vram.initialization import skip_model_initialization
 from diffsynth.models.wan_video_dit import WanModel
 from diffsynth.models.wan_video_vae import VideoVAE38_
 
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InputError
 from wan_runtime.models import recognise, shapes
 from wan_runtime.presets import PRESETS

@@ -10,7 +10,7 @@ import torch
 from diffsynth.core.loader.file import hash_state_dict_keys
 
 from wan_runtime import model_parts
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InputError
 from wan_runtime.models import layout, shapes
 from wan_runtime.models.places import Volume

@@ -13,7 +13,8 @@ from PIL import Image
 
 from ml_runs import HEIGHT, WIDTH, moving_picture
 from renders import CPU, adapter, make_renderer, make_task, modules, rendered, save_odd, write_lora
-from wan_runtime.contract.job import Dialect, Expert
+from wan_runtime.contract.finetune import Dialect
+from wan_runtime.contract.steps import Expert
 from wan_runtime.errors import InputError
 from wan_runtime.models import load
 from wan_runtime.models.adapters.applied import AdapterFile, AppliedAdapter

@@ -19,7 +19,9 @@ from torch import Tensor
 
 from ml_runs import Run
 from wan_runtime.artifacts import manifest
-from wan_runtime.contract.job import ExitClass, Expert, Reason, Step, step_id
+from wan_runtime.contract.job import ExitClass
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Expert, Step, step_id
 from wan_runtime.errors import InfrastructureError, Stopped
 from wan_runtime.process import stopping
 from wan_runtime.process.progress import Reporter

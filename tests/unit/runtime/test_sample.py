@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from ml_runs import FRAMES, HEIGHT, WIDTH, Run, moving_picture
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
-from wan_runtime.contract.finetune import finetune_of
-from wan_runtime.contract.job import Certificate, Dialect, Step
+from wan_runtime.contract.finetune import Dialect, finetune_of
+from wan_runtime.contract.job import Certificate
+from wan_runtime.contract.steps import Step
 from wan_runtime.errors import NumericalError
 from wan_runtime.models import load
 from wan_runtime.models.layout import ModelFiles

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from wan_runtime.artifacts import space
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InfrastructureError
 
 

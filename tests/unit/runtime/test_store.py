@@ -17,7 +17,8 @@ from urllib3.exceptions import ProtocolError
 from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore, free_port
 from wan_runtime.artifacts.patience import Patience, Retrier
 from wan_runtime.artifacts.store import PART_BYTES, ArtifactCorrupt, ObjectNotFound, Store
-from wan_runtime.contract.job import Reason, StoreSpec
+from wan_runtime.contract.job import StoreSpec
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InfrastructureError
 
 

@@ -22,7 +22,9 @@ import pytest
 from job_files import make_job
 from object_store import ObjectStore, free_port
 from wan_runtime import cli
-from wan_runtime.contract.job import ExitClass, ManifestRef, Progress, Reason, Result, Step
+from wan_runtime.contract.job import ExitClass, ManifestRef, Progress, Result
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Step
 from wan_runtime.errors import InputError, classify
 from wan_runtime.process import step, supervisor
 from words import library_words
@@ -32,7 +34,7 @@ DRIVER = """\
 import sys
 from pathlib import Path
 from wan_runtime.process import logs
-from wan_runtime.contract.job import Step
+from wan_runtime.contract.steps import Step
 from wan_runtime.process.supervisor import supervise
 logs.configure("prepare")
 sys.exit(supervise(Step.PREPARE, Path(sys.argv[1]), Path(sys.argv[2]), module="step_double"))

@@ -17,7 +17,8 @@ import videos
 from job_files import make_job
 from ml_runs import moving_picture
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.job import Expert, Reason
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Expert
 from wan_runtime.errors import InputError
 from wan_runtime.models import digest, layout, load, tiny
 from wan_runtime.models.layout import ModelFiles

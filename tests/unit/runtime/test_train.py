@@ -13,7 +13,9 @@ from torch import Tensor
 
 from ml_runs import Run
 from wan_runtime.artifacts import manifest
-from wan_runtime.contract.job import ExitClass, Expert, Reason, Step
+from wan_runtime.contract.job import ExitClass
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.contract.training import TrainingSpec
 from wan_runtime.errors import InputError, NumericalError
 from wan_runtime.models import load

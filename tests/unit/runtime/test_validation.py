@@ -12,7 +12,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from ml_runs import FRAMES, HEIGHT, WIDTH, Run
 from wan_runtime.artifacts import manifest
-from wan_runtime.contract.job import ExitClass, Expert, Reason, Step
+from wan_runtime.contract.job import ExitClass
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.errors import NumericalError
 from wan_runtime.training import guard
 from wan_runtime.training.best import best_step

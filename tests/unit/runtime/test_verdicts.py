@@ -16,7 +16,7 @@ import coloured
 import videos
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.dataset import Bucket, DatasetSpec
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.data import checker, pixels
 from wan_runtime.data.captions import estimate
 from wan_runtime.data.dataset import Clip, Code, Concern, Dataset

@@ -11,7 +11,8 @@ import pytest
 import written_before
 from object_store import BUCKET, ObjectStore
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.job import JobSpec, Result, Step
+from wan_runtime.contract.job import JobSpec, Result
+from wan_runtime.contract.steps import Step
 from wan_runtime.data import encode
 from wan_runtime.models import tiny
 from wan_runtime.presets import PRESETS

@@ -11,7 +11,7 @@ import pytest
 from object_store import BUCKET
 from running_gateway import Hands, RunningGateway
 from unit.serving.test_gateway import ask, error
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.report import AdapterNote, WorkerInfo
 from wan_runtime.serving.gateway.availability import faulty
 

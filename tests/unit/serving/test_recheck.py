@@ -9,9 +9,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from wan_runtime.contract.base import Contract
-from wan_runtime.contract.job import Expert, Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.report import AdapterNote
 from wan_runtime.contract.service import AdapterSpec, AdapterUse, ServiceSpec
+from wan_runtime.contract.steps import Expert
 from wan_runtime.errors import InfrastructureError
 from wan_runtime.models.adapters.applied import AppliedAdapter
 from wan_runtime.serving.worker.adapter_files import AdapterFiles

@@ -15,7 +15,7 @@ from photos import DISPLAY_P3, encoded, rgb_profile
 from running_gateway import KEYS
 from studio_page import Studio, clip
 from unit.serving.test_pictures import picture
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.report import AdapterNote
 
 pytest_plugins = ["gateway_fixtures", "studio_fixtures"]

@@ -19,7 +19,8 @@ from unit.serving.test_gateway import ask, error
 from unit.serving.test_moderation import Hook, answering
 from wan_runtime.artifacts.patience import Patience
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.job import Reason, StoreSpec
+from wan_runtime.contract.job import StoreSpec
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InfrastructureError, InputError, StepError
 from wan_runtime.process.pages import Pages, chosen_port
 from wan_runtime.serving import start

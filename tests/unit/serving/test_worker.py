@@ -15,8 +15,8 @@ import pytest_asyncio
 from PIL import Image
 
 from ml_runs import FRAMES, HEIGHT, WIDTH
-from wan_runtime.contract.job import Expert
 from wan_runtime.contract.service import AdapterUse
+from wan_runtime.contract.steps import Expert
 from wan_runtime.rendering.order import Stage, State
 from worker_service import LONG, Service, Working, at_step, starved
 

@@ -14,9 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from renders import save_odd
 from unit.serving.test_worker_service import commit, pixels
-from wan_runtime.contract.job import Expert, Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.report import WorkerReport
 from wan_runtime.contract.service import AdapterSpec
+from wan_runtime.contract.steps import Expert
 from wan_runtime.rendering.order import State
 from worker_service import TIMING, Service
 

@@ -13,9 +13,12 @@ from renders import make_order
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.job import Certificate, Dialect, Expert, Reason
+from wan_runtime.contract.finetune import Dialect
+from wan_runtime.contract.job import Certificate
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.report import PROBLEM_CHARACTERS
 from wan_runtime.contract.service import AdapterSpec, AdapterUse, Size
+from wan_runtime.contract.steps import Expert
 from wan_runtime.errors import InfrastructureError, InputError, StepError
 from wan_runtime.presets import PRESETS
 from wan_runtime.rendering.order import Problem

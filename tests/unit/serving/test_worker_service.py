@@ -23,7 +23,8 @@ from renders import save_odd
 from unit.serving.test_moderation import Hook, answering
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
-from wan_runtime.contract.job import Certificate, Dialect, ExitClass, ManifestRef, ModelSpec
+from wan_runtime.contract.finetune import Dialect
+from wan_runtime.contract.job import Certificate, ExitClass, ManifestRef, ModelSpec
 from wan_runtime.contract.service import ModerationSpec
 from wan_runtime.models.weights import SafetensorsFiles
 from wan_runtime.rendering.order import State

@@ -28,10 +28,10 @@ from wan_operator.reconcile.store import (
 from wan_operator.resources.labels import Owner
 from wan_operator.settings import Settings
 from wan_runtime.contract.dataset import Bucket, Columns, DatasetSpec
-from wan_runtime.contract.finetune import FineTuneWork, SampleSpec
-from wan_runtime.contract.job import Dialect, Expert, JobSpec, ManifestRef, Shard, Step, step_id
+from wan_runtime.contract.finetune import Dialect, FineTuneWork, SampleSpec
+from wan_runtime.contract.job import JobSpec, ManifestRef
 from wan_runtime.contract.model_import import ImportWork
-from wan_runtime.contract.steps import FACTS
+from wan_runtime.contract.steps import FACTS, Expert, Shard, Step, step_id
 from wan_runtime.contract.training import FullSpec, LoraSpec, OptimizerSpec, TrainingSpec
 from wan_runtime.presets import PRESETS
 

@@ -28,7 +28,8 @@ from wan_operator.reconcile.observed import (
 from wan_operator.reconcile.runs.attempted import Attempted
 from wan_operator.reconcile.runs.plan import PlannedStep, RetryLimits
 from wan_operator.resources.jobs import GRACE_SECONDS
-from wan_runtime.contract.job import ExitClass, Reason, Result
+from wan_runtime.contract.job import ExitClass, Result
+from wan_runtime.contract.reasons import Reason
 
 RETRY_LIMIT_SECONDS = 300.0
 """Back-off stops doubling here: a store that returns after an hour's outage is found within five

@@ -10,9 +10,10 @@ from wan_operator.api.v1alpha1.inference_model import AdapterFiles
 from wan_operator.conditions.service import ADAPTER_REASONS, VOCABULARY
 from wan_operator.reconcile.service.state import Service
 from wan_operator.resources.service.worker import Revision
-from wan_runtime.contract.job import Expert, ManifestRef
+from wan_runtime.contract.job import ManifestRef
 from wan_runtime.contract.report import AdapterNote, AdapterReport
 from wan_runtime.contract.service import AdapterSpec
+from wan_runtime.contract.steps import Expert
 
 
 @dataclass(frozen=True, slots=True)

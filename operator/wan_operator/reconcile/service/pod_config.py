@@ -12,7 +12,6 @@ from wan_operator.reconcile.service.resolve import gpu_of, sampling_of, sizes_of
 from wan_operator.reconcile.service.state import Service
 from wan_operator.reconcile.store import model_spec, store_spec
 from wan_operator.resources.service import network
-from wan_runtime.contract.job import Expert
 from wan_runtime.contract.service import (
     AdapterUse,
     EffectSpec,
@@ -23,6 +22,7 @@ from wan_runtime.contract.service import (
     SamplingSpec,
     ServiceSpec,
 )
+from wan_runtime.contract.steps import Expert
 
 HOUR = 3600
 MEBIBYTE = 2**20

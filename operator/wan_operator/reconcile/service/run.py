@@ -27,8 +27,9 @@ from wan_operator.resources.configmaps import JOB_KEY
 from wan_operator.resources.jobs import Attempt, job
 from wan_operator.resources.labels import Manifest, config_map_name
 from wan_operator.resources.service.names import child
-from wan_runtime.contract.job import JobSpec, Result, Step
+from wan_runtime.contract.job import JobSpec, Result
 from wan_runtime.contract.model_import import ImportWork
+from wan_runtime.contract.steps import Step
 
 PART = "model"
 """Not `import`: a WanFineTune of the service's name may have a Job of that."""

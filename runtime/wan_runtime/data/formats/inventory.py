@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import PurePosixPath
 
 from wan_runtime.contract.dataset import DatasetFormat
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.data.formats.left_out import in_icloud, named
 from wan_runtime.data.formats.suffixes import evicted, is_junk, is_video, suffix
 from wan_runtime.data.source import Source

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wan_runtime.contract.dataset import Columns
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.data.formats.csv_text import read_csv
 from wan_runtime.data.formats.inventory import TABLES, not_found
 from wan_runtime.data.formats.json_text import json_lines, load_json, objects

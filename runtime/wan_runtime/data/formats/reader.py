@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from wan_runtime.contract.dataset import Columns, DatasetFormat
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.data.formats import folder, metadata, musubi, webdataset
 from wan_runtime.data.formats.rows import Listing, Read
 from wan_runtime.data.source import Source, counted

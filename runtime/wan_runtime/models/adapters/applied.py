@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from wan_runtime.contract.base import Contract
-from wan_runtime.contract.job import Expert
+from wan_runtime.contract.steps import Expert
 from wan_runtime.errors import InputError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from wan_runtime.contract.job import Expert
+from wan_runtime.contract.steps import Expert
 from wan_runtime.models.adapters.applied import AdapterFile
 from wan_runtime.models.adapters.changes import Adapter, Changes
 from wan_runtime.models.adapters.dialects import read_adapter

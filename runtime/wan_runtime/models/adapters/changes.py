@@ -9,7 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wan_runtime.contract.job import Dialect, Expert, Reason
+from wan_runtime.contract.finetune import Dialect
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Expert
 from wan_runtime.errors import InputError
 from wan_runtime.models.adapters.layer_names import is_image_branch
 

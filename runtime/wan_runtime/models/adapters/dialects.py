@@ -27,7 +27,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from wan_runtime.contract.job import Dialect, Expert
+from wan_runtime.contract.finetune import Dialect
+from wan_runtime.contract.steps import Expert
 from wan_runtime.faults import value
 from wan_runtime.models.adapters import foreign, strength
 from wan_runtime.models.adapters.changes import Adapter, Changes, Factors, dimensions, invalid

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from wan_runtime.contract.job import Expert
+from wan_runtime.contract.steps import Expert
 
 ATTENTION = {"q": "to_q", "k": "to_k", "v": "to_v", "o": "to_out.0"}
 DIFFUSERS = {

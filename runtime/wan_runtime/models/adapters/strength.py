@@ -21,7 +21,7 @@ from typing import Any, TypeGuard
 
 from peft.utils.other import get_pattern_key
 
-from wan_runtime.contract.job import Expert
+from wan_runtime.contract.steps import Expert
 from wan_runtime.faults import value
 from wan_runtime.models.adapters.changes import invalid
 from wan_runtime.models.adapters.layer_names import diffusers_name

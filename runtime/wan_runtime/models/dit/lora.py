@@ -15,7 +15,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.training import LoraSpec
 from wan_runtime.errors import InputError
 from wan_runtime.models.adapters.dialects import ADAPTER

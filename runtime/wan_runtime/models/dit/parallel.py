@@ -19,7 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from wan_runtime.contract.job import ExitClass, Reason
+from wan_runtime.contract.job import ExitClass
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import StepError, classify, rebuilt
 
 log = logging.getLogger(__name__)

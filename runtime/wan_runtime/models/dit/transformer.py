@@ -15,7 +15,8 @@ import torch
 from diffsynth.core.loader.file import hash_state_dict_keys
 from torch import Tensor, nn
 
-from wan_runtime.contract.job import Expert, Reason
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Expert
 from wan_runtime.contract.training import LoraSpec
 from wan_runtime.errors import InputError
 from wan_runtime.models.adapters.changes import Changes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.report import AdapterNote, WorkerInfo
 from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.rendering.order import VideoOrder

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from wan_runtime.contract.job import Expert
 from wan_runtime.contract.report import AdapterNote
 from wan_runtime.contract.service import AdapterSpec, AdapterUse
+from wan_runtime.contract.steps import Expert
 from wan_runtime.models.adapters.applied import AppliedAdapter
 from wan_runtime.models.adapters.cache import AdapterCache
 from wan_runtime.models.adapters.changes import without_image_branches

@@ -9,8 +9,11 @@ from pathlib import Path
 
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import Store, file_sha256
-from wan_runtime.contract.job import Dialect, Expert, ManifestRef, Reason
+from wan_runtime.contract.finetune import Dialect
+from wan_runtime.contract.job import ManifestRef
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.service import AdapterSpec, AdapterUse
+from wan_runtime.contract.steps import Expert
 from wan_runtime.errors import InputError
 from wan_runtime.models.adapters.applied import AdapterFile, AppliedAdapter
 from wan_runtime.presets import Preset

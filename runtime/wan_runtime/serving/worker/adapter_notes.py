@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.report import PROBLEM_CHARACTERS, AdapterNote
 from wan_runtime.errors import InputError, OutOfMemoryError, StepError, classify
 

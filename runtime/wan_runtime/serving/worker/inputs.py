@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wan_runtime.artifacts.store import ObjectNotFound, Store
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.report import AdapterNote
 from wan_runtime.contract.service import AdapterUse, ServiceSpec
 from wan_runtime.errors import InputError

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from wan_runtime.artifacts.errors import ArtifactCorrupt, ObjectNotFound
-from wan_runtime.contract.job import ExitClass, Reason
+from wan_runtime.contract.job import ExitClass
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InputError, StepError, classify
 from wan_runtime.rendering.order import Problem
 from wan_runtime.serving.problems import Code

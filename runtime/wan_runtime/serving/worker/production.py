@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.errors import InfrastructureError, InputError
 from wan_runtime.planner.architecture import tokens_of

@@ -23,9 +23,9 @@ import torch
 
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.base import Contract
-from wan_runtime.contract.job import Step
 from wan_runtime.contract.report import AdapterNote
 from wan_runtime.contract.service import ServiceSpec
+from wan_runtime.contract.steps import Step
 from wan_runtime.errors import StepError
 from wan_runtime.model_parts import dit_part, loaded_by
 from wan_runtime.models.adapters.cache import AdapterCache

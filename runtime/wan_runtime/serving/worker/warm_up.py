@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.service import SamplingSpec, ServiceSpec, Size
 from wan_runtime.errors import NumericalError
 from wan_runtime.planner.architecture import tokens_of

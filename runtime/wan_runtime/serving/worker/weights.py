@@ -9,7 +9,10 @@ from pathlib import Path
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import TRANSFERS, Manifest
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.job import SUFFIXES, Dialect, Expert, ManifestRef, Reason
+from wan_runtime.contract.finetune import Dialect
+from wan_runtime.contract.job import ManifestRef
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import SUFFIXES, Expert
 from wan_runtime.errors import InputError
 from wan_runtime.models import imported
 from wan_runtime.models.imported import ModelFile

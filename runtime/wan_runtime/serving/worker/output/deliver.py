@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wan_runtime.artifacts.store import Store, file_sha256
-from wan_runtime.contract.job import Reason
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InfrastructureError
 from wan_runtime.serving.worker.output.order import FILES, VIDEO, Cut
 
