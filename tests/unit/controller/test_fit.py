@@ -162,7 +162,7 @@ def test_buckets_are_resolved_in_one_order() -> None:
     name = "demo-prepare"
     assert world.config_maps[name]["data"] == turned.config_maps[name]["data"]
     job = json.loads(world.config_maps[name]["data"]["job.json"])
-    assert job["dataset"]["buckets"] == world.status["effective"]["buckets"]
+    assert job["work"]["dataset"]["buckets"] == world.status["effective"]["buckets"]
 
 
 def test_memory_is_of_the_largest_bucket_and_time_of_the_clips() -> None:
@@ -229,7 +229,7 @@ def test_auto_is_none_only_where_all_surely_fits(
     world.settle()
     assert world.status["effective"]["gradientCheckpointing"] == chosen
     job = json.loads(world.config_maps["demo-prepare"]["data"]["job.json"])
-    assert job["training"].get("gradientCheckpointing", "Full") == chosen
+    assert job["work"]["training"].get("gradientCheckpointing", "Full") == chosen
 
 
 def test_what_auto_became_stays() -> None:
@@ -247,7 +247,7 @@ def test_checkpoints_every_hundred_steps_unless_asked_otherwise() -> None:
         world.settle()
         assert world.status["effective"]["checkpointEverySteps"] == steps
         job = json.loads(world.config_maps["demo-prepare"]["data"]["job.json"])
-        assert job["training"].get("checkpointEvery", 100) == steps
+        assert job["work"]["training"].get("checkpointEvery", 100) == steps
         world.edit(checkpoint={"everySteps": 9})
         world.ends(ExitClass.DONE)
         world.settle()
