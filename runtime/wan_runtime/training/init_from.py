@@ -162,7 +162,7 @@ def fetch_shards(uri: str, bucket: Store, index: str, folder: Path) -> Source:
     try:
         of_tensors = dict(json.loads(bucket.get_bytes(index))["weight_map"])
         names = sorted({str(name) for name in of_tensors.values()})
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         text = f"has no weight_map in {place}: give the index that was saved with its shards"
         raise _invalid(uri, text) from error
     if not names or any("/" in name or not name.endswith(".safetensors") for name in names):
