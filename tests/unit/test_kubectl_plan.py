@@ -330,3 +330,8 @@ def test_every_example_is_planned(capsys: pytest.CaptureFixture[str]) -> None:
     for file in files:
         assert main(["plan", "-f", str(file), "--clips", "90"]) == 0, file.name
         assert capsys.readouterr().out.startswith(kinds[file.name.partition("-")[0]])
+
+
+def test_without_arguments_it_says_what_it_can_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert "plan" in capsys.readouterr().out

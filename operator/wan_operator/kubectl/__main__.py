@@ -15,7 +15,11 @@ PROGRAM = "kubectl wan"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0 done; 1 something does not fit; 2 the input or the command line is wrong."""
-    options = parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    if not given:  # as kubectl does
+        parser().print_help()
+        return 0
+    options = parser().parse_args(given)
     try:
         return int(options.run(options))
     except DocumentError as error:
