@@ -18,7 +18,7 @@ def in_order(
     consumer: `items` may be made as they are needed, and results may be large.
 
     The first error comes out at its item's turn. It, or leaving early, drops what has not begun and
-    does not wait for what has: a step that is told to stop must not sit out a transfer.
+    does not wait for what has: a step that has to stop must not sit out a transfer.
     """
     pool = ThreadPoolExecutor(threads)
     try:

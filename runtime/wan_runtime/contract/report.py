@@ -1,4 +1,4 @@
-"""What a gateway tells the operator of its service, as JSON at :9400/state. No torch.
+"""What a gateway reports to the operator on its service, as JSON at :9400/state. No torch.
 
 All seconds that count from a moment are by the database's clock.
 """
@@ -62,7 +62,7 @@ class AdapterNote(Contract):
 
 
 class WorkerInfo(Contract):
-    """What a worker tells of itself."""
+    """A worker's report on itself."""
 
     name: str
     """Its pod's, and digits of this process."""
@@ -77,7 +77,7 @@ class WorkerInfo(Contract):
     busy: bool = False
     """It has a video in hand, of which it renders or writes."""
     ranks: int
-    """0: of a release that does not tell."""
+    """0: a release that does not report it."""
     startup: Startup | None = None
     """Startup times of the ranks at work. None: there are none yet."""
     seconds_per_clip: dict[str, float] = Field(default_factory=dict)
@@ -99,7 +99,7 @@ class WorkerInfo(Contract):
 
 class WorkerReport(WorkerInfo):
     seen_seconds: float
-    """Since it last told."""
+    """Seconds since its last report."""
 
 
 class AdapterReport(Contract):

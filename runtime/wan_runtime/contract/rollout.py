@@ -28,12 +28,12 @@ class Track(StrEnum):
 
 class Rollout(Contract):
     canary: Annotated[str, Field(min_length=1, max_length=63)] | None = None
-    """Revision of the workers that are tried out. None: no worker is told from another."""
+    """Revision of the workers that are tried out. None: all workers are alike."""
     weight: Annotated[int, Field(ge=0, le=100)] = 0
     """Percent of new videos that go to it."""
     number: Annotated[int, Field(ge=0)] = 0
     """Grows with each change, and beyond those of an earlier service of the name: a lower one never
-    takes the place of a higher one. 0: of an operator that does not tell."""
+    takes the place of a higher one. 0: an operator that does not number them."""
 
     def drawn(self, subject: str) -> Track:
         """Track of a new video: the same for the same subject, as long as the canary is the same. A

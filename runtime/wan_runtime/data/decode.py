@@ -66,7 +66,7 @@ def undecodable(facts: Facts) -> ClipRejected:
 
 
 def suffix_of(path: str) -> str:
-    """What FFmpeg tells some formats by, and by which a copy is named; longer ones are no format's,
+    """What FFmpeg knows some formats by, and by which a copy is named; longer ones are no format's,
     and may be too long for a file's name."""
     return PurePosixPath(path).suffix[:16]
 
@@ -196,7 +196,7 @@ def _displayed(container: Any, stream: Any, facts: Facts) -> Iterator[Displayed[
 
 
 def _check_shape(decoder: Any, facts: Facts) -> None:
-    # PyAV tells a decoder's shape of pixels, not a frame's: which frames have another is not known.
+    # PyAV gives a decoder's shape of pixels, not a frame's: which frames have another is not known.
     if float(decoder.sample_aspect_ratio or 1) != facts.stored_aspect:
         raise ClipRejected(
             Code.UNDECODABLE,

@@ -23,7 +23,7 @@ Read = Callable[[int, int], bytes]
 """(offset, length) -> bytes of a file; fewer at its end."""
 
 BEGINNING = 512
-"""Bytes that tell what a file is."""
+"""Bytes by which a file's format is known."""
 LIMIT = 100 << 20
 """Bytes of a header, as safetensors limits it."""
 BITS = {

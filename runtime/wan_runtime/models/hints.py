@@ -138,7 +138,7 @@ def _right(preset: Preset, name: str, header: Header) -> tuple[str, ...]:
             continue
         if part != DIT:
             return (right,)
-        # Experts have the same tensors: only its own name may tell.
+        # Experts have the same tensors: only its own name may show which.
         folders = [EXPERT_FOLDERS[expert] for expert in preset.experts]
         said = [folder for folder in folders if folder.split("_")[0] in name.lower()]
         chosen = said if len(said) == 1 else folders

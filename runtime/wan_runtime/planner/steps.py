@@ -13,9 +13,8 @@ STORE_GB_PER_SECOND = 0.25
 def total_steps(
     clips: int, *, steps: int | None, epochs: int, repeat: int, batch: int, accumulation: int
 ) -> int:
-    """Optimizer steps: as asked, or enough to see each clip `epochs * repeat` times (the last step
-    may wrap over).
-    """
+    """Optimizer steps: as many as the spec says, or enough to see each clip `epochs * repeat` times
+    (the last step may wrap over)."""
     if steps is not None:
         return steps
     return max(1, -(-clips * repeat * epochs // (batch * accumulation)))

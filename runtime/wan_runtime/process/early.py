@@ -1,7 +1,7 @@
 """SIGTERM before there is anybody to act on it.
 
 As PID 1 of a pod a process without a handler ignores SIGTERM, and importing what the supervisor
-needs takes a third of a second: a pod that was told to stop meanwhile would run on to its SIGKILL.
+needs takes a third of a second: a pod that had to stop meanwhile would run on to its SIGKILL.
 """
 
 from __future__ import annotations

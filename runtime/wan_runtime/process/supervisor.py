@@ -114,7 +114,7 @@ class Child:
             stderr=None if sys.stderr.isatty() else subprocess.PIPE,
             start_new_session=True,
         )
-        if self.stop_requested:  # it came before there was a child to tell
+        if self.stop_requested:  # it came before there was a child to signal
             self._process.terminate()
         if self._process.stderr is not None:
             self._reader = threading.Thread(

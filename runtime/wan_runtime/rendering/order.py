@@ -1,4 +1,4 @@
-"""A video on its way: what a worker is asked to render, and how far it is.
+"""A video on its way: what a worker renders, and how far it is.
 
 The gateway resolves a request against effects and defaults into a `VideoOrder`, which says all that
 the pixels depend on; the queue keeps it; a worker needs nothing else. Pydantic only: no torch.
@@ -110,7 +110,7 @@ class Job(Contract):
     id: str
     """`video_` and 32 hexadecimal digits."""
     owner: str
-    """Name of the API key that asked."""
+    """Name of the API key of the request."""
     state: State
     order: VideoOrder
     priority: int

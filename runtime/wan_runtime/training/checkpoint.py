@@ -263,7 +263,7 @@ def _restore_counts(state: TrainState, content: Mapping[str, Any]) -> None:
     state.history = dict(content["history"])
     for parameter in state.trainable.values():
         state.optimizer.state[parameter]["step"].fill_(state.step)
-    # LambdaLR derives the rate from its count alone; the optimizer's groups must be told it too.
+    # LambdaLR derives the rate from its count alone; the optimizer's groups need it too.
     state.schedule.last_epoch = int(content["schedule"])
     rates = [
         base * function(state.schedule.last_epoch)

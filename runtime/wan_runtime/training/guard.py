@@ -1,7 +1,7 @@
 """Checks that training trains: finite losses, and a gradient for every trained layer.
 
 A forward-only attention kernel, a wrapper that copies layers, a detached graph: each leaves some
-parameters without a gradient, AdamW skips them, and nothing errors. The first two steps tell.
+parameters without a gradient, AdamW skips them, and nothing errors. The first two steps show it.
 """
 
 from __future__ import annotations

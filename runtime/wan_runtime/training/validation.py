@@ -80,7 +80,7 @@ class Validation:
 
     @cached_property
     def events(self) -> EventFiles:
-        """Opened after resuming: it tells readers to drop what an earlier attempt did beyond."""
+        """Opened after resuming: it has readers drop what an earlier attempt did beyond."""
         place = f"{self.job.output_prefix}/events"
         return EventFiles(self.store, place, self.work / "events", resumed_from=self._resumed_from)
 

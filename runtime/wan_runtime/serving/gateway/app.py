@@ -50,7 +50,7 @@ def create_app(
 ) -> FastAPI:
     """The application. It connects to the database when it starts, and ends its loops when it
     stops. `rollout`: folder of ROLLOUT_FILE. `pages_port`: of what only the cluster may see, 0 for
-    any, which `app.state.pages` tells. `patience`: seconds that a request waits for an absent
+    any, which `app.state.pages` has. `patience`: seconds that a request waits for an absent
     database."""
 
     @asynccontextmanager

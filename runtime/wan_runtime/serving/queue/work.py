@@ -23,8 +23,8 @@ LOCK = 0x77616E03
 """Key of the advisory lock that serializes the claims of a service, so that each claim sees the
 work that the one before it charged to an owner."""
 MAX_ATTEMPTS = 5
-"""Most of what a video itself breaks is told, and fails it at once; the others are lost with nodes
-that come and go. Where a worker is killed for every third video, three of 200 lose three."""
+"""Most of what a video itself breaks is reported, and fails it at once; the others are lost with
+nodes that come and go. Where a worker is killed for every third video, three of 200 lose three."""
 WORKER_LOST = "worker_lost"
 """Code of the problem after the last attempt."""
 GRACE_SECONDS = 30

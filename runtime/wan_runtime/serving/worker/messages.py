@@ -26,7 +26,7 @@ class Render(Contract):
 
 
 class Cancel(Contract):
-    """To rank 0, which tells the others at the next step."""
+    """To rank 0, which passes it to the others at the next step."""
 
     kind: Literal["cancel"] = "cancel"
     job_id: str
@@ -130,7 +130,7 @@ class Failed(Contract):
 Order = Render | Check | Cancel
 """Messages to a rank."""
 Report = Ready | Checked | Beat | Done | Failed
-"""What a rank tells."""
+"""Messages of a rank."""
 _ORDER: TypeAdapter[Order] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])
 _REPORT: TypeAdapter[Report] = TypeAdapter(Annotated[Report, Field(discriminator="kind")])
 
@@ -146,5 +146,5 @@ def order_of(line: bytes) -> Order:
 
 
 def report_of(line: bytes) -> Report:
-    """What a rank tells."""
+    """Messages of a rank."""
     return _REPORT.validate_json(line)

@@ -1,6 +1,6 @@
 """One rank of a worker, which its supervisor starts by `start_rank`.
 
-Loads its part of the model, warms up, then renders what it is told, together with the others, until
+Loads its part of the model, warms up, then renders what it is sent, together with the others, until
 its socket is closed.
 """
 
