@@ -15,7 +15,7 @@ from wan_operator.kubectl.kind import Document, PlannedKind, Spec
 from wan_operator.yaml_files import DocumentError, named, yaml_documents
 from wan_runtime.faults import described, value
 
-Kinds = Mapping[str, PlannedKind[Any]]
+Kinds = Mapping[str, PlannedKind[Any, Any]]
 
 
 def read_documents(files: Sequence[str], kinds: Kinds) -> list[Document[Any]]:
@@ -48,7 +48,7 @@ def _of_file(file: str, kinds: Kinds) -> Iterator[Document[Any]]:
                 yield _read(item, kinds[kind], where)
 
 
-def _read(document: dict[str, Any], kind: PlannedKind[Spec], where: str) -> Document[Spec]:
+def _read(document: dict[str, Any], kind: PlannedKind[Spec, Any], where: str) -> Document[Spec]:
     name = _name(document, where)
     where = f"{where} ({document['kind']} {name or 'without a name'})"
     version = document.get("apiVersion")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wan_operator.api.v1alpha1.finetune import WanFineTuneSpec
-from wan_operator.kubectl.kind import Document, Plan, PlannedKind
+from wan_operator.kubectl.kind import Document, PlannedKind
 from wan_operator.kubectl.table import aligned
 from wan_operator.kubectl.words import EXPLAINED, explained, ranged, rounded, term_rows
 from wan_operator.reconcile.finetune.fit import run_plan, workloads
@@ -45,12 +45,6 @@ def planned(finetune: FineTune, gpu: Gpu, catalogue: Sequence[Gpu], clips: int |
     plan = run_plan(spec, works, gpu, clips)
     changes = [] if plan.training.fits else remedies(works[0], gpu, catalogue, works[1:])
     return Planned(finetune, plan, changes)
-
-
-def compare(finetune: FineTune, catalogue: Sequence[Gpu], clips: int | None) -> list[Planned]:
-    """On each type: what fits first, then by the money that equal work costs."""
-    plans = [planned(finetune, gpu, catalogue, clips) for gpu in catalogue]
-    return plans[:1] if plans[0].plan is None else sorted(plans, key=by_cost)
 
 
 def by_cost(one: Planned) -> tuple[bool, float]:
@@ -206,20 +200,13 @@ def fault(spec: WanFineTuneSpec) -> str | None:
     return None if one else "spec.method: set exactly one of lora and full"
 
 
-def on_one(finetune: FineTune, gpu: Gpu, catalogue: Sequence[Gpu], clips: int | None) -> Plan:
-    one = planned(finetune, gpu, catalogue, clips)
-    return Plan(description(one), [as_json(one)], one.fits)
-
-
-def on_all(finetune: FineTune, catalogue: Sequence[Gpu], clips: int | None) -> Plan:
-    compared = compare(finetune, catalogue, clips)
-    return Plan(comparison(compared), [as_json(each) for each in compared], True)
-
-
 FINETUNE = PlannedKind(
     spec=WanFineTuneSpec,
     fault=fault,
     pod_template=lambda spec: spec.pod_template,
-    on_one=on_one,
-    on_all=on_all,
+    planned=planned,
+    rank=by_cost,
+    description=description,
+    comparison=comparison,
+    as_json=as_json,
 )

@@ -19,7 +19,7 @@ from wan_operator.yaml_files import DocumentError, yaml_documents
 from wan_runtime.faults import value
 from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_name, catalogue_of
 
-KINDS: dict[str, PlannedKind[Any]] = {finetune_api.KIND: FINETUNE, service_api.KIND: SERVICE}
+KINDS: dict[str, PlannedKind[Any, Any]] = {finetune_api.KIND: FINETUNE, service_api.KIND: SERVICE}
 DOES_NOT_FIT = 1
 DIGITS = 9
 """Digits of a number of clips, at most."""

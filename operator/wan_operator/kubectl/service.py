@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wan_operator.api.v1alpha1.inference import WanInferenceServiceSpec
-from wan_operator.kubectl.kind import Document, Plan, PlannedKind
+from wan_operator.kubectl.kind import Document, PlannedKind
 from wan_operator.kubectl.table import aligned
 from wan_operator.kubectl.words import EXPLAINED, explained, ranged, rounded, term_rows
 from wan_operator.reconcile.service.resolve import drain_seconds, pod_size, work
@@ -68,7 +68,9 @@ class PlannedService:
         return plan is None or (plan.usual.fits and plan.longest.verdict != "no")
 
 
-def planned(service: Service, gpu: Gpu, catalogue: Sequence[Gpu]) -> PlannedService:
+def planned(
+    service: Service, gpu: Gpu, catalogue: Sequence[Gpu], _clips: int | None
+) -> PlannedService:
     spec = service.spec
     if PRESETS[spec.model.preset].tiny:
         return PlannedService(service, None)
@@ -92,12 +94,6 @@ def planned(service: Service, gpu: Gpu, catalogue: Sequence[Gpu]) -> PlannedServ
         longest_remedies=[] if largest.fits else serving_remedies(longest, gpu, catalogue),
     )
     return PlannedService(service, plan)
-
-
-def compare(service: Service, catalogue: Sequence[Gpu]) -> list[PlannedService]:
-    """On each type: what fits first, then by the cost of a video."""
-    plans = [planned(service, gpu, catalogue) for gpu in catalogue]
-    return plans[:1] if plans[0].plan is None else sorted(plans, key=by_cost)
 
 
 def by_cost(one: PlannedService) -> tuple[bool, float]:
@@ -241,20 +237,13 @@ def _video(plan: ServicePlan, video: ServingPlan) -> dict[str, Any]:
 # For the registry
 
 
-def on_one(service: Service, gpu: Gpu, catalogue: Sequence[Gpu], _clips: int | None) -> Plan:
-    one = planned(service, gpu, catalogue)
-    return Plan(description(one), [as_json(one)], one.fits)
-
-
-def on_all(service: Service, catalogue: Sequence[Gpu], _clips: int | None) -> Plan:
-    compared = compare(service, catalogue)
-    return Plan(comparison(compared), [as_json(each) for each in compared], True)
-
-
 SERVICE = PlannedKind(
     spec=WanInferenceServiceSpec,
     fault=lambda _: None,
     pod_template=lambda spec: spec.workers.pod_template,
-    on_one=on_one,
-    on_all=on_all,
+    planned=planned,
+    rank=by_cost,
+    description=description,
+    comparison=comparison,
+    as_json=as_json,
 )
