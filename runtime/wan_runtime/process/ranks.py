@@ -34,7 +34,7 @@ class Rank:
 
 
 @dataclass(slots=True)
-class Ranks(Generic[M]):
+class RankProcesses(Generic[M]):
     """All of them, each with a socket for messages of a line."""
 
     read: Callable[[bytes], M | None]
@@ -49,7 +49,7 @@ class Ranks(Generic[M]):
         world: int,
         arguments: Callable[[int, int], Sequence[str]],
         read: Callable[[bytes], M | None],
-    ) -> Ranks[M]:
+    ) -> RankProcesses[M]:
         """Start `world` Python processes.
 
         Args:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from wan_runtime.process.ranks import Ranks, RanksLost
+from wan_runtime.process.ranks import RankProcesses, RanksLost
 
 CHILD = """
 import socket, sys
@@ -34,9 +34,9 @@ def read(line: bytes) -> str | None:
 
 
 @asynccontextmanager
-async def launched() -> AsyncIterator[Ranks[str]]:
+async def launched() -> AsyncIterator[RankProcesses[str]]:
     """Two, which have said that they are there."""
-    ranks = await Ranks.launch(2, arguments, read)
+    ranks = await RankProcesses.launch(2, arguments, read)
     try:
         first = [await ranks.receive(time.monotonic() + LONG, "not there") for _ in range(2)]
         assert sorted(first) == [(0, "here 0"), (1, "here 1")]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wan_runtime.models.adapters.applied import AppliedAdapter
-from wan_runtime.process.ranks import Ranks, RanksLost
+from wan_runtime.process.ranks import RankProcesses, RanksLost
 from wan_runtime.rendering.order import Problem, Stage
 from wan_runtime.serving.worker.messages import (
     Beat,
@@ -72,7 +72,7 @@ class Processes:
     ready: list[Ready] = field(default_factory=list)
     on_checked: Callable[[Checked], None] = lambda _: None
     """Called with what comes of a check."""
-    _ranks: Ranks[Report] = field(init=False)
+    _ranks: RankProcesses[Report] = field(init=False)
 
     @classmethod
     async def start(
@@ -88,7 +88,7 @@ class Processes:
             return ["-m", "wan_runtime.serving.worker.start_rank", *files, *place]
 
         made = cls(patience)
-        made._ranks = await Ranks.launch(world, arguments, made._read)
+        made._ranks = await RankProcesses.launch(world, arguments, made._read)
         return made
 
     @property
