@@ -42,7 +42,7 @@ endif
 fmt: $(VENV)/ready ## Format the code and fix what can be fixed
 	ruff check --fix --quiet . && ruff format --quiet .
 
-generate: $(VENV)/ready ## Regenerate the CRDs, the chart's copy and docs/api.md from the API models
+generate: $(VENV)/ready ## Regenerate the CRDs, docs/api.md and docs/troubleshooting.md
 	python -m wan_operator.crdgen
 
 verify: $(VENV)/ready ## Format, lint, types, import contracts, generated files unchanged

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from wan_operator.api.v1alpha1.common import Condition
+from wan_runtime.contract.reasons import Explanation
 
 # kstatus's: every kind has both.
 RECONCILING = "Reconciling"
@@ -18,7 +19,7 @@ class Vocabulary:
     """All that the conditions of a kind may say."""
 
     types: Mapping[str, str]
-    reasons: Mapping[str, str]
+    reasons: Mapping[str, Explanation]
 
 
 @dataclass(frozen=True, slots=True)

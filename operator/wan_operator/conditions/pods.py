@@ -2,23 +2,97 @@
 
 from __future__ import annotations
 
-REASONS: dict[str, str] = {
-    "ContainerFailed": "The container ended without a result; the message has its exit code.",
-    "ResultMissing": "The container exited with 0 but left no readable result. The step is retried "
-    "and reports it again.",
-    "PodEvicted": "The pod was evicted, preempted or drained before it could save a checkpoint.",
-    "PodLost": "The pod, or its node, was deleted and left no result.",
-    "JobLost": "The Job of the running attempt was deleted.",
-    "NodeLost": "The node of the pod does not answer. The pod counts as running until the node is "
-    "back or removed.",
-    "Unschedulable": "No node fits the pod; the message is the scheduler's.",
-    "ImagePullBackOff": "The image cannot be pulled; the message names it.",
-    "SecretNotFound": "A Secret that the pod needs, or a key in it, does not exist; the message "
-    "names both.",
-    "ContainerConfigError": "The container cannot be configured; the message is the kubelet's.",
-    "VolumePending": "A volume of the pod is not available yet; the message names it.",
-    "PodStarting": "The pod has a node, and its container is being created.",
-    "PodNotCreated": "The Job has had no pod for a minute: a quota or an admission rule refuses "
-    "it. The Job's events have the message.",
-    "Queued": "Kueue holds the Job until there is room in its queue.",
+from wan_runtime.contract.reasons import Explanation
+
+REASONS: dict[str, Explanation] = {
+    "ContainerFailed": Explanation(
+        "The container ended without a result; the message has its exit code.",
+        "The process was killed, the image is not the runtime's, or a library ended the process.",
+        "`kubectl logs POD --previous` and `kubectl describe pod POD` have the end. It is tried "
+        "again as far as `spec.retries` allows.",
+    ),
+    "ResultMissing": Explanation(
+        "The container exited with 0 but left no readable result. The step is retried and reports "
+        "it again.",
+        "The termination message was lost, as when a node restarts.",
+        "Nothing, if it happens once. Else `kubectl get pod POD -o yaml` shows what the container "
+        "left, and `runtime.image` may be of another release than the operator.",
+    ),
+    "PodEvicted": Explanation(
+        "The pod was evicted, preempted or drained before it could save a checkpoint.",
+        "A node was drained or ran out of disk or memory, or a pod of a higher priority took its "
+        "place.",
+        "Nothing: the step is retried. `kubectl describe node NODE` has the cause; a "
+        "`podTemplate.priorityClassName` protects from preemption.",
+    ),
+    "PodLost": Explanation(
+        "The pod, or its node, was deleted and left no result.",
+        "Somebody or an autoscaler deleted it.",
+        "Nothing: the step is retried. `kubectl get events --sort-by=.lastTimestamp` may show who "
+        "it was.",
+    ),
+    "JobLost": Explanation(
+        "The Job of the running attempt was deleted.",
+        "Somebody deleted a Job that belongs to a run.",
+        "Nothing: the step is retried. Stop a run with `kubectl patch wft/NAME --type=merge -p "
+        '\'{"spec":{"suspend":true}}\'`, not by deleting its Jobs.',
+    ),
+    "NodeLost": Explanation(
+        "The node of the pod does not answer. The pod counts as running until the node is back or "
+        "removed.",
+        "The node or its network is down.",
+        "Bring the node back, or remove it with `kubectl delete node NODE` or `kubectl taint node "
+        "NODE node.kubernetes.io/out-of-service=:NoExecute`.",
+    ),
+    "Unschedulable": Explanation(
+        "No node fits the pod; the message is the scheduler's.",
+        "Requested GPUs, CPUs, memory or scratch space are free on no node, or the node selector, "
+        "taints or tolerations match none.",
+        "`kubectl describe nodes` shows labels, taints and what is free. Lower `resources` or "
+        "correct `podTemplate` with `kubectl edit KIND/NAME`, or add a node; the pod follows.",
+    ),
+    "ImagePullBackOff": Explanation(
+        "The image cannot be pulled; the message names it.",
+        "Name or tag of the image is wrong, its registry does not answer, or a pull Secret is "
+        "missing in the namespace of the resource.",
+        "`helm upgrade --reuse-values --set runtime.image=IMAGE --set "
+        "'runtime.pullSecrets={SECRET}'`, or create the pull Secret: `kubectl create secret "
+        "docker-registry SECRET --docker-server=… --docker-username=… --docker-password=…`.",
+    ),
+    "SecretNotFound": Explanation(
+        "A Secret that the pod needs, or a key in it, does not exist; the message names both.",
+        "The Secret was not created in the namespace of the resource, or has another name or "
+        "other keys.",
+        "`kubectl create secret generic SECRET --from-literal=KEY=…`. A store needs the keys "
+        "`accessKey` and `secretKey`, a database `url`, a webhook `secret`. The pod starts within "
+        "a minute.",
+    ),
+    "ContainerConfigError": Explanation(
+        "The container cannot be configured; the message is the kubelet's.",
+        "A ConfigMap, a key or a path that the pod mounts does not exist, or its security context "
+        "is refused.",
+        "Create what the message names, such as `kubectl create configmap NAME "
+        "--from-file=ca.crt`, or correct `podTemplate` with `kubectl edit KIND/NAME`.",
+    ),
+    "VolumePending": Explanation(
+        "A volume of the pod is not available yet; the message names it.",
+        "The PersistentVolumeClaim does not exist, is not bound, or is in use on another node.",
+        "`kubectl get pvc` and `kubectl describe pvc CLAIM`. Create the claim, or correct its "
+        "name in the spec or in the Helm value `modelCache.persistentVolumeClaim`.",
+    ),
+    "PodStarting": Explanation("The pod has a node, and its container is being created."),
+    "PodNotCreated": Explanation(
+        "The Job has no pod: the cluster refuses it.",
+        "A ResourceQuota is used up, a LimitRange or an admission rule refuses the pod, or its "
+        "PriorityClass or service account does not exist.",
+        "`kubectl describe job JOB` and `kubectl describe quota,limitrange` show what refuses it. "
+        "Raise the quota, or change `resources` or `podTemplate` with `kubectl edit KIND/NAME`.",
+    ),
+    "Queued": Explanation(
+        "Kueue holds the Job until there is room in its queue.",
+        "Other Jobs use the quota of the queue, or the queue does not exist or is stopped.",
+        "`kubectl describe workloads` has Kueue's own message. Wait, raise the quota of the "
+        "ClusterQueue, or name another queue: `kubectl label KIND/NAME --overwrite "
+        "kueue.x-k8s.io/queue-name=QUEUE`.",
+    ),
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from wan_operator.conditions.merge import RECONCILING, STALLED, Vocabulary
 from wan_operator.conditions.runs import REASONS as OF_RUNS
+from wan_runtime.contract.reasons import Explanation
 
 READY = "Ready"
 MODEL_READY = "ModelReady"
@@ -27,43 +28,121 @@ TYPES: dict[str, str] = {
 }
 """Type -> what it means. In the order of `status.conditions`: the first that is True says most."""
 
-_OWN: dict[str, str] = {
-    "Serving": "The gateway answers and all workers take videos.",
-    "ScaledToZero": "No worker is wanted now. The gateway answers, and requests wait: with "
-    "spec.autoscaling a worker starts for them, with spec.replicas 0 none does.",
-    "GatewayStarting": "No pod of the gateway answers yet.",
-    "GatewayFailed": "A gateway ends again and again; the message has its last lines.",
-    "WorkersStarting": "Workers load the model and warm up.",
-    "WorkersNotReady": "Some workers that were ready are not; the message has the cause.",
-    "WorkerFailed": "A worker ends again and again; the message has its last lines.",
-    WAITING: "No node has room for the workers that a rollout adds; the message says what is "
-    "missing. The old workers serve, nothing was started, and the rollout begins once there is "
-    "room.",
-    "RollingOut": "Workers of a new revision replace the old ones.",
-    "CanaryProving": "Some workers of a new revision get a share of the requests.",
-    "RolledBack": "The new revision was rolled back and the old one serves; the message has the "
-    "cause. Change the spec to try again.",
-    "Scaled": "Autoscaling changed the number of workers.",
-    "AdaptersLoaded": "Workers have fetched every adapter, and each fits the model.",
-    "AdapterNotFound": "A file of an adapter does not exist; the message has its address.",
-    "AdapterInvalid": "A file of an adapter is no LoRA, or none for this model; the message has "
-    "its address and the cause.",
-    "ImportingModel": "The base model is being verified and converted, once for a store prefix.",
-    "ModelImported": "The manifest of the base model is committed.",
-    "FineTunesDone": "All fine-tunes that the service names have exported their weights.",
-    "WaitingForFineTune": "A fine-tune that an adapter or the model names has not exported its "
-    "weights yet.",
-    "FineTuneNotFound": "A WanFineTune of this name does not exist in the namespace.",
-    "FineTuneFailed": "A fine-tune that an adapter or the model names has failed or is stalled.",
-    "FineTuneUnsuitable": "A fine-tune has another preset or method than the service needs; the "
-    "message says which.",
-    "DatabaseNotConfigured": "Neither spec.database nor the operator's settings name the Secret "
-    "with the database's URL.",
-    "DoesNotFit": "A video of the default size and length, or the largest that requests may ask "
-    "for, needs more GPU memory than the GPU has, by the planner's estimate; the message has the "
-    "numbers and the smallest changes that help. No worker was started.",
-    "GatewayAPINotInstalled": "The cluster does not have the Gateway API, which "
-    "spec.gateway.httpRoute needs.",
+_OWN: dict[str, Explanation] = {
+    "Serving": Explanation("The gateway answers and all workers take videos."),
+    "ScaledToZero": Explanation(
+        "No worker is wanted now. The gateway answers, and requests wait: with spec.autoscaling a "
+        "worker starts for them, with spec.replicas 0 none does.",
+    ),
+    "GatewayStarting": Explanation("No pod of the gateway answers yet."),
+    "GatewayFailed": Explanation(
+        "A gateway ends again and again; the message has its last lines.",
+        "The database's URL, user or password is wrong, or a Secret has a value that cannot be "
+        "used.",
+        "Correct the Secret that the message names: `kubectl edit secret SECRET`. The gateway "
+        "starts again by itself. `kubectl logs -l wan-operator.dev/service=NAME --prefix "
+        "--tail=20` has more.",
+    ),
+    "WorkersStarting": Explanation("Workers load the model and warm up."),
+    "WorkersNotReady": Explanation(
+        "Some workers that were ready are not; the message has the cause.",
+        "A pod or node was lost, or the store or database does not answer.",
+        "`kubectl get pods -l wan-operator.dev/service=NAME -o wide` shows which. They start "
+        "again by themselves once the cause is gone.",
+    ),
+    "WorkerFailed": Explanation(
+        "A worker ends again and again; the message has its last lines.",
+        "The store refuses the credentials, memory or disk are too small, or the GPU fails.",
+        "Correct what the message names: a Secret with `kubectl edit secret SECRET`, "
+        "`spec.workers.resources` with `kubectl edit wis/NAME`. `kubectl logs -l "
+        "wan-operator.dev/service=NAME --prefix --tail=20` has more.",
+    ),
+    WAITING: Explanation(
+        "No node has room for the workers that a rollout adds; the message says what is missing. "
+        "The old workers serve, nothing was started, and the rollout begins once there is room.",
+        "All GPUs, CPUs or memory are in use, or no node matches the workers' node selector and "
+        "tolerations.",
+        "Add a node or free one (`kubectl describe nodes`), use `spec.rollout.strategy: "
+        "Recreate`, or set `spec.rollout.capacity: Assume` where a cluster adds nodes itself: "
+        "`kubectl edit wis/NAME`.",
+    ),
+    "RollingOut": Explanation("Workers of a new revision replace the old ones."),
+    "CanaryProving": Explanation("Some workers of a new revision get a share of the requests."),
+    "RolledBack": Explanation(
+        "The new revision was rolled back and the old one serves; the message has the cause.",
+        "New workers were not ready before `spec.rollout.deadlineSeconds`, could not use their "
+        "model or an adapter, or failed more often or were slower than the old ones.",
+        "Mend what the message names and change the spec, which begins another rollout: `kubectl "
+        "edit wis/NAME`.",
+    ),
+    "Scaled": Explanation("Autoscaling changed the number of workers."),
+    "AdaptersLoaded": Explanation("Workers have fetched every adapter, and each fits the model."),
+    "AdapterNotFound": Explanation(
+        "A file of an adapter does not exist; the message has its address.",
+        "`spec.adapters[].files` has a wrong address, or the file was moved or deleted.",
+        "`mc cp FILE STORE/BUCKET/KEY` brings it there, and workers find it within ten minutes; "
+        "or correct the address with `kubectl edit wis/NAME`, which is acted on at once.",
+    ),
+    "AdapterInvalid": Explanation(
+        "A file of an adapter is no LoRA, or none for this model; the message has its address and "
+        "the cause.",
+        "The file is of another model or of a kind that is not served, or is damaged.",
+        "Put a LoRA for this model at the address, or name another with `kubectl edit wis/NAME`. "
+        "What is read is in [datasets](datasets.md#adapters).",
+    ),
+    "ImportingModel": Explanation(
+        "The base model is being verified and converted, once for a store prefix."
+    ),
+    "ModelImported": Explanation("The manifest of the base model is committed."),
+    "FineTunesDone": Explanation(
+        "All fine-tunes that the service names have exported their weights."
+    ),
+    "WaitingForFineTune": Explanation(
+        "A fine-tune that an adapter or the model names has not exported its weights yet.",
+        "The run is still at work, or waits itself.",
+        "`kubectl get wft FINETUNE` shows how far it is. The service goes on by itself.",
+    ),
+    "FineTuneNotFound": Explanation(
+        "A WanFineTune of this name does not exist in the namespace.",
+        "A name in `fineTuneRef` is misspelt, or the run is in another namespace or was deleted.",
+        "`kubectl get wft` lists those of the namespace. Apply the run, or correct `fineTuneRef` "
+        "with `kubectl edit wis/NAME`.",
+    ),
+    "FineTuneFailed": Explanation(
+        "A fine-tune that an adapter or the model names has failed or is stalled.",
+        "The message names the run.",
+        "`kubectl describe wft FINETUNE` has the cause. Mend the run and `kubectl replace --force "
+        "-f FILE`, or take it out of the service with `kubectl edit wis/NAME`.",
+    ),
+    "FineTuneUnsuitable": Explanation(
+        "A fine-tune has another preset or method than the service needs; the message says which.",
+        "An adapter names a run with `method.full`, the model one with `method.lora`, or the "
+        "presets differ.",
+        "Name a run that fits, or correct `spec.model.preset`, with `kubectl edit wis/NAME`.",
+    ),
+    "DatabaseNotConfigured": Explanation(
+        "Neither spec.database nor the operator's settings name the Secret with the database's "
+        "URL.",
+        "The chart was installed without `database.secretName`, and the service has no "
+        "`spec.database`.",
+        "`helm upgrade --reuse-values --set database.secretName=SECRET`, or `spec.database` with "
+        "`kubectl edit wis/NAME`.",
+    ),
+    "DoesNotFit": Explanation(
+        "A video of the default size and length, or the largest that requests may ask for, needs "
+        "more GPU memory than the GPU has, by the planner's estimate; the message has the numbers "
+        "and the smallest changes that help. No worker was started.",
+        "Sizes, frames or the model are too large for the GPU type and number of a worker.",
+        "Make one of the changes in the message with `kubectl edit wis/NAME`, or choose a larger "
+        "GPU by `spec.workers.podTemplate.nodeSelector` or more with `spec.workers.gpus`.",
+    ),
+    "GatewayAPINotInstalled": Explanation(
+        "The cluster does not have the Gateway API, which spec.gateway.httpRoute needs.",
+        "The CRDs of the Gateway API are not installed.",
+        "Install the Gateway API, or take `spec.gateway.httpRoute` out with `kubectl edit "
+        "wis/NAME`. `kubectl get crd httproutes.gateway.networking.k8s.io` shows whether it is "
+        "there.",
+    ),
 }
 ADAPTER_REASONS = {"ModelNotFound": "AdapterNotFound", "ModelInvalid": "AdapterInvalid"}
 """What a worker's reason is called where an adapter is meant."""

@@ -19,7 +19,7 @@ _INTRODUCTION = f"""\
 
 The API server fills in the defaults and checks the rules below, so both hold while the operator is
 down. Unknown fields are refused by `kubectl` and otherwise dropped; an explicit `null` counts as
-leaving the field out.
+leaving the field out. [Troubleshooting](troubleshooting.md) has causes and cures of the reasons.
 """
 
 
@@ -151,7 +151,8 @@ def _vocabulary(kinds: Sequence[Kind]) -> Iterator[str]:
     """Conditions and reasons, from where the operator takes them."""
     for kind in kinds:
         types, reasons = kind.vocabulary.types, kind.vocabulary.reasons
-        for title, words in (("Condition", types), ("Reason", reasons)):
+        meanings = {word: explanation.meaning for word, explanation in reasons.items()}
+        for title, words in (("Condition", types), ("Reason", meanings)):
             lines = [f"## {title}s of a {kind.name}", "", f"| {title} | Meaning |", "| --- | --- |"]
             lines += [f"| `{word}` | {_cell(meaning)} |" for word, meaning in words.items()]
             yield "\n".join(lines)

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
 
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Words for users about a reason, as the reference and the page on troubleshooting have them.
+
+    Text is Markdown on one line. In commands NAME stands for the resource, and other words in
+    capitals for what the message names."""
+
+    meaning: str
+    cause: str = ""
+    """Usual causes. Empty, like the cure, where nothing has to be mended."""
+    cure: str = ""
+    """What to change, with the command."""
+
+
 class Reason(StrEnum):
     """The end of a step, in one word. The operator shows these as reasons of conditions and
-    Events, with their texts in its reference. Grouped by the `ExitClass` that they come with."""
+    Events, with their explanations in its documentation. Grouped by the `ExitClass` that they come
+    with."""
 
     _value_: str
-    text: str
-    """What it means, and what helps."""
+    explanation: Explanation
 
-    def __new__(cls, value: str, text: str) -> Self:
+    def __new__(cls, value: str, meaning: str, cause: str = "", cure: str = "") -> Self:
         made = str.__new__(cls, value)
         made._value_ = value
-        made.text = text
+        made.explanation = Explanation(meaning, cause, cure)
         return made
 
     COMPLETED = "Completed", "The step, or the whole run, is complete."
@@ -25,68 +40,137 @@ class Reason(StrEnum):
     DATASET_NOT_FOUND = (
         "DatasetNotFound",
         "The metadata file or the folder of the dataset does not exist.",
+        "`spec.dataset.source` has another bucket or path than the clips, or they were not "
+        "uploaded.",
+        "Compare the address in the message with the bucket: `mc ls STORE/BUCKET/PATH/`. Upload "
+        "with `wan-runtime dataset push FOLDER s3://BUCKET/PATH --endpoint URL`, or correct "
+        "`spec.dataset.source`; then `kubectl replace --force -f FILE`.",
     )
     DATASET_EMPTY = (
         "DatasetEmpty",
         "The metadata file lists no clip, or too few remain to train and hold one recording out.",
+        "The table is empty, most clips were rejected, or all are cut from one recording.",
+        "See the verdicts with `wan-runtime dataset check FOLDER --preset PRESET --frames FRAMES "
+        "--report report.html`, add clips and upload them; then `kubectl replace --force -f FILE`.",
     )
-    DATASET_INVALID = "DatasetInvalid", "The metadata file cannot be read or lacks a column."
+    DATASET_INVALID = (
+        "DatasetInvalid",
+        "The metadata file cannot be read or lacks a column.",
+        "The table has another encoding, separator or column names than `spec.dataset` says.",
+        "The message has the file, line and column. Correct it, see that `wan-runtime dataset "
+        "check FOLDER --preset PRESET --frames FRAMES` accepts it, and upload it; then `kubectl "
+        "replace --force -f FILE`.",
+    )
     CLIP_INVALID = (
         "ClipInvalid",
         "One or more clips fail a check; the message names the first ones, the manifest lists all.",
+        "Clips are missing, do not decode, are too short or too small, or have no caption.",
+        "Mend the clips, or leave them out with `spec.dataset.rejectedClips: Skip`; then `kubectl "
+        "replace --force -f FILE`. `report.html` beside the manifest shows every verdict.",
     )
     MODEL_NOT_FOUND = (
         "ModelNotFound",
         "The model source does not hold the files that the preset needs, or initFrom names "
         "nothing.",
+        "`spec.model.source` or `initFrom` has a wrong address, or the upload is not complete.",
+        "Compare the address in the message with the bucket: `mc ls --recursive "
+        "STORE/BUCKET/PATH`. Upload the folder as released, or correct the address. A service "
+        "goes on by itself after `kubectl apply -f FILE`; a fine-tune that has failed needs "
+        "`kubectl replace --force -f FILE`.",
     )
     MODEL_INVALID = (
         "ModelInvalid",
         "The files of the model source or of initFrom are not weights of this preset, or their "
         "digest differs.",
+        "`spec.model.preset` and the folder are of different models, a file is damaged, or it was "
+        "replaced after it had been verified.",
+        "The message names the files. Correct the preset or the address, or upload the files "
+        "again; then `kubectl apply -f FILE`, or `kubectl replace --force -f FILE` for a "
+        "fine-tune that has failed.",
     )
     JOB_INVALID = (
         "JobInvalid",
-        "The runtime cannot read the job file: the images of operator and runtime are of "
-        "different releases.",
+        "The runtime cannot read its job file or its environment.",
+        "The images of operator and runtime are of different releases, or a mounted Secret has a "
+        "value that cannot be used; the message says which.",
+        "`helm get values --all --namespace wan-system wan-operator` shows `image` and "
+        "`runtime.image`: give both the same release with `helm upgrade`. Correct a Secret with "
+        "`kubectl edit secret SECRET`.",
     )
     LORA_TARGET_UNKNOWN = (
         "LoraTargetUnknown",
         "An entry of targetModules matches no layer of the model.",
+        "A name in `spec.method.lora.targetModules` is misspelt, or of another model.",
+        "Take names from the message, such as `q`, `k`, `v`, `o`, `ffn.0`, `ffn.2`; then `kubectl "
+        "replace --force -f FILE`.",
     )
     # OUT_OF_MEMORY
     GPU_OUT_OF_MEMORY = (
         "GPUOutOfMemory",
-        "GPU memory ran out. Fewer frames, a smaller size or gradientCheckpointing Full need less.",
+        "GPU memory ran out.",
+        "Frames, size or batch are larger than the GPU can hold, or another process uses the GPU.",
+        "`kubectl wan plan -f FILE` shows what needs how much. Fewer frames, a smaller size or "
+        "`gradientCheckpointing: Full` need less, or choose a larger GPU by "
+        "`spec.podTemplate.nodeSelector`; then `kubectl replace --force -f FILE`.",
     )
     HOST_OUT_OF_MEMORY = (
         "HostOutOfMemory",
-        "The container reached its memory limit. Raise spec.resources.memory; for a service, "
-        "spec.workers.resources.memory.",
+        "The container reached its memory limit.",
+        "`resources.memory` is smaller than the model and its data need.",
+        "Raise `spec.resources.memory`; for a service, `spec.workers.resources.memory`: `kubectl "
+        "edit KIND/NAME`. A fine-tune that has failed needs `kubectl replace --force -f FILE`.",
     )
     # INFRASTRUCTURE
-    STORE_UNREACHABLE = "StoreUnreachable", "The store does not answer. The step is retried."
+    STORE_UNREACHABLE = (
+        "StoreUnreachable",
+        "The store does not answer.",
+        "The endpoint is wrong, the store is down, a NetworkPolicy blocks its port, or its "
+        "certificate is of an authority that is not in `store.caBundle`.",
+        "The message has the endpoint and the error. What waits for the store goes on once it "
+        "answers. Correct the operator's default with `helm upgrade --reuse-values --set "
+        "store.endpoint=URL`, or `spec.store` of a service with `kubectl edit wis/NAME`; that of "
+        "a fine-tune is fixed: `kubectl replace --force -f FILE`.",
+    )
     STORE_ACCESS_DENIED = (
         "StoreAccessDenied",
-        "The store refused the credentials. The step is retried, so correcting the Secret is "
-        "enough.",
+        "The store refused the credentials.",
+        "The Secret has a wrong, expired or rotated key, or the key may not read and write the "
+        "bucket.",
+        "`kubectl create secret generic SECRET --from-literal=accessKey=… "
+        "--from-literal=secretKey=… --dry-run=client -o yaml | kubectl apply -f -`, or give the "
+        "key its rights in the store. The next attempt has the new values.",
     )
     STORE_NOT_FOUND = (
         "StoreNotFound",
-        "The bucket does not exist. The step is retried, so creating the bucket is enough.",
+        "The bucket does not exist.",
+        "The bucket's name is misspelt, or it was never made, or it is in another region.",
+        "`mc mb STORE/BUCKET`, and what waits goes on by itself. Or correct the operator's "
+        "default with `helm upgrade --reuse-values --set store.bucket=BUCKET`, or `spec.store` of "
+        "a service with `kubectl edit wis/NAME`; that of a fine-tune is fixed: `kubectl replace "
+        "--force -f FILE`.",
     )
     ARTIFACT_CORRUPT = (
         "ArtifactCorrupt",
         "A stored object does not match the checksum in its manifest.",
+        "Somebody wrote below the store's prefix, or the store lost data.",
+        "Bring back the object that the message names, from a version or a backup, or delete the "
+        "folder of its manifest, so that the step makes it anew: `mc rm --recursive --force "
+        "STORE/BUCKET/FOLDER`.",
     )
     DISK_FULL = (
         "DiskFull",
-        "The pod's scratch volume or the model cache is too small; the message says which, and by "
-        "how much. Raise spec.resources.cache; for a service, spec.workers.resources.cache.",
+        "The pod's scratch volume, the model cache or the store is too small; the message says "
+        "which, and by how much.",
+        "The base weights or the latents of the dataset need more space than was given.",
+        "Raise `spec.resources.cache`; for a service, `spec.workers.resources.cache`: `kubectl "
+        "edit KIND/NAME`. For the model cache, enlarge its volume or delete models from it.",
     )
     UNEXPECTED = (
         "Unexpected",
         "An error without a reason of its own; the message has its last line, the log the rest.",
+        "A defect of this software, of a library or of the hardware.",
+        "`kubectl logs POD` has the whole error. It is tried again as far as `spec.retries` "
+        "allows; report it with the log if it comes back.",
     )
     # STOPPED
     TERMINATED = (
@@ -96,14 +180,24 @@ class Reason(StrEnum):
     # NUMERICAL
     NON_FINITE_LOSS = (
         "NonFiniteLoss",
-        "The loss is infinite or not a number. Lower the learning rate.",
+        "The loss is infinite or not a number.",
+        "The learning rate is too high, or a clip or base weights hold numbers that are none.",
+        "Lower the learning rate of `spec.method`, and `kubectl replace --force -f FILE`.",
     )
     DIVERGED = (
         "Diverged",
         "The held-out loss rose to three times its lowest value; the message has both.",
+        "The learning rate is too high, or the run repeats too few clips too often.",
+        "Lower the learning rate or the number of epochs, or set `spec.training.weights: Best`, "
+        "and `kubectl replace --force -f FILE`. `loss.png` in the run's folder shows when it "
+        "began.",
     )
     DEAD_GRADIENTS = (
         "DeadGradients",
         "One or more trainable modules have no gradient after the first step; the message lists "
         "them.",
+        "`targetModules` names layers that do not take part in this model, or `initFrom` has "
+        "weights that cut them off.",
+        "Leave the listed modules out of `spec.method.lora.targetModules`, or start from other "
+        "weights, and `kubectl replace --force -f FILE`.",
     )
