@@ -205,7 +205,8 @@ def test_columns(runs: Runs) -> None:
     assert re.fullmatch(r"\d+s", busy[6])
 
     head, busy, _ = table(runs.kubectl("get", "wft", "-o", "wide").stdout)
-    assert head[6:] == ["CHECKPOINT", "ARTIFACT", "MODEL", "AGE"]
+    assert head[6:] == ["CHECKPOINT", "ARTIFACT", "MODEL", "AGE", "MESSAGE"]
+    assert busy[10] == status["conditions"][0]["message"]
     assert re.fullmatch(r"\d+d", busy[6]), "of NOW"
     assert status["artifact"]["uri"] in busy
     assert "Wan2.1-I2V-Tiny" in busy

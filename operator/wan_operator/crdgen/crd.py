@@ -69,6 +69,12 @@ class Definition:
     def description(self) -> str:
         return unwrapped(inspect.cleandoc(self.spec.__doc__ or ""))
 
+    @property
+    def all_columns(self) -> tuple[Column, ...]:
+        """Its own columns and those that all kinds end with; the message, which may be long, stands
+        last."""
+        return (*self.columns, _AGE, _MESSAGE)
+
     def schema(self) -> Schema:
         """Schema of a whole object."""
         limit = self.name_limit
@@ -109,12 +115,6 @@ class Definition:
 
     def manifest(self) -> Schema:
         """The CustomResourceDefinition."""
-        age = Column(
-            name="Age",
-            path=".metadata.creationTimestamp",
-            type="date",
-            description="Time since creation.",
-        )
         return {
             "apiVersion": "apiextensions.k8s.io/v1",
             "kind": "CustomResourceDefinition",
@@ -137,7 +137,7 @@ class Definition:
                         "storage": True,
                         "subresources": self.subresources,
                         "additionalPrinterColumns": [
-                            column.manifest() for column in (*self.columns, age)
+                            column.manifest() for column in self.all_columns
                         ],
                         "schema": {"openAPIV3Schema": explained(self.schema())},
                     }
@@ -157,5 +157,17 @@ STATE_COLUMNS = (
     Column(
         name="Reason", path=f"{_TRUE_CONDITION}.reason", description="Reason of that condition."
     ),
+)
+_MESSAGE = Column(
+    name="Message",
+    path=f"{_TRUE_CONDITION}.message",
+    wide=True,
+    description="Message of that condition: the cause, and what helps.",
+)
+_AGE = Column(
+    name="Age",
+    path=".metadata.creationTimestamp",
+    type="date",
+    description="Time since creation.",
 )
 MODEL_COLUMN = Column(name="Model", path=".spec.model.preset", wide=True, description="Base model.")

@@ -49,7 +49,7 @@ def _kind(kind: Definition) -> str:
         *(
             f"| {column.name}{' (`-o wide`)' if column.wide else ''} | "
             f"{_cell(column.description)} `{_cell(column.path)}` |"
-            for column in kind.columns
+            for column in kind.all_columns
         ),
         "",
     ]
