@@ -17,6 +17,7 @@ import aiohttp
 from wan_operator import pages, sweep
 from wan_operator.delayqueue import DelayQueue
 from wan_operator.errors import PermanentError, TransientError
+from wan_operator.events import Warnings
 from wan_operator.kinds import KINDS, Kind, key_of
 from wan_operator.kube import Kube
 from wan_operator.metrics import Metrics
@@ -43,6 +44,7 @@ class Controller:
         self._metrics = metrics
         self._http = http
         self._nodes = Nodes(kube)
+        self._warnings = Warnings(kube)
         self._failures: Counter[Key] = Counter()
         self._followed: dict[Key, frozenset[Key]] = {}
         """Resources that a resource reads, by its key."""
@@ -129,6 +131,9 @@ class Controller:
         now = datetime.now(UTC)
         observed = await self._ask_around(kind, cr, observed, now)
         decision = kind.reconcile(cr, observed, self.settings, now)
+        if decision.asks_warnings:
+            observed = replace(observed, warnings=await self._warnings.of(key.namespace))
+            decision = kind.reconcile(cr, observed, self.settings, now)
         if decision.asks_room:
             observed = replace(observed, room=await self._nodes.room())
             decision = kind.reconcile(cr, observed, self.settings, now)

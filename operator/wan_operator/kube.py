@@ -105,6 +105,11 @@ class Kube:
         async for pod in self._list("Pod", None, "", query):
             yield pod
 
+    async def list_warnings(self, namespace: str) -> AsyncIterator[Raw]:
+        """Events of type Warning, in `events.k8s.io/v1`, whichever API they were posted in."""
+        async for event in self._list("Event", namespace, "", {"fieldSelector": "type=Warning"}):
+            yield event
+
     async def _list(
         self, kind: str, namespace: str | None, selector: str, more: Raw | None = None
     ) -> AsyncIterator[Raw]:

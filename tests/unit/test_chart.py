@@ -80,7 +80,7 @@ def test_the_operator_gets_what_it_needs_and_nothing_else() -> None:
         **{f"wan-operator.dev/{kind}/finalizers": {"update"} for kind in KINDS},
         **{resource_of(child): verbs_of(child) for child in sweep.children()},
         "/nodes": {"list"},
-        "events.k8s.io/events": {"create"},
+        "events.k8s.io/events": {"create", "list"},
     }
 
 

@@ -81,7 +81,8 @@ them by reference. Nothing may be changed on pods: Jobs and Deployments make and
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
+# Events of Jobs, ReplicaSets and pods say why these do not start. Without `list`, conditions say less.
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create]
+  verbs: [create, list]
 {{- end }}

@@ -44,5 +44,7 @@ class Decision:
     """It depends on the room on nodes, which was not read: to be made again with that."""
     room_left: Room | None = None
     """On nodes, once what begins now is placed."""
+    asks_warnings: bool = False
+    """Something waits, and Events may say why, which were not read: to be made again with those."""
     requeue_after: float | None = None
     """Seconds; None waits for an event or the sweep."""

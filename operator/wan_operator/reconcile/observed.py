@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from wan_operator.reconcile.room import Room
 from wan_operator.resources.jobs import CONTAINER
@@ -32,6 +32,39 @@ class Refusal:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class WarningEvent:
+    """The newest Event of type Warning about an object."""
+
+    kind: str
+    """Kind of the object."""
+    name: str
+    """Name of the object."""
+    reason: str
+    """As its reporter writes it: `FailedCreate`, `FailedMount`, `FailedScheduling`."""
+    message: str
+    time: datetime
+    """When it was last repeated."""
+
+    @classmethod
+    def read(cls, event: Raw) -> Self:
+        """The Warning in an Event of `events.k8s.io/v1`, whoever posted it in which API."""
+        about = event.get("regarding", {})
+        last = (
+            event.get("series", {}).get("lastObservedTime"),
+            event.get("deprecatedLastTimestamp"),
+            event.get("eventTime"),
+            event["metadata"]["creationTimestamp"],
+        )
+        return cls(
+            kind=about.get("kind", ""),
+            name=about.get("name", ""),
+            reason=event.get("reason", ""),
+            message=event.get("note", "").strip(),
+            time=max(parse_time(each) for each in last if each),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Observed:
     """Children that name this resource as their owner, and what else its decision reads. Which
     kinds, pages and other resources these are says the registry in kinds.py."""
@@ -47,6 +80,9 @@ class Observed:
     """Refusals by unit, of the children that were to be created just now."""
     room: Room | None = None
     """Room on nodes. None: not read, because no decision needed it."""
+    warnings: Mapping[str, WarningEvent] | None = None
+    """The newest Warning about each object of the namespace, by the object's uid. None: not read,
+    because no decision needed it."""
 
     @property
     def jobs(self) -> Sequence[Raw]:
@@ -61,6 +97,10 @@ class Observed:
     @property
     def config_maps(self) -> Sequence[Raw]:
         return self.children.get("ConfigMap", ())
+
+    def warning_about(self, item: Raw) -> WarningEvent | None:
+        """The newest Warning about a child; None without one, and where none was read."""
+        return (self.warnings or {}).get(item["metadata"]["uid"])
 
 
 def is_ours(cr: Raw) -> bool:
