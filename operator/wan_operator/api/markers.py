@@ -52,6 +52,12 @@ class Cel:
         return schema
 
 
+def syntax(expression: str, message: str) -> Cel:
+    """Rule over a string, whose error names the string: the API server names only its type."""
+    escaped = message.replace("'", "\\'")
+    return Cel(expression, message, computed=f"'{escaped}; it is \"%s\"'.format([self])")
+
+
 @dataclass(frozen=True, slots=True)
 class Extension:
     """Any other `x-kubernetes-*` keys of a field."""

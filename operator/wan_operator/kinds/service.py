@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wan_operator.api.markers import rule
 from wan_operator.api.v1alpha1 import inference as api
 from wan_operator.api.v1alpha1.finetune import KIND as FINETUNE
 from wan_operator.conditions.service import VOCABULARY
@@ -21,6 +22,13 @@ DEFINITION = Definition(
     spec=api.WanInferenceServiceSpec,
     status=api.WanInferenceServiceStatus,
     name_limit=api.NAME_LIMIT,
+    rules=(
+        rule(
+            "self.metadata.name.matches('^[a-z]')",
+            "must begin with a letter: a Service has this name",
+            ".metadata.name",
+        ),
+    ),
     scalable=True,
     example="examples/inference-minimal.yaml",
     columns=(

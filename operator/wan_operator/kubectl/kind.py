@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from wan_operator.api.v1alpha1.common import ApiModel, PodTemplate
+from wan_operator.api.v1alpha1.common import ApiModel
+from wan_operator.api.v1alpha1.pods import PodTemplate
 from wan_runtime.planner.gpus import Gpu
 
 Spec = TypeVar("Spec", bound=ApiModel)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wan_operator.api.v1alpha1.common import PodTemplate
+from wan_operator.api.v1alpha1.pods import PodTemplate
 from wan_operator.reconcile.observed import Raw
 from wan_operator.resources.labels import FIT_CHECK
 from wan_runtime.planner.gpus import Gpu, by_product

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from wan_operator.api.v1alpha1.common import ConfigMapKey, PodTemplate, ResourceOverrides
+from wan_operator.api.v1alpha1.common import ConfigMapKey
 from wan_operator.api.v1alpha1.model import PersistentVolumeClaimSource
+from wan_operator.api.v1alpha1.pods import PodTemplate, ResourceOverrides
 from wan_operator.resources.configmaps import JOB_KEY
 from wan_operator.resources.labels import (
     QUEUE_NAME,

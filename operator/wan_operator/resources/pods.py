@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from wan_operator.api.v1alpha1.common import ConfigMapKey, PodTemplate
+from wan_operator.api.v1alpha1.common import ConfigMapKey
+from wan_operator.api.v1alpha1.pods import PodTemplate
 from wan_operator.resources.labels import Manifest
 
 RUN_AS = 10001

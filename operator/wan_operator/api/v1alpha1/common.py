@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from wan_operator.api.markers import RULES, Cel, Schema, list_map
+from wan_operator.api.markers import RULES, Schema, syntax
+from wan_operator.api.v1alpha1.syntax import BUCKET, PREFIX, ObjectName
 
 GROUP = "wan-operator.dev"
 VERSION = "v1alpha1"
@@ -21,25 +22,6 @@ MAX_EXACT = 2**53 - 1
 """Largest whole number that JSON carries exactly; the bounds in a schema are stored as JSON
 numbers."""
 
-ObjectName = Annotated[
-    str,
-    Field(min_length=1, max_length=253),
-    Cel(
-        "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
-        "must be the name of an object: lower-case letters, digits, '-' and '.'",
-    ),
-]
-LabelValue = Annotated[
-    str, Field(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")
-]
-S3Uri = Annotated[
-    str,
-    Field(max_length=1024),
-    Cel(
-        "self.matches('^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$')",
-        "must be an S3 address: s3://bucket/path",
-    ),
-]
 Count = Annotated[int, Field(ge=0, le=MAX_INT32)]
 StepId = Annotated[str, Field(max_length=32)]
 Name = Annotated[str, Field(max_length=253)]
@@ -77,7 +59,7 @@ class ConfigMapKey(ApiModel):
     key: Annotated[
         str,
         Field(min_length=1, max_length=253),
-        Cel(
+        syntax(
             "self.matches('^[-._a-zA-Z0-9]+$')", "must be a key: letters, digits, '-', '_' and '.'"
         ),
     ] = "ca.crt"
@@ -92,7 +74,7 @@ class Store(ApiModel):
         Annotated[
             str,
             Field(max_length=512),
-            Cel(
+            syntax(
                 "self.matches('^https?://[^/ ]+$')", "must be http(s)://host[:port] without a path"
             ),
         ]
@@ -104,10 +86,7 @@ class Store(ApiModel):
         Annotated[
             str,
             Field(min_length=3, max_length=63),
-            Cel(
-                "self.matches('^[a-z0-9][a-z0-9.-]*[a-z0-9]$')",
-                "must be a bucket name: lower-case letters, digits, '.' and '-'",
-            ),
+            BUCKET,
         ]
         | None
     ) = None
@@ -116,10 +95,7 @@ class Store(ApiModel):
         Annotated[
             str,
             Field(max_length=512),
-            Cel(
-                "self == '' || (self.matches('^[^/ ]([^ ]*[^/ ])?$') && !self.contains('//'))",
-                "must not start or end with '/' and hold no '//' and no space",
-            ),
+            PREFIX,
         ]
         | None
     ) = None
@@ -130,7 +106,7 @@ class Store(ApiModel):
         Annotated[
             str,
             Field(min_length=1, max_length=64),
-            Cel("self.matches('^[a-z0-9-]+$')", "must be a region, such as us-east-1"),
+            syntax("self.matches('^[a-z0-9-]+$')", "must be a region, such as us-east-1"),
         ]
         | None
     ) = None
@@ -148,47 +124,6 @@ class Store(ApiModel):
 class LocalObjectReference(ApiModel):
     name: ObjectName
     """Name of the object, in the same namespace."""
-
-
-class Toleration(ApiModel):
-    """Toleration of a node taint, as in a pod spec."""
-
-    key: Annotated[str, Field(max_length=316)] | None = None
-    """Key of the taint to tolerate. Left out, with the operator Exists, it matches every taint."""
-    operator: Literal["Exists", "Equal"] | None = None
-    """Comparison of the taint's value: Equal, or Exists for any value. Default: Equal."""
-    value: Annotated[str, Field(max_length=63)] | None = None
-    """Value of the taint to tolerate, for the operator Equal."""
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    """Effect of the taint to tolerate. Default: all effects."""
-    toleration_seconds: Annotated[int, Field(ge=0, le=MAX_INT32)] | None = None
-    """Seconds for which a pod stays on a node with a NoExecute taint before it is evicted. Default:
-    no limit."""
-
-
-class PodTemplate(ApiModel):
-    """Pod settings in addition to the operator's own, with the names of a pod spec."""
-
-    labels: Annotated[dict[str, LabelValue], Field(max_length=32)] = {}
-    """Labels added to each pod. Labels that the operator sets take precedence."""
-    annotations: Annotated[
-        dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32)
-    ] = {}
-    """Annotations added to each pod."""
-    node_selector: Annotated[dict[str, LabelValue], Field(max_length=32)] = {}
-    """Labels that a node must have to run the pods. For pods on GPUs, a value of
-    nvidia.com/gpu.product also sets the GPU type that plans are made for."""
-    tolerations: Annotated[list[Toleration], Field(max_length=32)] = []
-    """Node taints that the pods tolerate."""
-    priority_class_name: ObjectName | None = None
-    """Name of the PriorityClass of the pods. Default: the cluster's default class."""
-    image_pull_secrets: Annotated[
-        list[LocalObjectReference], list_map("name"), Field(max_length=16)
-    ] = []
-    """Secrets for pulling images, in addition to those of the operator's settings."""
-    service_account_name: ObjectName | None = None
-    """Name of the ServiceAccount of the pods, whose token is not mounted. Default: the namespace's
-    default ServiceAccount."""
 
 
 class Condition(ApiModel):
@@ -235,19 +170,3 @@ class EffectiveStore(ApiModel):
     """S3 region."""
     secret_name: Name
     """Name of the Secret with the credentials, which the pods read."""
-
-
-Quantity = Annotated[
-    str, Field(max_length=32), Cel("isQuantity(self)", "must be a quantity, such as 8 or 64Gi")
-]
-
-
-class ResourceOverrides(ApiModel):
-    """CPU, memory and scratch space of a pod."""
-
-    cpu: Quantity | None = None
-    """CPU request of the container, such as 8."""
-    memory: Quantity | None = None
-    """Memory request and limit of the container, such as 64Gi."""
-    cache: Quantity | None = None
-    """Size limit of the pod's scratch volume, such as 200Gi. It holds base weights and latents."""

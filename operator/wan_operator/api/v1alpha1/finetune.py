@@ -10,15 +10,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from wan_operator.api.markers import Schema, list_set, rule
-from wan_operator.api.v1alpha1.common import (
-    GROUP,
-    MAX_INT32,
-    ApiModel,
-    PodTemplate,
-    ResourceOverrides,
-    Store,
-    rules,
-)
+from wan_operator.api.v1alpha1.common import GROUP, MAX_INT32, ApiModel, Store, rules
 from wan_operator.api.v1alpha1.finetune_dataset import Bucket, Columns, Dataset, Split
 from wan_operator.api.v1alpha1.finetune_status import (
     Effective,
@@ -45,6 +37,7 @@ from wan_operator.api.v1alpha1.finetune_training import (
 from wan_operator.api.v1alpha1.model import (
     Model,
 )
+from wan_operator.api.v1alpha1.pods import PodTemplate, ResourceOverrides
 from wan_operator.api.v1alpha1.runs import Retries
 
 __all__ = [

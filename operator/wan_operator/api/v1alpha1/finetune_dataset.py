@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from wan_operator.api.markers import Cel, list_map, rule
-from wan_operator.api.v1alpha1.common import MAX_BUCKETS, MAX_INT32, ApiModel, S3Uri, rules
+from wan_operator.api.v1alpha1.common import MAX_BUCKETS, MAX_INT32, ApiModel, rules
 from wan_operator.api.v1alpha1.model import Frames, Side
+from wan_operator.api.v1alpha1.syntax import S3Uri
 
 
 class Columns(ApiModel):

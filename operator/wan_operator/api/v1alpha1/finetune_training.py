@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from wan_operator.api.markers import Cel, Schema, list_set, rule
-from wan_operator.api.v1alpha1.common import MAX_INT32, ApiModel, S3Uri, rules
+from wan_operator.api.v1alpha1.common import MAX_INT32, ApiModel, rules
 from wan_operator.api.v1alpha1.model import BY_EXPERT
+from wan_operator.api.v1alpha1.syntax import S3Uri
 
 
 class InitFrom(ApiModel):
@@ -159,6 +160,13 @@ class Training(ApiModel):
                 "set steps or epochs, not both",
                 ".steps",
                 reason="FieldValueForbidden",
+            ),
+            rule(
+                "!has(self.steps) || self.schedule.warmupSteps <= self.steps",
+                "warmupSteps must not be more than steps: the learning rate would never be reached",
+                ".schedule.warmupSteps",
+                computed="'%d warm-up steps are more than the %d steps of the run: the learning "
+                "rate would never be reached'.format([self.schedule.warmupSteps, self.steps])",
             ),
         )
     )

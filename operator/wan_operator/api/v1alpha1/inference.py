@@ -9,14 +9,12 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from wan_operator.api.markers import Cel, list_map, rule
+from wan_operator.api.markers import Cel, list_map, rule, syntax
 from wan_operator.api.v1alpha1.common import (
     GROUP,
     MAX_INT32,
     ApiModel,
     LocalObjectReference,
-    PodTemplate,
-    ResourceOverrides,
     Store,
     rules,
 )
@@ -29,6 +27,7 @@ from wan_operator.api.v1alpha1.inference_model import (
     Sampling,
     VideoSize,
 )
+from wan_operator.api.v1alpha1.inference_rules import SAMPLING_RULES
 from wan_operator.api.v1alpha1.inference_status import (
     AdapterStatus,
     BaseModelStatus,
@@ -40,6 +39,7 @@ from wan_operator.api.v1alpha1.inference_status import (
     WarmedSize,
 )
 from wan_operator.api.v1alpha1.model import Frames, Model
+from wan_operator.api.v1alpha1.pods import PodTemplate, ResourceOverrides
 
 __all__ = [
     "KIND",
@@ -234,7 +234,7 @@ class Moderation(ApiModel):
     url: Annotated[
         str,
         Field(max_length=2048),
-        Cel("self.matches('^https?://[^ ]+$')", "must be an http(s) URL"),
+        syntax("self.matches('^https?://[^ ]+$')", "must be an http(s) URL"),
     ]
     """URL of the service. It gets a POST of {stage: Input or Output, id, model, prompt, images} and
     answers {allowed, reason}."""
@@ -273,6 +273,7 @@ class WanInferenceServiceSpec(ApiModel):
                 "an effect and an adapter have the same name: both are names of models in the API",
                 ".effects",
             ),
+            *SAMPLING_RULES,
             # An autoscaler that writes replicas in vain would believe that it scales.
             rule(
                 "!has(self.autoscaling) || !has(oldSelf.autoscaling) || "

@@ -6,24 +6,10 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from wan_operator.api.markers import Cel, rule
-from wan_operator.api.v1alpha1.common import (
-    ApiModel,
-    LocalObjectReference,
-    ObjectName,
-    PodTemplate,
-    Quantity,
-    rules,
-)
-
-Hostname = Annotated[
-    str,
-    Field(min_length=1, max_length=253),
-    Cel(
-        "self.matches('^([*][.])?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
-        "must be a host name, such as videos.example.com",
-    ),
-]
+from wan_operator.api.markers import rule, syntax
+from wan_operator.api.v1alpha1.common import ApiModel, LocalObjectReference, rules
+from wan_operator.api.v1alpha1.pods import PodTemplate
+from wan_operator.api.v1alpha1.syntax import Annotations, Bytes, Cpu, Hostname, ObjectName
 
 
 class ParentReference(ApiModel):
@@ -48,7 +34,9 @@ class HttpRoute(ApiModel):
         Annotated[
             str,
             Field(max_length=32),
-            Cel("self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$')", "must be a duration, such as 10m"),
+            syntax(
+                "self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$')", "must be a duration, such as 10m"
+            ),
         ]
         | None
     ) = None
@@ -66,9 +54,7 @@ class Ingress(ApiModel):
     """Host name of the service."""
     tls_secret_name: ObjectName | None = None
     """Name of the Secret with the TLS certificate. Default: no TLS."""
-    annotations: Annotated[
-        dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32)
-    ] = Field(default={})
+    annotations: Annotations = Field(default={})
     """Annotations of the Ingress, such as the one with which its controller allows request bodies
     of limits.uploadMebibytes."""
 
@@ -76,9 +62,9 @@ class Ingress(ApiModel):
 class GatewayResources(ApiModel):
     """CPU and memory of each gateway pod."""
 
-    cpu: Quantity = "100m"
+    cpu: Cpu = "100m"
     """CPU request of each gateway pod."""
-    memory: Quantity = "256Mi"
+    memory: Bytes = "256Mi"
     """Memory request and limit of each gateway pod."""
 
 
@@ -106,7 +92,7 @@ class Gateway(ApiModel):
     public_url: Annotated[
         str,
         Field(max_length=512),
-        Cel(
+        syntax(
             "self == '' || self.matches('^https?://[^/ ]+(/[^ ]*)?$')",
             "must be an http(s) URL",
         ),

@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from wan_operator.api.markers import Cel, list_map, rule
-from wan_operator.api.v1alpha1.common import ApiModel, LocalObjectReference, S3Uri, rules
+from wan_operator.api.markers import list_map, rule, syntax
+from wan_operator.api.v1alpha1.common import ApiModel, LocalObjectReference, rules
 from wan_operator.api.v1alpha1.model import BY_EXPERT, Frames, Side
+from wan_operator.api.v1alpha1.syntax import PREVIEW, S3Uri
 
 MAX_ADAPTERS = 64
 MAX_EFFECTS = 64
@@ -17,7 +18,7 @@ MAX_USES = 4
 ServedName = Annotated[
     str,
     Field(min_length=1, max_length=63),
-    Cel(
+    syntax(
         "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
         "must be lower-case letters, digits and '-'",
     ),
@@ -129,10 +130,7 @@ class Effect(ApiModel):
     preview: Annotated[
         str,
         Field(max_length=2048),
-        Cel(
-            "self == '' || self.matches('^(s3|https)://[^ ]+$')",
-            "must be an s3:// or https:// address",
-        ),
+        PREVIEW,
     ] = ""
     """Address of a clip that shows the effect: s3:// in the service's bucket, or https:// anywhere.
     """

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from wan_operator.api.markers import Cel, rule
-from wan_operator.api.v1alpha1.common import ApiModel, ObjectName, S3Uri, rules
+from wan_operator.api.markers import Cel, rule, syntax
+from wan_operator.api.v1alpha1.common import ApiModel, rules
+from wan_operator.api.v1alpha1.syntax import ObjectName, S3Uri
 
 PresetName = Literal[
     "Wan2.1-I2V-14B-720P",
@@ -45,7 +46,7 @@ class PersistentVolumeClaimSource(ApiModel):
     path: Annotated[
         str,
         Field(max_length=1024),
-        Cel(
+        syntax(
             "!self.startsWith('/') && !self.split('/').exists(part, part == '..')",
             "must be relative to the volume's root, without '..'",
         ),

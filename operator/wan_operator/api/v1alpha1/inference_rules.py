@@ -1,0 +1,77 @@
+"""Rules over the whole of WanInferenceService.spec: what its defaults and effects may ask for."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from wan_operator.api.markers import Schema, rule
+from wan_runtime.presets import PRESETS, Preset
+
+
+def _side(preset: Preset) -> tuple[int, int]:
+    return preset.width, preset.height
+
+
+def _is_usual(size: str) -> str:
+    """Whether it is the preset's, the only one of a service that lists none."""
+    return " || ".join(
+        f"({size}.width == {width} && {size}.height == {height} && "
+        f"self.model.preset in {[each.name for each in presets]})"
+        for (width, height), presets in groupby(sorted(PRESETS.values(), key=_side), _side)
+    )
+
+
+def _is_listed(size: str) -> str:
+    """Whether workers warm up at it."""
+    return (
+        f"(has(self.sizes) ? self.sizes.exists(each, each.width == {size}.width && "
+        f"each.height == {size}.height) : ({_is_usual(size)}))"
+    )
+
+
+_SIZE = "!has(effect.sampling) || !has(effect.sampling.size) || " + _is_listed(
+    "effect.sampling.size"
+)
+_FRAMES = (
+    "!has(effect.sampling) || !has(effect.sampling.frames) || "
+    "effect.sampling.frames <= self.limits.frames"
+)
+
+
+def _broken(by: str) -> str:
+    """Names of the effects for which an expression is false, as a list."""
+    return f"self.effects.filter(effect, !({by})).map(effect, effect.name)"
+
+
+SAMPLING_RULES: tuple[Schema, ...] = (
+    rule(
+        "!has(self.defaults) || !has(self.defaults.size) || " + _is_listed("self.defaults.size"),
+        "must be a size that spec.sizes lists; without spec.sizes, the preset's",
+        ".defaults.size",
+        computed="'%dx%d is not listed in spec.sizes: list it there; without spec.sizes, only the "
+        "size of the preset is served'.format([self.defaults.size.width, "
+        "self.defaults.size.height])",
+    ),
+    rule(
+        "!has(self.defaults) || !has(self.defaults.frames) || "
+        "self.defaults.frames <= self.limits.frames",
+        "must not be more than limits.frames",
+        ".defaults.frames",
+        computed="'must not be more than limits.frames, %d: it is %d'"
+        ".format([self.limits.frames, self.defaults.frames])",
+    ),
+    rule(
+        f"!has(self.effects) || self.effects.all(effect, {_SIZE})",
+        "the sizes of effects must be listed in spec.sizes; without spec.sizes, be the preset's",
+        ".effects",
+        computed=f"'the sizes of these effects are not listed in spec.sizes: %s; list them there'"
+        f".format([{_broken(_SIZE)}])",
+    ),
+    rule(
+        f"!has(self.effects) || self.effects.all(effect, {_FRAMES})",
+        "the frames of effects must not be more than limits.frames",
+        ".effects",
+        computed="'the frames of these effects are more than limits.frames, %d: %s'"
+        f".format([self.limits.frames, {_broken(_FRAMES)}])",
+    ),
+)
