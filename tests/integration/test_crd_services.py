@@ -66,6 +66,19 @@ def test_an_effect_and_an_adapter_have_two_names(services: Runs) -> None:
     services.create(minimal(adapters=adapters, effects=[{"name": "anime-fairy"}]))
 
 
+def test_private_receivers_are_host_names_and_ranges(services: Runs) -> None:
+    gateway = minimal()["spec"]["gateway"]
+    good = [
+        "receiver", "receiver.team-a.svc", "*.team-a.svc.cluster.local", "10.20.0.0/16", "10.0.0.7",
+        "fd00:20::/32",
+    ]  # fmt: skip
+    services.create(minimal(gateway=gateway | {"webhookPrivateHosts": good}))
+    for bad in ("http://receiver", "receiver:8080", "*", "a..b", "10.0.0.0/33", "300.0.0.0/8", ""):
+        with pytest.raises(ApiError) as refused:
+            services.create(minimal("bad", gateway=gateway | {"webhookPrivateHosts": [bad]}))
+        assert "spec.gateway.webhookPrivateHosts[0]" in refused.value.fields, bad
+
+
 def test_a_long_name_is_refused(services: Runs) -> None:
     with pytest.raises(ApiError, match=f"at most {NAME_LIMIT} characters"):
         services.create(minimal("v" * (NAME_LIMIT + 1)))

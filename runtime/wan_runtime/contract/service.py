@@ -6,9 +6,10 @@ workers read it. Pydantic only: no torch.
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from wan_runtime.contract.base import Contract
 from wan_runtime.contract.job import ManifestRef, ModelSpec, StoreSpec
@@ -168,11 +169,25 @@ class ServiceSpec(Contract):
     moderation: ModerationSpec | None = None
     public_url: str = ""
     """URL of the gateway, for links in webhooks and events. Empty: links are relative."""
+    webhook_private_hosts: tuple[str, ...] | None = None
+    """Host names, addresses and CIDRs that webhooks are sent to though they are private. None:
+    none."""
     studio: bool = True
     """Serve the page at /studio/ that makes videos in a browser."""
     price_per_hour: Annotated[float, Field(ge=0, le=1e6)] | None = None
     """Price of a worker per hour, in any currency, from which estimates compute the cost of a
     video. None: estimates have no cost."""
+
+    @field_validator("webhook_private_hosts")
+    @classmethod
+    def _ranges(cls, hosts: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for each in hosts or ():
+            if "/" in each:
+                try:
+                    ip_network(each, strict=False)
+                except ValueError:
+                    raise ValueError(f"{each} is no CIDR such as 10.20.0.0/16") from None
+        return hosts
 
     @property
     def prefix(self) -> str:

@@ -104,6 +104,19 @@ class Rendered(Contract):
     """Digest of the base weights and the adapters applied."""
 
 
+class Delivery(Contract):
+    """How far the webhook of a job that ended has come."""
+
+    attempts: int
+    """Number of times that it was sent, whether or not it was taken."""
+    delivered_at: datetime | None = None
+    failed_at: datetime | None = None
+    failure: str | None = None
+    """Why the receiver did not take it, the last time that it did not."""
+    next_at: datetime | None = None
+    """When it is sent again; None: it is delivered, or given up."""
+
+
 class Job(Contract):
     """A row of the queue."""
 
@@ -126,3 +139,5 @@ class Job(Contract):
     problem: Problem | None = None
     remixed_from: str | None = None
     webhook: str | None = None
+    delivery: Delivery | None = None
+    """None: the webhook was not sent yet, or by an earlier release."""

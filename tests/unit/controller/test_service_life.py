@@ -230,6 +230,14 @@ def test_an_ingress_comes_and_goes_with_its_field() -> None:
     assert "timeouts" not in rule, "there are Gateways that take no route with them"
 
 
+def test_private_receivers_of_webhooks_reach_the_gateways() -> None:
+    world = World(tiny())
+    hosts = ["receiver.team-a.svc", "10.20.0.0/16"]
+    world.edit(gateway=world.cr["spec"]["gateway"] | {"webhookPrivateHosts": hosts})
+    world.settle()
+    assert world.served()["webhookPrivateHosts"] == hosts
+
+
 def test_workers_tell_what_they_measured() -> None:
     world = World(tiny())
     world.settle()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from wan_runtime.contract.service import Size
 from wan_runtime.rendering.order import Advance, Job, Rendered, Stage, State, VideoOrder
-from wan_runtime.serving.gateway import video_response, webhooks
+from wan_runtime.serving.gateway import addresses, video_response, webhooks
 from wan_runtime.serving.gateway.keys import Keys
 from wan_runtime.serving.gateway.predict import Predictor
 from wan_runtime.serving.gateway.rates import Rates
@@ -85,14 +88,40 @@ def test_signatures_are_those_of_standard_webhooks() -> None:
     assert len(base64.b64decode(plain.removeprefix("v1,"))) == 32
 
 
-def test_a_receiver_that_could_not_be_told() -> None:
-    with pytest.raises(Refusal, match="no webhook secret"):
-        webhooks.check_receiver("https://example.com/hook", None)
-    with pytest.raises(Refusal, match="webhook_url must begin with https"):
-        webhooks.check_receiver("http://example.com/hook", "secret")
-    with pytest.raises(Refusal, match="webhook_url names an address that is not public"):
-        webhooks.check_receiver("https://10.0.0.1/hook", "secret")
-    webhooks.check_receiver("https://example.com/hook", "secret")
+@pytest.mark.parametrize(
+    ("url", "secret", "text"),
+    [
+        ("https://example.com/hook", None, "no webhook secret"),
+        ("http://example.com/hook", "secret", "webhook_url must begin with https"),
+        ("https://10.0.0.1/hook", "secret", "webhook_url names an address that is not public"),
+        (
+            "https://hooks.team-a.svc/",
+            "secret",
+            "hooks.team-a.svc, .* spec.gateway.webhookPrivateH",
+        ),
+        ("https://rebound.example/", "secret", "rebound.example, a host whose address is not pub"),
+    ],
+)
+async def test_receivers_that_are_refused(
+    url: str, secret: str | None, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def resolve(*_: Any, **__: Any) -> Any:
+        return [(2, 1, 6, "", ("10.0.0.7", 0))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+    with pytest.raises(Refusal, match=text):
+        await webhooks.check_receiver(url, secret, addresses.NONE)
+    listed = addresses.PrivateHosts.of(["10.0.0.0/24", "*.team-a.svc"])
+    if secret and url.startswith("https"):
+        await webhooks.check_receiver(url, secret, listed)
+
+
+async def test_a_receiver_whose_name_does_not_resolve_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def resolve(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+    await webhooks.check_receiver("https://example.com/hook", "secret", addresses.NONE)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 from prometheus_client import generate_latest
@@ -20,6 +21,10 @@ FAMILY = re.compile(r"^# HELP (wan_\w+) (.*)$", re.MULTILINE)
 def test_every_metric_is_explained_and_in_the_guide_and_no_other(gateway: RunningGateway) -> None:
     with gateway.http() as client:
         client.get("/v1/models")  # one answer to be counted
+    deadline = time.monotonic() + 60
+    while gateway.page("/readyz").status_code != 200:  # before there is a first report
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     worker = generate_latest(Status("w", gateway.service, 1).registry).decode()
     explained = FAMILY.findall(gateway.page("/metrics").text) + FAMILY.findall(worker)
     # The client library also exposes when counters and histograms were made.

@@ -48,8 +48,11 @@ def test_migrations_are_numbered_in_order() -> None:
 async def test_a_newer_schema_is_refused_where_it_breaks(url: str) -> None:
     await migrated(url, Migration(8, "alter table jobs add column cost float8"))
     await (await Queue.open(url, "team/wan")).close()
+    known = len(migrations())
     await migrated(url, Migration(9, "-- breaking\nalter table jobs rename owner to customer"))
-    with pytest.raises(SchemaNewer, match="has migration 9, this release knows up to 3: run the"):
+    with pytest.raises(
+        SchemaNewer, match=f"has migration 9, this release knows up to {known}: run"
+    ):
         await Queue.open(url, "team/wan")
 
 

@@ -154,13 +154,36 @@ async def test_each_end_is_told_once_it_is_told(queue: Queue) -> None:
     assert (webhook.url, webhook.job, webhook.attempts) == (HOOK, await found(queue, job.id), 1)
     # Another gateway doesn't send it meanwhile.
     assert await queue.next_webhook() is None
-    await queue.webhook_retry(webhook, 0)
-    assert await queue.next_webhook() == replace(webhook, attempts=2)
-    await queue.webhook_retry(webhook, 3600)
+    await queue.undelivered(webhook, "status 500", 0)
+    failed = await found(queue, job.id)
+    again = await queue.next_webhook()
+    assert again == replace(webhook, attempts=2, job=failed)
+    assert failed.delivery is not None
+    assert (failed.delivery.attempts, failed.delivery.failure) == (1, "status 500")
+    assert failed.delivery.next_at == failed.delivery.failed_at
+    await queue.undelivered(again, "status 502", 3600)
     assert await queue.next_webhook() is None
-    await queue.webhook_done(webhook)
-    await queue.webhook_retry(webhook, 0)
+    await queue.delivered(replace(again, job=await found(queue, job.id)))
+    delivered = (await found(queue, job.id)).delivery
+    assert delivered is not None
+    assert delivered.delivered_at is not None
+    assert (delivered.attempts, delivered.failure, delivered.next_at) == (2, "status 502", None)
+    # What is said of it again, or too late, changes nothing.
+    await queue.undelivered(webhook, "status 504", 0)
     assert await queue.next_webhook() is None
+    assert (await found(queue, job.id)).delivery == delivered
+
+
+async def test_a_webhook_that_is_given_up_says_so(queue: Queue) -> None:
+    job = await submitted(queue, webhook=HOOK)
+    await queue.cancel(job.id, "ann")
+    webhook = await queue.next_webhook()
+    assert webhook is not None
+    await queue.undelivered(webhook, "status 500", None)
+    assert await queue.next_webhook() is None
+    delivery = (await found(queue, job.id)).delivery
+    assert delivery is not None
+    assert (delivery.delivered_at, delivery.next_at, delivery.attempts) == (None, None, 1)
 
 
 async def test_a_key_is_forgotten_after_a_day(

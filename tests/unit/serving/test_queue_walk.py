@@ -222,7 +222,7 @@ class Walk:
         webhook = await self.call(self.queue.next_webhook)
         if webhook is None:
             return
-        await self.call(lambda: self.queue.webhook_done(webhook))
+        await self.call(lambda: self.queue.delivered(webhook))
         assert webhook.job.state is self.jobs[webhook.job.id].state
         self.told.append(webhook.job.id)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from wan_runtime.contract.service import LimitSpec
-from wan_runtime.serving.gateway import references
+from wan_runtime.serving.gateway import addresses, references
 from wan_runtime.serving.problems import Code, Refusal
 
 OPEN = LimitSpec(url_references=True, upload_bytes=1000)
@@ -31,12 +31,12 @@ OPEN = LimitSpec(url_references=True, upload_bytes=1000)
     ],
 )  # fmt: skip
 def test_addresses_that_are_not_public(address: str) -> None:
-    assert not references.is_public(address)
+    assert not addresses.is_public(address)
 
 
 @pytest.mark.parametrize("address", ["1.1.1.1", "8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8"])
 def test_addresses_that_are_public(address: str) -> None:
-    assert references.is_public(address)
+    assert addresses.is_public(address)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,10 @@ def test_addresses_that_are_public(address: str) -> None:
         ("https://[::1]/a.png", "not public"),
         ("https://[fd00::1]/a.png", "not public"),
         ("https://169.254.169.254/latest/meta-data", "not public"),
-        ("https://localhost/a.png", "not public"),
+        ("https://localhost/a.png", "localhost, a host that is not public"),
+        ("https://kubernetes.default.svc/a.png", "not public"),
+        ("https://kubernetes.default.svc.cluster.local./a.png", "not public"),
+        ("https://printer.local/a.png", "not public"),
         ("https://127.1/a.png", "not public"),
         ("https://2130706433/a.png", "not public"),
         ("https://0x7f000001/a.png", "not public"),
@@ -108,8 +111,71 @@ async def test_a_name_with_one_private_address_is_refused(monkeypatch: pytest.Mo
     with pytest.raises(Refusal, match="not public"):
         await references.read("https://rebinding.example/a.png", OPEN)
     del answers[1]
-    found = await references.PublicResolver().resolve("rebinding.example", 443)
+    found = await addresses.Resolver().resolve("rebinding.example", 443)
     assert [each["host"] for each in found] == ["8.8.8.8"], "connected to what was checked"
+
+
+LISTED = addresses.PrivateHosts.of(
+    [
+        "receiver.team-a.svc",
+        "*.Team-B.svc.cluster.local",
+        "10.20.0.0/16",
+        "fd00:20::/32",
+        "10.9.9.9",
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://receiver.team-a.svc:8080/hook", "https://RECEIVER.team-a.svc./hook",
+        "http://a.b.team-b.svc.cluster.local/", "http://10.20.3.4:1234/", "https://[fd00:20::7]/",
+        "https://10.9.9.9/", "https://public.example/",
+    ],
+)  # fmt: skip
+def test_hosts_that_are_listed(url: str) -> None:
+    addresses.check(url, LISTED)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://receiver.team-b.svc:8080/hook", "https://x.receiver.team-a.svc/",
+        "http://team-b.svc.cluster.local/", "http://10.21.0.1/", "https://10.9.9.8/",
+        "http://public.example/", "https://public.example:8443/", "ftp://receiver.team-a.svc/",
+        "http://user:word@receiver.team-a.svc/",
+    ],
+)  # fmt: skip
+def test_hosts_beside_those_that_are_listed(url: str) -> None:
+    with pytest.raises(addresses.NotCallable):
+        addresses.check(url, LISTED)
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "callable_"),
+    [
+        ("receiver.team-a.svc", "10.96.0.9", True),
+        ("receiver.team-a.svc", "100.64.0.9", True),
+        ("receiver.team-a.svc", "127.0.0.1", False),
+        ("receiver.team-a.svc", "169.254.169.254", False),
+        ("public.example", "10.20.0.9", True),
+        ("public.example", "10.96.0.9", False),
+    ],
+)
+async def test_what_a_listed_host_resolves_to(
+    host: str, address: str, callable_: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def resolve(*_: Any, **__: Any) -> Any:
+        return [(2, 1, 6, "", (address, 80))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+    resolver = addresses.Resolver(LISTED)
+    if callable_:
+        assert [each["host"] for each in await resolver.resolve(host, 80)] == [address]
+    else:
+        with pytest.raises(addresses.NotCallable, match=f"{host}, a host whose address is not pub"):
+            await resolver.resolve(host, 80)
 
 
 class Site(BaseHTTPRequestHandler):
@@ -150,7 +216,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         ]  # fmt: skip
 
     monkeypatch.setattr(references, "check", check)
-    monkeypatch.setattr(references.PublicResolver, "resolve", resolve)
+    monkeypatch.setattr(addresses.Resolver, "resolve", resolve)
     yield f"http://site.example:{port}"
     server.shutdown()
     server.server_close()

@@ -13,7 +13,8 @@ from pydantic import BaseModel
 
 from running_gateway import RunningGateway
 from unit.serving.test_gateway import PHOTO, ask, error
-from wan_runtime.serving.gateway import references, video_request
+from wan_runtime.contract.service import LimitSpec
+from wan_runtime.serving.gateway import addresses, references, video_request, webhooks
 from wan_runtime.serving.gateway.videos import Remix
 from wan_runtime.serving.problems import Refusal
 from words import library_words
@@ -195,8 +196,12 @@ HOSTS = [
 async def test_addresses_of_pictures_and_receivers(url: str) -> None:
     """One that no system resolves once ended the loop that sends webhooks."""
     with pytest.raises(Refusal) as refused:
-        references.check(url)
+        await references.read(url, LimitSpec(url_references=True))
     assert refused.value.param == references.PARAM
+    assert not library_words(refused.value.message)
+    with pytest.raises(Refusal) as refused:
+        await webhooks.check_receiver(url, "secret", addresses.NONE)
+    assert refused.value.param == "webhook_url"
     assert not library_words(refused.value.message)
 
 

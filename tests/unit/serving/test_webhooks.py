@@ -3,6 +3,7 @@ cluster."""
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import socket
 import threading
@@ -17,7 +18,7 @@ import pytest
 
 from running_gateway import Hands, RunningGateway
 from unit.serving.test_gateway import ask
-from wan_runtime.serving.gateway import references, webhooks
+from wan_runtime.serving.gateway import webhooks
 
 pytest_plugins = ["gateway_fixtures"]
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -46,7 +47,8 @@ class Receiver:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://receiver.example:{self._server.server_port}/hook"
+        self.port = self._server.server_port
+        self.url = f"http://127.0.0.1:{self.port}/hook?token=t0k3n"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
 
@@ -61,17 +63,8 @@ class Receiver:
 
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    """Stands for one on the internet: its name resolves, to loopback, and HTTP counts as HTTPS,
-    since no certificate is to be had here."""
+    """One that the service lists, so that plain HTTP will do."""
     running = Receiver()
-
-    async def resolve(self: Any, host: str, port: int = 0, family: Any = None) -> Any:
-        assert host == "receiver.example"
-        found = {"hostname": host, "host": "127.0.0.1", "port": port}
-        return [{**found, "family": socket.AF_INET, "proto": 0, "flags": 0}]
-
-    monkeypatch.setattr(references.PublicResolver, "resolve", resolve)
-    monkeypatch.setattr(webhooks, "check", lambda url: None)
     monkeypatch.setattr(webhooks, "WAITS", (0.1, 0.1))
     yield running
     running.close()
@@ -79,7 +72,18 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
 
 @pytest.fixture
 def gateway(make_gateway: Callable[..., RunningGateway]) -> RunningGateway:
-    return make_gateway(secret=SECRET)
+    return make_gateway(secret=SECRET, webhook_private_hosts=["127.0.0.1"])
+
+
+def ended(http: httpx.Client, video: str) -> dict[str, Any]:
+    """What the video says of its webhook, once no delivery is under way or due."""
+    deadline = time.monotonic() + 60
+    while True:
+        found: dict[str, Any] = http.get(f"/v1/videos/{video}").json()["webhook"]
+        if found["delivered_at"] or (found["failure"] and not found["next_at"]):
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.02)
 
 
 def test_the_sdk_accepts_what_is_sent(receiver: Receiver, http: httpx.Client, hands: Hands) -> None:
@@ -91,11 +95,18 @@ def test_the_sdk_accepts_what_is_sent(receiver: Receiver, http: httpx.Client, ha
     event = httpx.Response(200, content=body).json()
     assert (event["type"], event["data"]["id"]) == ("video.completed", video)
     assert event["data"]["status"] == "completed"
+    assert "webhook" not in event["data"], "every delivery says the same"
+    said = ended(http, video)
+    assert said["delivered_at"] >= event["created_at"]
+    assert {**said, "delivered_at": None} == {
+        "url": receiver.url, "attempts": 1, "delivered_at": None, "failed_at": None,
+        "failure": None, "next_at": None,
+    }  # fmt: skip
     with pytest.raises(openai.InvalidWebhookSignatureError):
         client.webhooks.verify_signature(body.decode() + " ", headers)
 
 
-def test_failed_and_cancelled_videos_are_told_too(
+def test_failed_and_cancelled_videos_have_events_too(
     receiver: Receiver, http: httpx.Client, hands: Hands
 ) -> None:
     ask(http, webhook_url=receiver.url)
@@ -106,41 +117,68 @@ def test_failed_and_cancelled_videos_are_told_too(
     assert b'"code":"cancelled"' in receiver.next()[1]
 
 
-def test_a_receiver_that_fails_is_told_again_with_the_same_id(
-    receiver: Receiver, http: httpx.Client, hands: Hands
+def test_a_receiver_that_fails_gets_the_event_again_with_the_same_id(
+    receiver: Receiver, http: httpx.Client, hands: Hands, caplog: pytest.LogCaptureFixture
 ) -> None:
-    receiver.statuses = [500, 302]
-    ask(http, webhook_url=receiver.url)
+    receiver.statuses = [500, 302, 503]
+    video = ask(http, webhook_url=receiver.url).json()["id"]
+    waiting = http.get(f"/v1/videos/{video}").json()["webhook"]
+    assert (waiting["url"], waiting["attempts"], waiting["next_at"]) == (receiver.url, 0, None)
     hands.complete(hands.claim())
     tries = [receiver.next() for _ in range(3)]
     assert len({headers["webhook-id"] for headers, _ in tries}) == 1
     assert len({body for _, body in tries}) == 1
+    said = ended(http, video)
+    assert (said["attempts"], said["failure"], said["next_at"]) == (3, "status 503", None)
+    assert said["failed_at"] is not None
+    assert said["delivered_at"] is None
+    what = f"webhook of {video} to 127.0.0.1: status"
+    assert f"{what} 500; sent again in 0.1 s" in caplog.text
+    assert f"{what} 503; given up after 3 attempts" in caplog.text
+    assert "t0k3n" not in caplog.text
     # The next message is another: the third try was the last.
     ask(http, webhook_url=receiver.url)
     hands.complete(hands.claim())
     assert receiver.next()[0]["webhook-id"] != tries[0][0]["webhook-id"]
 
 
-def test_none_is_sent_into_the_cluster(
+@pytest.mark.parametrize(
+    ("listed", "host", "failure"),
+    [
+        # The name was public when the video was asked for; or the service listed it then.
+        (
+            [],
+            "rebound.example",
+            "the URL names rebound.example, a host whose address is not public",
+        ),
+        ([], "127.0.0.1", "the URL names an address that is not public"),
+        (["gone.example"], "gone.example", "the name gone.example does not resolve"),
+        (["127.0.0.1"], "127.0.0.1", "nothing answers at 127.0.0.1:1"),
+    ],
+)
+def test_what_is_not_called_says_so(
+    listed: list[str],
+    host: str,
+    failure: str,
     make_gateway: Callable[..., RunningGateway],
     make_hands: Callable[[RunningGateway], Hands],
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A name may be public when the video is asked for, and not when it is done."""
-    running = Receiver()
-    monkeypatch.setattr(webhooks, "check", lambda url: None)
+    async def accept(*_: Any) -> None:
+        pass
+
+    async def resolve(loop: Any, name: str, port: int, **_: Any) -> Any:
+        if name == "gone.example":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(2, 1, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(webhooks, "check_receiver", accept)
     monkeypatch.setattr(webhooks, "WAITS", ())
-    try:
-        gateway = make_gateway(secret=SECRET)
-        hands = make_hands(gateway)
-        with gateway.http() as http:
-            ask(http, webhook_url=running.url.replace("receiver.example", "localhost"))
-            hands.complete(hands.claim())
-            deadline = time.monotonic() + 60
-            while "address is not public, given up" not in caplog.text:
-                assert time.monotonic() < deadline, caplog.text
-                time.sleep(0.05)
-        assert running.got.empty()
-    finally:
-        running.close()
+    gateway = make_gateway(secret=SECRET, webhook_private_hosts=listed)
+    hands = make_hands(gateway)
+    url = f"http{'s' * (not listed)}://{host}{':1' if listed else ''}/hook"
+    with gateway.http() as http:
+        video = ask(http, webhook_url=url).json()["id"]
+        monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", resolve)
+        hands.complete(hands.claim())
+        assert ended(http, video)["failure"] == failure

@@ -9,7 +9,14 @@ from pydantic import ConfigDict, Field
 from wan_operator.api.markers import rule, syntax
 from wan_operator.api.v1alpha1.common import ApiModel, LocalObjectReference, rules
 from wan_operator.api.v1alpha1.pods import PodTemplate
-from wan_operator.api.v1alpha1.syntax import Annotations, Bytes, Cpu, Hostname, ObjectName
+from wan_operator.api.v1alpha1.syntax import (
+    Annotations,
+    Bytes,
+    Cpu,
+    Hostname,
+    ObjectName,
+    PrivateHost,
+)
 
 
 class ParentReference(ApiModel):
@@ -87,6 +94,10 @@ class Gateway(ApiModel):
     key. Added and removed keys take effect within two minutes, without a restart."""
     webhook_secret_ref: LocalObjectReference | None = None
     """Secret with the key `secret`, which signs webhooks. Default: no webhook is sent."""
+    webhook_private_hosts: Annotated[list[PrivateHost], Field(max_length=32)] = Field(default=[])
+    """Host names and CIDRs that webhooks may be sent to though they are not public, also over http
+    and to any port, such as receiver.team-a.svc, *.team-a.svc.cluster.local or 10.20.0.0/16.
+    Default: webhooks are sent to public addresses only, over https to port 443."""
     replicas: Annotated[int, Field(ge=1, le=100)] = 2
     """Number of gateway pods. Each of them answers for all videos."""
     public_url: Annotated[

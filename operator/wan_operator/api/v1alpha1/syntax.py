@@ -18,6 +18,7 @@ _WORD = "[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
 _BUCKET = "[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*"
 _DOTS = "/[.]{1,2}(/|$)"
 """A segment that clients of S3 resolve as a file system would, or refuse."""
+_OCTET = "(25[0-5]|2[0-4][0-9]|1?[0-9]{1,2})"
 _IS_S3 = (
     f"(self.matches('^s3://{_BUCKET}(/[^/]+)*/?$') && self.matches('^s3://[^/]{{3,63}}(/|$)') && "
     f"!self.matches('{_DOTS}'))"
@@ -85,6 +86,17 @@ Hostname = Annotated[
     syntax(
         f"self.matches('^([*][.])?{_SUBDOMAIN}$')",
         "must be a host name, such as videos.example.com",
+    ),
+]
+PrivateHost = Annotated[
+    str,
+    Field(min_length=1, max_length=253),
+    syntax(
+        f"self.matches('^([*][.])?{_SUBDOMAIN}$')"
+        f" || self.matches('^({_OCTET}[.]){{3}}{_OCTET}/(3[0-2]|[12]?[0-9])$')"
+        " || self.matches('^([0-9a-f]{1,4}:){1,7}:/(12[0-8]|1[01][0-9]|[1-9]?[0-9])$')",
+        "must be a host name such as receiver.team-a.svc or *.team-a.svc.cluster.local, or a CIDR "
+        "such as 10.20.0.0/16 or fd00:20::/32",
     ),
 ]
 S3Uri = Annotated[

@@ -94,6 +94,7 @@ def of_gateways(
                 ),
             ),
             "public_url": network.url(service.owner, spec.gateway),
+            "webhook_private_hosts": tuple(spec.gateway.webhook_private_hosts) or None,
             "studio": spec.gateway.studio,
             "price_per_hour": spec.price_per_hour if spec.price_per_hour is not None else catalogue,
         }

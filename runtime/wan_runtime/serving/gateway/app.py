@@ -18,6 +18,7 @@ from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.errors import StepError
 from wan_runtime.process.pages import Pages
 from wan_runtime.serving.gateway import body, estimates, metrics, models, page, videos, webhooks
+from wan_runtime.serving.gateway.addresses import PrivateHosts
 from wan_runtime.serving.gateway.keys import Keys
 from wan_runtime.serving.gateway.predict import Predictor
 from wan_runtime.serving.gateway.rates import Rates
@@ -60,11 +61,13 @@ def create_app(
             stack.push_async_callback(queue.close)
             predictor = Predictor(service.model.preset)
             reporter = Reporter(queue)
+            private = PrivateHosts.of(service.webhook_private_hosts or ())
             app.state.gateway = Gateway(
-                service, queue, store, Keys(keys), Rates(), predictor, webhook_secret, reporter
-            )
+                service, queue, store, Keys(keys), Rates(), predictor, webhook_secret, private,
+                reporter,
+            )  # fmt: skip
             upkeep = Upkeep(queue, store, predictor, service.prefix)
-            deliveries = webhooks.Deliveries(queue, webhook_secret)
+            deliveries = webhooks.Deliveries(queue, webhook_secret, private)
             app.state.metrics.registry.register(reporter)
             app.state.pages = Pages(reporter.pages(app.state.metrics.text), pages_port)
             stack.callback(app.state.pages.close)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.service import ServiceSpec
+from wan_runtime.serving.gateway.addresses import PrivateHosts
 from wan_runtime.serving.gateway.keys import Keys
 from wan_runtime.serving.gateway.predict import Predictor
 from wan_runtime.serving.gateway.rates import Rates
@@ -24,4 +25,6 @@ class Gateway:
     rates: Rates
     predictor: Predictor
     webhook_secret: str | None
+    private_hosts: PrivateHosts
+    """Private receivers of webhooks."""
     reporter: Reporter

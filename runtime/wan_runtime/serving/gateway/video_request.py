@@ -73,7 +73,7 @@ class Ask(BaseModel):
     visible_mark: bool = False
     """Draw `AI` into the picture. The file's metadata always says so."""
     webhook_url: Annotated[Text, Field(max_length=2000)] | None = None
-    """Told once the video is completed or has failed."""
+    """URL that is sent an event once the video is completed or has failed."""
 
 
 TEXTS = ("adapters", "input_reference")

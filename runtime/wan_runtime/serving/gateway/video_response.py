@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
@@ -25,6 +26,20 @@ DENOISED = 90
 class Fault(BaseModel):
     code: str
     message: str
+
+
+class WebhookDelivery(BaseModel):
+    """What became of a video's webhook."""
+
+    url: str
+    attempts: int = 0
+    """Number of times that it was sent; 0 until the video has ended."""
+    delivered_at: int | None = None
+    failed_at: int | None = None
+    failure: str | None = None
+    """Why the receiver did not take it, the last time that it did not."""
+    next_at: int | None = None
+    """When it is sent again. Null after a failure: it is given up."""
 
 
 class Video(BaseModel):
@@ -68,6 +83,7 @@ class Video(BaseModel):
     bytes: int | None = None
     sha256: str | None = None
     attempts: int
+    webhook: WebhookDelivery | None = None
 
 
 def video(job: Job, *, position: int | None = None, starts_in: float | None = None) -> Video:
@@ -80,9 +96,9 @@ def video(job: Job, *, position: int | None = None, starts_in: float | None = No
         status=STATUS[job.state],
         progress=progress(job),
         created_at=int(job.created_at.timestamp()),
-        started_at=None if job.started_at is None else int(job.started_at.timestamp()),
-        completed_at=None if job.completed_at is None else int(job.completed_at.timestamp()),
-        expires_at=None if job.expires_at is None else int(job.expires_at.timestamp()),
+        started_at=_seconds(job.started_at),
+        completed_at=_seconds(job.completed_at),
+        expires_at=_seconds(job.expires_at),
         size=str(order.size),
         seconds=f"{(order.frames - 1) / order.fps:g}",
         prompt=order.prompt,
@@ -106,6 +122,7 @@ def video(job: Job, *, position: int | None = None, starts_in: float | None = No
         bytes=None if rendered is None else rendered.bytes,
         sha256=None if rendered is None else rendered.sha256,
         attempts=job.attempts,
+        webhook=_webhook(job),
     )
 
 
@@ -138,6 +155,25 @@ def eta(job: Job, starts_in: float | None) -> float | None:
     if job.state is State.QUEUED and starts_in is not None:
         return round(starts_in + job.predicted_seconds, 1)
     return None
+
+
+def _webhook(job: Job) -> WebhookDelivery | None:
+    if job.webhook is None:
+        return None
+    if job.delivery is None:
+        return WebhookDelivery(url=job.webhook)
+    return WebhookDelivery(
+        url=job.webhook,
+        attempts=job.delivery.attempts,
+        delivered_at=_seconds(job.delivery.delivered_at),
+        failed_at=_seconds(job.delivery.failed_at),
+        failure=job.delivery.failure,
+        next_at=_seconds(job.delivery.next_at),
+    )
+
+
+def _seconds(time: datetime | None) -> int | None:
+    return None if time is None else int(time.timestamp())
 
 
 def _fault(job: Job) -> Fault | None:

@@ -224,7 +224,7 @@ async def _submit(
     refuse_faulty(order, gateway.service, gateway.reporter.faulty_adapters())
     caller.count()
     if webhook is not None:
-        webhooks.check_receiver(webhook, gateway.webhook_secret)
+        await webhooks.check_receiver(webhook, gateway.webhook_secret, gateway.private_hosts)
     frame = await run_in_threadpool(first_frame, picture, order.size, limits.image_pixels)
     job_id = new_job_id()
     await moderation.check(gateway.service, moderation.Side.INPUT, job_id, order, [frame])

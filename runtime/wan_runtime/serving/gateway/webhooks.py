@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
 import logging
 import time
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from wan_runtime.serving.gateway import video_response
-from wan_runtime.serving.gateway.references import PublicResolver, check
+from wan_runtime.serving.gateway.addresses import NONE, NotCallable, PrivateHosts, Resolver, check
 from wan_runtime.serving.problems import Code, Refusal
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
@@ -28,26 +30,31 @@ log = logging.getLogger(__name__)
 
 SECONDS = 15.0
 """For an answer."""
+RESOLVING = 2.0
+"""Seconds for a name, in the request that gives it. TimeoutError is an OSError."""
 IDLE = 1.0
 """Seconds between looks at an empty outbox."""
 WAITS = (5, 30, 120, 600, 3600, 6 * 3600)
 """Seconds before each further try; then it is given up."""
 
 
-def check_receiver(url: str, secret: str | None) -> None:
-    """Raises Refusal(INVALID_REQUEST) for a receiver that nothing could be sent to."""
+async def check_receiver(url: str, secret: str | None, private: PrivateHosts) -> None:
+    """Raises Refusal(INVALID_REQUEST) for a receiver that nothing would be sent to."""
     if secret is None:
         text = "webhook_url: this service has no webhook secret, so it sends none"
         raise Refusal(Code.INVALID_REQUEST, text, param="webhook_url")
     try:
-        check(url)
-    except Refusal as refusal:
-        raise Refusal(Code.INVALID_REQUEST, _of_receiver(refusal), param="webhook_url") from None
-
-
-def _of_receiver(refusal: Refusal) -> str:
-    """What is wrong with an address, whose rules are those of pictures' addresses."""
-    return refusal.message.replace(str(refusal.param), "webhook_url")
+        host = check(url, private)
+        # A name that does not resolve now may do so once the video is done.
+        with contextlib.suppress(OSError, UnicodeError):
+            async with asyncio.timeout(RESOLVING):
+                await Resolver(private).resolve(host)
+    except NotCallable as fault:
+        text = (
+            f"webhook_url {fault}; this service sends webhooks to public addresses and to those of "
+            "its spec.gateway.webhookPrivateHosts"
+        )
+        raise Refusal(Code.INVALID_REQUEST, text, param="webhook_url") from None
 
 
 def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
@@ -63,12 +70,13 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
 
 
 def payload(message: Webhook) -> bytes:
-    """{type, created_at, data}: `video.completed` or `video.failed`, with the video's object."""
+    """{type, created_at, data}: `video.completed` or `video.failed`, with the video's object. Its
+    deliveries are left out, so that each of them says the same."""
     found = video_response.video(message.job)
     event = {
         "type": f"video.{found.status}",
         "created_at": int(message.created_at.timestamp()),
-        "data": found.model_dump(mode="json"),
+        "data": found.model_dump(mode="json", exclude={"webhook"}),
     }
     return json.dumps(event, separators=(",", ":")).encode()
 
@@ -76,17 +84,14 @@ def payload(message: Webhook) -> bytes:
 class Deliveries:
     """Sends what is in the outbox, for as long as it runs. Several gateways share the work."""
 
-    def __init__(
-        self, queue: Queue, secret: str | None, resolver: PublicResolver | None = None
-    ) -> None:
-        self._queue, self._secret = queue, secret
-        self._resolver = resolver or PublicResolver()
+    def __init__(self, queue: Queue, secret: str | None, private: PrivateHosts = NONE) -> None:
+        self._queue, self._secret, self._private = queue, secret, private
 
     async def run(self) -> None:
         """Until cancelled."""
         if self._secret is None:
             return
-        connector = aiohttp.TCPConnector(resolver=self._resolver, use_dns_cache=False)
+        connector = aiohttp.TCPConnector(resolver=Resolver(self._private), use_dns_cache=False)
         timeout = aiohttp.ClientTimeout(SECONDS)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             while True:
@@ -102,15 +107,19 @@ class Deliveries:
         message = await self._queue.next_webhook()
         if message is None:
             return False
+        # Without the rest of its URL, which may hold a token.
+        what = f"webhook of {message.job.id} to {urlsplit(message.url).hostname}"
         fault = await self._send(session, secret, message)
         if fault is None:
-            await self._queue.webhook_done(message)
+            log.info("%s: delivered", what)
+            await self._queue.delivered(message)
         elif message.attempts <= len(WAITS):
-            log.info("webhook %s: %s, tried again", message.id, fault)
-            await self._queue.webhook_retry(message, WAITS[message.attempts - 1])
+            wait = WAITS[message.attempts - 1]
+            log.warning("%s: %s; sent again in %g s", what, fault, wait)
+            await self._queue.undelivered(message, fault, wait)
         else:
-            log.warning("webhook %s: %s, given up", message.id, fault)
-            await self._queue.webhook_done(message)
+            log.error("%s: %s; given up after %d attempts", what, fault, message.attempts)
+            await self._queue.undelivered(message, fault, None)
         return True
 
     async def _send(
@@ -126,16 +135,21 @@ class Deliveries:
             "webhook-signature": sign(secret, name, now, body),
         }
         try:
+            check(message.url, self._private)  # the service may list other hosts than it did
             async with session.post(
                 message.url, data=body, headers=headers, allow_redirects=False
             ) as answer:
                 return None if 200 <= answer.status < 300 else f"status {answer.status}"
-        except Refusal as refusal:
-            return _of_receiver(refusal)
+        except NotCallable as fault:
+            return f"the URL {fault}"
         except TimeoutError:
             return f"no answer within {SECONDS:.0f} s"
         except (aiohttp.InvalidURL, UnicodeError):
             return "its address is no URL"
+        except aiohttp.ClientConnectorDNSError as error:
+            return f"the name {error.host} does not resolve"
+        except aiohttp.ClientSSLError as error:
+            return f"{error.host}:{error.port} has no certificate that is trusted"
         except aiohttp.ClientConnectorError as error:
             return f"nothing answers at {error.host}:{error.port}"
         except (aiohttp.ClientError, OSError):

@@ -335,14 +335,14 @@ class Queue:
         after a minute unless reported on. Delivered at least once."""
         return await self._do("next_webhook", lambda each: upkeep.next_webhook(each, self._service))
 
-    async def webhook_done(self, webhook: Webhook) -> None:
-        """It was taken, or is given up."""
-        await self._do("webhook_done", lambda each: upkeep.webhook_done(each, webhook.id))
+    async def delivered(self, webhook: Webhook) -> None:
+        """Its receiver took it."""
+        await self._do("delivered", lambda each: upkeep.delivered(each, webhook))
 
-    async def webhook_retry(self, webhook: Webhook, seconds: float) -> None:
-        """It was not taken: due again after this time."""
+    async def undelivered(self, webhook: Webhook, failure: str, again_in: float | None) -> None:
+        """Its receiver did not take it. `again_in`: seconds until it is due again; None: never."""
         await self._do(
-            "webhook_retry", lambda each: upkeep.webhook_retry(each, webhook.id, seconds)
+            "undelivered", lambda each: upkeep.undelivered(each, webhook, failure, again_in)
         )
 
     async def _finish(

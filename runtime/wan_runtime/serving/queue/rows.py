@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 
-from wan_runtime.rendering.order import Advance, Job, Problem, Rendered, State, VideoOrder
+from wan_runtime.rendering.order import Advance, Delivery, Job, Problem, Rendered, State, VideoOrder
 from wan_runtime.serving.queue.database import Connection
 
 CHANNEL = "wan_video"
@@ -43,6 +43,7 @@ def job_of(row: asyncpg.Record) -> Job:
         problem=row["problem"] and Problem.model_validate_json(row["problem"], extra="ignore"),
         remixed_from=row["remixed_from"],
         webhook=row["webhook"],
+        delivery=row["delivery"] and Delivery.model_validate_json(row["delivery"], extra="ignore"),
     )
 
 

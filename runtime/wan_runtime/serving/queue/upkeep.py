@@ -4,9 +4,9 @@ of them may do it at once."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from wan_runtime.rendering.order import Job
+from wan_runtime.rendering.order import Delivery, Job
 from wan_runtime.serving.queue.database import Connection
 from wan_runtime.serving.queue.rows import job_of
 from wan_runtime.serving.queue.work import GRACE_SECONDS, Keeping, hand_back
@@ -117,13 +117,47 @@ async def next_webhook(connection: Connection, service: str) -> Webhook | None:
     return Webhook(row["id"], job["webhook"], job_of(job), row["attempts"], row["created_at"])
 
 
-async def webhook_done(connection: Connection, webhook_id: int) -> None:
-    await connection.execute("delete from webhooks where id = $1", webhook_id)
+async def delivered(connection: Connection, webhook: Webhook) -> None:
+    """Its receiver took it."""
+    now = await _now(connection, webhook)
+    if now is not None:
+        before = webhook.job.delivery or Delivery(attempts=0)
+        change = {"attempts": webhook.attempts, "delivered_at": now, "next_at": None}
+        await _record(connection, webhook, before.model_copy(update=change))
+        await connection.execute("delete from webhooks where id = $1", webhook.id)
 
 
-async def webhook_retry(connection: Connection, webhook_id: int, seconds: float) -> None:
+async def undelivered(
+    connection: Connection, webhook: Webhook, failure: str, again_in: float | None
+) -> None:
+    """Its receiver did not take it. `again_in`: seconds until it is due again; None: never."""
+    now = await _now(connection, webhook)
+    if now is None:
+        return
+    next_at = None if again_in is None else now + timedelta(seconds=again_in)
+    delivery = Delivery(attempts=webhook.attempts, failed_at=now, failure=failure, next_at=next_at)
+    await _record(connection, webhook, delivery)
+    if next_at is None:
+        await connection.execute("delete from webhooks where id = $1", webhook.id)
+    else:
+        await connection.execute(
+            "update webhooks set next_at = $2 where id = $1", webhook.id, next_at
+        )
+
+
+async def _now(connection: Connection, webhook: Webhook) -> datetime | None:
+    """The database's time; None: the webhook is done with. Its job is locked first, as by what
+    removes jobs, whose webhooks go with them."""
+    await connection.execute("select from jobs where id = $1 for update", webhook.job.id)
+    found: datetime | None = await connection.fetchval(
+        "select now() from webhooks where id = $1", webhook.id
+    )
+    return found
+
+
+async def _record(connection: Connection, webhook: Webhook, delivery: Delivery) -> None:
     await connection.execute(
-        "update webhooks set next_at = now() + make_interval(secs => $2) where id = $1",
-        webhook_id,
-        seconds,
+        "update jobs set delivery = $2 where id = $1",
+        webhook.job.id,
+        delivery.model_dump_json(by_alias=True),
     )
