@@ -19,6 +19,7 @@ from wan_runtime.artifacts.patience import Patience
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.rendering.order import Advance, Job, Problem, Rendered, Stage
+from wan_runtime.serving.gateway import protocol
 from wan_runtime.serving.gateway.app import create_app
 from wan_runtime.serving.gateway.predict import Predictor
 from wan_runtime.serving.gateway.upkeep import Upkeep
@@ -108,7 +109,8 @@ class RunningGateway:
         # Bound at once: what starts before uvicorn listens takes ports too.
         listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        self._server = Server(uvicorn.Config(self.app, log_config=None, lifespan="on"))
+        http = protocol.of(self.app)
+        self._server = Server(uvicorn.Config(self.app, http=http, log_config=None, lifespan="on"))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})
 
     def __enter__(self) -> RunningGateway:

@@ -24,6 +24,8 @@ class Code(StrEnum):
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     """The key was used with another request."""
     TOO_LARGE = "payload_too_large"
+    RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
+    """The requested range of bytes begins behind the file's end."""
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     NOT_SUPPORTED = "not_supported"
     """A part of OpenAI's API that these models have nothing for."""
@@ -74,6 +76,7 @@ STATUS: dict[Code, int] = {
     Code.GONE: 410,
     Code.TOO_LARGE: 413,
     Code.UNSUPPORTED_MEDIA_TYPE: 415,
+    Code.RANGE_NOT_SATISFIABLE: 416,
     Code.QUEUE_FULL: 429,
     Code.RATE_LIMITED: 429,
     Code.INTERNAL: 500,

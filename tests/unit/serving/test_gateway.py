@@ -182,7 +182,9 @@ def test_events_tell_every_change_to_the_end(http: httpx.Client, hands: Hands) -
         ("bytes=7-", 206, b"789"),
         ("bytes=-2", 206, b"89"),
         ("bytes=4-99", 206, b"456789"),
-        ("bytes=50-", 200, b"0123456789"),
+        ("bytes=4-2", 200, b"0123456789"),
+        ("bytes=000-00000000000000000000001", 206, b"01"),
+        (f"bytes=8-{'9' * 5000}", 206, b"89"),
         ("lines=1-2", 200, b"0123456789"),
     ],
 )
@@ -196,6 +198,13 @@ def test_ranges(
     assert ("content-range" in answer.headers) == (status == 206)
 
 
+@pytest.mark.parametrize("wanted", ["bytes=10-", "bytes=50-60", "bytes=-0", f"bytes={'9' * 5000}-"])
+def test_a_range_behind_the_end(completed: str, http: httpx.Client, wanted: str) -> None:
+    answer = http.get(f"/v1/videos/{completed}/content", headers={"Range": wanted})
+    assert error(answer) == (416, "range_not_satisfiable", None)
+    assert answer.headers["Content-Range"] == "bytes */10"
+
+
 @pytest.fixture
 def completed(http: httpx.Client, hands: Hands) -> str:
     video: str = ask(http).json()["id"]
@@ -204,7 +213,7 @@ def completed(http: httpx.Client, hands: Hands) -> str:
 
 
 def test_content_that_is_not_there(
-    gateway: RunningGateway, completed: str, http: httpx.Client
+    gateway: RunningGateway, completed: str, http: httpx.Client, hands: Hands
 ) -> None:
     path = f"/v1/videos/{completed}/content"
     assert error(http.get(path, params={"variant": "spritesheet"})) == (404, "not_found", "variant")
@@ -212,7 +221,11 @@ def test_content_that_is_not_there(
     gateway.store.delete([f"{gateway.service.prefix}/videos/{completed}/video.mp4"])
     assert error(http.get(path)) == (410, "gone", None)
     waiting = ask(http).json()["id"]
-    assert error(http.get(f"/v1/videos/{waiting}/content")) == (409, "not_ready", None)
+    early = http.get(f"/v1/videos/{waiting}/content")
+    assert (error(early), "Retry-After" in early.headers) == ((409, "not_ready", None), False)
+    hands.advance(hands.claim(), 1)
+    early = http.get(f"/v1/videos/{waiting}/content")
+    assert (early.status_code, early.headers["Retry-After"]) == (409, "1"), "as it is predicted"
 
 
 def test_presigned(make_gateway: Callable[..., RunningGateway], make_hands: Any) -> None:

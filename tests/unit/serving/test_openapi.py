@@ -56,3 +56,11 @@ def test_the_description_names_the_errors(gateway: RunningGateway, http: httpx.C
         for operation in path.values():
             assert "401" in operation["responses"]
             assert operation["security"]
+
+
+def test_generated_clients_have_names_to_type(http: httpx.Client) -> None:
+    """FastAPI puts modules, or Input and Output, into names that two models share."""
+    found = http.get("/openapi.json").json()
+    names = set(found["components"]["schemas"])
+    assert {"Video", "Page", "Model", "Problem", "Adapter", "Remix"} <= names
+    assert [name for name in names if not name.isalpha()] == []

@@ -231,7 +231,7 @@ async def test_a_picture_is_fetched(site: str) -> None:
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("/large", "more than 1000 bytes"),
+        ("/large", "is too large"),
         ("/gone", "status 404"),
         ("/to=https://169.254.169.254/latest", "not public"),
         ("/to=http://example.com/", "must begin with https://"),

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from wan_runtime.artifacts.store import Store
@@ -24,6 +25,7 @@ from wan_runtime.serving.gateway.predict import Predictor
 from wan_runtime.serving.gateway.rates import Rates
 from wan_runtime.serving.gateway.refusals import RESPONSES, answer, describe
 from wan_runtime.serving.gateway.reporter import Reporter
+from wan_runtime.serving.gateway.requests import Requests, without_body
 from wan_runtime.serving.gateway.rollouts import Rollouts
 from wan_runtime.serving.gateway.state import Gateway
 from wan_runtime.serving.gateway.text import UNREADABLE, misfit
@@ -87,22 +89,21 @@ def create_app(
         redoc_url=None,
     )
     app.state.metrics = metrics.Metrics()
-    app.include_router(videos.router, responses=RESPONSES)
-    app.include_router(estimates.router, responses=RESPONSES)
-    app.include_router(models.router, responses=RESPONSES)
+    described = (videos.router, estimates.router, models.router)
+    for router in described:
+        app.include_router(router, responses=RESPONSES)
     describe(app)
-    app.include_router(metrics.router)
-    if service.studio:
-        app.include_router(page.router(service))
-    _answer_errors(app)
-    app.add_middleware(metrics.Count, metrics=app.state.metrics)
-    # Room for the form around the picture, which base64 makes larger by a third.
-    app.add_middleware(body.Limit, most=service.limits.upload_bytes * 4 // 3 + 2**20)
+    others = (metrics.router, *((page.router(service),) if service.studio else ()))
+    for router in others:
+        app.include_router(router)
+    _answer_errors(app, (*described, *others))
+    app.add_middleware(body.Limit, picture=service.limits.upload_bytes)
+    app.add_middleware(Requests, metrics=app.state.metrics)
     return app
 
 
-def _answer_errors(app: FastAPI) -> None:
-    """Every error becomes one of the closed list."""
+def _answer_errors(app: FastAPI, routers: tuple[APIRouter, ...]) -> None:
+    """Every error becomes one of the closed list. `routers`: all of the application."""
 
     @app.exception_handler(Refusal)
     async def refused(_: Request, refusal: Refusal) -> Response:
@@ -114,16 +115,22 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
-        code, path = Code.INVALID_REQUEST, request.url.path[:100]
+        if isinstance(error.__cause__, Refusal):  # met while FastAPI read the body
+            return answer(error.__cause__)
+        code, path = Code.INVALID_REQUEST, request.scope["path"]
+        allow = _methods(routers, path)
         if error.status_code == 404:
-            code, text = Code.NOT_FOUND, f"there is no {path}: /openapi.json has what there is"
+            code = Code.NOT_FOUND
+            text = f"there is no {path[:100]}: /openapi.json has what there is"
         elif error.status_code == 405:
-            text = f"{path} takes {(error.headers or {}).get('Allow')}, not {request.method}"
+            sent = "HEAD" if without_body(request.scope) else request.method
+            text = f"{path[:100]} takes {allow}, not {sent[:20]}"
         else:  # FastAPI's own, of a body
             text = f"the body {UNREADABLE}"
         response = answer(Refusal(code, text))
         response.status_code = error.status_code
-        response.headers.update(error.headers or {})
+        if error.status_code == 405:
+            response.headers["Allow"] = allow
         return response
 
     @app.exception_handler(QueueAway)
@@ -133,10 +140,17 @@ def _answer_errors(app: FastAPI) -> None:
         text = "the service's database or store does not answer; nothing was lost, try again"
         return answer(Refusal(Code.UNAVAILABLE, text, retry_after=5))
 
-    @app.exception_handler(Exception)
-    async def ours(_: Request, error: Exception) -> Response:
-        log.error("a request failed", exc_info=error)
-        return answer(Refusal(Code.INTERNAL, "an error of ours; the gateway's log has it"))
+
+def _methods(routers: tuple[APIRouter, ...], path: str) -> str:
+    """All methods of a path, for `Allow`: a method has a route of its own."""
+    found = {
+        method
+        for router in routers
+        for route in router.routes
+        if isinstance(route, APIRoute) and route.path_regex.match(path)
+        for method in route.methods or ()
+    }
+    return ", ".join(sorted(found | ({"HEAD"} if "GET" in found else set())) or ["GET", "HEAD"])
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -7,12 +7,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from wan_runtime.serving.gateway.refusals import answer
 from wan_runtime.serving.problems import Code, Refusal
 
+ROOM = 2**20
+"""Bytes that a form may have around its picture."""
+
 
 class Limit:
-    """ASGI middleware that answers 413."""
+    """ASGI middleware that answers 413. `picture`: bytes of the largest picture that the service
+    takes."""
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
-        self._app, self._most = app, most
+    def __init__(self, app: ASGIApp, picture: int) -> None:
+        self._app, self._picture = app, picture
+        # Base64 makes it larger by a third.
+        self._most = picture * 4 // 3 + ROOM
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -33,4 +39,10 @@ class Limit:
         return await self._app(scope, counted, send)
 
     def _refusal(self) -> Refusal:
-        return Refusal(Code.TOO_LARGE, f"the request has more than {self._most} bytes")
+        return too_large("the request", self._picture)
+
+
+def too_large(what: str, most: int, param: str | None = None) -> Refusal:
+    """Refusal of what holds a picture of more than `most` bytes, the service's limit."""
+    text = f"{what} is too large: this service takes pictures of up to {most / 2**20:g} MiB"
+    return Refusal(Code.TOO_LARGE, text, param=param)

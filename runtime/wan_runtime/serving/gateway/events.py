@@ -11,6 +11,8 @@ from wan_runtime.rendering.order import Job
 from wan_runtime.serving.gateway import video_response
 from wan_runtime.serving.queue.queue import Queue
 
+KIND = "text/event-stream"
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 KEEP_ALIVE = 15.0
 """Seconds of silence after which a comment is sent, so that no proxy takes the line for dead."""
 
@@ -18,11 +20,7 @@ KEEP_ALIVE = 15.0
 def stream(queue: Queue, job: Job) -> StreamingResponse:
     """`event: video` with the whole object: now, at each change, and for the last time at the end.
     A client that lost the line asks again and misses nothing."""
-    return StreamingResponse(
-        _events(queue, job),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    return StreamingResponse(_events(queue, job), media_type=KIND, headers=HEADERS)
 
 
 async def _events(queue: Queue, job: Job) -> AsyncIterator[str]:

@@ -41,7 +41,12 @@ async def received(request: Request) -> AsyncIterator[FormData]:
     )
     try:
         form = await parser.parse()
-    except MultiPartException as error:
+    except BaseException as error:
+        # Starlette closes them for its own error alone, not where the client leaves.
+        for file in parser._files_to_close_on_error:
+            file.close()
+        if not isinstance(error, MultiPartException):
+            raise
         raise Refusal(
             Code.INVALID_REQUEST,
             "the form cannot be read: it is damaged, or has more than one file, more than "

@@ -1,14 +1,15 @@
-"""Metrics of a gateway's answers; the pages /livez and /readyz, which need no key."""
+"""Metrics of a gateway's answers; the pages /livez, /readyz and /health, which need no key."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry, Counter, generate_latest
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wan_runtime.serving.queue.errors import QueueAway
 
 router = APIRouter(include_in_schema=False)
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+"""Values of the label `method`; any other text that a client sends as one is `other`."""
 
 
 class Metrics:
@@ -23,28 +24,11 @@ class Metrics:
 
     def answered(self, method: str, route: str, status: int) -> None:
         """One request more. `route` is the template, never a path that clients choose."""
-        self._requests.labels(method, route, str(status)).inc()
+        self._requests.labels(method if method in METHODS else "other", route, str(status)).inc()
 
     def text(self) -> bytes:
         """The exposition."""
         return generate_latest(self.registry)
-
-
-class Count:
-    """ASGI middleware that counts answers. Not Starlette's decorator: it reads bodies in a task of
-    its own, where a refusal would be wrapped."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def counted(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "unknown")
-                self._metrics.answered(scope["method"], route, message["status"])
-            await send(message)
-
-        await self._app(scope, receive, counted)
 
 
 @router.get("/livez")
@@ -53,9 +37,10 @@ async def livez() -> Response:
     return Response("ok\n", media_type="text/plain")
 
 
+@router.get("/health")
 @router.get("/readyz")
 async def readyz(request: Request) -> Response:
-    """The database answers too."""
+    """The database answers too. /health is the name that other video servers give it."""
     try:
         await request.app.state.gateway.queue.reach()
     except QueueAway as error:

@@ -18,7 +18,7 @@ from wan_runtime.serving.problems import Code, Refusal
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
-class Adapter(BaseModel):
+class ModelAdapter(BaseModel):
     name: str
     strength: float
     trigger: str
@@ -28,7 +28,7 @@ class Adapter(BaseModel):
     """Why it is not available."""
 
 
-class Settings(BaseModel):
+class ModelSettings(BaseModel):
     """What a request gets that says nothing else, and what it may say."""
 
     size: str
@@ -55,8 +55,8 @@ class Model(BaseModel):
     preset: str
     effect: bool
     preview: str
-    settings: Settings
-    adapters: list[Adapter]
+    settings: ModelSettings
+    adapters: list[ModelAdapter]
     available: bool
     """False: an effect with an adapter that is not; requests are refused."""
 
@@ -93,7 +93,7 @@ async def preview(
     if effect is None or not effect.preview.startswith(bucket):
         raise Refusal(Code.NOT_FOUND, f"no preview of {model[:100]!r} is kept here", param="model")
     key = effect.preview.removeprefix(bucket)
-    return await content.file(caller.gateway, key, f"{model}-preview", request.headers.get("range"))
+    return await content.file(caller.gateway, key, f"{model}-preview", request)
 
 
 def _model(caller: Access, name: str) -> Model:
@@ -110,7 +110,7 @@ def _model(caller: Access, name: str) -> Model:
         preset=service.model.preset,
         effect=effect is not None,
         preview=effect.preview if effect else "",
-        settings=Settings(
+        settings=ModelSettings(
             size=str(order.size),
             sizes=[str(size) for size in service.sizes],
             frames=order.frames,
@@ -123,7 +123,7 @@ def _model(caller: Access, name: str) -> Model:
             predicted_seconds=round(caller.gateway.predictor.seconds(order), 1),
         ),
         adapters=[
-            Adapter(
+            ModelAdapter(
                 name=each.name,
                 strength=each.strength,
                 trigger=each.trigger,

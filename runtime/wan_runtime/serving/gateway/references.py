@@ -14,6 +14,7 @@ import aiohttp
 
 from wan_runtime.contract.service import LimitSpec
 from wan_runtime.serving.gateway.addresses import NotCallable, Resolver, check
+from wan_runtime.serving.gateway.body import too_large
 from wan_runtime.serving.problems import Code, Refusal
 
 PARAM = "input_reference.image_url"
@@ -64,7 +65,7 @@ async def _body(answer: aiohttp.ClientResponse, most: int) -> bytes:
     async for chunk in answer.content.iter_chunked(65536):
         parts += chunk
         if len(parts) > most:
-            raise Refusal(Code.TOO_LARGE, f"{PARAM} has more than {most} bytes", param=PARAM)
+            raise too_large(PARAM, most, PARAM)
     return bytes(parts)
 
 
@@ -73,14 +74,14 @@ def _inline(url: str, most: int) -> bytes:
     if not comma:
         raise _refused("is a data: URL without data")
     if len(text) > 2 * most:
-        raise Refusal(Code.TOO_LARGE, f"{PARAM} has more than {most} bytes", param=PARAM)
+        raise too_large(PARAM, most, PARAM)
     try:
         plain = unquote_to_bytes(text)
         data = base64.b64decode(plain, validate=True) if head.endswith(";base64") else plain
     except (binascii.Error, ValueError) as error:
         raise _refused("is a data: URL whose base64 is damaged") from error
     if len(data) > most:
-        raise Refusal(Code.TOO_LARGE, f"{PARAM} has more than {most} bytes", param=PARAM)
+        raise too_large(PARAM, most, PARAM)
     return data
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from wan_runtime.serving.problems import STATUS, Refusal
 
 
-class Fault(BaseModel):
+class ProblemDetail(BaseModel):
     """What is wrong with a request."""
 
     message: str
@@ -25,7 +25,7 @@ class Fault(BaseModel):
 class Problem(BaseModel):
     """OpenAI's error object."""
 
-    error: Fault
+    error: ProblemDetail
 
 
 RESPONSES: dict[int | str, dict[str, Any]] = {

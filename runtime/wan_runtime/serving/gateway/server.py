@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import uvicorn
 from wan_runtime.artifacts.patience import Patience
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.service import ServiceSpec
+from wan_runtime.serving.gateway import protocol
 from wan_runtime.serving.gateway.app import create_app
+from wan_runtime.serving.gateway.requests import Stamp
 
 PATIENCE = 5.0
 """Seconds that a request waits for an absent store before it is answered with 503."""
@@ -30,6 +33,8 @@ def serve(
     pages_port: int,
 ) -> None:
     """Until SIGTERM."""
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Stamp())
     app = create_app(
         service,
         database=database,
@@ -42,6 +47,6 @@ def serve(
     # Uvicorn stops on it in good order, then sends it on to whoever had it before.
     signal.signal(signal.SIGTERM, lambda *_: None)
     uvicorn.run(
-        app, host=host, port=port, log_config=None, access_log=False, server_header=False,
-        timeout_graceful_shutdown=DRAIN,
+        app, host=host, port=port, http=protocol.of(app), log_config=None, access_log=False,
+        server_header=False, timeout_graceful_shutdown=DRAIN,
     )  # fmt: skip

@@ -19,11 +19,13 @@ STATUS = {
     # OpenAI's clients wait for one of the four: a cancelled job has failed, with its own code.
     State.CANCELLED: "failed",
 }
+SHORTEST_POLL, LONGEST_POLL = 1.0, 5.0
+"""Seconds."""
 DENOISED = 90
 """Per cent of progress when the last step is done: decoding and writing are the rest."""
 
 
-class Fault(BaseModel):
+class VideoFault(BaseModel):
     code: str
     message: str
 
@@ -59,7 +61,7 @@ class Video(BaseModel):
     seconds: str
     prompt: str
     remixed_from_video_id: str | None = None
-    error: Fault | None = None
+    error: VideoFault | None = None
 
     stage: str | None = None
     step: int | None = None
@@ -134,6 +136,12 @@ async def placed(queue: Queue, job: Job) -> Video:
     return video(job, position=place.position, starts_in=place.starts_in_seconds)
 
 
+def poll_after_ms(job: Job) -> int:
+    """Milliseconds between two polls: a twentieth of the seconds that the video itself takes. The
+    same at every poll, since OpenAI's SDK goes by that of the first until the end."""
+    return round(1000 * min(LONGEST_POLL, max(SHORTEST_POLL, job.predicted_seconds / 20)))
+
+
 def progress(job: Job) -> int:
     """Per cent; never 100 before the job is completed."""
     if job.state is State.COMPLETED:
@@ -176,9 +184,9 @@ def _seconds(time: datetime | None) -> int | None:
     return None if time is None else int(time.timestamp())
 
 
-def _fault(job: Job) -> Fault | None:
+def _fault(job: Job) -> VideoFault | None:
     if job.state is State.CANCELLED:
-        return Fault(code=Code.CANCELLED, message="cancelled on request")
+        return VideoFault(code=Code.CANCELLED, message="cancelled on request")
     if job.problem is None:
         return None
-    return Fault(code=job.problem.code, message=job.problem.message)
+    return VideoFault(code=job.problem.code, message=job.problem.message)

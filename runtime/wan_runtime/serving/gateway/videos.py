@@ -23,7 +23,9 @@ from wan_runtime.serving.gateway import (
 )
 from wan_runtime.serving.gateway.access import Access, access
 from wan_runtime.serving.gateway.availability import refuse_faulty
+from wan_runtime.serving.gateway.body import too_large
 from wan_runtime.serving.gateway.pictures import first_frame
+from wan_runtime.serving.gateway.requests import without_body
 from wan_runtime.serving.gateway.resolve import order_of
 from wan_runtime.serving.gateway.text import Text, read_json
 from wan_runtime.serving.problems import Code, Refusal
@@ -81,9 +83,7 @@ async def create(
         data = await _referenced(reference, caller)
     if len(data) > caller.gateway.service.limits.upload_bytes:
         most = caller.gateway.service.limits.upload_bytes
-        raise Refusal(
-            Code.TOO_LARGE, f"input_reference has more than {most} bytes", param="input_reference"
-        )
+        raise too_large("input_reference", most, "input_reference")
     digest = _digest(ask, data)
     try:
         # Before all else: what the service has since lost changes nothing of what was queued.
@@ -104,7 +104,7 @@ async def create(
 async def page(
     caller: Caller,
     after: Annotated[str | None, Query(max_length=100)] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Annotated[int, Query(ge=0, le=100)] = 20,
     order: Literal["asc", "desc"] = "desc",
 ) -> Page:
     """The key's videos by the time they were asked for."""
@@ -130,7 +130,7 @@ async def remix(
     """The same first frame, seed and settings with another prompt."""
     source = await _job(caller, video_id)
     if source.state is not State.COMPLETED or source.rendered is None:
-        raise Refusal(Code.NOT_READY, f"{video_id} is {source.state}: only a completed one remixes")
+        raise await _not_ready(caller, source, "only a completed one remixes")
     ask = video_request.Ask(prompt=change.prompt, model=source.order.model)
     prompt = order_of(ask, caller.gateway.service).prompt
     files = source.rendered.files
@@ -147,11 +147,9 @@ async def remix(
 async def retrieve(video_id: str, response: Response, caller: Caller) -> video_response.Video:
     """One video."""
     job = await _job(caller, video_id)
-    found = await video_response.placed(caller.queue, job)
-    if found.eta_seconds is not None:
-        wait = min(10_000, max(500, round(found.eta_seconds * 100)))
-        response.headers[POLL_AFTER_MS] = str(wait)
-    return found
+    if not job.state.final:
+        response.headers[POLL_AFTER_MS] = str(video_response.poll_after_ms(job))
+    return await video_response.placed(caller.queue, job)
 
 
 @router.delete("/{video_id}")
@@ -180,13 +178,17 @@ async def download(
 ) -> Response:
     """The video (mp4), its first frame, or a sheet of frames. Ranges are served."""
     job = await _job(caller, video_id)
-    return await content.serve(caller.gateway, job, variant, request.headers.get("range"))
+    if job.state is not State.COMPLETED or job.rendered is None:
+        raise await _not_ready(caller, job, "it has no content")
+    return await content.serve(caller.gateway, job.id, job.rendered, variant, request)
 
 
 @router.get("/{video_id}/events", response_class=Response)
-async def follow(video_id: str, caller: Caller) -> Response:
+async def follow(video_id: str, request: Request, caller: Caller) -> Response:
     """Server-sent events: `video` with the whole object at each change, until the end."""
     job = await _job(caller, video_id)
+    if without_body(request.scope):
+        return Response(media_type=events.KIND, headers=events.HEADERS)
     return events.stream(caller.queue, job)
 
 
@@ -277,6 +279,12 @@ async def _job(caller: Access, video_id: str) -> Job:
     if job is None:
         raise _unknown(video_id)
     return job
+
+
+async def _not_ready(caller: Access, job: Job, text: str) -> Refusal:
+    """With the time until it is predicted to be completed, unless it never will."""
+    eta = (await video_response.placed(caller.queue, job)).eta_seconds
+    return Refusal(Code.NOT_READY, f"{job.id} is {job.state}: {text}", retry_after=eta)
 
 
 def _unknown(video_id: str) -> Refusal:
