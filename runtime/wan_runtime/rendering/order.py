@@ -139,5 +139,7 @@ class Job(Contract):
     problem: Problem | None = None
     remixed_from: str | None = None
     webhook: str | None = None
+    user: str | None = None
+    """End user of the client, as the request named it."""
     delivery: Delivery | None = None
     """None: the webhook was not sent yet, or by an earlier release."""

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import numpy as np
@@ -301,11 +302,35 @@ def test_bodies_that_are_refused(http: httpx.Client) -> None:
         (b"--y\r\n", "multipart/form-data; boundary=x", 400, "the form cannot be read"),
         (b"", "multipart/form-data", 400, "the form cannot be read"),
         (b"a", "text/plain", 415, "not text/plain"),
-        (b"", "application/x-www-form-urlencoded", 415, "not application/x-www-form"),
+        (b"", "application/x-www-form-urlencoded", 400, "input_reference is missing"),
+        (b"prompt=%ff", "application/x-www-form-urlencoded", 400, "the form cannot be read"),
+        (b"a=1&" * 65, "application/x-www-form-urlencoded", 400, "the form cannot be read"),
+        (b'{"prompt": "a"}', "application/x-www-form-urlencoded", 400, "say Content-Type"),
     ):
         answer = http.post("/v1/videos", content=body, headers={"Content-Type": kind})
         assert error(answer)[0] == status
         assert text in answer.json()["error"]["message"]
+
+
+def test_an_urlencoded_form_and_its_user(http: httpx.Client, hands: Hands) -> None:
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    text = urlencode({"prompt": "a cat é", "input_reference": URL, "steps": 3, "user": "ann"})
+    for body in (text, f"{text}&frames=5&num_frames=5"):
+        made = http.post("/v1/videos", content=body.encode(), headers=kind).json()
+        assert (made["prompt"], made["steps"], made["user"]) == ("a cat é", 3, "ann")
+    assert http.get(f"/v1/videos/{made['id']}").json()["user"] == "ann"
+    assert ask(http, user="x" * 257).status_code == 400
+    hands.complete(hands.claim())
+    done = http.get("/v1/videos", params={"order": "asc"}).json()["data"][0]["id"]
+    for fields in ({"data": {"prompt": "b", "user": "bob"}}, {"files": {"prompt": (None, b"b")}}):
+        remixed = http.post(f"/v1/videos/{done}/remix", **fields).json()
+        assert (remixed["prompt"], remixed["user"]) == ("b", "bob" if "data" in fields else None)
+    picture = {"input_reference": ("a.png", b"x")}
+    for path in ("estimate", f"{done}/remix"):
+        refused = http.post(f"/v1/videos/{path}", files=picture)
+        assert error(refused) == (400, "invalid_request", "input_reference")
+    estimated = http.post("/v1/videos/estimate", data={"num_frames": "5"}).json()
+    assert estimated["frames"] == 5
 
 
 def sent(http: httpx.Client, *headers: str, data: bytes = PHOTO) -> httpx.Response:

@@ -50,7 +50,8 @@ def test_every_answer_is_as_described(gateway: RunningGateway) -> None:
 def test_the_description_names_the_errors(gateway: RunningGateway, http: httpx.Client) -> None:
     found = http.get("/openapi.json").json()
     create = found["paths"]["/v1/videos"]["post"]
-    assert set(create["requestBody"]["content"]) == {"application/json", "multipart/form-data"}
+    kinds = {"application/json", "multipart/form-data", "application/x-www-form-urlencoded"}
+    assert set(create["requestBody"]["content"]) == kinds
     assert "Problem" in found["components"]["schemas"]
     for path in found["paths"].values():
         for operation in path.values():

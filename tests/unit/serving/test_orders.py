@@ -11,7 +11,7 @@ from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.presets import NEGATIVE_PROMPT
 from wan_runtime.rendering.order import VideoOrder
 from wan_runtime.serving.gateway.resolve import order_of
-from wan_runtime.serving.gateway.video_request import Ask, checked
+from wan_runtime.serving.gateway.video_request import Ask, checked, digest_of
 from wan_runtime.serving.problems import Code, Refusal
 
 SHA = "0" * 64
@@ -113,7 +113,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "frames": ({"frames": 20}, "frames", "21"),
     "too many frames": ({"frames": 125}, "frames", "121"),
     "seconds": ({"seconds": 30}, "seconds", "121"),
-    "both": ({"frames": 17, "seconds": 1}, "frames", "not both"),
+    "both": ({"frames": 17, "seconds": 2}, "frames", "contradicts seconds 2, which are 33 frames"),
     "negative steps": ({"steps": -1}, "steps", "must be at least 1, not -1"),
     "no prompt": ({"prompt": "  "}, "prompt", "empty"),
     "long prompt": ({"prompt": "a" * 2001}, "prompt", "2001"),
@@ -157,3 +157,62 @@ def test_a_service_that_does_not_add_up() -> None:
         service(defaults={"frames": 80})
     with pytest.raises(ValidationError, match="either artifact or files"):
         service(adapters=[{"name": "none"}], effects=[])
+
+
+OTHER_NAMES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "Wan's tools": (
+        {"num_frames": "17", "num_inference_steps": 9, "guidance_scale": 4, "guidance_scale_2": 3},
+        {"frames": 17, "steps": 9, "guidance": 4.0, "guidance_low": 3.0},
+    ),
+    "a size in two": ({"width": "480", "height": 832}, {"size": "480x832"}),
+    "both, and the same": (
+        {"num_frames": 17, "frames": 17, "seconds": 1, "width": 832, "height": 480,
+         "size": "832x480", "guidance_scale": 4, "guidance": 4.0},
+        {"frames": 17, "seconds": 1, "size": "832x480", "guidance": 4.0},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHER_NAMES)
+def test_names_of_other_tools(name: str) -> None:
+    sent, ours = (checked(Ask, {"prompt": "x"} | fields) for fields in OTHER_NAMES[name])
+    seeded = [order_of(ask.model_copy(update={"seed": 1}), service()) for ask in (sent, ours)]
+    assert seeded[0] == seeded[1]
+    assert digest_of(sent, b"x") == digest_of(ours, b"x"), "one request for an Idempotency-Key"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "text"),
+    [
+        ({"num_frames": 17, "frames": 21}, "num_frames", "17 contradicts frames 21"),
+        ({"num_inference_steps": 4, "steps": "5"}, "num_inference_steps", "contradicts steps 5"),
+        (
+            {"guidance_scale_2": 4, "guidance_low": 5},
+            "guidance_scale_2",
+            "contradicts",
+        ),
+        ({"width": 480, "height": 832, "size": "832x480"}, "width", "contradicts size 832x480"),
+        ({"width": 480}, "height", "width and height go together"),
+        ({"width": 64, "height": 64}, "width", "64x64 is not served here"),
+        ({"num_frames": 16}, "num_frames", "16 is not 4n+1: 13 or 17"),
+        ({"num_frames": "many"}, "num_frames", "must be a whole number"),
+        ({"num_frames": 17, "seconds": 5}, "num_frames", "contradicts seconds 5, which are 81"),
+        ({"frames": 10**9 + 1}, "frames", "this service makes at most 121 frames"),
+        ({"seconds": 1e300}, "seconds", "at most 121 frames, 7.5 s at 16 a second"),
+        ({"seconds": 8}, "seconds", "at most 121 frames"),
+        ({"seconds": float("inf")}, "seconds", "must be a finite number"),
+    ],
+)
+def test_contradictions_and_limits(fields: dict[str, Any], param: str, text: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        made(fields)
+    assert refused.value.param == param
+    assert text in refused.value.message
+
+
+def test_a_key_stands_for_what_it_did_in_earlier_releases() -> None:
+    """A client that repeats a request across an upgrade gets its video, not a refusal."""
+    ask = checked(Ask, {"prompt": "a cat", "seed": 7, "adapters": [{"name": "fairy"}]})
+    written = "9263cd66a3ac67da1801065e59a39d369b68e387e9741651f4a3a4eb75a8caab"
+    assert digest_of(ask, b"picture") == written
+    assert digest_of(ask.model_copy(update={"user": "ann"}), b"picture") != written

@@ -15,7 +15,7 @@ from running_gateway import RunningGateway
 from unit.serving.test_gateway import PHOTO, ask, error
 from wan_runtime.contract.service import LimitSpec
 from wan_runtime.serving.gateway import addresses, references, video_request, webhooks
-from wan_runtime.serving.gateway.videos import Remix
+from wan_runtime.serving.gateway.video_request import Remix
 from wan_runtime.serving.problems import Refusal
 from words import library_words
 
@@ -47,7 +47,7 @@ def inputs() -> Iterator[tuple[str, str, str, str]]:
         body = json.dumps({"prompt": "a cat", "input_reference": {name: "TEXT"}})
         yield f"{create} {name}", create, body, f"input_reference.{name}"
     for name in texts(Remix):
-        yield f"{remix} {name}", remix, json.dumps({name: "TEXT"}), name
+        yield f"{remix} {name}", remix, json.dumps({"prompt": "a"} | {name: "TEXT"}), name
     adapter = {"prompt": "a cat", "adapters": [{"name": "TEXT"}]}
     yield "adapter", create, json.dumps(adapter), "adapters[0].name"
 
@@ -56,9 +56,11 @@ INPUTS = {name: each for name, *each in inputs()}
 
 
 def test_every_text_field_is_among_them() -> None:
-    assert texts(video_request.Ask) == ["prompt", "model", "negative_prompt", "webhook_url"]
+    assert texts(video_request.Ask) == [
+        *("prompt", "model", "negative_prompt", "user", "webhook_url"),
+    ]
     assert texts(video_request.Reference) == ["image_url", "file_id"]
-    assert texts(Remix) == ["prompt"]
+    assert texts(Remix) == ["prompt", "user"]
 
 
 def said(answer: httpx.Response, status: int = 400) -> str:

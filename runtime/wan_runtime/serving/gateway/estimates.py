@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
 from wan_runtime.serving.gateway.access import Access, access
 from wan_runtime.serving.gateway.availability import refuse_faulty
 from wan_runtime.serving.gateway.resolve import order_of
-from wan_runtime.serving.gateway.video_request import Ask
+from wan_runtime.serving.gateway.sent import sent
+from wan_runtime.serving.gateway.video_request import ESTIMATE, Ask, checked
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
 ANY = "any"
@@ -36,9 +37,11 @@ class Estimate(BaseModel):
     """Cost at the service's price for an hour of a worker; None if the service has no price."""
 
 
-@router.post("/estimate")
-async def estimate(ask: Ask, caller: Annotated[Access, Depends(access)]) -> Estimate:
+@router.post("/estimate", openapi_extra=ESTIMATE)
+async def estimate(request: Request, caller: Annotated[Access, Depends(access)]) -> Estimate:
     """The fields of a video without its picture; the prompt may be missing. Nothing is queued."""
+    async with sent(request) as (fields, _):
+        ask = checked(Ask, fields)
     service = caller.gateway.service
     given = ask if ask.prompt.strip() else ask.model_copy(update={"prompt": ANY})
     order = order_of(given, service)

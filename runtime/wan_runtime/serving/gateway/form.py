@@ -1,13 +1,14 @@
-"""A multipart form as it arrives."""
+"""Forms as they arrive."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import parse_qsl
 
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import FormData
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from wan_runtime.serving.problems import Code, Refusal
@@ -26,6 +27,21 @@ class _Parser(MultiPartParser):
         if b"filename" not in options and kind.strip().lower().startswith(b"image/"):
             part.content_disposition = (part.content_disposition or b"") + b'; filename=""'
         super().on_headers_finished()
+
+
+def urlencoded(body: bytes) -> FormData:
+    """The fields of an urlencoded form. Raises Refusal(INVALID_REQUEST)."""
+    if body.lstrip().startswith(b"{"):  # as curl -d sends it
+        text = "the body is JSON and is sent as a form: say Content-Type: application/json"
+        raise Refusal(Code.INVALID_REQUEST, text)
+    try:
+        fields: list[tuple[str, str | UploadFile]] = list(
+            parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=FIELDS)
+        )
+    except ValueError as error:
+        text = f"the form cannot be read: it is no UTF-8, or has more than {FIELDS} fields"
+        raise Refusal(Code.INVALID_REQUEST, text) from error
+    return FormData(fields)
 
 
 @asynccontextmanager

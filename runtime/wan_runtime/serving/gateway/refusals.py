@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
+from wan_runtime.serving.gateway.video_request import SCHEMAS
 from wan_runtime.serving.problems import STATUS, Refusal
 
 
@@ -49,7 +50,8 @@ def answer(refusal: Refusal) -> JSONResponse:
 
 
 def describe(app: FastAPI) -> None:
-    """Take FastAPI's own 422 out of the description: a wrong field is a 400 here."""
+    """Take FastAPI's own 422 out of the description, since a wrong field is a 400 here, and put in
+    the bodies that are read by hand."""
     make = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -59,6 +61,7 @@ def describe(app: FastAPI) -> None:
                 operation["responses"].pop("422", None)
         for name in ("HTTPValidationError", "ValidationError"):
             found["components"]["schemas"].pop(name, None)
+        found["components"]["schemas"].update(SCHEMAS)
         return found
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -31,7 +31,8 @@ def order_of(ask: Ask, service: ServiceSpec) -> VideoOrder:
     fps = _first(layers, "fps", preset.fps)
     guidance = _first(layers, "guidance", preset.guidance)
     if ask.guidance_low is not None and len(preset.experts) == 1:
-        raise _refused("guidance_low", f"{preset.name} has one expert: leave it out")
+        param = ask.sent_as("guidance_low")
+        raise _refused(param, f"{preset.name} has one expert: leave it out")
     return VideoOrder(
         prompt=_prompt(ask, effect, service),
         negative_prompt=_first(layers, "negative_prompt", NEGATIVE_PROMPT),
@@ -86,7 +87,7 @@ def _size(ask: Ask, layers: tuple[SamplingSpec, ...], service: ServiceSpec) -> S
         if str(size) == ask.size:
             return size
     known = ", ".join(str(size) for size in service.sizes)
-    raise _refused("size", f"{ask.size} is not served here: it is one of {known}")
+    raise _refused(ask.sent_as("size"), f"{ask.size} is not served here: it is one of {known}")
 
 
 def _frames(
@@ -96,22 +97,26 @@ def _frames(
     preset: Preset,
     service: ServiceSpec,
 ) -> int:
-    if ask.frames is not None and ask.seconds is not None:
-        raise _refused("frames", "give frames or seconds, not both")
-    if ask.seconds is not None:
-        assert isinstance(fps, int | float)
-        frames = TEMPORAL_STRIDE * max(1, round(ask.seconds * fps / TEMPORAL_STRIDE)) + 1
-    elif ask.frames is not None:
-        frames = ask.frames
-    else:
+    if ask.frames is None and ask.seconds is None:
         return int(str(_first(layers, "frames", min(preset.frames, service.limits.frames))))
-    param = "seconds" if ask.frames is None else "frames"
+    assert isinstance(fps, int | float)
+    most, param = service.limits.frames, ask.sent_as("frames")
+    frames = ask.frames
+    if ask.seconds is not None:
+        if ask.seconds * fps > most + TEMPORAL_STRIDE:
+            longest = f"{most} frames, {(most - 1) / fps:.4g} s at {fps:g} a second"
+            raise _refused("seconds", f"this service makes at most {longest}, not {ask.seconds:g}")
+        whole = TEMPORAL_STRIDE * max(1, round(ask.seconds * fps / TEMPORAL_STRIDE)) + 1
+        if frames not in (None, whole):
+            text = f"{frames} contradicts seconds {ask.seconds:g}, which are {whole} frames"
+            raise _refused(param, f"{text}: give one of them")
+        frames, param = whole, "seconds"
+    assert frames is not None
     if (frames - 1) % TEMPORAL_STRIDE:
-        near = TEMPORAL_STRIDE * (frames // TEMPORAL_STRIDE) + 1
+        near = TEMPORAL_STRIDE * ((frames - 1) // TEMPORAL_STRIDE) + 1
         raise _refused(param, f"{frames} is not 4n+1: {near} or {near + TEMPORAL_STRIDE} would be")
-    if frames > service.limits.frames:
-        most = service.limits.frames
-        raise _refused(param, f"{frames} frames are more than this service makes at once, {most}")
+    if frames > most:
+        raise _refused(param, f"this service makes at most {most} frames, not {frames}")
     return frames
 
 

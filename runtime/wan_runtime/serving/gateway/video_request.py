@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.json_schema import models_json_schema
 from starlette.datastructures import FormData, UploadFile
 
 from wan_runtime.contract.service import AdapterUse, Name
 from wan_runtime.data.signatures import HEAD, kind_of
 from wan_runtime.faults import faults_of, value
+from wan_runtime.serving.gateway.other_names import OTHERS, Guidance, OtherNames
 from wan_runtime.serving.gateway.text import Text, read_json
 from wan_runtime.serving.problems import Code, Refusal
+
+User = Annotated[Text, Field(max_length=256)]
 
 
 class Reference(BaseModel):
@@ -44,7 +50,7 @@ class Adapter(BaseModel):
         )
 
 
-class Ask(BaseModel):
+class Ask(OtherNames):
     """A request for a video. Everything but the picture and the prompt has a default."""
 
     model_config = ConfigDict(extra="forbid")
@@ -55,16 +61,16 @@ class Ask(BaseModel):
     """The service's model or one of its effects: see GET /v1/models. None: the service's model."""
     size: Annotated[str, Field(pattern=r"^\d{1,5}x\d{1,5}$")] | None = None
     """`<width>x<height>` in pixels, one of the service's."""
-    seconds: Annotated[float, Field(gt=0, le=120)] | None = None
+    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Length; rounded to the frames that the model can make."""
-    frames: Annotated[int, Field(ge=5, le=1025)] | None = None
-    """4n+1; instead of `seconds`."""
-    fps: Annotated[float, Field(ge=1, le=60)] | None = None
+    frames: Annotated[int, Field(ge=5)] | None = None
+    """4n+1; instead of `seconds`. `max_frames` of GET /v1/models is the service's limit."""
+    fps: Annotated[float, Field(ge=1, le=60, allow_inf_nan=False)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     """None: a random one, which the answer has."""
     steps: Annotated[int, Field(ge=1, le=200)] | None = None
-    guidance: Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)] | None = None
-    guidance_low: Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)] | None = None
+    guidance: Guidance | None = None
+    guidance_low: Guidance | None = None
     """Guidance of Wan2.2's low-noise expert; None: the same as `guidance`."""
     negative_prompt: Annotated[Text, Field(max_length=4000)] | None = None
     adapters: Annotated[tuple[Adapter, ...], Field(max_length=8)] = ()
@@ -72,21 +78,41 @@ class Ask(BaseModel):
     """Profile. There is one so far: the model's own arithmetic."""
     visible_mark: bool = False
     """Draw `AI` into the picture. The file's metadata always says so."""
+    user: User | None = None
+    """End user of the client, which the video's resource has too."""
     webhook_url: Annotated[Text, Field(max_length=2000)] | None = None
     """URL that is sent an event once the video is completed or has failed."""
 
+
+class Remix(BaseModel):
+    """A change of a completed video."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompt: Text
+    user: User | None = None
+    """End user of the client, which the new video's resource has."""
+
+
+JSON = "application/json"
+MULTIPART = "multipart/form-data"
+URLENCODED = "application/x-www-form-urlencoded"
+TEMPLATE = "#/components/schemas/{model}"
 
 TEXTS = ("adapters", "input_reference")
 """Fields that a form may hold as JSON text."""
 
 
-def of_json(content: Any) -> tuple[Ask, Reference | None]:
-    """Raises Refusal(INVALID_REQUEST), with the field."""
+def of_fields(content: Any, *, uploaded: bool = False) -> tuple[Ask, Reference | None]:
+    """The request, and its picture where that is not uploaded. Raises Refusal(INVALID_REQUEST),
+    with the field."""
     if not isinstance(content, dict):
         text = f"the body must be a JSON object, not {value(content)}"
         raise Refusal(Code.INVALID_REQUEST, text)
     fields = dict(content)
     reference = fields.pop("input_reference", None)
+    if uploaded and reference is not None:
+        raise _twice("input_reference")
     if isinstance(reference, str):
         reference = {"image_url": reference}
     return checked(Ask, fields), None if reference is None else checked(
@@ -94,9 +120,10 @@ def of_json(content: Any) -> tuple[Ask, Reference | None]:
     )
 
 
-def of_form(form: FormData) -> tuple[Ask, Reference | None, UploadFile | None]:
-    """A multipart form. Nested fields come as JSON text, or with brackets as the SDK sends them:
-    `adapters[][name]`, `input_reference[image_url]`. Raises Refusal(INVALID_REQUEST)."""
+def fields_of(form: FormData) -> tuple[dict[str, Any], UploadFile | None]:
+    """The fields of a form, and its file. Nested fields come as JSON text, or with brackets as the
+    SDK sends them: `adapters[][name]`, `input_reference[image_url]`. Raises
+    Refusal(INVALID_REQUEST)."""
     fields: dict[str, Any] = {}
     nested: dict[str, list[dict[str, Any]]] = {}
     upload: UploadFile | None = None
@@ -122,9 +149,7 @@ def of_form(form: FormData) -> tuple[Ask, Reference | None, UploadFile | None]:
         if name in fields:
             raise _twice(name)
         fields[name] = parts if name == "adapters" else parts[0]
-    if upload is not None and "input_reference" in fields:
-        raise _twice("input_reference")
-    return (*of_json(fields), upload)
+    return fields, upload
 
 
 def _twice(name: str) -> Refusal:
@@ -164,25 +189,37 @@ def checked(kind: Any, fields: Any, below: str = "") -> Any:
         raise Refusal(Code.INVALID_REQUEST, text, param=fault.path or None) from None
 
 
+def digest_of(ask: Ask, picture: bytes) -> str:
+    """What an Idempotency-Key stands for: the same under whatever names the fields came, and as
+    earlier releases took it, which knew no user."""
+    fields = ask.model_dump(mode="json", exclude=OTHERS | ({"user"} if ask.user is None else set()))
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode() + b"\0" + picture).hexdigest()
+
+
 def _schema(reference: dict[str, Any]) -> dict[str, Any]:
-    schema = Ask.model_json_schema(ref_template="#/components/schemas/{model}")
-    definitions = schema.pop("$defs", {})
+    schema = Ask.model_json_schema(ref_template=TEMPLATE)
+    schema.pop("$defs")
     schema["properties"]["input_reference"] = reference
-    schema["properties"]["adapters"]["items"] = definitions["Adapter"]
     schema["required"] = ["input_reference"]
     return schema
 
 
-BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            kind: {"schema": _schema(reference)}
-            for kind, reference in (
-                ("application/json", Reference.model_json_schema()),
-                ("multipart/form-data", {"type": "string", "format": "binary"}),
-            )
-        },
-    }
-}
-"""The body of a request in the API's description: read by hand, since it comes in two forms."""
+def _body(plain: dict[str, Any], multipart: dict[str, Any]) -> dict[str, Any]:
+    kinds = {JSON: plain, MULTIPART: multipart, URLENCODED: plain}
+    content = {kind: {"schema": schema} for kind, schema in kinds.items()}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _named(model: type[BaseModel]) -> dict[str, Any]:
+    return {"$ref": TEMPLATE.format(model=model.__name__)}
+
+
+# Of bodies in the API's description. They are read by hand, since they come in several forms.
+_FILE = {"type": "string", "format": "binary"}
+CREATE = _body(_schema(_named(Reference)), _schema(_FILE))
+ESTIMATE = _body(_named(Ask), _named(Ask))
+REMIX = _body(_named(Remix), _named(Remix))
+SCHEMAS: dict[str, Any] = models_json_schema(
+    [(model, "validation") for model in (Ask, Adapter, Reference, Remix)], ref_template=TEMPLATE
+)[1]["$defs"]
+"""Components that these refer to."""

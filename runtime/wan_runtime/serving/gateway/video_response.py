@@ -61,6 +61,8 @@ class Video(BaseModel):
     seconds: str
     prompt: str
     remixed_from_video_id: str | None = None
+    user: str | None = None
+    """End user, as the request named it."""
     error: VideoFault | None = None
 
     stage: str | None = None
@@ -105,6 +107,7 @@ def video(job: Job, *, position: int | None = None, starts_in: float | None = No
         seconds=f"{(order.frames - 1) / order.fps:g}",
         prompt=order.prompt,
         remixed_from_video_id=job.remixed_from,
+        user=job.user,
         error=_fault(job),
         stage=advance.stage if running and advance is not None else None,
         step=advance.step if running and advance is not None else None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -15,7 +14,6 @@ from wan_runtime.serving import moderation
 from wan_runtime.serving.gateway import (
     content,
     events,
-    form,
     references,
     video_request,
     video_response,
@@ -27,7 +25,7 @@ from wan_runtime.serving.gateway.body import too_large
 from wan_runtime.serving.gateway.pictures import first_frame
 from wan_runtime.serving.gateway.requests import without_body
 from wan_runtime.serving.gateway.resolve import order_of
-from wan_runtime.serving.gateway.text import Text, read_json
+from wan_runtime.serving.gateway.sent import sent
 from wan_runtime.serving.problems import Code, Refusal
 from wan_runtime.serving.queue.errors import AfterUnknown, KeyReused, QueueFull
 from wan_runtime.serving.queue.queue import new_job_id
@@ -54,12 +52,7 @@ class Deleted(BaseModel):
     deleted: bool = True
 
 
-class Remix(BaseModel):
-    model_config = {"extra": "forbid"}
-    prompt: Text
-
-
-@router.post("", openapi_extra=video_request.BODY)
+@router.post("", openapi_extra=video_request.CREATE)
 async def create(
     request: Request,
     response: Response,
@@ -67,24 +60,15 @@ async def create(
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> video_response.Video:
     """Queue a video from a first frame and a prompt. Answers at once; see `eta_seconds`."""
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    data = None
-    if kind == "multipart/form-data":
-        async with form.received(request) as fields:
-            ask, reference, upload = video_request.of_form(fields)
-            if upload is not None:
-                data = await upload.read()
-    elif kind == "application/json":
-        ask, reference = video_request.of_json(read_json(await request.body(), "the body"))
-    else:
-        text = f"send multipart/form-data or application/json, not {kind or 'nothing'}"
-        raise Refusal(Code.UNSUPPORTED_MEDIA_TYPE, text)
+    async with sent(request, picture=True) as (fields, upload):
+        ask, reference = video_request.of_fields(fields, uploaded=upload is not None)
+        data = None if upload is None else await upload.read()
     if data is None:
         data = await _referenced(reference, caller)
     if len(data) > caller.gateway.service.limits.upload_bytes:
         most = caller.gateway.service.limits.upload_bytes
         raise too_large("input_reference", most, "input_reference")
-    digest = _digest(ask, data)
+    digest = video_request.digest_of(ask, data)
     try:
         # Before all else: what the service has since lost changes nothing of what was queued.
         earlier = await caller.queue.earlier(caller.owner, idempotency_key, digest)
@@ -95,8 +79,9 @@ async def create(
         return await video_response.placed(caller.queue, earlier)
     order = order_of(ask, caller.gateway.service)
     job = await _submit(
-        caller, order, data, idempotency_key, digest, webhook=ask.webhook_url, response=response
-    )
+        caller, order, data, idempotency_key, digest, webhook=ask.webhook_url, user=ask.user,
+        response=response,
+    )  # fmt: skip
     return await video_response.placed(caller.queue, job)
 
 
@@ -123,11 +108,13 @@ async def page(
     )
 
 
-@router.post("/{video_id}/remix")
+@router.post("/{video_id}/remix", openapi_extra=video_request.REMIX)
 async def remix(
-    video_id: str, change: Remix, response: Response, caller: Caller
+    video_id: str, request: Request, response: Response, caller: Caller
 ) -> video_response.Video:
     """The same first frame, seed and settings with another prompt."""
+    async with sent(request) as (fields, _):
+        change = video_request.checked(video_request.Remix, fields)
     source = await _job(caller, video_id)
     if source.state is not State.COMPLETED or source.rendered is None:
         raise await _not_ready(caller, source, "only a completed one remixes")
@@ -139,7 +126,10 @@ async def remix(
     data = await run_in_threadpool(caller.gateway.store.get_bytes, key)
     order = source.order.model_copy(update={"prompt": prompt, "image": None})
     digest = hashlib.sha256(f"{video_id} {prompt}".encode()).hexdigest()
-    job = await _submit(caller, order, data, None, digest, remixed_from=video_id, response=response)
+    job = await _submit(
+        caller, order, data, None, digest, remixed_from=video_id, user=change.user,
+        response=response,
+    )  # fmt: skip
     return await video_response.placed(caller.queue, job)
 
 
@@ -218,6 +208,7 @@ async def _submit(
     response: Response,
     webhook: str | None = None,
     remixed_from: str | None = None,
+    user: str | None = None,
 ) -> Job:
     """Check the picture, keep it, queue the job. The object is written first: a job in the queue
     always has its picture, and a picture without a job is swept."""
@@ -244,6 +235,7 @@ async def _submit(
             priority=caller.limit.priority,
             remixed_from=remixed_from,
             webhook=webhook,
+            user=user,
             job_id=job_id,
         )
     except QueueFull as full:
@@ -296,9 +288,3 @@ def _reused() -> Refusal:
         Code.IDEMPOTENCY_KEY_REUSED,
         "this Idempotency-Key came with another request before: use a new one",
     )
-
-
-def _digest(ask: video_request.Ask, picture: bytes) -> str:
-    """What an Idempotency-Key stands for."""
-    fields = json.dumps(ask.model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256(fields.encode() + b"\0" + picture).hexdigest()

@@ -107,6 +107,7 @@ class Queue:
         owner_limit: int | None = None,
         remixed_from: str | None = None,
         webhook: str | None = None,
+        user: str | None = None,
         job_id: str | None = None,
     ) -> Submitted:
         """A new job, or the one that the same idempotency key made within the last day.
@@ -128,6 +129,7 @@ class Queue:
             owner_limit=owner_limit,
             remixed_from=remixed_from,
             webhook=webhook,
+            user=user,
         )
         return await self._do("submit", lambda each: submit(each, wanted))
 

@@ -43,6 +43,7 @@ def job_of(row: asyncpg.Record) -> Job:
         problem=row["problem"] and Problem.model_validate_json(row["problem"], extra="ignore"),
         remixed_from=row["remixed_from"],
         webhook=row["webhook"],
+        user=row["end_user"],
         delivery=row["delivery"] and Delivery.model_validate_json(row["delivery"], extra="ignore"),
     )
 

@@ -32,6 +32,7 @@ class Submission:
     owner_limit: int | None
     remixed_from: str | None
     webhook: str | None
+    user: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +116,8 @@ async def _insert(connection: Connection, wanted: Submission) -> Job:
     row = await connection.fetchrow(
         """
         insert into jobs (id, service, owner, priority, "order", image, predicted_seconds,
-            remixed_from, webhook, track)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) returning *
+            remixed_from, webhook, track, end_user)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) returning *
         """,
         wanted.job_id,
         wanted.service,
@@ -128,6 +129,7 @@ async def _insert(connection: Connection, wanted: Submission) -> Job:
         wanted.remixed_from,
         wanted.webhook,
         track.value,
+        wanted.user,
     )
     assert row is not None
     if wanted.idempotency_key is not None:
