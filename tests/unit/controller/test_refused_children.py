@@ -43,7 +43,7 @@ def test_it_is_asked_for_again_and_told_once() -> None:
     world.starts(HIGH)
     decision = world.settle()
     assert decision.requeue_after is not None
-    assert decision.requeue_after <= 60
+    assert decision.requeue_after <= 30
     for _ in range(3):
         world.passes(61)
         world.settle()
@@ -74,7 +74,7 @@ def test_where_all_are_refused_the_run_is_stalled() -> None:
     world = refused(HIGH, LOW)
     assert world.leading == ("Stalled", "RequestRefused")
     assert message(world, "Stalled") == QUOTA
-    assert world.look().requeue_after == 300
+    assert world.look().requeue_after <= 30, "no event says that a quota was raised"
     world.refuses = {}
     world.settle()
     assert world.running_jobs() == [HIGH, LOW]

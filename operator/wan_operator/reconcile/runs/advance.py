@@ -41,10 +41,9 @@ from wan_operator.reconcile.runs.watch import PENDING_POLL_SECONDS, watch
 from wan_operator.resources.labels import Manifest, job_name
 
 STRANGER_POLL_SECONDS = 2.0
-REFUSED_SECONDS = 60
-"""Interval after which what the API server refused is tried again, while another step runs."""
-STALLED_SECONDS = 300.0
-"""The same interval if none does."""
+REFUSED_SECONDS = 25.0
+"""Interval after which what the API server refused is tried again: no event says that the quota or
+the rule was mended."""
 
 
 def advance(run: Run[Spec, Status]) -> Decision:
@@ -158,7 +157,7 @@ def held_up(run: Run[Spec, Status], id: str) -> Decision:
     refusal = run.observed.refused[id]
     cr = {"metadata": {"generation": run.generation}, "status": run.dump()}
     decision = stalled(run.plan, cr, refusal.reason, refusal.message, run.now)
-    return replace(decision, deletes=orphans(run), requeue_after=STALLED_SECONDS)
+    return replace(decision, deletes=orphans(run), requeue_after=REFUSED_SECONDS)
 
 
 def suspend(run: Run[Spec, Status]) -> Decision:
