@@ -34,15 +34,18 @@ def eventually(probe: Callable[[], T | None], what: str, seconds: float = WAIT_S
 
 
 @contextmanager
-def controllers(server: ApiServer) -> Iterator[None]:
+def controllers(server: ApiServer, *others: str) -> Iterator[None]:
     """The controllers of Jobs and Deployments, HorizontalPodAutoscalers and the garbage collector
-    of Kubernetes."""
+    of Kubernetes, and others by their names."""
     (port,) = free_ports(1)
+    names = (
+        *("job-controller", "deployment-controller", "replicaset-controller"),
+        *("horizontal-pod-autoscaler-controller", "garbage-collector-controller", *others),
+    )
     command = [
         server.binaries / "kube-controller-manager",
         f"--kubeconfig={server.kubeconfig}",
-        "--controllers=job-controller,deployment-controller,replicaset-controller,"
-        "horizontal-pod-autoscaler-controller,garbage-collector-controller",
+        f"--controllers={','.join(names)}",
         "--horizontal-pod-autoscaler-sync-period=1s",
         "--leader-elect=false",
         "--bind-address=127.0.0.1",
