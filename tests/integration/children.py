@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pod_templates import FULL
 from wan_operator.api.v1alpha1.inference import KIND, LABEL
 from wan_operator.resources.labels import MANAGED_BY, MANAGER, Owner, metadata
 
@@ -44,13 +45,16 @@ POD = {
     "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
     "nodeSelector": {"gpu": "h100"},
     "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+    "runtimeClassName": "nvidia",
+    "affinity": FULL["affinity"],
     "topologySpreadConstraints": [
+        FULL["topologySpreadConstraints"][0],
         {
             "maxSkew": 1,
             "topologyKey": "kubernetes.io/hostname",
             "whenUnsatisfiable": "ScheduleAnyway",
             "labelSelector": SELECTOR,
-        }
+        },
     ],
     "containers": [CONTAINER],
     "volumes": [

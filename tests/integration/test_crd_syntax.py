@@ -10,6 +10,8 @@ import pytest
 from integration.apiserver import ApiError
 from integration.runs import Manifest, Runs, minimal
 from integration.test_crd_services import minimal as minimal_service
+from pod_templates import FULL
+from unit.controller.test_pod_template import all_pods
 
 SOURCES = {
     "s3:///x": False,
@@ -205,3 +207,62 @@ def test_the_size_of_another_preset_is_no_default(services: Runs) -> None:
         dry(services, minimal_service(defaults={"size": size}))
     model = {"preset": "Wan2.1-I2V-14B-480P", "source": {"s3": "s3://models/480P"}}
     dry(services, minimal_service(defaults={"size": size}, model=model))
+
+
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
+def node_affinity(**expression: Any) -> Manifest:
+    terms = [{"matchExpressions": [expression]}]
+    return {"affinity": {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": terms}}}}
+
+
+def spread(**constraint: Any) -> Manifest:
+    whole = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
+    return {"topologySpreadConstraints": [whole | constraint]}
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (node_affinity(key="a", operator="In"), "Exists and DoesNotExist take no values"),
+        (node_affinity(key="a", operator="In", values=[]), "the other operators need some"),
+        (node_affinity(key="a", operator="Exists", values=["b"]), "take no values"),
+        (node_affinity(key="a", operator="Gt", values=["many"]), "Gt and Lt take one whole number"),
+        (node_affinity(key="a", operator="Gt", values=["1", "2"]), "take one whole number"),
+        (node_affinity(key="a b", operator="Exists"), "should match"),
+        (node_affinity(key="a", operator="Near"), "supported values"),
+        (spread(maxSkew=0), "greater than or equal to 1"),
+        (spread(whenUnsatisfiable="Never"), "supported values"),
+        (spread(minDomains=2), "minDomains applies to DoNotSchedule only"),
+        ({"securityContext": {"runAsUser": 0}}, "greater than or equal to 1"),
+        ({"runtimeClassName": "Not_a_name"}, "must be the name of an object"),
+    ],
+)
+def test_a_placement_is_one_that_pods_take(runs: Runs, template: Manifest, message: str) -> None:
+    with pytest.raises(ApiError) as refused:
+        dry(runs, minimal(podTemplate=template))
+    assert message in refused.value.message
+
+
+def test_a_cpu_limit_is_not_below_the_request(runs: Runs) -> None:
+    dry(runs, minimal(resources={"cpu": "2", "cpuLimit": "2000m"}))
+    with pytest.raises(ApiError, match="must not be below cpu") as refused:
+        dry(runs, minimal(resources={"cpu": "2", "cpuLimit": "1999m"}))
+    assert refused.value.fields == ["spec.resources.cpuLimit"]
+
+
+def test_the_server_takes_pods_of_every_field(runs: Runs, services: Runs) -> None:
+    """And keeps what was given, in the resources."""
+    part = {"podTemplate": FULL, "resources": {"cpu": "1", "cpuLimit": "2"}}
+    stored = runs.create(minimal(**part))["spec"]["podTemplate"]
+    assert stored == FULL
+    gateway = {"keysSecretRef": {"name": "keys"}} | part
+    kept = services.create(minimal_service(gateway=gateway, workers=part))["spec"]
+    assert kept["gateway"]["podTemplate"] == kept["workers"]["podTemplate"] == FULL
+    runtime_class = {"metadata": {"name": "nvidia"}, "handler": "nvidia"}
+    runs.server.request("POST", "/apis/node.k8s.io/v1/runtimeclasses", runtime_class)
+    for name, pod in all_pods(FULL, cpuLimit="2").items():
+        path = f"/api/v1/namespaces/{runs.namespace}/pods?dryRun=All"
+        body = {"metadata": {"name": name, "labels": FULL["labels"]}, "spec": pod}
+        runs.server.request("POST", path, body)

@@ -1,11 +1,13 @@
 """Whether nodes have room for more pods of ours, by what the scheduler asks first: nodes that take
 pods, their labels and taints, and what is left of each resource.
 
-Not considered: volumes, quotas, and pods that would give way to a higher priority.
+Not considered: volumes, quotas, affinity to other pods, spread, the overhead of a RuntimeClass, and
+pods that would give way to a higher priority.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +21,7 @@ Raw = dict[str, Any]
 Amounts = Counter[str]
 """Resource -> thousandths of its unit, as schedulers count CPUs. Pods are a resource, too."""
 
+_WHOLE_NUMBER = re.compile("-?[0-9]+")
 CLOSING = frozenset({"NoSchedule", "NoExecute"})
 """Effects of taints that keep a pod away."""
 
@@ -50,8 +53,23 @@ class Node:
         """Whether the pod may come here, if there is room."""
         tolerations = pod.get("tolerations", ())
         closed = [each for each in self.taints if each["effect"] in CLOSING]
-        return pod.get("nodeSelector", {}).items() <= self.labels.items() and all(
-            any(_tolerates(each, taint) for each in tolerations) for taint in closed
+        return (
+            pod.get("nodeSelector", {}).items() <= self.labels.items()
+            and self._is_required(pod.get("affinity", {}).get("nodeAffinity", {}))
+            and all(any(_tolerates(each, taint) for each in tolerations) for taint in closed)
+        )
+
+    def _is_required(self, affinity: Raw) -> bool:
+        """Whether it meets a term of what the affinity requires, if it requires anything."""
+        required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+        if required is None:
+            return True
+        fields = {"metadata.name": self.name}
+        return any(
+            _meets(term.get("matchExpressions", ()), self.labels)
+            and _meets(term.get("matchFields", ()), fields)
+            for term in required["nodeSelectorTerms"]
+            if term.get("matchExpressions") or term.get("matchFields")
         )
 
     def holding(self, wanted: Amounts) -> Node:
@@ -98,8 +116,8 @@ class Room:
         if not suited:
             return (
                 f"of the nodes with {GPU}, {self.closed} are cordoned or not ready, and "
-                f"{len(self.nodes)} lack a label of its node selector or have a taint that it does "
-                "not tolerate"
+                f"{len(self.nodes)} lack a label of its node selector or affinity, or have a taint "
+                "that it does not tolerate"
             )
         node = max(suited, key=lambda each: (-len(wanted - each.free), each.free[GPU]))
         lacking = [
@@ -157,6 +175,28 @@ def _tolerates(toleration: Raw, taint: Raw) -> bool:
     if toleration.get("operator") == "Exists":
         return not key or key == taint["key"]
     return bool(key == taint["key"] and toleration.get("value", "") == taint.get("value", ""))
+
+
+def _meets(requirements: Iterable[Raw], labels: Mapping[str, str]) -> bool:
+    return all(_holds(each, labels.get(each["key"])) for each in requirements)
+
+
+def _holds(requirement: Raw, found: str | None) -> bool:
+    """https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#operators"""
+    values = requirement.get("values", ())
+    match requirement["operator"]:
+        case "In":
+            return found in values
+        case "NotIn":
+            return found not in values
+        case "Exists":
+            return found is not None
+        case "DoesNotExist":
+            return found is None
+    if found is None or not _WHOLE_NUMBER.fullmatch(found):
+        return False
+    wanted, number = int(values[0]), int(found)
+    return number > wanted if requirement["operator"] == "Gt" else number < wanted
 
 
 def _in_order(amounts: Amounts) -> list[str]:

@@ -22,7 +22,9 @@ from wan_operator.resources.pods import (
     GPU,
     HOME,
     Volume,
+    affinity_of,
     authority,
+    cpu_of,
     items,
     scratch,
     security_context,
@@ -57,6 +59,9 @@ class Size:
 TINY = Size(cpu="500m", memory="1536Mi", memory_limit="3Gi", cache="2Gi", shm="256Mi")
 LARGE_CPU = Size(cpu="4", memory="16Gi", memory_limit="32Gi", cache="100Gi")
 """Prepare reads one clip at a time."""
+AVOIDANCE = 100
+"""Weight of the preference against the node that failed the attempt before."""
+PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 LIMIT_OVER_REQUEST = 1.5
 """Ratio of the memory limit to the request: the estimate is not measured, and spare memory goes to
 the page cache."""
@@ -154,8 +159,12 @@ def pod_spec(attempt: Attempt) -> Manifest:
         attempt.pod_template,
         pull_secrets=attempt.image_pull_secrets,
         grace_seconds=GRACE_SECONDS,
+        counted={"matchLabels": {attempt.owner.label: attempt.owner.name}},
         restartPolicy="Never",
-        affinity=avoid(attempt.avoid_node) if attempt.avoid_node else None,
+        affinity=joined(
+            affinity_of(attempt.pod_template),
+            avoidance(attempt.avoid_node) if attempt.avoid_node else None,
+        ),
     )
 
 
@@ -189,10 +198,11 @@ def container(attempt: Attempt) -> Manifest:
 
 def resources(attempt: Attempt) -> Manifest:
     size = size_of(attempt)
-    requests = {"cpu": size.cpu, "memory": size.memory}
-    limits = {"memory": size.memory_limit}
     overrides = overrides_of(attempt)
-    requests["cpu"] = overrides.cpu or requests["cpu"]
+    # Of every step: a quota of CPU limits counts each pod.
+    cpu, cpu_limit = cpu_of(overrides.cpu or size.cpu, attempt.overrides.cpu_limit)
+    requests = {"cpu": cpu, "memory": size.memory}
+    limits = cpu_limit | {"memory": size.memory_limit}
     if overrides.memory:
         requests["memory"] = limits["memory"] = overrides.memory
     if attempt.needs_gpu:
@@ -236,10 +246,36 @@ def model_volume(source: PersistentVolumeClaimSource) -> Volume:
     return volume("model", MODEL_PATH, read_only=True, persistentVolumeClaim=claim)
 
 
-def avoid(node: str) -> Manifest:
-    """Prefers any other node. A preference only: a cluster of one GPU node must still make
-    progress."""
+def avoidance(node: str) -> Manifest:
+    """Term of an affinity that prefers any other node. A preference only: a cluster of one GPU node
+    must still make progress."""
     # By name: the label kubernetes.io/hostname may differ from it.
     elsewhere = {"key": "metadata.name", "operator": "NotIn", "values": [node]}
-    term = {"weight": 100, "preference": {"matchFields": [elsewhere]}}
-    return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [term]}}
+    return {"weight": AVOIDANCE, "preference": {"matchFields": [elsewhere]}}
+
+
+def joined(affinity: Manifest, avoided: Manifest | None) -> Manifest:
+    """The template's affinity, with a term of `avoidance` after its own."""
+    if avoided is None:
+        return affinity
+    nodes = affinity.get("nodeAffinity", {})
+    return affinity | {"nodeAffinity": nodes | {PREFERRED: [*nodes.get(PREFERRED, ()), avoided]}}
+
+
+def parted(affinity: Manifest) -> tuple[Manifest, Manifest | None]:
+    """What `joined` was given, where the last term may be one of `avoidance`."""
+    nodes = affinity.get("nodeAffinity", {})
+    *terms, last = nodes.get(PREFERRED) or [None]
+    if last is None or not _is_avoidance(last):
+        return affinity, None
+    nodes = {key: each for key, each in nodes.items() if key != PREFERRED}
+    nodes |= {PREFERRED: terms} if terms else {}
+    rest = {key: each for key, each in affinity.items() if key != "nodeAffinity"}
+    return rest | ({"nodeAffinity": nodes} if nodes else {}), last
+
+
+def _is_avoidance(term: Manifest) -> bool:
+    match term["preference"]:
+        case {"matchFields": [{"values": [str(node)]}]}:
+            return term == avoidance(node)
+    return False

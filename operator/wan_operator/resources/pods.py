@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from wan_operator.api.v1alpha1.common import ConfigMapKey
+from wan_operator.api.v1alpha1.common import ApiModel, ConfigMapKey
 from wan_operator.api.v1alpha1.pods import PodTemplate
 from wan_operator.resources.labels import Manifest
+from wan_operator.resources.quantity import amount
 
 RUN_AS = 10001
 """User and group of our images."""
@@ -28,38 +29,75 @@ def pod_spec(
     *,
     pull_secrets: Collection[str],
     grace_seconds: int,
+    counted: Manifest,
     **more: Any,
 ) -> Manifest:
-    """`pull_secrets`: beside those of the template. `more`: further fields; empty ones are left
-    out."""
+    """Spec of a pod.
+
+    `pull_secrets`: beside those of the template. `counted`: selector of the pods that are spread,
+    for constraints that have none. `more`: further fields, which take the place of the template's;
+    empty ones are left out.
+    """
     spec: Manifest = {
         "terminationGracePeriodSeconds": grace_seconds,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": RUN_AS,
-            "runAsGroup": RUN_AS,
-            "fsGroup": RUN_AS,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container],
+        "securityContext": user_of(template) | {"seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [named(container) if template.security_context else container],
         "volumes": [source for source, _ in volumes],
     }
     pull = {*pull_secrets, *(ref.name for ref in template.image_pull_secrets)}
     optional: Manifest = {
         "imagePullSecrets": [{"name": name} for name in sorted(pull)],
         "nodeSelector": dict(template.node_selector),
-        "tolerations": [
-            toleration.model_dump(by_alias=True, exclude_none=True)
-            for toleration in template.tolerations
-        ],
+        "tolerations": [written(toleration) for toleration in template.tolerations],
         "priorityClassName": template.priority_class_name,
         "serviceAccountName": template.service_account_name,
+        "runtimeClassName": template.runtime_class_name,
+        "affinity": affinity_of(template),
+        "topologySpreadConstraints": [
+            {"labelSelector": counted} | written(each)
+            for each in template.topology_spread_constraints
+        ],
         **more,
     }
     return spec | {key: value for key, value in optional.items() if value}
+
+
+def written(model: ApiModel) -> Manifest:
+    """A type of Kubernetes as it is written in a manifest."""
+    return model.model_dump(by_alias=True, exclude_none=True)
+
+
+def affinity_of(template: PodTemplate) -> Manifest:
+    """The template's own affinity, without parts that say nothing."""
+    parts = written(template.affinity) if template.affinity is not None else {}
+    said = {name: {key: each for key, each in part.items() if each} for name, part in parts.items()}
+    return {name: part for name, part in said.items() if part}
+
+
+def user_of(template: PodTemplate) -> Manifest:
+    """User and groups of the processes: those of our images, or those that the template gives."""
+    given = template.security_context
+    fixed = {"runAsUser": RUN_AS, "runAsGroup": RUN_AS, "fsGroup": RUN_AS}
+    return {
+        "runAsNonRoot": True,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        **(fixed if given is None else written(given)),
+    }
+
+
+def named(container: Manifest) -> Manifest:
+    """The container with a name for its user, whose ID may not be in the image's list of users:
+    torch asks for the name."""
+    return container | {"env": [*container["env"], {"name": "USER", "value": "wan"}]}
+
+
+def cpu_of(request: str, limit: str | None) -> tuple[str, Manifest]:
+    """Request of CPU and the limit, if there is one. A request of ours is not above the limit."""
+    if limit is None:
+        return request, {}
+    return min(request, limit, key=amount), {"cpu": limit}
 
 
 def security_context() -> Manifest:

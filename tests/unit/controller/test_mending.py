@@ -8,16 +8,42 @@ from typing import Any
 import pytest
 
 from unit.controller.world import SETTINGS, World
+from wan_operator.resources.jobs import avoidance
 from wan_runtime.contract.job import ExitClass
 
+Raw = dict[str, Any]
 Edit = dict[str, Any]
 
+PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 EDITS: list[Edit] = [
     {"podTemplate": {"nodeSelector": {"pool": "gpu"}}},
     {"podTemplate": {"tolerations": [{"key": "gpu", "operator": "Exists"}]}},
     {"podTemplate": {"priorityClassName": "research"}},
     {"podTemplate": {"serviceAccountName": "trainer"}},
-    {"store": {"secretRef": {"name": "other"}}},
+    {"podTemplate": {"runtimeClassName": "nvidia"}},
+    {
+        "podTemplate": {
+            "affinity": {
+                "podAntiAffinity": {
+                    PREFERRED: [
+                        {
+                            "weight": 1,
+                            "podAffinityTerm": {"topologyKey": "zone", "labelSelector": {}},
+                        }
+                    ]
+                }
+            }
+        }
+    },
+    {
+        "podTemplate": {
+            "topologySpreadConstraints": [
+                {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
+            ]
+        }
+    },
+    {"podTemplate": {"securityContext": {}}},
+    {"resources": {"cpuLimit": "250m"}},
     {"dataset": {"source": "s3://data/other"}},
 ]
 SETTING: list[Edit] = [
@@ -97,6 +123,58 @@ def test_a_pod_that_avoids_the_node_of_the_last_end_is_left_alone() -> None:
     world.cr["status"].pop("lastFailure")  # as an import's is, once the next attempt is open
     world.settle()
     assert world.open_job == "demo-prepare-2"
+
+
+def nodes(*terms: Raw) -> Raw:
+    return {"affinity": {"nodeAffinity": {PREFERRED: list(terms)}}}
+
+
+FAST = {
+    "weight": 7,
+    "preference": {"matchExpressions": [{"key": "disk", "operator": "In", "values": ["ssd"]}]},
+}
+
+
+@pytest.mark.parametrize("term", [FAST, avoidance("node-7")], ids=["other", "like ours"])
+def test_the_own_affinity_is_compared_apart_from_the_node_that_is_avoided(term: Raw) -> None:
+    world = World()
+    world.settle()
+    world.edit(podTemplate=nodes(term))
+    world.settle()
+    assert world.open_job == "demo-prepare-2"
+    world.starts()
+    world.exits(137)
+    world.settle()
+    world.passes(3600)
+    world.settle()
+
+    def preferences() -> list[Raw]:
+        job = world.jobs[world.open_job]
+        found: list[Raw] = job["spec"]["template"]["spec"]["affinity"]["nodeAffinity"][PREFERRED]
+        return found
+
+    assert preferences() == [term, avoidance("node-1")]
+    third = world.open_job
+    world.cr["status"]["lastFailure"]["node"] = "node-2"
+    for _ in range(2):
+        world.settle()
+        assert world.open_job == third
+        world.cr["status"].pop("lastFailure", None)
+    world.edit(podTemplate=nodes(term, FAST))
+    world.settle()
+    assert world.open_job != third, "an edit of the own affinity replaces it"
+    assert preferences() == [term, FAST]
+    fourth = world.open_job
+    world.edit(podTemplate=nodes(FAST))
+    world.settle()
+    assert world.open_job != fourth
+    assert preferences() == [FAST]
+    world.edit(podTemplate={"affinity": {"nodeAffinity": {PREFERRED: []}}})
+    world.settle()
+    last = world.open_job
+    assert "affinity" not in world.jobs[last]["spec"]["template"]["spec"]
+    world.settle()
+    assert world.open_job == last
 
 
 def test_an_edit_ends_the_wait_for_a_retry() -> None:

@@ -104,9 +104,7 @@ def test_taints_and_what_tolerates_them(tolerations: list[Raw], suits: bool) -> 
     room = Room((node(taints=[TAINT]),), closed=2)
     assert placed(room, worker(tolerations=tolerations)) == suits
     if not suits:
-        said = (
-            "2 are cordoned or not ready, and 1 lack a label of its node selector or have a taint"
-        )
+        said = "2 are cordoned or not ready, and 1 lack a label of its node selector or affinity, "
         assert said in room.closest(worker(tolerations=tolerations))
 
 
@@ -157,3 +155,46 @@ def test_quantities(text: str, number: str) -> None:
 def test_what_is_no_quantity() -> None:
     with pytest.raises(ValueError, match="'8 GPUs' is not a quantity"):
         amount("8 GPUs")
+
+
+def required(*terms: Raw) -> Raw:
+    selector = {"nodeSelectorTerms": list(terms)}
+    return worker(
+        affinity={"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": selector}}
+    )
+
+
+def expressions(*each: tuple[str, str, list[str]]) -> Raw:
+    return {
+        "matchExpressions": [
+            {"key": key, "operator": operator, **({"values": values} if values else {})}
+            for key, operator, values in each
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    ("terms", "fits"),
+    [
+        ([expressions(("pool", "In", ["a", "b"]))], True),
+        ([expressions(("pool", "In", ["c"]))], False),
+        ([expressions(("pool", "In", ["c"])), expressions(("cores", "Exists", []))], True),
+        ([expressions(("pool", "In", ["a"]), ("cores", "NotIn", ["64"]))], False),
+        ([expressions(("other", "NotIn", ["64"]))], True),
+        ([expressions(("other", "DoesNotExist", []))], True),
+        ([expressions(("pool", "DoesNotExist", []))], False),
+        ([expressions(("cores", "Gt", ["63"]))], True),
+        ([expressions(("cores", "Gt", ["64"]))], False),
+        ([expressions(("cores", "Lt", ["65"]))], True),
+        ([expressions(("pool", "Gt", ["1"]))], False),
+        ([expressions(("other", "Lt", ["1"]))], False),
+        ([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["a"]}]}], True),
+        ([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["b"]}]}], False),
+        ([{}], False),
+    ],
+)
+def test_what_the_affinity_requires_of_nodes_counts(terms: list[Raw], fits: bool) -> None:
+    room = Room((node(labels={"pool": "a", "cores": "64"}),))
+    assert placed(room, required(*terms)) == int(fits)
+    if not fits:
+        assert "lack a label of its node selector or affinity" in room.closest(required(*terms))

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 
 from wan_operator.api.markers import rule, syntax
 from wan_operator.api.v1alpha1.common import ApiModel, LocalObjectReference, rules
-from wan_operator.api.v1alpha1.pods import PodTemplate
+from wan_operator.api.v1alpha1.pods import CPU_WITHIN_LIMIT, PodTemplate
 from wan_operator.api.v1alpha1.syntax import (
     Annotations,
     Bytes,
@@ -69,8 +69,12 @@ class Ingress(ApiModel):
 class GatewayResources(ApiModel):
     """CPU and memory of each gateway pod."""
 
+    model_config = ConfigDict(json_schema_extra=rules(CPU_WITHIN_LIMIT))
+
     cpu: Cpu = "100m"
     """CPU request of each gateway pod."""
+    cpu_limit: Cpu | None = None
+    """CPU limit of each gateway pod, not below cpu. Default: no limit."""
     memory: Bytes = "256Mi"
     """Memory request and limit of each gateway pod."""
 

@@ -6,6 +6,7 @@ or a Secret, and retries that are put off. What runs is not disturbed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ from wan_operator.reconcile.runs.plan import Spec, Status
 from wan_operator.reconcile.runs.state import Run, closed, delete, open_attempt
 from wan_operator.reconcile.runs.watch import watch
 from wan_operator.resources.configmaps import JOB_KEY
+from wan_operator.resources.jobs import joined, parted
 from wan_operator.resources.labels import SPEC_HASH, Manifest, content_hash
 from wan_runtime.contract.job import JobSpec
 
@@ -58,8 +60,10 @@ def is_stale(run: Run[Spec, Status], step: StepStatus, current: Attempted) -> bo
     if current.has_begun or finished(current.job) or is_deleting(current.job):
         return False
     there = {item["metadata"]["name"]: item for item in run.observed.config_maps}
-    wanted = _placed(run.plan.job(run, step.name, step.attempts)["spec"], current.job)
-    if content_hash(wanted) != _hash(current.job):
+    wanted = run.plan.job(run, step.name, step.attempts)["spec"]
+    avoids = bool(run.failed_on(step.name, step.attempts - 1))
+    placements = _placements(wanted, current.job, avoids)
+    if _hash(current.job) not in map(content_hash, placements):
         return True
     return any(
         # One that is lost is put back.
@@ -81,14 +85,20 @@ def _same(wanted: Manifest, live: Raw) -> bool:
     return ours == theirs
 
 
-def _placed(spec: Manifest, live: Raw) -> Manifest:
-    """The spec with the affinity of the live Job: the node that it avoids is that of an end which
-    the status may no longer have."""
-    pod = {key: value for key, value in spec["template"]["spec"].items() if key != "affinity"}
-    affinity = live["spec"]["template"]["spec"].get("affinity")
-    if affinity is not None:
-        pod["affinity"] = affinity
-    return spec | {"template": spec["template"] | {"spec": pod}}
+def _placements(spec: Manifest, live: Raw, avoids: bool) -> Iterator[Manifest]:
+    """The spec without a node that it avoids, and with that of the live Job: it is that of an end
+    which the status may no longer have. What the template itself wants stays.
+
+    `avoids`: the spec avoids a node.
+    """
+    template = spec["template"]
+    pod = dict(template["spec"])
+    wanted = pod.pop("affinity", {})
+    own = parted(wanted)[0] if avoids else wanted
+    _, avoided = parted(live["spec"]["template"]["spec"].get("affinity", {}))
+    for affinity in (own, joined(own, avoided)):
+        placed = pod | ({"affinity": affinity} if affinity else {})
+        yield spec | {"template": template | {"spec": placed}}
 
 
 def hastened(run: Run[Spec, Status]) -> Run[Spec, Status]:

@@ -11,6 +11,7 @@ from wan_operator.resources.pods import (
     HOME,
     Volume,
     authority,
+    cpu_of,
     pod_spec,
     scratch,
     secret_env,
@@ -64,6 +65,8 @@ def deployment(gateway: GatewayPods) -> Manifest:
     owner, template = gateway.owner, gateway.spec.pod_template
     name = name_of(owner, Part.GATEWAY)
     config = {CONFIG_HASH: content_hash(config_map(gateway)["data"])}
+    counted = {"matchLabels": selector(owner, Part.GATEWAY)}
+    apart_by_default = {"topologySpreadConstraints": [apart(counted)]}
     spec = {
         "replicas": gateway.spec.replicas,
         "revisionHistoryLimit": 2,
@@ -83,7 +86,8 @@ def deployment(gateway: GatewayPods) -> Manifest:
                 template,
                 pull_secrets=gateway.pull_secrets,
                 grace_seconds=GRACE_SECONDS,
-                topologySpreadConstraints=[apart(owner)],
+                counted=counted,
+                **({} if template.topology_spread_constraints else apart_by_default),
             ),
         },
     }
@@ -92,6 +96,7 @@ def deployment(gateway: GatewayPods) -> Manifest:
 
 def container(gateway: GatewayPods) -> Manifest:
     resources, webhook = gateway.spec.resources, gateway.spec.webhook_secret_ref
+    cpu, cpu_limit = cpu_of(resources.cpu, resources.cpu_limit)
     return {
         "name": "gateway",
         "image": gateway.image,
@@ -111,8 +116,8 @@ def container(gateway: GatewayPods) -> Manifest:
         "readinessProbe": probe("/readyz", "http", period=5, failures=3),
         "startupProbe": probe("/livez", "http", period=2, failures=60),
         "resources": {
-            "requests": {"cpu": resources.cpu, "memory": resources.memory},
-            "limits": {"memory": resources.memory},
+            "requests": {"cpu": cpu, "memory": resources.memory},
+            "limits": cpu_limit | {"memory": resources.memory},
         },
         "securityContext": security_context(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -145,11 +150,11 @@ def probe(path: str, port: str, *, period: int, failures: int) -> Manifest:
     }
 
 
-def apart(owner: Owner) -> Manifest:
+def apart(counted: Manifest) -> Manifest:
     """One node that goes should not take all of them."""
     return {
         "maxSkew": 1,
         "topologyKey": "kubernetes.io/hostname",
         "whenUnsatisfiable": "ScheduleAnyway",
-        "labelSelector": {"matchLabels": selector(owner, Part.GATEWAY)},
+        "labelSelector": counted,
     }

@@ -20,6 +20,7 @@ from wan_operator.resources.pods import (
     HOME,
     Volume,
     authority,
+    cpu_of,
     field_env,
     items,
     pod_spec,
@@ -31,7 +32,15 @@ from wan_operator.resources.pods import (
     volume,
 )
 from wan_operator.resources.service.gateway import SERVICE_KEY, probe
-from wan_operator.resources.service.names import REVISION, Part, child, labels_of, name_of, selector
+from wan_operator.resources.service.names import (
+    COMPONENT,
+    REVISION,
+    Part,
+    child,
+    labels_of,
+    name_of,
+    selector,
+)
 from wan_runtime.contract.job import PROGRESS_PORT
 from wan_runtime.contract.service import ServiceSpec
 
@@ -103,8 +112,15 @@ def pod_template(pods: WorkerPods) -> Manifest:
             template,
             pull_secrets=pods.pull_secrets,
             grace_seconds=pods.drain_seconds + MARGIN_SECONDS,
+            counted=workers(pods.owner),
         ),
     }
+
+
+def workers(owner: Owner) -> Manifest:
+    """Selector of all workers, those of a canary too: both are made from one template."""
+    both = {"key": COMPONENT, "operator": "In", "values": [Part.WORKER.value, Part.CANARY.value]}
+    return {"matchLabels": {owner.label: owner.name}, "matchExpressions": [both]}
 
 
 def container(pods: WorkerPods) -> Manifest:
@@ -143,8 +159,9 @@ def container(pods: WorkerPods) -> Manifest:
 
 def resources(pods: WorkerPods) -> Manifest:
     size, given = pods.size, pods.spec.resources
-    requests = {"cpu": given.cpu or size.cpu, "memory": given.memory or size.memory}
-    limits = {"memory": given.memory or size.memory_limit}
+    cpu, cpu_limit = cpu_of(given.cpu or size.cpu, given.cpu_limit)
+    requests = {"cpu": cpu, "memory": given.memory or size.memory}
+    limits = cpu_limit | {"memory": given.memory or size.memory_limit}
     limits[GPU] = requests[GPU] = str(pods.spec.gpus)
     return {"requests": requests, "limits": limits}
 
