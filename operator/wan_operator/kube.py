@@ -37,6 +37,7 @@ PAGE = 500
 TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
 APIS = {
     "Deployment": ("apps", "v1", "deployments"),
+    "ReplicaSet": ("apps", "v1", "replicasets"),
     "Job": ("batch", "v1", "jobs"),
     "Pod": ("", "v1", "pods"),
     "ConfigMap": ("", "v1", "configmaps"),

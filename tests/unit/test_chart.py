@@ -27,7 +27,7 @@ from wan_runtime.contract.job import PROGRESS_PORT
 
 KINDS = [kind.definition.plural for kind in kinds.KINDS.values()]
 MADE_ONCE = {"Job"}
-NOT_MADE = {"Pod"}
+NOT_MADE = {"Pod", "ReplicaSet"}
 """By the Job's or the Deployment's controller."""
 
 

@@ -63,6 +63,10 @@ them by reference. Nothing may be changed on pods: Jobs and Deployments make and
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]
+# A ReplicaSet has the API server's words where a quota or an admission rule refuses its pods.
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [list]
 - apiGroups: [""]
   resources: [services]
   verbs: [get, list, create, patch, delete]

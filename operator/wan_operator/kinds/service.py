@@ -66,6 +66,7 @@ SERVICE = Kind(
         "Ingress",
         "HTTPRoute",
         "Deployment",
+        "ReplicaSet",
         "Job",
         "Pod",
     ),

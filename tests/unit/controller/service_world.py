@@ -26,7 +26,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 UID = "0a1b2c3d-0000-0000-0000-000000000000"
 KINDS = (
     "ConfigMap", "Service", "NetworkPolicy", "PodDisruptionBudget", "Deployment", "Ingress",
-    "HTTPRoute", "Job", "Pod",
+    "HTTPRoute", "ReplicaSet", "Job", "Pod",
 )  # fmt: skip
 IDLE = QueueReport(
     queued=0, running=0, predicted_seconds=0, remaining_seconds=0, oldest_seconds=0,
@@ -189,6 +189,30 @@ class World:
             "status": status,
         }
         return self.objects["Pod", name]
+
+    def replica_set(
+        self, part: str, number: int = 1, *, replicas: int = 1, refused: str = ""
+    ) -> Raw:
+        """The one that a part's Deployment made of its template; `refused`: its pods are."""
+        deployment = self.deployment(part)
+        assert deployment is not None
+        name = f"{deployment['metadata']['name']}-{number}"
+        failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate"}
+        failure |= {"message": refused, "lastTransitionTime": self.now.isoformat()}
+        owner = {"uid": deployment["metadata"]["uid"], "controller": True}
+        self.objects["ReplicaSet", name] = {
+            "metadata": {
+                "name": name,
+                "namespace": "team",
+                "uid": name,
+                "annotations": {"deployment.kubernetes.io/revision": str(number)},
+                "ownerReferences": [owner],
+                "creationTimestamp": self.now.isoformat(),
+            },
+            "spec": {"replicas": replicas, "template": deployment["spec"]["template"]},
+            "status": {"conditions": [failure] if refused else []},
+        }
+        return self.objects["ReplicaSet", name]
 
     # What is there
 

@@ -56,7 +56,7 @@ from wan_operator.settings import Settings
 
 READ_SECONDS = 5.0
 """While something is under way, or the number of workers follows the queue."""
-KEPT = frozenset({"Job", "Pod"})
+KEPT = frozenset({"Job", "Pod", "ReplicaSet"})
 """Kinds of children that go by themselves or stay for their logs."""
 
 

@@ -23,7 +23,7 @@ from wan_operator.reconcile.observed import Raw, label
 from wan_operator.reconcile.room import Room
 from wan_operator.reconcile.service.adapters import have_reported, spoiled
 from wan_operator.reconcile.service.capacity import check
-from wan_operator.reconcile.service.pods import PodFault, pod_fault
+from wan_operator.reconcile.service.causes import causes, obstacle
 from wan_operator.reconcile.service.state import Service, count
 from wan_operator.resources.service.gateway import ROLLOUT, ROLLOUT_KEY
 from wan_operator.resources.service.names import REVISION, Part, name_of
@@ -101,7 +101,7 @@ def _replace(service: Service, desired: Revision) -> Course:
     if _is_through(deployment, desired, wanted) and have_reported(service, desired, wanted):
         return Course(service.with_status(revision=desired.name, rollout=None), desired)
     ready = count([deployment], "updatedReplicas")
-    text = f"{ready} of {wanted} workers are of revision {desired.name}"
+    text = f"{ready} of {wanted} workers are of revision {desired.name}{_held(service, desired)}"
     if not have_reported(service, desired, wanted):
         text += ", and which adapters they can use is awaited"
     was_proven = service.status.rollout is not None and service.status.rollout.phase == "Promoting"
@@ -131,6 +131,7 @@ def _canary(
     has_reported = rollout.phase == "Proving" or have_reported(service, desired, wanted.replicas)
     if not has_reported or not _is_through(deployment, desired, wanted.replicas):
         text = f"{wanted.replicas} canary workers of revision {desired.name} are awaited"
+        text += _held(service, desired)
         return Course(_moved(service, "Starting", text), serving, desired)
     share = Rollout(canary=desired.name, weight=wanted.percent)
     awaited = _judged(service.report, wanted)
@@ -149,11 +150,15 @@ def _judged(report: ServiceReport | None, wanted: Canary) -> str | None:
     return f"{made} of {wanted.min_videos} videos that the canary is judged by are made"
 
 
+def _held(service: Service, desired: Revision) -> str:
+    """What keeps the new revision from going on, for the end of a sentence."""
+    held = obstacle(service, Part.CANARY, Part.WORKER, revision=desired.name)
+    return f": {held.message}" if held else ""
+
+
 def _fault(service: Service, serving: Revision, desired: Revision, rollout: RolloutStatus) -> str:
     """Why the new revision goes back; empty if nothing is known against it."""
-    pods = [pod for part in Part for pod in service.pods(part)]
-    new = [pod for pod in pods if label(pod, REVISION) == desired.name]
-    found = [each for each in map(pod_fault, new) if each is not None]
+    found = [each for part in Part for each in causes(service, part, desired.name)]
     final = next((each for each in found if each.final), None)
     if final is not None:
         return final.message
@@ -166,12 +171,8 @@ def _fault(service: Service, serving: Revision, desired: Revision, rollout: Roll
     age = (service.now - rollout.start_time).total_seconds()
     if age <= service.spec.rollout.deadline_seconds or rollout.phase == "Promoting":
         return ""
-    why = _late(rollout, found)
+    why = found[0].message if found else rollout.message
     return f"not done {service.spec.rollout.deadline_seconds} s after it began: {why}"
-
-
-def _late(rollout: RolloutStatus, found: list[PodFault]) -> str:
-    return found[0].message if found else rollout.message
 
 
 def _worse(service: Service) -> str:

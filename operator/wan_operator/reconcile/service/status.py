@@ -10,7 +10,7 @@ from wan_operator.conditions.merge import RECONCILING, STALLED, Wanted, merge
 from wan_operator.conditions.service import ADAPTERS_READY, MODEL_READY, READY, VOCABULARY, WAITING
 from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.observed import Raw, condition, container_state, created, parse_time
-from wan_operator.reconcile.service.pods import pod_fault
+from wan_operator.reconcile.service.causes import causes, obstacle
 from wan_operator.reconcile.service.state import Service, count
 from wan_operator.resources.service import network
 from wan_operator.resources.service.names import Part, selector
@@ -131,7 +131,9 @@ def _rollout(service: Service) -> list[Wanted]:
     if rollout.phase == "RolledBack":
         text = f"revision {rollout.revision} was rolled back: {rollout.message}"
         return [Wanted(STALLED, True, "RolledBack", text)]
-    reason = {"Waiting": WAITING, "Proving": "CanaryProving"}.get(rollout.phase, "RollingOut")
+    held = obstacle(service, Part.CANARY, Part.WORKER, revision=rollout.revision)
+    by_phase = {"Waiting": WAITING, "Proving": "CanaryProving"}
+    reason = held.reason if held else by_phase.get(rollout.phase, "RollingOut")
     return [Wanted(RECONCILING, True, reason, rollout.message or "it begins")]
 
 
@@ -139,25 +141,42 @@ def _readiness(service: Service) -> list[Wanted]:
     status, wanted = service.status, service.status.desired_replicas
     if not status.revision:
         return [Wanted(READY, False, "WorkersStarting", "nothing serves yet")]
-    if not status.ready_gateways:
-        return _not_ready(service, Part.GATEWAY, "GatewayStarting", "no pod of the gateway answers")
     ready = count([service.deployment(Part.WORKER)], "readyReplicas")
+    lacking = []
+    if not status.ready_gateways:
+        lacking.append((Part.GATEWAY, "GatewayStarting", "no pod of the gateway answers"))
     if ready < wanted:
-        text = f"{ready} of {wanted} workers take videos"
         reason = "WorkersNotReady" if ready else "WorkersStarting"
-        return _not_ready(service, Part.WORKER, reason, text)
+        lacking.append((Part.WORKER, reason, f"{ready} of {wanted} workers take videos"))
+    if lacking:
+        return _not_ready(service, lacking)
     if wanted == 0:
-        return [Wanted(READY, True, "ScaledToZero", f"{status.url} answers; no worker is wanted")]
-    return [Wanted(READY, True, "Serving", f"{ready} workers; {status.url} answers")]
+        return _ready(service, "ScaledToZero", f"{status.url} answers; no worker is wanted")
+    return _ready(service, "Serving", f"{ready} workers; {status.url} answers")
 
 
-def _not_ready(service: Service, part: Part, reason: str, text: str) -> list[Wanted]:
-    found = [each for each in map(pod_fault, service.pods(part)) if each is not None]
-    final = next((each for each in found if each.final), None)
-    cause = final or next(iter(found), None)
-    said = cause.message if cause else _said(service) if part is Part.WORKER else ""
-    reason, text = cause.reason if cause else reason, f"{text}: {said}" if said else text
-    doing = STALLED if final is not None else RECONCILING
+def _ready(service: Service, reason: str, text: str) -> list[Wanted]:
+    """What serves, and what keeps a change from going on beside it."""
+    held = obstacle(service, *Part)
+    if held is None:
+        return [Wanted(READY, True, reason, text)]
+    return [
+        Wanted(READY, True, reason, f"{text}. A change waits: {held.message}"),
+        Wanted(RECONCILING, True, held.reason, held.message),
+    ]
+
+
+def _not_ready(service: Service, lacking: list[tuple[Part, str, str]]) -> list[Wanted]:
+    """`lacking`: part, reason and words of what is not ready. The deepest cause leads."""
+    found, texts = [], []
+    for part, _, text in lacking:
+        of_part = causes(service, part)
+        said = of_part[0].message if of_part else _said(service) if part is Part.WORKER else ""
+        texts.append(f"{text}: {said}" if said else text)
+        found += of_part[:1]
+    held = obstacle(service, *(part for part, _, _ in lacking)) or next(iter(found), None)
+    reason, text = held.reason if held else lacking[0][1], "; ".join(texts)
+    doing = STALLED if any(each.final for each in found) else RECONCILING
     return [Wanted(doing, True, reason, text), Wanted(READY, False, reason, text)]
 
 
