@@ -80,7 +80,7 @@ def serving(kubernetes: ApiServer, operator: Operator, namespace: str, node: Nod
     operator.start()
     team = Team(kubernetes, namespace)
     team.create(**NOTHING_AWAITED, workers=workers(node))
-    team.child("deployments", "demo-worker")
+    team.works()
     return team
 
 
@@ -149,7 +149,7 @@ def test_two_that_change_at_once_do_not_count_on_one_gpu(serving: Team, node: No
     other["metadata"]["name"] = "other"
     other["spec"] |= NOTHING_AWAITED | {"workers": workers(node)}
     serving.services.create(other)
-    eventually(lambda: serving.get("other").get("status", {}).get("revision"), "the other service")
+    serving.works("other")
     node.runs("training", 1)
     for name in ("demo", "other"):
         serving.edit(f"{serving.services.path}/{name}", {"spec": {"defaults": {"steps": 4}}})
@@ -182,6 +182,7 @@ def test_where_nodes_are_not_to_be_seen_room_is_assumed(
     operator.start()
     team = Team(kubernetes, namespace)
     team.create(**NOTHING_AWAITED)
+    team.works()
     first = revision(team)
     team.edit(f"{team.services.path}/demo", {"spec": {"defaults": {"steps": 4}}})
     eventually(lambda: revision(team) != first, "the rollout to begin")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from integration.apiserver import ApiError, ApiServer
+from integration.cluster import now
 from integration.operator_process import Operator, eventually
 from integration.runs import ROOT, Manifest, Runs, load
 from integration.test_controller_rights import FULL_NAME, account_of_the_chart
@@ -57,6 +58,21 @@ class Team:
             return self.children().get((plural, name))
 
         return eventually(look, f"{plural} {name}")
+
+    def pods(self, part: str, name: str = "demo") -> list[Raw]:
+        """Pods of a service's part that are not going."""
+        selector = f"wan-operator.dev/service={name},app.kubernetes.io/component={part}"
+        path = f"/api/v1/namespaces/{self.namespace}/pods?labelSelector={selector}"
+        found = self.server.request("GET", path)["items"]
+        return [each for each in found if "deletionTimestamp" not in each["metadata"]]
+
+    def works(self, name: str = "demo") -> None:
+        """The kubelet's part: the first worker runs."""
+        [pod] = eventually(lambda: self.pods("worker", name), "a worker")
+        container = {"name": "worker", "image": "x", "imageID": "", "ready": False}
+        container |= {"restartCount": 0, "state": {"running": {"startedAt": now()}}}
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod['metadata']['name']}/status"
+        self.edit(path, {"status": {"phase": "Running", "containerStatuses": [container]}})
 
     def edit(self, path: str, body: Raw) -> Raw:
         found: Raw = self.server.request(

@@ -41,11 +41,8 @@ def message(team: Team, type_: str = "Ready") -> str:
     return next((each["message"] for each in conditions if each["type"] == type_), "")
 
 
-def pods(team: Team, part: str) -> list[Raw]:
-    selector = f"?labelSelector=app.kubernetes.io/component={part}"
-    path = f"/api/v1/namespaces/{team.namespace}/pods{selector}"
-    found: list[Raw] = team.server.request("GET", path)["items"]
-    return found
+def names(team: Team, part: str) -> set[str]:
+    return {each["metadata"]["name"] for each in team.pods(part)}
 
 
 def test_a_quota_is_said_and_pods_are_made_once_it_is_mended(
@@ -59,5 +56,45 @@ def test_a_quota_is_said_and_pods_are_made_once_it_is_mended(
         eventually(lambda said=said: said in message(team), f"the cause to be said: {said}")
     quota.allows(10)
     for part in ("gateway", "worker"):
-        eventually(lambda part=part: pods(team, part), f"pods of the {part}")
+        eventually(lambda part=part: team.pods(part), f"pods of the {part}")
     team.reaches("Ready", "False", "PodStarting")
+
+
+def test_pods_that_have_not_begun_follow_an_edit(team: Team, operator: Operator) -> None:
+    """There is no node: none of them ever begins, and new ones are never ready."""
+    operator.start()
+    gateway = team.create(**NOTHING_AWAITED)["spec"]["gateway"]
+    parts = ("gateway", "worker")
+    before = {part: eventually(lambda part=part: names(team, part), part) for part in parts}
+    template = {"podTemplate": {"nodeSelector": {"disk": "fast"}}}
+    change = {"workers": template, "gateway": gateway | template}
+    team.edit(f"{team.services.path}/demo", {"spec": change})
+    for part in parts:
+        eventually(
+            lambda part=part: names(team, part) and not names(team, part) & before[part],
+            f"others in place of {before[part]}",
+        )
+        for pod in team.pods(part):
+            assert pod["spec"]["nodeSelector"] == {"disk": "fast"}
+    status = team.get()["status"]
+    assert "rollout" not in status
+    assert (
+        team.pods("worker")[0]["metadata"]["labels"]["wan-operator.dev/revision"]
+        == (status["revision"])
+    )
+
+
+def test_what_is_refused_is_tried_again(team: Team, operator: Operator) -> None:
+    """By an annotation of the Deployment, which its controller hands on to the ReplicaSet."""
+    Quota(team.server, team.namespace, "pods")
+    operator.start()
+    team.create(**NOTHING_AWAITED)
+    path = f"/apis/apps/v1/namespaces/{team.namespace}/replicasets"
+
+    def tries() -> set[str]:
+        found = team.server.request("GET", path)["items"]
+        annotations = [each["metadata"]["annotations"] for each in found]
+        return {each.get("wan-operator.dev/retried", "") for each in annotations} - {""}
+
+    first = eventually(tries, "another try")
+    eventually(lambda: tries() - first, "one more")

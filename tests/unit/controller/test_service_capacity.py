@@ -192,6 +192,8 @@ def test_one_that_stands_for_a_worker_is_no_room() -> None:
     for revision in (world.status["revision"], world.running("worker")):
         pod = world.pod("worker")
         pod["metadata"]["labels"] |= {"wan-operator.dev/revision": revision}
+        running = {"name": "worker", "restartCount": 0, "state": {"running": {}}}
+        pod["status"] = {"containerStatuses": [running]}
     held = {pod["metadata"]["uid"]: requests(pod["spec"])}
     world.room = Room((replace(node("b", gpus=1), requests=held),))
     world.edit(defaults={"frames": 9, "steps": 6})

@@ -107,8 +107,8 @@ class RolloutStatus(ApiModel):
     phase: Literal["Waiting", "Starting", "Proving", "Promoting", "RolledBack"]
     """Phase of the rollout. Waiting: nodes lack room for its workers, and nothing was started.
     Starting: new workers are starting. Proving: a canary gets its share of the requests. Promoting:
-    the canary did well and replaces the old revision. RolledBack: the old revision serves; message
-    has the cause."""
+    the canary did well, or no worker of the old revision works, and all workers are replaced.
+    RolledBack: the old revision serves; message has the cause."""
     revision: Short
     """Name of the new revision."""
     start_time: datetime

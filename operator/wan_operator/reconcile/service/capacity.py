@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from wan_operator.api.v1alpha1.inference import Canary
 from wan_operator.reconcile.observed import label
 from wan_operator.reconcile.room import Room, described, requests
+from wan_operator.reconcile.service.mend import is_down, works
 from wan_operator.reconcile.service.state import Service
 from wan_operator.resources.service.names import REVISION, Part
 from wan_operator.resources.service.worker import Revision
@@ -28,7 +29,7 @@ class Check:
 
 
 def check(service: Service, serving: Revision, desired: Revision) -> Check:
-    count = 0 if _has_begun(service, desired) else workers_beside(service)
+    count = 0 if _has_begun(service, desired) or is_down(service) else workers_beside(service)
     if service.spec.rollout.capacity == "Assume" or not count:
         return Check()
     room, pod = service.observed.room, desired.template["spec"]
@@ -71,9 +72,10 @@ def _has_begun(service: Service, desired: Revision) -> bool:
 
 
 def _going(service: Service, serving: Revision) -> frozenset[str]:
-    """Pods of an attempt that this one supersedes: they go, as far as they are beyond the workers
-    that are wanted anyway."""
+    """Pods of an attempt that this one supersedes, as far as they are beyond the workers that are
+    wanted anyway; and pods that do not work: they go."""
     pods = [*service.pods(Part.WORKER), *service.pods(Part.CANARY)]
     others = [each for each in pods if label(each, REVISION) != serving.name]
     more = max(0, len(pods) - service.status.desired_replicas)
-    return frozenset(each["metadata"]["uid"] for each in others[:more])
+    idle = [each for each in pods if not works(each)]
+    return frozenset(each["metadata"]["uid"] for each in (*others[:more], *idle))

@@ -33,6 +33,7 @@ from wan_operator.reconcile.observed import (
 )
 from wan_operator.reconcile.service import base_model, pod_config
 from wan_operator.reconcile.service.finetunes import Followed, followed
+from wan_operator.reconcile.service.mend import mended
 from wan_operator.reconcile.service.resolve import (
     DatabaseNotConfiguredError,
     pod_size,
@@ -186,7 +187,7 @@ def children(
         owner, taken.canary, Part.CANARY, strategy=worker.SURGE, deadline_seconds=deadline,
         replicas=spec.rollout.canary.replicas if spec.rollout.canary else 1,
     )  # fmt: skip
-    return (
+    made = (
         gateway.config_map(pods),
         gateway.rollout_map(owner, numbered_share(service, taken.share)),
         *(worker.config_map(owner, each) for each in at_work.values()),
@@ -201,6 +202,7 @@ def children(
         *([canary] if canary else []),
         *network.exposed(owner, spec.gateway),
     )  # fmt: skip
+    return tuple(mended(before, each) if each["kind"] == "Deployment" else each for each in made)
 
 
 def leftovers(service: Service, wanted: tuple[Manifest, ...]) -> tuple[Delete, ...]:

@@ -24,6 +24,7 @@ from wan_operator.reconcile.room import Room
 from wan_operator.reconcile.service.adapters import have_reported, spoiled
 from wan_operator.reconcile.service.capacity import check
 from wan_operator.reconcile.service.causes import causes, obstacle
+from wan_operator.reconcile.service.mend import is_down
 from wan_operator.reconcile.service.state import Service, count
 from wan_operator.resources.service.gateway import ROLLOUT, ROLLOUT_KEY
 from wan_operator.resources.service.names import REVISION, Part, name_of
@@ -50,7 +51,7 @@ class Course:
 def course(service: Service, desired: Revision) -> Course:
     status = service.status
     serving = service.revision(status.revision)
-    if serving is None or desired.name == serving.name:
+    if serving is None or desired.name == serving.name or _is_vain(service):
         # The first one, or none to go back to; or the spec says again what serves.
         return Course(service.with_status(revision=desired.name, rollout=None), desired)
     rollout = status.rollout
@@ -64,13 +65,26 @@ def course(service: Service, desired: Revision) -> Course:
     return _go_on(service, serving, desired, rollout)
 
 
+def _is_vain(service: Service) -> bool:
+    """Whether no worker has ever worked: there is nothing to go back to, and no room to find beside
+    what serves."""
+    status = service.status
+    has_begun = status.rollout is not None and status.rollout.phase != "Waiting"
+    has_served = bool(status.sizes or status.startup)
+    return not has_begun and not has_served and is_down(service)
+
+
 def _begin(service: Service, serving: Revision, desired: Revision) -> Course:
     """From here on the deadline counts."""
     checked = check(service, serving, desired)
     if checked.awaited:
         waiting = _moved(service, "Waiting", checked.awaited)
         return Course(waiting, serving, asks_room=checked.asks_room)
-    rollout = RolloutStatus(phase="Starting", revision=desired.name, start_time=service.now)
+    # Where no worker is left a canary has nothing to be compared with, and the others wait for it.
+    leaps = service.spec.rollout.strategy == "Canary" and is_down(service)
+    rollout = RolloutStatus(
+        phase="Promoting" if leaps else "Starting", revision=desired.name, start_time=service.now
+    )
     begun = _go_on(service.with_status(rollout=rollout), serving, desired, rollout)
     return replace(_noted(begun, checked.note), room_left=checked.left)
 
