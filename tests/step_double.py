@@ -13,6 +13,7 @@ import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from wan_runtime.artifacts import manifest
@@ -22,6 +23,7 @@ from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.steps import FACTS, Step
 from wan_runtime.errors import InputError, NumericalError
 from wan_runtime.process import child, step, stopping
+from wan_runtime.process.imports import import_large
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
 
@@ -76,6 +78,26 @@ def wait(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     report.update(activity="waiting", current=2, total=8, unit="steps", loss=0.5, updates_lost=0.25)
     while True:
         time.sleep(0.05)
+
+
+def large(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
+    """Imports a library that takes any Exception for the lack of an option."""
+    (work / "large_module.py").write_text(
+        "import step_double\ntry:\n    step_double.sleep()\nexcept Exception:\n    pass\n"
+    )
+    sys.path.insert(0, str(work))
+    global sleep
+    sleep = partial(wait, job, store, work, report)
+    import_large("large_module")
+    raise AssertionError("the stop was lost")
+
+
+def confuse(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
+    """Calls a library that makes another error of what is raised within it."""
+    try:
+        return wait(job, store, work, report)
+    except Exception:
+        raise SystemError("initialization of _C raised unreported exception") from None
 
 
 def save(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:

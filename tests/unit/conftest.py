@@ -18,7 +18,7 @@ LONG = ("test_resume", "test_worker_service", "test_worker_process", "test_whole
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
     """No garbage is collected while the modules under test are imported, as in the pods: see
-    `wan_runtime.imports`."""
+    `wan_runtime.process.imports`."""
     gc.disable()
     try:
         return (yield)

@@ -8,7 +8,7 @@ from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.job import JobSpec
 from wan_runtime.contract.results import encoded_parts
 from wan_runtime.data.gather import gather
-from wan_runtime.imports import import_large
+from wan_runtime.process.imports import import_large
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
 

@@ -22,8 +22,8 @@ from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.steps import FACTS, Step
 from wan_runtime.errors import InputError, classify
 from wan_runtime.faults import described
-from wan_runtime.imports import import_large
 from wan_runtime.process import child, logs, stopping
+from wan_runtime.process.imports import import_large
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
 
@@ -96,6 +96,9 @@ def main(arguments: list[str] | None = None) -> int:
         report.close()
     except Exception as error:  # the outermost: whatever it is, it becomes a Result
         found = classify(error)
+        if found.reason is Reason.UNEXPECTED and stopping.requested():
+            # What Stopped, raised in the midst of a library, was turned into.
+            found = stopping.stopped(f"stopped on request, which ended in {found.message}")
         log.error("%s: %s", found.reason, found.message, exc_info=found is not error)
         result = Result(
             step_id=step_id,

@@ -43,6 +43,24 @@ def deferred() -> Iterator[None]:
         raise stopped()
 
 
+@contextmanager
+def fatal() -> Iterator[None]:
+    """SIGTERM ends the process at once inside, unless it is deferred: the supervisor reports a stop
+    while starting.
+
+    For imports: libraries catch every Exception around theirs, and extension modules report another
+    one, so a stop that is raised there would be lost or become an error.
+    """
+    if _deferrals or signal.getsignal(signal.SIGTERM) is not _handle:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, _handle)
+
+
 def stopped(message: str = "stopped on request; nothing was left to save") -> Stopped:
     """The exception that ends the step with class STOPPED."""
     return Stopped(Reason.TERMINATED, message)

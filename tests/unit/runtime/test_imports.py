@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from wan_runtime.imports import import_large
+from wan_runtime.process.imports import import_large
 
 RECORDS = "import gc\nENABLED = gc.isenabled()\n"
 
@@ -46,7 +46,7 @@ def test_an_import_that_fails_leaves_the_collector_on(
 def test_a_rank_dies_with_its_worker_while_it_imports_torch() -> None:
     program = (
         "import ctypes, runpy\n"
-        "from wan_runtime import imports\n"
+        "from wan_runtime.process import imports\n"
         "def seen(name):\n"
         "    number = ctypes.c_int()\n"
         "    ctypes.CDLL(None).prctl(2, ctypes.byref(number))  # PR_GET_PDEATHSIG\n"

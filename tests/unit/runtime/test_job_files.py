@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +17,13 @@ from job_files import make_job
 from wan_runtime.artifacts.manifest import job_hash
 from wan_runtime.contract.earlier import FINE_TUNE
 from wan_runtime.contract.finetune import FineTuneWork, finetune_of
-from wan_runtime.contract.job import JobSpec
+from wan_runtime.contract.job import JobSpec, Result
 from wan_runtime.contract.model_import import ImportWork
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.steps import Step
 from wan_runtime.errors import InputError
 from wan_runtime.process.step import load_job
+from words import library_words
 
 
 def content(step: Step = Step.TRAIN, **change: Any) -> dict[str, Any]:
@@ -73,3 +78,52 @@ def test_an_import_has_no_dataset() -> None:
     assert job.work == ImportWork()
     with pytest.raises(TypeError, match="the job of import is no fine-tune's but of Import"):
         finetune_of(job)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot be read: No such file"),
+        ("{", "runtime: is JSON without its end: was it cut off?"),
+        ("", "runtime: is empty. Do the operator and the runtime image come from one release?"),
+        ("step: train", "runtime: is no JSON at line 1, column 1"),
+        ("[" * 100_000, "runtime: is JSON that is nested too deeply"),
+        ("null", "runtime: must be an object, not null"),
+        ('["train"]', 'runtime: must be an object, not ["train"]'),
+        ("{}", "step: is missing"),
+        ('{"step": "fly"}', "step: must be "),
+        (f'{{"stepId": "{"x" * 9999}"}}', "is missing"),
+        ('{"dataset": {"fps": "many"}}', 'dataset.fps: must be a number, not "many"'),
+        ("ok", "is a job for prepare, not for train"),
+    ],
+)
+def test_a_bad_job_file_names_the_field(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "job.json"
+    if text is not None:
+        path.write_text(make_job().model_dump_json(by_alias=True) if text == "ok" else text)
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
+        load_job(path, Step.TRAIN)
+    assert caught.value.reason is Reason.JOB_INVALID
+    assert str(path) in caught.value.message
+    assert not library_words(caught.value.message)
+    assert len(caught.value.message) < len(str(path)) + 700
+
+
+def test_a_bad_job_file_ends_the_pod_with_the_users_class(tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text('{"version": 1, "steps": 3}')
+    ended = subprocess.run(
+        [sys.executable, "-m", "wan_runtime.cli", "train", "--job", str(tmp_path / "job.json")],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "WAN_TERMINATION_FILE": str(tmp_path / "end"),
+            "WAN_PROGRESS_PORT": "0",
+        },
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 10
+    result = Result.model_validate_json((tmp_path / "end").read_text())
+    assert result.reason is Reason.JOB_INVALID
+    assert "steps: there is no such field" in result.message

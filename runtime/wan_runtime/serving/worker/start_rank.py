@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from wan_runtime.imports import import_large
 from wan_runtime.process import child
+from wan_runtime.process.imports import import_large
 
 if __name__ == "__main__":
     child.die_with_parent()  # importing torch takes seconds, in which the worker may be killed

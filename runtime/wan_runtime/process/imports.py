@@ -8,6 +8,8 @@ import importlib
 import sys
 from types import ModuleType
 
+from wan_runtime.process import stopping
+
 
 def import_large(name: str) -> ModuleType:
     """The module, imported while no garbage is collected.
@@ -19,7 +21,8 @@ def import_large(name: str) -> ModuleType:
         return sys.modules[name]
     gc.disable()
     try:
-        return importlib.import_module(name)
+        with stopping.fatal():
+            return importlib.import_module(name)
     finally:
         gc.freeze()
         atexit.register(gc.unfreeze)  # some libraries report what is left at the end as leaks
