@@ -83,7 +83,31 @@ def test_what_does_not_run_has_no_eta(end: str) -> None:
     world.settle()
     progress = world.status["progress"]
     assert (progress["eta"], progress["activity"]) == ("", "")
-    assert progress["display"] == "train 40/200", "how far it came stays"
+    assert (progress["current"], progress["total"]) == (40, 200), "how far it came stays"
+    assert progress["display"] == ("" if end == "suspension" else "train 40/200")
+
+
+def test_what_waits_for_somebody_shows_no_progress() -> None:
+    world = World()
+    world.reach("train")
+    world.starts()
+    said = Progress(step_id="train", activity="training", current=40, total=200)
+    world.says(said)
+    world.settle()
+    world.answers.clear()
+    world.edit(suspend=True)
+    world.settle()
+    assert world.status["progress"]["display"] == "train 40/200", "its pod still runs"
+    world.removes_deleted()
+    world.settle()
+    assert world.status["progress"]["display"] == ""
+    world.edit(suspend=False)
+    world.settle()
+    assert world.status["progress"]["display"] == "", "its pod has said nothing yet"
+    world.starts()
+    world.says(said)
+    world.settle()
+    assert world.status["progress"]["display"] == "train 40/200"
 
 
 def test_an_eta_without_end_is_none() -> None:

@@ -65,6 +65,7 @@ def test_the_end_of_the_other_is_recorded_meanwhile() -> None:
     world.passes(61)
     world.settle()
     assert world.leading == ("Stalled", "RequestRefused"), "nothing goes on any more"
+    assert world.status["progress"]["display"] == ""
     world.refuses = {}
     world.settle()
     assert world.running_jobs() == [LOW]

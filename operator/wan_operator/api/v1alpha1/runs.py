@@ -100,7 +100,7 @@ class ProgressStatus(ApiModel):
     """Unit of current and total: clips, steps, files, videos or MB."""
     display: Short = ""
     """Step with current and total for the Progress column of kubectl get, such as `train 40/200`.
-    """
+    Empty while the run is suspended or stalled."""
     eta: Short = ""
     """Estimated time to the end of the activity for the ETA column of kubectl get, such as `4m10s`.
     """

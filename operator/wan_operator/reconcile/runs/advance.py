@@ -186,7 +186,7 @@ def suspend(run: Run[Spec, Status]) -> Decision:
     text = f"held before {names}; set spec.suspend to false to go on"
     news = Wanted(SUSPENDED, True, "SuspendedByUser", text)
     is_news = not is_true(run.status.conditions, SUSPENDED)
-    run = report.with_conditions(run, news)
+    run = report.with_conditions(report.halted(run, display=""), news)
     event = Event(type="Normal", reason="SuspendedByUser", action="Suspend", message=text)
     return Decision(deletes=orphans(run), status=run.dump(), events=(event,) if is_news else ())
 

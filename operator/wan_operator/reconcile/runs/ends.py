@@ -257,6 +257,11 @@ def stalled(
             *kept,
         ]
 
+    status = cr.get("status", {})
+    if isinstance(progress := status.get("progress"), dict):
+        # The columns of kubectl get are of what runs, or of how far a run came that has ended.
+        progress = progress | {"activity": "", "display": "", "eta": ""}
+        cr = {**cr, "status": status | {"progress": progress}}
     return stall.stalled(
         cr, reason, message, now, wanted=wanted, vocabulary=plan.vocabulary, status=plan.status
     )

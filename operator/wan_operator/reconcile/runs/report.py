@@ -115,8 +115,10 @@ def halted(run: Run[Spec, Status], **changes: str) -> Run[Spec, Status]:
     """The run with the progress that it had made: what does not run has no time of arrival."""
     if run.status.progress is None:
         return run
-    update = {"activity": "", "eta": "", "time": run.now, **changes}
-    return run.with_status(progress=run.status.progress.model_copy(update=update))
+    progress = run.status.progress.model_copy(update={"activity": "", "eta": "", **changes})
+    if progress == run.status.progress:
+        return run
+    return run.with_status(progress=progress.model_copy(update={"time": run.now}))
 
 
 def summed(label: str, said: Sequence[Progress], others: Sequence[StepStatus]) -> ProgressStatus:
