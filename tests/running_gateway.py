@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
+from uuid import NAMESPACE_DNS, uuid5
 
 import httpx
 import uvicorn
@@ -35,7 +36,7 @@ def service_spec(server: ObjectStore, name: str, **change: Any) -> ServiceSpec:
         {
             "namespace": "media",
             "name": name,
-            "uid": "0f9e8d7c-0000-4000-8000-000000000000",
+            "uid": str(uuid5(NAMESPACE_DNS, name)),
             "model": {"preset": "Wan2.2-I2V-Tiny"},
             "store": server.spec(prefix="serving").model_dump(),
             "sizes": [{"width": 128, "height": 96}, {"width": 96, "height": 128}],

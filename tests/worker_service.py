@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import NAMESPACE_DNS, uuid4, uuid5
 
 from PIL import Image
 
@@ -70,7 +70,7 @@ class Service:
             {
                 "namespace": "team",
                 "name": folder.name,
-                "uid": "0123456789ab",
+                "uid": str(uuid5(NAMESPACE_DNS, folder.name)),
                 "model": {"preset": "Wan2.1-I2V-Tiny", "path": str(model)},
                 "store": objects.spec(prefix="serving"),
                 "sizes": [{"width": WIDTH, "height": HEIGHT}],
@@ -80,7 +80,7 @@ class Service:
         )
         file = folder / "service.json"
         file.write_text(spec.model_dump_json(by_alias=True))
-        queue = await Queue.open(database, f"team/{folder.name}", prefix=spec.prefix)
+        queue = await Queue.of(spec, database)
         store = Store.connect(spec.store, patience=StorePatience(seconds=1))
         return cls(spec, file, queue, store, folder)
 

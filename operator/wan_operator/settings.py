@@ -185,6 +185,16 @@ class Settings:
     WanInferenceServices that name none. Pods read it in the namespace of the WanInferenceService.
     Default none: then spec.database.secretRef is needed."""
 
+    cluster_id: str = _setting(
+        "WAN_CLUSTER_ID",
+        _matching("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"),
+        "must be 1 to 63 characters of a-z, 0-9 and -, with a letter or digit at both ends",
+        "",
+    )
+    """Id of this cluster in the queues and videos of its services. Default none: services are told
+    apart by their uids, which no two clusters share unless one was made from a copy of the other.
+    A service sees only what it made under the id that it has now."""
+
     gpu_catalogue: tuple[Gpu, ...] = _setting(
         "WAN_GPU_CATALOGUE",
         _catalogue,

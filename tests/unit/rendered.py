@@ -130,6 +130,7 @@ FULL: Manifest = {
         "caBundle": {"configMap": "ca", "key": "bundle.pem"},
     },
     "database": {"secretName": "wan-database"},
+    "clusterId": "west-2",
     "gpuType": "ours",
     "gpuCatalogue": [GPU],
     "modelCache": {"persistentVolumeClaim": "models"},

@@ -152,6 +152,8 @@ class ServiceSpec(Contract):
     namespace: str
     name: str
     uid: str
+    cluster: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")] | None = None
+    """Id of its cluster, where a copy of the cluster may have services of the same uids."""
     model: ModelSpec
     imported: ManifestRef | None = None
     """What the import of the model committed. None: a Tiny preset, or a folder taken as it is."""
@@ -190,9 +192,15 @@ class ServiceSpec(Contract):
         return hosts
 
     @property
+    def id(self) -> str:
+        """The service's uid, after the id of its cluster if it has one."""
+        return "/".join(filter(None, (self.cluster, self.uid)))
+
+    @property
     def prefix(self) -> str:
         """Prefix of all keys of this service in the bucket, without slashes at its ends."""
-        return "/".join(filter(None, (self.store.prefix, self.namespace, self.name, self.uid[:8])))
+        parts = (self.store.prefix, self.cluster, self.namespace, self.name, self.uid[:8])
+        return "/".join(filter(None, parts))
 
     def adapter(self, name: str) -> AdapterSpec | None:
         """Adapter of this name; None if there is none."""

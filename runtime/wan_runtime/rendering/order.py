@@ -123,7 +123,7 @@ class Job(Contract):
     id: str
     """`video_` and 32 hexadecimal digits."""
     owner: str
-    """Name of the API key of the request."""
+    """Id of the API key of the request."""
     state: State
     order: VideoOrder
     priority: int

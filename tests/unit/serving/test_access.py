@@ -15,7 +15,7 @@ import pytest
 from wan_runtime.contract.service import Size
 from wan_runtime.rendering.order import Advance, Job, Rendered, Stage, State, VideoOrder
 from wan_runtime.serving.gateway import addresses, video_response, webhooks
-from wan_runtime.serving.gateway.keys import Keys
+from wan_runtime.serving.gateway.keys import Key, Keys
 from wan_runtime.serving.gateway.predict import Predictor
 from wan_runtime.serving.gateway.rates import Rates
 from wan_runtime.serving.problems import Code, Refusal
@@ -43,12 +43,25 @@ def keys(tmp_path: Path) -> Keys:
     for name, key in {"app": "wan-key-1\n", "team": "wan-key-2", "empty": ""}.items():
         (tmp_path / "..2026" / name).write_text(key)
         os.symlink(f"..2026/{name}", tmp_path / name)
-    return Keys(tmp_path)
+    return Keys(tmp_path, "uid-1")
 
 
-def test_a_key_names_its_owner(keys: Keys) -> None:
-    assert keys.owner("Bearer wan-key-1") == "app"
-    assert keys.owner("bearer  wan-key-2 ") == "team"
+def test_a_key_has_the_name_of_its_file(keys: Keys) -> None:
+    assert keys.caller("Bearer wan-key-1").name == "app"
+    assert keys.caller("bearer  wan-key-2 ").name == "team"
+
+
+def test_an_id_goes_with_the_key_and_not_with_its_name(keys: Keys, tmp_path: Path) -> None:
+    before = keys.caller("Bearer wan-key-1")
+    (tmp_path / "renamed").write_text("wan-key-1")
+    (tmp_path / "app").unlink()
+    (tmp_path / "app").write_text("wan-key-9")
+    assert keys.caller("Bearer wan-key-1") == Key("renamed", before.id)
+    assert keys.caller("Bearer wan-key-9").id != before.id
+    assert keys.ids()["renamed"] == before.id
+    elsewhere = Keys(tmp_path, "uid-2").caller("Bearer wan-key-1")
+    assert elsewhere.id != before.id, "rows of two services do not tell that they share a key"
+    assert "wan-key-1" not in before.id
 
 
 @pytest.mark.parametrize(
@@ -58,7 +71,7 @@ def test_a_key_names_its_owner(keys: Keys) -> None:
 )  # fmt: skip
 def test_keys_that_are_refused(keys: Keys, header: str | None) -> None:
     with pytest.raises(Refusal) as caught:
-        keys.owner(header)
+        keys.caller(header)
     assert caught.value.code is Code.INVALID_API_KEY
     assert caught.value.status == 401
 
@@ -66,7 +79,7 @@ def test_keys_that_are_refused(keys: Keys, header: str | None) -> None:
 def test_a_key_that_is_taken_out_ends(keys: Keys, tmp_path: Path) -> None:
     (tmp_path / "app").unlink()
     with pytest.raises(Refusal):
-        keys.owner("Bearer wan-key-1")
+        keys.caller("Bearer wan-key-1")
 
 
 def test_a_minute_slides() -> None:

@@ -54,10 +54,10 @@ def test_keys(
 ) -> None:
     for name, key in files.items():
         (tmp_path / name).write_bytes(key)
-    keys = Keys(tmp_path)
+    keys = Keys(tmp_path, "uid-1")
     for _ in range(2):
         with pytest.raises(Refusal):
-            keys.owner("Bearer wan-other")
+            keys.caller("Bearer wan-other")
     assert [each.getMessage() for each in caplog.records] == [caplog.messages[0]], "said once"
     assert words in caplog.text
     assert not library_words(caplog.messages[0])
@@ -67,7 +67,7 @@ def test_keys(
 def test_keys_that_are_mended_are_said_again_when_they_break(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    keys = Keys(tmp_path)
+    keys = Keys(tmp_path, "uid-1")
     for key in (b"", b"good", b""):
         (tmp_path / "app").write_bytes(key)
         keys.check()

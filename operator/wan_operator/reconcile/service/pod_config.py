@@ -39,6 +39,7 @@ def of_workers(
         namespace=owner.namespace,
         name=owner.name,
         uid=owner.uid,
+        cluster=service.settings.cluster_id or None,
         model=model_spec(spec.model),
         imported=reference(base.artifact if base else None),
         weights=reference(followed.weights),

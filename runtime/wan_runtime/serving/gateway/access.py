@@ -23,8 +23,11 @@ class Access:
     """A request with a valid key."""
 
     gateway: Gateway
+    key: str
+    """The key's name: limits go by it."""
     owner: str
-    """The key's name: jobs belong to it."""
+    """The key's id: jobs belong to it. Of a key that has videos of an earlier release, the owner
+    that this wrote."""
 
     @property
     def queue(self) -> Queue:
@@ -32,7 +35,7 @@ class Access:
 
     @property
     def limit(self) -> KeyLimit:
-        return self.gateway.service.limits.of(self.owner)
+        return self.gateway.service.limits.of(self.key)
 
     def count(self) -> None:
         """One more video asked for. Raises Refusal(RATE_LIMITED)."""
@@ -50,9 +53,9 @@ async def access(
 ) -> Access:
     """Raises Refusal(INVALID_API_KEY), or (INVALID_REQUEST) for an address that names nothing."""
     gateway: Gateway = request.app.state.gateway
-    owner = await run_in_threadpool(gateway.keys.owner, request.headers.get("authorization"))
+    key = await run_in_threadpool(gateway.keys.caller, request.headers.get("authorization"))
     for name, text in (*request.path_params.items(), *request.query_params.items()):
         if "\0" in text:
             cause = f"{name} must be text without the character U+0000 (%00 in the address)"
             raise Refusal(Code.INVALID_REQUEST, cause, param=name)
-    return Access(gateway, owner)
+    return Access(gateway, key.name, gateway.owners.get(key.id, key.id))

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
@@ -61,11 +62,13 @@ def create_app(
         async with AsyncExitStack() as stack:
             queue = await Queue.of(service, database, patience_seconds=patience)
             stack.push_async_callback(queue.close)
+            known = Keys(keys, service.id)
+            owners = await queue.owners(await run_in_threadpool(known.ids))
             predictor = Predictor(service.model.preset)
             reporter = Reporter(queue)
             private = PrivateHosts.of(service.webhook_private_hosts or ())
             app.state.gateway = Gateway(
-                service, queue, store, Keys(keys), Rates(), predictor, webhook_secret, private,
+                service, queue, store, known, owners, Rates(), predictor, webhook_secret, private,
                 reporter,
             )  # fmt: skip
             upkeep = Upkeep(queue, store, predictor, service.prefix)

@@ -1,4 +1,5 @@
-"""API keys: a mounted Secret, a file a key. The file's name is the owner's, its content the key."""
+"""API keys: a mounted Secret, a file a key. Its content is the key, whose hash owns the videos; the
+file's name is what people and limits call it."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import hashlib
 import hmac
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from wan_runtime.serving.problems import Code, Refusal
@@ -15,16 +17,28 @@ log = logging.getLogger(__name__)
 FORM = "write one line of A-Z, a-z, 0-9, - and _"
 
 
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An API key that a request came with."""
+
+    name: str
+    """Of its file."""
+    id: str
+    """The same for the same key under any name, and only for it."""
+
+
 class Keys:
     """Reads the folder at every request: the kubelet swaps the files when the Secret changes, so a
     key that is taken out ends within a minute, and nothing restarts."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, service: str) -> None:
+        """`service`: id of the service, which no other has."""
         self._folder = folder
+        self._service = service.encode()
         self._said: list[str] = []
 
-    def owner(self, authorization: str | None) -> str:
-        """The name of the key in an `Authorization: Bearer …` header.
+    def caller(self, authorization: str | None) -> Key:
+        """The key in an `Authorization: Bearer …` header.
 
         Raises:
             Refusal: INVALID_API_KEY.
@@ -37,13 +51,22 @@ class Keys:
         # All of them, in constant time: how long it takes says nothing of a key.
         for name, key in keys.items():
             if hmac.compare_digest(_digest(key), digest):
-                found = name
+                found = Key(name, self._id(key))
         if found is None:
             raise Refusal(Code.INVALID_API_KEY, "this API key is not known")
         return found
 
+    def ids(self) -> dict[str, str]:
+        """Ids of the keys that are there now, by name."""
+        return {name: self._id(key) for name, key in self.check().items()}
+
+    def _id(self, key: bytes) -> str:
+        """The HMAC of the key, made with the service's id, so that rows of two services do not show
+        that they have a key in common."""
+        return f"key_{hmac.new(self._service, key, hashlib.sha256).hexdigest()[:32]}"
+
     def check(self) -> dict[str, bytes]:
-        """The keys by their owners. Logs what is wrong with them, once; never a key."""
+        """The keys by their names. Logs what is wrong with them, once; never a key."""
         keys, faults = {}, []
         # The kubelet's own folders in the mount begin with "..".
         for path in sorted(self._folder.glob("[!.]*")):
@@ -63,8 +86,8 @@ class Keys:
 
 
 def _faults(keys: Mapping[str, bytes]) -> list[str]:
-    """What no request can match, and what two owners share."""
-    faults, owners = [], dict[bytes, str]()
+    """What no request can match, and what two names share."""
+    faults, names = [], dict[bytes, str]()
     for name, key in keys.items():
         if not key:
             faults.append(f"{name} is empty, so no request matches it: {FORM}")
@@ -76,12 +99,12 @@ def _faults(keys: Mapping[str, bytes]) -> list[str]:
                 f"{name} holds the byte 0x{key[place]:02x} at {place + 1}, which no header of a "
                 f"request can carry: {FORM}"
             )
-        elif key in owners:
+        elif key in names:
             faults.append(
-                f"{owners[key]} and {name} are equal, so requests of both count as {name}'s: give "
+                f"{names[key]} and {name} are equal, so requests of both count as {name}'s: give "
                 "each its own"
             )
-        owners[key] = name
+        names[key] = name
     return faults
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from wan_runtime.artifacts.store import Store
@@ -22,6 +23,8 @@ class Gateway:
     queue: Queue
     store: Store
     keys: Keys
+    owners: Mapping[str, str]
+    """Owners of videos by the ids of keys, for those that differ."""
     rates: Rates
     predictor: Predictor
     webhook_secret: str | None

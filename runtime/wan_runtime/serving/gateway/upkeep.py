@@ -20,6 +20,8 @@ EVERY = 5.0
 """Seconds between two rounds: a dead worker's job waits that long beyond its lease."""
 REMOVED = 200
 """Objects a round."""
+TEND = 600.0
+"""Seconds between two rounds for services that nobody tends."""
 SWEEP = 3600.0
 """Seconds between two looks for folders that no job owns: a gateway that died between keeping a
 photo and queueing its job leaves one. What is there at two looks goes."""
@@ -34,7 +36,7 @@ class Upkeep:
         self._folder = f"{prefix}/videos/"
         self._known: set[str] = set()
         self._ownerless: set[str] = set()
-        self._sweep_at = 0.0
+        self._sweep_at = self._tend_at = 0.0
 
     async def run(self) -> None:
         """Until cancelled. An outage is waited out: there is always a next round."""
@@ -56,9 +58,20 @@ class Upkeep:
             await run_in_threadpool(self._remove, keys)
             await self._queue.removed(keys)
         await self._learn()
+        if time.monotonic() >= self._tend_at:
+            await self.tend()
+            self._tend_at = time.monotonic() + TEND
         if time.monotonic() >= self._sweep_at:
             await self.sweep()
             self._sweep_at = time.monotonic() + SWEEP
+
+    async def tend(self) -> None:
+        """Keep the retention of services in the same bucket that have nobody left to do it."""
+        await self._queue.tended()
+        for remains in await self._queue.untended():
+            jobs = await remains.clear(lambda keys: run_in_threadpool(self._remove, keys))
+            if jobs:
+                log.info("%d videos of %s are removed", jobs, remains.keeping.service)
 
     async def sweep(self) -> None:
         """Remove the folders that no job owned the last time either."""

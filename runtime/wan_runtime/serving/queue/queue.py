@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import TypeVar
 from uuid import uuid4
 
@@ -16,13 +16,24 @@ from wan_runtime.contract.report import ServiceReport, WorkerInfo
 from wan_runtime.contract.rollout import Rollout
 from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.rendering.order import Advance, Job, Problem, Rendered, State, VideoOrder
-from wan_runtime.serving.queue import owned, reports, rollouts, upkeep, work, workers
+from wan_runtime.serving.queue import (
+    owned,
+    remains,
+    reports,
+    rollouts,
+    services,
+    upkeep,
+    work,
+    workers,
+)
 from wan_runtime.serving.queue.database import Connection, Database
 from wan_runtime.serving.queue.events import Events
+from wan_runtime.serving.queue.opening import opened
 from wan_runtime.serving.queue.owned import Direction, Page
 from wan_runtime.serving.queue.places import Place, Waiting
+from wan_runtime.serving.queue.remains import Remains
 from wan_runtime.serving.queue.rows import job_of
-from wan_runtime.serving.queue.schema import migrate, migrations
+from wan_runtime.serving.queue.services import Identity
 from wan_runtime.serving.queue.submit import Submission, Submitted, find_earlier, submit
 from wan_runtime.serving.queue.upkeep import Webhook
 from wan_runtime.serving.queue.work import Beat, Keeping
@@ -50,6 +61,11 @@ class Queue:
         self._places_at = float("-inf")
         self._placing = asyncio.Lock()
 
+    @property
+    def name(self) -> str:
+        """Name of the queue, by which its rows say whose they are."""
+        return self._service
+
     @classmethod
     async def open(
         cls,
@@ -62,30 +78,23 @@ class Queue:
     ) -> Queue:
         """Brings the tables up to date.
 
-        `service`: "<namespace>/<name>"; several may share a database. `prefix`: ServiceSpec.prefix,
-        of its keys in the bucket. `retention_seconds`: a job goes this long after its end. Raises
-        SchemaNewer, QueueAway.
+        `service`: name of the queue; several services share a database. `prefix`:
+        ServiceSpec.prefix, of its keys in the bucket. `retention_seconds`: a job goes this long
+        after its end. Raises SchemaNewer, QueueAway.
         """
-        database = await Database.open(url, patience_seconds)
-        try:
-            await database.transact("migrate", lambda each: migrate(each, migrations()))
-        except BaseException:
-            database.close()
-            raise
+        database, _ = await opened(url, patience_seconds, None)
         return cls(database, Keeping(service, prefix.strip("/"), retention_seconds))
 
     @classmethod
     async def of(
         cls, service: ServiceSpec, url: str, *, patience_seconds: float = PATIENCE_SECONDS
     ) -> Queue:
-        """As `open`, with what the service says."""
-        return await cls.open(
-            url,
-            f"{service.namespace}/{service.name}",
-            prefix=service.prefix,
-            retention_seconds=service.results.retention_seconds,
-            patience_seconds=patience_seconds,
-        )
+        """As `open`, with what the service says. The queue is its own by uid: another service made
+        under its name gets another."""
+        identity = Identity.of(service)
+        database, queue = await opened(url, patience_seconds, identity)
+        retention = service.results.retention_seconds
+        return cls(database, Keeping(queue, service.prefix, retention))
 
     async def close(self) -> None:
         """Ends all watching; calls under way fail."""
@@ -312,6 +321,19 @@ class Queue:
         return await self._do(
             "existing", lambda each: workers.existing(each, self._service, job_ids)
         )
+
+    async def owners(self, ids: Mapping[str, str]) -> dict[str, str]:
+        """Owners by the ids of API keys, for those that differ. `ids`: of the keys by name."""
+        return await self._do("owners", lambda each: services.owners(each, self._service, ids))
+
+    async def tended(self) -> None:
+        """Somebody keeps the retention of this service's videos."""
+        await self._do("tended", lambda each: services.seen(each, self._service))
+
+    async def untended(self) -> list[Remains]:
+        """Services with objects in the same bucket whose retention nobody keeps."""
+        found = await self._do("untended", lambda each: remains.untended(each, self._service))
+        return [Remains(self._database, keeping) for keeping in found]
 
     async def completed(self, limit: int) -> list[Job]:
         """The jobs that completed last, newest first."""
