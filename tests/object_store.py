@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import shutil
 import socket
@@ -10,8 +11,11 @@ import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
+from uuid import uuid4
 
 from minio import Minio
+from minio.credentials import StaticProvider
+from minio.minioadmin import MinioAdmin
 
 from wan_runtime.contract.job import StoreSpec
 
@@ -34,11 +38,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+EVERYTHING = "arn:aws:s3:::*"
+
+
+def policy(*actions: str, where: str = EVERYTHING) -> dict[str, object]:
+    """A policy of MinIO that allows the actions there."""
+    statement = {"Effect": "Allow", "Action": list(actions), "Resource": [where]}
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
 class ObjectStore:
     """Can be killed and started again on the same port with the same data."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, *, region: str = "") -> None:
+        """`region`: the only one that it answers to; empty: it answers to all."""
+        self._folder, self._region = folder, region
         self._process: subprocess.Popen[bytes] | None = None
         self._log = (folder.parent / f"{folder.name}.log").open("ab")
         self.port = free_port()
@@ -74,6 +88,7 @@ class ObjectStore:
                 "MINIO_ROOT_USER": ACCESS_KEY,
                 "MINIO_ROOT_PASSWORD": SECRET_KEY,
                 "MINIO_BROWSER": "off",
+                "MINIO_REGION": self._region,
                 "GOMAXPROCS": "2",
             },
             stdout=self._log,
@@ -99,8 +114,31 @@ class ObjectStore:
     def client(self) -> Minio:
         """The plain client, for what a Store cannot do."""
         return Minio(
-            f"127.0.0.1:{self.port}", access_key=ACCESS_KEY, secret_key=SECRET_KEY, secure=False
+            f"127.0.0.1:{self.port}",
+            access_key=ACCESS_KEY,
+            secret_key=SECRET_KEY,
+            secure=False,
+            region=self._region or None,
         )
+
+    def admin(self) -> MinioAdmin:
+        """A client for users and policies."""
+        return MinioAdmin(
+            endpoint=f"127.0.0.1:{self.port}",
+            credentials=StaticProvider(ACCESS_KEY, SECRET_KEY),
+            secure=False,
+        )
+
+    def user_who_may(self, folder: Path, *actions: str, where: str = EVERYTHING) -> tuple[str, str]:
+        """Access key and secret key of a new user with a policy. `folder`: for the policy's
+        file; `actions`: such as s3:GetObject."""
+        name, secret = f"user-{uuid4().hex[:8]}", uuid4().hex
+        admin, file = self.admin(), folder / f"{name}.json"
+        file.write_text(json.dumps(policy(*actions, where=where)))
+        admin.user_add(access_key=name, secret_key=secret)
+        admin.policy_add(policy_name=name, policy_file=str(file))
+        admin.attach_policy(policies=[name], user=name)
+        return name, secret
 
     def _ready(self) -> bool:
         # Not health/ready: that comes earlier, and a bucket made in between may take 60 s.

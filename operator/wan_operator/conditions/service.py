@@ -151,8 +151,8 @@ _SHARED = (
     "Unschedulable", "ImagePullBackOff", "SecretNotFound", "ContainerConfigError", "VolumePending",
     "PodStarting", "PodNotCreated", "PodEvicted", "PodLost", "NodeLost", "JobLost", "ResultMissing",
     "StepStarting", "Queued", "ModelNotFound", "ModelInvalid", "JobInvalid", "HostOutOfMemory",
-    "StoreUnreachable", "StoreAccessDenied", "StoreNotFound", "ArtifactCorrupt", "DiskFull",
-    "Unexpected", "Terminated",
+    "StoreUnreachable", "StoreAccessDenied", "StoreNotFound", "StoreRegionWrong", "ArtifactCorrupt",
+    "DiskFull", "Unexpected", "Terminated",
 )  # fmt: skip
 
 VOCABULARY = Vocabulary(TYPES, {**{name: OF_RUNS[name] for name in _SHARED}, **_OWN})

@@ -35,6 +35,8 @@ class Patience:
     """From the first failure to giving up: a store that restarts must not fail a step."""
     first_wait: float = 0.5
     longest_wait: float = 10.0
+    connect_seconds: float = CONNECT_SECONDS
+    read_seconds: float = READ_SECONDS
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
 
@@ -85,7 +87,7 @@ class PatientPool(urllib3.PoolManager):
         super().__init__(
             num_pools=4,
             maxsize=16,
-            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+            timeout=urllib3.Timeout(connect=patience.connect_seconds, read=patience.read_seconds),
             cert_reqs="CERT_REQUIRED",
             ca_certs=ca_file or certifi.where(),
             retries=False,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,18 +17,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from minio import Minio
 from minio.deleteobjects import DeleteObject
-from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError
 
 from wan_runtime.artifacts.access import check_bucket, client_of
+from wan_runtime.artifacts.answers import DENIED, Answers, said
 from wan_runtime.artifacts.errors import ArtifactCorrupt as ArtifactCorrupt
 from wan_runtime.artifacts.errors import ObjectNotFound as ObjectNotFound
-from wan_runtime.artifacts.patience import (
-    TRANSIENT_STATUS,
-    Patience,
-    Retrier,
-    is_untrusted,
-)
+from wan_runtime.artifacts.patience import Patience, Retrier
 from wan_runtime.contract.job import StoreSpec
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InfrastructureError
@@ -43,16 +38,8 @@ PART_BYTES = 8 * 2**20
 request."""
 MAX_PARTS = 10_000
 CHUNK_BYTES = 2**20
-DENIED = frozenset(
-    {
-        "AccessDenied",
-        "InvalidAccessKeyId",
-        "SignatureDoesNotMatch",
-        "ExpiredToken",
-        "InvalidTokenId",
-        "AccountProblem",
-    }
-)
+GET, PUT, DELETE, LIST = "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"
+"""Actions, as policies name them."""
 SHA_HEADER = "x-amz-meta-sha256"
 
 T = TypeVar("T")
@@ -73,22 +60,27 @@ class ObjectInfo:
 class Store:
     """Reads and writes one bucket. Safe to share between threads."""
 
-    def __init__(self, client: Minio, endpoint: str, bucket: str, patience: Patience) -> None:
+    def __init__(self, client: Minio, spec: StoreSpec, patience: Patience) -> None:
         self._client = client
-        self._endpoint = endpoint
+        self._spec = spec
         self._patience = patience
+        self._answers = Answers(spec, patience.seconds)
         self._bucket_seen = False
-        self.bucket = bucket
+        self.bucket = spec.bucket
 
     @classmethod
     def connect(cls, spec: StoreSpec, *, patience: Patience | None = None) -> Store:
-        """A store with credentials from the environment. Sends no request yet.
+        """A store with the pod's credentials. Sends no request yet.
 
         Raises InfrastructureError as `client_of` does.
         """
         patience = patience or Patience()
-        client = client_of(spec, patience)
-        return cls(client, spec.endpoint, spec.bucket, patience)
+        return cls(client_of(spec, patience), spec, patience)
+
+    @property
+    def endpoint(self) -> str:
+        """http(s)://host[:port]"""
+        return self._spec.endpoint
 
     def uri(self, key: str) -> str:
         """`s3://<bucket>/<key>`"""
@@ -112,7 +104,8 @@ class Store:
         if bucket == self.bucket:
             return self
         check_bucket(bucket)
-        return Store(self._client, self._endpoint, bucket, self._patience)
+        spec = self._spec.model_copy(update={"bucket": bucket})
+        return Store(self._client, spec, self._patience)
 
     def put_bytes(
         self, key: str, data: bytes, *, content_type: str = "application/octet-stream"
@@ -187,7 +180,7 @@ class Store:
     def stat(self, key: str) -> ObjectInfo | None:
         """Size, recorded checksum and ETag; None if there is no such object."""
         try:
-            found = self._call(key, lambda: self._client.stat_object(self.bucket, key))
+            found = self._call(GET, key, lambda: self._client.stat_object(self.bucket, key))
         except ObjectNotFound:
             return None
         recorded = (found.metadata or {}).get(SHA_HEADER)
@@ -196,14 +189,14 @@ class Store:
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """All objects whose key starts with `prefix`, in order of their keys, without checksums."""
         found = self._client.list_objects(self.bucket, prefix=prefix, recursive=True)
-        while (entry := self._call(prefix, lambda: next(found, None))) is not None:
+        while (entry := self._call(LIST, prefix, lambda: next(found, None))) is not None:
             yield ObjectInfo(str(entry.object_name), int(entry.size or 0), None, entry.etag)
 
     def presigned(self, key: str, seconds: int) -> str:
         """A URL that reads the object without credentials for that long."""
         expires = timedelta(seconds=seconds)
         url: str = self._call(
-            key, lambda: self._client.presigned_get_object(self.bucket, key, expires=expires)
+            GET, key, lambda: self._client.presigned_get_object(self.bucket, key, expires=expires)
         )
         return url
 
@@ -214,13 +207,17 @@ class Store:
             return
         targets = [DeleteObject(name) for name in names]
         errors = self._call(
-            names[0], lambda: list(self._client.remove_objects(self.bucket, targets))
+            DELETE, names[0], lambda: list(self._client.remove_objects(self.bucket, targets))
         )
         if errors:
-            denied = errors[0].code == "AccessDenied"
+            first = errors[0]
+            if first.code in DENIED:
+                raise self._answers.denied(
+                    first.code, first.message, DELETE, first.name or names[0]
+                )
             raise InfrastructureError(
-                Reason.STORE_ACCESS_DENIED if denied else Reason.UNEXPECTED,
-                f"{self.uri(errors[0].name or names[0])} cannot be deleted: {errors[0].message}",
+                Reason.UNEXPECTED,
+                f"{self.uri(first.name or names[0])} cannot be deleted{said(first.message)}",
             )
 
     def _put(
@@ -245,7 +242,7 @@ class Store:
                     part_size=part,
                 )
 
-        self._call(key, send)
+        self._call(PUT, key, send)
         return ObjectInfo(key, size, digest)
 
     def _receive(
@@ -276,7 +273,7 @@ class Store:
                 return done, recorded
             except HTTPError as error:
                 if not retrier.wait(why(error)):
-                    raise self._unreachable(error) from error
+                    raise self._answers.no_answer(error) from error
             finally:
                 response.close()
                 response.release_conn()
@@ -291,59 +288,22 @@ class Store:
             )
             return response
 
-        return self._call(key, get)
+        return self._call(GET, key, get)
 
-    def _call(self, key: str, action: Callable[[], T]) -> T:
-        """Run one client call, its errors turned into ours. Patience is the pool's."""
+    def _call(self, name: str, key: str, action: Callable[[], T]) -> T:
+        """Run one client call, its errors turned into ours. Patience is the pool's. `name`: of the
+        action, as policies have it."""
         try:
             return action()
         except S3Error as error:
             if error.code == "NoSuchUpload":
                 # Completed just before the connection broke; then the request was sent again.
                 return action()
-            raise self._translate(key, error) from error
-        except HTTPError as error:
-            raise self._unreachable(error) from error
-        except InvalidResponseError as error:
-            code = re.search(r"code: (\d{3})", str(error))
-            status = f", but with status {code[1]}" if code else ""
-            raise InfrastructureError(
-                Reason.STORE_UNREACHABLE,
-                f"{self._endpoint} does not answer as an S3 API{status}: is it the right port?",
-            ) from error
-        except ServerError as error:
-            if error.status_code in TRANSIENT_STATUS:
-                raise self._unreachable(error) from error
-            text = f"{self._endpoint} answered with status {error.status_code} for {self.uri(key)}"
-            raise InfrastructureError(Reason.UNEXPECTED, text) from error
-        except MinioException as error:
-            text = f"{self._endpoint} did not do what was asked of {self.uri(key)}"
-            raise InfrastructureError(Reason.UNEXPECTED, text) from error
-
-    def _translate(self, key: str, error: S3Error) -> InfrastructureError:
-        if error.code in DENIED:
-            return InfrastructureError(
-                Reason.STORE_ACCESS_DENIED,
-                f"{self._endpoint} denies access to bucket {self.bucket!r} ({error.code} for "
-                f"{key!r}): correct accessKey and secretKey in the Secret of spec.store.secretRef, "
-                "or the policy of their user",
-            )
-        if error.code == "NoSuchBucket" or (
-            error.code == "NoSuchKey" and not self._bucket_exists()
-        ):
-            return InfrastructureError(
-                Reason.STORE_NOT_FOUND, f"{self._endpoint} has no bucket {self.bucket!r}: create it"
-            )
-        if error.code in ("NoSuchKey", "NoSuchObject", "ResourceNotFound"):
-            return ObjectNotFound(self.uri(key))
-        if error.code == "PreconditionFailed":
-            return ArtifactCorrupt(f"{self.uri(key)} was replaced while it was read")
-        if error.code == "XMinioStorageFull":
-            return InfrastructureError(Reason.DISK_FULL, f"the store {self._endpoint} is full")
-        return InfrastructureError(
-            Reason.UNEXPECTED,
-            f"{self._endpoint} answered {error.code} for {self.uri(key)}: {error.message}",
-        )
+            if error.code == "NoSuchKey" and not self._bucket_exists():
+                raise self._answers.no_bucket() from error
+            raise self._answers.meaning(error, name, key) from error
+        except (MinioException, HTTPError) as error:
+            raise self._answers.meaning(error, name, key) from error
 
     def _bucket_exists(self) -> bool:
         # The answer to HEAD has no body, so it cannot tell a missing bucket from a missing object.
@@ -353,24 +313,8 @@ class Store:
             except S3Error:
                 self._bucket_seen = True  # a user without the right to ask
             except HTTPError as error:
-                raise self._unreachable(error) from error
+                raise self._answers.no_answer(error) from error
         return self._bucket_seen
-
-    def _unreachable(self, error: HTTPError | ServerError) -> InfrastructureError:
-        if is_untrusted(error):
-            return InfrastructureError(
-                Reason.STORE_UNREACHABLE,
-                f"the certificate of {self._endpoint} is not trusted: name its authority in "
-                "the CA bundle of spec.store, and the host as its certificate does",
-            )
-        if isinstance(error, ServerError):
-            cause = f"it answered with status {error.status_code}"
-        else:
-            cause = why(error)
-        return InfrastructureError(
-            Reason.STORE_UNREACHABLE,
-            f"{self._endpoint} did not answer for {self._patience.seconds:.0f} s: {cause}",
-        )
 
 
 def file_sha256(path: Path) -> str:

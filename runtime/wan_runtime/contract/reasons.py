@@ -133,9 +133,10 @@ class Reason(StrEnum):
     )
     STORE_ACCESS_DENIED = (
         "StoreAccessDenied",
-        "The store refused the credentials.",
-        "The Secret has a wrong, expired or rotated key, or the key may not read and write the "
-        "bucket.",
+        "The store refused the credentials, or an action to their user; the message has the action "
+        "and the store's words.",
+        "The Secret has a wrong, expired or rotated key, or the key may not read, write and delete "
+        "in the bucket.",
         "`kubectl create secret generic SECRET --from-literal=accessKey=… "
         "--from-literal=secretKey=… --dry-run=client -o yaml | kubectl apply -f -`, or give the "
         "key its rights in the store. The next attempt has the new values.",
@@ -148,6 +149,16 @@ class Reason(StrEnum):
         "default with `helm upgrade --reuse-values --set store.bucket=BUCKET`, or `spec.store` of "
         "a service with `kubectl edit wis/NAME`; that of a fine-tune is fixed: `kubectl replace "
         "--force -f FILE`.",
+    )
+    STORE_REGION_WRONG = (
+        "StoreRegionWrong",
+        "The bucket is in another region than requests are signed for; the message has the right "
+        "one.",
+        "`spec.store.region` or the Helm value `store.region` is not the bucket's, or was left at "
+        "its default.",
+        "Correct the operator's default with `helm upgrade --reuse-values --set "
+        "store.region=REGION`, or `spec.store` of a service with `kubectl edit wis/NAME`; that of "
+        "a fine-tune is fixed: `kubectl replace --force -f FILE`.",
     )
     ARTIFACT_CORRUPT = (
         "ArtifactCorrupt",

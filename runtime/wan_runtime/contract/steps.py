@@ -54,6 +54,8 @@ class StepFacts:
     """Whether an attempt does again on its GPUs what the last one had not committed."""
     has_checkpoints: bool = False
     """Whether an attempt goes on from the newest checkpoint of the last one."""
+    checks_cache: bool = False
+    """Whether it checks that the store takes what later steps will write to the latent cache."""
     must_commit: bool = False
     """Whether it is done only with a manifest: the result of its run."""
     cleanup: str | None = None
@@ -64,6 +66,7 @@ FACTS: dict[Step, StepFacts] = {
     Step.PREPARE: StepFacts(
         module="wan_runtime.data.prepare",
         help="check every clip, split them by recording, commit the dataset (CPU)",
+        checks_cache=True,
     ),
     Step.IMPORT: StepFacts(
         module="wan_runtime.models.importer",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from wan_runtime.artifacts import manifest
+from wan_runtime.artifacts import manifest, probe
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
 from wan_runtime.contract.job import Certificate, ExitClass, JobSpec, Result
 from wan_runtime.contract.reasons import Reason
@@ -56,11 +56,25 @@ def load_job(path: Path, step: Step) -> JobSpec:
 def perform(job: JobSpec, work: Path, report: Reporter) -> Result:
     """Do the job, or recognise it as done. Raises StepError and whatever else goes wrong."""
     store = Store.connect(job.store)
-    result = _committed(job, store) or _run(job, store, work, report)
+    result = _committed(job, store)
+    if result is None:
+        _check(job, store)
+        result = _run(job, store, work, report)
     cleanup = FACTS[job.step].cleanup
     if cleanup is not None and result.manifest is not None:
         importlib.import_module(cleanup).remove(job, store, result.manifest)
     return result
+
+
+def _check(job: JobSpec, store: Store) -> None:
+    """Finds in a step without a GPU what the store would refuse to those with one. Raises
+    InfrastructureError."""
+    facts = FACTS[job.step]
+    if facts.gpu:
+        return
+    probe.probe(store, f"{job.output_prefix}/{probe.NAME}")
+    if facts.checks_cache:
+        probe.probe(store, f"{job.cache_prefix}/{probe.NAME}-{job.uid[:8]}")
 
 
 def _run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Result:

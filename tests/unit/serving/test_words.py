@@ -228,8 +228,8 @@ def test_buckets(credentials: None, bucket: str) -> None:
     assert "names no bucket: 3 to 63 of the characters" in refused.message
 
 
-@pytest.mark.parametrize("key", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
-@pytest.mark.parametrize("odd", ["s3cr3t\n", " s3cr3t", "s3cr\u00e9t", "s3\ncr3t", "\udcff"])
+@pytest.mark.parametrize("key", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])
+@pytest.mark.parametrize("odd", ["s3cr\u00e9t", "s3\ncr3t", "\udcff"])
 def test_credentials(
     credentials: None, monkeypatch: pytest.MonkeyPatch, key: str, odd: str
 ) -> None:
