@@ -19,7 +19,7 @@ export OMP_NUM_THREADS ?= 1
 # Shared with the image build: each package is downloaded once.
 export UV_CACHE_DIR ?= $(WAN_CACHE)/packages/uv
 
-.PHONY: help demo test fmt generate verify unit integration e2e images cluster-up cluster-down clean lock measure soak bench-serving bench-gpu
+.PHONY: help demo test fmt generate verify unit integration e2e images cluster-up cluster-down clean lock measure soak fuzz-api bench-serving bench-gpu
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ measure: $(VENV)/ready cluster-up ## Take the figures of docs/measurements.md th
 
 soak: $(VENV)/ready binaries ## 200 videos while workers and gateways are killed at random: none may be lost
 	$(TOOLS) && WAN_SOAK_VIDEOS=200 pytest -q tests/unit/serving/test_whole.py
+
+fuzz-api: $(VENV)/ready binaries ## 10,000 odd, wrong and broken requests to a gateway: none may end in an error of its own
+	@$(TOOLS) && PYTHONPATH=$(PYTHONPATH):tests python tests/api_fuzz.py
 
 bench-serving: $(VENV)/ready binaries ## Take the figures of docs/measurements.md on gateways, workers and the queue between them
 	@$(TOOLS) && PYTHONPATH=$(PYTHONPATH):tests python tests/serving_bench.py

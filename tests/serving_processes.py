@@ -36,7 +36,10 @@ class Processes:
         self.running: list[subprocess.Popen[str]] = []
         self.workers: list[subprocess.Popen[str]] = []
 
-    def start(self, **environment: str) -> tuple[subprocess.Popen[str], httpx.Client]:
+    def start(
+        self, *, log: Path | None = None, **environment: str
+    ) -> tuple[subprocess.Popen[str], httpx.Client]:
+        """`log`: file of what it says; None: a pipe, for what says little."""
         port = free_port()
         process = subprocess.Popen(
             [
@@ -45,7 +48,7 @@ class Processes:
                 *("--keys", str(self.folder / "keys"), "--host", "127.0.0.1", "--port", str(port)),
             ],
             env={**self.environment, **environment},
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE if log is None else log.open("w"),
             stderr=subprocess.STDOUT,
             text=True,
         )
