@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import pytest
@@ -20,7 +19,6 @@ from unit.rendered import (
 )
 from wan_operator import kinds, sweep
 from wan_operator.kube import api_of
-from wan_operator.metrics import Metrics
 from wan_runtime.contract.job import PROGRESS_PORT
 
 # -- Permissions
@@ -82,14 +80,6 @@ def test_the_operator_gets_what_it_needs_and_nothing_else() -> None:
         "/nodes": {"list"},
         "events.k8s.io/events": {"create", "list"},
     }
-
-
-def test_each_kind_has_an_alert_for_resources_that_are_stalled() -> None:
-    values = {"metrics": {"prometheusRule": {"enabled": True}}}
-    groups = of_kind(render(values), "PrometheusRule")["spec"]["groups"]
-    expressions = [rule["expr"] for group in groups for rule in group["rules"]]
-    for kind in kinds.KINDS:
-        assert f'wan_operator_resources{{kind="{kind}",state="Stalled"}} > 0' in expressions
 
 
 def test_the_lease_is_the_operators_own() -> None:
@@ -251,22 +241,6 @@ def test_the_hook_of_helm_test_asks_the_operator_and_is_not_taken_for_it() -> No
 def test_without_its_service_there_is_no_hook() -> None:
     documents = render({"metrics": {"service": {"enabled": False}}})
     assert not [each for each in documents if each["kind"] == "Pod"]
-
-
-def test_alerts_are_off_by_default_and_ask_for_metrics_that_exist() -> None:
-    assert not [each for each in render() if each["kind"] == "PrometheusRule"]
-    on = {"metrics": {"prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}}}}
-    rule = of_kind(render(on), "PrometheusRule")
-    assert rule["metadata"]["labels"]["release"] == "prometheus"
-    [group] = rule["spec"]["groups"]
-    families = list(Metrics().registry.collect())
-    known = {f"{family.name}{'_total' * (family.type == 'counter')}" for family in families}
-    known |= {f"{family.name}_count" for family in families if family.type == "histogram"}
-    asked = {name for each in group["rules"] for name in re.findall(r"wan_\w+", each["expr"])}
-    assert asked
-    assert asked <= known
-    kinds = {kind for each in group["rules"] for kind in re.findall(r'kind="(\w+)"', each["expr"])}
-    assert kinds == {"WanFineTune", "WanInferenceService"}
 
 
 # -- CRDs and names

@@ -139,7 +139,9 @@ def _answer_errors(app: FastAPI, routers: tuple[APIRouter, ...]) -> None:
     @app.exception_handler(QueueAway)
     @app.exception_handler(StepError)
     async def away(_: Request, error: Exception) -> Response:
-        log.warning("database or store: %s", error)
+        cause = metrics.DATABASE if isinstance(error, QueueAway) else metrics.STORE
+        log.warning("the %s: %s", cause, error)
+        app.state.metrics.unavailable(cause)
         text = "the service's database or store does not answer; nothing was lost, try again"
         return answer(Refusal(Code.UNAVAILABLE, text, retry_after=5))
 

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, generate_latest
 from wan_runtime.serving.queue.errors import QueueAway
 
 router = APIRouter(include_in_schema=False)
+STORE, DATABASE = "store", "database"
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 """Values of the label `method`; any other text that a client sends as one is `other`."""
 
@@ -21,6 +22,19 @@ class Metrics:
             "wan_gateway_requests", "Number of answered requests.", ["method", "route", "status"],
             registry=self.registry,
         )  # fmt: skip
+
+        self._unavailable = Counter(
+            "wan_gateway_unavailable",
+            "Number of requests that the store or the database refused or did not answer.",
+            ["cause"],
+            registry=self.registry,
+        )
+        for cause in (STORE, DATABASE):
+            self._unavailable.labels(cause)  # at 0, so that the first one is an increase
+
+    def unavailable(self, cause: str) -> None:
+        """One request more that could not be served for want of `cause`."""
+        self._unavailable.labels(cause).inc()
 
     def answered(self, method: str, route: str, status: int) -> None:
         """One request more. `route` is the template, never a path that clients choose."""
