@@ -22,7 +22,7 @@ from wan_operator.kinds import KINDS, Kind, key_of
 from wan_operator.kube import Kube
 from wan_operator.metrics import Metrics
 from wan_operator.nodes import Nodes
-from wan_operator.reconcile.decision import Decision
+from wan_operator.reconcile.decision import Decision, Resync
 from wan_operator.reconcile.observed import Key, Observed, Raw, Refusal
 from wan_operator.resources.labels import Manifest
 from wan_operator.settings import Settings
@@ -187,6 +187,8 @@ class Controller:
         metadata = cr["metadata"]
         for target in decision.deletes:
             await self._kube.delete(metadata["namespace"], target)
+        for resync in decision.resyncs:
+            await self._resync(cr, resync)
         if decision.status is None:
             return
         if await self._kube.patch_status(cr, decision.status) is None:
@@ -202,6 +204,14 @@ class Controller:
             except (TransientError, PermanentError) as error:
                 # An Event is a courtesy; what counts is in the status.
                 logger.warning("event not posted", extra={**of_cr(cr), "error": str(error)})
+
+    async def _resync(self, cr: Raw, resync: Resync) -> None:
+        try:
+            await self._kube.resync(cr["metadata"]["namespace"], resync)
+        except PermanentError as error:
+            # Without the right to it, the back-off of the object's controller is waited for.
+            child = f"{resync.kind} {resync.name}"
+            logger.warning("not hastened", extra={"child": child, "error": str(error)})
 
     async def _report_refusal(
         self, kind: Kind, cr: Raw, error: PermanentError, now: datetime

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from wan_operator.errors import PermanentError, TransientError
 from wan_operator.kube import Kube
@@ -25,6 +26,8 @@ SHARE = 10
 REFUSED_SECONDS = 300.0
 """Interval after which a right that is missing is tried again."""
 REGARDING = frozenset({"Job", "ReplicaSet", "Pod", "PersistentVolumeClaim"})
+SUMMARY = "Unable to attach or mount volumes"
+"""Every two minutes the kubelet sums up in these words what it has said better before."""
 LIMIT = 2000
 """Objects of a namespace whose newest Warning is kept."""
 
@@ -72,7 +75,7 @@ class Warnings:
             if about.get("kind") not in REGARDING or not uid:
                 continue
             event = WarningEvent.read(item)
-            if uid not in found or found[uid].time <= event.time:
+            if uid not in found or _rank(found[uid]) <= _rank(event):
                 found[uid] = event
             if len(found) >= 2 * LIMIT:
                 found = _newest(found)
@@ -84,6 +87,10 @@ class Warnings:
         for name, read in list(self._read.items()):
             if name != namespace and read.until <= now and not read.reading.locked():
                 del self._read[name]
+
+
+def _rank(event: WarningEvent) -> tuple[bool, datetime]:
+    return not event.message.startswith(SUMMARY), event.time
 
 
 def _newest(found: Mapping[str, WarningEvent]) -> dict[str, WarningEvent]:

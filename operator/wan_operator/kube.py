@@ -21,10 +21,10 @@ from wan_operator.api.v1alpha1.common import API_VERSION, GROUP, VERSION
 from wan_operator.errors import PermanentError, TransientError
 from wan_operator.kinds import KINDS
 from wan_operator.metrics import Metrics
-from wan_operator.reconcile.decision import Delete, Event
+from wan_operator.reconcile.decision import Delete, Event, Resync
 from wan_operator.reconcile.observed import Key, Observed, controller_uid, is_deleting
 from wan_operator.resources.drift import first_difference
-from wan_operator.resources.labels import MANAGED_BY, MANAGER, Manifest
+from wan_operator.resources.labels import MANAGED_BY, MANAGER, RETRIED, Manifest
 
 logger = logging.getLogger(__name__)
 
@@ -199,6 +199,25 @@ class Kube:
         except TransientError as error:
             if error.reason != "Conflict":
                 raise  # A conflict is the precondition: what had to go is gone.
+
+    async def resync(self, namespace: str, resync: Resync) -> None:
+        """Annotates an object, which makes its controller try again; nothing if it is gone."""
+        body = {
+            "metadata": {
+                "uid": resync.uid,
+                "annotations": {RETRIED: resync.time.strftime("%Y-%m-%dT%H:%M:%SZ")},
+            }
+        }
+        path = path_of(resync.kind, namespace, resync.name)
+        query = {"fieldManager": MANAGER}
+        try:
+            await self._call("PATCH", path, query=query, body=body, content_type=MERGE)
+        except PermanentError as error:
+            if error.reason != NOT_FOUND:
+                raise
+        except TransientError as error:
+            if error.reason != "Conflict":
+                raise  # A conflict is the precondition: it was made anew.
 
     async def patch_status(self, cr: Raw, status: Raw) -> Raw | None:
         """The object after the write; None if there was nothing to write, or nothing to write to

@@ -115,7 +115,7 @@ async def act(
 
 
 def changes_something(cr: Raw, decision: Decision) -> bool:
-    if decision.children or decision.deletes:
+    if decision.children or decision.deletes or decision.resyncs:
         return True
     return decision.status is not None and bool(merge_patch(cr.get("status", {}), decision.status))
 

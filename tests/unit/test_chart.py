@@ -24,7 +24,6 @@ from wan_runtime.contract.job import PROGRESS_PORT
 # -- Permissions
 
 KINDS = [kind.definition.plural for kind in kinds.KINDS.values()]
-MADE_ONCE = {"Job"}
 NOT_MADE = {"Pod", "ReplicaSet"}
 """By the Job's or the Deployment's controller."""
 
@@ -62,9 +61,7 @@ def verbs_of(child: str) -> set[str]:
     if any(child in kind.watched for kind in kinds.KINDS.values()):
         verbs |= {"watch"}
     if child not in NOT_MADE:
-        verbs |= {"get", "create", "delete"}
-    if child not in NOT_MADE | MADE_ONCE:
-        verbs |= {"patch"}
+        verbs |= {"get", "create", "patch", "delete"}
     return verbs
 
 

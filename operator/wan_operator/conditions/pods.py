@@ -74,6 +74,19 @@ REASONS: dict[str, Explanation] = {
         "Create what the message names, such as `kubectl create configmap NAME "
         "--from-file=ca.crt`, or correct `podTemplate` with `kubectl edit KIND/NAME`.",
     ),
+    "ConfigMapNotFound": Explanation(
+        "A ConfigMap that the pod needs, or a key in it, does not exist; the message names both.",
+        "The ConfigMap was not created in the namespace of the resource, or has another name or "
+        "other keys.",
+        "`kubectl create configmap NAME --from-file=KEY=FILE`, or correct the name in the spec or "
+        "in the Helm values. The pod starts within two minutes.",
+    ),
+    "PodSandboxFailed": Explanation(
+        "The node cannot set up the pod; the message is the kubelet's.",
+        "The network plugin of the node fails, or its runtime class has no handler there.",
+        "`kubectl describe pod POD` has all tries. Mend the node, or keep pods off it with "
+        "`kubectl cordon NODE`; the pod follows.",
+    ),
     "VolumePending": Explanation(
         "A volume of the pod is not available yet; the message names it.",
         "The PersistentVolumeClaim does not exist, is not bound, or is in use on another node.",
@@ -87,6 +100,31 @@ REASONS: dict[str, Explanation] = {
         "PriorityClass or service account does not exist.",
         "`kubectl describe job JOB` and `kubectl describe quota,limitrange` show what refuses it. "
         "Raise the quota, or change `resources` or `podTemplate` with `kubectl edit KIND/NAME`.",
+    ),
+    "QuotaExceeded": Explanation(
+        "A ResourceQuota of the namespace has no room for the pod; the message is the API "
+        "server's.",
+        "Other pods use the quota up, or it is smaller than what one pod requests.",
+        "`kubectl describe quota` shows both. Wait, raise the quota, or lower `resources` with "
+        "`kubectl edit KIND/NAME`. The pod is created within half a minute of the change.",
+    ),
+    "PriorityClassNotFound": Explanation(
+        "The PriorityClass of the pod does not exist; the message names it.",
+        "`podTemplate.priorityClassName` is misspelt, or the class was not created.",
+        "`kubectl get priorityclass` lists those that there are. Create it, or correct the name "
+        "with `kubectl edit KIND/NAME`.",
+    ),
+    "ServiceAccountNotFound": Explanation(
+        "The service account of the pod does not exist in the namespace; the message names it.",
+        "`podTemplate.serviceAccountName` is misspelt, or the account was not created.",
+        "`kubectl create serviceaccount NAME`, or correct the name with `kubectl edit KIND/NAME`.",
+    ),
+    "PodRefused": Explanation(
+        "The API server refuses to create the pod; the message is its answer.",
+        "A LimitRange, the Pod Security level of the namespace or an admission webhook forbids "
+        "what the pod asks for.",
+        "Change what the message names: the rule, or `resources` and `podTemplate` with `kubectl "
+        "edit KIND/NAME`. `kubectl describe limitrange` shows limits.",
     ),
     "Queued": Explanation(
         "Kueue holds the Job until there is room in its queue.",

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from wan_operator.conditions import pods
 from wan_operator.conditions.merge import RECONCILING, STALLED, Vocabulary
 from wan_operator.conditions.runs import REASONS as OF_RUNS
 from wan_runtime.contract.reasons import Explanation
@@ -147,10 +148,8 @@ _OWN: dict[str, Explanation] = {
 ADAPTER_REASONS = {"ModelNotFound": "AdapterNotFound", "ModelInvalid": "AdapterInvalid"}
 """What a worker's reason is called where an adapter is meant."""
 _SHARED = (
-    "StoreNotConfigured", "SpecInvalid", "NameConflict", "RequestRefused", "ContainerFailed",
-    "Unschedulable", "ImagePullBackOff", "SecretNotFound", "ContainerConfigError", "VolumePending",
-    "PodStarting", "PodNotCreated", "PodEvicted", "PodLost", "NodeLost", "JobLost", "ResultMissing",
-    "StepStarting", "Queued", "ModelNotFound", "ModelInvalid", "JobInvalid", "HostOutOfMemory",
+    *pods.REASONS, "StoreNotConfigured", "SpecInvalid", "NameConflict", "RequestRefused",
+    "StepStarting", "ModelNotFound", "ModelInvalid", "JobInvalid", "HostOutOfMemory",
     "StoreUnreachable", "StoreAccessDenied", "StoreNotFound", "StoreRegionWrong", "ArtifactCorrupt",
     "DiskFull", "Unexpected", "Terminated",
 )  # fmt: skip

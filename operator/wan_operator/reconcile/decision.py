@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from wan_operator.reconcile.room import Room
@@ -21,6 +22,18 @@ class Delete:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Resync:
+    """Has the controller of an object try again now, not at the end of its back-off: any change of
+    the object does, and an annotation changes nothing else."""
+
+    kind: str
+    name: str
+    uid: str
+    """Precondition, as of a deletion."""
+    time: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
     type: Literal["Normal", "Warning"]
     reason: str
@@ -36,6 +49,7 @@ class Decision:
     """To be there. Jobs are created once and never changed; all else is applied where the live
     object does not hold it."""
     deletes: tuple[Delete, ...] = ()
+    resyncs: tuple[Resync, ...] = ()
     status: dict[str, Any] | None = None
     """All of the new status; None leaves it as it is."""
     events: tuple[Event, ...] = ()

@@ -100,7 +100,7 @@ class Observed:
 
     def warning_about(self, item: Raw) -> WarningEvent | None:
         """The newest Warning about a child; None without one, and where none was read."""
-        return (self.warnings or {}).get(item["metadata"]["uid"])
+        return (self.warnings or {}).get(item["metadata"].get("uid", ""))
 
 
 def is_ours(cr: Raw) -> bool:

@@ -20,6 +20,8 @@ RECONCILE = f"{GROUP}/reconcile"
 """Annotation; `disabled` makes the operator leave the resource alone."""
 FIT_CHECK = f"{GROUP}/fit-check"
 """Annotation; `disabled` starts a run that by the planner does not fit its GPU."""
+RETRIED = f"{GROUP}/retried"
+"""Annotation of a Job or a Deployment: when its controller was last made to try again."""
 QUEUE_NAME = "kueue.x-k8s.io/queue-name"
 
 

@@ -13,9 +13,10 @@ from typing import Any
 import yaml
 
 from wan_operator.reconcile.decision import Decision
-from wan_operator.reconcile.observed import Key, Observed, Refusal
+from wan_operator.reconcile.observed import Key, Observed, Refusal, WarningEvent
 from wan_operator.reconcile.room import Node, Room
 from wan_operator.reconcile.service.reconcile import reconcile
+from wan_operator.resources.labels import RETRIED
 from wan_operator.resources.service.names import REVISION
 from wan_operator.settings import Settings
 from wan_runtime.contract.report import QueueReport, ServiceReport, TrackReport, WorkerReport
@@ -87,6 +88,10 @@ class World:
         self.room = Room((node("large", gpus=100),))
         self.looks_at_nodes = 0
         self.events: list[str] = []
+        self.warnings: dict[str, WarningEvent] = {}
+        """What Events say of children, by the child's uid."""
+        self.resyncs: list[str] = []
+        """Names of children whose controller was made to try again."""
         self._numbers = 0
 
     # What the operator does
@@ -111,6 +116,7 @@ class World:
                 Key("WanFineTune", "team", name): each for name, each in self.finetunes.items()
             },
             refused=self.refused,
+            warnings=self.warnings,
         )
 
     def turn(self, seconds: float = 0.0) -> Decision:
@@ -121,6 +127,11 @@ class World:
             self.apply(manifest)
         for each in decision.deletes:
             assert self.objects.pop((each.kind, each.name))["metadata"]["uid"] == each.uid
+        for each in decision.resyncs:
+            metadata = self.objects[each.kind, each.name]["metadata"]
+            assert metadata["uid"] == each.uid
+            metadata.setdefault("annotations", {})[RETRIED] = each.time.isoformat()
+            self.resyncs.append(each.name)
         if decision.status is not None:
             # As the API server keeps it.
             self.cr["status"] = json.loads(json.dumps(decision.status))

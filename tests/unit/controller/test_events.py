@@ -83,6 +83,15 @@ async def test_the_newest_about_each_object_counts(kube: FakeKube, warnings: War
     assert Observed().warning_about({"metadata": {"uid": "b"}}) is None, "not read"
 
 
+async def test_the_kubelets_summary_says_less_than_what_it_sums_up(
+    kube: FakeKube, warnings: Warnings
+) -> None:
+    summary = event("a", 9, "FailedMount", "Pod")
+    summary["note"] = "Unable to attach or mount volumes: unmounted volumes=[ca]"
+    kube.events = [summary, event("a", 5, "FailedMount", "Pod"), summary]
+    assert (await warnings.of("team"))["a"].message == "FailedMount of a"
+
+
 async def test_a_series_is_as_new_as_its_last(kube: FakeKube, warnings: Warnings) -> None:
     scheduler = event("a", 1, "FailedScheduling", "Pod") | {
         "eventTime": "2026-11-29T10:00:01.000001Z",

@@ -84,4 +84,4 @@ def test_a_reason_of_the_runtime_means_what_the_contract_says(kind: Kind) -> Non
     reasons = kind.vocabulary.reasons
     shared = [reason for reason in Reason if reason in reasons]
     assert shared
-    assert {reason: reasons[reason] for reason in shared} == {each: each.text for each in shared}
+    assert {each: reasons[each] for each in shared} == {each: each.explanation for each in shared}

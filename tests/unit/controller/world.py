@@ -17,7 +17,15 @@ from wan_operator.conditions.runs import CONDITION_TYPES, REASONS
 from wan_operator.kube import merge_patch
 from wan_operator.reconcile.decision import Decision, Event
 from wan_operator.reconcile.finetune.reconcile import reconcile
-from wan_operator.reconcile.observed import Observed, Refusal, finished, is_deleting, step_of
+from wan_operator.reconcile.observed import (
+    Observed,
+    Refusal,
+    WarningEvent,
+    finished,
+    is_deleting,
+    step_of,
+)
+from wan_operator.resources.labels import RETRIED
 from wan_operator.settings import Settings
 from wan_runtime.contract.finetune import Dialect
 from wan_runtime.contract.job import Certificate, ExitClass, JobSpec, ManifestRef, Progress, Result
@@ -64,6 +72,10 @@ class World:
         self.events: list[Event] = []
         self.answers: dict[str, Progress] = {}
         """What pods say of their progress, by step id."""
+        self.warnings: dict[str, WarningEvent] | None = {}
+        """What Events say of Jobs and pods, by their uid; None: not read yet."""
+        self.resyncs: list[str] = []
+        """Names of Jobs whose controller was made to try again."""
         self.refuses: dict[str, str] = {}
         """Name of a Job -> what the API server says to it."""
         self.created: list[str] = []
@@ -95,6 +107,7 @@ class World:
             children=copy.deepcopy(self.children),
             pages=dict(self.answers),
             refused=refused or {},
+            warnings=self.warnings,
         )
         return reconcile(copy.deepcopy(self.cr), observed, self.settings, self.now)
 
@@ -122,6 +135,13 @@ class World:
         for target in decision.deletes:
             call()
             self._delete(target.kind, target.name, target.uid, target.propagation)
+        for resync in decision.resyncs:
+            call()
+            assert self.jobs[resync.name]["metadata"]["uid"] == resync.uid
+            self.jobs[resync.name]["metadata"].setdefault("annotations", {})[RETRIED] = (
+                resync.time.isoformat()
+            )
+            self.resyncs.append(resync.name)
         if decision.status is not None and merge_patch(self.cr.get("status", {}), decision.status):
             call()
             WanFineTuneStatus.model_validate(decision.status)  # as the API server would
@@ -165,6 +185,7 @@ class World:
         self.pods[name] = {
             "metadata": {
                 "name": f"{name}-abcde",
+                "uid": f"pod-of-{metadata['uid']}",
                 "labels": dict(made["spec"]["template"]["metadata"]["labels"]),
                 "ownerReferences": [owner],
                 "creationTimestamp": self.now.isoformat(),
@@ -217,6 +238,14 @@ class World:
         self._state(
             name or self.open_job, "Pending", {"waiting": {"reason": reason, "message": message}}
         )
+
+    def warns(self, item: Raw, reason: str, message: str) -> None:
+        """An Event about a Job or a pod."""
+        name, uid = item["metadata"]["name"], item["metadata"]["uid"]
+        kind = "Pod" if uid.startswith("pod") else "Job"
+        event = WarningEvent(kind=kind, name=name, reason=reason, message=message, time=self.now)
+        assert self.warnings is not None
+        self.warnings[uid] = event
 
     def ends(
         self,

@@ -24,6 +24,7 @@ from wan_operator.reconcile.runs.attempted import Attempted
 from wan_operator.reconcile.runs.ends import complete, fail, record, stalled
 from wan_operator.reconcile.runs.failures import Outcome
 from wan_operator.reconcile.runs.mend import hastened, replaced
+from wan_operator.reconcile.runs.pending import POLL_SECONDS
 from wan_operator.reconcile.runs.plan import PlannedStep, Spec, Status
 from wan_operator.reconcile.runs.state import (
     Run,
@@ -37,7 +38,7 @@ from wan_operator.reconcile.runs.state import (
     outdated,
     resumed,
 )
-from wan_operator.reconcile.runs.watch import PENDING_POLL_SECONDS, watch
+from wan_operator.reconcile.runs.watch import watch
 from wan_operator.resources.labels import Manifest, job_name
 
 STRANGER_POLL_SECONDS = 2.0
@@ -180,7 +181,7 @@ def suspend(run: Run[Spec, Status]) -> Decision:
             deletes=(*stops, *orphans(run)),
             status=run.dump(),
             events=(event,) if first else (),
-            requeue_after=PENDING_POLL_SECONDS,
+            requeue_after=POLL_SECONDS,
         )
     names = report.joined(planned.id for planned in run.ready)
     text = f"held before {names}; set spec.suspend to false to go on"

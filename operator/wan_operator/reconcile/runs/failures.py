@@ -27,14 +27,12 @@ from wan_operator.reconcile.observed import (
 )
 from wan_operator.reconcile.runs.attempted import Attempted
 from wan_operator.reconcile.runs.plan import PlannedStep, RetryLimits
-from wan_operator.resources.jobs import GRACE_SECONDS
 from wan_runtime.contract.job import ExitClass, Result
 from wan_runtime.contract.reasons import Reason
 
 RETRY_LIMIT_SECONDS = 300.0
 """Back-off stops doubling here: a store that returns after an hour's outage is found within five
 minutes."""
-NO_POD_SECONDS = 60.0
 KILLED = (137, 143)
 """Exit codes of SIGKILL and SIGTERM."""
 
@@ -58,14 +56,6 @@ class Outcome:
     def seconds(self) -> float:
         """Seconds for which the container ran."""
         return (self.ended - self.began).total_seconds() if self.began and self.ended else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Why an attempt's container does not run yet."""
-
-    reason: str
-    message: str
 
 
 class Verdict(StrEnum):
@@ -262,74 +252,3 @@ def retry_delay(uid: str, attempt: int, retry: int, base: float) -> timedelta:
     digest = hashlib.sha256(f"{uid}/{attempt}".encode()).digest()
     spread = 0.8 + 0.4 * int.from_bytes(digest[:4], "big") / 2**32
     return timedelta(seconds=min(RETRY_LIMIT_SECONDS, base * 2 ** min(retry - 1, 16)) * spread)
-
-
-def waiting_of(attempted: Attempted, now: datetime) -> Waiting | None:
-    """The deepest known cause; None once the containers of all ranks run."""
-    job, pods = attempted.job, attempted.newest
-    if not pods or is_suspended(job):
-        return _no_pod(job, now)
-    causes = (_waiting_pod(pod, now) for pod in pods)
-    found = next((cause for cause in causes if cause is not None), None)
-    return found or (_no_pod(job, now) if len(pods) < len(attempted.ranks) else None)
-
-
-def _waiting_pod(pod: Raw, now: datetime) -> Waiting | None:
-    name = pod["metadata"]["name"]
-    kind, state = container_state(pod)
-    if is_deleting(pod):
-        node = pod.get("spec", {}).get("nodeName", "")
-        since = parse_time(pod["metadata"]["deletionTimestamp"])
-        if (now - since).total_seconds() > GRACE_SECONDS:
-            return Waiting(
-                "NodeLost",
-                f"pod {name} should have ended by {since.isoformat()}, but node {node} does not "
-                f"answer. Delete "
-                "the node or taint it node.kubernetes.io/out-of-service to start the next attempt",
-            )
-        return Waiting("PodEvicted", f"pod {name} is being removed")
-    if kind in ("running", "terminated"):
-        return None
-    return pod_waiting(pod, kind, state)
-
-
-def pod_waiting(pod: Raw, kind: str, state: Raw) -> Waiting:
-    """Why the container of a pod does not run; `kind` and `state` are of `container_state`."""
-    name = pod["metadata"]["name"]
-    scheduled = condition(pod, "PodScheduled")
-    if scheduled is not None and scheduled["status"] == "False":
-        text = scheduled.get("message", "not scheduled yet")
-        volume = "persistentvolumeclaim" in text.lower()
-        return Waiting("VolumePending" if volume else "Unschedulable", text)
-    if kind == "waiting":
-        return _container_waiting(state, name, pod)
-    return Waiting("StepStarting", f"pod {name} waits for the scheduler or the kubelet")
-
-
-def _container_waiting(state: Raw, name: str, pod: Raw) -> Waiting:
-    why, text = state.get("reason", ""), state.get("message", "")
-    if why in ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"):
-        image = pod["spec"]["containers"][0]["image"]
-        # The kubelet alternates between the error and the wait for the next try: show the error in
-        # both.
-        detail = text.rsplit("ErrImagePull: ", 1)[-1]
-        return Waiting("ImagePullBackOff", f"image {image} cannot be pulled: {detail}")
-    if why in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
-        # Kubelet: `secret "x" not found`, or `couldn't find key accessKey in Secret ns/x`.
-        missing = "secret" in text.lower() and ("not found" in text or "find key" in text)
-        return Waiting("SecretNotFound" if missing else "ContainerConfigError", text or why)
-    node = pod.get("spec", {}).get("nodeName", "a node")
-    return Waiting("PodStarting", f"pod {name} is starting on {node}")
-
-
-def _no_pod(job: Raw, now: datetime) -> Waiting:
-    name = job["metadata"]["name"]
-    if is_suspended(job):
-        return Waiting("Queued", f"Job {name} is suspended by its queue")
-    # Set anew whenever the Job leaves its queue.
-    started = job.get("status", {}).get("startTime")
-    since = parse_time(started or job["metadata"]["creationTimestamp"])
-    if (now - since).total_seconds() > NO_POD_SECONDS:
-        text = f"Job {name} has no pod: kubectl describe job {name} shows what refuses it"
-        return Waiting("PodNotCreated", text)
-    return Waiting("StepStarting", f"Job {name} is making its pod")

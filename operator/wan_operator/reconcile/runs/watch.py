@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from wan_operator.api.v1alpha1.runs import StepStatus
-from wan_operator.conditions.merge import RECONCILING, Wanted
+from wan_operator.conditions.merge import RECONCILING, STALLED, Wanted
 from wan_operator.conditions.runs import RUNNING
-from wan_operator.reconcile.decision import Decision
-from wan_operator.reconcile.runs import failures, report
+from wan_operator.reconcile.decision import Decision, Resync
+from wan_operator.reconcile.runs import failures, pending, report
 from wan_operator.reconcile.runs.attempted import Attempted
 from wan_operator.reconcile.runs.losses import cut_short, with_checkpoint
 from wan_operator.reconcile.runs.plan import Spec, Status
 from wan_operator.reconcile.runs.state import Run, deadline, open_attempt, orphans
+from wan_operator.reconcile.waiting import Waiting
 from wan_operator.resources.labels import Manifest
 
-PENDING_POLL_SECONDS = 30.0
-"""Interval while a pod cannot start: no event announces a node that went silent."""
 FIRST_POLL_SECONDS = 2.0
 """Interval until a pod that has just started answers with its progress."""
 YOUNG_SECONDS = 30.0
@@ -23,14 +24,17 @@ YOUNG_SECONDS = 30.0
 def watch(run: Run[Spec, Status], *starting: Wanted) -> Decision:
     """Changes nothing but the status, and puts back a job file that is lost. `starting`: news of
     attempts that are not observed yet."""
-    news, delays = list(starting), [PENDING_POLL_SECONDS] * bool(starting)
+    news, delays = list(starting), [pending.POLL_SECONDS] * bool(starting)
     files: list[Manifest] = []
+    resyncs: list[Resync | None] = []
     computing: list[str] = []
+    held: list[Waiting] = []
+    asks_warnings = False
     for step in run.running:
         current = open_attempt(run, step)
         if current is None:
             continue
-        waiting = failures.waiting_of(current, run.now)
+        waiting = pending.waiting_of(current, run.observed, run.now)
         if waiting is None:
             computing.append(step.name)
             run = seen(run, step, current)
@@ -38,8 +42,11 @@ def watch(run: Run[Spec, Status], *starting: Wanted) -> Decision:
             delays.append(progress_interval(run, current))
         else:
             run = interrupted(run, step, current)
+            held.append(waiting)
             news.append(Wanted(RECONCILING, True, waiting.reason, waiting.message))
-            delays.append(PENDING_POLL_SECONDS)
+            delays.append(pending.poll_seconds(current, waiting, run.now))
+            resyncs.append(pending.resync_of(current, waiting, run.now))
+            asks_warnings |= pending.asks_warnings(current, waiting, run.observed, run.now)
         files += lost_files(run, step)
         refusal = run.observed.refused.get(step.name)
         if refusal is not None:
@@ -52,6 +59,9 @@ def watch(run: Run[Spec, Status], *starting: Wanted) -> Decision:
             reason = step.reason or "StepStarting"
             news.append(Wanted(RECONCILING, True, reason, text))
             delays.append((due - run.now).total_seconds())
+    if held and len(held) == len(news) and all(each.final for each in held):
+        # Nothing else goes on.
+        news = [replace(each, type=STALLED) for each in news]
     if not news:
         # Running without a Job: it is gone, and the next reconcile records that.
         names = [planned.id for planned in run.ready] or [step.name for step in run.running]
@@ -62,7 +72,9 @@ def watch(run: Run[Spec, Status], *starting: Wanted) -> Decision:
     return Decision(
         children=tuple(files),
         deletes=orphans(run),
+        resyncs=tuple(each for each in resyncs if each is not None),
         status=run.dump(),
+        asks_warnings=asks_warnings,
         requeue_after=until(run, min(delays)),
     )
 

@@ -18,7 +18,7 @@ from wan_operator.api.v1alpha1.runs import (
 )
 from wan_operator.conditions.merge import STALLED, is_true
 from wan_operator.reconcile.bounds import built
-from wan_operator.reconcile.decision import Delete, Event
+from wan_operator.reconcile.decision import Delete, Event, Resync
 from wan_operator.reconcile.observed import Raw, attempt_of, owned_by, step_of
 from wan_operator.reconcile.runs import failures, state
 from wan_operator.reconcile.runs.advance import advance
@@ -49,7 +49,9 @@ class Import:
     """With status.baseModel."""
     children: tuple[Manifest, ...] = ()
     deletes: tuple[Delete, ...] = ()
+    resyncs: tuple[Resync, ...] = ()
     events: tuple[Event, ...] = ()
+    asks_warnings: bool = False
     reason: str = ""
     """Why there is no model yet; empty once there is, or if none is to be imported."""
     message: str = ""
@@ -92,7 +94,9 @@ def imported(service: Service, effective: EffectiveService) -> Import:
         service=service.with_status(base_model=status),
         children=decision.children,
         deletes=decision.deletes,
+        resyncs=decision.resyncs,
         events=_own(decision.events) if is_news else (),
+        asks_warnings=decision.asks_warnings,
         reason=reason,
         message=message or leading.message,
         final=is_true(after.conditions, STALLED),
@@ -114,10 +118,10 @@ def _kept(before: BaseModelStatus, after: ImportStatus, now: datetime) -> tuple[
             return step.reason, step.message
         seconds = (due - now).total_seconds()
         return failure.reason, f"{failure.message}; tried again in {seconds:.0f} s"
-    if leading.type == STALLED:
-        return leading.reason, leading.message
     if step.state == "Running":
         return "ImportingModel", before.message
+    if leading.type == STALLED:
+        return leading.reason, leading.message
     return before.reason or "ImportingModel", before.message
 
 

@@ -13,14 +13,12 @@ from wan_operator.reconcile.observed import Raw, container_state, is_deleting, l
 from wan_operator.reconcile.service.causes import refused, replica_sets
 from wan_operator.reconcile.service.state import Service, count
 from wan_operator.resources.drift import first_difference
-from wan_operator.resources.labels import SPEC_HASH, Manifest
+from wan_operator.resources.labels import RETRIED, SPEC_HASH, Manifest
 from wan_operator.resources.service.names import COMPONENT, Part
 
-RETRIED = "wan-operator.dev/retried"
-"""Annotation of a Deployment: when its ReplicaSet was last made to try again. The Deployment's
-controller copies it to the ReplicaSet, whose controller then forgets its pause, of up to 16
-minutes."""
 RETRY_SECONDS = 20.0
+"""Interval at which a refused ReplicaSet tries again. The Deployment's controller copies the
+annotation to it, and its own controller then forgets its pause, of up to 16 minutes."""
 
 
 def mended(service: Service, manifest: Manifest) -> Manifest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wan_operator.reconcile.observed import Raw, container_state, is_deleting
-from wan_operator.reconcile.runs.failures import pod_waiting
+from wan_operator.reconcile.waiting import pod_waiting
 from wan_operator.resources.service.names import Part
 from wan_runtime.contract.job import ExitClass
 

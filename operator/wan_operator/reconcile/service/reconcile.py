@@ -138,12 +138,16 @@ def serve(
     desired = desired or service.revision(service.status.revision)
     service = scaled(service)
     if desired is None:
-        service = with_conditions(service.with_status(revision="", ready=""), *news)
+        cause = min(news, key=lambda each: each.type != STALLED)
+        unready = Wanted(READY, False, cause.reason, cause.message)
+        service = with_conditions(service.with_status(revision="", ready=""), *news, unready)
         return Decision(
             children=base.children,
             deletes=base.deletes,
             status=service.dump(),
+            resyncs=base.resyncs,
             events=(*base.events, *changes(base.service, service)),
+            asks_warnings=base.asks_warnings,
             requeue_after=base.requeue_after,
         )
     taken = course(service, desired)
@@ -155,7 +159,9 @@ def serve(
         children=(*base.children, *wanted),
         deletes=(*base.deletes, *leftovers(service, wanted)),
         status=service.dump(),
+        resyncs=base.resyncs,
         events=(*base.events, *changes(base.service, service)),
+        asks_warnings=base.asks_warnings,
         asks_room=taken.asks_room,
         room_left=taken.room_left,
         requeue_after=requeue_after(service),
