@@ -95,7 +95,7 @@ class RunningGateway:
     ) -> None:
         for name, key in KEYS.items():
             (folder / name).write_text(key)
-        self.service, self.database = service, database
+        self.service, self.database, self.keys = service, database, folder
         self.store = Store.connect(service.store, patience=Patience(seconds=2))
         self.rollout = folder.parent / f"{folder.name}-rollout"
         self.app = create_app(

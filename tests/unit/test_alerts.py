@@ -39,6 +39,7 @@ def samples() -> Iterator[tuple[str, dict[str, str]]]:
         queued=1, running=0, predicted_seconds=1, remaining_seconds=0, oldest_seconds=1,
         last_activity_seconds=1,
     )  # fmt: skip
+    reporter._others = tuple
     reporter._taken = (ServiceReport.model_construct(queue=counts), 0.0)
     queue = CollectorRegistry()
     queue.register(reporter)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from wan_operator.conditions import pods
 from wan_operator.conditions.merge import RECONCILING, STALLED, Vocabulary
 from wan_operator.conditions.runs import REASONS as OF_RUNS
-from wan_runtime.contract.reasons import Explanation
+from wan_runtime.contract.reasons import Explanation, GatewayReason
 
 READY = "Ready"
 MODEL_READY = "ModelReady"
@@ -19,7 +19,8 @@ WAITING = "WaitingForCapacity"
 TYPES: dict[str, str] = {
     STALLED: "Nothing will change until somebody acts; the message says what to do. What served "
     "before still serves. Present only while true.",
-    READY: "The gateway answers, and the wanted number of workers, which may be 0, take videos.",
+    READY: "The gateway answers, its store and database do what requests need, and the wanted "
+    "number of workers, which may be 0, take videos.",
     RECONCILING: "The operator works towards the spec, or waits for what the reason says. Present "
     "only while true.",
     MODEL_READY: "The base model is imported. Present only for models from S3.",
@@ -154,4 +155,8 @@ _SHARED = (
     "DiskFull", "Unexpected", "Terminated",
 )  # fmt: skip
 
-VOCABULARY = Vocabulary(TYPES, {**{name: OF_RUNS[name] for name in _SHARED}, **_OWN})
+_OF_GATEWAYS = {reason.value: reason.explanation for reason in GatewayReason}
+
+VOCABULARY = Vocabulary(
+    TYPES, {**{name: OF_RUNS[name] for name in _SHARED}, **_OWN, **_OF_GATEWAYS}
+)

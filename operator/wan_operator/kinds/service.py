@@ -10,7 +10,7 @@ from wan_operator.crdgen.crd import MODEL_COLUMN, STATE_COLUMNS, Column, Definit
 from wan_operator.kinds.kind import Follows, Kind, Page
 from wan_operator.reconcile.service import reconcile
 from wan_operator.reconcile.service.finetunes import follows
-from wan_runtime.contract.report import STATE_PAGE, ServiceReport
+from wan_runtime.contract.report import STATE_PAGE, GatewayState
 
 PAGE_BYTES = 8 * 2**20
 """Room for the page of the largest service: 1000 workers and as many of a canary."""
@@ -78,7 +78,7 @@ SERVICE = Kind(
     unit=lambda child: f"{child['kind']}/{child['metadata']['name']}",
     page=Page(
         path=STATE_PAGE,
-        model=ServiceReport,
+        model=GatewayState,
         limit_bytes=PAGE_BYTES,
         addresses=reconcile.addresses,
     ),

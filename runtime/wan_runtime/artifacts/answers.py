@@ -108,9 +108,9 @@ class Answers:
             cause = f"it answered with status {error.status_code}"
         else:
             cause = why(error)
+        waited = f" for {self._seconds:.0f} s" if self._seconds else ""
         return InfrastructureError(
-            Reason.STORE_UNREACHABLE,
-            f"{self._spec.endpoint} did not answer for {self._seconds:.0f} s: {cause}",
+            Reason.STORE_UNREACHABLE, f"{self._spec.endpoint} did not answer{waited}: {cause}"
         )
 
     def _refused(self, error: S3Error, action: str, key: str) -> InfrastructureError:

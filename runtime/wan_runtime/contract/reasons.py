@@ -21,10 +21,9 @@ class Explanation:
     """What to change, with the command."""
 
 
-class Reason(StrEnum):
-    """The end of a step, in one word. The operator shows these as reasons of conditions and
-    Events, with their explanations in its documentation. Grouped by the `ExitClass` that they come
-    with."""
+class Explained(StrEnum):
+    """Words with explanations. The operator shows them as reasons of conditions and Events, with
+    the explanations in its documentation."""
 
     _value_: str
     explanation: Explanation
@@ -34,6 +33,10 @@ class Reason(StrEnum):
         made._value_ = value
         made.explanation = Explanation(meaning, cause, cure)
         return made
+
+
+class Reason(Explained):
+    """The end of a step, in one word. Grouped by the `ExitClass` that they come with."""
 
     COMPLETED = "Completed", "The step, or the whole run, is complete."
     # INPUT
@@ -212,3 +215,52 @@ class Reason(StrEnum):
         "Leave the listed modules out of `spec.method.lora.targetModules`, or start from other "
         "weights, and `kubectl replace --force -f FILE`.",
     )
+
+
+class GatewayReason(Explained):
+    """Cause, in one word, why requests to a gateway would fail, beside those of the store."""
+
+    DATABASE_UNREACHABLE = (
+        "DatabaseUnreachable",
+        "The database does not answer, or takes no changes; the message has its address and the "
+        "error.",
+        "The server is down or fails over, its address in the Secret is wrong, or a NetworkPolicy "
+        "blocks its port.",
+        "Requests go on once it answers; what was queued is kept. Correct the key `url` of the "
+        "Secret: `kubectl edit secret SECRET`.",
+    )
+    DATABASE_REFUSED = (
+        "DatabaseRefused",
+        "The database answers and refuses the user, the database or a right; the message has its "
+        "words.",
+        "The password was rotated, the database was removed, or a right was taken from the user.",
+        "Correct the key `url` of the Secret with `kubectl edit secret SECRET`, or grant the user "
+        "what the message names.",
+    )
+    NO_API_KEY = (
+        "NoAPIKey",
+        "The Secret of `spec.gateway.keysSecretRef` has no key that a request can match, so that "
+        "every request is refused.",
+        "The Secret is empty, or its values are empty, have several lines or characters that no "
+        "header can carry.",
+        "`kubectl create secret generic SECRET --from-literal=NAME=$(openssl rand -hex 24) "
+        "--dry-run=client -o yaml | kubectl apply -f -`. Gateways read it within a minute.",
+    )
+    CHECK_FAILED = (
+        "CheckFailed",
+        "A gateway cannot check the store or the database, for a cause that it does not know.",
+        "The message has the kind of the error; the gateway's log has the rest.",
+        "`kubectl logs -l wan-operator.dev/service=NAME --prefix --tail=50`.",
+    )
+
+
+NEEDS_SOMEBODY = frozenset(
+    {
+        Reason.STORE_ACCESS_DENIED,
+        Reason.STORE_NOT_FOUND,
+        Reason.STORE_REGION_WRONG,
+        GatewayReason.DATABASE_REFUSED,
+        GatewayReason.NO_API_KEY,
+    }
+)
+"""Reasons why requests fail that no waiting ends."""

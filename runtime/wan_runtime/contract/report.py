@@ -8,17 +8,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wan_runtime.contract.base import Contract
-from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.reasons import GatewayReason, Reason
 from wan_runtime.contract.rollout import Rollout, Track
 
 STATE_PAGE = "/state"
-"""Path of the report, at PROGRESS_PORT of a gateway's pod. It answers 503 with a line of text while
-there is no report."""
+"""Path of a gateway's state, at PROGRESS_PORT of its pod."""
 PROBLEM_CHARACTERS = 500
 
 
@@ -150,6 +149,33 @@ class ServiceReport(Contract):
         bare = {"adapters": (), "adapter_notes": ()}
         workers = tuple(each.model_copy(update=bare) for each in self.workers)
         return self.model_copy(update={"workers": workers, "adapters": by_revision(self.workers)})
+
+
+class Fault(Contract):
+    """A cause why requests would fail."""
+
+    reason: Reason | GatewayReason
+    message: Annotated[str, Field(max_length=PROBLEM_CHARACTERS)]
+
+    @classmethod
+    def of(cls, reason: Reason | GatewayReason, message: str) -> Fault:
+        """With as much of the message as fits."""
+        return cls(reason=reason, message=message[:PROBLEM_CHARACTERS])
+
+
+class GatewayState(Contract):
+    """What a gateway knows of itself and of the service."""
+
+    faults: tuple[Fault, ...] = ()
+    """Causes why requests to this gateway would fail, the gravest first."""
+    service: ServiceReport | None = None
+    """Report on the service. None: the database does not answer."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _wrapped(cls, content: Any) -> Any:
+        """The state of a gateway of an earlier release is a ServiceReport."""
+        return {"service": content} if isinstance(content, dict) and "queue" in content else content
 
 
 def by_revision(workers: Iterable[WorkerInfo]) -> tuple[AdapterReport, ...]:

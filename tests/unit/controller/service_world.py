@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
 from wan_operator.reconcile.decision import Decision
 from wan_operator.reconcile.observed import Key, Observed, Refusal, WarningEvent
@@ -19,7 +20,14 @@ from wan_operator.reconcile.service.reconcile import reconcile
 from wan_operator.resources.labels import RETRIED
 from wan_operator.resources.service.names import REVISION
 from wan_operator.settings import Settings
-from wan_runtime.contract.report import QueueReport, ServiceReport, TrackReport, WorkerReport
+from wan_runtime.contract.report import (
+    Fault,
+    GatewayState,
+    QueueReport,
+    ServiceReport,
+    TrackReport,
+    WorkerReport,
+)
 from wan_runtime.contract.rollout import Rollout, Track
 
 Raw = dict[str, Any]
@@ -84,6 +92,7 @@ class World:
         self.objects: dict[tuple[str, str], Raw] = {}
         self.finetunes: dict[str, Raw] = {}
         self.report: ServiceReport | None = None
+        self.faults: tuple[Fault, ...] = ()
         self.refused: dict[str, Refusal] = {}
         self.room = Room((node("large", gpus=100),))
         self.looks_at_nodes = 0
@@ -111,13 +120,17 @@ class World:
     def _observed(self) -> Observed:
         return Observed(
             children={kind: self.listed(kind) for kind in KINDS},
-            pages={} if self.report is None else {"gateway": self.report},
+            pages=self.pages(),
             followed={
                 Key("WanFineTune", "team", name): each for name, each in self.finetunes.items()
             },
             refused=self.refused,
             warnings=self.warnings,
         )
+
+    def pages(self) -> dict[str, BaseModel]:
+        """What gateways say, by pod."""
+        return {"gateway": GatewayState(faults=self.faults, service=self.report)}
 
     def turn(self, seconds: float = 0.0) -> Decision:
         """One reconcile, carried out; asked again, it must want nothing else."""

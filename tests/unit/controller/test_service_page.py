@@ -16,6 +16,7 @@ from wan_runtime.contract.report import (
     PROBLEM_CHARACTERS,
     STATE_PAGE,
     AdapterNote,
+    GatewayState,
     ServiceReport,
     Startup,
     WorkerReport,
@@ -64,7 +65,8 @@ def test_the_page_of_the_largest_service_is_read() -> None:
     page = SERVICE.page
     assert page is not None
     assert len(body) < page.limit_bytes
-    read = ServiceReport.model_validate_json(body)
+    read = GatewayState.model_validate_json(body).service
+    assert read is not None
     assert len(read.workers) == 2 * MAX_REPLICAS
     assert len(read.adapters) == 2 * MAX_ADAPTERS, "of two revisions"
     assert all(
@@ -73,3 +75,8 @@ def test_the_page_of_the_largest_service_is_read() -> None:
     assert {(each.usable, each.faulty) for each in read.adapters} == {
         (MAX_REPLICAS, 0), (0, MAX_REPLICAS),
     }  # fmt: skip
+
+
+def test_the_page_of_an_earlier_gateway_is_read() -> None:
+    earlier = report().model_dump_json(by_alias=True)
+    assert GatewayState.model_validate_json(earlier) == GatewayState(service=report())

@@ -260,6 +260,7 @@ def changes(before: Service, after: Service) -> tuple[Event, ...]:
             )
         )
     events += _of_adapters(before, after)
+    events += _of_faults(before, after)
     was, wanted = before.status.desired_replicas, after.status.desired_replicas
     if after.spec.autoscaling is not None and was != wanted:
         text = f"from {was} to {wanted} workers"
@@ -269,6 +270,22 @@ def changes(before: Service, after: Service) -> tuple[Event, ...]:
         text = f"{after.status.url} answers, {after.status.ready} workers"
         events.append(Event(type="Normal", reason="Serving", action="Serve", message=text))
     return tuple(events)
+
+
+def _of_faults(before: Service, after: Service) -> list[Event]:
+    """The first time that gateways report a cause why requests fail."""
+    known = {each.reason for each in before.status.conditions if each.type == READY}
+    first = [each for each in after.faults[:1] if each.reason not in known]
+    return [
+        Event(
+            type="Warning",
+            reason=each.reason,
+            action="Serve",
+            message=f"{each.reason}: {each.message}",
+        )
+        for each in first
+        if after.status.revision
+    ]
 
 
 def _of_adapters(before: Service, after: Service) -> list[Event]:

@@ -15,12 +15,12 @@ from wan_operator.api.v1alpha1.inference import (
 )
 from wan_operator.conditions.merge import confirmed
 from wan_operator.reconcile.bounds import fitted
-from wan_operator.reconcile.observed import Observed, Raw, is_deleting, label, owned_by
+from wan_operator.reconcile.observed import Observed, Raw, condition, is_deleting, label, owned_by
 from wan_operator.resources.labels import QUEUE_NAME, Owner
 from wan_operator.resources.service.names import COMPONENT, REVISION, Part, name_of
 from wan_operator.resources.service.worker import Revision
 from wan_operator.settings import Settings
-from wan_runtime.contract.report import ServiceReport
+from wan_runtime.contract.report import Fault, GatewayState, ServiceReport
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,9 +37,24 @@ class Service:
     """In whole seconds, the resolution of Kubernetes times."""
 
     @property
+    def gateways(self) -> dict[str, GatewayState]:
+        """What gateways say of themselves, by pod."""
+        pages = self.observed.pages.items()
+        return {name: page for name, page in pages if isinstance(page, GatewayState)}
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """Causes why requests would fail, by a gateway that gets requests; if none does, by any."""
+        pods = self.pods(Part.GATEWAY)
+        ready = {pod["metadata"]["name"] for pod in pods if is_ready(pod)}
+        said = self.gateways
+        heard = [said[name] for name in said if name in ready] or list(said.values())
+        return next((each.faults for each in heard if each.faults), ())
+
+    @property
     def report(self) -> ServiceReport | None:
         """The freshest that a gateway gave. None: none has answered now."""
-        said = [page for page in self.observed.pages.values() if isinstance(page, ServiceReport)]
+        said = [each.service for each in self.gateways.values() if each.service is not None]
         return min(said, key=lambda each: each.age_seconds, default=None)
 
     def own(self, kind: str) -> list[Raw]:
@@ -95,6 +110,11 @@ def read(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Serv
         settings=settings,
         now=now.replace(microsecond=0),
     )
+
+
+def is_ready(pod: Raw) -> bool:
+    found = condition(pod, "Ready")
+    return found is not None and found["status"] == "True"
 
 
 def count(deployments: Sequence[Raw | None], field: str) -> int:

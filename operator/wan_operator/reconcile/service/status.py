@@ -14,6 +14,7 @@ from wan_operator.reconcile.service.causes import causes, obstacle
 from wan_operator.reconcile.service.state import Service, count
 from wan_operator.resources.service import network
 from wan_operator.resources.service.names import Part, selector
+from wan_runtime.contract.reasons import NEEDS_SOMEBODY as LASTING
 from wan_runtime.contract.report import WorkerReport
 
 NEEDS_SOMEBODY = frozenset({"FineTuneNotFound", "FineTuneFailed", "FineTuneUnsuitable"})
@@ -141,6 +142,8 @@ def _readiness(service: Service) -> list[Wanted]:
     status, wanted = service.status, service.status.desired_replicas
     if not status.revision:
         return [Wanted(READY, False, "WorkersStarting", "nothing serves yet")]
+    if service.faults:
+        return _refusing(service)
     ready = count([service.deployment(Part.WORKER)], "readyReplicas")
     lacking = []
     if not status.ready_gateways:
@@ -178,6 +181,19 @@ def _not_ready(service: Service, lacking: list[tuple[Part, str, str]]) -> list[W
     reason, text = held.reason if held else lacking[0][1], "; ".join(texts)
     doing = STALLED if any(each.final for each in found) else RECONCILING
     return [Wanted(doing, True, reason, text), Wanted(READY, False, reason, text)]
+
+
+def _refusing(service: Service) -> list[Wanted]:
+    """What gateways say of store, database and keys, which workers need too: the cause of most else
+    that is not ready. And what keeps a change, maybe the cure, from going on."""
+    faults, held = service.faults, obstacle(service, *Part)
+    reason, text = faults[0].reason, "; ".join(each.message for each in faults)
+    text = f"requests fail: {text}"
+    if held is not None:
+        text = f"{text}. A change waits: {held.message}"
+    lasts = any(each.reason in LASTING for each in faults)
+    doing = Wanted(STALLED if lasts else RECONCILING, True, reason, text)
+    return [doing, Wanted(READY, False, reason, text)]
 
 
 def _said(service: Service) -> str:

@@ -21,10 +21,11 @@ from wan_runtime.errors import StepError
 from wan_runtime.process.pages import Pages
 from wan_runtime.serving.gateway import body, estimates, metrics, models, page, videos, webhooks
 from wan_runtime.serving.gateway.addresses import PrivateHosts
+from wan_runtime.serving.gateway.checks import Checks
 from wan_runtime.serving.gateway.keys import Keys
 from wan_runtime.serving.gateway.predict import Predictor
 from wan_runtime.serving.gateway.rates import Rates
-from wan_runtime.serving.gateway.refusals import RESPONSES, answer, describe
+from wan_runtime.serving.gateway.refusals import RESPONSES, answer, describe, unavailable
 from wan_runtime.serving.gateway.reporter import Reporter
 from wan_runtime.serving.gateway.requests import Requests, without_body
 from wan_runtime.serving.gateway.rollouts import Rollouts
@@ -57,15 +58,17 @@ def create_app(
     any, which `app.state.pages` has. `patience`: seconds that a request waits for an absent
     database."""
 
+    known = Keys(keys, service.id)
+    checks = Checks.of(service, known)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             queue = await Queue.of(service, database, patience_seconds=patience)
             stack.push_async_callback(queue.close)
-            known = Keys(keys, service.id)
             owners = await queue.owners(await run_in_threadpool(known.ids))
             predictor = Predictor(service.model.preset)
-            reporter = Reporter(queue)
+            reporter = Reporter(queue, checks.faults)
             private = PrivateHosts.of(service.webhook_private_hosts or ())
             app.state.gateway = Gateway(
                 service, queue, store, known, owners, Rates(), predictor, webhook_secret, private,
@@ -77,7 +80,7 @@ def create_app(
             app.state.pages = Pages(reporter.pages(app.state.metrics.text), pages_port)
             stack.callback(app.state.pages.close)
             canary = Rollouts(queue, rollout)
-            for loop in (upkeep.run, deliveries.run, canary.run, reporter.run):
+            for loop in (upkeep.run, deliveries.run, canary.run, checks.run, reporter.run):
                 task = asyncio.create_task(loop())
                 stack.push_async_callback(_end, task)
             yield
@@ -142,8 +145,7 @@ def _answer_errors(app: FastAPI, routers: tuple[APIRouter, ...]) -> None:
         cause = metrics.DATABASE if isinstance(error, QueueAway) else metrics.STORE
         log.warning("the %s: %s", cause, error)
         app.state.metrics.unavailable(cause)
-        text = "the service's database or store does not answer; nothing was lost, try again"
-        return answer(Refusal(Code.UNAVAILABLE, text, retry_after=5))
+        return answer(unavailable(error))
 
 
 def _methods(routers: tuple[APIRouter, ...], path: str) -> str:

@@ -67,6 +67,21 @@ class Keys:
 
     def check(self) -> dict[str, bytes]:
         """The keys by their names. Logs what is wrong with them, once; never a key."""
+        keys, faults = self._read()
+        for fault in faults:
+            if fault not in self._said:
+                log.warning("API keys in %s: %s", self._folder, fault)
+        self._said = faults
+        return keys
+
+    def missing(self) -> str | None:
+        """Why no request can have a key, without the keys themselves; None if one can."""
+        keys, faults = self._read()
+        if any(map(_is_usable, keys.values())):
+            return None
+        return f"API keys, the Secret of spec.gateway.keysSecretRef: {'; '.join(faults)}"
+
+    def _read(self) -> tuple[dict[str, bytes], list[str]]:
         keys, faults = {}, []
         # The kubelet's own folders in the mount begin with "..".
         for path in sorted(self._folder.glob("[!.]*")):
@@ -78,11 +93,12 @@ class Keys:
         faults += _faults(keys)
         if not keys:
             faults.append("there is none, so every request is refused: add one to the Secret")
-        for fault in faults:
-            if fault not in self._said:
-                log.warning("API keys in %s: %s", self._folder, fault)
-        self._said = faults
-        return keys
+        return keys, faults
+
+
+def _is_usable(key: bytes) -> bool:
+    """Whether a header of a request can carry it."""
+    return bool(key) and key.isascii() and key.decode().isprintable()
 
 
 def _faults(keys: Mapping[str, bytes]) -> list[str]:
@@ -93,7 +109,7 @@ def _faults(keys: Mapping[str, bytes]) -> list[str]:
             faults.append(f"{name} is empty, so no request matches it: {FORM}")
         elif len(key.splitlines()) > 1:
             faults.append(f"{name} has several lines, so no request matches it: {FORM}")
-        elif not (key.isascii() and key.decode().isprintable()):
+        elif not _is_usable(key):
             place = next(at for at, byte in enumerate(key) if not 32 <= byte < 127)
             faults.append(
                 f"{name} holds the byte 0x{key[place]:02x} at {place + 1}, which no header of a "

@@ -8,8 +8,11 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.errors import StepError
 from wan_runtime.serving.gateway.video_request import SCHEMAS
-from wan_runtime.serving.problems import STATUS, Refusal
+from wan_runtime.serving.problems import STATUS, Code, Refusal
+from wan_runtime.serving.queue.errors import DatabaseRefused
 
 
 class ProblemDetail(BaseModel):
@@ -38,12 +41,31 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 """Error responses of every route, by status."""
 
+SHOULD_RETRY = "x-should-retry"
+"""Header with which OpenAI's SDKs are kept from trying again by themselves."""
+
+
+def unavailable(error: Exception) -> Refusal:
+    """The refusal of a request that met an error of the database or the store. It promises only
+    what is so: that waiting helps, where nobody has to act."""
+    away = error.reason is Reason.STORE_UNREACHABLE if isinstance(error, StepError) else True
+    if away and not isinstance(error, DatabaseRefused):
+        text = "the service's database or store does not answer; what was queued is kept: try again"
+        return Refusal(Code.UNAVAILABLE, text, retry_after=5)
+    text = (
+        "the service's database or store refuses this; waiting does not help: those who run the "
+        "service find the cause in its status"
+    )
+    return Refusal(Code.UNAVAILABLE, text)
+
 
 def answer(refusal: Refusal) -> JSONResponse:
     """The response that says so."""
     headers = {}
     if refusal.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(refusal.retry_after)))
+    elif refusal.status == 503:
+        headers[SHOULD_RETRY] = "false"
     if refusal.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(refusal.body(), refusal.status, headers)

@@ -12,10 +12,17 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from wan_runtime.contract.report import STATE_PAGE, AdapterNote, ServiceReport
+from wan_runtime.contract.reasons import GatewayReason
+from wan_runtime.contract.report import (
+    STATE_PAGE,
+    AdapterNote,
+    Fault,
+    GatewayState,
+    ServiceReport,
+)
 from wan_runtime.process.pages import Page, json_page, plain_page
 from wan_runtime.serving.gateway.availability import faulty
-from wan_runtime.serving.queue.errors import QueueAway
+from wan_runtime.serving.queue.errors import DatabaseRefused, QueueAway
 from wan_runtime.serving.queue.queue import Queue
 
 log = logging.getLogger(__name__)
@@ -29,10 +36,11 @@ SILENCE = 60.0
 class Reporter(Collector):
     """Written by the gateway's loop, read by the threads of the pages' server."""
 
-    def __init__(self, queue: Queue) -> None:
-        self._queue = queue
-        self._taken: tuple[ServiceReport, float] | str = "no report was taken yet"
-        """With the time of the monotonic clock; or why there is none."""
+    def __init__(self, queue: Queue, faults: Callable[[], tuple[Fault, ...]] = tuple) -> None:
+        """`faults`: of all but the database."""
+        self._queue, self._others = queue, faults
+        self._taken: tuple[ServiceReport, float] | Fault | None = None
+        """With the time of the monotonic clock; or why there is none. None: none was taken yet."""
         self._turned = time.monotonic()
 
     async def run(self) -> None:
@@ -45,15 +53,21 @@ class Reporter(Collector):
         """A new one, or why there is none."""
         try:
             self._taken = (await self._queue.report(), time.monotonic())
+        except DatabaseRefused as error:
+            self._taken = Fault.of(GatewayReason.DATABASE_REFUSED, str(error))
         except QueueAway as error:
-            self._taken = str(error)
+            self._taken = Fault.of(GatewayReason.DATABASE_UNREACHABLE, str(error))
+        except Exception as error:  # the loop goes on: without it nothing would be known
+            log.exception("no report")
+            text = f"no report on the queue ({type(error).__name__}): the log has the rest"
+            self._taken = Fault.of(GatewayReason.CHECK_FAILED, text)
         self._turned = time.monotonic()
 
     def pages(self, metrics: Callable[[], bytes]) -> dict[str, Page]:
         """`metrics`: the exposition."""
         return {
             "/healthz": lambda: plain_page(time.monotonic() - self._turned < SILENCE),
-            "/readyz": lambda: plain_page(not isinstance(self._taken, str)),
+            "/readyz": lambda: plain_page(isinstance(self._taken, tuple)),
             "/metrics": lambda: (200, CONTENT_TYPE_LATEST, metrics()),
             STATE_PAGE: self._state,
         }
@@ -61,20 +75,34 @@ class Reporter(Collector):
     def faulty_adapters(self) -> dict[str, AdapterNote]:
         """Adapters that no ready worker can use, by name; empty while the database is
         unavailable."""
-        return {} if isinstance(self._taken, str) else faulty(self._taken[0].workers)
+        return faulty(self._taken[0].workers) if isinstance(self._taken, tuple) else {}
 
     def _state(self) -> tuple[int, str, bytes]:
-        taken = self._taken
-        if isinstance(taken, str):
-            return 503, "text/plain", f"{taken}\n".encode()
+        taken, faults = self._taken, self._faults()
+        if not isinstance(taken, tuple):
+            return json_page(GatewayState(faults=faults))
         report, taken_at = taken
         age = round(time.monotonic() - taken_at, 3)
-        return json_page(report.summary().model_copy(update={"age_seconds": age}))
+        summary = report.summary().model_copy(update={"age_seconds": age})
+        return json_page(GatewayState(faults=faults, service=summary))
+
+    def _faults(self) -> tuple[Fault, ...]:
+        of_database = (self._taken,) if isinstance(self._taken, Fault) else ()
+        return (*of_database, *self._others())
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Gauges of the queue, the same at every gateway; none while the database is away."""
+        """Gauges of faults; and of the queue, the same at every gateway, none while the database is
+        away."""
+        faults = GaugeMetricFamily(
+            "wan_gateway_fault",
+            "1 for each reason why requests to this gateway would fail now.",
+            labels=["reason"],
+        )
+        for reason in {fault.reason for fault in self._faults()}:
+            faults.add_metric([reason], 1)
+        yield faults
         taken = self._taken
-        if isinstance(taken, str):
+        if not isinstance(taken, tuple):
             return
         queue = taken[0].queue
         jobs = GaugeMetricFamily(

@@ -13,7 +13,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from wan_runtime.no_answer import why
 from wan_runtime.serving.queue.errors import DatabaseRefused, QueueAway
-from wan_runtime.serving.queue.refusals import refusal, server_of
+from wan_runtime.serving.queue.refusals import first_line, refusal, server_of
 
 log = logging.getLogger(__name__)
 
@@ -135,5 +135,5 @@ def is_transient(error: BaseException) -> bool:
 def reason_of(error: BaseException) -> str:
     """Why the server gave no answer, or what it said, in words."""
     if isinstance(error, asyncpg.PostgresError):
-        return str(error)
+        return first_line(error)
     return why(error)

@@ -31,6 +31,13 @@ def server_of(url: str) -> str:
 def refusal(error: BaseException) -> str | None:
     """What was refused and what helps. None: it was something else."""
     if isinstance(error, asyncpg.ProtocolViolationError) and "startup parameter" in str(error):
-        return f"{error}: name PostgreSQL itself, not a pooler such as PgBouncer, {WHERE}"
+        return (
+            f"{first_line(error)}: name PostgreSQL itself, not a pooler such as PgBouncer, {WHERE}"
+        )
     helps = next((text for kind, text in HELP.items() if isinstance(error, kind)), None)
-    return helps and f"{error}: {helps} {WHERE}"
+    return helps and f"{first_line(error)}: {helps} {WHERE}"
+
+
+def first_line(error: BaseException) -> str:
+    """The server's words without details and hints, which asyncpg appends in lines of their own."""
+    return str(error).partition("\n")[0]

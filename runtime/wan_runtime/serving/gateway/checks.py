@@ -1,0 +1,90 @@
+"""Whether requests would work, as far as a gateway can know: the store and the API keys.
+
+The database is part of every report: see `reporter`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+
+from fastapi.concurrency import run_in_threadpool
+
+from wan_runtime.artifacts.patience import Patience
+from wan_runtime.artifacts.probe import NAME, probe
+from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.reasons import NEEDS_SOMEBODY, GatewayReason
+from wan_runtime.contract.report import Fault
+from wan_runtime.contract.service import ServiceSpec
+from wan_runtime.errors import StepError
+from wan_runtime.serving.gateway.keys import Keys
+
+log = logging.getLogger(__name__)
+
+EVERY = 10.0
+"""Seconds between two probes of the store."""
+FIRST_PAUSE = 2.0
+"""Seconds between them after a first failure; each further one doubles it, up to EVERY."""
+PATIENCE = Patience(seconds=0, connect_seconds=3, read_seconds=5)
+"""A probe's own: what it finds has to be known within seconds."""
+
+
+class Checks:
+    """Faults of a gateway's surroundings. Written by its loop, read by other threads."""
+
+    def __init__(self, store: Store, key: str, keys: Keys) -> None:
+        """`key`: of the probe's object, which no other process uses."""
+        self._store, self._key, self._keys = store, key, keys
+        self._fault: Fault | None = None
+        self._failures = 0
+
+    @classmethod
+    def of(cls, service: ServiceSpec, keys: Keys) -> Checks:
+        """Checks of a service's gateway. Raises InfrastructureError as `Store.connect` does."""
+        store = Store.connect(service.store, patience=PATIENCE)
+        return cls(store, f"{service.prefix}/{NAME}-{socket.gethostname()}", keys)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.take()
+            await asyncio.sleep(self.pause)
+
+    async def take(self) -> None:
+        """One probe of the store."""
+        try:
+            await run_in_threadpool(probe, self._store, self._key)
+        except StepError as error:
+            self._failures += 1
+            # An answer that did not come may come the next time; a refusal is one.
+            if error.reason in NEEDS_SOMEBODY or self._failures > 1:
+                self._found(Fault.of(error.reason, error.message))
+        except Exception as error:
+            log.exception("the store cannot be checked")
+            self._failures += 1
+            text = f"the store cannot be checked ({type(error).__name__}): the log has the rest"
+            self._found(Fault.of(GatewayReason.CHECK_FAILED, text))
+        else:
+            self._failures = 0
+            self._found(None)
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next probe."""
+        if not self._failures:
+            return EVERY
+        return min(EVERY, FIRST_PAUSE * 2.0 ** min(self._failures - 1, 10))
+
+    def faults(self) -> tuple[Fault, ...]:
+        """What is wrong now, the store's first."""
+        missing = self._keys.missing()
+        keys = None if missing is None else Fault.of(GatewayReason.NO_API_KEY, missing)
+        return tuple(each for each in (self._fault, keys) if each is not None)
+
+    def _found(self, fault: Fault | None) -> None:
+        if fault is not None and fault != self._fault:
+            log.warning("%s: %s", fault.reason, fault.message)
+        elif fault is None and self._fault is not None:
+            log.info("the store takes objects again")
+        self._fault = fault
