@@ -95,7 +95,7 @@ def test_lost_pods_are_replaced_after_a_pause_and_the_cause_is_told(
     cluster.wait_condition("demo", "Running")
     cluster.loses_node("demo-prepare-1")
     waits = cluster.wait_condition("demo", "Reconciling", "PodLost")
-    assert "Attempt 2 of 6 starts at" in waits["message"]
+    assert "Attempt 2 (retry 1 of 5) starts at" in waits["message"]
     operator.kill()  # in the back-off
     operator.start()
     cluster.ends("demo-prepare-2", 30, result("prepare", 30, "StoreAccessDenied", "403"))

@@ -125,6 +125,6 @@ def test_a_pod_deleted_by_force_is_replaced_after_one_pause(
     cluster.ends("demo-prepare-1", 137)
     waits = cluster.wait_condition("demo", "Reconciling", "PodLost")
     assert "deleted" in waits["message"]
-    assert "Attempt 2 of 6 starts at" in waits["message"]
+    assert "Attempt 2 (retry 1 of 5) starts at" in waits["message"]
     cluster.starts("demo-prepare-2")
     cluster.wait_condition("demo", "Running")

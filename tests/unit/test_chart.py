@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
 import yaml
 
 from unit.rendered import (
+    CHART,
     FULL,
     NAMESPACE,
     ROOT,
@@ -282,3 +284,16 @@ def test_everything_is_labelled_and_namespaced() -> None:
         metadata = document["metadata"]
         assert metadata["labels"]["app.kubernetes.io/managed-by"] == "Helm"
         assert metadata.get("namespace") == (None if document["kind"] in cluster else NAMESPACE)
+
+
+def test_the_notes_name_every_kind_and_every_crd() -> None:
+    notes = (CHART / "templates" / "NOTES.txt").read_text()
+    listed = re.search(r"kubectl delete crd (.+)", notes)
+    assert listed is not None
+    names = [f"{plural}.wan-operator.dev" for plural in KINDS]
+    assert listed[1].split() == sorted(names)
+    assert sorted(path.stem.partition("_")[2] for path in (ROOT / "crds").glob("*.yaml")) == sorted(
+        KINDS
+    )
+    for kind in kinds.KINDS.values():
+        assert kind.definition.name in notes.partition("kubectl delete crd")[0]

@@ -50,7 +50,8 @@ def test_infrastructure_failures_are_retried_until_the_budget_is_spent(step: str
         assert world.leading == ("Reconciling", "StoreUnreachable")
         reconciling = world.condition("Reconciling")
         assert reconciling is not None
-        assert f"Attempt {attempt + 1} of 3 starts at" in reconciling["message"]
+        told = f"Attempt {attempt + 1} (retry {attempt} of 2) starts at"
+        assert told in reconciling["message"]
         assert decision.requeue_after is not None
         assert not world.running_jobs(), "back-off comes first"
         world.passes(decision.requeue_after)
@@ -112,6 +113,23 @@ def test_a_stop_with_a_checkpoint_costs_no_retry() -> None:
     assert world.step("train")["infrastructureRetries"] == 0
     kept = sorted(name for name in world.jobs if name.startswith("demo-train-"))
     assert kept == ["demo-train-4", "demo-train-5", "demo-train-6", "demo-train-7"], "old ones go"
+
+
+def test_messages_number_attempts_as_the_jobs_are_numbered() -> None:
+    world = World(retries={"infrastructure": 2})
+    world.reach("train")
+    world.starts()
+    world.ends(ExitClass.STOPPED)  # which uses no retry, and a number
+    world.settle()
+    world.ends(ExitClass.INFRASTRUCTURE, "minio does not answer")
+    decision = world.settle()
+    reconciling = world.condition("Reconciling")
+    assert reconciling is not None
+    assert "Attempt 3 (retry 1 of 2) starts at" in reconciling["message"]
+    assert decision.requeue_after is not None
+    world.passes(decision.requeue_after)
+    world.settle()
+    assert world.open_job == "demo-train-3"
 
 
 def test_a_pod_that_is_stopped_as_soon_as_it_starts_does_not_spin() -> None:

@@ -78,7 +78,7 @@ def test_one_is_tried_again_while_the_other_runs_on() -> None:
     world.ends(ExitClass.INFRASTRUCTURE, "minio does not answer", name=LOW)
     decision = world.settle()
     assert world.leading == ("Reconciling", "StoreUnreachable")
-    assert "train-low-noise failed: minio does not answer. Attempt 2 of 6" in message(
+    assert "train-low-noise failed: minio does not answer. Attempt 2 (retry 1 of 5)" in message(
         world, "Reconciling"
     )
     assert world.is_true("Running")

@@ -110,7 +110,7 @@ def release(run: Run[Spec, Status], step: StepStatus) -> Decision:
 
 def retry(run: Run[Spec, Status], step: StepStatus, outcome: Outcome) -> Decision:
     spent, allowed = failures.budget(outcome, step, run.spec.retries)
-    of_all = "" if allowed is None else f" of {allowed + 1}"
+    of_all = "" if allowed is None else f" (retry {spent + 1} of {allowed})"
     field = (
         "out_of_memory_retries"
         if outcome.exit_class is ExitClass.OUT_OF_MEMORY
@@ -121,7 +121,7 @@ def retry(run: Run[Spec, Status], step: StepStatus, outcome: Outcome) -> Decisio
     due = round_up(run.now + delay)
     text = (
         f"{step.name} failed: {outcome.message or outcome.reason}. "
-        f"Attempt {spent + 2}{of_all} starts at {due:%Y-%m-%dT%H:%M:%SZ}"
+        f"Attempt {step.attempts + 1}{of_all} starts at {due:%Y-%m-%dT%H:%M:%SZ}"
     )
     spending = {field: spent + 1}
     run = run.with_step(closed(step, due, reason=outcome.reason, message=text, **spending))
