@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import aiohttp
 
 from wan_operator import pages, sweep
+from wan_operator.conditions.namespaces import placed
 from wan_operator.delayqueue import DelayQueue
 from wan_operator.errors import PermanentError, TransientError
 from wan_operator.events import Warnings
@@ -179,7 +180,8 @@ class Controller:
             except PermanentError as error:
                 child = f"{manifest['kind']} {manifest['metadata']['name']}"
                 logger.warning("refused", extra={"child": child, "error": str(error)})
-                refused[unit] = Refusal(reason_of(kind, error), str(error))
+                text = placed(str(error), manifest["metadata"]["namespace"])
+                refused[unit] = Refusal(reason_of(kind, error), text)
         return refused
 
     async def _carry_out(self, cr: Raw, decision: Decision) -> None:

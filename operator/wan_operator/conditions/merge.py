@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from wan_operator.api.v1alpha1.common import Condition
+from wan_operator.conditions.namespaces import placed
 from wan_runtime.contract.reasons import Explanation
 
 # kstatus's: every kind has both.
@@ -38,9 +39,12 @@ def merge(
     generation: int,
     now: datetime,
     vocabulary: Vocabulary,
+    namespace: str,
 ) -> list[Condition]:
     """The new list: exactly `wanted`, the most informative first, each with its old transition time
-    unless its status changed. A condition that is no longer wanted is gone."""
+    unless its status changed. A condition that is no longer wanted is gone.
+
+    `namespace`: of the resource, where all that it names is looked for."""
     before = {condition.type: condition for condition in previous}
     ranks = {name: rank for rank, name in enumerate(vocabulary.types)}
     merged = []
@@ -54,7 +58,7 @@ def merge(
                 type=want.type,
                 status=status,
                 reason=want.reason,
-                message=want.message[:32768],
+                message=placed(want.message, namespace)[:32768],
                 last_transition_time=old.last_transition_time if old is not None and same else now,
                 observed_generation=generation,
             )

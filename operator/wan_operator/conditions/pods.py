@@ -60,7 +60,8 @@ REASONS: dict[str, Explanation] = {
         "docker-registry SECRET --docker-server=… --docker-username=… --docker-password=…`.",
     ),
     "SecretNotFound": Explanation(
-        "A Secret that the pod needs, or a key in it, does not exist; the message names both.",
+        "A Secret that the pod needs, or a key in it, does not exist; the message names both, and "
+        "the namespace.",
         "The Secret was not created in the namespace of the resource, or has another name or "
         "other keys.",
         "`kubectl create secret generic SECRET --from-literal=KEY=…`. A store needs the keys "

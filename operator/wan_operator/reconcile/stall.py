@@ -44,8 +44,8 @@ def stalled(
     except ValidationError:
         previous = []
     now = now.replace(microsecond=0)
-    generation = raw["observedGeneration"]
-    merged = merge(previous, wanted(previous), generation, now, vocabulary)
+    generation, namespace = raw["observedGeneration"], cr["metadata"]["namespace"]
+    merged = merge(previous, wanted(previous), generation, now, vocabulary, namespace)
     raw["conditions"] = _CONDITIONS.dump_python(
         merged, mode="json", by_alias=True, exclude_none=True
     )

@@ -50,8 +50,8 @@ def test_infrastructure_failures_are_retried_until_the_budget_is_spent(step: str
         assert world.leading == ("Reconciling", "StoreUnreachable")
         reconciling = world.condition("Reconciling")
         assert reconciling is not None
-        told = f"Attempt {attempt + 1} (retry {attempt} of 2) starts at"
-        assert told in reconciling["message"]
+        said = f"Attempt {attempt + 1} (retry {attempt} of 2) starts at"
+        assert said in reconciling["message"]
         assert decision.requeue_after is not None
         assert not world.running_jobs(), "back-off comes first"
         world.passes(decision.requeue_after)

@@ -130,7 +130,7 @@ def test_a_rollout_that_cannot_go_on_says_so_at_once(strategy: str, part: str, k
 
 def test_a_gateway_that_cannot_follow_a_change_is_told() -> None:
     world = serving()
-    missing = 'secret "wan-keys" not found'
+    missing = 'secret "wan-keys" not found in namespace team'
     world.pod("gateway", **kept("CreateContainerConfigError", missing, "gateway"))
     world.turn()
     assert world.condition("Ready")[:2] == ("True", "Serving")

@@ -95,7 +95,7 @@ def test_a_fine_tune_is_waited_for() -> None:
     world.turn()
     assert world.objects == {}
     assert world.condition("Stalled")[1:] == (
-        "FineTuneNotFound", "WanFineTune demo does not exist",
+        "FineTuneNotFound", "WanFineTune demo does not exist in namespace team",
     )  # fmt: skip
     world.finetunes["demo"] = finetune("demo", done=False)
     world.turn()

@@ -56,7 +56,8 @@ def test_the_schedulers_words_are_passed_on(text: str, reason: str) -> None:
     world.pods["demo-prepare-1"]["status"]["conditions"] = [refused]
     world.settle()
     assert world.leading == ("Reconciling", reason)
-    assert world.status["conditions"][0]["message"] == text
+    where = text.replace("not found", "not found in namespace team")
+    assert world.status["conditions"][0]["message"] == where
 
 
 def test_a_job_without_a_pod_is_told_after_a_minute_and_a_queued_one_at_once() -> None:

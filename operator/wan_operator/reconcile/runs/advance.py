@@ -156,7 +156,8 @@ def put_off(
 def held_up(run: Run[Spec, Status], id: str) -> Decision:
     """Stalls the run: nothing goes on, and nothing will until somebody acts."""
     refusal = run.observed.refused[id]
-    cr = {"metadata": {"generation": run.generation}, "status": run.dump()}
+    metadata = {"namespace": run.owner.namespace, "generation": run.generation}
+    cr = {"metadata": metadata, "status": run.dump()}
     decision = stalled(run.plan, cr, refusal.reason, refusal.message, run.now)
     return replace(decision, deletes=orphans(run), requeue_after=REFUSED_SECONDS)
 

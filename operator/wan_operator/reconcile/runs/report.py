@@ -42,7 +42,14 @@ def with_conditions(run: Run[Spec, Status], *news: Wanted) -> Run[Spec, Status]:
         first = wanted[0]
         wanted.append(Wanted(RUNNING, False, first.reason, first.message))
     wanted += run.plan.conditions(run, wanted[0])
-    merged = merge(run.status.conditions, wanted, run.generation, run.now, run.plan.vocabulary)
+    merged = merge(
+        run.status.conditions,
+        wanted,
+        run.generation,
+        run.now,
+        run.plan.vocabulary,
+        run.owner.namespace,
+    )
     return run.with_status(conditions=merged)
 
 

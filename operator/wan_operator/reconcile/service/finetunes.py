@@ -95,7 +95,11 @@ def find(service: Service, name: str, method: str, before: Artifact | None) -> F
     key = Key(FINETUNE_KIND, service.owner.namespace, name)
     cr = service.observed.followed.get(key)
     if cr is None:
-        return Found(before, "FineTuneNotFound", f"WanFineTune {name} does not exist")
+        return Found(
+            before,
+            "FineTuneNotFound",
+            f"WanFineTune {name} does not exist in namespace {key.namespace}",
+        )
     unsuitable = _unsuitable(service, cr, method)
     if unsuitable:
         return Found(None, "FineTuneUnsuitable", f"WanFineTune {name} {unsuitable}")

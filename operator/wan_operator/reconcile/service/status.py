@@ -114,6 +114,7 @@ def with_conditions(service: Service, *news: Wanted) -> Service:
         service.generation,
         service.now,
         VOCABULARY,
+        service.owner.namespace,
     )
     return service.with_status(conditions=merged)
 
