@@ -8,7 +8,6 @@ import contextlib
 import logging
 import os
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -17,10 +16,10 @@ from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.service import SERVICE_FILE, ServiceSpec
 from wan_runtime.errors import InputError
 from wan_runtime.faults import described
+from wan_runtime.serving.database_url import VARIABLE, checked
 
 log = logging.getLogger(__name__)
 
-URL_FORM = "postgresql://USER:PASSWORD@HOST[:PORT]/DATABASE"
 WEBHOOK_PREFIX = "whsec_"
 """What a secret of Standard Webhooks begins with before its base64."""
 WORDS = 1000
@@ -51,28 +50,12 @@ def given(options: argparse.Namespace) -> tuple[ServiceSpec, str]:
             f"service file {options.service} does not fit this runtime: {described(error)}. "
             "Do the operator and the runtime image come from one release?",
         ) from error
-    return service, _database(os.environ.get("WAN_DATABASE_URL", ""))
-
-
-def _database(url: str) -> str:
-    """Never said: it holds a password."""
-    if not url:
-        raise InputError(Reason.JOB_INVALID, f"WAN_DATABASE_URL is not set: {URL_FORM}")
-    with contextlib.suppress(ValueError):  # of the port
-        parts = urlsplit(url)
-        known = parts.scheme in ("postgresql", "postgres") and parts.port != 0
-        if known and parts.hostname and "@" not in parts.path + parts.query + parts.fragment:
-            return url
-    text = (
-        f"WAN_DATABASE_URL, the key url of the database's Secret, is not {URL_FORM}; signs of the "
-        "password such as / # ? % @ are written %2F %23 %3F %25 %40"
-    )
-    raise InputError(Reason.JOB_INVALID, text)
+    return service, checked(os.environ.get(VARIABLE, ""))
 
 
 def webhook_secret() -> str | None:
     """Key that signs webhooks; None: none are sent. Raises InputError(JOB_INVALID)."""
-    secret = os.environ.get("WAN_WEBHOOK_SECRET") or None
+    secret = os.environ.get("WAN_WEBHOOK_SECRET", "").strip() or None
     if secret is not None and secret.startswith(WEBHOOK_PREFIX):
         try:
             base64.b64decode(secret.removeprefix(WEBHOOK_PREFIX))

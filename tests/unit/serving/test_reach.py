@@ -21,6 +21,7 @@ from running_gateway import service_spec
 from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.errors import InfrastructureError, InputError
 from wan_runtime.serving import start
+from wan_runtime.serving.queue import database
 from wan_runtime.serving.reach import reach
 
 SECRET = "s3cr3t"
@@ -43,7 +44,7 @@ def guarded(postgres: Postgres) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("login", "database", "said"),
+    ("login", "name", "said"),
     [
         ("{user}:wrong", "{database}", "password authentication failed .* correct user or pass"),
         ("nobody", "{database}", 'role "nobody" does not exist: let the server admit this user'),
@@ -54,14 +55,12 @@ def guarded(postgres: Postgres) -> tuple[str, str]:
 )
 async def test_a_refusal_is_told_at_once(
     postgres: Postgres, spec: ServiceSpec, guarded: tuple[str, str],
-    login: str, database: str, said: str,
+    login: str, name: str, said: str,
 ) -> None:  # fmt: skip
     names = dict(zip(("user", "database"), guarded, strict=True))
-    login, database = login.format(**names), database.format(**names)
-    url = f"postgresql://{login}@127.0.0.1:{postgres.port}/{database}"
-    who = (
-        f"PostgreSQL at 127.0.0.1:{postgres.port} .database {database}, user {login.split(':')[0]}."
-    )
+    login, name = login.format(**names), name.format(**names)
+    url = f"postgresql://{login}@127.0.0.1:{postgres.port}/{name}"
+    who = f"PostgreSQL at 127.0.0.1:{postgres.port} .database {name}, user {login.split(':')[0]}."
     with pytest.raises(InputError, match=f"^{who} refuses: {said}") as told:
         await reach(spec, url)
     assert told.value.message.endswith(" in WAN_DATABASE_URL, the key url of the database's Secret")
@@ -131,6 +130,19 @@ def test_a_url_that_is_none_is_told_without_itself(
     with pytest.raises(InputError, match=r"postgresql://USER:PASSWORD@HOST\[:PORT\]/") as told:
         start.given(argparse.Namespace(service=file))
     assert SECRET not in str(told.value)
+
+
+async def test_a_pooler_that_drops_settings_is_refused(
+    spec: ServiceSpec, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server with the settings that such a one passes on."""
+    passed_on = {name: text for name, text in database.SETTINGS.items() if name != "search_path"}
+    monkeypatch.setattr(database, "SETTINGS", passed_on)
+    url = postgres.create(f"d{uuid4().hex}")
+    with pytest.raises(InputError, match="not a pooler such as PgBouncer") as told:
+        await reach(spec, url)
+    assert "its search_path is" in told.value.message
+    assert await sql(url, "select 1 from pg_tables where tablename = 'jobs'") == []
 
 
 @pytest.mark.parametrize("command", ["gateway", "worker"])

@@ -13,7 +13,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from wan_runtime.no_answer import why
 from wan_runtime.serving.queue.errors import DatabaseRefused, QueueAway
-from wan_runtime.serving.queue.refusals import first_line, refusal, server_of
+from wan_runtime.serving.queue.refusals import SettingsIgnored, first_line, refusal, server_of
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +75,7 @@ class Database:
             timeout=CONNECT_SECONDS,
             command_timeout=STATEMENT_SECONDS,
             server_settings=SETTINGS,
+            init=check_session,
         )
         return cls(url, pool, patience_seconds)
 
@@ -122,6 +123,14 @@ class Database:
             command_timeout=STATEMENT_SECONDS,
             server_settings=SETTINGS,
         )
+
+
+async def check_session(connection: Connection) -> None:
+    """Raises SettingsIgnored: some poolers take settings and drop them, and the tables would be
+    made in another schema."""
+    found = await connection.fetchval("show search_path")
+    if found != SCHEMA:
+        raise SettingsIgnored(f"its search_path is {found}, not {SCHEMA}, as requested")
 
 
 def is_transient(error: BaseException) -> bool:

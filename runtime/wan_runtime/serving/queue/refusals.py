@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import asyncpg
 
@@ -19,18 +19,27 @@ HELP: dict[type[Exception], str] = {
 WHERE = "in WAN_DATABASE_URL, the key url of the database's Secret"
 
 
+class SettingsIgnored(Exception):
+    """The session is not as it was requested."""
+
+
 def server_of(url: str) -> str:
-    """Its address, database and user."""
+    """Its addresses, database and user."""
     parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    address = host if parts.port else f"{host}:5432"
-    database, user = parts.path.strip("/"), unquote(parts.username or "")
-    return f"PostgreSQL at {address} (database {database}, user {user})"
+    login, _, hosts = parts.netloc.rpartition("@")
+    given = dict(parse_qsl(parts.query))
+    port = given.get("port", "5432")
+    listed = (hosts or given.get("host", "")).split(",")
+    addresses = (each if ":" in each.rpartition("]")[2] else f"{each}:{port}" for each in listed)
+    database = parts.path.strip("/") or given.get("dbname", given.get("database", ""))
+    user = unquote(login.partition(":")[0]) or given.get("user", "")
+    return f"PostgreSQL at {', '.join(addresses)} (database {database}, user {user})"
 
 
 def refusal(error: BaseException) -> str | None:
     """What was refused and what helps. None: it was something else."""
-    if isinstance(error, asyncpg.ProtocolViolationError) and "startup parameter" in str(error):
+    is_pooler = isinstance(error, asyncpg.ProtocolViolationError) and "startup param" in str(error)
+    if is_pooler or isinstance(error, SettingsIgnored):
         return (
             f"{first_line(error)}: name PostgreSQL itself, not a pooler such as PgBouncer, {WHERE}"
         )
