@@ -32,6 +32,9 @@ _WHOLE = frozenset(
     {"selector", "podSelector", "namespaceSelector", "nodeSelector", "ingress", "egress"}
 )
 """One value with all that is below: a field that somebody adds there changes whom it selects."""
+_MAPS = frozenset({"annotations", "labels", "nodeSelector", "matchLabels", "limits", "requests"})
+"""Fields that the API server drops when they are empty. Other empty objects say something: an
+`emptyDir: {}` is a volume, a `podSelector: {}` selects all pods."""
 _DEFAULTS = {"protocol": "TCP"}
 _QUANTITIES = frozenset({"limits", "requests", "sizeLimit"})
 
@@ -40,8 +43,9 @@ def first_difference(wanted: Any, live: Any) -> str:
     """Where `live` does not hold what is wanted, such as `spec.containers[worker].image`; empty if
     it holds everything.
 
-    A wanted None, "" or [] is held by a field that is not there. Other zero values are not: whether
-    a missing `false` is the API server's way to spell it, or an edit, depends on the field.
+    A wanted None, "" or [], or an empty map, is held by a field that is not there. Other zero values
+    are not: whether a missing `false` is the API server's way to spell it, or an edit, depends on
+    the field.
     """
     return next(_differences(wanted, live, "", ("", "")), "")
 
@@ -54,7 +58,7 @@ def _differences(
     if isinstance(wanted, dict) and isinstance(live, dict):
         for name, value in wanted.items():
             absent = name not in live
-            if value is None or (absent and value in ("", [])):
+            if value is None or (absent and (value in ("", []) or (name in _MAPS and not value))):
                 continue
             inner = f"{path}.{name}".lstrip(".")
             if absent:

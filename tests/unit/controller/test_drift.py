@@ -139,3 +139,15 @@ def test_a_field_added_to_a_rule_or_a_selector_opens_it_and_is_a_difference() ->
     live, rule = policy()
     rule["ports"][0]["protocol"] = "UDP"
     assert first_difference(POLICY, live) == "spec.ingress[0].ports[0].protocol"
+
+
+@pytest.mark.parametrize("field", ["annotations", "labels", "nodeSelector"])
+def test_an_empty_map_is_the_same_as_none(field: str) -> None:
+    assert first_difference({field: {}}, {}) == ""
+    assert first_difference({field: {"a": "b"}}, {}) == field
+
+
+@pytest.mark.parametrize("field", ["emptyDir", "podSelector"])
+def test_an_empty_object_that_says_something_is_missed(field: str) -> None:
+    assert first_difference({field: {}}, {}) == field
+    assert first_difference({field: {}}, {field: {}}) == ""
