@@ -38,6 +38,7 @@ class Node:
 
     def is_ready(self, ready: bool) -> None:
         resources = {"cpu": "4", "memory": "16Gi", "pods": "110", GPU: "2"}
+        resources["ephemeral-storage"] = "100Gi"
         condition = {"type": "Ready", "status": str(ready), "reason": "Test"}
         condition |= {"lastHeartbeatTime": now(), "lastTransitionTime": now()}
         status = {"capacity": resources, "allocatable": resources, "conditions": [condition]}

@@ -43,9 +43,9 @@ def first_difference(wanted: Any, live: Any) -> str:
     """Where `live` does not hold what is wanted, such as `spec.containers[worker].image`; empty if
     it holds everything.
 
-    A wanted None, "" or [], or an empty map, is held by a field that is not there. Other zero values
-    are not: whether a missing `false` is the API server's way to spell it, or an edit, depends on
-    the field.
+    A wanted None, "" or [], or an empty map, is held by a field that is not there. Other zero
+    values are not: whether a missing `false` is the API server's way to spell it, or an edit,
+    depends on the field.
     """
     return next(_differences(wanted, live, "", ("", "")), "")
 

@@ -21,6 +21,7 @@ from wan_operator.resources.labels import (
 from wan_operator.resources.pods import (
     GPU,
     HOME,
+    STORAGE,
     Volume,
     affinity_of,
     authority,
@@ -53,12 +54,17 @@ class Size:
     """Requested."""
     memory_limit: str
     cache: str
+    """Limit of the scratch volume."""
+    storage: str
+    """Ephemeral storage requested: what the scratch volume is expected to hold."""
     shm: str = "64Mi"
 
 
-TINY = Size(cpu="500m", memory="1536Mi", memory_limit="3Gi", cache="2Gi", shm="256Mi")
-LARGE_CPU = Size(cpu="4", memory="16Gi", memory_limit="32Gi", cache="100Gi")
-"""Prepare reads one clip at a time."""
+TINY = Size(
+    cpu="500m", memory="1536Mi", memory_limit="3Gi", cache="2Gi", storage="512Mi", shm="256Mi"
+)
+LARGE_CPU = Size(cpu="4", memory="16Gi", memory_limit="32Gi", cache="100Gi", storage="30Gi")
+"""Prepare reads one clip at a time; an import converts one file at a time, of 12 GB at most."""
 AVOIDANCE = 100
 """Weight of the preference against the node that failed the attempt before."""
 PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
@@ -78,11 +84,13 @@ def size_of(attempt: Attempt) -> Size:
 def size_for(host: HostPlan, *, cpu: int) -> Size:
     """Resources of a pod by the planner's estimate, with a margin for its error."""
     memory = host.gib * (1 + BAND)
+    scratch = _gib(host.scratch_gib * (1 + BAND), step=10)
     return Size(
         cpu=str(cpu),
         memory=_gib(memory, step=4),
         memory_limit=_gib(memory * LIMIT_OVER_REQUEST, step=4),
-        cache=_gib(host.scratch_gib * (1 + BAND), step=10),
+        cache=scratch,
+        storage=scratch,
         shm="8Gi",
     )
 
@@ -205,6 +213,9 @@ def resources(attempt: Attempt) -> Manifest:
     limits = cpu_limit | {"memory": size.memory_limit}
     if overrides.memory:
         requests["memory"] = limits["memory"] = overrides.memory
+    if not attempt.queue_name:
+        # Kueue admits no pod that requests a resource which its ClusterQueue does not cover.
+        requests[STORAGE] = overrides.cache or size.storage
     if attempt.needs_gpu:
         limits[GPU] = requests[GPU] = str(attempt.gpus)
     return {"requests": requests, "limits": limits}

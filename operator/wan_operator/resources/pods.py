@@ -17,6 +17,7 @@ CA_PATH = "/etc/wan-ca"
 CA_FILE = f"{CA_PATH}/ca.crt"
 HOME = "/home/wan"
 GPU = "nvidia.com/gpu"
+STORAGE = "ephemeral-storage"
 
 Volume = tuple[Manifest, Manifest]
 """A volume, and the mount of it."""
@@ -98,6 +99,18 @@ def cpu_of(request: str, limit: str | None) -> tuple[str, Manifest]:
     if limit is None:
         return request, {}
     return min(request, limit, key=amount), {"cpu": limit}
+
+
+def without_storage(spec: Manifest) -> Manifest:
+    """A pod's spec without its request for ephemeral storage, as releases before it made it."""
+    containers = []
+    for container in spec["containers"]:
+        resources = dict(container["resources"])
+        resources["requests"] = {
+            name: each for name, each in resources["requests"].items() if name != STORAGE
+        }
+        containers.append(container | {"resources": resources})
+    return spec | {"containers": containers}
 
 
 def security_context() -> Manifest:

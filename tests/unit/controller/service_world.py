@@ -75,6 +75,7 @@ def tiny(**spec: Any) -> Raw:
 def node(name: str, *, gpus: int, **more: Any) -> Node:
     """Ready, and empty."""
     allocatable = {"cpu": "64", "memory": "512Gi", "pods": "110", "nvidia.com/gpu": str(gpus)}
+    allocatable["ephemeral-storage"] = "4Ti"
     labels, taints = more.pop("labels", {}), more.pop("taints", [])
     raw = {
         "metadata": {"name": name, "labels": labels},

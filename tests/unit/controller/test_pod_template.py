@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -9,6 +10,9 @@ import pytest
 from pod_templates import FULL
 from unit.controller import service_world
 from unit.controller.world import World
+from wan_operator.resources.labels import SPEC_HASH, content_hash
+from wan_operator.resources.pods import without_storage
+from wan_runtime.contract.job import ExitClass
 
 Raw = dict[str, Any]
 
@@ -100,3 +104,58 @@ def test_a_template_that_says_nothing_changes_no_revision() -> None:
     nothing: Raw = {"annotations": {}, "affinity": {}, "topologySpreadConstraints": []}
     assert revision(nothing) == revision({})
     assert revision({"affinity": {"nodeAffinity": {}}}) == revision({})
+
+
+def storage(pod: Raw) -> Any:
+    return pod["containers"][0]["resources"]["requests"].get("ephemeral-storage")
+
+
+def test_a_pod_requests_the_storage_that_its_scratch_needs() -> None:
+    assert {name: storage(pod) for name, pod in all_pods({}).items()} == {
+        "step": "512Mi",
+        "gateway": None,
+        "worker": "512Mi",
+    }
+    assert storage(deployments({}, cache="7Gi")["worker"]) == "7Gi"
+    model = {"preset": "Wan2.1-I2V-14B-720P", "source": {"s3": "s3://models/720p"}}
+    world = World(model=model, resources={"cache": "300Gi"})
+    world.at_once = 2
+    world.settle()
+    for step in ("prepare", "import"):
+        assert storage(world.jobs[f"demo-{step}-1"]["spec"]["template"]["spec"]) == "30Gi"
+        world.ends(ExitClass.DONE, name=f"demo-{step}-1")
+    world.settle()
+    assert storage(world.jobs["demo-encode-1"]["spec"]["template"]["spec"]) == "300Gi"
+
+
+def test_a_pod_in_a_queue_of_kueue_requests_no_storage() -> None:
+    """Its ClusterQueue may not cover it, and would admit nothing."""
+    world = World()
+    world.cr["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": "gpus"}
+    world.settle()
+    assert storage(world.jobs["demo-prepare-1"]["spec"]["template"]["spec"]) is None
+
+
+def test_a_job_that_an_earlier_release_made_is_not_replaced() -> None:
+    world = World()
+    world.settle()
+    job = world.jobs["demo-prepare-1"]
+    job["spec"]["template"]["spec"] = without_storage(job["spec"]["template"]["spec"])
+    job["metadata"]["annotations"][SPEC_HASH] = content_hash(job["spec"])
+    world.settle()
+    assert world.running_jobs() == ["demo-prepare-1"]
+    world.edit(podTemplate={"runtimeClassName": "nvidia"})
+    world.settle()
+    assert world.running_jobs() == ["demo-prepare-2"]
+
+
+def test_an_edited_revision_is_put_right() -> None:
+    world = service_world.World(service_world.tiny())
+    world.settle()
+    name = f"demo-{world.status['revision']}"
+    kept = world.objects["ConfigMap", name]
+    before = copy.deepcopy(kept["data"])
+    kept["data"]["worker.json"] = kept["data"]["worker.json"].replace("10001", "10002")
+    world.settle()
+    assert world.objects["ConfigMap", name]["data"] == before
+    assert "10002" not in str(world.objects["Deployment", "demo-worker"])

@@ -44,7 +44,7 @@ def test_without_room_nothing_begins(strategy: str) -> None:
     assert world.condition("Ready")[:2] == ("True", "Serving")
     status, reason, message = world.condition("Reconciling")
     assert (status, reason) == ("True", "WaitingForCapacity")
-    assert "each with 1 nvidia.com/gpu, 0.1 cpu, 1.5Gi memory" in message
+    assert "each with 1 nvidia.com/gpu, 0.1 cpu, 0.5Gi ephemeral-storage, 1.5Gi memory" in message
     assert "node full comes closest, with 0 of 0 nvidia.com/gpu free" in message
     assert "spec.rollout.strategy Recreate needs none" in message
     assert world.status["rollout"]["phase"] == "Waiting"

@@ -150,5 +150,5 @@ class ResourceOverrides(ApiModel):
     memory: Bytes | None = None
     """Memory request and limit of the container, such as 64Gi."""
     cache: Bytes | None = None
-    """Size limit of the pod's scratch volume, such as 200Gi. It holds base weights and latents, and
-    the pod requests as much ephemeral storage."""
+    """Size limit of the pod's scratch volume, such as 200Gi. It holds base weights and latents.
+    Pods request as much ephemeral storage, but for those in a queue of Kueue."""

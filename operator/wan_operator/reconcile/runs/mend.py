@@ -21,6 +21,7 @@ from wan_operator.reconcile.runs.watch import watch
 from wan_operator.resources.configmaps import JOB_KEY
 from wan_operator.resources.jobs import joined, parted
 from wan_operator.resources.labels import SPEC_HASH, Manifest, content_hash
+from wan_operator.resources.pods import without_storage
 from wan_runtime.contract.job import JobSpec
 
 
@@ -62,8 +63,8 @@ def is_stale(run: Run[Spec, Status], step: StepStatus, current: Attempted) -> bo
     there = {item["metadata"]["name"]: item for item in run.observed.config_maps}
     wanted = run.plan.job(run, step.name, step.attempts)["spec"]
     avoids = bool(run.failed_on(step.name, step.attempts - 1))
-    placements = _placements(wanted, current.job, avoids)
-    if _hash(current.job) not in map(content_hash, placements):
+    placements = [*_placements(wanted, current.job, avoids)]
+    if _hash(current.job) not in map(content_hash, [*placements, *map(_as_before, placements)]):
         return True
     return any(
         # One that is lost is put back.
@@ -99,6 +100,12 @@ def _placements(spec: Manifest, live: Raw, avoids: bool) -> Iterator[Manifest]:
     for affinity in (own, joined(own, avoided)):
         placed = pod | ({"affinity": affinity} if affinity else {})
         yield spec | {"template": template | {"spec": placed}}
+
+
+def _as_before(spec: Manifest) -> Manifest:
+    """The spec as releases made it whose pods request no storage: an upgrade replaces none."""
+    template = spec["template"]
+    return spec | {"template": template | {"spec": without_storage(template["spec"])}}
 
 
 def hastened(run: Run[Spec, Status]) -> Run[Spec, Status]:

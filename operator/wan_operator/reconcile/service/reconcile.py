@@ -103,11 +103,11 @@ def awaited(base: base_model.Import, found: Followed) -> list[Wanted]:
 
 
 def revision_of(service: Service, effective: EffectiveService, found: Followed) -> Revision:
-    """Revision of the workers that the spec describes."""
+    """Revision of the workers that the spec describes; as it is kept, if it is."""
     spec, settings = service.spec, service.settings
     source, bundle = spec.model.source, ca_bundle(spec.store, settings)
     fetches = source is not None and source.s3 is not None
-    return Revision.of(
+    made = Revision.of(
         WorkerPods(
             owner=service.owner,
             spec=spec.workers,
@@ -124,6 +124,8 @@ def revision_of(service: Service, effective: EffectiveService, found: Followed) 
             model_cache=cache_volume(settings) if fetches else None,
         )
     )
+    kept = service.revision(made.name)
+    return kept if kept is not None and kept.is_intact else made
 
 
 def serve(

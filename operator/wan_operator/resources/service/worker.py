@@ -18,6 +18,7 @@ from wan_operator.resources.labels import Manifest, Owner, content_hash
 from wan_operator.resources.pods import (
     GPU,
     HOME,
+    STORAGE,
     Volume,
     authority,
     cpu_of,
@@ -30,6 +31,7 @@ from wan_operator.resources.pods import (
     shared_memory,
     store_env,
     volume,
+    without_storage,
 )
 from wan_operator.resources.service.gateway import SERVICE_KEY, probe
 from wan_operator.resources.service.names import (
@@ -87,7 +89,7 @@ class Revision:
     def of(cls, pods: WorkerPods) -> Revision:
         service = pods.service.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n"
         template = pod_template(pods)
-        return cls(content_hash([service, template])[:10], service, template)
+        return cls(_name(service, template), service, template)
 
     @classmethod
     def read(cls, config_map: Manifest) -> Revision:
@@ -97,8 +99,20 @@ class Revision:
         return cls(name, data[SERVICE_KEY], json.loads(data[TEMPLATE_KEY]))
 
     @property
+    def is_intact(self) -> bool:
+        """Whether it is what its name says: nobody has edited the ConfigMap that keeps it."""
+        return self.name == _name(self.service, self.template)
+
+    @property
     def spec(self) -> ServiceSpec:
         return ServiceSpec.model_validate_json(self.service)
+
+
+def _name(service: str, template: Manifest) -> str:
+    """The request for storage follows from the rest. Without it, releases that make none and this
+    one name a revision alike, and an upgrade replaces no worker."""
+    named = template | {"spec": without_storage(template["spec"])}
+    return content_hash([service, named])[:10]
 
 
 def pod_template(pods: WorkerPods) -> Manifest:
@@ -161,6 +175,7 @@ def resources(pods: WorkerPods) -> Manifest:
     size, given = pods.size, pods.spec.resources
     cpu, cpu_limit = cpu_of(given.cpu or size.cpu, given.cpu_limit)
     requests = {"cpu": cpu, "memory": given.memory or size.memory}
+    requests[STORAGE] = given.cache or size.storage
     limits = cpu_limit | {"memory": given.memory or size.memory_limit}
     limits[GPU] = requests[GPU] = str(pods.spec.gpus)
     return {"requests": requests, "limits": limits}
