@@ -51,7 +51,7 @@ def test_a_quota_is_said_and_pods_are_made_once_it_is_mended(
     quota = Quota(team.server, team.namespace, "pods")
     operator.start()
     team.create(**NOTHING_AWAITED)
-    team.reaches("Ready", "False", "PodNotCreated")
+    team.reaches("Ready", "False", "QuotaExceeded")
     for said in ("ReplicaSet demo-gateway-", "ReplicaSet demo-worker-", "exceeded quota: small"):
         eventually(lambda said=said: said in message(team), f"the cause to be said: {said}")
     quota.allows(10)

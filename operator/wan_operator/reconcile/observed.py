@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, Self
 
 from wan_operator.reconcile.room import Room
 from wan_operator.resources.jobs import CONTAINER
-from wan_operator.resources.labels import ATTEMPT, RECONCILE, STEP
+from wan_operator.resources.labels import ATTEMPT, RECONCILE, RETRIED, STEP
 
 Raw = dict[str, Any]
 
@@ -180,6 +180,16 @@ def container_state(pod: Raw, container: str = CONTAINER) -> tuple[str, Raw]:
             for kind, fields in status.get("state", {}).items():
                 return kind, fields
     return "", {}
+
+
+def retried(item: Raw) -> datetime | None:
+    """Time at which the operator last made the controller of an object try again; None if it never
+    did, or somebody has edited that."""
+    text = item["metadata"].get("annotations", {}).get(RETRIED, "")
+    try:
+        return parse_time(text).astimezone(UTC) if text else None
+    except ValueError:
+        return None
 
 
 def created(item: Raw) -> datetime:

@@ -45,7 +45,11 @@ def refused_pod(owner: str, warned: WarningEvent | None) -> Waiting | None:
     has it. `owner`: its kind and name."""
     if warned is None or warned.reason != "FailedCreate":
         return None
-    said = warned.message.removeprefix(REPEATED).removeprefix("Error creating: ")
+    return refused(owner, warned.message.removeprefix(REPEATED).removeprefix("Error creating: "))
+
+
+def refused(owner: str, said: str) -> Waiting:
+    """The API server's answer `said` to an owner, by kind and name, that was to make a pod."""
     reason = next((reason for text, reason in _REFUSALS if text in said), "PodRefused")
     final = reason != "QuotaExceeded" and any(text in said for text in _FINAL)
     text = f"{owner} cannot create its pod: {_FORBIDDEN.sub('', said, count=1)}"

@@ -115,6 +115,10 @@ class World:
             self.looks_at_nodes += 1
         return decision
 
+    def asks_warnings(self) -> bool:
+        """Whether a decision without Events asks for them."""
+        return self._decide(replace(self._observed(), warnings=None)).asks_warnings
+
     def _decide(self, observed: Observed) -> Decision:
         return reconcile(copy.deepcopy(self.cr), observed, self.settings, self.now)
 
@@ -176,6 +180,9 @@ class World:
         changed = old is None or old.get("spec") != made.get("spec")
         made["metadata"]["generation"] = generation + changed
         made["metadata"]["creationTimestamp"] = self.now.isoformat()
+        resync = (old or {}).get("metadata", {}).get("annotations", {}).get(RETRIED)
+        if resync:  # written, and not applied
+            made["metadata"]["annotations"][RETRIED] = resync
         if old and "status" in old:
             made["status"] = old["status"]
         self.objects[key] = made

@@ -273,6 +273,7 @@ def test_a_services_import_says_it_too() -> None:
     assert world.condition("Stalled")[:2] == ("True", "ServiceAccountNotFound")
     ready = world.condition("Ready")
     assert ready[:2] == ("False", "ServiceAccountNotFound")
-    assert ready[2] == f"Job videos-model-1 cannot create its pod: {ACCOUNT}"
+    said = f"Job videos-model-1 cannot create its pod: {ACCOUNT} in namespace team"
+    assert ready[2] == said
     world.turn(60)
     assert world.resyncs == ["videos-model-1"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from unit.controller.service_world import World, tiny
+from wan_operator.reconcile.observed import WarningEvent
 
 QUOTA = 'pods "demo-worker-1-x" is forbidden: exceeded quota: gpus, used: 4, limited: 4'
 
@@ -49,9 +51,9 @@ def test_pods_that_are_refused_are_told_in_the_api_servers_words(part: str) -> N
     world = starting()
     world.replica_set(part, refused=QUOTA)
     world.turn()
-    said = f"ReplicaSet demo-{part}-1 is refused: {QUOTA}"
+    said = f"ReplicaSet demo-{part}-1 cannot create its pod: exceeded quota: gpus, used: 4"
     for type_, status in (("Ready", "False"), ("Reconciling", "True")):
-        assert world.condition(type_)[:2] == (status, "PodNotCreated")
+        assert world.condition(type_)[:2] == (status, "QuotaExceeded")
         assert said in world.condition(type_)[2]
 
 
@@ -63,8 +65,8 @@ def test_a_replica_set_that_is_refused_is_told() -> None:
     progress = {"type": "Progressing", "status": "False", "reason": "ReplicaSetCreateError"}
     worker["status"] = {"conditions": [progress | {"message": said}]}
     world.turn()
-    assert world.condition("Ready")[1] == "PodNotCreated"
-    assert f"Deployment demo-worker is refused: {said}" in world.condition("Ready")[2]
+    assert world.condition("Ready")[1] == "QuotaExceeded"
+    assert f"Deployment demo-worker cannot create its pod: {said}" in world.condition("Ready")[2]
 
 
 def test_a_replica_set_that_wants_no_pod_is_no_cause() -> None:
@@ -117,7 +119,7 @@ def test_a_rollout_that_cannot_go_on_says_so_at_once(strategy: str, part: str, k
         reason, said = "ImagePullBackOff", "image wan-runtime:1 cannot be pulled: no such tag"
     else:
         world.replica_set(part, 2, refused=QUOTA)
-        reason, said = "PodNotCreated", QUOTA
+        reason, said = "QuotaExceeded", "exceeded quota: gpus, used: 4, limited: 4"
     world.turn(5)
     assert world.status["rollout"]["phase"] == "Starting"
     assert said in world.status["rollout"]["message"]
@@ -144,3 +146,64 @@ def test_a_change_that_only_starts_is_no_cause() -> None:
     world.turn()
     assert world.condition("Reconciling")[1] == "RollingOut"
     assert "A change waits" not in world.condition("Ready")[2]
+
+
+def test_a_refusal_that_does_not_pass_is_stalled_and_no_reason_to_go_back() -> None:
+    """Whoever makes the class has mended it, without another spec."""
+    world = rolling()
+    said = 'pods "x" is forbidden: no PriorityClass with name urgent was found'
+    world.replica_set("worker", 2, refused=said)
+    world.turn(5)
+    assert world.status["rollout"]["phase"] == "Starting"
+    assert world.condition("Stalled")[:2] == ("True", "PriorityClassNotFound")
+    assert world.condition("Ready")[0] == "True"
+    world.objects["ReplicaSet", "demo-worker-2"]["status"] = {}
+    world.turn(5)
+    assert world.condition("Stalled") == ("", "", "")
+
+
+def warned(reason: str, message: str, seconds: float = 0) -> WarningEvent:
+    time = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+    return WarningEvent(kind="Pod", name="x", reason=reason, message=message, time=time)
+
+
+@pytest.mark.parametrize("part", ["gateway", "worker"])
+def test_a_volume_that_is_missing_is_told(part: str) -> None:
+    world = starting()
+    pod = world.pod(part, **kept("ContainerCreating", container=part))
+    said = 'MountVolume.SetUp failed for volume "keys" : secret "wan-keys" not found'
+    world.warnings = {pod["metadata"]["uid"]: warned("FailedMount", said)}
+    world.turn(5)
+    assert world.condition("Ready")[1] == "SecretNotFound"
+    assert 'secret "wan-keys" not found' in world.condition("Ready")[2]
+
+
+def test_the_newest_words_are_those_of_the_event() -> None:
+    """A ReplicaSet's condition keeps those of its first try."""
+    world = starting()
+    replica_set = world.replica_set("worker", refused=QUOTA)
+    said = 'Error creating: pods "x" is forbidden: no PriorityClass with name urgent was found'
+    world.warnings = {replica_set["metadata"]["uid"]: warned("FailedCreate", said, 30)}
+    world.turn(40)
+    assert world.condition("Ready")[1] == "PriorityClassNotFound"
+    world.warnings = {replica_set["metadata"]["uid"]: warned("FailedCreate", said, -30)}
+    world.turn(5)
+    assert world.condition("Ready")[1] == "QuotaExceeded", "of a refusal that is over"
+
+
+@pytest.mark.parametrize(
+    ("status", "seconds", "asks"),
+    [
+        (kept("ContainerCreating"), 1, False),
+        (kept("ContainerCreating"), 5, True),
+        (kept("ErrImagePull", "no such tag"), 5, False),
+    ],
+    ids=["young", "unexplained", "explained"],
+)
+def test_events_are_read_where_they_may_say_more(
+    status: dict[str, Any], seconds: float, asks: bool
+) -> None:
+    world = starting()
+    world.pod("worker", **status)
+    world.now += timedelta(seconds=seconds)
+    assert world.asks_warnings() == asks

@@ -14,11 +14,11 @@ from wan_operator.reconcile.observed import (
     is_deleting,
     is_suspended,
     parse_time,
+    retried,
 )
 from wan_operator.reconcile.runs.attempted import Attempted
 from wan_operator.reconcile.waiting import Waiting, pod_waiting, refused_pod
 from wan_operator.resources.jobs import GRACE_SECONDS
-from wan_operator.resources.labels import RETRIED
 
 NO_POD_SECONDS = 20.0
 QUIET_SECONDS = 3.0
@@ -69,8 +69,7 @@ def resync_of(attempted: Attempted, waiting: Waiting, now: datetime) -> Resync |
     lacks = len(attempted.newest) < len(attempted.ranks)
     if not lacks or waiting.reason == "StepStarting" or not may_make_pods(job):
         return None
-    last = job["metadata"].get("annotations", {}).get(RETRIED)
-    since = max(_started(job), parse_time(last)) if last else _started(job)
+    since = max(_started(job), retried(job) or _started(job))
     if now - since < timedelta(seconds=RESYNC_SECONDS):
         return None
     metadata = job["metadata"]

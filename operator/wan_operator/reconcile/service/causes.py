@@ -11,6 +11,7 @@ from datetime import datetime
 
 from wan_operator.reconcile.observed import (
     Raw,
+    WarningEvent,
     condition,
     created,
     is_deleting,
@@ -18,14 +19,18 @@ from wan_operator.reconcile.observed import (
     owned_by,
     parse_time,
 )
-from wan_operator.reconcile.service.pods import PodFault, pod_fault
+from wan_operator.reconcile.service.pods import PodFault, fault_of, pod_fault
 from wan_operator.reconcile.service.state import Service
+from wan_operator.reconcile.waiting import refused as refusal
+from wan_operator.reconcile.waiting import refused_pod
 from wan_operator.resources.service.names import REVISION, Part
 
 STARTING = "PodStarting"
 """The reason of a pod that may still come right by itself."""
 ENDED = ("Failed", "Succeeded")
 """Phases of pods that others have taken the place of."""
+QUIET_SECONDS = 3.0
+"""A pod that is younger is not worth a LIST of Events: most run by then."""
 
 
 def causes(service: Service, part: Part, revision: str = "") -> list[PodFault]:
@@ -33,9 +38,8 @@ def causes(service: Service, part: Part, revision: str = "") -> list[PodFault]:
     last those of pods that only start."""
     found = [each.fault for each in refused(service, part) if revision in ("", each.revision)]
     for pod in service.pods(part):
-        is_there = pod.get("status", {}).get("phase") not in ENDED
-        if is_there and revision in ("", label(pod, REVISION)):
-            fault = pod_fault(pod)
+        if _is_there(pod) and revision in ("", label(pod, REVISION)):
+            fault = pod_fault(pod, service.observed)
             found += [] if fault is None else [fault]
     return sorted(found, key=lambda each: (not each.final, each.reason == STARTING))
 
@@ -48,6 +52,20 @@ def obstacle(service: Service, *parts: Part, revision: str = "") -> PodFault | N
         (each for each in found if each.reason != STARTING), key=lambda each: not each.final
     )
     return next(iter(deep), None)
+
+
+def asks_warnings(service: Service) -> bool:
+    """Whether Events, which were not read, may say more."""
+    if service.observed.warnings is not None:
+        return False
+    if any(refused(service, part) for part in Part):
+        return True
+    pods = [pod for part in Part for pod in service.pods(part) if _is_there(pod)]
+    waiting = [(pod, fault) for pod in pods if (fault := pod_fault(pod)) is not None]
+    return any(
+        fault.is_unexplained and (service.now - created(pod)).total_seconds() >= QUIET_SECONDS
+        for pod, fault in waiting
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +89,23 @@ def refused(service: Service, part: Part) -> list[Refused]:
         # Not the Deployment's copy: it keeps the first one of all its ReplicaSets.
         failure = condition(each, "ReplicaFailure") or {}
         if failure.get("status") == "True" and each["spec"].get("replicas"):
-            found.append(_refused("ReplicaSet", each, failure))
+            warned = service.observed.warning_about(each)
+            found.append(_refused("ReplicaSet", each, failure, warned))
     progress = condition(deployment, "Progressing") or {}
     if progress.get("reason") == "ReplicaSetCreateError":
         found.append(_refused("Deployment", deployment, progress))
     return found
 
 
-def _refused(kind: str, maker: Raw, said: Raw) -> Refused:
-    since = said.get("lastTransitionTime")
-    text = f"{kind} {maker['metadata']['name']} is refused: {said.get('message', '')}"
+def _refused(kind: str, maker: Raw, said: Raw, warned: WarningEvent | None = None) -> Refused:
+    """`warned`: its newest Event. A ReplicaSet's condition keeps the words of the first try."""
+    owner, time = f"{kind} {maker['metadata']['name']}", said.get("lastTransitionTime")
+    since = parse_time(time) if time else created(maker)
+    newest = refused_pod(owner, warned if warned and warned.time >= since else None)
     return Refused(
         revision=label(maker["spec"]["template"], REVISION),
-        since=parse_time(since) if since else created(maker),
-        fault=PodFault("PodNotCreated", text, False),
+        since=since,
+        fault=fault_of(newest or refusal(owner, said.get("message", ""))),
     )
 
 
@@ -95,6 +116,10 @@ def replica_sets(service: Service, part: Part) -> list[Raw]:
         return []
     found = owned_by(service.observed.children.get("ReplicaSet", ()), deployment["metadata"]["uid"])
     return sorted((each for each in found if not is_deleting(each)), key=_number)
+
+
+def _is_there(pod: Raw) -> bool:
+    return pod.get("status", {}).get("phase") not in ENDED
 
 
 def _number(replica_set: Raw) -> int:

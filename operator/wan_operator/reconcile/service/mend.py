@@ -7,33 +7,50 @@ them: where they hold the room or the quota of the new ones, for ever.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from wan_operator.reconcile.observed import Raw, container_state, is_deleting, label, parse_time
+from wan_operator.reconcile.decision import Resync
+from wan_operator.reconcile.observed import Raw, container_state, is_deleting, label, retried
 from wan_operator.reconcile.service.causes import refused, replica_sets
 from wan_operator.reconcile.service.state import Service, count
 from wan_operator.resources.drift import first_difference
-from wan_operator.resources.labels import RETRIED, SPEC_HASH, Manifest
+from wan_operator.resources.labels import SPEC_HASH, Manifest
 from wan_operator.resources.service.names import COMPONENT, Part
 
-RETRY_SECONDS = 20.0
-"""Interval at which a refused ReplicaSet tries again. The Deployment's controller copies the
-annotation to it, and its own controller then forgets its pause, of up to 16 minutes."""
+RESYNC_SECONDS = 20.0
+"""Interval at which a Deployment whose pods are refused tries again to make them. The pauses of
+its ReplicaSet grow to 16 minutes."""
 
 
 def mended(service: Service, manifest: Manifest) -> Manifest:
     """A Deployment as it is to be applied now."""
     part = Part(label(manifest, COMPONENT))
-    live = service.deployment(part)
-    if live is None:
-        return manifest
-    metadata, spec = manifest["metadata"], manifest["spec"]
-    annotations = metadata["annotations"] | _retried(service, part, live)
+    live, spec = service.deployment(part), manifest["spec"]
     rolling = spec["strategy"].get("rollingUpdate")
-    if rolling is not None:
-        rolling = rolling | {"maxUnavailable": _missing(service, part, manifest, live)}
-        spec = spec | {"strategy": spec["strategy"] | {"rollingUpdate": rolling}}
-    return manifest | {"metadata": metadata | {"annotations": annotations}, "spec": spec}
+    if live is None or rolling is None:
+        return manifest
+    rolling = rolling | {"maxUnavailable": _missing(service, part, manifest, live)}
+    strategy = spec["strategy"] | {"rollingUpdate": rolling}
+    return manifest | {"spec": spec | {"strategy": strategy}}
+
+
+def resyncs(service: Service) -> tuple[Resync, ...]:
+    """The next tries of what is refused for a while. Its Deployment's controller copies the
+    annotation to the newest ReplicaSet, and either controller then forgets its pause."""
+    found = (_resync(service, part) for part in Part)
+    return tuple(each for each in found if each is not None)
+
+
+def _resync(service: Service, part: Part) -> Resync | None:
+    live, since = service.deployment(part), [each.since for each in refused(service, part)]
+    if live is None or not since:
+        return None
+    metadata = live["metadata"]
+    began = max(min(since), retried(live) or min(since))
+    seconds = min(RESYNC_SECONDS, 2 * service.settings.retry_base_seconds)
+    if service.now - began < timedelta(seconds=seconds):
+        return None
+    return Resync(kind="Deployment", name=metadata["name"], uid=metadata["uid"], time=service.now)
 
 
 def working(service: Service, part: Part) -> int:
@@ -78,22 +95,3 @@ def _is_replaced(manifest: Manifest, live: Raw) -> bool:
     # A field that is wanted no more leaves a trace in the hash alone, and so does a number.
     hashes = [each["metadata"].get("annotations", {}).get(SPEC_HASH) for each in (manifest, live)]
     return hashes[0] != hashes[1] and bool(wanted["replicas"] == there.get("replicas"))
-
-
-def _retried(service: Service, part: Part, live: Raw) -> dict[str, str]:
-    """The annotation that makes the controllers try again what has been refused for a while."""
-    before = live["metadata"].get("annotations", {}).get(RETRIED)
-    since = [each.since for each in refused(service, part)]
-    if not since:
-        return {}
-    pause = timedelta(seconds=min(RETRY_SECONDS, 2 * service.settings.retry_base_seconds))
-    if service.now - max(min(since), _time(before) or min(since)) < pause:
-        return {} if before is None else {RETRIED: before}
-    return {RETRIED: service.now.isoformat()}
-
-
-def _time(text: str | None) -> datetime | None:
-    try:
-        return parse_time(text) if text else None
-    except ValueError:  # edited by somebody
-        return None

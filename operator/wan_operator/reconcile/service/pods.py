@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wan_operator.reconcile.observed import Raw, container_state, is_deleting
-from wan_operator.reconcile.waiting import pod_waiting
+from wan_operator.reconcile.observed import Observed, Raw, container_state, is_deleting
+from wan_operator.reconcile.waiting import Waiting, pod_waiting
 from wan_operator.resources.service.names import Part
 from wan_runtime.contract.job import ExitClass
 
@@ -20,9 +20,13 @@ class PodFault:
     message: str
     final: bool
     """It will not pass by itself."""
+    is_of_spec: bool = True
+    """Another spec is needed. Otherwise it passes once the cluster is mended, too."""
+    is_unexplained: bool = False
+    """Events may say more."""
 
 
-def pod_fault(pod: Raw) -> PodFault | None:
+def pod_fault(pod: Raw, observed: Observed | None = None) -> PodFault | None:
     """None: it runs, or goes. A container that runs and is not ready is starting: no fault."""
     container = pod["spec"]["containers"][0]["name"]
     name = pod["metadata"]["name"]
@@ -38,9 +42,18 @@ def pod_fault(pod: Raw) -> PodFault | None:
     if ended is not None:
         final = _restarts(pod, container) >= RESTARTS
         return PodFault(failed, f"pod {name}: {_said(ended)}", final)
-    waiting = pod_waiting(pod, kind, state)
+    return fault_of(pod_waiting(pod, kind, state, observed))
+
+
+def fault_of(waiting: Waiting) -> PodFault:
     reason = "PodStarting" if waiting.reason == "StepStarting" else waiting.reason
-    return PodFault(reason, waiting.message, False)
+    return PodFault(
+        reason=reason,
+        message=waiting.message,
+        final=waiting.final,
+        is_of_spec=False,
+        is_unexplained=waiting.is_unexplained,
+    )
 
 
 def _last_end(pod: Raw, container: str) -> Raw | None:

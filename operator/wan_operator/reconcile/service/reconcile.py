@@ -32,8 +32,9 @@ from wan_operator.reconcile.observed import (
     label,
 )
 from wan_operator.reconcile.service import base_model, pod_config
+from wan_operator.reconcile.service.causes import asks_warnings
 from wan_operator.reconcile.service.finetunes import Followed, followed
-from wan_operator.reconcile.service.mend import mended
+from wan_operator.reconcile.service.mend import mended, resyncs
 from wan_operator.reconcile.service.resolve import (
     DatabaseNotConfiguredError,
     pod_size,
@@ -161,9 +162,9 @@ def serve(
         children=(*base.children, *wanted),
         deletes=(*base.deletes, *leftovers(service, wanted)),
         status=service.dump(),
-        resyncs=base.resyncs,
+        resyncs=(*base.resyncs, *resyncs(before)),
         events=(*base.events, *changes(base.service, service)),
-        asks_warnings=base.asks_warnings,
+        asks_warnings=base.asks_warnings or asks_warnings(before),
         asks_room=taken.asks_room,
         room_left=taken.room_left,
         requeue_after=requeue_after(service),

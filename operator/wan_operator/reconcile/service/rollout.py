@@ -173,7 +173,7 @@ def _held(service: Service, desired: Revision) -> str:
 def _fault(service: Service, serving: Revision, desired: Revision, rollout: RolloutStatus) -> str:
     """Why the new revision goes back; empty if nothing is known against it."""
     found = [each for part in Part for each in causes(service, part, desired.name)]
-    final = next((each for each in found if each.final), None)
+    final = next((each for each in found if each.final and each.is_of_spec), None)
     if final is not None:
         return final.message
     lost = spoiled(service, serving, desired)

@@ -136,7 +136,8 @@ def _rollout(service: Service) -> list[Wanted]:
     held = obstacle(service, Part.CANARY, Part.WORKER, revision=rollout.revision)
     by_phase = {"Waiting": WAITING, "Proving": "CanaryProving"}
     reason = held.reason if held else by_phase.get(rollout.phase, "RollingOut")
-    return [Wanted(RECONCILING, True, reason, rollout.message or "it begins")]
+    type_ = STALLED if held and held.final else RECONCILING
+    return [Wanted(type_, True, reason, rollout.message or "it begins")]
 
 
 def _readiness(service: Service) -> list[Wanted]:
@@ -166,7 +167,7 @@ def _ready(service: Service, reason: str, text: str) -> list[Wanted]:
         return [Wanted(READY, True, reason, text)]
     return [
         Wanted(READY, True, reason, f"{text}. A change waits: {held.message}"),
-        Wanted(RECONCILING, True, held.reason, held.message),
+        Wanted(STALLED if held.final else RECONCILING, True, held.reason, held.message),
     ]
 
 
