@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -60,6 +61,8 @@ class Tried:
     """By way and status; 0 for a line that closed without an answer."""
     faults: list[str] = field(default_factory=list)
     """Requests that were answered with 5xx."""
+    slowest: tuple[float, str] = (0.0, "")
+    """Seconds of the slowest, and which it was."""
 
 
 def try_out(
@@ -103,6 +106,7 @@ def try_out(
             @given(case=st.one_of(strategies), chance=st.randoms())
             def check(case: schemathesis.Case, chance: random.Random) -> None:
                 way = chance.choice(list(Way))
+                began = time.monotonic()
                 if way is Way.PLAIN:
                     answer = case.call_and_validate(headers=headers, checks=CHECKS, timeout=SECONDS)
                     status = answer.status_code
@@ -110,6 +114,8 @@ def try_out(
                     status = _sent(url, _changed(_wire(case, url, headers), way, chance), way)
                 tried.cases += 1
                 tried.statuses[f"{way} {status}"] += 1
+                took = time.monotonic() - began
+                tried.slowest = max(tried.slowest, (took, f"{way} {case.method} {case.path}"))
                 if status >= 500:
                     tried.faults.append(f"{way}: {case.method} {case.path} {status}")
 
@@ -158,9 +164,12 @@ def _changed(wire: Wire, way: Way, chance: random.Random) -> Wire:
             odd = quote(odd.encode("utf-8", "surrogatepass"), safe="/?&#%")
         wire.target = _put(wire.target, odd, chance)
     elif way is Way.ODD_HEADER:
-        at = chance.randrange(len(wire.headers) + 1)
-        name, value = wire.headers.pop(at) if at < len(wire.headers) else ("Idempotency-Key", "key")
-        wire.headers.append((name, _put(value, odd, chance)))
+        # Another length or Connection would leave the line open, and this waiting.
+        kept = [each for each in wire.headers if each[0] in ("Connection", "Content-Length")]
+        others = [each for each in wire.headers if each not in kept]
+        others.append(("Idempotency-Key", "key"))
+        name, value = others.pop(chance.randrange(len(others)))
+        wire.headers = [*kept, *others, (name, _put(value, odd, chance))]
     elif way is Way.ODD_BODY:
         at = chance.randrange(len(wire.body) + 1)
         odd_bytes = odd.encode("utf-8", "surrogatepass")

@@ -65,7 +65,8 @@ def series(page: str) -> int:
 
 def main() -> int:
     seed = int(os.environ.get("WAN_SEED", random.randrange(2**32)))
-    print(f"WAN_SEED={seed} repeats this run\n\n| cases | memory | series |\n| --- | --- | --- |")
+    print(f"WAN_SEED={seed} repeats this run\n\n| cases | memory | series | slowest |")
+    print("| --- | --- | --- | --- |", flush=True)
     os.environ |= {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
     with tempfile.TemporaryDirectory() as made, Postgres() as postgres:
         folder = Path(made)
@@ -92,7 +93,11 @@ def fuzzed(processes: Processes, log: Path, seed: int) -> int:
             statuses += tried.statuses
             faults += tried.faults
             taken.append((memory_mib(process.pid), series(f"http://127.0.0.1:{port}/metrics")))
-            print(f"| {statuses.total()} | {taken[-1][0]:.1f} MiB | {taken[-1][1]} |", flush=True)
+            print(
+                f"| {statuses.total()} | {taken[-1][0]:.1f} MiB | {taken[-1][1]} "
+                f"| {tried.slowest[0]:.1f} s, {tried.slowest[1]} |",
+                flush=True,
+            )
     finally:
         http.close()
         process.terminate()
