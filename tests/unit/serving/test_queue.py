@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orders import claimed, found, order, rendered, submitted
+from orders import claimed, found, order, rendered, sign, submitted
 from postgres import Postgres
 from wan_runtime.rendering.order import Advance, Problem, Stage, State
 from wan_runtime.serving.queue.errors import AfterUnknown, KeyReused, OwnerFull, QueueFull
@@ -80,12 +80,35 @@ async def test_limits_refuse_with_the_time_to_wait(queue: Queue) -> None:
         )
 
     await ask(90)
-    with pytest.raises(QueueFull) as refused:
+    with pytest.raises(QueueFull, match="100 s of predicted work may wait") as refused:
         await ask(30)
-    assert refused.value.wait_seconds == 20
-    with pytest.raises(OwnerFull):
+    assert refused.value.wait_seconds == 20, "no worker is ready: as if one began now"
+    with pytest.raises(OwnerFull, match="may have 1 unfinished"):
         await ask(5, owner_limit=1)
     await ask(10, owner_limit=2)
+
+
+async def test_the_time_to_wait_is_that_of_the_places(queue: Queue) -> None:
+    """A worker is busy first, and what it takes next is what it is predicted to take."""
+    await queue.alive(sign("w1"))
+    for seconds in (50, 40, 30):
+        await submitted(queue, seconds=seconds)
+    running = await claimed(queue)
+
+    async def refused(owner: str, limit: float, owner_limit: int | None = None) -> float:
+        with pytest.raises(QueueFull) as caught:
+            await queue.submit(
+                order(), owner=owner, predicted_seconds=30, limit_seconds=limit,
+                owner_limit=owner_limit,
+            )  # fmt: skip
+        return caught.value.wait_seconds
+
+    # 70 s wait. For 90 s, the first of them has to begin; for 50 s, the second too.
+    assert await refused("bob", 90) == pytest.approx(50, abs=5)
+    assert await refused("bob", 50) == pytest.approx(90, abs=5)
+    assert await refused("ann", 1e9, 3) == pytest.approx(50, abs=5), "the running one ends"
+    assert await queue.complete(running.id, "w1", rendered())
+    assert await refused("ann", 1e9, 2) == pytest.approx(40, abs=5), "begun at once"
 
 
 async def test_cancelling(queue: Queue) -> None:

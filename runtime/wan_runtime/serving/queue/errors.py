@@ -10,14 +10,26 @@ class QueueError(Exception):
 class QueueFull(QueueError):
     """The predicted work that waits is at the service's limit."""
 
-    def __init__(self, wait_seconds: float) -> None:
-        super().__init__(f"the queue is full; it takes more in about {wait_seconds:.0f} s")
+    def __init__(self, limit_seconds: float, wait_seconds: float) -> None:
+        super().__init__(
+            f"the queue is full: {limit_seconds:g} s of predicted work may wait; it takes more in "
+            f"about {wait_seconds:.0f} s"
+        )
         self.wait_seconds = wait_seconds
         """Until it is predicted to have room."""
 
 
 class OwnerFull(QueueFull):
     """The owner has as many unfinished jobs as its key allows."""
+
+    def __init__(self, limit: int, wait_seconds: float) -> None:
+        QueueError.__init__(
+            self,
+            f"this key may have {limit} unfinished videos; the first of them is predicted to end "
+            f"in about {wait_seconds:.0f} s",
+        )
+        self.wait_seconds = wait_seconds
+        """Until the first is predicted to end."""
 
 
 class KeyReused(QueueError):

@@ -8,8 +8,8 @@ from wan_runtime.rendering.order import Job, VideoOrder
 from wan_runtime.serving.queue import rollouts
 from wan_runtime.serving.queue.database import Connection
 from wan_runtime.serving.queue.errors import KeyReused, OwnerFull, QueueFull
+from wan_runtime.serving.queue.room import seconds_until_end, seconds_until_room
 from wan_runtime.serving.queue.rows import job_of, notify
-from wan_runtime.serving.queue.workers import ready_workers
 
 LOCK = 0x77616E02
 """Key of the advisory lock that serializes the submissions to a service, so that neither a key nor
@@ -88,17 +88,17 @@ async def find_earlier(
 
 async def _check_room(connection: Connection, wanted: Submission) -> None:
     if wanted.owner_limit is not None:
-        unfinished = await connection.fetchrow(
+        unfinished = await connection.fetchval(
             """
-            select count(*) as jobs, coalesce(min(predicted_seconds), 0) as shortest from jobs
+            select count(*) from jobs
             where service = $1 and owner = $2 and state in ('queued', 'running')
             """,
             wanted.service,
             wanted.owner,
         )
-        assert unfinished is not None
-        if unfinished["jobs"] >= wanted.owner_limit:
-            raise OwnerFull(unfinished["shortest"])
+        if unfinished >= wanted.owner_limit:
+            wait = await seconds_until_end(connection, wanted.service, wanted.owner)
+            raise OwnerFull(wanted.owner_limit, wait)
     waiting = await connection.fetchval(
         "select sum(predicted_seconds) from jobs where service = $1 and state = 'queued'",
         wanted.service,
@@ -106,7 +106,8 @@ async def _check_room(connection: Connection, wanted: Submission) -> None:
     # An empty queue takes a job of any length: it waits behind nobody.
     if waiting is not None and waiting + wanted.predicted_seconds > wanted.limit_seconds:
         over = min(waiting, waiting + wanted.predicted_seconds - wanted.limit_seconds)
-        raise QueueFull(over / max(1, await ready_workers(connection, wanted.service)))
+        wait = await seconds_until_room(connection, wanted.service, over)
+        raise QueueFull(wanted.limit_seconds, wait)
 
 
 async def _insert(connection: Connection, wanted: Submission) -> Job:

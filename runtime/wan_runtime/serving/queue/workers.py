@@ -36,19 +36,6 @@ async def completed(connection: Connection, service: str, limit: int) -> list[Jo
     return [job_of(row) for row in rows]
 
 
-async def ready_workers(connection: Connection, service: str) -> int:
-    """Number of those heard of lately."""
-    count: int = await connection.fetchval(
-        """
-        select count(*) from workers where service = $1 and ready
-            and seen_at > now() - make_interval(secs => $2)
-        """,
-        service,
-        WORKER_SECONDS,
-    )
-    return count
-
-
 async def alive(connection: Connection, service: str, info: WorkerInfo) -> None:
     """Notes a worker's sign of life."""
     await connection.execute(
