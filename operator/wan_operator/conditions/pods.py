@@ -25,6 +25,13 @@ REASONS: dict[str, Explanation] = {
         "Nothing: the step is retried. `kubectl describe node NODE` has the cause; a "
         "`podTemplate.priorityClassName` protects from preemption.",
     ),
+    "PodRejected": Explanation(
+        "A node does not take in the pods that were scheduled to it; the message is the kubelet's.",
+        "A GPU of the node fails or its device plugin does not answer, or something else took the "
+        "room.",
+        "`kubectl describe node NODE` shows what is allocated. Mend the node, or keep pods off it "
+        "with `kubectl cordon NODE`; the next pod goes elsewhere.",
+    ),
     "PodLost": Explanation(
         "The pod, or its node, was deleted and left no result.",
         "Somebody or an autoscaler deleted it.",

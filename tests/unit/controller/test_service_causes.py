@@ -110,6 +110,20 @@ def test_a_pod_that_was_evicted_is_no_cause() -> None:
     assert "as it was" not in world.condition("Ready")[2]
 
 
+def test_a_node_that_rejects_pods_is_told() -> None:
+    """Each is made, scheduled and rejected within a second."""
+    world = starting()
+    said = "Allocate failed due to no healthy devices present, which is unexpected"
+    pod = world.pod("worker", phase="Failed", reason="UnexpectedAdmissionError", message=said)
+    pod["spec"] = pod["spec"] | {"nodeName": "gpu-1"}
+    world.pod("worker", phase="Pending")
+    world.turn()
+    assert world.condition("Ready")[1] == "PodRejected"
+    assert f"node gpu-1 rejects pods: {said}" in world.condition("Ready")[2]
+    world.turn(120)
+    assert world.condition("Ready")[1] != "PodRejected", "others were taken in since"
+
+
 @pytest.mark.parametrize(("strategy", "part"), [("Surge", "worker"), ("Canary", "canary")])
 @pytest.mark.parametrize("kind", ["image", "quota"])
 def test_a_rollout_that_cannot_go_on_says_so_at_once(strategy: str, part: str, kind: str) -> None:

@@ -32,6 +32,9 @@ ENDED = ("Failed", "Succeeded")
 QUIET_SECONDS = 3.0
 """A pod that is younger is not worth a LIST of Events: most run by then."""
 
+RECENT_SECONDS = 60.0
+"""A pod that was rejected longer ago, at once as all are, says nothing of now."""
+
 
 def causes(service: Service, part: Part, revision: str = "") -> list[PodFault]:
     """Faults of a part, of all revisions or of one: first those that do not pass by themselves,
@@ -41,6 +44,8 @@ def causes(service: Service, part: Part, revision: str = "") -> list[PodFault]:
         if _is_there(pod) and revision in ("", label(pod, REVISION)):
             fault = pod_fault(pod, service.observed)
             found += [] if fault is None else [fault]
+        elif revision in ("", label(pod, REVISION)):
+            found += _rejected(pod, service.now)
     return sorted(found, key=lambda each: (not each.final, each.reason == STARTING))
 
 
@@ -116,6 +121,16 @@ def replica_sets(service: Service, part: Part) -> list[Raw]:
         return []
     found = owned_by(service.observed.children.get("ReplicaSet", ()), deployment["metadata"]["uid"])
     return sorted((each for each in found if not is_deleting(each)), key=_number)
+
+
+def _rejected(pod: Raw, now: datetime) -> list[PodFault]:
+    """Why a node did not take in a pod that was just made. Its ReplicaSet makes another at once,
+    and so on."""
+    status, age = pod["status"], (now - created(pod)).total_seconds()
+    if status["phase"] != "Failed" or status.get("containerStatuses") or age > RECENT_SECONDS:
+        return []
+    node, said = pod["spec"].get("nodeName", ""), status.get("message") or status.get("reason", "")
+    return [PodFault("PodRejected", f"node {node} rejects pods: {said}", False)]
 
 
 def _is_there(pod: Raw) -> bool:
