@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, expect, sync_playwright
 
 from running_gateway import Hands, RunningGateway
 from screen import CHROMIUM, SANDBOX
-from studio_page import DESKTOP, PATIENCE_MS, Studio
+from studio_page import DESKTOP, PATIENCE_MS, PLAIN_HOST, Studio
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,9 @@ def chromium() -> Iterator[Browser]:
     """One for a module. Playwright keeps an event loop in the thread for as long as it runs."""
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
-        options = ["--disable-gpu", *SANDBOX]
+        # A host that is no loopback is less trusted without https.
+        rules = f"--host-resolver-rules=MAP {PLAIN_HOST} 127.0.0.1"
+        options = ["--disable-gpu", rules, *SANDBOX]
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
         # A busy machine may take long over the first picture that a new Chromium draws.
         with browser.new_page() as first:

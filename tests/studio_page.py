@@ -14,6 +14,8 @@ from unit.serving.test_pictures import picture
 from wan_runtime.rendering.media import write_mp4
 
 PATIENCE_MS = 60_000
+PLAIN_HOST = "studio.example"
+"""Name of loopback in the browser."""
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 
 

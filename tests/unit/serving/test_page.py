@@ -40,6 +40,15 @@ def test_files_are_kept_by_their_content(browser: httpx.Client) -> None:
         assert browser.get(path).status_code == 404
 
 
+def test_pages_are_isolated_where_browsers_take_it(browser: httpx.Client) -> None:
+    """By plain HTTP they log the header as an error."""
+    isolation = "Cross-Origin-Opener-Policy"
+    for path in ("/", "/studio/"):
+        assert isolation not in browser.get(path).headers
+        behind = browser.get(path, headers={"X-Forwarded-Proto": "https"})
+        assert behind.headers[isolation] == "same-origin"
+
+
 def test_a_service_may_have_no_studio(make_gateway: Callable[..., RunningGateway]) -> None:
     gateway = make_gateway(studio=False)
     with plain(gateway.url) as browser:

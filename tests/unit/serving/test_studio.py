@@ -109,6 +109,43 @@ def test_a_picture_may_be_pasted_or_dropped(studio: Studio) -> None:
     expect(studio.page.locator(".zone")).to_contain_text("given.png, cut to 96x128")
 
 
+def test_the_size_nearest_to_the_photos_shape_is_chosen(make_studio: Callable[..., Studio]) -> None:
+    offered = [(128, 96), (96, 128), (64, 96), (256, 192)]
+    studio = make_studio(sizes=[{"width": each[0], "height": each[1]} for each in offered])
+    studio.ready()
+    size, zone = studio.page.get_by_label("Size"), studio.page.locator(".zone")
+    for photo, fits in (((300, 400), "96x128"), ((200, 300), "64x96"), ((410, 300), "128x96")):
+        studio.give(picture(*photo))
+        expect(zone).to_contain_text(f"cut to {fits}")
+        assert size.input_value() == fits
+    studio.give(picture(300, 400))
+    studio.page.get_by_label("Effect").select_option("anime-fairy")
+    assert size.input_value() == "96x128"
+    studio.page.get_by_label("Effect").select_option(index=0)
+    size.select_option("256x192")
+    studio.submit(photo=picture(300, 400))
+    assert str(studio.hands.claim().order.size) == "256x192", "somebody has chosen it"
+
+
+def test_the_limits_of_the_service_are_said(make_studio: Callable[..., Studio]) -> None:
+    limits = {"frames": 33, "prompt_characters": 300, "upload_bytes": 2**20, "image_pixels": 10_000}
+    studio = make_studio(limits=limits)
+    studio.ready()
+    form, alerts = studio.page.get_by_role("form"), studio.page.get_by_role("alert")
+    expect(form).to_contain_text("up to 1 MiB and 0.01 megapixels")
+    expect(form).to_contain_text("up to 300 characters")
+    expect(form).to_contain_text("Up to 2 s")
+    give = studio.page.get_by_label("First frame").set_input_files
+    photo = {"name": "a.png", "mimeType": "image/png"}
+    give({**photo, "buffer": picture(400, 300)})
+    fault = alerts.filter(has_text="has 0.12 megapixels: the service takes up to 0.01 megapixels")
+    expect(studio.field_of(fault)).to_be_focused()
+    give({**photo, "buffer": bytes(3 * 2**19)})
+    expect(alerts.filter(has_text="has 1.5 MiB: the service takes up to 1 MiB")).to_be_visible()
+    studio.give(picture(100, 75))
+    expect(alerts.filter(has_text="the service takes")).to_have_count(0)
+
+
 def test_what_it_takes_is_told_before(make_studio: Callable[..., Studio]) -> None:
     studio = make_studio(price_per_hour=3600)
     studio.ready()

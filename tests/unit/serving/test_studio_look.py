@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from running_gateway import KEYS
-from studio_page import DESKTOP, PHONE, Studio, clip
+from studio_page import DESKTOP, PHONE, PLAIN_HOST, Studio, clip
 from unit.serving.test_pictures import picture
 
 pytest_plugins = ["gateway_fixtures", "studio_fixtures"]
@@ -132,6 +132,36 @@ def test_it_fits_and_can_be_read(
     studio.page.get_by_role("button", name="Compare side by side").click()
     expect(studio.page.get_by_role("button", name="Play both")).to_be_focused()
     studio.page.screenshot(path=pictures / f"{name}-compare.png")
+
+
+COVERED = """(by) => {
+    const covers = [...document.querySelectorAll(by)].map((each) => each.getBoundingClientRect());
+    return [...document.querySelectorAll("h1, h2, .tray")].filter((title) => {
+        const box = title.getBoundingClientRect();
+        return covers.some((over) => over.width && box.width && over.left < box.right
+            && box.left < over.right && over.top < box.bottom && box.top < over.bottom);
+    }).map((title) => title.textContent);
+}"""
+
+
+def test_what_is_said_covers_no_title_on_a_phone(
+    make_studio: Callable[..., Studio], pictures: Path
+) -> None:
+    studio = make_studio(viewport={"width": 390, "height": 844})
+    # By plain HTTP from another machine, where browsers have more to complain of.
+    studio.gateway.url = studio.gateway.url.replace("127.0.0.1", PLAIN_HOST)
+    studio.ready()
+    card = studio.made()
+    said = studio.page.get_by_role("status").filter(has_text="is done")
+    expect(said).to_be_visible()
+    studio.page.evaluate("scrollTo(0, 0)")
+    assert studio.page.evaluate(COVERED, ".spoken p") == []
+    studio.page.screenshot(path=pictures / "phone-said.png")
+    card.get_by_label("Compare").check()
+    studio.made("a dog runs").get_by_label("Compare").check()
+    expect(said.filter(has_text="a dog runs")).to_be_visible()
+    assert studio.page.evaluate(COVERED, ".spoken p") == []
+    studio.page.screenshot(path=pictures / "phone-tray.png")
 
 
 def test_colours_are_chosen_and_kept(make_studio: Callable[..., Studio]) -> None:

@@ -35,6 +35,11 @@ class ModelSettings(BaseModel):
     sizes: list[str]
     frames: int
     max_frames: int
+    max_prompt_characters: int
+    max_upload_bytes: int
+    """Largest picture that is taken."""
+    max_image_pixels: int
+    """Largest picture that is taken, before it is cropped."""
     fps: float
     steps: int
     guidance: float
@@ -115,6 +120,9 @@ def _model(caller: Access, name: str) -> Model:
             sizes=[str(size) for size in service.sizes],
             frames=order.frames,
             max_frames=service.limits.frames,
+            max_prompt_characters=service.limits.prompt_characters,
+            max_upload_bytes=service.limits.upload_bytes,
+            max_image_pixels=service.limits.image_pixels,
             fps=order.fps,
             steps=order.steps,
             guidance=order.guidance,

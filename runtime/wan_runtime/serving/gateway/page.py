@@ -41,14 +41,14 @@ def router(service: ServiceSpec) -> APIRouter:
     @routes.get("/studio")
     async def home(request: Request) -> Response:
         # Relative, so that it also holds behind a proxy that serves the gateway below a path.
-        return RedirectResponse("studio/", headers=headers)
+        return RedirectResponse("studio/", headers=_isolated(headers, request))
 
     @routes.get("/studio/{name:path}")
     async def file(name: str, request: Request) -> Response:
         found = files.get(name or "index.html")
         if found is None:
             raise Refusal(Code.NOT_FOUND, f"the studio has no file {name[:100]}")
-        sent = {**headers, "ETag": found.etag, "Cache-Control": "no-cache"}
+        sent = {**_isolated(headers, request), "ETag": found.etag, "Cache-Control": "no-cache"}
         if found.etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=sent)
         return Response(found.content, headers=sent, media_type=found.media_type)
@@ -62,6 +62,13 @@ def _read(path: Path) -> File:
     return File(content, TYPES[path.suffix], f'"{digest}"')
 
 
+def _isolated(headers: dict[str, str], request: Request) -> dict[str, str]:
+    """The headers, and one that browsers log as an error where it does not come by https."""
+    if "https" not in (request.url.scheme, request.headers.get("x-forwarded-proto")):
+        return headers
+    return {**headers, "Cross-Origin-Opener-Policy": "same-origin"}
+
+
 def _headers(service: ServiceSpec) -> dict[str, str]:
     # Videos come from the store itself where the gateway redirects to it.
     store = "" if service.results.proxied else f" {service.store.endpoint}"
@@ -72,7 +79,6 @@ def _headers(service: ServiceSpec) -> dict[str, str]:
     )
     return {
         "Content-Security-Policy": policy,
-        "Cross-Origin-Opener-Policy": "same-origin",
         "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",
     }

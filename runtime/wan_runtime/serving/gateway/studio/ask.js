@@ -15,17 +15,23 @@ export class Ask {
   #model;
   #forecast;
   #attempt = null;
-  #picture = new Picture();
+  #picture;
   #settings = new Settings();
   #example = new Example();
-  #prompt = new Field(ASK.prompt, element("textarea", { rows: 3 }), { hint: ASK.prompt_hint });
+  #prompt;
   #wrong = element("p", { class: "wrong", role: "alert" });
   #send = element("button", { type: "submit", class: "main" }, ASK.submit);
 
   /** `models`: of /v1/models, the service's own first. `made(video)`: one was queued. */
   constructor(models, made) {
+    const limits = models[0].settings; // All models have the service's.
     this.#models = models;
     this.made = made;
+    this.#picture = new Picture(limits);
+    this.#prompt = new Field(
+      ASK.prompt, element("textarea", { rows: 3 }),
+      { hint: ASK.prompt_hint(limits.max_prompt_characters) },
+    );
     this.#model = new Field(ASK.model, this.#choice(), { extra: this.#example.element });
     this.#model.element.hidden = models.length < 2;
     this.#forecast = new Forecast(() => this.#fields(), (fault) => this.#blame(fault, false));
@@ -41,9 +47,11 @@ export class Ask {
     this.element.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.element.requestSubmit();
     });
-    for (const kind of ["input", "picture"]) {
-      this.element.addEventListener(kind, () => this.#change());
-    }
+    this.element.addEventListener("input", () => this.#change());
+    this.element.addEventListener("picture", () => {
+      this.#settings.fit(this.#picture.ratio);
+      this.#change();
+    });
     this.#choose();
   }
 
@@ -68,6 +76,7 @@ export class Ask {
   #choose() {
     const model = this.#models.find((each) => each.id === this.#model.text);
     this.#settings.suit(model);
+    this.#settings.fit(this.#picture.ratio);
     this.#example.show(model);
     this.#change();
   }

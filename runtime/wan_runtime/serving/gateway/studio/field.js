@@ -12,7 +12,7 @@ export class Field {
     this.control = control;
     this.#wrong = element("p", { class: "wrong", id: fresh("wrong"), role: "alert" });
     this.#wrong.hidden = true;
-    if (hint) this.#hint = element("p", { class: "hint", id: fresh("hint") }, hint);
+    if (hint !== null) this.#hint = element("p", { class: "hint", id: fresh("hint") }, hint);
     this.element = element(
       "div", { class: "field" },
       element("label", { for: control.id }, label), control, extra, this.#hint, this.#wrong,
@@ -22,6 +22,11 @@ export class Field {
 
   get text() {
     return this.control.value.trim();
+  }
+
+  /** The text of a hint that there is. */
+  set hint(text) {
+    this.#hint.textContent = text;
   }
 
   show(message, focus = true) {

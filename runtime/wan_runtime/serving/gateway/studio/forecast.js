@@ -40,6 +40,7 @@ export class Forecast {
       if (fault.name === "AbortError") return;
       this.#show("");
       this.#wrong(fault);
+      if (fault.param) return; // Refused until a field changes.
     }
     if (this.element.isConnected) this.change(AGAIN_MS);
   }

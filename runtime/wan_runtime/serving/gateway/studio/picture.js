@@ -11,14 +11,18 @@ export class Picture {
   #name = "";
   #bitmap = null;
   #size = [16, 9];
+  #limits;
   #caption = element("span", { class: "caption" }, PICTURE.hint);
   #canvas = element("canvas", { role: "img" });
   #input = element("input", { type: "file", accept: KINDS, class: "unseen" });
 
-  constructor() {
+  /** `limits`: of a model's settings. */
+  constructor(limits) {
+    this.#limits = limits;
     this.#canvas.hidden = true;
     this.#input.addEventListener("change", () => this.#take(this.#input.files[0]));
-    const kinds = element("span", { class: "hint" }, PICTURE.kinds);
+    const { max_upload_bytes: bytes, max_image_pixels: pixels } = limits;
+    const kinds = element("span", { class: "hint" }, PICTURE.kinds(bytes, pixels));
     this.#input.id = "first-frame";
     this.zone = element(
       "label", { class: "zone", for: this.#input.id }, this.#canvas, this.#caption, kinds,
@@ -34,6 +38,11 @@ export class Picture {
     });
   }
 
+  /** Width over height; null without a picture. */
+  get ratio() {
+    return this.#bitmap && this.#bitmap.width / this.#bitmap.height;
+  }
+
   /** `size`: "1280x720". */
   shape(size) {
     this.#size = size.split("x").map(Number);
@@ -42,15 +51,22 @@ export class Picture {
 
   /** A Blob of a picture. */
   async take(blob, name) {
+    const { max_upload_bytes: bytes, max_image_pixels: most } = this.#limits;
+    if (blob.size > bytes) return this.field.show(PICTURE.heavy(blob.size, bytes));
+    let bitmap;
     try {
       // Upright, as the service turns it.
-      const bitmap = await createImageBitmap(blob, { imageOrientation: "from-image" });
-      this.#bitmap?.close();
-      this.#bitmap = bitmap;
+      bitmap = await createImageBitmap(blob, { imageOrientation: "from-image" });
     } catch {
-      this.field.show(PICTURE.unreadable);
-      return;
+      return this.field.show(PICTURE.unreadable);
     }
+    const pixels = bitmap.width * bitmap.height;
+    if (pixels > most) {
+      bitmap.close();
+      return this.field.show(PICTURE.large(pixels, most));
+    }
+    this.#bitmap?.close();
+    this.#bitmap = bitmap;
     this.file = blob;
     this.#name = name;
     this.field.clear();

@@ -5,15 +5,18 @@ import { Field } from "./field.js";
 import { ASK } from "./words.js";
 
 const STRIDE = 4; // Frames of a latent frame.
+const ALIKE = 0.05; // Shapes whose ratios differ by a twentieth at most.
 
 export class Settings {
   #model = null;
+  #isChosen = false; // The size, by somebody.
   #adapters = [];
   #list;
 
   constructor() {
     this.size = new Field(ASK.size, element("select"));
-    this.seconds = new Field(ASK.seconds, number(0.1));
+    this.size.control.addEventListener("change", () => (this.#isChosen = true));
+    this.seconds = new Field(ASK.seconds, number(0.1), { hint: "" });
     this.steps = new Field(ASK.steps, number(1));
     this.guidance = new Field(ASK.guidance, number(0.1));
     this.guidanceLow = new Field(ASK.guidance_low, number(0.1));
@@ -42,6 +45,12 @@ export class Settings {
     };
   }
 
+  /** Choose the size nearest to a picture's shape, unless somebody has chosen one. `ratio`: width
+   *  over height; null: there is no picture. */
+  fit(ratio) {
+    if (ratio && !this.#isChosen) this.size.control.value = nearest(this.#model.settings, ratio);
+  }
+
   /** `model`: as /v1/models tells it. */
   suit(model) {
     this.#model = model;
@@ -50,9 +59,11 @@ export class Settings {
     this.size.control.replaceChildren(
       ...settings.sizes.map((size) => element("option", { value: size }, size.replace("x", " × "))),
     );
-    this.size.control.value = settings.sizes.includes(before) ? before : settings.size;
+    this.#isChosen &&= settings.sizes.includes(before);
+    this.size.control.value = this.#isChosen ? before : settings.size;
     const longest = (settings.max_frames - 1) / settings.fps;
     bounds(this.seconds, STRIDE / settings.fps, longest, STRIDE / settings.fps);
+    this.seconds.hint = ASK.longest(Number(longest.toFixed(2)));
     hint(this.seconds, Number(((settings.frames - 1) / settings.fps).toFixed(2)));
     hint(this.steps, settings.steps);
     hint(this.guidance, settings.guidance);
@@ -94,6 +105,20 @@ export class Settings {
       return { name, box, strength: field };
     });
   }
+}
+
+/** The offered size whose shape is nearest to a ratio. Of sizes of almost one shape, such as 1280x720
+ *  and 832x480, the one with about as many pixels as the model's own. */
+function nearest({ size, sizes }, ratio) {
+  const [width, height] = size.split("x").map(Number);
+  const apart = (a, b) => Math.abs(Math.log(a / b));
+  const offered = [size, ...sizes].map((name) => {
+    const [across, down] = name.split("x").map(Number);
+    return { name, shape: apart(across / down, ratio), pixels: apart(across * down, width * height) };
+  });
+  const least = Math.min(...offered.map((each) => each.shape));
+  const alike = offered.filter((each) => each.shape < least + ALIKE);
+  return alike.reduce((best, each) => (each.pixels < best.pixels ? each : best)).name;
 }
 
 const number = (step, more = {}) => element("input", { type: "number", step, inputmode: "decimal", ...more });

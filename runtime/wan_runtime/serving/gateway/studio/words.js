@@ -18,7 +18,9 @@ export const PICTURE = {
   label: "First frame",
   hint: "Drop, paste or choose a picture",
   change: "Choose another picture",
-  kinds: "PNG, JPEG, WebP or GIF",
+  kinds: (bytes, pixels) => `PNG, JPEG, WebP or GIF, up to ${mebibytes(bytes)} and ${megapixels(pixels)}`,
+  heavy: (bytes, most) => `This picture has ${mebibytes(bytes)}: the service takes up to ${mebibytes(most)}.`,
+  large: (pixels, most) => `This picture has ${megapixels(pixels)}: the service takes up to ${megapixels(most)}.`,
   preview: (size) => `The picture, cut to ${size} as the video will be`,
   chosen: (name, size) => `${name}, cut to ${size}`,
   unreadable: "This is no picture that the browser can show: choose a JPEG or PNG.",
@@ -33,10 +35,11 @@ export const ASK = {
   none: "None: only the prompt",
   example: "See an example",
   prompt: "What happens",
-  prompt_hint: "Say what moves, and how the camera moves.",
+  prompt_hint: (most) => `Say what moves, and how the camera moves: up to ${most} characters.`,
   ideas: "Ideas",
   size: "Size",
   seconds: "Length (s)",
+  longest: (seconds) => `Up to ${seconds} s`,
   advanced: "Advanced",
   steps: "Steps",
   guidance: "Guidance",
@@ -156,6 +159,9 @@ export function duration(seconds) {
   if (whole < 5400) return `${Math.round(whole / 60)} min`;
   return `${(whole / 3600).toFixed(1)} h`;
 }
+
+const mebibytes = (bytes) => `${Number((bytes / 2 ** 20).toPrecision(3))} MiB`;
+const megapixels = (pixels) => `${Number((pixels / 1e6).toPrecision(2))} megapixels`;
 
 /** Short enough for a label. */
 export function short(text) {
