@@ -12,6 +12,8 @@ export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)/runtime
 CLUSTER := $(PYTHON) e2e/cluster
 # The embedded cluster's programs, for tests that start one of them alone.
 TOOLS = export WAN_BIN="$$($(CLUSTER) bin)" && export PATH="$$WAN_BIN:$$PATH"
+# What mypy knows of unchanged files, the libraries' above all, serves every checkout.
+export MYPY_CACHE_DIR ?= $(WAN_CACHE)/mypy
 # What is compiled once, the assertions of tests above all, is there for every other process.
 unexport PYTHONDONTWRITEBYTECODE
 # Of the tests themselves, whose tensors are too small to share: they run side by side instead.
