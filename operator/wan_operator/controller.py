@@ -178,9 +178,10 @@ class Controller:
             try:
                 await self._kube.ensure(manifest)
             except PermanentError as error:
-                child = f"{manifest['kind']} {manifest['metadata']['name']}"
+                namespace, name = (manifest["metadata"][each] for each in ("namespace", "name"))
+                child = f"{manifest['kind']} {namespace}/{name}"
                 logger.warning("refused", extra={"child": child, "error": str(error)})
-                text = placed(str(error), manifest["metadata"]["namespace"])
+                text = placed(str(error), namespace)
                 refused[unit] = Refusal(reason_of(kind, error), text)
         return refused
 
@@ -199,7 +200,8 @@ class Controller:
             each.get("lostGpuSeconds", 0) for each in (cr.get("status", {}), decision.status)
         )
         self._metrics.lost_gpu_seconds.inc(max(0, after - before))
-        for event in decision.events:
+        for each in decision.events:
+            event = replace(each, message=placed(each.message, metadata["namespace"]))
             logger.info(event.message, extra={**of_cr(cr), "reason": event.reason})
             try:
                 await self._kube.post_event(cr, event)
@@ -212,7 +214,7 @@ class Controller:
             await self._kube.resync(cr["metadata"]["namespace"], resync)
         except PermanentError as error:
             # Without the right to it, the back-off of the object's controller is waited for.
-            child = f"{resync.kind} {resync.name}"
+            child = f"{resync.kind} {cr['metadata']['namespace']}/{resync.name}"
             logger.warning("not hastened", extra={"child": child, "error": str(error)})
 
     async def _report_refusal(

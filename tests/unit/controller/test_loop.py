@@ -33,6 +33,8 @@ class FakeKube:
         self.crs: dict[str, Raw] = {}
         self.failures: dict[str, list[Exception]] = {}
         self.calls: list[str] = []
+        self.posted: list[str] = []
+        """Messages of Events."""
         self.gate: Callable[[], Awaitable[None]] | None = None
 
     def add(self, name: str) -> None:
@@ -67,6 +69,7 @@ class FakeKube:
 
     async def post_event(self, cr: Raw, event: Event) -> None:
         self._call(f"event {event.reason}")
+        self.posted.append(event.message)
 
     async def list_all(self, kind: str, namespace: str | None) -> AsyncIterator[Raw]:
         self._call(f"list {kind}")
@@ -137,6 +140,21 @@ async def test_a_refused_child_is_told_in_the_status_and_not_hammered(
     assert kube.calls.count("ensure demo-prepare-1") == 1
     controller.enqueue(Key("WanFineTune", "team", "demo"))
     await until(lambda: leading(kube, "demo") == ("Reconciling", "StepStarting"))
+
+
+async def test_what_a_refusal_misses_is_missing_in_a_namespace(
+    controller: Controller, kube: FakeKube, caplog: pytest.LogCaptureFixture
+) -> None:
+    kube.add("demo")
+    missing = PermanentError('error: serviceaccount "ghost" not found', "Forbidden")
+    kube.failures["ensure demo-prepare-1"] = [missing]
+    controller.enqueue(Key("WanFineTune", "team", "demo"))
+    await until(lambda: bool(kube.posted))
+    assert leading(kube, "demo") == ("Stalled", "RequestRefused")
+    said = 'serviceaccount "ghost" not found in namespace team'
+    assert said in kube.crs["demo"]["status"]["conditions"][0]["message"]
+    assert said in kube.posted[0]
+    assert "Job team/demo-prepare-1" in [getattr(each, "child", "") for each in caplog.records]
 
 
 async def test_an_event_that_cannot_be_posted_is_no_failure(
