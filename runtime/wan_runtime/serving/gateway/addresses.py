@@ -139,6 +139,8 @@ class Resolver(AbstractResolver):
 
     def _callable(self, text: str, listed: bool) -> bool:
         address = ipaddress.ip_address(text.split("%")[0])
+        if isinstance(address, ipaddress.IPv6Address):
+            address = address.ipv4_mapped or address
         if is_public(text) or self._private.holds(address):
             return True
         # A name that is listed may yet stand for the gateway itself or for its node's metadata.
