@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 FRESH_SECONDS = 5.0
 """What was read is good for others so long."""
 SHARE = 10
-"""At most a tenth of the time goes into reading: a namespace full of Events is read less often."""
+"""Reading takes a tenth of the time, not more: a namespace full of Events is read less often."""
 REFUSED_SECONDS = 300.0
 """Interval after which a right that is missing is tried again."""
 REGARDING = frozenset({"Job", "ReplicaSet", "Pod", "PersistentVolumeClaim"})

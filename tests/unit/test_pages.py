@@ -15,6 +15,7 @@ PAGES = [
 ]
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 FENCED = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
+CODE = re.compile(rf"{FENCED.pattern}|`[^`\n]+`", FENCED.flags)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 DECISION = re.compile(
@@ -32,7 +33,7 @@ def anchors(page: Path) -> set[str]:
 def broken(page: Path, text: str) -> list[str]:
     """Relative links that lead to no file, or to no heading of a page."""
     found = []
-    for link in LINK.findall(FENCED.sub("", text)):
+    for link in LINK.findall(CODE.sub("", text)):
         path, _, anchor = link.partition("#")
         target = page.parent / path if path else page
         if re.match(r"[a-z]+:", link):

@@ -35,7 +35,7 @@ def reference(kinds: Sequence[Kind]) -> str:
 def _kind(kind: Definition) -> str:
     schema = kind.schema()
     fields = schema["properties"]
-    shown: dict[str, str] = {}
+    documented: dict[str, str] = {}
     lines = [
         f"## {kind.name}",
         "",
@@ -45,8 +45,8 @@ def _kind(kind: Definition) -> str:
         "",
         *(f"- `{rule['fieldPath']}` {rule['message']}" for rule in schema[RULES]),
         "",
-        *_object("spec", fields["spec"], shown),
-        *_object("status", fields["status"], shown),
+        *_object("spec", fields["spec"], documented),
+        *_object("status", fields["status"], documented),
         f"### Columns of `kubectl get {kind.short}`",
         "",
         "| Column | Shows |",
@@ -61,23 +61,23 @@ def _kind(kind: Definition) -> str:
     return "\n".join(lines)
 
 
-def _object(path: str, schema: Schema, shown: dict[str, str]) -> Iterator[str]:
+def _object(path: str, schema: Schema, documented: dict[str, str]) -> Iterator[str]:
     """A table of the fields of one object, then one for each object below it; or a reference to one
     with the same fields.
 
-    `shown`: path of each object of the kind that has a table, by its fields and rules as JSON.
+    `documented`: path of each object of the kind that has a table, by its fields and rules as JSON.
     """
     yield f"### {path}"
     yield ""
     if description := schema.get("description"):
         yield from (description, "")
     content = json.dumps([schema["properties"], schema.get(RULES)], sort_keys=True)
-    if (first := shown.get(content)) and len(content) > WORTH_A_LINK:
+    if (first := documented.get(content)) and len(content) > WORTH_A_LINK:
         anchor = "".join(letter for letter in first.lower() if letter.isalnum())
         name = ".".join(first.split(".")[-2:])
         yield from (f"It has the fields of [{name}](#{anchor}).", "")
         return
-    shown[content] = path
+    documented[content] = path
     yield "| Field | Type | Default | Allowed | Meaning |"
     yield "| --- | --- | --- | --- | --- |"
     required = set(schema.get("required", ()))
@@ -96,9 +96,9 @@ def _object(path: str, schema: Schema, shown: dict[str, str]) -> Iterator[str]:
         yield ""
     for name, field in schema["properties"].items():
         if "properties" in field:
-            yield from _object(f"{path}.{name}", field, shown)
+            yield from _object(f"{path}.{name}", field, documented)
         elif "properties" in field.get("items", {}):
-            yield from _object(f"{path}.{name}[]", field["items"], shown)
+            yield from _object(f"{path}.{name}[]", field["items"], documented)
 
 
 def _rule(rule: Schema) -> str:

@@ -13,7 +13,7 @@ from wan_runtime.errors import InputError
 from wan_runtime.faults import value
 
 VARIABLE = "WAN_DATABASE_URL"
-WHERE = f"{VARIABLE}, the key url of the database's Secret"
+WHERE = f"{VARIABLE} (the key url of the database's Secret)"
 FORM = "postgresql://USER:PASSWORD@HOST[:PORT]/DATABASE"
 SCHEMES = ("postgresql", "postgres")
 MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")

@@ -97,7 +97,9 @@ def test_it_is_refused_by_name(url: str, said: str) -> None:
     with pytest.raises(InputError) as caught:
         checked(url)
     assert caught.value.reason is Reason.JOB_INVALID
-    assert caught.value.message.startswith("WAN_DATABASE_URL, the key url of the database's Secret")
+    assert caught.value.message.startswith(
+        "WAN_DATABASE_URL (the key url of the database's Secret)"
+    )
     assert said in caught.value.message
     assert PASSWORD not in caught.value.message
 

@@ -13,7 +13,6 @@ import httpx
 import numpy as np
 import pytest
 
-from object_store import ObjectStore
 from photos import png
 from running_gateway import Hands, RunningGateway
 from unit.serving.test_pictures import picture
@@ -374,35 +373,3 @@ def test_a_part_with_neither_is_told_what_it_lacks(http: httpx.Client) -> None:
 def test_unknown_routes_and_methods(http: httpx.Client) -> None:
     assert error(http.get("/v2/videos"))[:2] == (404, "not_found")
     assert error(http.put("/v1/videos"))[:2] == (405, "invalid_request")
-
-
-def test_the_database_is_gone_for_a_while(
-    make_gateway: Callable[..., RunningGateway], own_postgres: Any
-) -> None:
-    gateway = make_gateway(url=own_postgres.create("videos"), patience=0.5)
-    with gateway.http() as http:
-        video = ask(http).json()["id"]
-        own_postgres.kill()
-        refused = http.get(f"/v1/videos/{video}")
-        assert error(refused) == (503, "service_unavailable", None)
-        assert refused.headers["Retry-After"]
-        counted = 'wan_gateway_unavailable_total{cause="database"} 1.0'
-        assert counted in gateway.page("/metrics").text
-        assert http.get("/livez").status_code == 200
-        assert http.get("/readyz").status_code == 503
-        own_postgres.start()
-        assert http.get(f"/v1/videos/{video}").json()["status"] == "queued"
-        assert http.get("/readyz").status_code == 200
-
-
-def test_the_store_is_gone(
-    make_gateway: Callable[..., RunningGateway], own_store: ObjectStore
-) -> None:
-    gateway = make_gateway(store=own_store.spec(prefix="serving").model_dump())
-    with gateway.http() as http:
-        own_store.kill()
-        assert error(ask(http)) == (503, "service_unavailable", None)
-        assert not http.get("/v1/videos").json()["data"]
-        assert 'wan_gateway_unavailable_total{cause="store"} 1.0' in gateway.page("/metrics").text
-        own_store.start()
-        assert ask(http).status_code == 200

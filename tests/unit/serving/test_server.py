@@ -51,7 +51,7 @@ def test_what_is_wrong_is_said_at_once(processes: Processes) -> None:
     process, http = processes.start(WAN_DATABASE_URL="")
     http.close()
     said = process.communicate(timeout=60)[0]
-    assert (process.returncode, "WAN_DATABASE_URL is not set" in said) == (10, True), said
+    assert (process.returncode, "Secret) is not set" in said) == (10, True), said
     (processes.folder / "service.json").write_text('{"name": "x"}')
     process, http = processes.start()
     http.close()

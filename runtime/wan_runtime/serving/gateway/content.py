@@ -98,7 +98,8 @@ def _range(wanted: str | None, size: int) -> tuple[int, int] | None:
 
 
 def _number(digits: str, most: int) -> int | None:
-    """At most `most`; None for no digits. Python reads no number of thousands of them."""
+    """The number, or `most` if it is larger; None for no digits. Python reads no number of
+    thousands of them."""
     if not digits:
         return None
     digits = digits.lstrip("0")

@@ -22,7 +22,7 @@ class Key:
     """An API key that a request came with."""
 
     name: str
-    """Of its file."""
+    """Name of its file."""
     id: str
     """The same for the same key under any name, and only for it."""
 

@@ -95,7 +95,7 @@ class Reporter(Collector):
         away."""
         faults = GaugeMetricFamily(
             "wan_gateway_fault",
-            "1 for each reason why requests to this gateway would fail now.",
+            "Reasons why requests to this gateway would fail now, each with the value 1.",
             labels=["reason"],
         )
         for reason in {fault.reason for fault in self._faults()}:
