@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from wan_runtime.contract.base import Contract
 from wan_runtime.contract.dataset import DatasetSpec
-from wan_runtime.contract.steps import Step
+from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.contract.training import FullSpec, LoraSpec, TrainingSpec
 from wan_runtime.contract.work import Work, model_identity
 
@@ -40,6 +40,9 @@ class FineTuneWork(Work):
     lora: LoraSpec | None = None
     full: FullSpec | None = None
     """What is trained: exactly one of the two."""
+    starts: dict[Expert, str] | None = None
+    """Addresses of the weights that experts start from, in the job that verifies them before a GPU
+    is asked for."""
     training: TrainingSpec = TrainingSpec()
     sample: SampleSpec = SampleSpec()
     formats: tuple[Dialect, ...] = (Dialect.DIFFSYNTH,)

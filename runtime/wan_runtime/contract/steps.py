@@ -20,7 +20,8 @@ class Step(StrEnum):
     order."""
 
     PREPARE = "prepare"
-    """Checks every clip, splits by source video, writes the dataset manifest. CPU."""
+    """Checks the weights to start from and every clip, splits by source video, writes the dataset
+    manifest. CPU."""
     IMPORT = "import"
     """Verifies the base model, converts what is no safetensors, writes its manifest. CPU."""
     ENCODE = "encode"
@@ -64,7 +65,7 @@ class StepFacts:
 
 FACTS: dict[Step, StepFacts] = {
     Step.PREPARE: StepFacts(
-        module="wan_runtime.data.prepare",
+        module="wan_runtime.training.prepare",
         help="check every clip, split them by recording, commit the dataset (CPU)",
         checks_cache=True,
     ),

@@ -177,6 +177,23 @@ def test_each_expert_starts_from_its_own_weights(method: str) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_the_first_step_verifies_what_each_expert_starts_from(method: str) -> None:
+    def verified(preset: str, step: str = "prepare", **init: str) -> Any:
+        spec = {"initFrom": init} if init else {}
+        made = children(model={"preset": preset}, method={method: spec})
+        job = JobSpec.model_validate_json(made[f"ConfigMap/demo-{step}"]["data"]["job.json"])
+        return finetune_of(job).starts
+
+    one, two = "Wan2.1-I2V-Tiny", "Wan2.2-I2V-Tiny"
+    assert verified(one, uri="s3://wan/a") == {"Only": "s3://wan/a"}
+    both = {"HighNoise": "s3://wan/a", "LowNoise": "s3://wan/a"}
+    assert verified(two, uri="s3://wan/a") == both
+    assert verified(two, lowNoise="s3://wan/low") == {"LowNoise": "s3://wan/low"}
+    assert verified(one) is None
+    assert verified(one, "train", uri="s3://wan/a") is None
+
+
 def test_deterministic_training_reaches_the_runtime_and_its_pod_alone() -> None:
     for asked in (True, False):
         made = children(training={"deterministic": asked})

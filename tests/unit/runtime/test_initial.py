@@ -29,7 +29,7 @@ from wan_runtime.models.dit.lora import delta_factors
 from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.weights import write_safetensors
-from wan_runtime.training import init_from, train
+from wan_runtime.training import init_files, init_from, train
 from wan_runtime.training.method import method_of
 
 pytest_plugins = ["ml_fixtures"]
@@ -254,13 +254,13 @@ def test_shards_of_one_expert_are_all_taken() -> None:
         )
 
     both = content((Dialect.DIFFUSERS, "/"), (Dialect.COMFYUI, ".comfyui-"))
-    chosen = init_from.files_of("s3://a/b", both, Expert.LOW_NOISE)
+    chosen = init_files.files_of("s3://a/b", both, Expert.LOW_NOISE)
     assert set(chosen) == {name for name in names if "low-noise.comfyui" in name}
     one = content((Dialect.DIFFUSERS, "/"))
-    assert init_from.files_of("s3://a/b", one, Expert.HIGH_NOISE) == (names[-2],)
-    assert init_from.files_of("s3://a/b", one, Expert.LOW_NOISE) == (names[-1],)
+    assert init_files.files_of("s3://a/b", one, Expert.HIGH_NOISE) == (names[-2],)
+    assert init_files.files_of("s3://a/b", one, Expert.LOW_NOISE) == (names[-1],)
     with pytest.raises(InputError, match="has no weights of LowNoise"):
-        init_from.files_of("s3://a/b", content(), Expert.LOW_NOISE)
+        init_files.files_of("s3://a/b", content(), Expert.LOW_NOISE)
 
 
 def test_full_weights_may_start_from_an_adapter(

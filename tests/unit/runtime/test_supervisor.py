@@ -342,7 +342,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_torch_is_not_imported_by_what_stands_in_front() -> None:
     modules = (
         "contract.job, presets, errors, cli, process.supervisor, process.step, process.outcome, "
-        "artifacts.manifest, data.prepare"
+        "artifacts.manifest, training.prepare"
     )
     script = "import sys\n" + "\n".join(
         f"import wan_runtime.{name.strip()}" for name in modules.split(",")

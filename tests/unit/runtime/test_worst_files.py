@@ -10,7 +10,7 @@ import pytest
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
 from wan_runtime.errors import InputError
-from wan_runtime.training import init_from
+from wan_runtime.training import init_files
 from words import library_words
 
 INDEX = "model.safetensors.index.json"
@@ -47,7 +47,7 @@ def test_a_manifest(store: Store, content: bytes) -> None:
 def test_an_index_of_shards(store: Store, content: bytes, tmp_path: Path) -> None:
     store.put_bytes(f"worst/i/{INDEX}", content)
     with pytest.raises(InputError) as refused:
-        init_from.fetch_shards("s3://wan/worst/i", store, f"worst/i/{INDEX}", tmp_path)
+        init_files.fetch_shards("s3://wan/worst/i", store, f"worst/i/{INDEX}", tmp_path)
     text = refused.value.message
     assert text.startswith("initFrom: s3://wan/worst/i ")
     assert f"s3://wan/worst/i/{INDEX}" in text

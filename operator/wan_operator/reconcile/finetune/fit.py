@@ -19,10 +19,10 @@ from wan_operator.reconcile.finetune.plan import (
     FineTuneStep,
     buckets_of,
     experts_of,
-    initial_weights,
     prepare_of,
     trains_in_parallel,
 )
+from wan_operator.reconcile.finetune.work import initial_weights
 from wan_operator.reconcile.gpus import gpu_of, is_fit_checked, way_out
 from wan_operator.reconcile.observed import Raw
 from wan_runtime.contract.dataset import Bucket

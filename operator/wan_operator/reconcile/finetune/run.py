@@ -15,11 +15,11 @@ from wan_operator.reconcile.finetune.plan import (
     FineTuneRun,
     FineTuneStep,
     inputs_of,
-    job_spec,
     plan_steps,
     prepare_of,
     sources,
 )
+from wan_operator.reconcile.finetune.work import job_spec
 from wan_operator.reconcile.runs.plan import Plan
 from wan_operator.reconcile.store import ca_bundle, cache_volume
 from wan_operator.resources.configmaps import job_config_map
