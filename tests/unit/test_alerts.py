@@ -12,8 +12,8 @@ from unit.rendered import Manifest, of_kind, render
 from unit.serving.test_orders import service
 from wan_operator import kinds
 from wan_operator.metrics import Metrics as OperatorMetrics
-from wan_runtime.contract.report import QueueReport, ServiceReport
-from wan_runtime.serving.gateway.metrics import DATABASE, STORE
+from wan_runtime.contract.reasons import GatewayReason
+from wan_runtime.contract.report import Fault, QueueReport, ServiceReport
 from wan_runtime.serving.gateway.metrics import Metrics as GatewayMetrics
 from wan_runtime.serving.gateway.reporter import Reporter
 from wan_runtime.serving.worker.status import Status
@@ -39,7 +39,8 @@ def samples() -> Iterator[tuple[str, dict[str, str]]]:
         queued=1, running=0, predicted_seconds=1, remaining_seconds=0, oldest_seconds=1,
         last_activity_seconds=1,
     )  # fmt: skip
-    reporter._others = tuple
+    fault = Fault.of(GatewayReason.NO_API_KEY, "there is none")
+    reporter._others = lambda: (fault,)
     reporter._taken = (ServiceReport.model_construct(queue=counts), 0.0)
     queue = CollectorRegistry()
     queue.register(reporter)
@@ -90,19 +91,10 @@ def test_alerts_on_services_name_them(rules: dict[str, Manifest]) -> None:
     assert "wan-operator.dev/service" in monitor["spec"]["podTargetLabels"]
     of_services = {alert: rule for alert, rule in rules.items() if "WanService" in alert}
     assert of_services.keys() == {
-        "WanServiceWithoutWorkers", "WanServiceQueueOld", "WanServiceStoreAway",
-        "WanServiceDatabaseAway", "WanServiceErrors",
+        "WanServiceWithoutWorkers", "WanServiceQueueOld", "WanServiceRefusesRequests",
+        "WanServiceErrors",
     }  # fmt: skip
     for alert, rule in of_services.items():
-        assert f"by ({', '.join(TARGET)})" in rule["expr"], alert
+        assert f"by ({', '.join(TARGET)}" in rule["expr"], alert
         for label in TARGET:
             assert f"{{{{ $labels.{label} }}}}" in rule["annotations"]["summary"], alert
-
-
-def test_what_is_away_is_counted_from_nothing() -> None:
-    metrics = GatewayMetrics()
-    for cause in (STORE, DATABASE):
-        line = f'wan_gateway_unavailable_total{{cause="{cause}"}} %s'
-        assert (line % 0.0).encode() in metrics.text()
-        metrics.unavailable(cause)
-        assert (line % 1.0).encode() in metrics.text()

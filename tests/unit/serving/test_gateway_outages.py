@@ -22,8 +22,6 @@ def test_the_database_is_gone_for_a_while(
         refused = http.get(f"/v1/videos/{video}")
         assert error(refused) == (503, "service_unavailable", None)
         assert refused.headers["Retry-After"]
-        counted = 'wan_gateway_unavailable_total{cause="database"} 1.0'
-        assert counted in gateway.page("/metrics").text
         assert http.get("/livez").status_code == 200
         assert http.get("/readyz").status_code == 503
         own_postgres.start()
@@ -39,6 +37,5 @@ def test_the_store_is_gone(
         own_store.kill()
         assert error(ask(http)) == (503, "service_unavailable", None)
         assert not http.get("/v1/videos").json()["data"]
-        assert 'wan_gateway_unavailable_total{cause="store"} 1.0' in gateway.page("/metrics").text
         own_store.start()
         assert ask(http).status_code == 200

@@ -151,6 +151,9 @@ def test_what_the_store_refuses_is_a_fault_until_it_is_mended(
     assert fault.message == f"{own_store.endpoint} has no bucket 'later': create it"
     assert 'wan_gateway_fault{reason="StoreNotFound"} 1.0' in gateway.page("/metrics").text
     with gateway.http() as http:
+        health = http.get("/health")
+        assert (health.status_code, health.text) == (503, "StoreNotFound\n")
+        assert http.get("/readyz").status_code == 200
         refused = ask(http)
         assert refused.status_code == 503
         assert "Retry-After" not in refused.headers
@@ -158,6 +161,7 @@ def test_what_the_store_refuses_is_a_fault_until_it_is_mended(
         own_store.client().make_bucket("later")
         faulty(gateway, lambda faults: not faults)
         assert ask(http).status_code == 200
+        assert http.get("/health").status_code == 200
     own_store.kill()
     [fault] = faulty(gateway, bool)
     assert fault.reason is Reason.STORE_UNREACHABLE

@@ -142,9 +142,7 @@ def _answer_errors(app: FastAPI, routers: tuple[APIRouter, ...]) -> None:
     @app.exception_handler(QueueAway)
     @app.exception_handler(StepError)
     async def away(_: Request, error: Exception) -> Response:
-        cause = metrics.DATABASE if isinstance(error, QueueAway) else metrics.STORE
-        log.warning("the %s: %s", cause, error)
-        app.state.metrics.unavailable(cause)
+        log.warning("database or store: %s", error)
         return answer(unavailable(error))
 
 

@@ -8,7 +8,6 @@ from prometheus_client import CollectorRegistry, Counter, generate_latest
 from wan_runtime.serving.queue.errors import QueueAway
 
 router = APIRouter(include_in_schema=False)
-STORE, DATABASE = "store", "database"
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 """Values of the label `method`; any other text that a client sends as one is `other`."""
 
@@ -22,19 +21,6 @@ class Metrics:
             "wan_gateway_requests", "Number of answered requests.", ["method", "route", "status"],
             registry=self.registry,
         )  # fmt: skip
-
-        self._unavailable = Counter(
-            "wan_gateway_unavailable",
-            "Number of requests that the store or the database refused or did not answer.",
-            ["cause"],
-            registry=self.registry,
-        )
-        for cause in (STORE, DATABASE):
-            self._unavailable.labels(cause)  # at 0, so that the first one is an increase
-
-    def unavailable(self, cause: str) -> None:
-        """One request more that could not be served for want of `cause`."""
-        self._unavailable.labels(cause).inc()
 
     def answered(self, method: str, route: str, status: int) -> None:
         """One request more. `route` is the template, never a path that clients choose."""
@@ -51,12 +37,22 @@ async def livez() -> Response:
     return Response("ok\n", media_type="text/plain")
 
 
-@router.get("/health")
 @router.get("/readyz")
 async def readyz(request: Request) -> Response:
-    """The database answers too. /health is the name that other video servers give it."""
+    """The database answers too."""
     try:
         await request.app.state.gateway.queue.reach()
     except QueueAway as error:
         return Response(f"{error}\n", 503, media_type="text/plain")
     return Response("ok\n", media_type="text/plain")
+
+
+@router.get("/health")
+async def health(request: Request) -> Response:
+    """Requests would work, as other video servers say under this name. Not for probes of the pod:
+    a store that is away is away for all gateways, and they have better answers than none."""
+    faults = request.app.state.gateway.reporter.faults()
+    if faults:
+        reasons = ", ".join(fault.reason for fault in faults)
+        return Response(f"{reasons}\n", 503, media_type="text/plain")
+    return await readyz(request)

@@ -78,7 +78,7 @@ class Reporter(Collector):
         return faulty(self._taken[0].workers) if isinstance(self._taken, tuple) else {}
 
     def _state(self) -> tuple[int, str, bytes]:
-        taken, faults = self._taken, self._faults()
+        taken, faults = self._taken, self.faults()
         if not isinstance(taken, tuple):
             return json_page(GatewayState(faults=faults))
         report, taken_at = taken
@@ -86,7 +86,8 @@ class Reporter(Collector):
         summary = report.summary().model_copy(update={"age_seconds": age})
         return json_page(GatewayState(faults=faults, service=summary))
 
-    def _faults(self) -> tuple[Fault, ...]:
+    def faults(self) -> tuple[Fault, ...]:
+        """Why requests would fail now, the database's first."""
         of_database = (self._taken,) if isinstance(self._taken, Fault) else ()
         return (*of_database, *self._others())
 
@@ -98,7 +99,7 @@ class Reporter(Collector):
             "Reasons why requests to this gateway would fail now, each with the value 1.",
             labels=["reason"],
         )
-        for reason in {fault.reason for fault in self._faults()}:
+        for reason in {fault.reason for fault in self.faults()}:
             faults.add_metric([reason], 1)
         yield faults
         taken = self._taken
