@@ -101,6 +101,7 @@ lock: $(VENV)/ready ## Resolve the newest allowed dependencies into requirements
 	uv pip compile $(LOCK) requirements/build.in -o requirements/build.txt
 	uv pip compile $(LOCK) pyproject.toml --extra operator --extra gateway -o requirements/operator.txt
 	uv pip compile $(LOCK) pyproject.toml --extra train -o requirements/runtime.txt
+	uv pip compile $(LOCK) --no-deps requirements/cuda.in -o requirements/cuda.txt
 	uv pip compile $(LOCK) pyproject.toml --extra operator --extra gateway --extra train --group dev \
 	  -c requirements/operator.txt -c requirements/runtime.txt -o requirements/dev.txt
 LOCK := --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header

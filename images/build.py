@@ -41,7 +41,7 @@ SOURCES = (
 )
 CONTEXT = {
     "operator": (*SOURCES, "requirements/operator.txt", "images/operator"),
-    "runtime": (*SOURCES, "requirements/runtime.txt", "images/runtime"),
+    "runtime": (*SOURCES, "requirements/runtime.txt", "requirements/cuda.txt", "images/runtime"),
     "postgres": ("images/postgres",),
 }
 FLAVOURS = ("cpu", "cuda")

@@ -10,9 +10,10 @@ from diffusers import WanImageToVideoPipeline, WanTransformer3DModel
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 from safetensors.torch import load_file
 
+from passes import velocity_of
 from wan_runtime.contract.steps import Expert
 from wan_runtime.models import load
-from wan_runtime.models.dit.forward import Conditions, predict_velocity
+from wan_runtime.models.dit.forward import Conditions
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.tiny import DIT21
 
@@ -39,7 +40,7 @@ def check_same_change(files: ModelFiles, expert: Expert, ours: Path, theirs: Pat
 
     def both() -> tuple[torch.Tensor, torch.Tensor]:
         with torch.no_grad():
-            velocity = predict_velocity(dit, noisy, SIGMA, conditions, dtype=torch.float32)
+            velocity = velocity_of(dit, noisy, SIGMA, conditions, dtype=torch.float32)
         return velocity, predict(models[NAMES[expert]], noisy, SIGMA, conditions)
 
     before = both()

@@ -76,6 +76,13 @@ def of_repeats(content: Any) -> list[str]:
     ]
 
 
+def of_forward(content: Any) -> list[str]:
+    passes = [
+        f"{row['name']}: {row['seconds']} s{gib(row['peakGiB'])}" for row in content["passes"]
+    ]
+    return passes + [f"{name}: error {error:.3g}" for name, error in content["errors"].items()]
+
+
 def of_serving(content: Any) -> list[str]:
     stages = ", ".join(f"{stage} {took:.1f}" for stage, took in content["first"]["stages"].items())
     return [
@@ -128,6 +135,7 @@ ROWS = (
         Row(f"tiny-{kind}", ("run_tiny.py", "--clips", CLIPS, "--only", kind), of_checks)
         for kind in ("pipelines", "exactness", "full")
     ),
+    Row("forward", ("forward_14b.py",), of_forward, ("--small",)),
     Row("adapters", ("adapters.py",), of_adapters),
     Row("serve", ("serve_14b.py",), of_serving, ("--small",)),
 )

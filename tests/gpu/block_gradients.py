@@ -20,7 +20,7 @@ from diffsynth.pipelines.wan_video import model_fn_wan_video
 from synthetic import build
 from torch import Tensor
 
-from wan_runtime.models.dit.forward import predict_velocity
+from passes import velocity_of
 from wan_runtime.models.flow import add_noise, velocity
 from wan_runtime.models.load import compute_device
 from wan_runtime.models.shapes import DIT21, DIT22
@@ -85,7 +85,7 @@ Forward = Callable[[Trainer, Batch, Tensor, Tensor], Tensor]
 
 
 def our_forward(trainer: Trainer, batch: Batch, noisy: Tensor, sigmas: Tensor) -> Tensor:
-    return predict_velocity(
+    return velocity_of(
         trainer.transformer._module,
         noisy,
         sigmas,
@@ -115,7 +115,7 @@ def stock_forward(trainer: Trainer, batch: Batch, noisy: Tensor, sigmas: Tensor)
 def exact_forward(trainer: Trainer, batch: Batch, noisy: Tensor, sigmas: Tensor) -> Tensor:
     trainer.transformer._module.float()
     conditions = batch.conditions.to(noisy.device, torch.float32)
-    return predict_velocity(
+    return velocity_of(
         trainer.transformer._module, noisy, sigmas, conditions, dtype=torch.float32, recompute=True
     )
 

@@ -7,7 +7,7 @@ workers read it. Pydantic only: no torch.
 from __future__ import annotations
 
 from ipaddress import ip_network
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -15,6 +15,11 @@ from wan_runtime.contract.base import Contract
 from wan_runtime.contract.job import ManifestRef, ModelSpec, StoreSpec
 from wan_runtime.contract.steps import Expert
 from wan_runtime.contract.strides import SPATIAL_STRIDE, TEMPORAL_STRIDE
+
+Profile = Literal["Exact", "Lossless"]
+"""Arithmetic of the transformers. Exact rounds as DiffSynth does, to the same bits on any number of
+GPUs. Lossless is as near to float32, and faster."""
+DEFAULT_PROFILE: Profile = "Lossless"
 
 SERVICE_FILE = "/etc/wan/service.json"
 KEYS_FOLDER = "/etc/wan/keys"
@@ -160,6 +165,8 @@ class ServiceSpec(Contract):
     weights: ManifestRef | None = None
     """What a fine-tune with the method full exported: its transformers, of one expert or both,
     stand in place of the base model's."""
+    profile: Profile | None = None
+    """None: `DEFAULT_PROFILE`."""
     store: StoreSpec
     sizes: Annotated[tuple[Size, ...], Field(min_length=1)]
     """Sizes that requests may ask for, warmed up before a worker is ready."""

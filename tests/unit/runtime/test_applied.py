@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from adapters import random_factors, shapes_of, state
 from diffusers_peer import SIGMA, random_inputs
 from renders import adapter
+from wan_runtime.contract.service import Profile
 from wan_runtime.contract.steps import Expert
 from wan_runtime.models import load
 from wan_runtime.models.adapters.applied import AppliedAdapter
@@ -25,6 +28,7 @@ from wan_runtime.rendering.adapters import applied
 pytest_plugins = ["ml_fixtures"]
 
 CPU = torch.device("cpu")
+PROFILES = get_args(Profile)
 ENDS = {"weight": "diff", "bias": "diff_b", "modulation": "diff_m"}
 
 
@@ -63,9 +67,14 @@ def use(path: Path, strength: float = 1.0) -> AppliedAdapter:
 
 
 @torch.no_grad()
-def predicted(dit: nn.Module, *uses: AppliedAdapter, dtype: torch.dtype = torch.float32) -> Tensor:
+def predicted(
+    dit: nn.Module,
+    *uses: AppliedAdapter,
+    dtype: torch.dtype = torch.float32,
+    profile: Profile = "Exact",
+) -> Tensor:
     noisy, conditions = random_inputs(clip=True)
-    transformer = Transformer(dit, CPU, dtype)
+    transformer = Transformer(dit, CPU, dtype, profile=profile)
     with applied({Expert.ONLY: transformer}, uses, AdapterCache(2**30, torch.float32)):
         return transformer.begin(conditions.to(CPU, dtype)).velocity(noisy, SIGMA)
 
@@ -80,30 +89,39 @@ def merged(dit: nn.Module, *grown: tuple[float, Mapping[str, Tensor]]) -> nn.Mod
     return other
 
 
+@pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("strength", [1.0, 0.5, -0.25])
 def test_differences_are_as_if_they_were_in_the_weights(
-    dit: nn.Module, tmp_path: Path, strength: float
+    dit: nn.Module, tmp_path: Path, strength: float, profile: Profile
 ) -> None:
+    predict = partial(predicted, profile=profile)
     grown = differences(copy.deepcopy(dit))
-    base = predicted(dit)
-    ours = predicted(dit, use(written(tmp_path / "a", grown), strength))
-    assert torch.equal(ours, predicted(merged(dit, (strength, grown))))
+    base = predict(dit)
+    ours = predict(dit, use(written(tmp_path / "a", grown), strength))
+    assert torch.equal(ours, predict(merged(dit, (strength, grown))))
     assert float((ours - base).norm() / base.norm()) > 0.05
-    assert torch.equal(predicted(dit), base), "the base is what it was, to the bit"
+    assert torch.equal(predict(dit), base), "the base is what it was, to the bit"
     assert not any("forward" in vars(module) for module in dit.modules())
 
 
+@pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("part", ["modulation", "bias", "norm3.weight", "patch_embedding.weight"])
-def test_every_kind_of_difference_counts(dit: nn.Module, tmp_path: Path, part: str) -> None:
+def test_every_kind_of_difference_counts(
+    dit: nn.Module, tmp_path: Path, part: str, profile: Profile
+) -> None:
+    predict = partial(predicted, profile=profile)
     grown = differences(copy.deepcopy(dit))
     only = {name: each for name, each in grown.items() if name.endswith(part)}
     none = {name: torch.zeros_like(each) for name, each in grown.items()}
-    ours = predicted(dit, use(written(tmp_path / "a", only)))
-    assert torch.equal(ours, predicted(merged(dit, (1.0, {**none, **only}))))
-    assert not torch.allclose(ours, predicted(dit), atol=1e-3)
+    ours = predict(dit, use(written(tmp_path / "a", only)))
+    assert torch.equal(ours, predict(merged(dit, (1.0, {**none, **only}))))
+    assert not torch.allclose(ours, predict(dit), atol=1e-3)
 
 
-def test_factors_and_differences_of_several_adapters_add_up(dit: nn.Module, tmp_path: Path) -> None:
+@pytest.mark.parametrize("profile", PROFILES)
+def test_factors_and_differences_of_several_adapters_add_up(
+    dit: nn.Module, tmp_path: Path, profile: Profile
+) -> None:
     one, two = differences(copy.deepcopy(dit), 1), differences(copy.deepcopy(dit), 2)
     layers = [name for name in shapes_of_linear(dit) if name.endswith((".q", "ffn.0"))]
     factors = random_factors(shapes_of(dit, layers))
@@ -113,7 +131,8 @@ def test_factors_and_differences_of_several_adapters_add_up(dit: nn.Module, tmp_
     with torch.no_grad():
         for layer, (up, down) in factors.items():
             dict(whole.named_parameters())[f"{layer}.weight"].add_(0.5 * up @ down)
-    ours, theirs = predicted(dit, use(a, 0.5), use(b, 2.0)), predicted(whole)
+    ours = predicted(dit, use(a, 0.5), use(b, 2.0), profile=profile)
+    theirs = predicted(whole, profile=profile)
     assert float((ours - theirs).norm() / theirs.norm()) < 1e-5
 
 
@@ -121,7 +140,10 @@ def shapes_of_linear(dit: nn.Module) -> list[str]:
     return [name for name, layer in dit.named_modules() if isinstance(layer, nn.Linear)]
 
 
-def test_a_distilled_model_comes_back_in_bfloat16(tiny21: ModelFiles, tmp_path: Path) -> None:
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_distilled_model_comes_back_in_bfloat16(
+    tiny21: ModelFiles, tmp_path: Path, profile: Profile
+) -> None:
     """Taken apart into differences, it is the same model again at strength 1, rounded once."""
     base = loaded(tiny21, torch.bfloat16)
     distilled = copy.deepcopy(base)
@@ -131,20 +153,22 @@ def test_a_distilled_model_comes_back_in_bfloat16(tiny21: ModelFiles, tmp_path: 
             parameter.mul_(1 + torch.randn(parameter.shape, generator=generator) / 64)
     before, after = dict(base.named_parameters()), dict(distilled.named_parameters())
     grown = {name: after[name].float() - each.float() for name, each in before.items()}
-    half = torch.bfloat16
-    ours = predicted(base, use(written(tmp_path / "a", grown)), dtype=half)
-    assert torch.equal(ours, predicted(distilled, dtype=half))
-    assert not torch.equal(ours, predicted(base, dtype=half))
+    predict = partial(predicted, dtype=torch.bfloat16, profile=profile)
+    ours = predict(base, use(written(tmp_path / "a", grown)))
+    assert torch.equal(ours, predict(distilled))
+    assert not torch.equal(ours, predict(base))
 
 
+@pytest.mark.parametrize("profile", PROFILES)
 def test_a_transformer_that_takes_turns_is_changed_where_it_is(
-    tiny21: ModelFiles, tmp_path: Path
+    tiny21: ModelFiles, tmp_path: Path, profile: Profile
 ) -> None:
     dit = loaded(tiny21)
+    predict = partial(predicted, profile=profile)
     grown = differences(copy.deepcopy(dit))
-    path, base, wanted = tmp_path / "a", predicted(dit), predicted(merged(dit, (1.0, grown)))
+    path, base, wanted = tmp_path / "a", predict(dit), predict(merged(dit, (1.0, grown)))
     written(path, grown)
-    transformer = Transformer(dit, CPU, torch.float32, offloaded=True)
+    transformer = Transformer(dit, CPU, torch.float32, profile=profile, offloaded=True)
     noisy, conditions = random_inputs(clip=True)
     with (
         torch.no_grad(),
@@ -155,7 +179,7 @@ def test_a_transformer_that_takes_turns_is_changed_where_it_is(
             ours = transformer.begin(conditions).velocity(noisy, SIGMA)
             assert torch.equal(ours, wanted)
             transformer.leave()
-    assert torch.equal(predicted(dit), base)
+    assert torch.equal(predict(dit), base)
 
 
 def test_a_failing_pass_leaves_the_base_alone(dit: nn.Module, tmp_path: Path) -> None:

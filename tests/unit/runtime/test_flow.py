@@ -9,9 +9,10 @@ import torch
 from diffsynth.diffusion import FlowMatchScheduler
 from diffsynth.pipelines.wan_video import model_fn_wan_video
 
+from passes import velocity_of
 from wan_runtime.contract.steps import Expert
 from wan_runtime.models import load
-from wan_runtime.models.dit.forward import Conditions, keep_time_embedding_fp32, predict_velocity
+from wan_runtime.models.dit.forward import Conditions, keep_time_embedding_fp32
 from wan_runtime.models.flow import NoiseLevels, add_noise, bell, shifted_grid, velocity
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.presets import PRESETS
@@ -89,7 +90,7 @@ def test_forward_equals_the_stock_pass(name: str, request: pytest.FixtureRequest
     )
     sigma = torch.tensor([0.8125])
     with torch.no_grad():
-        ours = predict_velocity(dit, noisy, sigma, conditions, dtype=torch.float32)
+        ours = velocity_of(dit, noisy, sigma, conditions, dtype=torch.float32)
         stock = model_fn_wan_video(
             dit, latents=noisy, timestep=sigma * 1000, context=conditions.context_BLD,
             y=conditions.y_BCTHW, clip_feature=conditions.clip_BLD,
@@ -111,7 +112,7 @@ def test_bfloat16_weights_still_tell_close_timesteps_apart(tiny22: ModelFiles) -
     assert close[0].mul(1000).bfloat16() == close[1].mul(1000).bfloat16()
     with torch.no_grad():
         for sigma in close:
-            velocity_bf16 = predict_velocity(dit, noisy, sigma, conditions, dtype=torch.bfloat16)
+            velocity_bf16 = velocity_of(dit, noisy, sigma, conditions, dtype=torch.bfloat16)
     assert velocity_bf16.dtype == torch.float32
     assert seen[0].dtype == torch.float32
     assert not torch.equal(*seen)

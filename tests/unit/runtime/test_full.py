@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ml_runs import Run
+from passes import velocity_of
 from wan_runtime.artifacts import manifest
 from wan_runtime.contract.finetune import Dialect
 from wan_runtime.contract.reasons import Reason
@@ -22,7 +23,7 @@ from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.contract.training import FullSpec
 from wan_runtime.errors import InfrastructureError, InputError, NumericalError
 from wan_runtime.models import load
-from wan_runtime.models.dit.forward import Conditions, keep_time_embedding_fp32, predict_velocity
+from wan_runtime.models.dit.forward import Conditions, keep_time_embedding_fp32
 from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.weights import SafetensorsFiles
@@ -178,7 +179,7 @@ def test_the_exported_weights_compute_what_the_masters_did(tiny21: ModelFiles) -
     ).to(CPU, torch.bfloat16)
     with torch.no_grad():
         velocities = [
-            predict_velocity(dit, noisy, torch.tensor([0.5]), conditions, dtype=torch.bfloat16)
+            velocity_of(dit, noisy, torch.tensor([0.5]), conditions, dtype=torch.bfloat16)
             for dit in (masters, exported)
         ]
     assert torch.equal(*velocities)

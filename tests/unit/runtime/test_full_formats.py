@@ -15,12 +15,12 @@ from torch import Tensor
 
 from diffusers_peer import SIGMA, predict, random_inputs
 from ml_runs import Run
+from passes import velocity_of
 from wan_runtime.artifacts import manifest
 from wan_runtime.contract.finetune import Dialect
 from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.errors import InfrastructureError
 from wan_runtime.models import load
-from wan_runtime.models.dit.forward import predict_velocity
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.weights import SafetensorsFiles
 from wan_runtime.training import full, full_export
@@ -55,9 +55,9 @@ def test_stock_diffusers_predicts_what_diffsynth_does(formats: Run, tiny21: Mode
     ours = load.load_dit(tiny21, Expert.ONLY, torch.float32, torch.device("cpu"))
     noisy, conditions = random_inputs(clip=True)
     with torch.no_grad():
-        base = predict_velocity(ours, noisy, SIGMA, conditions, dtype=torch.float32)
+        base = velocity_of(ours, noisy, SIGMA, conditions, dtype=torch.float32)
         ours.load_state_dict(trained(formats))
-        tuned = predict_velocity(ours, noisy, SIGMA, conditions, dtype=torch.float32)
+        tuned = velocity_of(ours, noisy, SIGMA, conditions, dtype=torch.float32)
     assert float((tuned - base).norm() / base.norm()) > 1e-3
     assert torch.allclose(predict(theirs, noisy, SIGMA, conditions), tuned, atol=1e-4)
 

@@ -12,6 +12,7 @@ from typing import Literal
 from diffsynth.models import wan_video_dit
 from torch import Tensor, nn
 
+from wan_runtime.models.dit.kernels import Kernel
 from wan_runtime.models.dit.parallel import TokenSplit
 
 # Shapes: a batch of B, L tokens of the whole video, l of this rank, D width.
@@ -39,19 +40,23 @@ class SelfAttention(nn.Module):
     tokens: TokenSplit | None
     """How the pass at work splits its tokens; None where this rank has them all."""
 
+    kernel: Kernel
+    """What computes it; diffsynth's unless set."""
+
     def __init__(self, heads: int) -> None:
         super().__init__()
-        self.heads, self.tokens = heads, None
+        self.heads, self.tokens, self.kernel = heads, None, diffsynths
 
     def forward(self, q_BlD: Tensor, k_BlD: Tensor, v_BlD: Tensor) -> Tensor:
         """Attention of this rank's tokens, [B, l, D]; B is 1 where tokens are split. Collective."""
         if self.tokens is None:
-            return _attend(q_BlD, k_BlD, v_BlD, self.heads)
+            return self.kernel(q_BlD, k_BlD, v_BlD, self.heads)
         q, k, v = map(self.tokens.split_heads, (q_BlD, k_BlD, v_BlD))
-        share = _attend(q, k, v, self.heads // self.tokens.group.size)
+        share = self.kernel(q, k, v, self.heads // self.tokens.group.size)
         return self.tokens.join_heads(share)
 
 
-def _attend(q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int) -> Tensor:
+def diffsynths(q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int) -> Tensor:
+    """Attention by the kernel of `choose`, [B, L, D]."""
     made: Tensor = wan_video_dit.flash_attention(q_BLD, k_BLD, v_BLD, num_heads=heads)
     return made

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,10 +23,20 @@ from wan_runtime.models.adapters.changes import Changes
 # B is [O, R].
 
 
+@dataclass(frozen=True, slots=True)
+class Branches:
+    """Adapters at work, by the module that they change."""
+
+    products: Mapping[nn.Module, tuple[Tensor, Tensor]]
+    """(B, A) of each layer: B holds the strengths."""
+    sums: Mapping[nn.Module, Mapping[str, Tensor]]
+    """What is added to a module's own parameters, by their names, float32."""
+
+
 @contextmanager
 def applied(
     dit: nn.Module, uses: Sequence[tuple[Changes, float]], device: torch.device
-) -> Iterator[None]:
+) -> Iterator[Branches]:
     """Have adapters, each with its strength, at work for as long as it lasts."""
     products: dict[nn.Module, list[tuple[Tensor, Tensor]]] = defaultdict(list)
     sums: dict[nn.Module, dict[str, Tensor]] = defaultdict(dict)
@@ -38,15 +49,24 @@ def applied(
             own = sums[modules[layer]]
             grown = difference.float() * strength
             own[parameter] = own[parameter] + grown if parameter in own else grown
+    branches = Branches(
+        {module: _joined(pairs, device) for module, pairs in products.items()},
+        {
+            module: {name: each.to(device) for name, each in differences.items()}
+            for module, differences in sums.items()
+        },
+    )
     with ExitStack() as stack:
-        for module, pairs in products.items():
-            b = torch.cat([b for b, _ in pairs], dim=1).to(device)
-            a = torch.cat([a for _, a in pairs]).to(device)
+        for module, (b, a) in branches.products.items():
             stack.enter_context(_hooked(module, _branch(b, a)))
-        for module, differences in sums.items():
-            here = {name: each.to(device) for name, each in differences.items()}
+        for module, here in branches.sums.items():
             stack.enter_context(_grown(module, here))
-        yield
+        yield branches
+
+
+def _joined(pairs: Sequence[tuple[Tensor, Tensor]], device: torch.device) -> tuple[Tensor, Tensor]:
+    b = torch.cat([b for b, _ in pairs], dim=1).to(device)
+    return b, torch.cat([a for _, a in pairs]).to(device)
 
 
 def _branch(b: Tensor, a: Tensor) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:

@@ -8,6 +8,7 @@ timestep itself to bfloat16.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,11 @@ class Conditions:
         return Conditions(self.context_BLD.to(device, dtype), self.y_BCTHW.to(device, dtype), clip)
 
 
+RunBlocks = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From hidden states [B, L, D], modulation [B, 6, D] in float32 and rotations [L, 1, head_dim / 2]
+to hidden states after all blocks."""
+
+
 def keep_time_embedding_fp32(dit: Any) -> None:
     """Cast the time embedding and projection to float32 (0.2 % of the parameters)."""
     dit.time_embedding.float()
@@ -49,53 +55,82 @@ def predict_velocity(
     dit: Any,
     noisy_BCTHW: Tensor,
     sigmas_B: Tensor,
-    conditions: Conditions,
+    y_BCTHW: Tensor,
+    blocks: RunBlocks,
     *,
     dtype: torch.dtype,
-    recompute: bool = False,
     tokens: TokenSplit | None = None,
 ) -> Tensor:
     """v [B, 16, T, H, W] in float32.
 
     Args:
         noisy_BCTHW: 16-channel latents at noise levels `sigmas_B`.
+        y_BCTHW: mask and first-frame latents of the conditions.
+        blocks: what runs the blocks.
         dtype: of the computation. Float32 weights are rounded to it as they are used, and get their
             gradients in float32; an adapter's are left to autocast.
-        recompute: keep only each block's input and run the block again in backward.
         tokens: how ranks split the tokens: this one computes its own, the rest comes from others.
     """
     device = noisy_BCTHW.device
     with torch.autocast(device.type, enabled=False):
         timestep = sigmas_B.to(device, torch.float32) * 1000
         t_BD = dit.time_embedding(sinusoidal_embedding_1d(dit.freq_dim, timestep))
-        modulation = dit.time_projection(t_BD).unflatten(1, (6, dit.dim)).to(dtype)
+        modulation_B6D = dit.time_projection(t_BD).unflatten(1, (6, dit.dim))
         t_BD = t_BD.to(dtype)
-    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        context = _run(dit.text_embedding, dtype, conditions.context_BLD)
-        if conditions.clip_BLD is not None:
-            image = _run(dit.img_emb, dtype, conditions.clip_BLD)
-            context = torch.cat([image, context], dim=1)
-        latents = torch.cat([noisy_BCTHW.to(dtype), conditions.y_BCTHW], dim=1)
-        x = _run(dit.patch_embedding, dtype, latents)
+    with _autocast(device, dtype):
+        latents = torch.cat([noisy_BCTHW.to(dtype), y_BCTHW], dim=1)
+        x = run(dit.patch_embedding, dtype, latents)
         frames, height, width = x.shape[2:]
         freqs = _rope(dit, frames, height, width, device)
         x_BLD = x.flatten(2).transpose(1, 2).contiguous()
         if tokens is not None:
             x_BLD, freqs = tokens.local(x_BLD, 1), tokens.local(freqs, 0)
-        for block in dit.blocks:
-            inputs = (block, dtype, x_BLD, context, modulation, freqs)
-            if recompute and torch.is_grad_enabled():
-                x_BLD = checkpoint(_run, *inputs, use_reentrant=False)
-            else:
-                x_BLD = _run(*inputs)
-        out = _run(dit.head, dtype, x_BLD, t_BD)
+        x_BLD = blocks(x_BLD, modulation_B6D, freqs)
+        out = run(dit.head, dtype, x_BLD, t_BD)
         if tokens is not None:
             out = tokens.gather(out, 1)
         velocity: Tensor = dit.unpatchify(out, (frames, height, width))
     return velocity.float()
 
 
-def _run(module: nn.Module, dtype: torch.dtype, *inputs: Tensor) -> Any:
+def context_of(dit: Any, conditions: Conditions, dtype: torch.dtype) -> Tensor:
+    """States of the texts and, before them, of the photo in Wan2.1, [B, L, D]."""
+    with _autocast(conditions.context_BLD.device, dtype):
+        context: Tensor = run(dit.text_embedding, dtype, conditions.context_BLD)
+        if conditions.clip_BLD is not None:
+            image = run(dit.img_emb, dtype, conditions.clip_BLD)
+            context = torch.cat([image, context], dim=1)
+    return context
+
+
+def diffsynth_blocks(
+    dit: Any, conditions: Conditions, dtype: torch.dtype, *, recompute: bool
+) -> RunBlocks:
+    """What runs diffsynth's own blocks.
+
+    Args:
+        recompute: keep only each block's input and run the block again in backward.
+    """
+
+    def blocks(x_BLD: Tensor, modulation_B6D: Tensor, freqs: Tensor) -> Tensor:
+        context = context_of(dit, conditions, dtype)
+        modulation = modulation_B6D.to(dtype)
+        for block in dit.blocks:
+            inputs = (block, dtype, x_BLD, context, modulation, freqs)
+            if recompute and torch.is_grad_enabled():
+                x_BLD = checkpoint(run, *inputs, use_reentrant=False)
+            else:
+                x_BLD = run(*inputs)
+        return x_BLD
+
+    return blocks
+
+
+def _autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+def run(module: nn.Module, dtype: torch.dtype, *inputs: Tensor) -> Any:
     """`module` on its weights rounded to `dtype`. Inside a checkpoint, so that the rounded copies
     live no longer than the module runs.
     """

@@ -6,8 +6,9 @@ its place in memory are changed here and in the modules beside, and nowhere else
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,23 +17,30 @@ from diffsynth.core.loader.file import hash_state_dict_keys
 from torch import Tensor, nn
 
 from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.service import Profile
 from wan_runtime.contract.steps import Expert
 from wan_runtime.contract.training import LoraSpec
 from wan_runtime.errors import InputError
 from wan_runtime.models.adapters.changes import Changes
 from wan_runtime.models.dit import branches, lora
 from wan_runtime.models.dit.attention import Kernels, SelfAttention, choose
+from wan_runtime.models.dit.branches import Branches
 from wan_runtime.models.dit.forward import (
     Conditions,
+    RunBlocks,
+    context_of,
+    diffsynth_blocks,
     keep_time_embedding_fp32,
     predict_velocity,
 )
+from wan_runtime.models.dit.fused import Blocks, rotation_of
+from wan_runtime.models.dit.kernels import KERNELS, Kernel, pick, sdpa
 from wan_runtime.models.dit.parallel import Ranks, TokenSplit
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import load_dit, recognised
 from wan_runtime.models.offload import Offloaded
 
-# Shapes: B batch, C channels, T latent frames, H W latent rows and columns.
+# Shapes: B batch, C channels, T latent frames, H W latent rows and columns, L tokens, D width.
 
 
 class Transformer:
@@ -45,6 +53,7 @@ class Transformer:
         dtype: torch.dtype,
         *,
         kernels: Kernels = "Auto",
+        profile: Profile = "Exact",
         offloaded: bool = False,
     ) -> None:
         """Take over diffsynth's module.
@@ -63,6 +72,11 @@ class Transformer:
             block.self_attn.attn = self._attention
         keep_time_embedding_fp32(module)
         self._offloaded = Offloaded(module, device) if offloaded else None
+        self._branches: Branches | None = None
+        self._fused: Blocks | None = None
+        if profile == "Lossless":
+            self._fused = Blocks(module, self._attention, compiled=device.type == "cuda")
+            self._attention.kernel = sdpa
 
     @classmethod
     def load(
@@ -74,6 +88,7 @@ class Transformer:
         *,
         storage: torch.dtype | None = None,
         kernels: Kernels = "Auto",
+        profile: Profile = "Exact",
         offloaded: bool = False,
     ) -> Transformer:
         """Load an expert, frozen, in eval mode.
@@ -86,7 +101,7 @@ class Transformer:
         """
         home = torch.device("cpu") if offloaded else device
         module = load_dit(files, expert, storage or dtype, home)
-        return cls(module, device, dtype, kernels=kernels, offloaded=offloaded)
+        return cls(module, device, dtype, kernels=kernels, profile=profile, offloaded=offloaded)
 
     @property
     def shapes(self) -> dict[str, torch.Size]:
@@ -103,12 +118,30 @@ class Transformer:
             tokens: how ranks split its tokens, without gradients; None: this one has them all.
             recompute: keep only each block's input and run the block again in backward.
         """
-        return Pass(self, conditions, tokens, recompute)
+        if self._fused is None:
+            blocks = diffsynth_blocks(self._module, conditions, self.dtype, recompute=recompute)
+            return Pass(self, conditions.y_BCTHW, tokens, blocks)
+        fused = self._fused
+        context = context_of(self._module, conditions, self.dtype).to(self.dtype)
+        crossed = fused.crossed(context)
 
-    def adapted(self, uses: Sequence[tuple[Changes, float]]) -> AbstractContextManager[None]:
+        def run(x_BLD: Tensor, modulation_B6D: Tensor, freqs: Tensor) -> Tensor:
+            with torch.autocast(self.device.type, enabled=False):
+                rotation = rotation_of(freqs[:, 0])
+                return fused.run(x_BLD, crossed, modulation_B6D, rotation, self._branches)
+
+        return Pass(self, conditions.y_BCTHW, tokens, run)
+
+    @contextmanager
+    def adapted(self, uses: Sequence[tuple[Changes, float]]) -> Iterator[None]:
         """Have adapters at work, each with its strength, for as long as it lasts. The weights stay
         as they are: afterwards the transformer is what it was, to the bit."""
-        return branches.applied(self._module, uses, self.device)
+        with branches.applied(self._module, uses, self.device) as at_work:
+            self._branches = at_work
+            try:
+                yield
+            finally:
+                self._branches = None
 
     def add_lora(self, spec: LoraSpec, seed: int) -> dict[str, nn.Parameter]:
         """Put a LoRA to be trained beside the frozen weights; its parameters by name, in float32.
@@ -165,15 +198,24 @@ class Transformer:
         if on.tokens is not None and torch.is_grad_enabled():
             raise NotImplementedError("no gradient goes through tokens that ranks split")
         self._attention.tokens = on.tokens
+        if self._fused is not None:
+            self._attention.kernel = self._picked(noisy_BCTHW.shape, on.tokens)
         return predict_velocity(
             self._module,
             noisy_BCTHW,
             sigmas_B,
-            on.conditions,
+            on.y_BCTHW,
+            on.blocks,
             dtype=self.dtype,
-            recompute=on.recompute,
             tokens=on.tokens,
         )
+
+    def _picked(self, noisy_BCTHW: torch.Size, tokens: TokenSplit | None) -> Kernel:
+        count = math.prod(noisy_BCTHW[2:]) // math.prod(self._module.patch_size)
+        heads = self._attention.heads
+        share = heads // tokens.group.size if tokens else heads
+        self.kernel = pick(self.device, self.dtype, share, self._module.dim // heads, count)
+        return KERNELS[self.kernel]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +223,9 @@ class Pass:
     """A video's, or a batch's, way through a transformer under one set of conditions."""
 
     transformer: Transformer
-    conditions: Conditions
+    y_BCTHW: Tensor
     tokens: TokenSplit | None
-    recompute: bool
+    blocks: RunBlocks
 
     def velocity(self, noisy_BCTHW: Tensor, sigmas_B: Tensor) -> Tensor:
         """v [B, 16, T, H, W] in float32, of 16-channel latents at noise levels `sigmas_B`.

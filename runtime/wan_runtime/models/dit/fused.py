@@ -1,0 +1,284 @@
+"""The transformer's blocks as three functions around their two attentions, for torch's compiler.
+
+The same mathematics as diffsynth's block. What a norm, a rotation, a modulation and a residual sum
+give is computed in float32 and rounded once, where diffsynth rounds after each of them; compiled,
+each becomes part of one kernel. Keys and values of the texts and the photo, which no step changes,
+are computed once a video.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wan_runtime.models.dit.attention import SelfAttention
+from wan_runtime.models.dit.branches import Branches
+
+# Shapes: B batch, L tokens, D model width, H heads, d width of a head, R rank of all adapters at
+# work on a layer.
+
+EPS = 1e-6
+"""Added to each variance, as Wan's configurations have it."""
+LEAST_RANK = 32
+"""Adapters are padded with zeros to this rank or a power of two times it, and to the same in all
+layers: the blocks are compiled once for each such rank, not for each adapter."""
+COMPILATIONS = 32
+"""Ranks, and batch sizes, that one process compiles the blocks for. The number of tokens does not
+count: they are compiled for any."""
+
+
+class Linear(NamedTuple):
+    """A linear layer, and the product of factors beside it."""
+
+    weight: Tensor
+    bias: Tensor
+    a_RI: Tensor | None
+    b_OR: Tensor | None
+
+
+class Weights(NamedTuple):
+    """What a block computes with."""
+
+    modulation: Tensor
+    q: Linear
+    k: Linear
+    v: Linear
+    o: Linear
+    norm_q: Tensor
+    norm_k: Tensor
+    norm3: Tensor
+    norm3_bias: Tensor
+    cross_q: Linear
+    cross_norm_q: Tensor
+    cross_o: Linear
+    ffn_in: Linear
+    ffn_out: Linear
+
+
+Crossed = Sequence[tuple[Tensor, Tensor]]
+"""Keys and values that one block's cross-attention takes, each [B, L, D]: those of the texts, and
+in Wan2.1 those of the photo."""
+R = TypeVar("R")
+Part = Callable[[Sequence[Tensor], Tensor, Weights], R]
+"""Part of a block: from tensors that have the tokens in their second dimension, the modulation of
+the time [B, 6, D] in float32, and the block's weights."""
+
+
+class Blocks:
+    """All blocks of a transformer."""
+
+    def __init__(self, module: Any, attention: SelfAttention, *, compiled: bool) -> None:
+        """
+        Args:
+            module: diffsynth's transformer. Its weights are read at each pass, so they may move.
+            compiled: hand the functions to torch's compiler, which compiles each at its first use.
+        """
+        self._module, self._attention = module, attention
+        self._before: Part[tuple[Tensor, Tensor, Tensor]] = attention_inputs
+        self._between: Part[tuple[Tensor, Tensor]] = cross_query
+        self._after: Part[Tensor] = feed_forward
+        if compiled:
+            self._before = _compiled(self._before)
+            self._between = _compiled(self._between)
+            self._after = _compiled(self._after)
+
+    def crossed(self, context_BLD: Tensor) -> Sequence[Crossed]:
+        """What the blocks' cross-attentions take of a video's texts and photo."""
+        return [_crossed(block.cross_attn, context_BLD) for block in self._module.blocks]
+
+    def run(
+        self,
+        x_BLD: Tensor,
+        crossed: Sequence[Crossed],
+        modulation_B6D: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        branches: Branches | None,
+    ) -> Tensor:
+        """Hidden states [B, L, D] after all blocks.
+
+        Args:
+            modulation_B6D: of the time, float32.
+            rotation: of `rotation_of`, of these tokens.
+            branches: the adapters at work.
+        """
+        rank = _padded_rank(self._module, branches)
+        attend, heads = self._attention.kernel, self._attention.heads
+        for block, pairs in zip(self._module.blocks, crossed, strict=True):
+            weights = _weights(block, branches, rank)
+            q, k, v = self._before((x_BLD, *rotation), modulation_B6D, weights)
+            own = self._attention(q, k, v)
+            x_BLD, q = self._between((x_BLD, own), modulation_B6D, weights)
+            found = [attend(q, key, value, heads) for key, value in pairs]
+            x_BLD = self._after((x_BLD, *found), modulation_B6D, weights)
+        return x_BLD
+
+
+def attention_inputs(
+    tokens: Sequence[Tensor], modulation_B6D: Tensor, w: Weights
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of the self-attention, [B, L, D] each.
+
+    Args:
+        tokens: hidden states [B, L, D] and their rotation.
+    """
+    x_BLD, cos_1Ld, sin_1Ld = tokens
+    m = modulation_B6D + w.modulation.float()
+    h = (_normed(x_BLD) * (1 + m[:, 1:2]) + m[:, 0:1]).to(x_BLD.dtype)
+    q = _rotated(_scaled(_linear(h, w.q), w.norm_q), cos_1Ld, sin_1Ld).to(x_BLD.dtype)
+    k = _rotated(_scaled(_linear(h, w.k), w.norm_k), cos_1Ld, sin_1Ld).to(x_BLD.dtype)
+    return q, k, _linear(h, w.v)
+
+
+def cross_query(
+    tokens: Sequence[Tensor], modulation_B6D: Tensor, w: Weights
+) -> tuple[Tensor, Tensor]:
+    """Hidden states after the self-attention, and queries of the cross-attention; [B, L, D].
+
+    Args:
+        tokens: hidden states before it, and what it found.
+    """
+    x_BLD, own_BLD = tokens
+    gate = modulation_B6D[:, 2:3] + w.modulation.float()[:, 2:3]
+    x_BLD = (x_BLD.float() + gate * _linear(own_BLD, w.o).float()).to(x_BLD.dtype)
+    h = (_normed(x_BLD) * w.norm3.float() + w.norm3_bias.float()).to(x_BLD.dtype)
+    return x_BLD, _scaled(_linear(h, w.cross_q), w.cross_norm_q).to(x_BLD.dtype)
+
+
+def feed_forward(tokens: Sequence[Tensor], modulation_B6D: Tensor, w: Weights) -> Tensor:
+    """Hidden states after the cross-attention and the feed-forward layers, [B, L, D].
+
+    Args:
+        tokens: hidden states before them, and what the cross-attentions found.
+    """
+    x_BLD, first, *others = tokens
+    found = sum((each.float() for each in others), start=first.float()).to(x_BLD.dtype)
+    m = modulation_B6D + w.modulation.float()
+    x_BLD = (x_BLD.float() + _linear(found, w.cross_o).float()).to(x_BLD.dtype)
+    h = (_normed(x_BLD) * (1 + m[:, 4:5]) + m[:, 3:4]).to(x_BLD.dtype)
+    h = F.gelu(_linear(h, w.ffn_in).float(), approximate="tanh").to(x_BLD.dtype)
+    return (x_BLD.float() + m[:, 5:6] * _linear(h, w.ffn_out).float()).to(x_BLD.dtype)
+
+
+def rotation_of(freqs_Ld: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines, and sines with the sign that each channel's partner gets, [1, L, d] float32, of
+    complex rotations [L, d / 2]: x * cos + swapped(x) * sin rotates (Su et al. 2021, RoFormer, eq.
+    34)."""
+    cos, sin = freqs_Ld.real, freqs_Ld.imag
+    return (
+        torch.stack((cos, cos), -1).flatten(1).float()[None].contiguous(),
+        torch.stack((-sin, sin), -1).flatten(1).float()[None].contiguous(),
+    )
+
+
+def _compiled(part: Part[R]) -> Part[R]:
+    """Compiled for any number of tokens: a video of another size costs no compilation."""
+    os.environ.pop("TORCHDYNAMO_DISABLE", None)  # with which every command is started
+    torch._dynamo.config.disable = False
+    torch._dynamo.config.recompile_limit = COMPILATIONS
+    compiled = torch.compile(part, fullgraph=True)
+
+    def run(tokens: Sequence[Tensor], modulation_B6D: Tensor, w: Weights) -> R:
+        for each in tokens:
+            torch._dynamo.mark_dynamic(each, 1)
+        return compiled(tokens, modulation_B6D, w)
+
+    return run
+
+
+def _normed(x: Tensor) -> Tensor:
+    return F.layer_norm(x.float(), (x.shape[-1],), None, None, EPS)
+
+
+def _scaled(x: Tensor, weight: Tensor) -> Tensor:
+    """RMSNorm (Zhang and Sennrich 2019), float32."""
+    x = x.float()
+    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + EPS) * weight.float()
+
+
+def _rotated(x_BLD: Tensor, cos_1Ld: Tensor, sin_1Ld: Tensor) -> Tensor:
+    width = cos_1Ld.shape[-1]
+    pairs = x_BLD.view(*x_BLD.shape[:2], -1, width // 2, 2)
+    cos, sin = (each.view(*each.shape[:2], 1, width // 2, 2) for each in (cos_1Ld, sin_1Ld))
+    return (pairs * cos + pairs.flip(-1) * sin).flatten(2)
+
+
+def _linear(x: Tensor, layer: Linear) -> Tensor:
+    y = F.linear(x, layer.weight, layer.bias)
+    if layer.a_RI is None or layer.b_OR is None:
+        return y
+    return y + F.linear(F.linear(x, layer.a_RI), layer.b_OR)
+
+
+def _crossed(attention: Any, context_BLD: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """As diffsynth's `CrossAttention`: the photo's 257 tokens stand before the texts'."""
+    photo, text = context_BLD[:, :0], context_BLD
+    if attention.has_image_input:
+        photo, text = context_BLD[:, :257], context_BLD[:, 257:]
+    pairs = [(attention.norm_k(attention.k(text)), attention.v(text))]
+    if attention.has_image_input:
+        pairs.append((attention.norm_k_img(attention.k_img(photo)), attention.v_img(photo)))
+    return pairs
+
+
+def _layers(block: Any) -> Iterator[nn.Module]:
+    own, cross = block.self_attn, block.cross_attn
+    yield from (own.q, own.k, own.v, own.o, cross.q, cross.o, block.ffn[0], block.ffn[2])
+
+
+def _padded_rank(module: Any, branches: Branches | None) -> int:
+    """Rank of the factors of all layers of all blocks; 0 without any."""
+    if branches is None:
+        return 0
+    ranks = (
+        branches.products[layer][0].shape[1]
+        for block in module.blocks
+        for layer in _layers(block)
+        if layer in branches.products
+    )
+    widest = max(ranks, default=0)
+    padded = LEAST_RANK if widest else 0
+    while padded < widest:
+        padded *= 2
+    return padded
+
+
+def _weights(block: Any, branches: Branches | None, rank: int) -> Weights:
+    own, cross = block.self_attn, block.cross_attn
+
+    def parameter(module: Any, name: str) -> Tensor:
+        value: Tensor = getattr(module, name)
+        difference = branches.sums.get(module, {}).get(name) if branches is not None else None
+        return value if difference is None else (value.float() + difference).to(value.dtype)
+
+    def linear(layer: Any) -> Linear:
+        weight, bias = parameter(layer, "weight"), parameter(layer, "bias")
+        if not rank:
+            return Linear(weight, bias, None, None)
+        outs, ins = weight.shape
+        a, b = weight.new_zeros(rank, ins), weight.new_zeros(outs, rank)
+        if branches is not None and layer in branches.products:
+            own_b, own_a = branches.products[layer]
+            a[: len(own_a)], b[:, : len(own_a)] = own_a, own_b
+        return Linear(weight, bias, a, b)
+
+    return Weights(
+        parameter(block, "modulation"),
+        linear(own.q),
+        linear(own.k),
+        linear(own.v),
+        linear(own.o),
+        parameter(own.norm_q, "weight"),
+        parameter(own.norm_k, "weight"),
+        parameter(block.norm3, "weight"),
+        parameter(block.norm3, "bias"),
+        linear(cross.q),
+        parameter(cross.norm_q, "weight"),
+        linear(cross.o),
+        linear(block.ffn[0]),
+        linear(block.ffn[2]),
+    )

@@ -1,0 +1,115 @@
+"""Kernels of attention: which there are, which is right, and which is fastest here."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+log = logging.getLogger(__name__)
+
+# Shapes: B batch, L tokens, H heads, d width of a head, D all heads together.
+
+Kernel = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+"""Attention of q, k, v [B, L, D] with so many heads, as [B, L, D]. Queries may be fewer or more
+than keys."""
+
+CHECKED = 2048
+"""Keys of the check against float32."""
+TIMED_HEADS = 4
+"""Heads of the timing: enough to fill a GPU at a video's tokens."""
+MARGIN = 0.95
+"""Share of SDPA's time below which another kernel is worth it: a narrow choice could fall otherwise
+at the next start, and a seed would give other bits."""
+TOLERANCE = 1.25
+"""Largest error against float32 that a kernel may have, as a multiple of SDPA's."""
+
+
+def sdpa(q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int) -> Tensor:
+    """PyTorch's own, which is cuDNN's on recent GPUs."""
+    q, k, v = (_by_head(each, heads).transpose(1, 2) for each in (q_BLD, k_BLD, v_BLD))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+def flash_attention_3(q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int) -> Tensor:
+    """FlashAttention-3 (Shah et al. 2024), forward only, as the package fa3-fwd has it."""
+    q, k, v = (_by_head(each, heads) for each in (q_BLD, k_BLD, v_BLD))
+    made: Tensor = _package("fa3_fwd_interface").flash_attn_func(q, k, v)
+    return made.flatten(2)
+
+
+@lru_cache
+def pick(device: torch.device, dtype: torch.dtype, heads: int, width: int, tokens: int) -> str:
+    """Name of the fastest kernel whose error against float32 is no larger than SDPA's, give or take
+    a quarter. Timed at a video's tokens; the answer is kept.
+
+    Args:
+        width: of a head.
+    """
+    names = available(device, dtype)
+    if len(names) == 1:
+        return names[0]
+    few = _drawn(device, dtype, CHECKED, TIMED_HEADS * width)
+    q, k, v = (each.float() for each in few)
+    exact = sdpa(q, k, v, TIMED_HEADS)
+    many = _drawn(device, dtype, tokens, min(heads, TIMED_HEADS) * width)
+    allowed, seconds = 0.0, {}
+    for name in names:  # SDPA first
+        error = float((KERNELS[name](*few, TIMED_HEADS).float() - exact).norm() / exact.norm())
+        allowed = allowed or TOLERANCE * error
+        if not error <= allowed:
+            log.warning("attention kernel %s is off by %.3g and left out", name, error)
+            continue
+        seconds[name] = _timed(KERNELS[name], many, min(heads, TIMED_HEADS))
+        log.info("attention kernel %s: %.3g s, error %.3g", name, seconds[name], error)
+    fastest = min(seconds, key=lambda name: seconds[name])
+    return fastest if seconds[fastest] < MARGIN * seconds[names[0]] else names[0]
+
+
+def available(device: torch.device, dtype: torch.dtype) -> list[str]:
+    """Names of the kernels that can run there, SDPA first."""
+    names = ["SDPA"]
+    hopper = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == 9
+    if hopper and dtype == torch.bfloat16 and importlib.util.find_spec("fa3_fwd_interface"):
+        names.append("FlashAttention-3")
+    return names
+
+
+KERNELS: dict[str, Kernel] = {"SDPA": sdpa, "FlashAttention-3": flash_attention_3}
+
+
+def _by_head(x_BLD: Tensor, heads: int) -> Tensor:
+    return x_BLD.view(*x_BLD.shape[:2], heads, -1)
+
+
+def _package(name: str) -> Any:
+    return importlib.import_module(name)
+
+
+def _drawn(
+    device: torch.device, dtype: torch.dtype, tokens: int, width: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    draw = torch.Generator(device).manual_seed(0)
+    q, k, v = (
+        torch.randn(1, tokens, width, device=device, generator=draw).to(dtype) for _ in range(3)
+    )
+    return q, k, v
+
+
+def _timed(kernel: Kernel, inputs: tuple[Tensor, Tensor, Tensor], heads: int) -> float:
+    """Seconds of the second of two runs."""
+    for _ in range(2):
+        torch.cuda.synchronize()
+        began = time.monotonic()
+        kernel(*inputs, heads)
+        torch.cuda.synchronize()
+        took = time.monotonic() - began
+    return took

@@ -1,0 +1,153 @@
+"""One pass through the transformer in Wan2.1-I2V-14B's shapes, 1280x720 x 81 frames: seconds and
+memory of both profiles, side by side, and the error of each against float32.
+
+    PYTHONPATH=runtime:tests python tests/gpu/forward_14b.py --out row.json
+
+Random weights, drawn so that attention is neither uniform nor one-hot. `--small` is the dry run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffsynth.models.wan_video_dit import WanModel
+from torch import Tensor
+
+from wan_runtime.contract.service import Profile
+from wan_runtime.models.adapters.changes import Changes
+from wan_runtime.models.dit.forward import Conditions
+from wan_runtime.models.dit.transformer import Transformer
+
+LARGE = {"dim": 5120, "ffn_dim": 13824, "num_heads": 40, "num_layers": 40}
+SMALL = {"dim": 256, "ffn_dim": 512, "num_heads": 2, "num_layers": 2}
+VIDEO, FEW = (21, 90, 160), (5, 60, 104)
+"""Latent frames, rows and columns: 75,600 and 7,800 tokens."""
+RANK = 32
+PROFILES: tuple[tuple[Profile, bool], ...] = (("Exact", False), ("Lossless", False))
+"""Each without a LoRA."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--small", action="store_true", help="a few tokens, on a CPU")
+    options = parser.parse_args()
+    small = options.small
+    device = torch.device("cpu" if small else "cuda")
+    dtype = torch.float32 if small else torch.bfloat16
+    module = draw(SMALL if small else LARGE, device, dtype)
+    video = (2, 8, 8) if small else VIDEO
+    few = (2, 6, 6) if small else FEW
+    row: dict[str, Any] = {"passes": [], "errors": {}}
+    for profile, lora in (*PROFILES, *PROFILES, (PROFILES[1][0], True)):
+        transformer = Transformer(module, device, dtype, profile=profile)
+        name = f"{profile} with LoRA" if lora else profile
+        row["passes"].append({"name": name} | timed(transformer, video, lora))
+        print(row["passes"][-1], flush=True)
+    all_blocks = module.blocks
+    for blocks, latent in ((all_blocks, few), (all_blocks[:1], video)):
+        module.blocks = blocks
+        wanted = velocity(Transformer(module, device, torch.float32), latent)
+        for profile, _ in PROFILES:
+            found = velocity(Transformer(module, device, dtype, profile=profile), latent)
+            error = float((found - wanted).norm() / wanted.norm())
+            row["errors"][f"{profile}, blocks: {len(blocks)}, tokens: {tokens(latent)}"] = error
+    print(row["errors"], flush=True)
+    options.out.write_text(json.dumps(row, indent=1))
+
+
+def draw(shape: dict[str, int], device: torch.device, dtype: torch.dtype) -> Any:
+    """Attention logits get a standard deviation near 2."""
+    torch.set_default_dtype(dtype)
+    with torch.device(device):
+        module = WanModel(
+            in_dim=36, out_dim=16, text_dim=4096, freq_dim=256, eps=1e-6,
+            patch_size=(1, 2, 2), has_image_input=True, **shape,
+        )  # fmt: skip
+    torch.set_default_dtype(torch.float32)
+    generator = torch.Generator(device).manual_seed(1)
+    for name, parameter in module.named_parameters():
+        data = parameter.data
+        if name.endswith("modulation"):
+            data.normal_(0, 0.3, generator=generator)
+        elif data.dim() > 1:
+            data.normal_(0, (2 / (data.shape[0] + data[0].numel())) ** 0.5, generator=generator)
+        elif name.endswith("bias"):
+            data.normal_(0, 0.02, generator=generator)
+        else:
+            wide = "norm_q" in name or "norm_k" in name
+            data.normal_(1.5 if wide else 1.0, 0.1, generator=generator)
+    return module.eval().requires_grad_(False)
+
+
+def inputs(transformer: Transformer, latent: tuple[int, int, int]) -> tuple[Conditions, Tensor]:
+    """The same numbers in any dtype: those of bfloat16."""
+    device = transformer.device
+    generator = torch.Generator(device).manual_seed(2)
+
+    def normal(*shape: int) -> Tensor:
+        drawn = torch.randn(*shape, device=device, generator=generator)
+        return drawn.bfloat16().to(transformer.dtype)
+
+    conditions = Conditions(normal(1, 512, 4096), normal(1, 20, *latent), normal(1, 257, 1280))
+    return conditions, normal(1, 16, *latent).float()
+
+
+@torch.no_grad()
+def timed(transformer: Transformer, latent: tuple[int, int, int], lora: bool) -> dict[str, Any]:
+    conditions, noisy = inputs(transformer, latent)
+    seconds = []
+    cuda = transformer.device.type == "cuda"
+    if cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    uses = [(adapter(transformer), 1.0)] if lora else []
+    with transformer.adapted(uses) if lora else nullcontext():
+        began = time.monotonic()
+        going = transformer.begin(conditions)
+        for _ in range(3):
+            going.velocity(noisy, torch.tensor([0.5]))
+            if cuda:
+                torch.cuda.synchronize()
+            seconds.append(round(time.monotonic() - began, 3))
+            began = time.monotonic()
+    peak = torch.cuda.max_memory_allocated() / 2**30 if cuda else 0.0
+    return {
+        "kernel": transformer.kernel,
+        "first": seconds[0],
+        "seconds": min(seconds[1:]),
+        "peakGiB": round(peak, 1),
+    }
+
+
+def adapter(transformer: Transformer) -> Changes:
+    generator = torch.Generator().manual_seed(3)
+    factors = {}
+    for name, shape in transformer.shapes.items():
+        layer, _, kind = name.rpartition(".")
+        ending = layer.removeprefix("blocks.").partition(".")[2]
+        if kind == "weight" and ending.endswith((".q", ".k", ".v", ".o", "ffn.0", "ffn.2")):
+            b = torch.randn(shape[0], RANK, generator=generator) * 0.01
+            a = torch.randn(RANK, shape[1], generator=generator) * shape[1] ** -0.5
+            factors[layer] = (b.to(transformer.dtype), a.to(transformer.dtype))
+    return Changes(address="drawn", factors=factors, differences={})
+
+
+@torch.no_grad()
+def velocity(transformer: Transformer, latent: tuple[int, int, int]) -> Tensor:
+    conditions, noisy = inputs(transformer, latent)
+    return transformer.begin(conditions).velocity(noisy, torch.tensor([0.5]))
+
+
+def tokens(latent: tuple[int, int, int]) -> int:
+    return latent[0] * latent[1] * latent[2] // 4
+
+
+if __name__ == "__main__":
+    main()

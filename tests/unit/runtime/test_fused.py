@@ -1,0 +1,155 @@
+"""The profile Lossless: the blocks as three functions, and the kernel of their attentions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffusers_peer import SIGMA, random_inputs
+from wan_runtime.contract.steps import Expert
+from wan_runtime.models.adapters.changes import Changes
+from wan_runtime.models.dit import fused, kernels
+from wan_runtime.models.dit.forward import Conditions
+from wan_runtime.models.dit.transformer import Transformer
+from wan_runtime.models.layout import ModelFiles
+
+pytest_plugins = ["ml_fixtures"]
+
+CPU = torch.device("cpu")
+
+
+def pair(files: ModelFiles) -> tuple[Transformer, Transformer]:
+    expert = files.preset.experts[0]
+    return (
+        Transformer.load(files, expert, CPU, torch.float32, profile="Exact"),
+        Transformer.load(files, expert, CPU, torch.float32, profile="Lossless"),
+    )
+
+
+def lora(transformer: Transformer, rank: int) -> Changes:
+    draw = torch.Generator().manual_seed(rank)
+    factors = {
+        name.removesuffix(".weight"): (
+            torch.randn(shape[0], rank, generator=draw) * 0.1,
+            torch.randn(rank, shape[1], generator=draw) * 0.1,
+        )
+        for name, shape in transformer.shapes.items()
+        if name.endswith(("attn.q.weight", "attn.k.weight", "attn.v.weight", "ffn.0.weight"))
+    }
+    return Changes(address="drawn", factors=factors, differences={})
+
+
+def off(found: Tensor, wanted: Tensor) -> float:
+    return float((found - wanted).norm() / wanted.norm())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("model", ["tiny21", "tiny22"])
+def test_both_profiles_compute_the_same(model: str, request: pytest.FixtureRequest) -> None:
+    exact, lossless = pair(request.getfixturevalue(model))
+    noisy, conditions = random_inputs(clip=model == "tiny21")
+    plain = exact.begin(conditions).velocity(noisy, SIGMA)
+    assert 0 < off(lossless.begin(conditions).velocity(noisy, SIGMA), plain) < 2e-6
+    uses = [(lora(exact, 3), 0.7), (lora(exact, 40), -1.0)]
+    with exact.adapted(uses), lossless.adapted(uses):
+        adapted = exact.begin(conditions).velocity(noisy, SIGMA)
+        assert off(adapted, plain) > 0.05
+        assert off(lossless.begin(conditions).velocity(noisy, SIGMA), adapted) < 2e-6
+    again = lossless.begin(conditions)
+    assert torch.equal(again.velocity(noisy, SIGMA), again.velocity(noisy, SIGMA))
+    assert off(again.velocity(noisy, SIGMA), plain) < 2e-6
+
+
+@pytest.fixture
+def compilations(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """Graphs that were compiled; without code, which takes a C++ compiler minutes."""
+    graphs: list[Any] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph
+
+    def compile_(part: Any, **options: Any) -> Any:
+        return compiler(part, backend=backend, **options)
+
+    compiler = torch.compile
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", compile_)
+    monkeypatch.setattr(torch._dynamo.config, "disable", torch._dynamo.config.disable)
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")  # as a command's processes have it
+    yield graphs
+    torch._dynamo.reset()
+
+
+@torch.no_grad()
+def test_sizes_seeds_prompts_and_adapters_compile_nothing_anew(
+    tiny21: ModelFiles, compilations: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact, lossless = pair(tiny21)
+    monkeypatch.setattr(lossless, "_fused", blocks_of(lossless))
+    noisy, conditions = random_inputs(clip=True)
+    wanted = exact.begin(conditions).velocity(noisy, SIGMA)
+    assert off(lossless.begin(conditions).velocity(noisy, SIGMA), wanted) < 2e-6
+    assert len(compilations) == 3, "a graph for each part, none broken"
+    wide = Conditions(
+        conditions.context_BLD + 1,
+        conditions.y_BCTHW.repeat(1, 1, 2, 1, 2),
+        conditions.clip_BLD,
+    )
+    lossless.begin(wide).velocity(noisy.repeat(1, 1, 2, 1, 2), SIGMA / 2)
+    assert len(compilations) == 3, "another size"
+    for rank in (4, 32):
+        with lossless.adapted([(lora(lossless, rank), 1.0)]):
+            lossless.begin(conditions).velocity(noisy, SIGMA)
+            lossless.begin(wide).velocity(noisy.repeat(1, 1, 2, 1, 2), SIGMA)
+        assert len(compilations) == 6, "ranks up to 32 share theirs"
+    with lossless.adapted([(lora(lossless, 33), 1.0)]):
+        lossless.begin(conditions).velocity(noisy, SIGMA)
+    assert len(compilations) == 9
+
+
+def blocks_of(transformer: Transformer) -> fused.Blocks:
+    return fused.Blocks(transformer._module, transformer._attention, compiled=True)
+
+
+@pytest.fixture
+def three(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """SDPA, one that is faster, and one that is fastest and wrong."""
+    seconds = {"SDPA": 1.0, "Fast": 0.5, "Wrong": 0.1}
+    found = {
+        "SDPA": kernels.sdpa,
+        "Fast": lambda q, k, v, heads: kernels.sdpa(q, k, v, heads),
+        "Wrong": lambda q, k, v, heads: kernels.sdpa(q, k, v.roll(1, 1), heads),
+    }
+    names = {id(kernel): name for name, kernel in found.items()}
+    monkeypatch.setattr(kernels, "KERNELS", found)
+    monkeypatch.setattr(kernels, "available", lambda *_: list(found))
+    monkeypatch.setattr(kernels, "_timed", lambda kernel, *_: seconds[names[id(kernel)]])
+    kernels.pick.cache_clear()
+    return seconds
+
+
+@pytest.mark.parametrize(("fast", "picked"), [(0.5, "Fast"), (0.97, "SDPA"), (2.0, "SDPA")])
+def test_the_fastest_right_kernel_is_picked(
+    three: dict[str, float], fast: float, picked: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    three["Fast"] = fast
+    with caplog.at_level(logging.WARNING):
+        assert kernels.pick(CPU, torch.bfloat16, 4, 64, 32) == picked
+    assert "attention kernel Wrong is off by" in caplog.text
+    kernels.pick.cache_clear()
+
+
+def test_a_cpu_has_sdpa_alone(tiny22: ModelFiles) -> None:
+    assert kernels.available(CPU, torch.float32) == ["SDPA"]
+    transformer = Transformer.load(
+        tiny22, Expert.HIGH_NOISE, CPU, torch.float32, profile="Lossless"
+    )
+    noisy, conditions = random_inputs(clip=False)
+    transformer.begin(conditions).velocity(noisy, SIGMA)
+    assert transformer.kernel == "SDPA"
