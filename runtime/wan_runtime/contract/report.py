@@ -90,6 +90,8 @@ class WorkerInfo(Contract):
     """Notes on adapters that are not ready or have a message."""
     attention: str = ""
     """The kernel at work."""
+    profile: str = ""
+    """Arithmetic of the transformers. Empty: a release that does not report it."""
     device: str = ""
     """As torch names it."""
     problem: Annotated[str, Field(max_length=PROBLEM_CHARACTERS)] | None = None

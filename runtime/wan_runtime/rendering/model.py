@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 
+from wan_runtime.contract.service import DEFAULT_PROFILE, Profile
 from wan_runtime.contract.steps import Expert
 from wan_runtime.models import load
 from wan_runtime.models.digest import files_digest
@@ -23,18 +24,27 @@ SHARE = 0.6
 class Model:
     """A base model as one rank holds it."""
 
-    def __init__(self, files: ModelFiles, ranks: Ranks, device: torch.device) -> None:
+    def __init__(
+        self,
+        files: ModelFiles,
+        ranks: Ranks,
+        device: torch.device,
+        profile: Profile = DEFAULT_PROFILE,
+    ) -> None:
         """Raises InputError(MODEL_INVALID) if diffsynth does not recognise the files; ValueError
         if the ranks cannot share the attention heads."""
         host = torch.device("cpu")
         self.preset, self.ranks, self.device = files.preset, ranks, device
+        self.profile = profile
         self.dtype = load.compute_dtype(device)
         shards = [path for expert in files.preset.experts for path in files.dits[expert]]
         self.digest = files_digest(shards, files.verified)
         self.transformers: dict[Expert, Transformer] = {}
         takes_turns = _fills(files, device)
         for expert in files.preset.experts:
-            made = Transformer.load(files, expert, device, self.dtype, offloaded=takes_turns)
+            made = Transformer.load(
+                files, expert, device, self.dtype, profile=profile, offloaded=takes_turns
+            )
             made.check_heads(ranks)
             self.transformers[expert] = made
         self.text: TextEncoder | None = None

@@ -49,6 +49,21 @@ def test_a_change_replaces_workers(strategy: str, update: dict[str, Any]) -> Non
     assert world.condition("Ready")[:2] == ("True", "Serving")
 
 
+def test_another_profile_is_another_revision_and_the_default_is_none() -> None:
+    """Workers of a release that knew no profiles are the workers that this one would make."""
+    world = World(tiny())
+    world.settle()
+    before = world.status["revision"]
+    assert "profile" not in world.served("worker")
+    world.edit(acceleration={"profile": "Lossless"})
+    world.settle()
+    assert world.status["revision"] == before
+    world.edit(acceleration={"profile": "Exact"})
+    world.settle()
+    assert world.status["revision"] != before
+    assert world.served("worker")["profile"] == "Exact"
+
+
 def test_the_first_one_has_nothing_to_go_back_to() -> None:
     world = World(tiny(rollout={"deadlineSeconds": 1}))
     world.turn()

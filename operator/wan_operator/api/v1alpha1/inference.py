@@ -47,6 +47,7 @@ __all__ = [
     "NAME_LIMIT",
     "PLURAL",
     "SHORT_NAME",
+    "Acceleration",
     "Adapter",
     "AdapterStatus",
     "Autoscaling",
@@ -111,6 +112,17 @@ class Workers(ApiModel):
     """CPU, memory and scratch space of each worker. Default: the planner's estimate."""
     pod_template: PodTemplate = PodTemplate()
     """Settings of the workers' pods, in addition to the operator's own."""
+
+
+class Acceleration(ApiModel):
+    """Trade of speed for equal bits."""
+
+    profile: Literal["Exact", "Lossless"] = "Lossless"
+    """Arithmetic of the transformers. Lossless fuses and compiles their blocks and takes the
+    fastest attention kernel that is as exact as PyTorch's: its error against float32 is no larger
+    than Exact's. A seed gives the same video on the same number and type of GPUs. Exact rounds
+    wherever DiffSynth does: a seed gives the same bits on any number of GPUs, in a quarter more
+    time."""
 
 
 class Autoscaling(ApiModel):
@@ -296,6 +308,8 @@ class WanInferenceServiceSpec(ApiModel):
         default=[]
     )
     """Named styles, each selectable as `model` in the API: a photo and the name make a video."""
+    acceleration: Acceleration = Acceleration()
+    """Trade of speed for equal bits."""
     sizes: (
         Annotated[list[VideoSize], list_map("width", "height"), Field(min_length=1, max_length=16)]
         | None

@@ -13,6 +13,7 @@ from wan_operator.reconcile.service.state import Service
 from wan_operator.reconcile.store import model_spec, store_spec
 from wan_operator.resources.service import network
 from wan_runtime.contract.service import (
+    DEFAULT_PROFILE,
     AdapterUse,
     EffectSpec,
     KeyLimit,
@@ -33,6 +34,7 @@ def of_workers(
     service: Service, effective: EffectiveService, followed: Followed, *, with_ca: bool
 ) -> ServiceSpec:
     """Only what they act on: an effect that is edited must not replace a worker."""
+    profile = service.spec.acceleration.profile
     spec, owner, base = service.spec, service.owner, service.status.base_model
     artifacts = {each.name: each.artifact for each in followed.adapters}
     return ServiceSpec(
@@ -43,6 +45,8 @@ def of_workers(
         model=model_spec(spec.model),
         imported=reference(base.artifact if base else None),
         weights=reference(followed.weights),
+        # The default is left out: what older releases wrote is what this one would write.
+        profile=None if profile == DEFAULT_PROFILE else profile,
         store=store_spec(effective.store, with_ca),
         sizes=sizes_of(spec),
         defaults=sampling_of(spec),

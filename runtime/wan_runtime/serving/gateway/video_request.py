@@ -75,7 +75,7 @@ class Ask(OtherNames):
     negative_prompt: Annotated[Text, Field(max_length=4000)] | None = None
     adapters: Annotated[tuple[Adapter, ...], Field(max_length=8)] = ()
     quality: Literal["lossless"] | None = None
-    """Profile. There is one so far: the model's own arithmetic."""
+    """Quality. There is one so far: both profiles of a service are lossless."""
     visible_mark: bool = False
     """Draw `AI` into the picture. The file's metadata always says so."""
     user: User | None = None

@@ -8,6 +8,7 @@ from pydantic import Field, TypeAdapter
 
 from wan_runtime.contract.base import Contract
 from wan_runtime.contract.report import AdapterNote
+from wan_runtime.contract.service import Profile
 from wan_runtime.models.adapters.applied import AppliedAdapter
 from wan_runtime.rendering.order import Stage, VideoOrder
 
@@ -83,6 +84,7 @@ class Ready(Contract):
     """Notes on all of the service's adapters, from rank 0; empty from other ranks."""
     attention: str
     """The kernel at work."""
+    profile: Profile
     device: str
 
 

@@ -24,7 +24,7 @@ import torch
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.base import Contract
 from wan_runtime.contract.report import AdapterNote
-from wan_runtime.contract.service import ServiceSpec
+from wan_runtime.contract.service import DEFAULT_PROFILE, ServiceSpec
 from wan_runtime.contract.steps import Step
 from wan_runtime.errors import StepError
 from wan_runtime.model_parts import dit_part, loaded_by
@@ -195,7 +195,7 @@ def open_rank(service: ServiceSpec, rank: int, world: int, meet: Path, work: Pat
 
     ranks.together(fetch if rank == 0 else lambda: None)
     files = fetch()
-    model = ranks.together(lambda: Model(files, ranks, device))
+    model = ranks.together(lambda: Model(files, ranks, device, service.profile or DEFAULT_PROFILE))
     cache = AdapterCache(ADAPTER_BYTES, compute_dtype(device))
     files_of_adapters = AdapterFiles(store, work / ADAPTERS_FOLDER, preset)
     checks = Checks(files_of_adapters, cache, model.transformers)
@@ -247,6 +247,7 @@ def main(arguments: list[str] | None = None) -> int:
             fine_tune=opened.fine_tune,
             adapters=opened.adapters,
             attention=model.kernel,
+            profile=model.profile,
             device=name,
         )
     )
