@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from PIL import Image
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from orders import sign
 from photos import DISPLAY_P3, encoded, rgb_profile
@@ -228,3 +228,15 @@ def test_an_effect_that_cannot_be_had_is_shown_and_not_offered(studio: Studio) -
     studio.page.get_by_text("Advanced").click()
     expect(studio.page.get_by_role("checkbox", name="fairy")).to_be_disabled()
     expect(studio.page.get_by_text(cause)).to_be_visible()
+
+
+def test_a_page_that_lost_a_file_loads_itself_again(make_studio: Callable[..., Studio]) -> None:
+    studio, lost = make_studio(), []
+
+    def lose(route: Route) -> None:
+        lost.append(route.request.url)
+        route.abort("failed")
+
+    studio.page.route("**/words.js", lose, times=1)
+    studio.ready()
+    assert len(lost) == 1
