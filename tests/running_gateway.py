@@ -6,7 +6,8 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ from wan_runtime.serving.gateway.app import create_app
 from wan_runtime.serving.gateway.predict import Predictor
 from wan_runtime.serving.gateway.upkeep import Upkeep
 from wan_runtime.serving.queue.queue import Queue
+from wan_runtime.serving.reach import reach
 
 KEYS = {"app": "wan-key-app", "team": "wan-key-team"}
 T = TypeVar("T")
@@ -63,13 +65,15 @@ def plain(url: str, headers: dict[str, str] | None = None) -> httpx.Client:
 class Server(uvicorn.Server):
     """Stops at once; uvicorn's own looks every tenth of a second at whether it is to."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, before: Callable[[], Awaitable[None]]) -> None:
         super().__init__(config)
+        self._before = before
         self._stopped = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
+        await self._before()
         await super().startup(sockets)
 
     async def main_loop(self) -> None:
@@ -111,7 +115,10 @@ class RunningGateway:
         listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         http = protocol.of(self.app)
-        self._server = Server(uvicorn.Config(self.app, http=http, log_config=None, lifespan="on"))
+        config = uvicorn.Config(self.app, http=http, log_config=None, lifespan="on")
+        # As the command does: a new database gets its tables, which a test's patience, made for a
+        # request, may not last for.
+        self._server = Server(config, partial(reach, service, database))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})
 
     def __enter__(self) -> RunningGateway:
