@@ -31,6 +31,7 @@ from wan_operator.resources.pods import (
     security_context,
     shared_memory,
     store_env,
+    store_files,
     volume,
 )
 from wan_operator.resources.pods import pod_spec as spec_of
@@ -240,6 +241,7 @@ def volumes(attempt: Attempt) -> list[Volume]:
         scratch("cache", CACHE_PATH, scratch_limit(attempt)),
         scratch("tmp", "/tmp", "1Gi"),
         scratch("home", HOME, "1Gi"),
+        store_files(attempt.store_secret),
     ]
     if attempt.needs_gpu:
         pairs.append(shared_memory(size_of(attempt).shm))

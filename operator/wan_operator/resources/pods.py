@@ -15,6 +15,8 @@ RUN_AS = 10001
 CA_PATH = "/etc/wan-ca"
 """Beside /etc/wan, which holds what the operator writes."""
 CA_FILE = f"{CA_PATH}/ca.crt"
+STORE_SECRET, STORE_PATH = "store-secret", "/etc/wan-store"
+STORE_FOLDER, SESSION_TOKEN = "WAN_STORE_CREDENTIALS", "AWS_SESSION_TOKEN"
 HOME = "/home/wan"
 GPU = "nvidia.com/gpu"
 STORAGE = "ephemeral-storage"
@@ -101,16 +103,24 @@ def cpu_of(request: str, limit: str | None) -> tuple[str, Manifest]:
     return min(request, limit, key=amount), {"cpu": limit}
 
 
-def without_storage(spec: Manifest) -> Manifest:
-    """A pod's spec without its request for ephemeral storage, as releases before it made it."""
-    containers = []
-    for container in spec["containers"]:
-        resources = dict(container["resources"])
-        resources["requests"] = {
-            name: each for name, each in resources["requests"].items() if name != STORAGE
-        }
-        containers.append(container | {"resources": resources})
-    return spec | {"containers": containers}
+def as_before(spec: Manifest) -> tuple[Manifest, Manifest]:
+    """A pod's spec as earlier releases made it: without the store's Secret as files and its session
+    token, and the oldest without the request for ephemeral storage either."""
+    [only] = spec["containers"]
+    before = only | {
+        "env": _without(only["env"], STORE_FOLDER, SESSION_TOKEN),
+        "volumeMounts": _without(only["volumeMounts"], STORE_SECRET),
+    }
+    requests = {
+        name: each for name, each in only["resources"]["requests"].items() if name != STORAGE
+    }
+    oldest = before | {"resources": only["resources"] | {"requests": requests}}
+    pod = spec | {"volumes": _without(spec["volumes"], STORE_SECRET)}
+    return pod | {"containers": [before]}, pod | {"containers": [oldest]}
+
+
+def _without(items: list[Manifest], *names: str) -> list[Manifest]:
+    return [each for each in items if each["name"] not in names]
 
 
 def security_context() -> Manifest:
@@ -123,16 +133,28 @@ def security_context() -> Manifest:
 
 
 def store_env(secret: str) -> list[Manifest]:
-    """The store's credentials, and a home that can be written to."""
+    """The store's credentials, where `store_files` mounts them, and a home that can be written
+    to."""
     return [
         {"name": "HOME", "value": HOME},
         secret_env("AWS_ACCESS_KEY_ID", secret, "accessKey"),
         secret_env("AWS_SECRET_ACCESS_KEY", secret, "secretKey"),
+        secret_env(SESSION_TOKEN, secret, "sessionToken", optional=True),
+        {"name": STORE_FOLDER, "value": STORE_PATH},
     ]
 
 
-def secret_env(variable: str, secret: str, key: str) -> Manifest:
-    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+def store_files(secret: str) -> Volume:
+    """The store's Secret as files, which follow its changes. Optional: where it is missing, the
+    variables say so better than a mount that waits."""
+    source = {"secretName": secret, "optional": True}
+    return volume(STORE_SECRET, STORE_PATH, read_only=True, secret=source)
+
+
+def secret_env(variable: str, secret: str, key: str, *, optional: bool = False) -> Manifest:
+    """Environment variable from a Secret. `optional`: the key may be missing."""
+    source = {"name": secret, "key": key} | ({"optional": True} if optional else {})
+    return {"name": variable, "valueFrom": {"secretKeyRef": source}}
 
 
 def field_env(variable: str, path: str) -> Manifest:

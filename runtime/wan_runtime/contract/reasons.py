@@ -142,7 +142,7 @@ class Reason(Explained):
         "in the bucket.",
         "`kubectl create secret generic SECRET --from-literal=accessKey=… "
         "--from-literal=secretKey=… --dry-run=client -o yaml | kubectl apply -f -`, or give the "
-        "key its rights in the store. The next attempt has the new values.",
+        "key its rights in the store. Pods have the new values within two minutes.",
     )
     STORE_NOT_FOUND = (
         "StoreNotFound",

@@ -89,7 +89,7 @@ def test_pods_meet_pod_security_restricted(run: str) -> None:
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["runAsUser"] != 0
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        allowed = {"configMap", "emptyDir", "persistentVolumeClaim"}
+        allowed = {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
         assert all(set(volume) - {"name"} <= allowed for volume in spec["volumes"])
         (container,) = spec["containers"]
         context = container["securityContext"]

@@ -11,7 +11,8 @@ from pod_templates import FULL
 from unit.controller import service_world
 from unit.controller.world import World
 from wan_operator.resources.labels import SPEC_HASH, content_hash
-from wan_operator.resources.pods import without_storage
+from wan_operator.resources.pods import as_before
+from wan_runtime.artifacts import credentials
 from wan_runtime.contract.job import ExitClass
 
 Raw = dict[str, Any]
@@ -136,11 +137,12 @@ def test_a_pod_in_a_queue_of_kueue_requests_no_storage() -> None:
     assert storage(world.jobs["demo-prepare-1"]["spec"]["template"]["spec"]) is None
 
 
-def test_a_job_that_an_earlier_release_made_is_not_replaced() -> None:
+@pytest.mark.parametrize("age", [0, 1])
+def test_a_job_that_an_earlier_release_made_is_not_replaced(age: int) -> None:
     world = World()
     world.settle()
     job = world.jobs["demo-prepare-1"]
-    job["spec"]["template"]["spec"] = without_storage(job["spec"]["template"]["spec"])
+    job["spec"]["template"]["spec"] = as_before(job["spec"]["template"]["spec"])[age]
     job["metadata"]["annotations"][SPEC_HASH] = content_hash(job["spec"])
     world.settle()
     assert world.running_jobs() == ["demo-prepare-1"]
@@ -159,3 +161,33 @@ def test_an_edited_revision_is_put_right() -> None:
     world.settle()
     assert world.objects["ConfigMap", name]["data"] == before
     assert "10002" not in str(world.objects["Deployment", "demo-worker"])
+
+
+def test_pods_get_a_session_token_and_follow_the_stores_secret() -> None:
+    token = {"key": "sessionToken", "optional": True}
+    for name, pod in all_pods({}).items():
+        secret = "minio" if name == "step" else "wan-store"
+        [container] = pod["containers"]
+        env = {each["name"]: each for each in container["env"]}
+        given = env["AWS_SESSION_TOKEN"]["valueFrom"]["secretKeyRef"]
+        assert given == token | {"name": secret}
+        mounts = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+        assert mounts["store-secret"] == env["WAN_STORE_CREDENTIALS"]["value"]
+        assert env["WAN_STORE_CREDENTIALS"]["name"] == credentials.FOLDER
+        sources = {each["name"]: each.get("secret") for each in pod["volumes"]}
+        assert sources["store-secret"] == {"secretName": secret, "optional": True}
+
+
+def test_gateways_of_an_earlier_release_follow_it_once_they_change_anyway() -> None:
+    world = service_world.World(service_world.tiny())
+    world.settle()
+    deployment = world.objects["Deployment", "demo-gateway"]
+    deployment["spec"]["template"]["spec"], _ = as_before(deployment["spec"]["template"]["spec"])
+    content = {"spec": deployment["spec"]}
+    deployment["metadata"]["annotations"][SPEC_HASH] = content_hash(content)
+    before = copy.deepcopy(deployment["spec"]["template"])
+    world.settle()
+    assert world.objects["Deployment", "demo-gateway"]["spec"]["template"] == before
+    world.settings = service_world.settings(WAN_OPERATOR_IMAGE="wan-operator:2")
+    world.settle()
+    assert "store-secret" in str(world.objects["Deployment", "demo-gateway"]["spec"]["template"])

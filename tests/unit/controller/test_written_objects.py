@@ -15,7 +15,7 @@ from unit.controller import service_world
 from unit.controller.test_service_import import end as end_import
 from unit.controller.world import World
 from wan_operator.resources.labels import SPEC_HASH, content_hash
-from wan_operator.resources.pods import STORAGE, without_storage
+from wan_operator.resources.pods import STORAGE, as_before
 from wan_runtime.contract.job import ExitClass, Progress
 from wan_runtime.contract.report import ServiceReport
 
@@ -73,18 +73,18 @@ def without_texts(status: Raw) -> Raw:
     return {**plain, "conditions": conditions, "steps": steps}
 
 
-def as_before(item: Raw) -> Raw:
-    """What was made since the upgrade, without the request for storage, which is new; with the hash
-    that it would have."""
+def old_form(item: Raw) -> Raw:
+    """What was made since the upgrade, without what is new in pods; with the hash that it would
+    have."""
     item = copy.deepcopy(item)
     if "worker.json" in item.get("data", {}):
         template = json.loads(item["data"]["worker.json"])
-        template["spec"] = without_storage(template["spec"])
+        *_, template["spec"] = as_before(template["spec"])
         item["data"]["worker.json"] = json.dumps(template, sort_keys=True)
         content: Raw = {"data": item["data"]}
     elif "template" in item.get("spec", {}):
         pod = item["spec"]["template"]["spec"]
-        item["spec"]["template"]["spec"] = without_storage(pod)
+        *_, item["spec"]["template"]["spec"] = as_before(pod)
         content = item["spec"] if "completions" in item["spec"] else {"spec": item["spec"]}
     else:
         return item
@@ -126,7 +126,7 @@ def test_a_fine_tune_ends_as_it_would_have() -> None:
         new = name not in done
         requests = job["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
         assert (STORAGE in requests) == new, name
-        assert wanted(as_before(job) if new else job) == wanted(before.jobs[name])
+        assert wanted(old_form(job) if new else job) == wanted(before.jobs[name])
     assert world.config_maps.keys() == before.config_maps.keys()
     old, new = without_texts(before.status), without_texts(world.status)
     assert new == old
@@ -164,7 +164,7 @@ def test_an_import_ends_in_the_workers_that_it_would_have() -> None:
     end_import(world, 1, ExitClass.DONE)
     world.settle()
     assert STORAGE in str(world.objects["Deployment", "videos-worker"])
-    now = {key: as_before(each) for key, each in world.objects.items()}
+    now = {key: old_form(each) for key, each in world.objects.items()}
     assert same_objects(now, before.objects)
     assert world.condition("Ready")[:2] == ("True", "Serving")
 

@@ -50,7 +50,8 @@ class ApiModel(BaseModel):
 
 class SecretReference(ApiModel):
     name: ObjectName
-    """Name of a Secret in the same namespace with the keys `accessKey` and `secretKey`."""
+    """Name of a Secret in the same namespace with the keys `accessKey` and `secretKey`; temporary
+    credentials have `sessionToken` too. Pods follow its changes, without a restart."""
 
 
 class ConfigMapKey(ApiModel):

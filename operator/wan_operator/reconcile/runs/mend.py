@@ -6,6 +6,7 @@ or a Secret, and retries that are put off. What runs is not disturbed.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -21,7 +22,7 @@ from wan_operator.reconcile.runs.watch import watch
 from wan_operator.resources.configmaps import JOB_KEY
 from wan_operator.resources.jobs import joined, parted
 from wan_operator.resources.labels import SPEC_HASH, Manifest, content_hash
-from wan_operator.resources.pods import without_storage
+from wan_operator.resources.pods import as_before
 from wan_runtime.contract.job import JobSpec
 
 
@@ -64,7 +65,8 @@ def is_stale(run: Run[Spec, Status], step: StepStatus, current: Attempted) -> bo
     wanted = run.plan.job(run, step.name, step.attempts)["spec"]
     avoids = bool(run.failed_on(step.name, step.attempts - 1))
     placements = [*_placements(wanted, current.job, avoids)]
-    if _hash(current.job) not in map(content_hash, [*placements, *map(_as_before, placements)]):
+    earlier = itertools.chain.from_iterable(map(_earlier, placements))
+    if _hash(current.job) not in map(content_hash, [*placements, *earlier]):
         return True
     return any(
         # One that is lost is put back.
@@ -102,10 +104,11 @@ def _placements(spec: Manifest, live: Raw, avoids: bool) -> Iterator[Manifest]:
         yield spec | {"template": template | {"spec": placed}}
 
 
-def _as_before(spec: Manifest) -> Manifest:
-    """The spec as releases made it whose pods request no storage: an upgrade replaces none."""
+def _earlier(spec: Manifest) -> Iterator[Manifest]:
+    """The spec as earlier releases made it: an upgrade replaces no pod."""
     template = spec["template"]
-    return spec | {"template": template | {"spec": without_storage(template["spec"])}}
+    for pod in as_before(template["spec"]):
+        yield spec | {"template": template | {"spec": pod}}
 
 
 def hastened(run: Run[Spec, Status]) -> Run[Spec, Status]:

@@ -203,7 +203,7 @@ def children(
         *network.policies(owner),
         *network.budgets(owner),
         network.service(owner),
-        gateway.deployment(pods),
+        gateway.kept(gateway.deployment(pods), service.deployment(Part.GATEWAY)),
         worker.deployment(
             owner, taken.worker, Part.WORKER, strategy=strategy, deadline_seconds=deadline,
             replicas=service.status.desired_replicas,

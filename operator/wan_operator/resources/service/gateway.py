@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from wan_operator.api.v1alpha1.common import ConfigMapKey
 from wan_operator.api.v1alpha1.inference import Gateway
-from wan_operator.resources.labels import Manifest, Owner, content_hash
+from wan_operator.resources.labels import SPEC_HASH, Manifest, Owner, content_hash
 from wan_operator.resources.pods import (
     HOME,
     Volume,
+    as_before,
     authority,
     cpu_of,
     pod_spec,
@@ -17,6 +18,7 @@ from wan_operator.resources.pods import (
     secret_env,
     security_context,
     store_env,
+    store_files,
     volume,
 )
 from wan_operator.resources.service.names import Part, child, labels_of, name_of, selector
@@ -94,6 +96,20 @@ def deployment(gateway: GatewayPods) -> Manifest:
     return child(owner, "apps/v1", "Deployment", name, Part.GATEWAY, spec=spec)
 
 
+def kept(manifest: Manifest, live: Manifest | None) -> Manifest:
+    """The Deployment as it is to be applied: as an earlier release made it, if it is there so and
+    nothing else is to change. An upgrade alone replaces no pod."""
+    metadata, template = manifest["metadata"], manifest["spec"]["template"]
+    there = live["metadata"].get("annotations", {}) if live is not None else {}
+    for pod in as_before(template["spec"]):
+        spec = manifest["spec"] | {"template": template | {"spec": pod}}
+        hashed = content_hash({"spec": spec})
+        if there.get(SPEC_HASH) == hashed:
+            annotations = metadata["annotations"] | {SPEC_HASH: hashed}
+            return manifest | {"metadata": metadata | {"annotations": annotations}, "spec": spec}
+    return manifest
+
+
 def container(gateway: GatewayPods) -> Manifest:
     resources, webhook = gateway.spec.resources, gateway.spec.webhook_secret_ref
     cpu, cpu_limit = cpu_of(resources.cpu, resources.cpu_limit)
@@ -134,6 +150,7 @@ def volumes(gateway: GatewayPods) -> list[Volume]:
             "service", "/etc/wan", read_only=True, configMap={"name": name_of(owner, "gateway")}
         ),
         volume("rollout", ROLLOUT_FOLDER, read_only=True, configMap=rollout),
+        store_files(gateway.store_secret),
         volume("keys", KEYS_FOLDER, read_only=True, secret={"secretName": keys}),
         scratch("tmp", "/tmp", "1Gi"),
         scratch("home", HOME, "64Mi"),

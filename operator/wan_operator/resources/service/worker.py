@@ -20,6 +20,7 @@ from wan_operator.resources.pods import (
     HOME,
     STORAGE,
     Volume,
+    as_before,
     authority,
     cpu_of,
     field_env,
@@ -30,8 +31,8 @@ from wan_operator.resources.pods import (
     security_context,
     shared_memory,
     store_env,
+    store_files,
     volume,
-    without_storage,
 )
 from wan_operator.resources.service.gateway import SERVICE_KEY, probe
 from wan_operator.resources.service.names import (
@@ -109,9 +110,10 @@ class Revision:
 
 
 def _name(service: str, template: Manifest) -> str:
-    """The request for storage follows from the rest. Without it, releases that make none and this
-    one name a revision alike, and an upgrade replaces no worker."""
-    named = template | {"spec": without_storage(template["spec"])}
+    """What later releases add to pods follows from the rest. Without it, all releases name a
+    revision alike, and an upgrade replaces no worker."""
+    *_, oldest = as_before(template["spec"])
+    named = template | {"spec": oldest}
     return content_hash([service, named])[:10]
 
 
@@ -184,6 +186,7 @@ def resources(pods: WorkerPods) -> Manifest:
 def volumes(pods: WorkerPods) -> list[Volume]:
     """All but the revision's ConfigMap, whose name is known once the rest is: see `mounted`."""
     pairs = [
+        store_files(pods.store_secret),
         scratch("cache", CACHE_PATH, pods.spec.resources.cache or pods.size.cache),
         scratch("tmp", "/tmp", "1Gi"),
         scratch("home", HOME, "1Gi"),
