@@ -90,7 +90,11 @@ SPECS: dict[str, Raw] = {
         "selector": {"app": "demo"},
         "ports": [{"name": "http", "port": 80, "targetPort": "http"}],
     },
-    "PodDisruptionBudget": {"maxUnavailable": 1, "selector": SELECTOR},
+    "PodDisruptionBudget": {
+        "maxUnavailable": 1,
+        "selector": SELECTOR,
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+    },
     "NetworkPolicy": {
         "podSelector": SELECTOR,
         "policyTypes": ["Ingress", "Egress"],

@@ -77,6 +77,17 @@ def test_a_worker_has_time_to_end_its_longest_video() -> None:
     assert grace == world.status["effective"]["drainSeconds"] + 30
 
 
+def test_a_drain_takes_one_pod_of_a_part_and_any_that_is_not_ready() -> None:
+    world = World(tiny())
+    world.turn()
+    for part in ("gateway", "worker"):
+        spec = world.objects["PodDisruptionBudget", f"demo-{part}"]["spec"]
+        assert spec["maxUnavailable"] == 1
+        assert spec["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+        labels = world.objects["Deployment", f"demo-{part}"]["spec"]["selector"]
+        assert spec["selector"] == labels
+
+
 def test_an_effect_that_is_edited_replaces_gateways_and_no_worker() -> None:
     world = World(tiny())
     world.settle()

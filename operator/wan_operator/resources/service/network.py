@@ -98,6 +98,11 @@ def budgets(owner: Owner) -> list[Manifest]:
 
 
 def _budget(owner: Owner, part: Part) -> Manifest:
-    spec = {"maxUnavailable": 1, "selector": {"matchLabels": selector(owner, part)}}
+    spec = {
+        "maxUnavailable": 1,
+        "selector": {"matchLabels": selector(owner, part)},
+        # Else pods that cannot start use the budget up, and no node of theirs can be drained.
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+    }
     name = name_of(owner, part)
     return child(owner, "policy/v1", "PodDisruptionBudget", name, part, spec=spec)
