@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import aiohttp
 
-from wan_operator import pages, sweep
+from wan_operator import clearing, pages, sweep
 from wan_operator.conditions.namespaces import placed
 from wan_operator.delayqueue import DelayQueue
 from wan_operator.errors import PermanentError, TransientError
@@ -71,6 +71,10 @@ class Controller:
 
     def enqueue(self, key: Key, after: float = 0.0) -> None:
         self.queue.add(key, after)
+
+    async def deleted(self, kind: Kind, cr: Raw) -> None:
+        """A resource is gone: what it left goes once nothing holds it."""
+        await clearing.after_deletion(self._kube, kind, cr, self.settings)
 
     def enqueue_followers(self, key: Key) -> None:
         """Enqueue the resources that read a resource which has changed."""
@@ -252,6 +256,7 @@ class Controller:
                 # What a reconcile has found meanwhile is newer.
                 self._followed.setdefault(key, followed)
             await sweep.act(snapshot, self.settings, self.enqueue)
+            await clearing.release(self._kube, snapshot.waiting, snapshot.crs.values())
         except BaseException:
             self.watchdog.forget_listed()
             raise

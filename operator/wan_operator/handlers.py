@@ -34,6 +34,8 @@ def registry(controller: Controller) -> kopf.OperatorRegistry:
             if event["type"] != "DELETED" and kind.needs_reconcile(item):
                 controller.enqueue(key)
             controller.enqueue_followers(key)
+            if event["type"] == "DELETED":
+                await controller.deleted(kind, item)
 
         return enqueue
 

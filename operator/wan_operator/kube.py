@@ -22,7 +22,13 @@ from wan_operator.errors import PermanentError, TransientError
 from wan_operator.kinds import KINDS
 from wan_operator.metrics import Metrics
 from wan_operator.reconcile.decision import Delete, Event, Resync
-from wan_operator.reconcile.observed import Key, Observed, controller_uid, is_deleting
+from wan_operator.reconcile.observed import (
+    Key,
+    Observed,
+    controller_uid,
+    is_deleting,
+    label,
+)
 from wan_operator.resources.drift import first_difference
 from wan_operator.resources.labels import MANAGED_BY, MANAGER, RETRIED, Manifest
 
@@ -178,7 +184,10 @@ class Kube:
             return None
         if is_deleting(found):
             raise TransientError(f"the {what} is being removed")
-        if controller_uid(found) != metadata["ownerReferences"][0]["uid"]:
+        owners = metadata.get("ownerReferences")
+        # What outlives its resource has no owner; its name has the resource's uid.
+        ours = controller_uid(found) == owners[0]["uid"] if owners else is_managed(found)
+        if not ours:
             text = f"a {what} exists and is not ours: choose another name"
             raise PermanentError(text, "NameConflict")
         return found
@@ -209,9 +218,20 @@ class Kube:
             }
         }
         path = path_of(resync.kind, namespace, resync.name)
-        query = {"fieldManager": MANAGER}
+        await self._patch(path, body)
+
+    async def unsuspend(self, job: Raw) -> None:
+        """Lets a suspended Job go; nothing if it is gone."""
+        metadata = job["metadata"]
+        body = {"metadata": {"uid": metadata["uid"]}, "spec": {"suspend": False}}
+        await self._patch(path_of("Job", metadata["namespace"], metadata["name"]), body)
+
+    async def _patch(self, path: str, body: Raw) -> None:
+        """Patches an object with the uid that `body` has; nothing if it is gone."""
         try:
-            await self._call("PATCH", path, query=query, body=body, content_type=MERGE)
+            await self._call(
+                "PATCH", path, query={"fieldManager": MANAGER}, body=body, content_type=MERGE
+            )
         except PermanentError as error:
             if error.reason != NOT_FOUND:
                 raise
@@ -329,6 +349,11 @@ class Kube:
         if answer.status < 400:
             return content(text, what)
         raise refusal(answer.status, text, answer.getheader("Retry-After"), what)
+
+
+def is_managed(item: Raw) -> bool:
+    """Whether the operator made an object that has no owner."""
+    return label(item, MANAGED_BY) == MANAGER and not controller_uid(item)
 
 
 def merge_patch(old: Raw, new: Raw) -> Raw:

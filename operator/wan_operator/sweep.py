@@ -19,8 +19,10 @@ from wan_operator.kinds import KINDS, key_of, owner_of
 from wan_operator.kube import Kube, merge_patch
 from wan_operator.reconcile.decision import Decision
 from wan_operator.reconcile.observed import Key, Observed, Raw, finished, step_of
+from wan_operator.resources.left import left_of
 from wan_operator.settings import Settings
 from wan_operator.watchdog import Watchdog
+from wan_runtime.contract.left import Left
 
 
 @dataclass(slots=True)
@@ -32,6 +34,8 @@ class Snapshot:
     children: dict[Key, dict[str, list[Raw]]] = field(default_factory=dict)
     followed_by: dict[Key, frozenset[Key]] = field(default_factory=dict)
     followed: dict[Key, Raw] = field(default_factory=dict)
+    waiting: list[tuple[Raw, Left]] = field(default_factory=list)
+    """Jobs that will remove what resources have left."""
     states: Counter[tuple[str, ...]] = field(default_factory=Counter)
     """Number of resources by kind and state."""
     steps: Counter[tuple[str, ...]] = field(default_factory=Counter)
@@ -89,6 +93,8 @@ def _keep(snapshot: Snapshot, kind: str, item: Raw) -> None:
 def _keep_child(snapshot: Snapshot, kind: str, item: Raw) -> None:
     key = owner_of(item)
     if key is None:
+        left = left_of(item) if kind == "Job" else None
+        snapshot.waiting += [(item, left)] if left else []
         return
     if kind == "Job" and not finished(item):
         snapshot.steps[key.kind, step_of(item)] += 1

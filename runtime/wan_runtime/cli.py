@@ -16,6 +16,7 @@ from wan_runtime.contract.steps import FACTS, Step
 from wan_runtime.data import command as dataset
 from wan_runtime.presets import PRESETS
 from wan_runtime.process import early, logs, supervisor
+from wan_runtime.serving import clear
 from wan_runtime.serving import command as serving
 from wan_runtime.serving.worker import arguments as worker_arguments
 
@@ -80,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
     tiny.set_defaults(run=_tiny_model)
     dataset.add_to(commands)
     serving.add_to(commands)
+    clear.add_to(commands)
     worker_arguments.add_to(commands)
     return root
 

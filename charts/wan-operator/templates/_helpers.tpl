@@ -59,7 +59,8 @@ them by reference. Nothing may be changed on pods: Jobs and Deployments make and
   verbs: [update]
 - apiGroups: [batch]
   resources: [jobs]
-  # `patch` is for an annotation that makes a Job try again at once to create its pod.
+  # `patch` is for an annotation that makes a Job try again at once to create its pod, and to let suspended Jobs go that
+  # remove what deleted resources left.
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [apps]
   resources: [deployments]

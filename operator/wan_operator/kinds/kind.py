@@ -58,6 +58,8 @@ class Kind:
     """(resource, reason, message, now): writes into the status what the API server refuses."""
     unit: Callable[[Manifest], str]
     """What a child is a part of: once one part is refused, no other of the unit is made."""
+    left: Callable[[Raw, Settings, datetime], tuple[Manifest, ...]] = lambda *_: ()
+    """Jobs that will remove what a resource that was just deleted has left in the store."""
     page: Page | None = None
     follows: Follows | None = None
 

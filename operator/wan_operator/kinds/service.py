@@ -10,6 +10,7 @@ from wan_operator.crdgen.crd import MODEL_COLUMN, STATE_COLUMNS, Column, Definit
 from wan_operator.kinds.kind import Follows, Kind, Page
 from wan_operator.reconcile.service import reconcile
 from wan_operator.reconcile.service.finetunes import follows
+from wan_operator.reconcile.service.left import left
 from wan_runtime.contract.report import STATE_PAGE, GatewayState
 
 PAGE_BYTES = 8 * 2**20
@@ -75,6 +76,7 @@ SERVICE = Kind(
     reconcile=reconcile.reconcile,
     needs_reconcile=lambda cr: True,
     stalled=reconcile.stalled,
+    left=left,
     unit=lambda child: f"{child['kind']}/{child['metadata']['name']}",
     page=Page(
         path=STATE_PAGE,

@@ -106,8 +106,13 @@ class Observed:
 def is_ours(cr: Raw) -> bool:
     """Whether the operator acts on a resource. Not while it is being deleted: the garbage collector
     follows the owner references, pods get their grace."""
-    disabled = cr["metadata"].get("annotations", {}).get(RECONCILE) == "disabled"
-    return not disabled and not is_deleting(cr)
+    return not is_disabled(cr) and not is_deleting(cr)
+
+
+def is_disabled(cr: Raw) -> bool:
+    """Whether an annotation makes the operator leave a resource alone."""
+    disabled: bool = cr["metadata"].get("annotations", {}).get(RECONCILE) == "disabled"
+    return disabled
 
 
 def owned_by(objects: Iterable[Raw], uid: str) -> list[Raw]:

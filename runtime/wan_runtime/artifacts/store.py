@@ -11,7 +11,7 @@ import io
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -55,6 +55,8 @@ class ObjectInfo:
     """Hex. None if it was uploaded by something else than a Store, and in listings."""
     etag: str | None = field(default=None, compare=False)
     """In listings, and of a stat: changes with the content."""
+    modified: datetime | None = field(default=None, compare=False)
+    """In listings: when it was written, by the store's clock."""
 
 
 class Store:
@@ -190,7 +192,8 @@ class Store:
         """All objects whose key starts with `prefix`, in order of their keys, without checksums."""
         found = self._client.list_objects(self.bucket, prefix=prefix, recursive=True)
         while (entry := self._call(LIST, prefix, lambda: next(found, None))) is not None:
-            yield ObjectInfo(str(entry.object_name), int(entry.size or 0), None, entry.etag)
+            size, modified = int(entry.size or 0), entry.last_modified
+            yield ObjectInfo(str(entry.object_name), size, None, entry.etag, modified)
 
     def presigned(self, key: str, seconds: int) -> str:
         """A URL that reads the object without credentials for that long."""

@@ -7,13 +7,11 @@ import logging
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.job import JobSpec, ManifestRef
+from wan_runtime.contract.left import FOLDERS
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InfrastructureError
 
 log = logging.getLogger(__name__)
-
-FOLDERS = ("checkpoints", "best")
-"""Below the prefix of what the step commits."""
 
 
 def remove(job: JobSpec, store: Store, result: ManifestRef) -> None:

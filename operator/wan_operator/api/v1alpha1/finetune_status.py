@@ -135,6 +135,9 @@ class WanFineTuneStatus(ApiModel):
     checkpoint: CheckpointStatus | None = None
     """Newest checkpoint of all training steps that are not done. Each step also has its own under
     steps."""
+    checkpoint_deletion_time: datetime | None = None
+    """Time after which the checkpoints of a failed run are deleted: checkpoint.retentionHours after
+    its end, or after the last edit since. Left out where there are none."""
     lost_gpu_seconds: Annotated[int, Field(ge=0, le=MAX_EXACT)] = 0
     """GPU seconds lost so far: the time that lost attempts of train and sample had run since their
     last checkpoint, times their GPUs."""

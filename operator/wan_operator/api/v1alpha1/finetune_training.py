@@ -269,6 +269,10 @@ class Checkpoint(ApiModel):
     keep_last: Annotated[int, Field(ge=1, le=100)] = 2
     """Number of newest checkpoints that are kept. All are deleted once the trained weights are
     committed and verified."""
+    retention_hours: Annotated[int, Field(ge=0, le=87_600)] = 168
+    """Hours after which the checkpoints of a run that failed, or was deleted before its end, are
+    deleted. Nothing resumes from them; exported weights stay. An edit of a failed run counts them
+    anew."""
 
 
 class Validation(ApiModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from pydantic import ValidationError
@@ -13,18 +14,20 @@ from wan_operator.api.v1alpha1.finetune import (
     WanFineTuneSpec,
     WanFineTuneStatus,
 )
+from wan_operator.conditions.merge import is_true
+from wan_operator.conditions.runs import FAILED
 from wan_operator.reconcile.decision import Decision
-from wan_operator.reconcile.finetune import fit
+from wan_operator.reconcile.finetune import fit, left
 from wan_operator.reconcile.finetune.plan import FineTuneRun, has_exported, resolve
 from wan_operator.reconcile.finetune.run import FineTunePlan
-from wan_operator.reconcile.observed import Observed, Raw, is_ours
+from wan_operator.reconcile.observed import Observed, Raw, condition, is_ours
 from wan_operator.reconcile.runs import ends, state
 from wan_operator.reconcile.runs.advance import advance
 from wan_operator.reconcile.runs.ends import after_end, has_ended
 from wan_operator.reconcile.runs.state import merged_steps
 from wan_operator.reconcile.stall import unreadable
 from wan_operator.reconcile.store import StoreNotConfiguredError
-from wan_operator.resources.labels import QUEUE_NAME, Owner
+from wan_operator.resources.labels import QUEUE_NAME, Manifest, Owner
 from wan_operator.settings import Settings
 
 PLAN = FineTunePlan()
@@ -39,7 +42,7 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
     except ValidationError as error:
         return stalled(cr, "SpecInvalid", unreadable(error), now)
     if has_ended(cr):
-        return after_end(run)
+        return cleared(run, after_end(run))
     if len(run.owner.name) > NAME_LIMIT:
         text = f"metadata.name is longer than {NAME_LIMIT} characters: Jobs append to it"
         return stalled(cr, "SpecInvalid", text, now)
@@ -58,6 +61,42 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
         # An edit has added a step. Recorded before it starts, with the number of its last Job.
         return Decision(status=run.dump(), requeue_after=0.0)
     return advance(run)
+
+
+def cleared(run: FineTuneRun, decision: Decision) -> Decision:
+    """The decision after the end; for a failure, with what becomes of its checkpoints."""
+    status = run.status
+    over, due = status.completion_time, status.checkpoint_deletion_time
+    failed = is_true(status.conditions, FAILED) and over is not None
+    if not failed or not left.has_checkpoints(status):
+        return decision
+    assert over is not None
+    if due is None or status.observed_generation != run.generation:
+        # Counted from now: the failure may be older than this field, and its edit extends it.
+        due = left.due_of(run)
+    if run.now < due:
+        waits = ((due - run.now).total_seconds(), decision.requeue_after)
+        soonest = min(each for each in waits if each is not None)
+        kept = run.with_status(checkpoint_deletion_time=due).dump()
+        return replace(decision, status=kept, requeue_after=soonest)
+    job = left.clearing(run, over, due)
+    # What is refused is tried again: the status shows the checkpoint until the Job is made.
+    after = run if run.observed.refused else left.without_checkpoints(run)
+    return replace(decision, children=(*decision.children, job), status=after.dump())
+
+
+def has_failed_checkpoint(cr: Raw) -> bool:
+    """Whether the run has failed and its checkpoints are still kept."""
+    status = cr.get("status", {})
+    failed = condition(cr, FAILED)
+    kept = any("checkpoint" in each for each in (status, *status.get("steps", ())))
+    return failed is not None and failed["status"] == "True" and kept
+
+
+def left_by(cr: Raw, settings: Settings, now: datetime) -> tuple[Manifest, ...]:
+    """Jobs for what the run, just deleted, has left. Raises pydantic's ValidationError for a
+    resource that another release wrote."""
+    return left.left(read(cr, Observed(), settings, now))
 
 
 def read(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> FineTuneRun:

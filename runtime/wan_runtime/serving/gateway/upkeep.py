@@ -11,6 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from wan_runtime.artifacts.store import Store
 from wan_runtime.errors import StepError
 from wan_runtime.serving.gateway.predict import SEEN, Predictor
+from wan_runtime.serving.objects import remove
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
 
@@ -55,7 +56,7 @@ class Upkeep:
         await self._queue.expire()
         keys = await self._queue.rubbish(REMOVED)
         if keys:
-            await run_in_threadpool(self._remove, keys)
+            await run_in_threadpool(remove, self._store, keys)
             await self._queue.removed(keys)
         await self._learn()
         if time.monotonic() >= self._tend_at:
@@ -69,7 +70,7 @@ class Upkeep:
         """Keep the retention of services in the same bucket that have nobody left to do it."""
         await self._queue.tended()
         for remains in await self._queue.untended():
-            jobs = await remains.clear(lambda keys: run_in_threadpool(self._remove, keys))
+            jobs = await remains.clear(lambda keys: run_in_threadpool(remove, self._store, keys))
             if jobs:
                 log.info("%d videos of %s are removed", jobs, remains.keeping.service)
 
@@ -79,18 +80,12 @@ class Upkeep:
         ownerless = found - await self._queue.existing(found)
         for job_id in ownerless & self._ownerless:
             log.warning("%s%s/ belongs to no job and is removed", self._folder, job_id)
-            await run_in_threadpool(self._remove, [f"{self._folder}{job_id}/"])
+            await run_in_threadpool(remove, self._store, [f"{self._folder}{job_id}/"])
         self._ownerless = ownerless - self._ownerless
 
     def _jobs_with_objects(self) -> set[str]:
         keys = (each.key for each in self._store.list(self._folder))
         return {key.removeprefix(self._folder).partition("/")[0] for key in keys}
-
-    def _remove(self, keys: list[str]) -> None:
-        for key in keys:
-            # A folder: all that a job left.
-            below = self._store.list(key) if key.endswith("/") else ()
-            self._store.delete([each.key for each in below] or [key])
 
     async def _learn(self) -> None:
         jobs = await self._queue.completed(SEEN)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
-from wan_runtime.serving.queue import upkeep
+from wan_runtime.contract.left import SILENCE_SECONDS
+from wan_runtime.serving.queue import upkeep, workers
 from wan_runtime.serving.queue.database import Connection, Database
 from wan_runtime.serving.queue.rows import discard, notify
 from wan_runtime.serving.queue.work import Keeping
@@ -27,14 +28,23 @@ class Remains:
     database: Database
     keeping: Keeping
 
-    async def mark_deleted(self) -> None:
-        """Nobody will come for its videos: what waits or runs goes at the next `clear`."""
-        await self._do(
-            lambda each: each.execute(
-                "update services set deleted_at = coalesce(deleted_at, now()) where queue = $1",
+    async def mark_deleted(self) -> bool:
+        """Nobody will come for its videos: what waits or runs goes at the next `clear`. False, and
+        nothing is marked: a gateway or worker was seen lately, so the service lives."""
+        marked: bool | None = await self._do(
+            lambda each: each.fetchval(
+                """
+                update services set deleted_at = coalesce(deleted_at, now())
+                where queue = $1 and seen_at < now() - make_interval(secs => $2) and not exists (
+                    select from workers where workers.service = $1
+                        and workers.seen_at > now() - make_interval(secs => $2)
+                ) returning true
+                """,
                 self.keeping.service,
+                SILENCE_SECONDS,
             )
         )
+        return marked is True
 
     async def clear(self, remove: Callable[[list[str]], Awaitable[None]]) -> int:
         """Removes what need not be kept: videos past their retention, of a deleted service all
@@ -52,6 +62,12 @@ class Remains:
             await self._do(partial(upkeep.removed, service=service, keys=keys))
         await self._do(lambda each: forget(each, service))
         return jobs
+
+    async def existing(self, job_ids: Collection[str]) -> set[str]:
+        """Those of the ids that jobs have."""
+        return await self._do(
+            partial(workers.existing, service=self.keeping.service, job_ids=job_ids)
+        )
 
     async def last_end(self) -> datetime | None:
         """When the retention of the last of its videos ends; None: there are none."""

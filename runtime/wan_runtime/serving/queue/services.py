@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from wan_runtime.contract.left import LeftQueue
 from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.serving.queue.database import Connection
 
@@ -47,6 +48,19 @@ class Identity:
             store=f"{service.store.endpoint.rstrip('/')}/{service.store.bucket}",
         )
 
+    @classmethod
+    def left(cls, queue: LeftQueue) -> Identity:
+        """The identity of a deleted service."""
+        return cls(
+            uid=queue.uid,
+            cluster=queue.cluster or "",
+            queue="",
+            namespace=queue.namespace,
+            name=queue.name,
+            prefix=queue.prefix,
+            store="",
+        )
+
     @property
     def named(self) -> str:
         """Name of its queue to an earlier release."""
@@ -71,7 +85,7 @@ async def register(connection: Connection, wanted: Identity) -> str:
         values ($1, $2, $3, $4, $5, $6, $7)
         on conflict (queue) do update set uid = excluded.uid, cluster = excluded.cluster,
             namespace = excluded.namespace, name = excluded.name, prefix = excluded.prefix,
-            store = excluded.store, seen_at = now()
+            store = excluded.store, seen_at = now(), deleted_at = null
         """,
         queue,
         wanted.uid,
@@ -110,8 +124,10 @@ async def owners(connection: Connection, queue: str, ids: Mapping[str, str]) -> 
 
 
 async def seen(connection: Connection, queue: str) -> None:
-    """Notes that the service has somebody who tends its queue."""
-    await connection.execute("update services set seen_at = now() where queue = $1", queue)
+    """Notes that the service has somebody who tends its queue: it lives, whatever was said."""
+    await connection.execute(
+        "update services set seen_at = now(), deleted_at = null where queue = $1", queue
+    )
 
 
 async def _inherited(connection: Connection, wanted: Identity) -> str | None:

@@ -1,0 +1,51 @@
+"""What a deleted service leaves: what waits goes when its pods have ended, videos by their
+retention."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from wan_operator.reconcile.observed import Observed, Raw
+from wan_operator.reconcile.service.state import read
+from wan_operator.reconcile.store import ca_bundle, store_spec
+from wan_operator.resources.labels import Manifest
+from wan_operator.resources.left import clearing_job
+from wan_operator.settings import Settings
+from wan_runtime.contract.left import SILENCE_SECONDS, Left, LeftQueue
+
+ENDING = timedelta(seconds=300)
+"""Pods have ended this long after their drain."""
+
+
+def left(cr: Raw, settings: Settings, now: datetime) -> tuple[Manifest, ...]:
+    """Jobs for what the service that was just deleted has left; none if it never began. Raises
+    pydantic's ValidationError for what this release cannot read."""
+    service = read(cr, Observed(), settings, now)
+    spec, owner, effective = service.spec, service.owner, service.status.effective
+    if effective is None:
+        return ()
+    bundle = ca_bundle(spec.store, settings)
+    store = store_spec(effective.store, bundle is not None)
+    parts = (store.prefix, settings.cluster_id, owner.namespace, owner.name, owner.uid[:8])
+    queue = LeftQueue(
+        namespace=owner.namespace,
+        name=owner.name,
+        uid=owner.uid,
+        cluster=settings.cluster_id or None,
+        prefix="/".join(filter(None, parts)),
+    )
+    silent = now + ENDING + timedelta(seconds=effective.drain_seconds + SILENCE_SECONDS)
+    expired = silent + timedelta(hours=spec.results.retention_hours)
+    return tuple(
+        clearing_job(
+            owner,
+            Left(store=store, queue=queue, due=due),
+            part,
+            spec.gateway.pod_template,
+            settings,
+            store_secret=effective.store.secret_name,
+            database_secret=effective.database_secret,
+            bundle=bundle,
+        )
+        for part, due in (("clear", silent), ("expire", expired))
+    )
