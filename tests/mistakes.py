@@ -1,18 +1,19 @@
-"""The table of mistakes in mistakes.yaml: what each row applies, and what has to be read of it."""
+"""The table of mistakes in mistakes.yaml: its rows, and how they are applied and read together."""
 
 from __future__ import annotations
 
 import functools
 import string
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
 Raw = dict[str, Any]
-KINDS = {"WanFineTune": "wanfinetune", "WanInferenceService": "waninferenceservice"}
+READ = ("WanFineTune", "WanInferenceService")
 CLUSTER_WIDE = (
     "PersistentVolume", "PriorityClass", "ValidatingAdmissionPolicy",
     "ValidatingAdmissionPolicyBinding",
@@ -32,8 +33,8 @@ class Mistake:
     of: str
     """Kind of object that is wrong."""
     where: str
-    """What it takes to see it: `apply` and `chart` are refused, `scheduler` and `settings` need no
-    kubelet, `kubelet` needs one and a store."""
+    """Place that shows it: `apply` and `chart` are refused, `scheduler` and `settings` need no
+    kubelet."""
     apply: Sequence[Raw]
     """Fragments of manifests, over the base of their kind; for `chart` the Helm values."""
     says: Sequence[str]
@@ -52,7 +53,7 @@ class Mistake:
     @property
     def read(self) -> tuple[str, str]:
         """(kind, name) of the resource that is read."""
-        fragment = [each for each in self.apply if each.get("kind") in KINDS][-1]
+        fragment = [each for each in self.apply if each.get("kind") in READ][-1]
         return fragment["kind"], fragment.get("name", self.name)
 
 
@@ -62,8 +63,8 @@ def mistakes(*where: str) -> list[Mistake]:
     return [row for row in rows if row.where in where]
 
 
-def manifests(row: Mistake, fragments: Iterable[Raw], namespace: str, **values: str) -> list[Raw]:
-    """Whole manifests; `${…}` in them stands for the value of that name."""
+def manifests(row: Mistake, fragments: Iterable[Raw], values: Mapping[str, str]) -> list[Raw]:
+    """Whole manifests; `${…}` in them stands for the value of that name, `namespace` among them."""
     base = _table()["base"]
     made = []
     for fragment in fragments:
@@ -71,9 +72,9 @@ def manifests(row: Mistake, fragments: Iterable[Raw], namespace: str, **values: 
         own = {key: value for key, value in fragment.items() if key not in ("name", "metadata")}
         metadata = {"name": fragment.get("name", row.name), **fragment.get("metadata", {})}
         if kind not in CLUSTER_WIDE:
-            metadata["namespace"] = namespace
+            metadata["namespace"] = values["namespace"]
         whole = merged({"apiVersion": "v1", **base.get(kind, {})}, own | {"metadata": metadata})
-        made.append(filled(whole, values | {"namespace": namespace}))
+        made.append(filled(whole, values))
     return made
 
 
@@ -93,42 +94,91 @@ def filled(content: Any, values: Mapping[str, str]) -> Any:
     return string.Template(content).substitute(values) if isinstance(content, str) else content
 
 
-Table = Mapping[tuple[str, str, str], str]
+Lines = Mapping[tuple[str, str, str], str]
 
 
-def table(text: str) -> Table:
-    """(namespace, kind, name) -> the line of `kubectl get wan -A -o wide --no-headers`."""
-    lines = {}
-    for line in filter(None, text.splitlines()):
-        namespace, resource = line.split()[:2]
-        kind, _, name = resource.partition("/")
-        lines[namespace, kind.partition(".")[0], name] = line
-    return lines
+class Kubectl(Protocol):
+    def __call__(self, *arguments: str, text: str | None = None) -> str: ...
 
 
-def await_words(
-    get: Callable[[], Table],
-    places: Mapping[str, str],
-    rows: Sequence[Mistake],
-    words: Callable[[Mistake], Sequence[str]],
-    wait: Callable[[Callable[[], bool]], None],
-) -> dict[str, str]:
-    """Waits until the line of each row has its words. `places`: row -> namespace. Returns the last
-    line of each row that has them not; empty if all have."""
-    missing: dict[str, str] = {}
+class Sheet:
+    """Rows that are applied and read together. `apart`: namespaces of those that need their own."""
 
-    def all_have() -> bool:
-        lines = get()
-        missing.clear()
-        for row in rows:
-            kind, name = row.read
-            line = lines.get((places[row.name], KINDS[kind], name), "")
-            if not all(word in line for word in words(row)):
-                missing[row.name] = line
-        return not missing
+    def __init__(
+        self,
+        kubectl: Kubectl,
+        rows: Sequence[Mistake],
+        namespace: str,
+        apart: Mapping[str, str],
+        values: Mapping[str, str],
+    ) -> None:
+        self.kubectl, self.rows, self.values = kubectl, rows, values
+        self.places = {row.name: apart.get(row.name, namespace) for row in rows}
+        self.seconds: dict[str, list[float]] = {row.name: [] for row in rows}
+        """Row -> seconds until its words were read, of each call of `apply`."""
+        self.began = 0.0
 
-    wait(all_have)
-    return missing
+    def of(self, row: Mistake) -> dict[str, str]:
+        """The values of a row."""
+        return {**self.values, "namespace": self.places[row.name]}
+
+    def apply(self, fragments: Callable[[Mistake], Sequence[Raw]]) -> None:
+        self.began = time.monotonic()
+        made = [
+            manifest
+            for row in self.rows
+            for manifest in manifests(row, fragments(row), self.of(row))
+        ]
+        # Quotas and policies first, or what they refuse would be there before them.
+        made.sort(key=lambda manifest: manifest["kind"] in READ)
+        if made:
+            self.kubectl("apply", "-f", "-", text=yaml.safe_dump_all(made))
+
+    def lines(self) -> Lines:
+        """(namespace, kind, name) -> its line in the table."""
+        found = {}
+        text = self.kubectl("get", "wan", "-A", "-o", "wide", "--no-headers")
+        for line in filter(None, text.splitlines()):
+            namespace, resource = line.split()[:2]
+            kind, _, name = resource.partition("/")
+            found[namespace, kind.partition(".")[0], name] = line
+        return found
+
+    def missing(
+        self,
+        words: Callable[[Mistake], Sequence[str]],
+        seconds: float,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> list[str]:
+        """The lines that have not had their words these seconds after `apply` began. A row that had
+        them once counts: retries and back-off change lines. `meanwhile` is called before each
+        reading."""
+        waiting = list(self.rows)
+        while True:
+            meanwhile()
+            lines, passed = self.lines(), time.monotonic() - self.began
+            for row in [row for row in waiting if self._has(lines, row, words(row))]:
+                self.seconds[row.name].append(passed)
+                waiting.remove(row)
+            if not waiting or passed > seconds:
+                return [f"{row.name}: {words(row)}: {self._line(lines, row)}" for row in waiting]
+            time.sleep(1)  # between two readings of the table
+
+    def report(self) -> str:
+        """Table of rows with their seconds; a row that lacks words has none of them."""
+        return "\n".join(
+            f"{row.of:20} {row.name:40}"
+            + "".join(f"{each:6.1f}" for each in self.seconds[row.name])
+            for row in self.rows
+        )
+
+    def _has(self, lines: Lines, row: Mistake, words: Sequence[str]) -> bool:
+        line = self._line(lines, row)
+        return all(filled(word, self.of(row)) in line for word in words)
+
+    def _line(self, lines: Lines, row: Mistake) -> str:
+        kind, name = row.read
+        return lines.get((self.places[row.name], kind.lower(), name), "")
 
 
 @functools.cache

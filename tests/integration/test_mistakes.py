@@ -5,18 +5,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-import mistakes
 from integration.apiserver import ApiError, ApiServer, free_ports, stop
 from integration.operator_process import ROOT, Operator, controllers
-from mistakes import Mistake, manifests
+from mistakes import CAUSE_SECONDS, HEAL_SECONDS, Mistake, Sheet, manifests, mistakes
 
 Raw = dict[str, Any]
 PLURALS = {"WanFineTune": "wanfinetunes", "WanInferenceService": "waninferenceservices"}
@@ -24,12 +22,12 @@ VALUES = {"endpoint": "http://minio:9000"}
 ROOMY = {"cpu": "64", "memory": "512Gi", "pods": "500", "ephemeral-storage": "4Ti"}
 
 
-@pytest.mark.parametrize("row", mistakes.mistakes("apply"), ids=lambda row: row.name)
+@pytest.mark.parametrize("row", mistakes("apply"), ids=lambda row: row.name)
 def test_refused_when_it_is_applied(
     apiserver: ApiServer, crd: Raw, namespace: str, row: Mistake
 ) -> None:
     def apply(fragment: Raw) -> None:
-        [manifest] = manifests(row, [fragment], namespace, **VALUES)
+        [manifest] = manifests(row, [fragment], VALUES | {"namespace": namespace})
         group = f"/apis/{manifest['apiVersion']}/namespaces/{namespace}"
         query = "dryRun=All&fieldValidation=Strict"
         apiserver.request("POST", f"{group}/{PLURALS[manifest['kind']]}?{query}", manifest)
@@ -42,7 +40,7 @@ def test_refused_when_it_is_applied(
     apply(mended | (row.mend[0] if row.mend else {}))
 
 
-@pytest.mark.parametrize("row", mistakes.mistakes("chart"), ids=lambda row: row.name)
+@pytest.mark.parametrize("row", mistakes("chart"), ids=lambda row: row.name)
 def test_refused_by_helm(row: Mistake, tmp_path: Path) -> None:
     values = tmp_path / "values.yaml"
     values.write_text(yaml.safe_dump(row.apply[0]))
@@ -62,8 +60,8 @@ def test_refused_by_helm(row: Mistake, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def scheduled(apiserver: ApiServer, crd: Raw) -> Iterator[ApiServer]:
-    """With the controllers of Jobs, Deployments and quotas, and the scheduler."""
+def kubernetes(apiserver: ApiServer, crd: Raw) -> Iterator[ApiServer]:
+    """Here with the controllers of Jobs, Deployments and quotas, and the scheduler."""
     (port,) = free_ports(1)
     command = [
         apiserver.binaries / "kube-scheduler",
@@ -120,8 +118,8 @@ class Nodes:
 
 
 @pytest.fixture
-def nodes(scheduled: ApiServer) -> Iterator[Nodes]:
-    made = Nodes(scheduled)
+def nodes(kubernetes: ApiServer) -> Iterator[Nodes]:
+    made = Nodes(kubernetes)
     made.put({"name": "roomy", "gpus": 4})
     for product in ("NVIDIA-H200", "NVIDIA-L40", "NVIDIA-A100-SXM4-40GB"):
         made.put(
@@ -131,95 +129,89 @@ def nodes(scheduled: ApiServer) -> Iterator[Nodes]:
     made.remove()
 
 
-class Sheet:
-    """The rows that are seen together, each with its namespace."""
+def sheet_of(server: ApiServer, namespace: str, rows: Sequence[Mistake]) -> Sheet:
+    """The rows together, in namespaces that are made for them."""
 
-    def __init__(self, server: ApiServer, namespace: str, rows: Sequence[Mistake]) -> None:
-        self.server, self.rows = server, rows
-        self.places = {
-            row.name: f"{namespace}-{row.name}" if row.alone else namespace for row in rows
-        }
-        for place in set(self.places.values()) - {namespace}:
-            server.request("POST", "/api/v1/namespaces", {"metadata": {"name": place}})
+    def kubectl(*arguments: str, text: str | None = None) -> str:
+        return server.kubectl(*arguments, stdin=text).stdout
 
-    @property
-    def namespaces(self) -> str:
-        return ",".join(sorted(set(self.places.values())))
+    apart = {row.name: f"{namespace}-{row.name}" for row in rows if row.alone}
+    for each in apart.values():
+        server.request("POST", "/api/v1/namespaces", {"metadata": {"name": each}})
+    return Sheet(kubectl, rows, namespace, apart, VALUES)
 
-    def apply(self, fragments: Callable[[Mistake], Sequence[Raw]]) -> None:
-        made = [
-            manifest
-            for row in self.rows
-            for manifest in manifests(row, fragments(row), self.places[row.name], **VALUES)
-        ]
-        # Quotas and policies first, or what they refuse would be there before them.
-        made.sort(key=lambda manifest: manifest["kind"] in mistakes.KINDS)
-        self.server.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(made))
 
-    def play_kubelet(self) -> None:
-        """Removes the pods that are deleted, and lets gateways answer."""
-        for place in set(self.places.values()):
-            path = f"/api/v1/namespaces/{place}/pods"
-            for pod in self.server.request("GET", f"{path}?fieldSelector=spec.nodeName!=")["items"]:
-                one = f"{path}/{pod['metadata']['name']}"
-                component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
-                if "deletionTimestamp" in pod["metadata"]:
-                    self.server.request("DELETE", one, {"gracePeriodSeconds": 0})
-                elif component == "gateway" and pod["status"]["phase"] == "Pending":
-                    ready = {"type": "Ready", "status": "True"}
-                    body = {"status": {"phase": "Running", "conditions": [ready]}}
-                    content_type = "application/merge-patch+json"
-                    self.server.request("PATCH", f"{one}/status", body, content_type=content_type)
+class Kubelet:
+    """Stands in for those of the nodes: removes pods that are deleted, lets gateways answer, and
+    pulls no image but the right one."""
 
-    def read(self) -> mistakes.Table:
-        self.play_kubelet()
-        words = ("get", "wan", "-A", "-o", "wide", "--no-headers")
-        return mistakes.table(self.server.kubectl(*words).stdout)
+    def __init__(self, server: ApiServer, sheet: Sheet) -> None:
+        self.server, self.namespaces = server, set(sheet.places.values())
 
-    def missing(self, words: Callable[[Mistake], Sequence[str]], seconds: float) -> list[str]:
-        """The lines that have not got their words by then."""
+    def __call__(self) -> None:
+        bound = self.server.request("GET", "/api/v1/pods?fieldSelector=spec.nodeName!=")
+        for pod in bound["items"]:
+            namespace, name = (pod["metadata"][key] for key in ("namespace", "name"))
+            if namespace in self.namespaces:
+                self._sync(pod, f"/api/v1/namespaces/{namespace}/pods/{name}")
 
-        def wait(probe: Callable[[], bool]) -> None:
-            deadline = time.monotonic() + seconds
-            while not probe() and time.monotonic() < deadline:
-                time.sleep(2)  # between two readings of the table
+    def _sync(self, pod: Raw, path: str) -> None:
+        component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
+        [container] = pod["spec"]["containers"]
+        if "deletionTimestamp" in pod["metadata"]:
+            self.server.request("DELETE", path, {"gracePeriodSeconds": 0})
+        elif "@sha256:" not in container["image"]:
+            waiting = {"reason": "ErrImagePull", "message": "not found"}
+            state = {"name": container["name"], "state": {"waiting": waiting}}
+            blank = {"ready": False, "restartCount": 0, "image": "", "imageID": ""}
+            self._report(path, {"containerStatuses": [state | blank]})
+        elif component == "gateway" and pod["status"]["phase"] == "Pending":
+            ready = {"type": "Ready", "status": "True"}
+            self._report(path, {"phase": "Running", "conditions": [ready]})
 
-        missing = mistakes.await_words(self.read, self.places, self.rows, words, wait)
-        return [f"{name}: {line}" for name, line in missing.items()]
+    def _report(self, path: str, status: Raw) -> None:
+        body, content_type = {"status": status}, "application/merge-patch+json"
+        self.server.request("PATCH", f"{path}/status", body, content_type=content_type)
 
 
 def test_the_cause_is_in_the_table_and_what_is_mended_heals(
-    scheduled: ApiServer, operator: Operator, namespace: str, nodes: Nodes
+    kubernetes: ApiServer, operator: Operator, namespace: str, nodes: Nodes
 ) -> None:
-    sheet = Sheet(scheduled, namespace, mistakes.mistakes("scheduler"))
-    operator.settings |= {"WAN_WATCH_NAMESPACES": sheet.namespaces, "WAN_DATABASE_SECRET": "wan-db"}
+    sheet = sheet_of(kubernetes, namespace, mistakes("scheduler"))
+    operator.settings |= {"WAN_WATCH_NAMESPACES": ",".join(sorted(set(sheet.places.values())))}
     operator.start()
+    kubelet = Kubelet(kubernetes, sheet)
+
     for node in (node for row in sheet.rows for node in row.nodes):
         nodes.put(node)
     sheet.apply(lambda row: row.apply)
-    missing = sheet.missing(lambda row: row.says, mistakes.CAUSE_SECONDS)
+    missing = sheet.missing(lambda row: row.says, CAUSE_SECONDS, kubelet)
 
     for node in (node for row in sheet.rows for node in row.mend_nodes):
         nodes.put(node)
     sheet.apply(lambda row: row.mend)
-    missing += sheet.missing(lambda row: row.heals, mistakes.HEAL_SECONDS)
+    missing += sheet.missing(lambda row: row.heals, HEAL_SECONDS, kubelet)
+    print(sheet.report())
     assert not missing, "\n".join(missing)
 
 
 def test_mended_settings_heal(
-    scheduled: ApiServer, operator: Operator, namespace: str, nodes: Nodes
+    kubernetes: ApiServer, operator: Operator, namespace: str, nodes: Nodes
 ) -> None:
-    sheet = Sheet(scheduled, namespace, mistakes.mistakes("settings"))
-    right = {"WAN_WATCH_NAMESPACES": sheet.namespaces, "WAN_DATABASE_SECRET": "wan-database"}
-    operator.settings = right | {
-        name: value for row in sheet.rows for name, value in row.settings.items()
-    }
+    sheet = sheet_of(kubernetes, namespace, mistakes("settings"))
+    right = {"WAN_DATABASE_SECRET": "wan-database"}
+    operator.settings = dict(right)
+    for row in sheet.rows:
+        operator.settings |= row.settings
     operator.start()
+    kubelet = Kubelet(kubernetes, sheet)
     sheet.apply(lambda row: row.apply)
-    missing = sheet.missing(lambda row: row.says, mistakes.CAUSE_SECONDS)
+    missing = sheet.missing(lambda row: row.says, CAUSE_SECONDS, kubelet)
 
+    sheet.apply(lambda row: row.mend)
     operator.terminate()
     operator.settings = right
     operator.start()
-    missing += sheet.missing(lambda row: row.heals, mistakes.HEAL_SECONDS)
+    missing += sheet.missing(lambda row: row.heals, HEAL_SECONDS, kubelet)
+    print(sheet.report())
     assert not missing, "\n".join(missing)
