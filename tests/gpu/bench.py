@@ -83,6 +83,10 @@ def of_forward(content: Any) -> list[str]:
     return passes + [f"{name}: error {error:.3g}" for name, error in content["errors"].items()]
 
 
+def of_quality(content: Any) -> list[str]:
+    return [f"{row['model']}, {row['profile']}: {row['psnr']} dB from Lossless" for row in content]
+
+
 def of_serving(content: Any) -> list[str]:
     stages = ", ".join(f"{stage} {took:.1f}" for stage, took in content["first"]["stages"].items())
     return [
@@ -136,6 +140,7 @@ ROWS = (
         for kind in ("pipelines", "exactness", "full")
     ),
     Row("forward", ("forward_14b.py",), of_forward, ("--small",)),
+    Row("quality", ("quality.py",), of_quality, ("--videos", "1")),
     Row("adapters", ("adapters.py",), of_adapters),
     Row("serve", ("serve_14b.py",), of_serving, ("--small",)),
 )

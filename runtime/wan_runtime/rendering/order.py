@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import Field
 
 from wan_runtime.contract.base import Contract
-from wan_runtime.contract.service import AdapterUse, Size
+from wan_runtime.contract.service import AdapterUse, Profile, Size
 
 
 class State(StrEnum):
@@ -66,6 +66,9 @@ class VideoOrder(Contract):
     image: str | None = None
     """Key in the service's bucket of the cropped first frame, a PNG of exactly `size`. Removed when
     the job ends."""
+    profile: Profile | None = None
+    """Arithmetic of the transformers that the request chose, which workers with Exact are above.
+    None: the service's."""
     visible_mark: bool = False
     """Draw the AI-content mark into the picture too; the metadata always has it."""
 

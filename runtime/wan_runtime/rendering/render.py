@@ -128,6 +128,7 @@ class Renderer:
             initial_noise(order).to(self.model.device),
             prompted,
             self.ranks,
+            order.profile,
             lambda step: progress(Stage.DENOISING, step),
         )
 

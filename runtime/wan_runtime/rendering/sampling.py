@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from wan_runtime.contract.service import Profile
 from wan_runtime.contract.steps import Expert
 from wan_runtime.contract.strides import SPATIAL_STRIDE, TEMPORAL_STRIDE
 from wan_runtime.models.dit.forward import Conditions
@@ -91,6 +92,7 @@ def denoise(
     x: Tensor,
     prompted: Prompted,
     ranks: Ranks,
+    profile: Profile | None = None,
     before_step: Callable[[int], None] = lambda number: None,
 ) -> Tensor:
     """Clean latents [1, 16, T, H, W], float32, alike on all ranks.
@@ -98,6 +100,7 @@ def denoise(
     Args:
         transformer: returns an expert's, ready to work. Called when its turn comes.
         x: latents [1, 16, T, H, W], float32, at the first step's noise level.
+        profile: of this video, see `Transformer.begin`.
         before_step: called on all ranks with the steps done; what it raises ends the video.
     """
     passes: list[Pass] = []
@@ -106,7 +109,8 @@ def denoise(
         before_step(number)
         wanted = (expert, guidance != 1.0)
         if wanted != at_work:
-            passes, at_work = _begin(transformer(expert), prompted, wanted[1], ranks), wanted
+            passes = _begin(transformer(expert), prompted, wanted[1], ranks, profile)
+            at_work = wanted
         velocity = _velocity(passes, x, sigma, guidance, ranks)
         following = steps[number + 1].sigma if number + 1 < len(steps) else 0.0
         x = x + velocity * (following - sigma)
@@ -118,7 +122,13 @@ def is_guided(preset: Preset, order: VideoOrder) -> bool:
     return any(step.guidance != 1.0 for step in schedule_of(preset, order))
 
 
-def _begin(transformer: Transformer, prompted: Prompted, guided: bool, ranks: Ranks) -> list[Pass]:
+def _begin(
+    transformer: Transformer,
+    prompted: Prompted,
+    guided: bool,
+    ranks: Ranks,
+    profile: Profile | None,
+) -> list[Pass]:
     """Passes that this rank computes of each step, the positive one first."""
     tokens = split_over(ranks.half if guided else ranks.everyone)
     wanted = [prompted.positive]
@@ -127,7 +137,7 @@ def _begin(transformer: Transformer, prompted: Prompted, guided: bool, ranks: Ra
         wanted.append(prompted.negative)
         if ranks.pair.size == 2:
             wanted = [wanted[ranks.pair.index]]
-    return [transformer.begin(each, tokens=tokens) for each in wanted]
+    return [transformer.begin(each, tokens=tokens, profile=profile) for each in wanted]
 
 
 def _velocity(

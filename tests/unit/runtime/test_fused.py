@@ -140,7 +140,7 @@ def test_the_fastest_right_kernel_is_picked(
 ) -> None:
     three["Fast"] = fast
     with caplog.at_level(logging.WARNING):
-        assert kernels.pick(CPU, torch.bfloat16, 4, 64, 32) == picked
+        assert kernels.pick(CPU, torch.bfloat16, 4, 64, 32, "Lossless") == picked
     assert "attention kernel Wrong is off by" in caplog.text
     kernels.pick.cache_clear()
 
@@ -153,3 +153,70 @@ def test_a_cpu_has_sdpa_alone(tiny22: ModelFiles) -> None:
     noisy, conditions = random_inputs(clip=False)
     transformer.begin(conditions).velocity(noisy, SIGMA)
     assert transformer.kernel == "SDPA"
+
+
+def test_a_kernel_that_cannot_run_here_is_left_out(
+    three: dict[str, float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: Any) -> Tensor:
+        raise RuntimeError("no such width\nand a long trace")
+
+    three["Fast"] = 0.1
+    monkeypatch.setitem(kernels.KERNELS, "Fast", fails)
+    with caplog.at_level(logging.WARNING):
+        assert kernels.pick(CPU, torch.bfloat16, 4, 64, 32, "Lossless") == "SDPA"
+    assert "attention kernel Fast is left out: no such width" in caplog.text
+    kernels.pick.cache_clear()
+
+
+@pytest.fixture
+def coarse(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """A kernel of 8 bits that is fast everywhere; the numbers of keys that it had."""
+    keys: list[int] = []
+
+    def rough(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+        keys.append(k.shape[1])
+        return kernels.sdpa(q, k, v, heads) * 1.03
+
+    monkeypatch.setitem(kernels.KERNELS, kernels.FLOAT8, rough)
+    monkeypatch.setattr(kernels, "available", lambda *_: ["SDPA", kernels.FLOAT8])
+    monkeypatch.setattr(kernels, "_timed", lambda kernel, *_: 0.1 if kernel is rough else 1.0)
+    kernels.pick.cache_clear()
+    yield keys
+    kernels.pick.cache_clear()
+
+
+@torch.no_grad()
+def test_a_video_chooses_its_profile(tiny21: ModelFiles, coarse: list[int]) -> None:
+    exact, lossless = pair(tiny21)
+    balanced = Transformer.load(tiny21, Expert.ONLY, CPU, torch.float32, profile="Balanced")
+    noisy, conditions = random_inputs(clip=True)
+    plain = lossless.begin(conditions).velocity(noisy, SIGMA)
+    assert not coarse
+    rough = balanced.begin(conditions).velocity(noisy, SIGMA)
+    assert balanced.kernel == kernels.FLOAT8
+    assert off(rough, plain) > 1e-4
+    tokens = noisy.shape[2] * noisy.shape[3] * noisy.shape[4] // 4
+    assert set(coarse[1:]) == {tokens}, "not the few keys of a text, but for the check"
+    chosen = lossless.begin(conditions, profile="Balanced")
+    assert torch.equal(chosen.velocity(noisy, SIGMA), rough)
+    chosen = balanced.begin(conditions, profile="Lossless")
+    assert torch.equal(chosen.velocity(noisy, SIGMA), plain)
+    assert balanced.kernel == "SDPA"
+    same = exact.begin(conditions, profile="Balanced").velocity(noisy, SIGMA)
+    assert torch.equal(same, exact.begin(conditions).velocity(noisy, SIGMA))
+
+
+@pytest.mark.parametrize(("factor", "picked"), [(1.03, kernels.FLOAT8), (1.2, "SDPA")])
+def test_eight_bits_are_checked_too(
+    coarse: list[int], factor: float, picked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rough = kernels.KERNELS[kernels.FLOAT8]
+    monkeypatch.setattr(
+        kernels, "_timed", lambda kernel, *_: 1.0 if kernel is kernels.sdpa else 0.1
+    )
+    monkeypatch.setitem(
+        kernels.KERNELS, kernels.FLOAT8, lambda *inputs: rough(*inputs) * factor / 1.03
+    )
+    assert kernels.pick(CPU, torch.float32, 4, 32, 64, "Lossless") == "SDPA"
+    assert kernels.pick(CPU, torch.float32, 4, 32, 64, "Balanced") == picked

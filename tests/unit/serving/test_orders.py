@@ -216,3 +216,38 @@ def test_a_key_stands_for_what_it_did_in_earlier_releases() -> None:
     written = "9263cd66a3ac67da1801065e59a39d369b68e387e9741651f4a3a4eb75a8caab"
     assert digest_of(ask, b"picture") == written
     assert digest_of(ask.model_copy(update={"user": "ann"}), b"picture") != written
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted", "profile"),
+    [
+        (None, None, None),
+        (None, "lossless", "Lossless"),
+        (None, "balanced", "Balanced"),
+        ("Balanced", None, None),
+        ("Balanced", "lossless", "Lossless"),
+        ("Exact", "exact", "Exact"),
+        ("Exact", "lossless", "Exact"),
+    ],
+)
+def test_a_request_may_choose_the_arithmetic(
+    own: str | None, wanted: str | None, profile: str | None
+) -> None:
+    assert made({"quality": wanted}, service(profile=own)).profile == profile
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted", "known"),
+    [
+        ("Exact", "balanced", "exact, lossless"),
+        (None, "exact", "lossless, balanced"),
+        ("Balanced", "exact", "balanced, lossless"),
+    ],
+)
+def test_arithmetic_that_workers_do_not_have_is_refused(
+    own: str | None, wanted: str, known: str
+) -> None:
+    with pytest.raises(Refusal) as refused:
+        made({"quality": wanted}, service(profile=own))
+    assert refused.value.param == "quality"
+    assert f"{wanted} is not served here: it is one of {known}" in refused.value.message

@@ -8,7 +8,6 @@ are computed once a video.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,6 +17,8 @@ from torch.nn import functional as F
 
 from wan_runtime.models.dit.attention import SelfAttention
 from wan_runtime.models.dit.branches import Branches
+from wan_runtime.models.dit.compiled import for_any_tokens
+from wan_runtime.models.dit.kernels import Kernel, sdpa
 
 # Shapes: B batch, L tokens, D model width, H heads, d width of a head, R rank of all adapters at
 # work on a layer.
@@ -27,9 +28,6 @@ EPS = 1e-6
 LEAST_RANK = 32
 """Adapters are padded with zeros to this rank or a power of two times it, and to the same in all
 layers: the blocks are compiled once for each such rank, not for each adapter."""
-COMPILATIONS = 32
-"""Ranks, and batch sizes, that one process compiles the blocks for. The number of tokens does not
-count: they are compiled for any."""
 
 
 class Linear(NamedTuple):
@@ -79,13 +77,15 @@ class Blocks:
             compiled: hand the functions to torch's compiler, which compiles each at its first use.
         """
         self._module, self._attention = module, attention
+        self.cross: Kernel = sdpa
+        """Kernel of the cross-attentions."""
         self._before: Part[tuple[Tensor, Tensor, Tensor]] = attention_inputs
         self._between: Part[tuple[Tensor, Tensor]] = cross_query
         self._after: Part[Tensor] = feed_forward
         if compiled:
-            self._before = _compiled(self._before)
-            self._between = _compiled(self._between)
-            self._after = _compiled(self._after)
+            self._before = for_any_tokens(self._before)
+            self._between = for_any_tokens(self._between)
+            self._after = for_any_tokens(self._after)
 
     def crossed(self, context_BLD: Tensor) -> Sequence[Crossed]:
         """What the blocks' cross-attentions take of a video's texts and photo."""
@@ -107,13 +107,13 @@ class Blocks:
             branches: the adapters at work.
         """
         rank = _padded_rank(self._module, branches)
-        attend, heads = self._attention.kernel, self._attention.heads
+        heads = self._attention.heads
         for block, pairs in zip(self._module.blocks, crossed, strict=True):
             weights = _weights(block, branches, rank)
             q, k, v = self._before((x_BLD, *rotation), modulation_B6D, weights)
             own = self._attention(q, k, v)
             x_BLD, q = self._between((x_BLD, own), modulation_B6D, weights)
-            found = [attend(q, key, value, heads) for key, value in pairs]
+            found = [self.cross(q, key, value, heads) for key, value in pairs]
             x_BLD = self._after((x_BLD, *found), modulation_B6D, weights)
         return x_BLD
 
@@ -173,21 +173,6 @@ def rotation_of(freqs_Ld: Tensor) -> tuple[Tensor, Tensor]:
         torch.stack((cos, cos), -1).flatten(1).float()[None].contiguous(),
         torch.stack((-sin, sin), -1).flatten(1).float()[None].contiguous(),
     )
-
-
-def _compiled(part: Part[R]) -> Part[R]:
-    """Compiled for any number of tokens: a video of another size costs no compilation."""
-    os.environ.pop("TORCHDYNAMO_DISABLE", None)  # with which every command is started
-    torch._dynamo.config.disable = False
-    torch._dynamo.config.recompile_limit = COMPILATIONS
-    compiled = torch.compile(part, fullgraph=True)
-
-    def run(tokens: Sequence[Tensor], modulation_B6D: Tensor, w: Weights) -> R:
-        for each in tokens:
-            torch._dynamo.mark_dynamic(each, 1)
-        return compiled(tokens, modulation_B6D, w)
-
-    return run
 
 
 def _normed(x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import math
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -13,6 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from wan_runtime.contract.service import Profile
+from wan_runtime.models.dit import float8
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +31,14 @@ CHECKED = 2048
 TIMED_HEADS = 4
 """Heads of the timing: enough to fill a GPU at a video's tokens."""
 MARGIN = 0.95
-"""Share of SDPA's time below which another kernel is worth it: a narrow choice could fall otherwise
-at the next start, and a seed would give other bits."""
+"""Share of the time of the kernels before it below which one is worth it: a narrow choice could
+fall otherwise at the next start, and a seed would give other bits."""
 TOLERANCE = 1.25
 """Largest error against float32 that a kernel may have, as a multiple of SDPA's."""
+FLOAT8 = "FlashAttention-3 FP8"
+FLOAT8_ERROR = 0.08
+"""Largest error against float32 that 8 bits may have on numbers of the standard normal
+distribution: a third more than rounding alone gives."""
 
 
 def sdpa(q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int) -> Tensor:
@@ -47,31 +55,40 @@ def flash_attention_3(q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int) -
 
 
 @lru_cache
-def pick(device: torch.device, dtype: torch.dtype, heads: int, width: int, tokens: int) -> str:
+def pick(
+    device: torch.device, dtype: torch.dtype, heads: int, width: int, tokens: int, profile: Profile
+) -> str:
     """Name of the fastest kernel whose error against float32 is no larger than SDPA's, give or take
-    a quarter. Timed at a video's tokens; the answer is kept.
+    a quarter; or that of 8 bits, where the profile is Balanced. Timed at a video's tokens; the
+    answer is kept.
 
     Args:
         width: of a head.
     """
-    names = available(device, dtype)
+    names = [name for name in available(device, dtype) if profile == "Balanced" or name != FLOAT8]
     if len(names) == 1:
         return names[0]
     few = _drawn(device, dtype, CHECKED, TIMED_HEADS * width)
     q, k, v = (each.float() for each in few)
     exact = sdpa(q, k, v, TIMED_HEADS)
     many = _drawn(device, dtype, tokens, min(heads, TIMED_HEADS) * width)
-    allowed, seconds = 0.0, {}
+    usual, best, fastest = 0.0, math.inf, names[0]
     for name in names:  # SDPA first
-        error = float((KERNELS[name](*few, TIMED_HEADS).float() - exact).norm() / exact.norm())
-        allowed = allowed or TOLERANCE * error
-        if not error <= allowed:
-            log.warning("attention kernel %s is off by %.3g and left out", name, error)
+        try:
+            found = KERNELS[name](*few, TIMED_HEADS).float()
+        except (RuntimeError, ImportError) as error:  # of a width or a driver it does not know
+            log.warning("attention kernel %s is left out: %s", name, str(error).partition("\n")[0])
             continue
-        seconds[name] = _timed(KERNELS[name], many, min(heads, TIMED_HEADS))
-        log.info("attention kernel %s: %.3g s, error %.3g", name, seconds[name], error)
-    fastest = min(seconds, key=lambda name: seconds[name])
-    return fastest if seconds[fastest] < MARGIN * seconds[names[0]] else names[0]
+        off = float((found - exact).norm() / exact.norm())
+        usual = usual or TOLERANCE * off
+        if not off <= (FLOAT8_ERROR if name == FLOAT8 else usual):
+            log.warning("attention kernel %s is off by %.3g and left out", name, off)
+            continue
+        took = _timed(KERNELS[name], many, min(heads, TIMED_HEADS))
+        log.info("attention kernel %s: %.3g s, error %.3g", name, took, off)
+        if took < MARGIN * best:
+            best, fastest = took, name
+    return fastest
 
 
 def available(device: torch.device, dtype: torch.dtype) -> list[str]:
@@ -79,11 +96,15 @@ def available(device: torch.device, dtype: torch.dtype) -> list[str]:
     names = ["SDPA"]
     hopper = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == 9
     if hopper and dtype == torch.bfloat16 and importlib.util.find_spec("fa3_fwd_interface"):
-        names.append("FlashAttention-3")
+        names += ["FlashAttention-3", FLOAT8]
     return names
 
 
-KERNELS: dict[str, Kernel] = {"SDPA": sdpa, "FlashAttention-3": flash_attention_3}
+KERNELS: dict[str, Kernel] = {
+    "SDPA": sdpa,
+    "FlashAttention-3": flash_attention_3,
+    FLOAT8: float8.flash_attention_3,
+}
 
 
 def _by_head(x_BLD: Tensor, heads: int) -> Tensor:

@@ -34,7 +34,7 @@ from wan_runtime.models.dit.forward import (
     predict_velocity,
 )
 from wan_runtime.models.dit.fused import Blocks, rotation_of
-from wan_runtime.models.dit.kernels import KERNELS, Kernel, pick, sdpa
+from wan_runtime.models.dit.kernels import KERNELS, pick, sdpa
 from wan_runtime.models.dit.parallel import Ranks, TokenSplit
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import load_dit, recognised
@@ -74,7 +74,8 @@ class Transformer:
         self._offloaded = Offloaded(module, device) if offloaded else None
         self._branches: Branches | None = None
         self._fused: Blocks | None = None
-        if profile == "Lossless":
+        self._profile = profile
+        if profile != "Exact":
             self._fused = Blocks(module, self._attention, compiled=device.type == "cuda")
             self._attention.kernel = sdpa
 
@@ -109,7 +110,12 @@ class Transformer:
         return {name: each.shape for name, each in self._module.named_parameters()}
 
     def begin(
-        self, conditions: Conditions, *, tokens: TokenSplit | None = None, recompute: bool = False
+        self,
+        conditions: Conditions,
+        *,
+        tokens: TokenSplit | None = None,
+        recompute: bool = False,
+        profile: Profile | None = None,
     ) -> Pass:
         """Begin a video, or a batch of one training step.
 
@@ -117,10 +123,12 @@ class Transformer:
             conditions: on the device, in the dtype of the computation.
             tokens: how ranks split its tokens, without gradients; None: this one has them all.
             recompute: keep only each block's input and run the block again in backward.
+            profile: Lossless or Balanced, of a transformer that is not Exact: for this video, in
+                place of the transformer's own.
         """
         if self._fused is None:
             blocks = diffsynth_blocks(self._module, conditions, self.dtype, recompute=recompute)
-            return Pass(self, conditions.y_BCTHW, tokens, blocks)
+            return Pass(self, conditions.y_BCTHW, tokens, blocks, "Exact")
         fused = self._fused
         context = context_of(self._module, conditions, self.dtype).to(self.dtype)
         crossed = fused.crossed(context)
@@ -130,7 +138,7 @@ class Transformer:
                 rotation = rotation_of(freqs[:, 0])
                 return fused.run(x_BLD, crossed, modulation_B6D, rotation, self._branches)
 
-        return Pass(self, conditions.y_BCTHW, tokens, run)
+        return Pass(self, conditions.y_BCTHW, tokens, run, profile or self._profile)
 
     @contextmanager
     def adapted(self, uses: Sequence[tuple[Changes, float]]) -> Iterator[None]:
@@ -199,7 +207,7 @@ class Transformer:
             raise NotImplementedError("no gradient goes through tokens that ranks split")
         self._attention.tokens = on.tokens
         if self._fused is not None:
-            self._attention.kernel = self._picked(noisy_BCTHW.shape, on.tokens)
+            self._pick_kernels(self._fused, noisy_BCTHW.shape, on)
         return predict_velocity(
             self._module,
             noisy_BCTHW,
@@ -210,12 +218,15 @@ class Transformer:
             tokens=on.tokens,
         )
 
-    def _picked(self, noisy_BCTHW: torch.Size, tokens: TokenSplit | None) -> Kernel:
+    def _pick_kernels(self, blocks: Blocks, noisy_BCTHW: torch.Size, on: Pass) -> None:
         count = math.prod(noisy_BCTHW[2:]) // math.prod(self._module.patch_size)
         heads = self._attention.heads
-        share = heads // tokens.group.size if tokens else heads
-        self.kernel = pick(self.device, self.dtype, share, self._module.dim // heads, count)
-        return KERNELS[self.kernel]
+        share = heads // on.tokens.group.size if on.tokens else heads
+        shape = (self.device, self.dtype, share, self._module.dim // heads, count)
+        self.kernel = pick(*shape, on.profile)
+        self._attention.kernel = KERNELS[self.kernel]
+        # A few texts' keys take no time, and are no place to lose bits at.
+        blocks.cross = KERNELS[pick(*shape, "Lossless")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +237,7 @@ class Pass:
     y_BCTHW: Tensor
     tokens: TokenSplit | None
     blocks: RunBlocks
+    profile: Profile
 
     def velocity(self, noisy_BCTHW: Tensor, sigmas_B: Tensor) -> Tensor:
         """v [B, 16, T, H, W] in float32, of 16-channel latents at noise levels `sigmas_B`.

@@ -11,7 +11,7 @@ from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.presets import PRESETS
 from wan_runtime.serving.gateway import content
 from wan_runtime.serving.gateway.access import Access, access
-from wan_runtime.serving.gateway.resolve import order_of
+from wan_runtime.serving.gateway.resolve import order_of, qualities
 from wan_runtime.serving.gateway.video_request import Ask
 from wan_runtime.serving.problems import Code, Refusal
 
@@ -45,6 +45,8 @@ class ModelSettings(BaseModel):
     guidance: float
     guidance_low: float | None
     """None where the model has one expert."""
+    qualities: list[str]
+    """What `quality` may be, the default first."""
     negative_prompt: str
     predicted_seconds: float
 
@@ -127,6 +129,7 @@ def _model(caller: Access, name: str) -> Model:
             steps=order.steps,
             guidance=order.guidance,
             guidance_low=order.guidance_low if pair else None,
+            qualities=list(qualities(service)),
             negative_prompt=order.negative_prompt,
             predicted_seconds=round(caller.gateway.predictor.seconds(order), 1),
         ),

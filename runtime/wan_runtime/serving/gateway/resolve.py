@@ -5,8 +5,10 @@ from __future__ import annotations
 import secrets
 
 from wan_runtime.contract.service import (
+    DEFAULT_PROFILE,
     AdapterUse,
     EffectSpec,
+    Profile,
     SamplingSpec,
     ServiceSpec,
     Size,
@@ -49,8 +51,29 @@ def order_of(ask: Ask, service: ServiceSpec) -> VideoOrder:
         seed=secrets.randbelow(2**31) if ask.seed is None else ask.seed,
         adapters=_adapters(ask, effect, service),
         model=service.name if effect is None else effect.name,
+        profile=_profile(ask, service),
         visible_mark=ask.visible_mark,
     )
+
+
+def _profile(ask: Ask, service: ServiceSpec) -> Profile | None:
+    if ask.quality is None:
+        return None
+    known = qualities(service)
+    if ask.quality not in known:
+        text = f"{ask.quality} is not served here: it is one of {', '.join(known)}"
+        raise _refused("quality", text)
+    return known[ask.quality]
+
+
+def qualities(service: ServiceSpec) -> dict[str, Profile]:
+    """Profiles that requests may choose, by their name in requests, the service's own first."""
+    own = service.profile or DEFAULT_PROFILE
+    # A transformer is either Exact or compiled. Who asks for lossless has no less with Exact.
+    others: tuple[Profile, ...] = ("Lossless", "Balanced")
+    if own == "Exact":
+        return {"exact": own, "lossless": own}
+    return {each.lower(): each for each in (own, *others)}
 
 
 def _effect(ask: Ask, service: ServiceSpec) -> EffectSpec | None:

@@ -79,6 +79,8 @@ class Video(BaseModel):
     guidance: float
     guidance_low: float
     shift: float
+    quality: str | None = None
+    """As the request chose it; null: the service's own."""
     negative_prompt: str
     adapters: list[dict[str, Any]]
     predicted_seconds: float
@@ -117,6 +119,7 @@ def video(job: Job, *, position: int | None = None, starts_in: float | None = No
         frames=order.frames,
         fps=order.fps,
         seed=order.seed,
+        quality=order.profile and order.profile.lower(),
         guidance=order.guidance,
         guidance_low=order.guidance_low,
         shift=order.shift,

@@ -124,7 +124,7 @@ async def _insert(connection: Connection, wanted: Submission) -> Job:
         wanted.service,
         wanted.owner,
         wanted.priority,
-        wanted.order.model_dump_json(by_alias=True),
+        wanted.order.model_dump_json(by_alias=True, exclude_none=True),
         wanted.order.image,
         wanted.predicted_seconds,
         wanted.remixed_from,
