@@ -38,14 +38,19 @@ def at_step(job: Job) -> bool:
     return job.advance is not None and job.advance.step > 0
 
 
-@contextmanager
-def starved(pid: int) -> Iterator[None]:
-    """A process that can have no more memory. Below what it has: allocators keep tens of MiB
-    between videos, and what one gives back must not make room. Of data, not of addresses: heaps
-    grow into addresses that they have reserved."""
+def starve(pid: int) -> tuple[int, int]:
+    """From now on a process can have no more memory; its limits until now. Below what it has:
+    allocators keep tens of MiB between videos, and what one gives back must not make room. Of data,
+    not of addresses: heaps grow into addresses that they have reserved."""
     status = Path(f"/proc/{pid}/status").read_text()
     data = 1024 * int(status.split("VmData:")[1].split()[0])
-    unlimited = resource.prlimit(pid, resource.RLIMIT_DATA, (data - 2**26, -1))
+    return resource.prlimit(pid, resource.RLIMIT_DATA, (data - 2**26, -1))
+
+
+@contextmanager
+def starved(pid: int) -> Iterator[None]:
+    """A process that can have no more memory for a while."""
+    unlimited = starve(pid)
     try:
         yield
     finally:

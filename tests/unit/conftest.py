@@ -11,7 +11,13 @@ import pytest
 
 os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # as every command of the runtime
 
-LONG = ("test_resume", "test_worker_service", "test_worker_process", "test_whole")
+LONG = (
+    "test_resume",
+    "test_worker_service",
+    "test_worker_process",
+    "test_whole",
+    "test_worker_ranks",
+)
 """Files whose tests each start several processes of torch."""
 
 

@@ -1,10 +1,9 @@
-"""Workers that come and go: on one rank and two, told to stop, and killed outright."""
+"""Workers that end: stopped in the middle of a video, killed outright, refused what they need."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import signal
 import sys
 import time
@@ -20,97 +19,16 @@ from ml_runs import HEIGHT, WIDTH
 from object_store import free_port
 from orders import found, sql
 from postgres import Postgres
-from renders import save_odd
+from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.job import ExitClass, ModelSpec
 from wan_runtime.contract.report import WorkerInfo
 from wan_runtime.rendering.order import State
-from wan_runtime.serving.worker.adapter_files import FOLDER
-from wan_runtime.serving.worker.processes import Patience
-from wan_runtime.serving.worker.worker import Worker
-from worker_service import LONG, TIMING, Service, at_step
+from worker_service import LONG, Service, at_step
 
 pytest_plugins = ["worker_fixtures"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PAGES = ("/healthz", "/readyz", "/metrics", "/info")
-
-
-def address_space(pid: int) -> int:
-    """Bytes that a process has mapped."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
-
-
-async def test_two_ranks_make_the_same_video_as_one(video_service: Service) -> None:
-    orders = ({"seed": 3}, {"seed": 3, "guidance": 1.0, "guidance_low": 1.0})
-    async with video_service.worker():
-        alone = [await video_service.rendered(**each) for each in orders]
-    async with video_service.worker(ranks=2, patience=Patience(floor_seconds=10)) as two:
-        assert len(two.pids) == 2
-        assert [await video_service.rendered(**each) for each in orders] == alone
-        job = await video_service.until(await video_service.submit(steps=LONG), at_step)
-        await video_service.queue.cancel(job.id, "ann")
-        assert (await video_service.end(job)).state is State.CANCELLED
-
-
-async def test_what_happens_to_one_rank_alone(video_service: Service) -> None:
-    """The other waits for it in a collective."""
-    async with video_service.worker(ranks=2, patience=Patience(floor_seconds=10)) as two:
-        # Rank 0 has read it, as it checked the adapters.
-        (file,) = (video_service.folder / "work-2" / FOLDER).glob("*/*.safetensors")
-        whole = file.read_bytes()
-        save_odd(file)
-        pids = two.pids
-        odd = await video_service.end(await video_service.submit("good"))
-        assert odd.problem is not None
-        assert odd.problem.code == "adapter_mismatch"
-        assert "adapter good: " in odd.problem.message
-        file.write_bytes(whole)
-        await video_service.completed(await video_service.submit("good"))
-        assert two.pids == pids
-
-        resource.prlimit(pids[1], resource.RLIMIT_AS, (address_space(pids[1]) - 2**26, -1))
-        full = await video_service.end(await video_service.submit(frames=1025))
-        assert full.problem is not None
-        assert full.problem.code == "out_of_memory"
-        assert "fewer frames or a smaller size" in full.problem.message
-        await video_service.completed(await video_service.submit())
-        assert not two.task.done()
-
-        job = await video_service.until(await video_service.submit(steps=LONG), at_step)
-        stuck = two.pids
-        os.kill(stuck[1], signal.SIGSTOP)
-        await video_service.until(job, lambda now: now.attempts == 2)
-        assert not set(stuck) & set(two.pids)
-        await video_service.queue.cancel(job.id, "ann")
-        await video_service.end(job)
-
-
-async def test_a_stopped_worker_ends_what_fits_and_hands_back_the_rest(
-    video_service: Service,
-) -> None:
-    async with video_service.worker() as working:
-        job = await video_service.until(await video_service.submit(steps=20), at_step)
-        working.worker.stop()
-        assert await working.task is ExitClass.STOPPED
-        assert (await video_service.end(job)).state is State.COMPLETED
-    brief = replace(TIMING, grace=1.5)
-    async with video_service.worker(timing=brief) as working:
-        long = await video_service.until(await video_service.submit(steps=LONG), at_step)
-        working.worker.stop()
-        assert await working.task is ExitClass.STOPPED
-        handed = await video_service.queue.get(long.id)
-        assert handed is not None
-        assert (handed.state, handed.attempts) == (State.QUEUED, 0)
-        await video_service.queue.cancel(long.id, "ann")
-
-
-async def test_a_model_that_is_not_there_ends_the_worker(video_service: Service) -> None:
-    absent = {"preset": "Wan2.1-I2V-Tiny", "path": str(video_service.folder / "absent")}
-    file = video_service.folder / "broken.json"
-    spec = video_service.spec.model_copy(update={"model": ModelSpec.model_validate(absent)})
-    file.write_text(spec.model_dump_json(by_alias=True))
-    worker = Worker(spec, file, video_service.queue, video_service.store, video_service.folder)
-    assert await worker.run() is ExitClass.INPUT
 
 
 @asynccontextmanager
@@ -164,6 +82,22 @@ async def test_last_words(video_service: Service, postgres: Postgres, tmp_path: 
         assert await worker.wait() == 10
     words = (tmp_path / "last-words").read_text()
     assert words == f"model.path {tmp_path / 'absent'} is not a folder in the pod"
+
+
+async def test_a_store_that_refuses_ends_the_worker(
+    video_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its next start has the Secret as it is by then."""
+    job = await video_service.submit()
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "changed")
+        refused = replace(video_service, store=Store.connect(video_service.spec.store))
+    code, problem = await refused.ended()
+    assert code is ExitClass.INFRASTRUCTURE
+    assert "denies access to bucket 'wan'" in problem
+    after = await found(video_service.queue, job.id)
+    assert (after.state, after.attempts) == (State.QUEUED, 0)
+    await video_service.queue.cancel(job.id, "ann")
 
 
 async def test_a_killed_supervisor_leaves_no_rank_and_its_job_is_found(

@@ -19,16 +19,20 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from ml_runs import FRAMES, HEIGHT, WIDTH
-from renders import save_odd
+from renders import make_renderer, make_task, rendered, save_odd
 from unit.serving.test_moderation import Hook, answering
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.contract.finetune import Dialect
-from wan_runtime.contract.job import Certificate, ExitClass, ManifestRef, ModelSpec
+from wan_runtime.contract.job import Certificate, ExitClass, ManifestRef
 from wan_runtime.contract.service import ModerationSpec
+from wan_runtime.errors import InputError
+from wan_runtime.models.layout import locate
 from wan_runtime.models.weights import SafetensorsFiles
+from wan_runtime.presets import preset_named
 from wan_runtime.rendering.order import State
 from wan_runtime.serving.worker import production
+from wan_runtime.serving.worker.rank import open_rank
 from wan_runtime.training import full_export
 from worker_service import Service
 
@@ -73,6 +77,15 @@ class Tuned:
     def shards(self) -> list[str]:
         return sorted(name for name in self.names if name.endswith(".safetensors"))
 
+    def over(self, service: Service) -> Path:
+        """Folder of the service's model, with this transformer in place of its own."""
+        folder = service.folder / "tuned-model"
+        shutil.copytree(service.folder / "model", folder)
+        (folder / DIT).unlink()
+        for number, name in enumerate(self.shards):
+            shutil.copy(self.folder / name, folder / DIT.replace(".", f"-{number}.", 1))
+        return folder
+
 
 @pytest.fixture(scope="module")
 def tuned(video_service: Service, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
@@ -102,7 +115,9 @@ def comment(video: bytes) -> dict[str, object]:
         return found
 
 
-async def test_full_weights_of_a_fine_tune(video_service: Service, tuned: Tuned) -> None:
+async def test_full_weights_of_a_fine_tune(
+    video_service: Service, tuned: Tuned, tmp_path: Path
+) -> None:
     assert len(tuned.shards) > 1
     ref = commit(video_service, "export", tuned.folder, tuned.names)
     async with video_service.changed(weights=ref).worker():
@@ -113,46 +128,61 @@ async def test_full_weights_of_a_fine_tune(video_service: Service, tuned: Tuned)
         "dataset": "d" * 64,
         "configuration": "c" * 64,
     }
-    async with video_service.worker():
+    # The same as if they were the base model's own.
+    model = video_service.spec.model.model_copy(update={"path": str(tuned.over(video_service))})
+    async with video_service.changed(model=model).worker():
         base = await video_service.rendered()
     assert "fineTune" not in comment(base)
-    assert comment(base)["baseWeights"] != comment(video)["baseWeights"]
-    assert np.abs(pixels(base).astype(int) - pixels(video)).mean() > 1
-    # The same as if they were the base model's own.
-    folder = video_service.folder / "tuned-model"
-    shutil.copytree(video_service.folder / "model", folder)
-    (folder / DIT).unlink()
-    for number, name in enumerate(tuned.shards):
-        shutil.copy(tuned.folder / name, folder / DIT.replace(".", f"-{number}.", 1))
-    model = ModelSpec(preset=video_service.spec.model.preset, path=str(folder))
-    async with video_service.changed(model=model).worker():
-        np.testing.assert_array_equal(pixels(await video_service.rendered()), pixels(video))
+    np.testing.assert_array_equal(pixels(base), pixels(video))
+    # Which shows in the video.
+    preset = preset_named(model.preset)
+    released, other = [
+        make_renderer(locate(preset, folder))
+        for folder in (video_service.folder / "model", Path(str(model.path)))
+    ]
+    assert comment(base)["baseWeights"] == other.model.digest
+    assert comment(video)["baseWeights"] != released.model.digest
+    task = make_task(tmp_path)
+    frames, changed = [np.asarray(rendered(each, task).frames) for each in (released, other)]
+    assert np.abs(frames.astype(int) - changed).mean() > 1
 
 
-@pytest.mark.parametrize("fault", ["adapter", "preset", "digest", "absent"])
-async def test_weights_that_are_none_end_the_worker(
-    video_service: Service, tuned: Tuned, fault: str
-) -> None:
+FAULTS = {
+    "adapter": "style.safetensors",
+    "preset": "are of Wan2.2-I2V-Tiny; the service's model is Wan2.1-I2V-Tiny",
+    "digest": "has 11 bytes",
+    "absent": "nowhere/manifest.json does not exist",
+}
+
+
+def faulty(service: Service, tuned: Tuned, fault: str) -> Service:
+    """One whose weights are none."""
     preset = "Wan2.2-I2V-Tiny" if fault == "preset" else ""
     names = tuned.names
     if fault == "adapter":
         names = [save_odd(tuned.folder / "style.safetensors").name]
-    ref = commit(video_service, f"wrong-{fault}", tuned.folder, names, preset)
+    ref = commit(service, f"wrong-{fault}", tuned.folder, names, preset)
     if fault == "digest":
-        video_service.store.put_bytes(
-            f"{video_service.folder.name}/wrong-digest/{names[0]}", b"other bytes"
-        )
+        service.store.put_bytes(f"{service.folder.name}/wrong-digest/{names[0]}", b"other bytes")
     if fault == "absent":
         ref = ref.model_copy(update={"uri": ref.uri.replace("wrong-absent", "nowhere")})
-    said = {
-        "adapter": "style.safetensors",
-        "preset": "are of Wan2.2-I2V-Tiny; the service's model is Wan2.1-I2V-Tiny",
-        "digest": "has 11 bytes",
-        "absent": "nowhere/manifest.json does not exist",
-    }[fault]
-    code, problem = await video_service.changed(weights=ref).ended()
+    return service.changed(weights=ref)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_rank_refuses_weights_that_are_none(
+    video_service: Service, tuned: Tuned, fault: str, tmp_path: Path
+) -> None:
+    spec = faulty(video_service, tuned, fault).spec
+    with pytest.raises(InputError) as caught:
+        open_rank(spec, rank=0, world=1, meet=tmp_path / "meet", work=tmp_path)
+    assert FAULTS[fault] in caught.value.message
+
+
+async def test_weights_that_are_none_end_the_worker(video_service: Service, tuned: Tuned) -> None:
+    code, problem = await faulty(video_service, tuned, "digest").ended()
     assert code is ExitClass.INPUT, problem
-    assert said in problem
+    assert FAULTS["digest"] in problem
 
 
 @pytest.fixture
