@@ -22,7 +22,7 @@ from unit.serving.test_pictures import picture
 pytest_plugins = ["gateway_fixtures"]
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
 
-VIDEOS = int(os.environ.get("WAN_SOAK_VIDEOS", "20"))
+VIDEOS = int(os.environ.get("WAN_SOAK_VIDEOS", "10"))
 KILLS = VIDEOS // 3
 LIMIT = 300 + 30 * VIDEOS
 """Seconds; each killed worker costs the rest of its lease and the start of another."""
