@@ -108,8 +108,7 @@ def test_a_video_is_made_by_keyboard_alone(studio: Studio) -> None:
     expect(studio.card("a bird flies")).to_contain_text("Waiting")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize(("viewport", "theme"), [(DESKTOP, "light"), (PHONE, "dark")])
 def test_it_fits_and_can_be_read(
     make_studio: Callable[..., Studio], pictures: Path, viewport: dict[str, int], theme: str
 ) -> None:
