@@ -1,4 +1,4 @@
-"""In which order unit tests run."""
+"""In which order unit tests run, and the store that they share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator
 
 import pytest
+
+from object_store import ObjectStore
 
 os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # as every command of the runtime
 
@@ -48,3 +50,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         stretch += short[:room]
         del short[:room]
     items[:] = [item for stretch in stretches for item in stretch] + short
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """One MinIO for all tests; those that kill it start their own."""
+    with ObjectStore(tmp_path_factory.mktemp("minio")) as running:
+        yield running

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
 from wan_runtime.artifacts.patience import Patience
 from wan_runtime.artifacts.store import Store
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    """One MinIO for all tests; those that kill it start their own."""
-    with ObjectStore(tmp_path_factory.mktemp("minio")) as running:
-        yield running
 
 
 @pytest.fixture

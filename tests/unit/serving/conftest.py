@@ -1,4 +1,4 @@
-"""One PostgreSQL and one MinIO for all tests of a run; a service of its own for each."""
+"""One PostgreSQL for all tests of a run; a service of its own for each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from object_store import ObjectStore
 from orders import PREFIX
 from postgres import Postgres
 from wan_runtime.serving.queue.queue import Queue
@@ -18,13 +17,6 @@ from wan_runtime.serving.queue.queue import Queue
 def postgres() -> Iterator[Postgres]:
     with Postgres() as server:
         yield server
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    """One MinIO; tests that kill it start their own."""
-    with ObjectStore(tmp_path_factory.mktemp("minio")) as running:
-        yield running
 
 
 @pytest.fixture
