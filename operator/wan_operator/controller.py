@@ -28,6 +28,7 @@ from wan_operator.reconcile.observed import Key, Observed, Raw, Refusal
 from wan_operator.resources.labels import Manifest
 from wan_operator.settings import Settings
 from wan_operator.watchdog import Watchdog
+from wan_operator.workloads import Workloads
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Controller:
         self._http = http
         self._nodes = Nodes(kube)
         self._warnings = Warnings(kube)
+        self._workloads = Workloads(kube)
         self._failures: Counter[Key] = Counter()
         self._followed: dict[Key, frozenset[Key]] = {}
         """Resources that a resource reads, by its key."""
@@ -138,6 +140,10 @@ class Controller:
         decision = kind.reconcile(cr, observed, self.settings, now)
         if decision.asks_warnings:
             observed = replace(observed, warnings=await self._warnings.of(key.namespace))
+            decision = kind.reconcile(cr, observed, self.settings, now)
+        if decision.asks_workloads:
+            workloads = await self._workloads.of(key.namespace, decision.asks_workloads)
+            observed = replace(observed, workloads=workloads)
             decision = kind.reconcile(cr, observed, self.settings, now)
         if decision.asks_room:
             observed = replace(observed, room=await self._nodes.room())

@@ -15,7 +15,8 @@ import kopf
 
 from wan_operator.controller import Controller
 from wan_operator.kinds import KINDS, Kind, key_of, owner_of
-from wan_operator.kube import CHILDREN, PAGE, api_of
+from wan_operator.kube import CHILDREN, PAGE
+from wan_operator.paths import api_of
 from wan_operator.settings import Settings
 
 

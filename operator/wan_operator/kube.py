@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
 
 import aiohttp
 from kubernetes.aio import client
 
 from wan_operator.answers import NOT_FOUND, NOT_SERVED, content, refusal, why_unreachable
-from wan_operator.api.v1alpha1.common import API_VERSION, GROUP, VERSION
+from wan_operator.api.v1alpha1.common import API_VERSION, GROUP
 from wan_operator.errors import PermanentError, TransientError
 from wan_operator.kinds import KINDS
 from wan_operator.metrics import Metrics
+from wan_operator.paths import path_of
 from wan_operator.reconcile.decision import Delete, Event, Resync
 from wan_operator.reconcile.observed import (
     Key,
@@ -30,7 +30,7 @@ from wan_operator.reconcile.observed import (
     label,
 )
 from wan_operator.resources.drift import first_difference
-from wan_operator.resources.labels import MANAGED_BY, MANAGER, RETRIED, Manifest
+from wan_operator.resources.labels import JOB_UID, KUEUE, MANAGED_BY, MANAGER, RETRIED, Manifest
 
 logger = logging.getLogger(__name__)
 
@@ -41,22 +41,8 @@ CHILDREN = f"{MANAGED_BY}={MANAGER}"
 PAGE = 500
 """Objects a LIST page: bounds the memory of parsing it to a few MiB."""
 TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
-APIS = {
-    "Deployment": ("apps", "v1", "deployments"),
-    "ReplicaSet": ("apps", "v1", "replicasets"),
-    "Job": ("batch", "v1", "jobs"),
-    "Pod": ("", "v1", "pods"),
-    "ConfigMap": ("", "v1", "configmaps"),
-    "Service": ("", "v1", "services"),
-    "PodDisruptionBudget": ("policy", "v1", "poddisruptionbudgets"),
-    "NetworkPolicy": ("networking.k8s.io", "v1", "networkpolicies"),
-    "Ingress": ("networking.k8s.io", "v1", "ingresses"),
-    "HTTPRoute": ("gateway.networking.k8s.io", "v1", "httproutes"),
-    "Lease": ("coordination.k8s.io", "v1", "leases"),
-    "Event": ("events.k8s.io", "v1", "events"),
-    "Node": ("", "v1", "nodes"),
-}
-"""Kind -> (group, version, plural)."""
+KUEUE_VERSIONS = ("v1beta2", "v1beta1")
+"""Versions of Kueue's API, the newest first: some releases serve one of them alone."""
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 
@@ -116,6 +102,22 @@ class Kube:
         """Events of type Warning, in `events.k8s.io/v1`, whichever API they were posted in."""
         async for event in self._list("Event", namespace, "", {"fieldSelector": "type=Warning"}):
             yield event
+
+    async def list_workloads(self, namespace: str, job_uids: Sequence[str]) -> list[Raw]:
+        """Kueue's Workloads of Jobs, from the API server's cache; none without Kueue."""
+        selector = f"{JOB_UID} in ({','.join(job_uids)})"
+        query = {"labelSelector": selector, "resourceVersion": "0"}
+        for version in KUEUE_VERSIONS:
+            path = f"/apis/{KUEUE}/{version}/namespaces/{namespace}/workloads"
+            try:
+                page = await self._call("GET", path, query=query)
+            except PermanentError as error:
+                if error.reason != NOT_SERVED:
+                    raise
+            else:
+                found: list[Raw] = page["items"]
+                return found
+        return []
 
     async def _list(
         self, kind: str, namespace: str | None, selector: str, more: Raw | None = None
@@ -368,15 +370,3 @@ def merge_patch(old: Raw, new: Raw) -> Raw:
         elif key not in old or before != value:
             patch[key] = value
     return patch
-
-
-def path_of(kind: str, namespace: str | None, name: str = "") -> str:
-    group, version, plural = api_of(kind)
-    prefix = f"/apis/{group}" if group else "/api"
-    scope = f"/namespaces/{namespace}" if namespace else ""
-    return f"{prefix}/{version}{scope}/{plural}" + (f"/{quote(name)}" if name else "")
-
-
-def api_of(kind: str) -> tuple[str, str, str]:
-    """(group, version, plural)"""
-    return (GROUP, VERSION, KINDS[kind].definition.plural) if kind in KINDS else APIS[kind]

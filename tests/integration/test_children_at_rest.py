@@ -14,9 +14,10 @@ from integration.apiserver import ApiServer
 from integration.children import EDITS, SPECS, manifest
 from wan_operator.errors import PermanentError
 from wan_operator.kinds import FINETUNE, KINDS
-from wan_operator.kube import Kube, path_of
+from wan_operator.kube import Kube
 from wan_operator.kubeconfig import connect
 from wan_operator.metrics import Metrics
+from wan_operator.paths import path_of
 from wan_operator.process import check_installed
 from wan_operator.reconcile.decision import Delete
 from wan_operator.settings import Settings

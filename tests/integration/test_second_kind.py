@@ -20,9 +20,10 @@ from wan_operator.controller import Controller
 from wan_operator.crdgen.crd import Definition
 from wan_operator.handlers import watch
 from wan_operator.kinds import FINETUNE, KINDS, Follows, Kind
-from wan_operator.kube import Kube, path_of
+from wan_operator.kube import Kube
 from wan_operator.kubeconfig import connect
 from wan_operator.metrics import Metrics
+from wan_operator.paths import path_of
 from wan_operator.reconcile.decision import Decision
 from wan_operator.reconcile.observed import Key, Observed, label, owned_by
 from wan_operator.resources.labels import MANAGED_BY, MANAGER, Owner, metadata

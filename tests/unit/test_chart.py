@@ -20,7 +20,7 @@ from unit.rendered import (
     render,
 )
 from wan_operator import kinds, sweep
-from wan_operator.kube import api_of
+from wan_operator.paths import api_of
 from wan_runtime.contract.job import PROGRESS_PORT
 
 # -- Permissions
@@ -77,6 +77,7 @@ def test_the_operator_gets_what_it_needs_and_nothing_else() -> None:
         **{f"wan-operator.dev/{kind}/finalizers": {"update"} for kind in KINDS},
         **{resource_of(child): verbs_of(child) for child in sweep.children()},
         "/nodes": {"list"},
+        "kueue.x-k8s.io/workloads": {"list"},
         "events.k8s.io/events": {"create", "list"},
     }
 

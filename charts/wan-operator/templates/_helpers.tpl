@@ -87,6 +87,10 @@ them by reference. Nothing may be changed on pods: Jobs and Deployments make and
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
+# Why Kueue holds a Job is in its Workload. Without `list`, conditions say only that a queue holds it.
+- apiGroups: [kueue.x-k8s.io]
+  resources: [workloads]
+  verbs: [list]
 # Events of Jobs, ReplicaSets and pods say why these do not start. Without `list`, conditions say less.
 - apiGroups: [events.k8s.io]
   resources: [events]

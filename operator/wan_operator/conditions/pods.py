@@ -134,10 +134,55 @@ REASONS: dict[str, Explanation] = {
         "Change what the message names: the rule, or `resources` and `podTemplate` with `kubectl "
         "edit KIND/NAME`. `kubectl describe limitrange` shows limits.",
     ),
+    "QueueNotFound": Explanation(
+        "The queue of the Job, or the ClusterQueue behind it, does not exist; the message names "
+        "it.",
+        "The label `kueue.x-k8s.io/queue-name` of the resource is misspelt, or the queue was not "
+        "created in the namespace.",
+        "`kubectl get localqueues` lists those that there are. Create it, or name another: "
+        "`kubectl label KIND/NAME --overwrite kueue.x-k8s.io/queue-name=QUEUE`.",
+    ),
+    "QueueInactive": Explanation(
+        "The queue of the Job, or the ClusterQueue behind it, takes no Jobs; the message names it.",
+        "Its `stopPolicy` holds it, or it names a ResourceFlavor or an AdmissionCheck that does "
+        "not exist.",
+        "`kubectl describe clusterqueue QUEUE` has the cause under the condition `Active`.",
+    ),
+    "QueueTooSmall": Explanation(
+        "The Job requests more than its queue has in all; the message is Kueue's.",
+        "The quota of the ClusterQueue, with what it may borrow, is below the request of one Job.",
+        "Raise the quota with `kubectl edit clusterqueue QUEUE`, lower `resources` with `kubectl "
+        "edit KIND/NAME`, or name another queue: `kubectl label KIND/NAME --overwrite "
+        "kueue.x-k8s.io/queue-name=QUEUE`.",
+    ),
+    "QueueRefuses": Explanation(
+        "Kueue will not start the Job as it is; the message is Kueue's.",
+        "The ClusterQueue does not select the namespace, or covers not all resources that the pod "
+        "requests; none of its ResourceFlavors has nodes that `podTemplate` allows; or a "
+        "LimitRange refuses the requests.",
+        "Change what the message names: `kubectl edit clusterqueue QUEUE`, or `resources` and "
+        "`podTemplate` with `kubectl edit KIND/NAME`. Where the Workload has ended, `kubectl "
+        "delete job JOB` has another made.",
+    ),
+    "WorkloadDeactivated": Explanation(
+        "Kueue's Workload of the Job is deactivated; the message has Kueue's cause.",
+        "Somebody deactivated it, or Kueue did: an admission check was rejected, its pods were "
+        "repeatedly not ready in time, or it reached its longest execution time.",
+        "Mend the cause, and `kubectl patch workload WORKLOAD --type=merge -p "
+        '\'{"spec":{"active":true}}\'`.',
+    ),
+    "WorkloadEvicted": Explanation(
+        "Kueue has taken the Job's place away, and it waits in its queue again; the message has "
+        "the cause.",
+        "A Workload of a higher priority took its place, its pods were not ready in time, or its "
+        "queue was stopped.",
+        "Nothing: it starts again once there is room, and goes on from its last checkpoint. "
+        "`kubectl describe workload WORKLOAD` has more.",
+    ),
     "Queued": Explanation(
-        "Kueue holds the Job until there is room in its queue.",
-        "Other Jobs use the quota of the queue, or the queue does not exist or is stopped.",
-        "`kubectl describe workloads` has Kueue's own message. Wait, raise the quota of the "
+        "Kueue holds the Job until there is room in its queue; the message is Kueue's.",
+        "Other Jobs use the quota of the queue.",
+        "`kubectl describe workloads` has more. Wait, raise the quota of the "
         "ClusterQueue, or name another queue: `kubectl label KIND/NAME --overwrite "
         "kueue.x-k8s.io/queue-name=QUEUE`.",
     ),

@@ -60,5 +60,7 @@ class Decision:
     """On nodes, once what begins now is placed."""
     asks_warnings: bool = False
     """Something waits, and Events may say why, which were not read: to be made again with those."""
+    asks_workloads: tuple[str, ...] = ()
+    """Uids of Jobs that Kueue holds, whose Workloads were not read: to be made again with those."""
     requeue_after: float | None = None
     """Seconds; None waits for an event or the sweep."""

@@ -80,6 +80,9 @@ class Observed:
     """Refusals by unit, of the children that were to be created just now."""
     room: Room | None = None
     """Room on nodes. None: not read, because no decision needed it."""
+    workloads: Mapping[str, Raw] | None = None
+    """Kueue's Workloads of suspended Jobs, by the Job's uid. None: not read, because no decision
+    needed them."""
     warnings: Mapping[str, WarningEvent] | None = None
     """The newest Warning about each object of the namespace, by the object's uid. None: not read,
     because no decision needed it."""

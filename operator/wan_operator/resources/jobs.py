@@ -151,14 +151,28 @@ def job(attempt: Attempt) -> Manifest:
             "spec": pod_spec(attempt),
         },
     }
-    queue = {QUEUE_NAME: attempt.queue_name} if attempt.queue_name else {}
     name = job_name(attempt.owner, attempt.step_id, attempt.number)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(attempt.owner, name, own | queue, spec),
+        "metadata": metadata(
+            attempt.owner,
+            name,
+            own | queue_label(attempt.queue_name),
+            hashed(spec, attempt.queue_name),
+        ),
         "spec": spec,
     }
+
+
+def hashed(spec: Manifest, queue_name: str) -> Manifest:
+    """What the spec hash of a Job covers. The Job's own label is no proof of the queue that was
+    wanted: Kueue and policies of the cluster may set it."""
+    return spec | queue_label(queue_name)
+
+
+def queue_label(queue_name: str) -> dict[str, str]:
+    return {QUEUE_NAME: queue_name} if queue_name else {}
 
 
 def pod_spec(attempt: Attempt) -> Manifest:

@@ -22,7 +22,10 @@ FIT_CHECK = f"{GROUP}/fit-check"
 """Annotation; `disabled` starts a run that by the planner does not fit its GPU."""
 RETRIED = f"{GROUP}/retried"
 """Annotation of a Job or a Deployment: when its controller was last made to try again."""
-QUEUE_NAME = "kueue.x-k8s.io/queue-name"
+KUEUE = "kueue.x-k8s.io"
+QUEUE_NAME = f"{KUEUE}/queue-name"
+JOB_UID = f"{KUEUE}/job-uid"
+"""Label of Kueue's Workloads: uid of the Job that each is of."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -100,6 +100,8 @@ class World:
         self.events: list[str] = []
         self.warnings: dict[str, WarningEvent] = {}
         """What Events say of children, by the child's uid."""
+        self.workloads: dict[str, Raw] | None = {}
+        """Kueue's Workloads, by the uid of their Job; None: not read yet."""
         self.resyncs: list[str] = []
         """Names of children whose controller was made to try again."""
         self._numbers = 0
@@ -131,6 +133,7 @@ class World:
             },
             refused=self.refused,
             warnings=self.warnings,
+            workloads=self.workloads,
         )
 
     def pages(self) -> dict[str, BaseModel]:

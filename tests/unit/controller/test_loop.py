@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 import aiohttp
 import pytest
 
+from unit.controller.test_events import event
+from unit.controller.test_kueue import of_job
 from unit.controller.world import SETTINGS, World
 from wan_operator import process
 from wan_operator.answers import NOT_SERVED
@@ -31,6 +33,9 @@ class FakeKube:
 
     def __init__(self) -> None:
         self.crs: dict[str, Raw] = {}
+        self.children: dict[str, list[Raw]] = {}
+        self.warnings: list[Raw] = []
+        self.workloads: list[Raw] = []
         self.failures: dict[str, list[Exception]] = {}
         self.calls: list[str] = []
         self.posted: list[str] = []
@@ -52,7 +57,19 @@ class FakeKube:
     async def observe(self, key: Key) -> Observed:
         if self.gate is not None:
             await self.gate()
-        return Observed()
+        return Observed(children=self.children)
+
+    async def list_warnings(self, namespace: str) -> AsyncIterator[Raw]:
+        self._call("warnings")
+        for each in self.warnings:
+            yield each
+
+    async def list_workloads(self, namespace: str, job_uids: Sequence[str]) -> list[Raw]:
+        self._call(f"workloads {' '.join(job_uids)}")
+        return self.workloads
+
+    async def resync(self, namespace: str, resync: Any) -> None:
+        self._call(f"resync {resync.name}")
 
     async def ensure(self, manifest: Raw) -> None:
         self._call(f"ensure {manifest['metadata']['name']}")
@@ -274,3 +291,36 @@ async def test_waiting_for_write_tokens_is_not_being_stuck(
         assert health.problems() == []
         monkeypatch.setattr(controller.queue, "longest_work", lambda: 3600.0)
         assert "worker has been at one key" in health.problems()[0]
+
+
+def without_pod(kube: FakeKube) -> Raw:
+    """The Job of a run that has had no pod for long."""
+    world = World()
+    world.settle()
+    world.pods.clear()
+    kube.crs["demo"], kube.children = world.cr, world.children
+    return world.jobs["demo-prepare-1"]
+
+
+async def test_events_are_read_where_nothing_else_says_why_and_the_job_tries_again(
+    controller: Controller, kube: FakeKube, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = without_pod(kube)
+    kube.warnings = [event(job["metadata"]["uid"], 1)]
+    kube.failures["resync demo-prepare-1"] = [PermanentError("jobs.batch forbidden", "Forbidden")]
+    controller.enqueue(Key("WanFineTune", "team", "demo"))
+    await until(lambda: leading(kube, "demo") == ("Reconciling", "PodRefused"))
+    assert "resync demo-prepare-1" in kube.calls
+    assert "not hastened" in caplog.text, "without the right to it nothing else fails"
+
+
+async def test_kueue_is_asked_about_a_suspended_job(controller: Controller, kube: FakeKube) -> None:
+    job = without_pod(kube)
+    job["spec"]["suspend"] = True
+    uid = job["metadata"]["uid"]
+    kube.workloads = [of_job(uid, "mine", 1)]
+    kube.workloads[0]["spec"]["active"] = False
+    controller.enqueue(Key("WanFineTune", "team", "demo"))
+    await until(lambda: leading(kube, "demo") == ("Stalled", "WorkloadDeactivated"))
+    assert f"workloads {uid}" in kube.calls
+    assert "warnings" not in kube.calls

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from unit.controller.service_world import World, example
+from unit.controller.test_kueue import pending, workload
 from wan_operator.reconcile.observed import Refusal
 from wan_runtime.contract.job import ExitClass, ManifestRef, Result
 from wan_runtime.contract.reasons import Reason
@@ -151,9 +152,21 @@ def test_its_job_goes_through_the_queue_that_the_service_names() -> None:
     world.turn()
     labels = world.objects["Job", "videos-model-1"]["metadata"]["labels"]
     assert labels["kueue.x-k8s.io/queue-name"] == "team"
-    world.objects["Job", "videos-model-1"]["spec"]["suspend"] = True
+    job = world.objects["Job", "videos-model-1"]
+    job["spec"]["suspend"] = True
+    world.workloads = None
+    uid = job["metadata"]["uid"]
+    assert world.look().asks_workloads == (uid,)
+    world.workloads = {}
     world.turn(5)
     assert world.condition("Reconciling")[1] == "Queued"
+    why = "LocalQueue team doesn't exist"
+    world.workloads = {uid: workload(pending(why, "Inadmissible"))}
+    world.turn(5)
+    for type_ in ("Stalled", "Ready"):
+        status, reason, message = world.condition(type_)
+        assert (status, reason) == ("True" if type_ == "Stalled" else "False", "QueueNotFound")
+        assert why in message
 
 
 def test_the_next_attempt_avoids_the_node_of_the_last() -> None:

@@ -74,6 +74,8 @@ class World:
         """What pods say of their progress, by step id."""
         self.warnings: dict[str, WarningEvent] | None = {}
         """What Events say of Jobs and pods, by their uid; None: not read yet."""
+        self.workloads: dict[str, Raw] | None = {}
+        """Kueue's Workloads, by the uid of their Job; None: not read yet."""
         self.resyncs: list[str] = []
         """Names of Jobs whose controller was made to try again."""
         self.refuses: dict[str, str] = {}
@@ -108,6 +110,7 @@ class World:
             pages=dict(self.answers),
             refused=refused or {},
             warnings=self.warnings,
+            workloads=self.workloads,
         )
         return reconcile(copy.deepcopy(self.cr), observed, self.settings, self.now)
 

@@ -14,14 +14,14 @@ from pydantic import ValidationError
 
 from wan_operator.api.v1alpha1.runs import StepStatus
 from wan_operator.reconcile.decision import Decision, Delete, Event
-from wan_operator.reconcile.observed import Raw, finished, is_deleting
+from wan_operator.reconcile.observed import Raw, finished, is_deleting, label
 from wan_operator.reconcile.runs.attempted import Attempted
 from wan_operator.reconcile.runs.plan import Spec, Status
 from wan_operator.reconcile.runs.state import Run, closed, delete, open_attempt
 from wan_operator.reconcile.runs.watch import watch
 from wan_operator.resources.configmaps import JOB_KEY
-from wan_operator.resources.jobs import joined, parted
-from wan_operator.resources.labels import SPEC_HASH, Manifest, content_hash
+from wan_operator.resources.jobs import hashed, joined, parted
+from wan_operator.resources.labels import QUEUE_NAME, SPEC_HASH, Manifest, content_hash
 from wan_operator.resources.pods import as_before
 from wan_runtime.contract.job import JobSpec
 
@@ -65,8 +65,11 @@ def is_stale(run: Run[Spec, Status], step: StepStatus, current: Attempted) -> bo
     wanted = run.plan.job(run, step.name, step.attempts)["spec"]
     avoids = bool(run.failed_on(step.name, step.attempts - 1))
     placements = [*_placements(wanted, current.job, avoids)]
-    earlier = itertools.chain.from_iterable(map(_earlier, placements))
-    if _hash(current.job) not in map(content_hash, [*placements, *earlier]):
+    specs = [*placements, *itertools.chain.from_iterable(map(_earlier, placements))]
+    contents = [hashed(spec, run.queue_name) for spec in specs]
+    if run.queue_name == label(current.job, QUEUE_NAME):
+        contents += specs  # The hash of earlier releases leaves the queue out.
+    if _hash(current.job) not in map(content_hash, contents):
         return True
     return any(
         # One that is lost is put back.

@@ -17,6 +17,7 @@ from wan_operator.reconcile.observed import (
     retried,
 )
 from wan_operator.reconcile.runs.attempted import Attempted
+from wan_operator.reconcile.runs.kueue import held_by_queue
 from wan_operator.reconcile.waiting import Waiting, pod_waiting, refused_pod
 from wan_operator.resources.jobs import GRACE_SECONDS
 
@@ -28,7 +29,8 @@ YOUNG_POLL_SECONDS = 5.0
 UNEXPLAINED_POLL_SECONDS = 15.0
 POLL_SECONDS = 30.0
 """Interval while a pod cannot start: no event announces a node that went silent."""
-RESYNC_SECONDS = 20.0
+QUEUED_POLL_SECONDS = 15.0
+RETRY_SECONDS = 20.0
 """Interval at which a Job tries again to make its pod. Its own controller puts that off for up to
 a minute, and longer in older releases."""
 
@@ -52,32 +54,44 @@ def asks_warnings(
     return not known and _age(attempted, now) >= QUIET_SECONDS
 
 
+def asks_workload(attempted: Attempted, observed: Observed) -> bool:
+    """Whether Kueue's Workload, which was not read, says why the Job is held."""
+    return is_suspended(attempted.job) and observed.workloads is None
+
+
 def poll_seconds(attempted: Attempted, waiting: Waiting, now: datetime) -> float:
     """Seconds until the cluster is asked again: Events ask for no decision."""
+    if waiting.is_unexplained:
+        is_young = _age(attempted, now) < YOUNG_SECONDS
+        return YOUNG_POLL_SECONDS if is_young else UNEXPLAINED_POLL_SECONDS
     if is_suspended(attempted.job):
+        return QUEUED_POLL_SECONDS
+    due = _retried_next(attempted, waiting)
+    if due is None:
         return POLL_SECONDS
-    if waiting.is_unexplained and _age(attempted, now) < YOUNG_SECONDS:
-        return YOUNG_POLL_SECONDS
-    lacks = len(attempted.newest) < len(attempted.ranks)
-    return UNEXPLAINED_POLL_SECONDS if lacks or waiting.is_unexplained else POLL_SECONDS
+    left = (due - now).total_seconds()
+    return left if left > 0 else RETRY_SECONDS
 
 
 def resync_of(attempted: Attempted, waiting: Waiting, now: datetime) -> Resync | None:
     """The next try of a Job whose pod is refused; None before it is due, and for others. What
     refuses the pod may be mended by now, and nothing would say so."""
-    job = attempted.job
-    lacks = len(attempted.newest) < len(attempted.ranks)
-    if not lacks or waiting.reason == "StepStarting" or not may_make_pods(job):
+    due = _retried_next(attempted, waiting)
+    if due is None or due > now:
         return None
-    since = max(_started(job), retried(job) or _started(job))
-    if now - since < timedelta(seconds=RESYNC_SECONDS):
-        return None
-    metadata = job["metadata"]
+    metadata = attempted.job["metadata"]
     return Resync(kind="Job", name=metadata["name"], uid=metadata["uid"], time=now)
 
 
-def may_make_pods(job: Raw) -> bool:
-    return not (is_suspended(job) or finished(job) or is_deleting(job))
+def _retried_next(attempted: Attempted, waiting: Waiting) -> datetime | None:
+    """When a Job whose pod is refused is to try again; None for another."""
+    job = attempted.job
+    lacks = len(attempted.newest) < len(attempted.ranks)
+    may_not = is_suspended(job) or finished(job) or is_deleting(job)
+    if not lacks or may_not or waiting.reason == "StepStarting":
+        return None
+    last = max(_started(job), retried(job) or _started(job))
+    return last + timedelta(seconds=RETRY_SECONDS)
 
 
 def _age(attempted: Attempted, now: datetime) -> float:
@@ -114,7 +128,8 @@ def _waiting_pod(pod: Raw, observed: Observed, now: datetime) -> Waiting | None:
 def _no_pod(job: Raw, observed: Observed, now: datetime) -> Waiting:
     name = job["metadata"]["name"]
     if is_suspended(job):
-        return Waiting("Queued", f"Job {name} is suspended by its queue")
+        uid = job["metadata"].get("uid", "")
+        return held_by_queue(job, (observed.workloads or {}).get(uid))
     since = _started(job)
     warned = observed.warning_about(job)
     # An older one is of a pod before the Job left its queue.

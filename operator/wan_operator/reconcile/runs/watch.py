@@ -30,6 +30,7 @@ def watch(run: Run[Spec, Status], *starting: Wanted) -> Decision:
     computing: list[str] = []
     held: list[Waiting] = []
     asks_warnings = False
+    queued: list[str] = []
     for step in run.running:
         current = open_attempt(run, step)
         if current is None:
@@ -46,6 +47,8 @@ def watch(run: Run[Spec, Status], *starting: Wanted) -> Decision:
             news.append(Wanted(RECONCILING, True, waiting.reason, waiting.message))
             delays.append(pending.poll_seconds(current, waiting, run.now))
             resyncs.append(pending.resync_of(current, waiting, run.now))
+            if pending.asks_workload(current, run.observed):
+                queued.append(current.job["metadata"]["uid"])
             asks_warnings |= pending.asks_warnings(current, waiting, run.observed, run.now)
         files += lost_files(run, step)
         refusal = run.observed.refused.get(step.name)
@@ -75,6 +78,7 @@ def watch(run: Run[Spec, Status], *starting: Wanted) -> Decision:
         resyncs=tuple(each for each in resyncs if each is not None),
         status=run.dump(),
         asks_warnings=asks_warnings,
+        asks_workloads=tuple(queued),
         requeue_after=until(run, min(delays)),
     )
 

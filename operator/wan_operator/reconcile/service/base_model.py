@@ -52,6 +52,7 @@ class Import:
     resyncs: tuple[Resync, ...] = ()
     events: tuple[Event, ...] = ()
     asks_warnings: bool = False
+    asks_workloads: tuple[str, ...] = ()
     reason: str = ""
     """Why there is no model yet; empty once there is, or if none is to be imported."""
     message: str = ""
@@ -97,6 +98,7 @@ def imported(service: Service, effective: EffectiveService) -> Import:
         resyncs=decision.resyncs,
         events=_own(decision.events) if is_news else (),
         asks_warnings=decision.asks_warnings,
+        asks_workloads=decision.asks_workloads,
         reason=reason,
         message=message or leading.message,
         final=is_true(after.conditions, STALLED),

@@ -151,6 +151,7 @@ def serve(
             resyncs=base.resyncs,
             events=(*base.events, *changes(base.service, service)),
             asks_warnings=base.asks_warnings,
+            asks_workloads=base.asks_workloads,
             requeue_after=base.requeue_after,
         )
     taken = course(service, desired)
@@ -165,6 +166,7 @@ def serve(
         resyncs=(*base.resyncs, *resyncs(before)),
         events=(*base.events, *changes(base.service, service)),
         asks_warnings=base.asks_warnings or asks_warnings(before),
+        asks_workloads=base.asks_workloads,
         asks_room=taken.asks_room,
         room_left=taken.room_left,
         requeue_after=requeue_after(service),
