@@ -25,13 +25,14 @@ from wan_runtime.models import tiny
 from wan_runtime.models.adapters.cache import AdapterCache
 from wan_runtime.models.dit import kernels
 from wan_runtime.models.dit.parallel import alone
+from wan_runtime.models.dit.transformer import Pass
 from wan_runtime.models.layout import locate
 from wan_runtime.presets import PRESETS
 from wan_runtime.rendering.model import Model
 from wan_runtime.rendering.render import Renderer
 
 VIDEOS = 8
-STEPS = 20
+STEPS = 40
 GUIDANCE = 5.0
 REFERENCE: Profile = "Lossless"
 
@@ -47,9 +48,9 @@ def main() -> None:
     for name in ("Wan2.1-I2V-Tiny", "Wan2.2-I2V-Tiny"):
         made = {profile: videos(name, profile, options.videos, device)
                 for profile in get_args(Profile)}  # fmt: skip
-        for profile, (kernel, found) in made.items():
+        for profile, (facts, found) in made.items():
             if profile != REFERENCE:
-                row = {"model": name, "profile": profile, "kernel": kernel}
+                row = {"model": name, "profile": profile, **facts}
                 rows.append(row | distance(found, made[REFERENCE][1]))
                 print(json.dumps(rows[-1]), flush=True)
     options.out.write_text(json.dumps(rows, indent=1) + "\n")
@@ -57,20 +58,30 @@ def main() -> None:
 
 def videos(
     name: str, profile: Profile, count: int, device: torch.device
-) -> tuple[str, list[np.ndarray[Any, Any]]]:
-    """The kernel of the attentions, and frames [T, H, W, 3] of 256 levels for each seed."""
+) -> tuple[dict[str, Any], list[np.ndarray[Any, Any]]]:
+    """The kernel of the attentions and the passes of a video, and frames [T, H, W, 3] of 256 levels
+    for each seed."""
     with tempfile.TemporaryDirectory() as folder:
         tiny.write(PRESETS[name], Path(folder, "model"))
         files = locate(PRESETS[name], Path(folder, "model"))
         model = Model(files, alone(), device, profile)
         renderer = Renderer(model, AdapterCache(2**30, model.dtype))
         settings = {"steps": STEPS, "guidance": GUIDANCE, "guidance_low": GUIDANCE}
-        found = []
+        found, passes = [], 0
+        velocity = Pass.velocity
+
+        def counted(*inputs: Any) -> torch.Tensor:
+            nonlocal passes
+            passes += 1
+            return velocity(*inputs)
+
+        Pass.velocity = counted  # type: ignore[method-assign]
         for seed in range(count):
             frames = rendered(renderer, make_task(Path(folder), seed=seed, **settings)).frames
             assert frames is not None
             found.append(frames.astype(np.float64))
-        return model.kernel, found
+        Pass.velocity = velocity  # type: ignore[method-assign]
+        return {"kernel": model.kernel, "passes": passes / count}, found
 
 
 def distance(

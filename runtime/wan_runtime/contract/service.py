@@ -16,11 +16,11 @@ from wan_runtime.contract.job import ManifestRef, ModelSpec, StoreSpec
 from wan_runtime.contract.steps import Expert
 from wan_runtime.contract.strides import SPATIAL_STRIDE, TEMPORAL_STRIDE
 
-Profile = Literal["Exact", "Lossless", "Balanced"]
+Profile = Literal["Exact", "Lossless", "Balanced", "Fast"]
 """Arithmetic of the transformers. Exact rounds as DiffSynth does, to the same bits on any number of
 GPUs. Lossless is as near to float32, and faster. Balanced is faster still where the GPU has
 attention in 8 bits, and differs from Lossless by more than rounding to bfloat16 does; elsewhere it
-is Lossless."""
+is Lossless. Fast also leaves out steps whose velocity hardly changes."""
 DEFAULT_PROFILE: Profile = "Lossless"
 
 SERVICE_FILE = "/etc/wan/service.json"

@@ -23,6 +23,7 @@ from wan_runtime.models.dit.transformer import Pass, Transformer
 from wan_runtime.models.flow import shifted_grid
 from wan_runtime.presets import Preset
 from wan_runtime.rendering.order import VideoOrder
+from wan_runtime.rendering.step_cache import StepCache, first_steps
 
 # Shapes: C channels, T latent frames, H W latent rows and columns.
 
@@ -100,10 +101,12 @@ def denoise(
     Args:
         transformer: returns an expert's, ready to work. Called when its turn comes.
         x: latents [1, 16, T, H, W], float32, at the first step's noise level.
-        profile: of this video, see `Transformer.begin`.
+        profile: of this video, see `Transformer.begin`. With Fast, steps whose velocity hardly
+            changes take the last one again.
         before_step: called on all ranks with the steps done; what it raises ends the video.
     """
     passes: list[Pass] = []
+    cache: StepCache | None = None
     at_work: tuple[Expert, bool] | None = None
     for number, (sigma, expert, guidance) in enumerate(steps):
         before_step(number)
@@ -111,7 +114,18 @@ def denoise(
         if wanted != at_work:
             passes = _begin(transformer(expert), prompted, wanted[1], ranks, profile)
             at_work = wanted
-        velocity = _velocity(passes, x, sigma, guidance, ranks)
+            cache = StepCache() if profile == "Fast" else None
+        made = None
+        if cache is not None:
+            free = first_steps(len(steps)) <= number < len(steps) - 1
+            # One rank decides: another that decided otherwise would be waited for without end.
+            if ranks.broadcast(cache.allows(x) and free):
+                made = cache.reuse(x)
+        if made is None:
+            made = _velocities(passes, x, sigma, wanted[1], ranks)
+            if cache is not None:
+                cache.learn(x, made)
+        velocity = _guided(made, guidance)
         following = steps[number + 1].sigma if number + 1 < len(steps) else 0.0
         x = x + velocity * (following - sigma)
     return x
@@ -140,12 +154,16 @@ def _begin(
     return [transformer.begin(each, tokens=tokens, profile=profile) for each in wanted]
 
 
-def _velocity(
-    passes: Sequence[Pass], x: Tensor, sigma: float, guidance: float, ranks: Ranks
-) -> Tensor:
-    """Guided, on all ranks. Guidance 1 is the positive pass alone."""
+def _velocities(
+    passes: Sequence[Pass], x: Tensor, sigma: float, guided: bool, ranks: Ranks
+) -> list[Tensor]:
+    """The positive branch's and, where there is guidance, the negative one's; on all ranks."""
     made = [each.velocity(x, torch.tensor([sigma])) for each in passes]
-    if guidance == 1.0:
+    return list(ranks.gather_halves(made[0])) if guided and len(made) == 1 else made
+
+
+def _guided(made: Sequence[Tensor], guidance: float) -> Tensor:
+    if len(made) == 1:
         return made[0]
-    positive, negative = made if len(made) == 2 else ranks.gather_halves(made[0])
+    positive, negative = made
     return negative + guidance * (positive - negative)

@@ -177,6 +177,13 @@ def test_predictions_follow_what_is_seen() -> None:
         predictor.learn(job(State.COMPLETED, rendered=rendered))
     assert predictor.seconds(ORDER) == pytest.approx(2 * planned)
     assert predictor.seconds(short) == pytest.approx(2 * predictor.planned(short))
+    half = rendered.model_copy(update={"seconds": {Stage.DENOISING: planned / 2}})
+    fast = {"profile": "Fast"}
+    predictor.learn(job(State.COMPLETED, order=ORDER.model_copy(update=fast), rendered=half))
+    assert predictor.seconds(ORDER) == pytest.approx(2 * planned)
+    assert predictor.seconds(ORDER.model_copy(update=fast)) == pytest.approx(planned / 2)
+    quick = short.model_copy(update=fast)
+    assert predictor.seconds(quick) == pytest.approx(predictor.planned(short) / 2)
 
 
 def test_a_clip_like_the_last_ones_takes_its_steps_by_their_seconds() -> None:

@@ -127,7 +127,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "unknown field": ({"cfg": 3}, "cfg", "there is no such field"),
     "text": ({"steps": "many"}, "steps", "a whole number, not"),
-    "quality": ({"quality": "fast"}, "quality", "lossless"),
+    "quality": ({"quality": "best"}, "quality", "lossless"),
 }
 
 
@@ -224,6 +224,7 @@ def test_a_key_stands_for_what_it_did_in_earlier_releases() -> None:
         (None, None, None),
         (None, "lossless", "Lossless"),
         (None, "balanced", "Balanced"),
+        (None, "fast", "Fast"),
         ("Balanced", None, None),
         ("Balanced", "lossless", "Lossless"),
         ("Exact", "exact", "Exact"),
@@ -240,8 +241,8 @@ def test_a_request_may_choose_the_arithmetic(
     ("own", "wanted", "known"),
     [
         ("Exact", "balanced", "exact, lossless"),
-        (None, "exact", "lossless, balanced"),
-        ("Balanced", "exact", "balanced, lossless"),
+        (None, "exact", "lossless, balanced, fast"),
+        ("Balanced", "exact", "balanced, lossless, fast"),
     ],
 )
 def test_arithmetic_that_workers_do_not_have_is_refused(

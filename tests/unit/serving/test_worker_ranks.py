@@ -19,7 +19,11 @@ from worker_service import LONG, Service, Working, at_step, starve
 pytest_plugins = ["worker_fixtures"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ORDERS = ({"seed": 3}, {"seed": 3, "guidance": 1.0, "guidance_low": 1.0})
+ORDERS = (
+    {"seed": 3},
+    {"seed": 3, "guidance": 1.0, "guidance_low": 1.0},
+    {"seed": 3, "profile": "Fast", "steps": 12},
+)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

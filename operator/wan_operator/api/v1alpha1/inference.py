@@ -117,15 +117,16 @@ class Workers(ApiModel):
 class Acceleration(ApiModel):
     """Trade of speed for equal bits."""
 
-    profile: Literal["Exact", "Lossless", "Balanced"] = "Lossless"
+    profile: Literal["Exact", "Lossless", "Balanced", "Fast"] = "Lossless"
     """Arithmetic of the transformers for requests that choose none. Lossless fuses and compiles
     their blocks and takes the fastest attention kernel that is as exact as PyTorch's: its error
     against float32 is no larger than Exact's. A seed gives the same video on the same number and
     type of GPUs. Exact rounds wherever DiffSynth does: a seed gives the same bits on any number of
     GPUs, in a quarter more time. Balanced computes the self-attention in 8 bits on GPUs that can
     (Hopper), in a seventh less time than Lossless; videos differ from those of Lossless by 2 to 3
-    times what two ways of rounding to bfloat16 differ by. A service with Exact serves Exact
-    alone; with another profile, a request may choose between Lossless and Balanced."""
+    times what two ways of rounding to bfloat16 differ by. Fast also leaves out steps in which
+    little would change, about a third of 40. A service with Exact serves Exact alone; with another
+    profile, a request may choose any but Exact."""
 
 
 class Autoscaling(ApiModel):

@@ -35,6 +35,7 @@ MARGIN = 0.95
 fall otherwise at the next start, and a seed would give other bits."""
 TOLERANCE = 1.25
 """Largest error against float32 that a kernel may have, as a multiple of SDPA's."""
+EIGHT_BITS: tuple[Profile, ...] = ("Balanced", "Fast")
 FLOAT8 = "FlashAttention-3 FP8"
 FLOAT8_ERROR = 0.08
 """Largest error against float32 that 8 bits may have on numbers of the standard normal
@@ -65,7 +66,7 @@ def pick(
     Args:
         width: of a head.
     """
-    names = [name for name in available(device, dtype) if profile == "Balanced" or name != FLOAT8]
+    names = [name for name in available(device, dtype) if profile in EIGHT_BITS or name != FLOAT8]
     if len(names) == 1:
         return names[0]
     few = _drawn(device, dtype, CHECKED, TIMED_HEADS * width)

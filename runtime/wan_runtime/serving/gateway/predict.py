@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from wan_runtime.contract.service import Size
+from wan_runtime.contract.service import Profile, Size
 from wan_runtime.planner.architecture import tokens_of
 from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name
 from wan_runtime.planner.serving import plan_serving
@@ -15,7 +15,7 @@ from wan_runtime.planner.workload import Serving
 from wan_runtime.presets import PRESETS
 from wan_runtime.rendering.order import Job, Stage, VideoOrder
 
-Like: TypeAlias = tuple[Size, int, bool]
+Like: TypeAlias = tuple[Size, int, bool, Profile | None]
 
 SEEN = 32
 """Clips whose seconds are remembered."""
@@ -37,10 +37,10 @@ class Seen:
 
 
 class Predictor:
-    """Seconds of a clip. Of one like the last clips in size, length and guidance: its steps by
-    their seconds, and their other stages. Of any other: planned, times a factor, measured over
-    planned. All are medians of the last clips, so that an outlier moves nothing and a faster GPU
-    shows within a few clips."""
+    """Seconds of a clip. Of one like the last clips in size, length, guidance and profile: its
+    steps by their seconds, and their other stages. Of any other: planned, times a factor, measured
+    over planned, of clips of its profile if there are any. All are medians of the last clips, so
+    that an outlier moves nothing and a faster GPU shows within a few clips."""
 
     def __init__(self, preset: str, gpu: Gpu | None = None) -> None:
         self._preset = PRESETS[preset]
@@ -53,7 +53,8 @@ class Predictor:
         if like:
             step = statistics.median(each.step for each in like)
             return order.steps * step + statistics.median(each.others for each in like)
-        ratios = [each.ratio for each in self._seen]
+        alike = [each for each in self._seen if each.like[-1] == order.profile]
+        ratios = [each.ratio for each in alike or self._seen]
         return (statistics.median(ratios) if ratios else 1.0) * self.planned(order)
 
     def planned(self, order: VideoOrder) -> float:
@@ -82,7 +83,7 @@ class Predictor:
 
 def like_of(order: VideoOrder) -> Like:
     """What the seconds of a step depend on."""
-    return order.size, order.frames, is_guided(order)
+    return order.size, order.frames, is_guided(order), order.profile
 
 
 def is_guided(order: VideoOrder) -> bool:

@@ -70,7 +70,7 @@ def qualities(service: ServiceSpec) -> dict[str, Profile]:
     """Profiles that requests may choose, by their name in requests, the service's own first."""
     own = service.profile or DEFAULT_PROFILE
     # A transformer is either Exact or compiled. Who asks for lossless has no less with Exact.
-    others: tuple[Profile, ...] = ("Lossless", "Balanced")
+    others: tuple[Profile, ...] = ("Lossless", "Balanced", "Fast")
     if own == "Exact":
         return {"exact": own, "lossless": own}
     return {each.lower(): each for each in (own, *others)}

@@ -74,7 +74,7 @@ class Ask(OtherNames):
     """Guidance of Wan2.2's low-noise expert; None: the same as `guidance`."""
     negative_prompt: Annotated[Text, Field(max_length=4000)] | None = None
     adapters: Annotated[tuple[Adapter, ...], Field(max_length=8)] = ()
-    quality: Literal["exact", "lossless", "balanced"] | None = None
+    quality: Literal["exact", "lossless", "balanced", "fast"] | None = None
     """Arithmetic of the transformers, see GET /v1/models. None: the service's."""
     visible_mark: bool = False
     """Draw `AI` into the picture. The file's metadata always says so."""
