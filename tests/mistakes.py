@@ -34,7 +34,7 @@ class Mistake:
     """Kind of object that is wrong."""
     where: str
     """Place that shows it: `apply` and `chart` are refused, `scheduler` and `settings` need no
-    kubelet."""
+    kubelet, `kubelet` needs one, a store and a database."""
     apply: Sequence[Raw]
     """Fragments of manifests, over the base of their kind; for `chart` the Helm values."""
     says: Sequence[str]
@@ -42,9 +42,11 @@ class Mistake:
     mend: Sequence[Raw] = ()
     """Fragments that are applied over it. Empty for refusals: without the fragment."""
     heals: Sequence[str] = ()
-    """Words of the line once it has healed."""
+    """Words of the line once it has healed. Empty, as the mend, where a run ends by its mistake."""
     nodes: Sequence[Raw] = ()
     mend_nodes: Sequence[Raw] = ()
+    mend_buckets: Sequence[str] = ()
+    """Buckets that have to be made."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Variables of the operator that are wrong; the mend is to take them away."""
     alone: bool = False
@@ -115,8 +117,8 @@ class Sheet:
         self.kubectl, self.rows, self.values = kubectl, rows, values
         self.places = {row.name: apart.get(row.name, namespace) for row in rows}
         self.seconds: dict[str, list[float]] = {row.name: [] for row in rows}
-        """Row -> seconds until its words were read, of each call of `apply`."""
-        self.began = 0.0
+        """Row -> seconds from the begin of each `apply` until its words were read."""
+        self.began = self.applied = 0.0
 
     def of(self, row: Mistake) -> dict[str, str]:
         """The values of a row."""
@@ -133,6 +135,7 @@ class Sheet:
         made.sort(key=lambda manifest: manifest["kind"] in READ)
         if made:
             self.kubectl("apply", "-f", "-", text=yaml.safe_dump_all(made))
+        self.applied = time.monotonic()
 
     def lines(self) -> Lines:
         """(namespace, kind, name) -> its line in the table."""
@@ -150,17 +153,17 @@ class Sheet:
         seconds: float,
         meanwhile: Callable[[], None] = lambda: None,
     ) -> list[str]:
-        """The lines that have not had their words these seconds after `apply` began. A row that had
-        them once counts: retries and back-off change lines. `meanwhile` is called before each
+        """The lines that have not had their words these seconds after all was applied. A row that
+        had them once counts: retries and back-off change lines. `meanwhile` is called before each
         reading."""
-        waiting = list(self.rows)
+        waiting = [row for row in self.rows if words(row)]
         while True:
             meanwhile()
-            lines, passed = self.lines(), time.monotonic() - self.began
+            lines, now = self.lines(), time.monotonic()
             for row in [row for row in waiting if self._has(lines, row, words(row))]:
-                self.seconds[row.name].append(passed)
+                self.seconds[row.name].append(now - self.began)
                 waiting.remove(row)
-            if not waiting or passed > seconds:
+            if not waiting or now - self.applied > seconds:
                 return [f"{row.name}: {words(row)}: {self._line(lines, row)}" for row in waiting]
             time.sleep(1)  # between two readings of the table
 
@@ -177,8 +180,9 @@ class Sheet:
         return all(filled(word, self.of(row)) in line for word in words)
 
     def _line(self, lines: Lines, row: Mistake) -> str:
+        """Without the name, which may have some of the words."""
         kind, name = row.read
-        return lines.get((self.places[row.name], kind.lower(), name), "")
+        return lines.get((self.places[row.name], kind.lower(), name), "").replace(name, "")
 
 
 @functools.cache

@@ -1,0 +1,51 @@
+"""Mistakes that only a kubelet, a store or a database shows: each has its cause in `kubectl get wan
+-o wide`; what is mended goes on, and nothing is deleted for it."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+import pytest
+
+from mistakes import CAUSE_SECONDS, HEAL_SECONDS, Sheet, filled, mistakes
+from stack import Stack
+
+
+@pytest.fixture(scope="session", autouse=True)
+def reference() -> None:
+    """In place of the run that other tests compare with: it would compute beside these."""
+
+
+@pytest.fixture
+def values(stack: Stack, namespace: str) -> dict[str, str]:
+    """Values of the table's placeholders."""
+    authorities = stack.get("-n", namespace, "configmap", "kube-root-ca.crt")
+    return {
+        "endpoint": stack.endpoint,
+        "access_key": stack.access_key,
+        "secret_key": stack.secret_key,
+        "database_url": stack.database_url,
+        "wrong_database_url": re.sub(r"(//[^:]+:)[^@]+@", r"\1wrong@", stack.database_url),
+        "authority": authorities["data"]["ca.crt"],
+        "token": uuid.uuid4().hex[:8],
+    }
+
+
+@pytest.mark.alone
+def test_the_cause_is_in_the_table_and_what_is_mended_heals(
+    stack: Stack, namespace: str, values: dict[str, str]
+) -> None:
+    """Beside no other test: a dozen gateways start at once."""
+    sheet = Sheet(stack.kubectl, mistakes("kubelet"), namespace, {}, values)
+    sheet.apply(lambda row: row.apply)
+    missing = sheet.missing(lambda row: row.says, CAUSE_SECONDS)
+    assert "not-the-key" not in "".join(sheet.lines().values()), "never shows a credential"
+
+    for row in sheet.rows:
+        for bucket in row.mend_buckets:
+            stack.store().make_bucket(bucket_name=filled(bucket, sheet.of(row)))
+    sheet.apply(lambda row: row.mend)
+    missing += sheet.missing(lambda row: row.heals, HEAL_SECONDS)
+    print(sheet.report())
+    assert not missing, "\n".join(missing)
