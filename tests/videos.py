@@ -9,6 +9,7 @@ from functools import cache
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import av
 import numpy as np
@@ -42,8 +43,26 @@ def cut(
     times: list[float] | None = None,
 ) -> Path:
     """A clip of an original's frames in H.264, shown at `fps`, or at `times` in seconds."""
-    write(path, islice(iter(pixels(name)[start:]), frames), fps=fps, times=times)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_cut(path.suffix, name, start, frames, fps, tuple(times or ())))
     return path
+
+
+@cache
+def _cut(
+    suffix: str,
+    name: str,
+    start: int,
+    frames: int,
+    fps: float | Fraction,
+    times: tuple[float, ...],
+) -> bytes:
+    """Encoded once for all tests: most of what they compute is that."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"clip{suffix}"
+        images = islice(iter(pixels(name)[start:]), frames)
+        write(path, images, fps=fps, times=list(times) or None)
+        return path.read_bytes()
 
 
 def write(
