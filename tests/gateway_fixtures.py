@@ -37,12 +37,18 @@ def make_gateway(
     with ExitStack() as stack:
 
         def make(
-            *, url: str = database, secret: str | None = None, patience: float = 10, **change: Any
+            *,
+            url: str = database,
+            secret: str | None = None,
+            patience: float = 10,
+            is_admitted: bool = True,
+            **change: Any,
         ) -> RunningGateway:
             service = service_spec(server, f"s{uuid4().hex[:12]}", **change)
             keys = tmp_path / service.name
             keys.mkdir()
-            return stack.enter_context(RunningGateway(service, url, keys, secret, patience))
+            made = RunningGateway(service, url, keys, secret, patience, is_admitted=is_admitted)
+            return stack.enter_context(made)
 
         yield make
 

@@ -6,8 +6,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
+from collections.abc import Coroutine
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -26,7 +25,6 @@ from wan_runtime.serving.gateway.app import create_app
 from wan_runtime.serving.gateway.predict import Predictor
 from wan_runtime.serving.gateway.upkeep import Upkeep
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.reach import reach
 
 KEYS = {"app": "wan-key-app", "team": "wan-key-team"}
 T = TypeVar("T")
@@ -65,15 +63,13 @@ def plain(url: str, headers: dict[str, str] | None = None) -> httpx.Client:
 class Server(uvicorn.Server):
     """Stops at once; uvicorn's own looks every tenth of a second at whether it is to."""
 
-    def __init__(self, config: uvicorn.Config, before: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._before = before
         self._stopped = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        await self._before()
         await super().startup(sockets)
 
     async def main_loop(self) -> None:
@@ -96,7 +92,10 @@ class RunningGateway:
         folder: Path,
         secret: str | None,
         patience: float,
+        *,
+        is_admitted: bool = True,
     ) -> None:
+        """`is_admitted`: by its database, which is waited for."""
         for name, key in KEYS.items():
             (folder / name).write_text(key)
         self.service, self.database, self.keys = service, database, folder
@@ -116,15 +115,13 @@ class RunningGateway:
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         http = protocol.of(self.app)
         config = uvicorn.Config(self.app, http=http, log_config=None, lifespan="on")
-        # As the command does: a new database gets its tables, which a test's patience, made for a
-        # request, may not last for.
-        self._server = Server(config, partial(reach, service, database))
+        self._server, self._is_admitted = Server(config), is_admitted
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})
 
     def __enter__(self) -> RunningGateway:
         self._thread.start()
         deadline = time.monotonic() + 60
-        while not self._server.started:
+        while not self._server.started or (self._is_admitted and not self.serves):
             assert self._thread.is_alive(), "the gateway ended while it started"
             assert time.monotonic() < deadline, "the gateway does not start"
             time.sleep(0.02)
@@ -138,6 +135,11 @@ class RunningGateway:
     ) -> None:
         self._server.stop()
         self._thread.join()
+
+    @property
+    def serves(self) -> bool:
+        """Whether its database has admitted it."""
+        return hasattr(self.app.state, "gateway")
 
     def page(self, path: str) -> httpx.Response:
         """Of those that only the cluster may see."""

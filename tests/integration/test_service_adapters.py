@@ -1,5 +1,5 @@
-"""What a service's workers say of their adapters, from a gateway's page to the conditions, through
-a real API server, operator process and Deployment controller."""
+"""What a service's pods say, of adapters and of what keeps them from beginning, from their pages to
+the conditions, through a real API server, operator process and Deployment controller."""
 
 from __future__ import annotations
 
@@ -17,8 +17,15 @@ from integration.cluster import now
 from integration.operator_process import Operator, eventually
 from integration.test_service_controller import Team
 from wan_runtime.contract.job import PROGRESS_PORT
-from wan_runtime.contract.reasons import Reason
-from wan_runtime.contract.report import AdapterNote, QueueReport, ServiceReport, WorkerReport
+from wan_runtime.contract.reasons import GatewayReason, Reason
+from wan_runtime.contract.report import (
+    AdapterNote,
+    Fault,
+    GatewayState,
+    QueueReport,
+    ServiceReport,
+    WorkerReport,
+)
 from wan_runtime.contract.rollout import Rollout
 
 Raw = dict[str, Any]
@@ -35,11 +42,13 @@ class Gateway:
     def __init__(self) -> None:
         self.address = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
         self.workers: tuple[WorkerReport, ...] = ()
+        self.fault: Fault | None = None
+        """Why it has no report."""
         page = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                body = page.report().model_dump_json(by_alias=True).encode()
+                body = page.state().model_dump_json(by_alias=True).encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -51,6 +60,11 @@ class Gateway:
         self._server = ThreadingHTTPServer((self.address, PROGRESS_PORT), Handler)
         self._thread = Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
+
+    def state(self) -> GatewayState:
+        if self.fault is not None:
+            return GatewayState(faults=(self.fault,))
+        return GatewayState(service=self.report())
 
     def report(self) -> ServiceReport:
         idle = QueueReport(
@@ -86,8 +100,10 @@ def pods(team: Team, part: str) -> list[Raw]:
     return found
 
 
-def runs(team: Team, part: str, address: str = "", revision: str = "") -> None:
-    """A pod of a part, of a revision if one is named, is ready, as its kubelet would say."""
+def runs(
+    team: Team, part: str, address: str = "", revision: str = "", *, ready: bool = True
+) -> None:
+    """A pod of a part, of a revision if one is named, runs, as its kubelet would say."""
 
     def there() -> Raw | None:
         labels = {} if not revision else {REVISION: revision}
@@ -100,11 +116,11 @@ def runs(team: Team, part: str, address: str = "", revision: str = "") -> None:
 
     pod = eventually(there, f"a pod of {part}")
     state = {"running": {"startedAt": now()}}
-    container = {"name": part, "image": "x", "imageID": "", "ready": True, "restartCount": 0}
-    ready = {"type": "Ready", "status": "True", "lastTransitionTime": now()}
+    container = {"name": part, "image": "x", "imageID": "", "ready": ready, "restartCount": 0}
+    condition = {"type": "Ready", "status": str(ready), "lastTransitionTime": now()}
     status: Raw = {
         "phase": "Running",
-        "conditions": [ready],
+        "conditions": [condition],
         "containerStatuses": [container | {"state": state}],
     }
     if address:
@@ -162,4 +178,21 @@ def test_one_bad_adapter_from_the_worker_to_the_condition(
     assert f"adapter style: {CAUSE}" in said(team, "Stalled")
     assert team.get()["status"]["revision"] == first
     assert team.condition("AdaptersReady") == ("False", "AdapterNotFound")
+    team.reaches("Ready", "True", "Serving")
+
+
+def test_what_keeps_a_worker_from_beginning_is_said_until_it_does(
+    team: Team, operator: Operator, gateway: Gateway
+) -> None:
+    operator.settings |= {"WAN_PROGRESS_SECONDS": "1"}
+    operator.start()
+    team.create(adapters=[], effects=[])
+    cause = "PostgreSQL at db:5432 refuses: password authentication failed"
+    gateway.fault = Fault.of(GatewayReason.DATABASE_REFUSED, cause)
+    runs(team, "gateway")
+    runs(team, "worker", gateway.address, ready=False)
+    team.reaches("Ready", "False", "DatabaseRefused")
+    assert said(team, "Ready").endswith(f": {cause}")
+    gateway.fault = None
+    runs(team, "worker")
     team.reaches("Ready", "True", "Serving")

@@ -17,6 +17,8 @@ CA_PATH = "/etc/wan-ca"
 CA_FILE = f"{CA_PATH}/ca.crt"
 STORE_SECRET, STORE_PATH = "store-secret", "/etc/wan-store"
 STORE_FOLDER, SESSION_TOKEN = "WAN_STORE_CREDENTIALS", "AWS_SESSION_TOKEN"
+DATABASE_SECRET, DATABASE_PATH = "database-secret", "/etc/wan-database"
+DATABASE_FILE = "WAN_DATABASE_URL_FILE"
 HOME = "/home/wan"
 GPU = "nvidia.com/gpu"
 STORAGE = "ephemeral-storage"
@@ -104,18 +106,19 @@ def cpu_of(request: str, limit: str | None) -> tuple[str, Manifest]:
 
 
 def as_before(spec: Manifest) -> tuple[Manifest, Manifest]:
-    """A pod's spec as earlier releases made it: without the store's Secret as files and its session
-    token, and the oldest without the request for ephemeral storage either."""
+    """A pod's spec as earlier releases made it: without the Secrets of store and database as files
+    and the store's session token, and the oldest without the request for ephemeral storage
+    either."""
     [only] = spec["containers"]
     before = only | {
-        "env": _without(only["env"], STORE_FOLDER, SESSION_TOKEN),
-        "volumeMounts": _without(only["volumeMounts"], STORE_SECRET),
+        "env": _without(only["env"], STORE_FOLDER, SESSION_TOKEN, DATABASE_FILE),
+        "volumeMounts": _without(only["volumeMounts"], STORE_SECRET, DATABASE_SECRET),
     }
     requests = {
         name: each for name, each in only["resources"]["requests"].items() if name != STORAGE
     }
     oldest = before | {"resources": only["resources"] | {"requests": requests}}
-    pod = spec | {"volumes": _without(spec["volumes"], STORE_SECRET)}
+    pod = spec | {"volumes": _without(spec["volumes"], STORE_SECRET, DATABASE_SECRET)}
     return pod | {"containers": [before]}, pod | {"containers": [oldest]}
 
 
@@ -145,10 +148,27 @@ def store_env(secret: str) -> list[Manifest]:
 
 
 def store_files(secret: str) -> Volume:
-    """The store's Secret as files, which follow its changes. Optional: where it is missing, the
-    variables say so better than a mount that waits."""
-    source = {"secretName": secret, "optional": True}
-    return volume(STORE_SECRET, STORE_PATH, read_only=True, secret=source)
+    """The store's Secret as files, which follow its changes."""
+    return _files(STORE_SECRET, STORE_PATH, secret)
+
+
+def database_env(secret: str) -> list[Manifest]:
+    """The database's connection string, and the file with it that `database_files` mounts."""
+    return [
+        secret_env("WAN_DATABASE_URL", secret, "url"),
+        {"name": DATABASE_FILE, "value": f"{DATABASE_PATH}/url"},
+    ]
+
+
+def database_files(secret: str) -> Volume:
+    """The database's Secret as files, which follow its changes."""
+    return _files(DATABASE_SECRET, DATABASE_PATH, secret)
+
+
+def _files(name: str, path: str, secret: str) -> Volume:
+    """Optional: where the Secret is missing, the variables say so better than a mount that
+    waits."""
+    return volume(name, path, read_only=True, secret={"secretName": secret, "optional": True})
 
 
 def secret_env(variable: str, secret: str, key: str, *, optional: bool = False) -> Manifest:

@@ -231,11 +231,13 @@ class GatewayReason(Explained):
     )
     DATABASE_REFUSED = (
         "DatabaseRefused",
-        "The database answers and refuses the user, the database or a right; the message has its "
-        "words.",
-        "The password was rotated, the database was removed, or a right was taken from the user.",
+        "The database answers and refuses the user, the database or a right; or the connection "
+        "string is none. The message has the words.",
+        "The password is wrong or was rotated, the database was not made or was removed, the user "
+        "lacks a right, or a newer release has changed the tables.",
         "Correct the key `url` of the Secret with `kubectl edit secret SECRET`, or grant the user "
-        "what the message names.",
+        "what the message names. Pods that wait begin by themselves: within seconds of a change in "
+        "the database, within two minutes of one in the Secret.",
     )
     NO_API_KEY = (
         "NoAPIKey",

@@ -1,4 +1,5 @@
-"""What a gateway reports to the operator on its service, as JSON at :9400/state. No torch.
+"""What a gateway reports to the operator on its service, as JSON at :9400/state; and why a gateway
+or a worker does not begin. No torch.
 
 All seconds that count from a moment are by the database's clock.
 """
@@ -17,7 +18,7 @@ from wan_runtime.contract.reasons import GatewayReason, Reason
 from wan_runtime.contract.rollout import Rollout, Track
 
 STATE_PAGE = "/state"
-"""Path of a gateway's state, at PROGRESS_PORT of its pod."""
+"""Path of a GatewayState, at PROGRESS_PORT of a pod."""
 PROBLEM_CHARACTERS = 500
 
 
@@ -166,7 +167,8 @@ class Fault(Contract):
 
 
 class GatewayState(Contract):
-    """What a gateway knows of itself and of the service."""
+    """What a gateway knows of itself and of the service. A worker that waits for the database has
+    the page too, with the fault alone."""
 
     faults: tuple[Fault, ...] = ()
     """Causes why requests to this gateway would fail, the gravest first."""

@@ -82,12 +82,13 @@ class Pages:
     """Serves GET requests in a thread until `close`."""
 
     def __init__(self, pages: Mapping[str, Page], port: int) -> None:
-        """Raises InfrastructureError if the port is taken. `port` 0 takes a free one."""
-        known = ", ".join(pages).encode() + b"\n"
+        """Raises InfrastructureError if the port is taken. `port` 0 takes a free one. `pages` may
+        change meanwhile."""
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 page = pages.get(self.path)
+                known = ", ".join(pages).encode() + b"\n"
                 status, kind, body = (404, "text/plain", known) if page is None else page()
                 self.send_response(status)
                 self.send_header("Content-Type", kind)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import importlib
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,10 @@ environment:
   WAN_WEBHOOK_SECRET                         key that signs webhooks (none: no webhook is sent)
   WAN_PROGRESS_PORT  port of /healthz, /readyz, /metrics and /state, not for clients (9400)
 
-exit codes: 0 stopped on request; 10 the service file or the environment is wrong, or the database
-refuses; 30 the database does not answer
+Until the database admits it, it waits and tries again: /state has the cause.
+
+exit codes: 0 stopped on request; 10 the service file or the environment is wrong; 30 the store
+cannot be used
 """
 
 
@@ -59,22 +60,20 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until stopped. Returns the exit code."""
-    # Imported here: no other command needs asyncpg, and FastAPI is in the gateway's image alone.
-    reach = importlib.import_module("wan_runtime.serving.reach").reach
     try:
         service, database = start.given(options)
-        webhook_secret, pages_port = start.webhook_secret(), chosen_port()
-        asyncio.run(reach(service, database))
+        # Imported here: no other command needs asyncpg, and FastAPI is in the gateway's image
+        # alone.
+        importlib.import_module("wan_runtime.serving.gateway.server").serve(
+            service,
+            database=database,
+            keys=options.keys,
+            webhook_secret=start.webhook_secret(),
+            rollout=options.rollout,
+            host=options.host,
+            port=options.port,
+            pages_port=chosen_port(),
+        )
     except StepError as error:
         return start.ended(error.message, error.exit_class)
-    importlib.import_module("wan_runtime.serving.gateway.server").serve(
-        service,
-        database=database,
-        keys=options.keys,
-        webhook_secret=webhook_secret,
-        rollout=options.rollout,
-        host=options.host,
-        port=options.port,
-        pages_port=pages_port,
-    )
     return 0

@@ -5,6 +5,7 @@ Nothing is passed on that the client would send to the server as a setting, or i
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -13,6 +14,8 @@ from wan_runtime.errors import InputError
 from wan_runtime.faults import value
 
 VARIABLE = "WAN_DATABASE_URL"
+FILE = "WAN_DATABASE_URL_FILE"
+"""Variable with the file of the mounted Secret, which follows its changes."""
 WHERE = f"{VARIABLE} (the key url of the database's Secret)"
 FORM = "postgresql://USER:PASSWORD@HOST[:PORT]/DATABASE"
 SCHEMES = ("postgresql", "postgres")
@@ -34,6 +37,18 @@ REFUSED = {
     "ssl": "write sslmode=require, or another sslmode",
 }
 """Parameters of clients and providers -> why, and what to write."""
+
+
+def current(url: str) -> str:
+    """The connection string of the mounted Secret; `url` where none is mounted.
+
+    Raises InputError(JOB_INVALID) as `checked` does.
+    """
+    file = os.environ.get(FILE)
+    try:
+        return checked(Path(file).read_text(errors="surrogateescape")) if file else url
+    except OSError:  # the kubelet has not mounted it, or replaces it
+        return url
 
 
 def checked(url: str) -> str:

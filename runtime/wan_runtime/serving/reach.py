@@ -1,32 +1,104 @@
-"""Reach the database before gateway or worker begins: wait while it starts, stop if it refuses."""
+"""Wait for the database before gateway or worker begins: until it answers, and admits them.
+
+A process that ended instead would be started again after pauses of up to five minutes, whatever is
+mended meanwhile.
+"""
 
 from __future__ import annotations
 
-from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.reasons import Reason
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from wan_runtime.contract.reasons import GatewayReason
+from wan_runtime.contract.report import STATE_PAGE, Fault, GatewayState
 from wan_runtime.contract.service import ServiceSpec
-from wan_runtime.errors import InfrastructureError, InputError
+from wan_runtime.errors import InputError
+from wan_runtime.process.pages import Page, json_page, plain_page
+from wan_runtime.serving.database_url import current
+from wan_runtime.serving.queue.database import check
 from wan_runtime.serving.queue.errors import DatabaseRefused, QueueAway, SchemaNewer
-from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.queue.refusals import WHERE
+from wan_runtime.serving.queue.queue import PATIENCE_SECONDS, Queue
 
-PATIENCE_SECONDS = 60.0
-"""With a server that starts: half of what the kubelet gives a pod to begin."""
+log = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 3.0
+"""Between two tries."""
+TABLES_SECONDS = 60.0
+"""Longest time that making the tables may take."""
+SILENCE = 60.0 + TABLES_SECONDS
+"""Seconds without a try, after which a process that waits counts as dead."""
+
+T = TypeVar("T")
 
 
-async def reach(service: ServiceSpec, url: str, *, seconds: float = PATIENCE_SECONDS) -> None:
-    """Until the database answers and has its tables.
+class Wait:
+    """What keeps the process from beginning. Written by its loop, read by the pages' threads."""
 
-    Raises:
-        InputError: it refuses, or is a newer release's.
-        InfrastructureError: it is still away; or what opens the store is wrong.
+    def __init__(self) -> None:
+        self.fault: Fault | None = None
+        """Cause of the last try's failure. None: no try has ended yet."""
+        self._turned = time.monotonic()
+
+    def because(self, fault: Fault) -> None:
+        """After a try that failed. The log has each cause once."""
+        if fault != self.fault:
+            log.warning("%s: %s", fault.reason, fault.message)
+        self.fault, self._turned = fault, time.monotonic()
+
+    def pages(self) -> dict[str, Page]:
+        """Pages of a worker that waits: it lives, and is not ready."""
+        return {
+            "/healthz": lambda: plain_page(time.monotonic() - self._turned < SILENCE),
+            "/readyz": lambda: plain_page(False),
+            "/metrics": lambda: (200, CONTENT_TYPE_LATEST, b""),
+            STATE_PAGE: lambda: json_page(
+                GatewayState(faults=() if self.fault is None else (self.fault,))
+            ),
+        }
+
+
+async def reach(
+    url: str, begin: Callable[[str], Awaitable[T]], because: Callable[[Fault], None]
+) -> T:
+    """The result of `begin(connection string)`, tried until the database lets it pass.
+
+    `url`: used where no Secret is mounted, whose changes are followed. `because`: called with the
+    cause after each try that failed.
     """
-    Store.connect(service.store)
-    try:
-        queue = await Queue.of(service, url, patience_seconds=seconds)
-    except (DatabaseRefused, SchemaNewer) as error:
-        raise InputError(Reason.JOB_INVALID, str(error)) from error
-    except QueueAway as error:
-        text = f"{error}, for {seconds:.0f} s: start it, or correct its address {WHERE}"
-        raise InfrastructureError(Reason.UNEXPECTED, text) from error
-    await queue.close()
+    while True:
+        try:
+            address = current(url)
+            await check(address)
+            return await begin(address)
+        except Exception as error:
+            because(fault_of(error))
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def opened(
+    service: ServiceSpec, url: str, patience_seconds: float = PATIENCE_SECONDS
+) -> Queue:
+    """The queue. Its tables may take longer to make than `patience_seconds`, which are those of a
+    call. Raises QueueAway, SchemaNewer."""
+    tables = await Queue.of(service, url, patience_seconds=TABLES_SECONDS)
+    await tables.close()
+    return await Queue.of(service, url, patience_seconds=patience_seconds)
+
+
+def fault_of(error: Exception) -> Fault:
+    """Why the database cannot be used."""
+    if isinstance(error, (DatabaseRefused, SchemaNewer)):
+        return Fault.of(GatewayReason.DATABASE_REFUSED, str(error))
+    if isinstance(error, InputError):
+        return Fault.of(GatewayReason.DATABASE_REFUSED, error.message)
+    if isinstance(error, QueueAway):
+        return Fault.of(GatewayReason.DATABASE_UNREACHABLE, str(error))
+    # Whoever calls goes on: without it nothing would be known.
+    log.error("the database cannot be used", exc_info=error)
+    text = f"the database cannot be used ({type(error).__name__}): the log has the rest"
+    return Fault.of(GatewayReason.CHECK_FAILED, text)

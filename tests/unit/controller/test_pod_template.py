@@ -14,6 +14,7 @@ from wan_operator.resources.labels import SPEC_HASH, content_hash
 from wan_operator.resources.pods import as_before
 from wan_runtime.artifacts import credentials
 from wan_runtime.contract.job import ExitClass
+from wan_runtime.serving import database_url
 
 Raw = dict[str, Any]
 
@@ -163,7 +164,7 @@ def test_an_edited_revision_is_put_right() -> None:
     assert "10002" not in str(world.objects["Deployment", "demo-worker"])
 
 
-def test_pods_get_a_session_token_and_follow_the_stores_secret() -> None:
+def test_pods_get_a_session_token_and_follow_their_secrets() -> None:
     token = {"key": "sessionToken", "optional": True}
     for name, pod in all_pods({}).items():
         secret = "minio" if name == "step" else "wan-store"
@@ -176,6 +177,10 @@ def test_pods_get_a_session_token_and_follow_the_stores_secret() -> None:
         assert env["WAN_STORE_CREDENTIALS"]["name"] == credentials.FOLDER
         sources = {each["name"]: each.get("secret") for each in pod["volumes"]}
         assert sources["store-secret"] == {"secretName": secret, "optional": True}
+        if name != "step":
+            url = f"{mounts['database-secret']}/url"
+            assert env[database_url.FILE]["value"] == url
+            assert sources["database-secret"] == {"secretName": "wan-database", "optional": True}
 
 
 def test_gateways_of_an_earlier_release_follow_it_once_they_change_anyway() -> None:

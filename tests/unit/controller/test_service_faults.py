@@ -6,6 +6,7 @@ import pytest
 
 from unit.controller.service_world import Raw, World, report, tiny
 from wan_operator.conditions.service import VOCABULARY
+from wan_operator.reconcile.service.reconcile import addresses
 from wan_runtime.contract.reasons import GatewayReason, Reason
 from wan_runtime.contract.report import Fault, GatewayState
 
@@ -62,10 +63,62 @@ def test_it_is_the_cause_of_workers_that_are_not_ready() -> None:
     assert world.condition("Ready")[1:] == ("StoreAccessDenied", "requests fail: denied")
 
 
-def gateway(world: World, ready: bool) -> Raw:
+def running(world: World, part: str, ready: bool) -> Raw:
+    container = "gateway" if part == "gateway" else "worker"
     condition = {"type": "Ready", "status": str(ready)}
-    state = {"name": "gateway", "ready": ready, "restartCount": 0, "state": {"running": {}}}
-    return world.pod("gateway", conditions=[condition], containerStatuses=[state])
+    state = {"name": container, "ready": ready, "restartCount": 0, "state": {"running": {}}}
+    statuses = {"conditions": [condition], "containerStatuses": [state]}
+    return world.pod(part, **statuses, podIP=f"10.0.0.{len(world.listed('Pod'))}")
+
+
+def gateway(world: World, ready: bool) -> Raw:
+    return running(world, "gateway", ready)
+
+
+REFUSED = Fault.of(GatewayReason.DATABASE_REFUSED, "PostgreSQL refuses: no password")
+
+
+def test_a_gateway_that_does_not_begin_says_why_beside_one_that_serves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = serving()
+    well, ill = (gateway(world, ready)["metadata"]["name"] for ready in (True, False))
+    pages = {ill: GatewayState(faults=(REFUSED,)), well: GatewayState(service=report())}
+    monkeypatch.setattr(world, "pages", lambda: pages)
+    world.turn()
+    said = f"A change waits: pod {ill}: {REFUSED.message}"
+    assert world.condition("Ready")[:2] == ("True", "Serving")
+    assert world.condition("Ready")[2].endswith(said)
+    assert world.condition("Stalled")[:2] == ("True", "DatabaseRefused")
+    del pages[well]
+    world.turn()
+    said = f"requests fail: {REFUSED.message}"
+    assert world.condition("Ready") == ("False", "DatabaseRefused", said), "once, not twice"
+
+
+def test_a_worker_that_does_not_begin_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = serving()
+    pods = [gateway(world, ready=True), running(world, "worker", ready=False)]
+    well, ill = (pod["metadata"]["name"] for pod in pods)
+    pages = {well: GatewayState(service=report()), ill: GatewayState(faults=(REFUSED,))}
+    monkeypatch.setattr(world, "pages", lambda: pages)
+    worker = world.deployment("worker")
+    assert worker is not None
+    worker["status"]["readyReplicas"] = 0
+    heard = addresses(world.cr, world._observed(), world.settings, world.now)
+    assert heard == {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in pods}
+    world.turn()
+    for type_ in ("Ready", "Stalled"):
+        assert world.condition(type_)[1:] == (
+            *("DatabaseRefused", f"0 of 1 workers take videos: pod {ill}: {REFUSED.message}"),
+        )
+    world.edit(defaults={"frames": 9, "steps": 4})
+    world.turn()
+    strategy = world.objects["Deployment", "demo-worker"]["spec"]["strategy"]
+    assert strategy["rollingUpdate"]["maxUnavailable"] == 1, "it holds the room of its successor"
+    pages[ill] = GatewayState()
+    world.turn()
+    assert world.condition("Ready")[1] != "DatabaseRefused"
 
 
 def test_a_gateway_that_gets_no_requests_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:

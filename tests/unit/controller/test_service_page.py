@@ -58,8 +58,9 @@ def largest() -> ServiceReport:
 
 
 def test_the_page_of_the_largest_service_is_read() -> None:
-    reporter = Reporter(cast(Queue, SimpleNamespace(report=AsyncMock(return_value=largest()))))
-    asyncio.run(reporter.take())
+    queue = cast(Queue, SimpleNamespace(report=AsyncMock(return_value=largest())))
+    reporter = Reporter()
+    asyncio.run(reporter.take(queue))
     status, _, body = reporter.pages(lambda: b"")[STATE_PAGE]()
     assert status == 200
     page = SERVICE.page

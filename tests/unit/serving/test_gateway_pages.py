@@ -20,6 +20,7 @@ from unit.serving.test_gateway import ask
 from wan_runtime.contract.reasons import GatewayReason, Reason
 from wan_runtime.contract.report import Fault, GatewayState, ServiceReport
 from wan_runtime.contract.rollout import Rollout, Track
+from wan_runtime.serving import reach
 from wan_runtime.serving.gateway import checks, reporter, rollouts
 
 pytest_plugins = ["gateway_fixtures"]
@@ -31,6 +32,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "EVERY", 0.05)
     monkeypatch.setattr(checks, "FIRST_PAUSE", 0.05)
     monkeypatch.setattr(rollouts, "EVERY", 0.05)
+    monkeypatch.setattr(reach, "PAUSE_SECONDS", 0.05)
 
 
 def until(gateway: RunningGateway, true: Callable[[ServiceReport], bool]) -> ServiceReport:
@@ -110,6 +112,30 @@ def test_it_says_why_there_is_no_report(
     own_postgres.start()
     until(gateway, lambda _: True)
     faulty(gateway, lambda faults: not faults)
+
+
+def test_it_serves_once_its_database_is_made(
+    make_gateway: Callable[..., RunningGateway], postgres: Postgres
+) -> None:
+    name = f"d{uuid4().hex[:8]}"
+    gateway = make_gateway(url=postgres.url(name), is_admitted=False)
+    [fault] = faulty(gateway, bool)
+    assert fault.reason is GatewayReason.DATABASE_REFUSED
+    assert f'database "{name}" does not exist: create the database, or name an' in fault.message
+    assert [gateway.page(path).status_code for path in ("/healthz", "/readyz")] == [200, 503]
+    with gateway.http() as http:
+        assert http.get("/livez").status_code == 200
+        for path in ("/readyz", "/health", "/v1/videos", "/openapi.json", "/studio/", "/nothing"):
+            assert (path, http.get(path).status_code) == (path, 503)
+        refused = ask(http)
+        assert refused.status_code == 503
+        assert refused.json()["error"]["code"] == "service_unavailable"
+        assert "retry-after" not in refused.headers, "waiting does not help its client"
+        postgres.create(name)
+        until(gateway, lambda _: True)
+        assert ask(http).status_code == 200
+        assert http.get("/readyz").status_code == 200
+    assert gateway.page("/readyz").status_code == 200
 
 
 def test_a_database_that_only_reads_or_refuses_is_a_fault(

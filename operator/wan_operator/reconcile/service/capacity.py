@@ -77,5 +77,5 @@ def _going(service: Service, serving: Revision) -> frozenset[str]:
     pods = [*service.pods(Part.WORKER), *service.pods(Part.CANARY)]
     others = [each for each in pods if label(each, REVISION) != serving.name]
     more = max(0, len(pods) - service.status.desired_replicas)
-    idle = [each for each in pods if not works(each)]
+    idle = [each for each in pods if not works(service, each)]
     return frozenset(each["metadata"]["uid"] for each in (*others[:more], *idle))

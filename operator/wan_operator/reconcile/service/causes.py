@@ -24,6 +24,7 @@ from wan_operator.reconcile.service.state import Service
 from wan_operator.reconcile.waiting import refused as refusal
 from wan_operator.reconcile.waiting import refused_pod
 from wan_operator.resources.service.names import REVISION, Part
+from wan_runtime.contract.reasons import NEEDS_SOMEBODY as LASTING
 
 STARTING = "PodStarting"
 """The reason of a pod that may still come right by itself."""
@@ -42,7 +43,7 @@ def causes(service: Service, part: Part, revision: str = "") -> list[PodFault]:
     found = [each.fault for each in refused(service, part) if revision in ("", each.revision)]
     for pod in service.pods(part):
         if _is_there(pod) and revision in ("", label(pod, REVISION)):
-            fault = pod_fault(pod, service.observed)
+            fault = pod_fault(pod, service.observed) or _waiting(service, pod)
             found += [] if fault is None else [fault]
         elif revision in ("", label(pod, REVISION)):
             found += _rejected(pod, service.now)
@@ -131,6 +132,15 @@ def _rejected(pod: Raw, now: datetime) -> list[PodFault]:
         return []
     node, said = pod["spec"].get("nodeName", ""), status.get("message") or status.get("reason", "")
     return [PodFault("PodRejected", f"node {node} rejects pods: {said}", False)]
+
+
+def _waiting(service: Service, pod: Raw) -> PodFault | None:
+    """What keeps a pod that runs, beside what is said of the whole service."""
+    found = service.waits(pod)
+    if found is None or found in service.faults:
+        return None
+    text = f"pod {pod['metadata']['name']}: {found.message}"
+    return PodFault(found.reason, text, found.reason in LASTING, is_of_spec=False)
 
 
 def _is_there(pod: Raw) -> bool:

@@ -55,7 +55,7 @@ def _resync(service: Service, part: Part) -> Resync | None:
 
 def working(service: Service, part: Part) -> int:
     """Pods of a part, of any revision, that work or load what they need for the first time."""
-    found = sum(map(works, service.pods(part)))
+    found = sum(works(service, pod) for pod in service.pods(part))
     return max(found, count([service.deployment(part)], "readyReplicas"))
 
 
@@ -64,10 +64,10 @@ def is_down(service: Service) -> bool:
     return service.status.desired_replicas > 0 and not working(service, Part.WORKER)
 
 
-def works(pod: Raw) -> bool:
+def works(service: Service, pod: Raw) -> bool:
     """Not one that waits, or that has ended and is not ready since."""
     container: str = pod["spec"]["containers"][0]["name"]
-    if is_deleting(pod) or container_state(pod, container)[0] != "running":
+    if is_deleting(pod) or container_state(pod, container)[0] != "running" or service.waits(pod):
         return False
     statuses = pod["status"]["containerStatuses"]
     [status] = [each for each in statuses if each["name"] == container]

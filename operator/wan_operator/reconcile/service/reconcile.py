@@ -45,7 +45,7 @@ from wan_operator.reconcile.service.rollout import Course, course
 from wan_operator.reconcile.service.rollout import numbered as numbered_share
 from wan_operator.reconcile.service.run import PART
 from wan_operator.reconcile.service.scale import scaled
-from wan_operator.reconcile.service.state import Service, read
+from wan_operator.reconcile.service.state import WORKERS, Service, is_ready, read
 from wan_operator.reconcile.service.status import NEEDS_SOMEBODY, numbered, with_conditions
 from wan_operator.reconcile.stall import unreadable
 from wan_operator.reconcile.store import StoreNotConfiguredError, ca_bundle, cache_volume
@@ -270,8 +270,7 @@ def changes(before: Service, after: Service) -> tuple[Event, ...]:
     if after.spec.autoscaling is not None and was != wanted:
         text = f"from {was} to {wanted} workers"
         events.append(Event(type="Normal", reason="Scaled", action="Scale", message=text))
-    is_ready = is_true(after.status.conditions, READY)
-    if is_ready and not is_true(before.status.conditions, READY):
+    if is_true(after.status.conditions, READY) and not is_true(before.status.conditions, READY):
         text = f"{after.status.url} answers, {after.status.ready} workers"
         events.append(Event(type="Normal", reason="Serving", action="Serve", message=text))
     return tuple(events)
@@ -326,14 +325,21 @@ def stalled(cr: Raw, reason: str, message: str, now: datetime) -> Decision:
 
 def addresses(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Mapping[str, str]:
     """Addresses of gateways: any of them reports on the whole service. Two, in case one is just
-    going."""
-    pods = [
-        pod
-        for pod in observed.pods
-        if label(pod, COMPONENT) == Part.GATEWAY
-        and container_state(pod, Part.GATEWAY.value)[0] == "running"
-        and not is_deleting(pod)
-        and pod["status"].get("podIP")
-    ]
-    newest = sorted(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True)
-    return {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in newest[:2]}
+    going. And of two workers that are not ready, which may wait as a gateway does."""
+    newest = sorted(
+        (pod for pod in observed.pods if _is_heard(pod)),
+        key=lambda pod: str(pod["metadata"]["creationTimestamp"]),
+        reverse=True,
+    )
+    gateways = [pod for pod in newest if label(pod, COMPONENT) == Part.GATEWAY]
+    workers = [pod for pod in newest if label(pod, COMPONENT) in WORKERS and not is_ready(pod)]
+    return {
+        pod["metadata"]["name"]: pod["status"]["podIP"] for pod in (*gateways[:2], *workers[:2])
+    }
+
+
+def _is_heard(pod: Raw) -> bool:
+    """Whether it runs, and has an address."""
+    container: str = pod["spec"]["containers"][0]["name"]
+    runs = container_state(pod, container)[0] == "running"
+    return bool(runs and not is_deleting(pod) and pod["status"].get("podIP"))

@@ -22,6 +22,8 @@ from wan_operator.resources.service.worker import Revision
 from wan_operator.settings import Settings
 from wan_runtime.contract.report import Fault, GatewayState, ServiceReport
 
+WORKERS = (Part.WORKER, Part.CANARY)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Service:
@@ -39,8 +41,18 @@ class Service:
     @property
     def gateways(self) -> dict[str, GatewayState]:
         """What gateways say of themselves, by pod."""
+        workers = {pod["metadata"]["name"] for part in WORKERS for pod in self.pods(part)}
+        return {name: page for name, page in self._pages.items() if name not in workers}
+
+    @property
+    def _pages(self) -> dict[str, GatewayState]:
         pages = self.observed.pages.items()
         return {name: page for name, page in pages if isinstance(page, GatewayState)}
+
+    def waits(self, pod: Raw) -> Fault | None:
+        """Why a pod that runs does not begin, in its own words; None for one that is ready."""
+        page = self._pages.get(pod["metadata"]["name"])
+        return page.faults[0] if page and page.faults and not is_ready(pod) else None
 
     @property
     def faults(self) -> tuple[Fault, ...]:

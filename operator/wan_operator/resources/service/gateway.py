@@ -13,6 +13,8 @@ from wan_operator.resources.pods import (
     as_before,
     authority,
     cpu_of,
+    database_env,
+    database_files,
     pod_spec,
     scratch,
     secret_env,
@@ -121,7 +123,7 @@ def container(gateway: GatewayPods) -> Manifest:
         "args": ["gateway", "--port", str(PORT)],
         "env": [
             *store_env(gateway.store_secret),
-            secret_env("WAN_DATABASE_URL", gateway.database_secret, "url"),
+            *database_env(gateway.database_secret),
             *([secret_env("WAN_WEBHOOK_SECRET", webhook.name, "secret")] if webhook else []),
         ],
         "ports": [
@@ -151,6 +153,7 @@ def volumes(gateway: GatewayPods) -> list[Volume]:
         ),
         volume("rollout", ROLLOUT_FOLDER, read_only=True, configMap=rollout),
         store_files(gateway.store_secret),
+        database_files(gateway.database_secret),
         volume("keys", KEYS_FOLDER, read_only=True, secret={"secretName": keys}),
         scratch("tmp", "/tmp", "1Gi"),
         scratch("home", HOME, "64Mi"),

@@ -23,11 +23,12 @@ from wan_operator.resources.pods import (
     as_before,
     authority,
     cpu_of,
+    database_env,
+    database_files,
     field_env,
     items,
     pod_spec,
     scratch,
-    secret_env,
     security_context,
     shared_memory,
     store_env,
@@ -155,7 +156,7 @@ def container(pods: WorkerPods) -> Manifest:
         ],
         "env": [
             *store_env(pods.store_secret),
-            secret_env("WAN_DATABASE_URL", pods.database_secret, "url"),
+            *database_env(pods.database_secret),
             field_env("WAN_POD_NAME", "metadata.name"),
             field_env("WAN_REVISION", f"metadata.labels['{REVISION}']"),
             {"name": "WAN_SCRATCH", "value": CACHE_PATH},
@@ -187,6 +188,7 @@ def volumes(pods: WorkerPods) -> list[Volume]:
     """All but the revision's ConfigMap, whose name is known once the rest is: see `mounted`."""
     pairs = [
         store_files(pods.store_secret),
+        database_files(pods.database_secret),
         scratch("cache", CACHE_PATH, pods.spec.resources.cache or pods.size.cache),
         scratch("tmp", "/tmp", "1Gi"),
         scratch("home", HOME, "1Gi"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -31,10 +31,12 @@ from wan_runtime.serving.gateway.requests import Requests, without_body
 from wan_runtime.serving.gateway.rollouts import Rollouts
 from wan_runtime.serving.gateway.state import Gateway
 from wan_runtime.serving.gateway.text import UNREADABLE, misfit
+from wan_runtime.serving.gateway.unopened import Unopened
 from wan_runtime.serving.gateway.upkeep import Upkeep
 from wan_runtime.serving.problems import Code, Refusal
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
+from wan_runtime.serving.reach import opened, reach
 
 log = logging.getLogger(__name__)
 
@@ -53,37 +55,51 @@ def create_app(
     pages_port: int = 0,
     patience: float = PATIENCE,
 ) -> FastAPI:
-    """The application. It connects to the database when it starts, and ends its loops when it
-    stops. `rollout`: folder of ROLLOUT_FILE. `pages_port`: of what only the cluster may see, 0 for
-    any, which `app.state.pages` has. `patience`: seconds that a request waits for an absent
-    database."""
+    """The application. It serves once the database admits it, and until then answers 503; it ends
+    its loops when it stops. `rollout`: folder of ROLLOUT_FILE. `pages_port`: of what only the
+    cluster may see, 0 for any, which `app.state.pages` has. `patience`: seconds that a request
+    waits for an absent database."""
 
     known = Keys(keys, service.id)
     checks = Checks.of(service, known)
+    predictor = Predictor(service.model.preset)
+    private = PrivateHosts.of(service.webhook_private_hosts or ())
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            queue = await Queue.of(service, database, patience_seconds=patience)
-            stack.push_async_callback(queue.close)
-            owners = await queue.owners(await run_in_threadpool(known.ids))
-            predictor = Predictor(service.model.preset)
-            reporter = Reporter(queue, checks.faults)
-            private = PrivateHosts.of(service.webhook_private_hosts or ())
-            app.state.gateway = Gateway(
-                service, queue, store, known, owners, Rates(), predictor, webhook_secret, private,
-                reporter,
-            )  # fmt: skip
-            upkeep = Upkeep(queue, store, predictor, service.prefix)
-            deliveries = webhooks.Deliveries(queue, webhook_secret, private)
+            reporter = Reporter(checks.faults)
+            app.state.reporter = reporter
             app.state.metrics.registry.register(reporter)
             app.state.pages = Pages(reporter.pages(app.state.metrics.text), pages_port)
             stack.callback(app.state.pages.close)
-            canary = Rollouts(queue, rollout)
-            for loop in (upkeep.run, deliveries.run, canary.run, checks.run, reporter.run):
-                task = asyncio.create_task(loop())
-                stack.push_async_callback(_end, task)
+            for loop in (checks.run(), serve(app, reporter)):
+                stack.push_async_callback(_end, asyncio.create_task(loop))
             yield
+
+    async def begin(url: str) -> tuple[Queue, Mapping[str, str]]:
+        queue = await opened(service, url, patience)
+        try:
+            return queue, await queue.owners(await run_in_threadpool(known.ids))
+        except BaseException:
+            await queue.close()
+            raise
+
+    async def serve(app: FastAPI, reporter: Reporter) -> None:
+        """Until cancelled."""
+        queue, owners = await reach(database, begin, reporter.lacks)
+        app.state.gateway = Gateway(
+            service, queue, store, known, owners, Rates(), predictor, webhook_secret, private,
+            reporter,
+        )  # fmt: skip
+        upkeep = Upkeep(queue, store, predictor, service.prefix)
+        deliveries = webhooks.Deliveries(queue, webhook_secret, private)
+        canary = Rollouts(queue, rollout)
+        loops = (upkeep.run(), deliveries.run(), canary.run(), reporter.run(queue))
+        try:
+            await asyncio.gather(*loops, return_exceptions=True)
+        finally:
+            await queue.close()
 
     app = FastAPI(
         title="Wan videos",
@@ -104,6 +120,7 @@ def create_app(
         app.include_router(router)
     _answer_errors(app, (*described, *others))
     app.add_middleware(body.Limit, picture=service.limits.upload_bytes)
+    app.add_middleware(Unopened)
     app.add_middleware(Requests, metrics=app.state.metrics)
     return app
 

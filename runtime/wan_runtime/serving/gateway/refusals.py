@@ -49,9 +49,17 @@ def unavailable(error: Exception) -> Refusal:
     """The refusal of a request that met an error of the database or the store. It promises only
     what is so: that waiting helps, where nobody has to act."""
     away = error.reason is Reason.STORE_UNREACHABLE if isinstance(error, StepError) else True
-    if away and not isinstance(error, DatabaseRefused):
-        text = "the service's database or store does not answer; what was queued is kept: try again"
-        return Refusal(Code.UNAVAILABLE, text, retry_after=5)
+    return silent() if away and not isinstance(error, DatabaseRefused) else refuses()
+
+
+def silent() -> Refusal:
+    """The refusal of a request where waiting helps."""
+    text = "the service's database or store does not answer; what was queued is kept: try again"
+    return Refusal(Code.UNAVAILABLE, text, retry_after=5)
+
+
+def refuses() -> Refusal:
+    """The refusal of a request where somebody has to act."""
     text = (
         "the service's database or store refuses this; waiting does not help: those who run the "
         "service find the cause in its status"

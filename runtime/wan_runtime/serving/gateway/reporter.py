@@ -12,7 +12,6 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from wan_runtime.contract.reasons import GatewayReason
 from wan_runtime.contract.report import (
     STATE_PAGE,
     AdapterNote,
@@ -22,8 +21,8 @@ from wan_runtime.contract.report import (
 )
 from wan_runtime.process.pages import Page, json_page, plain_page
 from wan_runtime.serving.gateway.availability import faulty
-from wan_runtime.serving.queue.errors import DatabaseRefused, QueueAway
 from wan_runtime.serving.queue.queue import Queue
+from wan_runtime.serving.reach import fault_of
 
 log = logging.getLogger(__name__)
 
@@ -36,32 +35,32 @@ SILENCE = 60.0
 class Reporter(Collector):
     """Written by the gateway's loop, read by the threads of the pages' server."""
 
-    def __init__(self, queue: Queue, faults: Callable[[], tuple[Fault, ...]] = tuple) -> None:
+    def __init__(self, faults: Callable[[], tuple[Fault, ...]] = tuple) -> None:
         """`faults`: of all but the database."""
-        self._queue, self._others = queue, faults
+        self._others = faults
         self._taken: tuple[ServiceReport, float] | Fault | None = None
         """With the time of the monotonic clock; or why there is none. None: none was taken yet."""
         self._turned = time.monotonic()
 
-    async def run(self) -> None:
+    async def run(self, queue: Queue) -> None:
         """Until cancelled."""
         while True:
-            await self.take()
+            await self.take(queue)
             await asyncio.sleep(EVERY)
 
-    async def take(self) -> None:
+    async def take(self, queue: Queue) -> None:
         """A new one, or why there is none."""
         try:
-            self._taken = (await self._queue.report(), time.monotonic())
-        except DatabaseRefused as error:
-            self._taken = Fault.of(GatewayReason.DATABASE_REFUSED, str(error))
-        except QueueAway as error:
-            self._taken = Fault.of(GatewayReason.DATABASE_UNREACHABLE, str(error))
-        except Exception as error:  # the loop goes on: without it nothing would be known
-            log.exception("no report")
-            text = f"no report on the queue ({type(error).__name__}): the log has the rest"
-            self._taken = Fault.of(GatewayReason.CHECK_FAILED, text)
-        self._turned = time.monotonic()
+            self._taken = (await queue.report(), time.monotonic())
+            self._turned = time.monotonic()
+        except Exception as error:
+            self.lacks(fault_of(error))
+
+    def lacks(self, fault: Fault) -> None:
+        """There is no report, because of `fault`. The log has each cause once."""
+        if fault != self._taken:
+            log.warning("%s: %s", fault.reason, fault.message)
+        self._taken, self._turned = fault, time.monotonic()
 
     def pages(self, metrics: Callable[[], bytes]) -> dict[str, Page]:
         """`metrics`: the exposition."""

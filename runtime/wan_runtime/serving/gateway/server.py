@@ -32,7 +32,7 @@ def serve(
     port: int,
     pages_port: int,
 ) -> None:
-    """Until SIGTERM."""
+    """Until SIGTERM. Raises InfrastructureError if what opens the store is wrong."""
     for handler in logging.getLogger().handlers:
         handler.addFilter(Stamp())
     app = create_app(

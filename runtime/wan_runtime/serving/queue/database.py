@@ -102,27 +102,56 @@ class Database:
                 ):
                     return await work(connection)
             except Exception as error:
-                refused = refusal(error)
-                if refused is not None:
-                    raise DatabaseRefused(f"{server_of(self._url)} refuses: {refused}") from error
+                raise_refusal(self._url, error)
                 if not is_transient(error):
                     raise
                 pause = wait * random.uniform(0.5, 1.0)
                 if clock() + pause >= deadline:
-                    text = f"{server_of(self._url)} is away ({what}: {reason_of(error)})"
-                    raise QueueAway(text) from error
+                    raise away(self._url, what, error) from error
                 wait = min(LONGEST_WAIT, wait * 2)
                 log.warning("%s failed (%s): again in %.1f s", what, reason_of(error), pause)
                 await asyncio.sleep(pause)
 
     async def listener(self) -> asyncpg.Connection[asyncpg.Record]:
         """A connection of its own, for LISTEN."""
-        return await asyncpg.connect(
-            self._url,
-            timeout=CONNECT_SECONDS,
-            command_timeout=STATEMENT_SECONDS,
-            server_settings=SETTINGS,
-        )
+        return await connect(self._url)
+
+
+async def connect(url: str) -> asyncpg.Connection[asyncpg.Record]:
+    """A connection outside any pool."""
+    return await asyncpg.connect(
+        url,
+        timeout=CONNECT_SECONDS,
+        command_timeout=STATEMENT_SECONDS,
+        server_settings=SETTINGS,
+    )
+
+
+async def check(url: str) -> None:
+    """Connects once, without patience. Raises DatabaseRefused, QueueAway."""
+    try:
+        connection = await connect(url)
+        try:
+            await check_session(connection)
+        finally:
+            connection.terminate()
+    except Exception as error:
+        raise_refusal(url, error)
+        if not is_transient(error):
+            raise
+        raise away(url, "connect", error) from error
+
+
+def raise_refusal(url: str, error: Exception) -> None:
+    """Raises DatabaseRefused for an error that is a refusal."""
+    refused = refusal(error)
+    if refused is not None:
+        raise DatabaseRefused(f"{server_of(url)} refuses: {refused}") from error
+
+
+def away(url: str, what: str, error: Exception) -> QueueAway:
+    """No answer, while `what` was tried."""
+    return QueueAway(f"{server_of(url)} is away ({what}: {reason_of(error)})")
 
 
 async def check_session(connection: Connection) -> None:

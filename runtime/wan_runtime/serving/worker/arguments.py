@@ -23,9 +23,11 @@ environment:
   WAN_MODEL_CACHE    folder for the base model, shared by the pods of a node (the scratch folder)
   WAN_PROGRESS_PORT  port of /healthz, /readyz, /metrics and /info (9400)
 
+Until the database admits it, it waits and tries again: /state has the cause.
+
 exit codes:
   0   stopped on request; it holds no job
-  10  the service file, the environment or the base model is wrong, or the database refuses
+  10  the service file, the environment or the base model is wrong
   30  the database does not answer, the ranks cannot be started, or a bug; the current job went
       back to the queue
 """

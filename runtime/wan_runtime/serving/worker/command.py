@@ -7,19 +7,27 @@ import asyncio
 import os
 import signal
 import tempfile
+from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.job import ExitClass
+from wan_runtime.contract.report import STATE_PAGE
+from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.errors import StepError
 from wan_runtime.presets import preset_named
 from wan_runtime.process import early
-from wan_runtime.process.pages import Pages, chosen_port
+from wan_runtime.process.pages import Page, Pages, chosen_port
 from wan_runtime.serving import start
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.reach import reach
+from wan_runtime.serving.reach import Wait, opened, reach
 from wan_runtime.serving.worker.attempt import Timing
 from wan_runtime.serving.worker.worker import Worker
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+T = TypeVar("T")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -40,16 +48,48 @@ async def _serve(options: argparse.Namespace, work: Path) -> int:
     try:
         service, database = start.given(options)
         preset_named(service.model.preset)
-        port = chosen_port()
-        await reach(service, database)
+        store = Store.connect(service.store)
+        wait = Wait()
+        served = wait.pages()
+        pages = Pages(served, chosen_port())
     except StepError as error:
         return start.ended(error.message, error.exit_class)
-    queue = await Queue.of(service, database)
+    try:
+        queue = await stoppable(reach(database, partial(opened, service), wait.because))
+        if queue is None:
+            return 0
+        return await _work(options, service, queue, store, work, served)
+    finally:
+        pages.close()
+
+
+async def stoppable(action: Coroutine[Any, Any, T]) -> T | None:
+    """The action's result; None if a signal stopped it."""
+    task, loop = asyncio.create_task(action), asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, task.cancel)
+    if early.received():
+        task.cancel()
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return None
+
+
+async def _work(
+    options: argparse.Namespace,
+    service: ServiceSpec,
+    queue: Queue,
+    store: Store,
+    work: Path,
+    served: dict[str, Page],
+) -> int:
+    """`served`: the pages that are served, which become the worker's."""
     worker = Worker(
         service,
         options.service,
         queue,
-        Store.connect(service.store),
+        store,
         work,
         ranks=options.ranks,
         pod=os.environ.get("WAN_POD_NAME", ""),
@@ -57,19 +97,15 @@ async def _serve(options: argparse.Namespace, work: Path) -> int:
         timing=Timing(grace=options.grace),
     )
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in SIGNALS:
         loop.add_signal_handler(number, worker.stop)
     if early.received():  # before there was a worker to stop
         worker.stop()
-    try:
-        pages = Pages(worker.status.pages(), port)
-    except StepError as error:
-        await queue.close()
-        return start.ended(error.message, error.exit_class)
+    served |= worker.status.pages()
+    del served[STATE_PAGE]  # from now on its reports have what keeps it
     try:
         code = await worker.run()
     finally:
-        pages.close()
         await queue.close()
     if code is ExitClass.STOPPED:
         return 0
