@@ -38,6 +38,7 @@ class Checks:
         self._store, self._key, self._keys = store, key, keys
         self._fault: Fault | None = None
         self._failures = 0
+        self._has_worked = False
 
     @classmethod
     def of(cls, service: ServiceSpec, keys: Keys) -> Checks:
@@ -57,8 +58,9 @@ class Checks:
             await run_in_threadpool(probe, self._store, self._key)
         except StepError as error:
             self._failures += 1
-            # An answer that did not come may come the next time; a refusal is one.
-            if error.reason in NEEDS_SOMEBODY or self._failures > 1:
+            # An answer that did not come may come the next time, of a store that has ever answered;
+            # a refusal is one.
+            if error.reason in NEEDS_SOMEBODY or self._failures > 1 or not self._has_worked:
                 self._found(Fault.of(error.reason, error.message))
         except Exception as error:
             log.exception("the store cannot be checked")
@@ -67,6 +69,7 @@ class Checks:
             self._found(Fault.of(GatewayReason.CHECK_FAILED, text))
         else:
             self._failures = 0
+            self._has_worked = True
             self._found(None)
 
     @property

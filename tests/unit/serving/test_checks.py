@@ -1,0 +1,53 @@
+"""When a store that does not answer is a fault of the gateway's surroundings."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.errors import InfrastructureError
+from wan_runtime.serving.gateway import checks
+from wan_runtime.serving.gateway.keys import Keys
+
+
+class KeysThatAre:
+    def missing(self) -> None:
+        return None
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether the store answers, probe by probe."""
+    given: list[bool] = []
+
+    def probe(store: Store, key: str) -> None:
+        if not given.pop(0):
+            raise InfrastructureError(Reason.STORE_UNREACHABLE, "http://s3.typo does not answer")
+
+    monkeypatch.setattr(checks, "probe", probe)
+    return given
+
+
+async def found(answers: list[bool], *given: bool) -> list[list[str]]:
+    """Reasons of the faults after each of these answers."""
+    answers += given
+    made = checks.Checks(cast(Store, None), "probe", cast(Keys, KeysThatAre()))
+    reasons = []
+    for _ in given:
+        await made.take()
+        reasons.append([fault.reason.value for fault in made.faults()])
+    return reasons
+
+
+async def test_a_store_that_has_never_answered_is_a_fault_at_once(answers: list[bool]) -> None:
+    assert await found(answers, False, True) == [["StoreUnreachable"], []]
+
+
+async def test_one_missing_answer_of_a_store_that_works_is_none(answers: list[bool]) -> None:
+    assert await found(answers, True, False, True, False, False) == [
+        *([], [], [], []),
+        ["StoreUnreachable"],
+    ]
