@@ -83,6 +83,14 @@ def of_forward(content: Any) -> list[str]:
     return passes + [f"{name}: error {error:.3g}" for name, error in content["errors"].items()]
 
 
+def of_step(content: Any) -> list[str]:
+    return [
+        f"{row['profile']}, guidance {row['guidance']}, {row['ranks']} GPUs: {row['seconds']} s"
+        f"{gib(row['peakGiB'])}" + ("" if row["alike"] else ", FAIL: ranks differ")
+        for row in content
+    ]
+
+
 def of_quality(content: Any) -> list[str]:
     return [f"{row['model']}, {row['profile']}: {row['psnr']} dB from Lossless" for row in content]
 
@@ -140,6 +148,7 @@ ROWS = (
         for kind in ("pipelines", "exactness", "full")
     ),
     Row("forward", ("forward_14b.py",), of_forward, ("--small",)),
+    Row("step", ("step_14b.py",), of_step, ("--small",)),
     Row("quality", ("quality.py",), of_quality, ("--videos", "1")),
     Row("adapters", ("adapters.py",), of_adapters),
     Row("serve", ("serve_14b.py",), of_serving, ("--small",)),

@@ -1,0 +1,110 @@
+"""One step of a video in Wan2.1-I2V-14B's shapes, 1280x720 x 81 frames, on several GPUs: seconds
+and memory of each profile, with guidance (a pass for each half of the GPUs) and without (all GPUs
+share the tokens), and whether all ranks end with the same bits.
+
+    PYTHONPATH=runtime:tests python tests/gpu/step_14b.py --out rows.json
+
+Random weights. `--small` is the dry run, on a CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from forward_14b import LARGE, SMALL, VIDEO, draw, inputs
+
+from wan_runtime.contract.service import Profile
+from wan_runtime.contract.steps import Expert
+from wan_runtime.models.dit.forward import Conditions
+from wan_runtime.models.dit.parallel import Ranks, join
+from wan_runtime.models.dit.transformer import Transformer
+from wan_runtime.rendering.sampling import Prompted, Step, denoise
+
+PROFILES: tuple[Profile, ...] = ("Exact", "Lossless", "Balanced")
+SIGMAS = (0.9, 0.8, 0.7)
+"""The first step compiles and chooses kernels; the fastest of the others counts."""
+GUIDANCES = (5.0, 1.0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--ranks", type=int, default=torch.cuda.device_count() or 2)
+    parser.add_argument("--small", action="store_true", help="a few tokens, on a CPU")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        given = (options.ranks, Path(folder, "meet"), options.small, options.out)
+        mp.spawn(measure, given, nprocs=options.ranks)
+
+
+def measure(rank: int, world: int, meet: Path, small: bool, out: Path) -> None:
+    # Multicast over NVLink is not there on every host, and our exchange has no use for it.
+    os.environ.setdefault("NCCL_NVLS_ENABLE", "0")
+    device = torch.device("cpu") if small else torch.device("cuda", rank)
+    if not small:
+        torch.cuda.set_device(device)
+    ranks = join(rank, world, meet)
+    dtype = torch.float32 if small else torch.bfloat16
+    module = draw(SMALL if small else LARGE, device, dtype)
+    rows = []
+    for profile in PROFILES:
+        transformer = Transformer(module, device, dtype, profile=profile)
+        for guidance in GUIDANCES:
+            row = {"profile": profile, "guidance": guidance, "ranks": world}
+            rows.append(row | timed(transformer, guidance, ranks, (2, 6, 10) if small else VIDEO))
+            if rank == 0:
+                print(json.dumps(rows[-1]), flush=True)
+    if rank == 0:
+        out.write_text(json.dumps(rows, indent=1) + "\n")
+    if world > 1:
+        dist.destroy_process_group()
+
+
+def timed(
+    transformer: Transformer, guidance: float, ranks: Ranks, latent: tuple[int, int, int]
+) -> dict[str, Any]:
+    conditions, noisy = inputs(transformer, latent)
+    other = Conditions(conditions.context_BLD.flip(1), conditions.y_BCTHW, conditions.clip_BLD)
+    cuda = transformer.device.type == "cuda"
+    began = []
+
+    def note(number: int) -> None:
+        if cuda:
+            torch.cuda.synchronize()
+        began.append(time.monotonic())
+
+    if cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    steps = [Step(sigma, Expert.ONLY, guidance) for sigma in SIGMAS]
+    prompted = Prompted(conditions, other)
+    latents = denoise(lambda _: transformer, steps, noisy, prompted, ranks, before_step=note)
+    note(len(steps))
+    seconds = [after - before for before, after in pairwise(began)]
+    digests: list[Any] = [hashlib.sha256(latents.cpu().numpy().tobytes()).hexdigest()]
+    if ranks.world > 1:
+        mine, digests = digests[0], [None] * ranks.world
+        dist.all_gather_object(digests, mine)
+    return {
+        "kernel": transformer.kernel,
+        "first": round(seconds[0], 3),
+        "seconds": round(min(seconds[1:]), 3),
+        "peakGiB": round(torch.cuda.max_memory_allocated() / 2**30, 1) if cuda else 0.0,
+        "alike": len(set(digests)) == 1,
+        "latents": digests[0][:16],
+    }
+
+
+if __name__ == "__main__":
+    main()
