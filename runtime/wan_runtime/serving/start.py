@@ -16,7 +16,7 @@ from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.service import SERVICE_FILE, ServiceSpec
 from wan_runtime.errors import InputError
 from wan_runtime.faults import described
-from wan_runtime.serving.database_url import FILE, VARIABLE, checked
+from wan_runtime.serving.database_url import VARIABLE, checked
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +50,7 @@ def given(options: argparse.Namespace) -> tuple[ServiceSpec, str]:
             f"service file {options.service} does not fit this runtime: {described(error)}. "
             "Do the operator and the runtime image come from one release?",
         ) from error
-    url = os.environ.get(VARIABLE, "")
-    # What is mounted may be mended while the process waits.
-    return service, url if FILE in os.environ else checked(url)
+    return service, checked(os.environ.get(VARIABLE, ""))
 
 
 def webhook_secret() -> str | None:
