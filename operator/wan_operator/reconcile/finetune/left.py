@@ -12,6 +12,7 @@ from wan_operator.reconcile.store import ca_bundle, store_spec
 from wan_operator.resources.labels import Manifest
 from wan_operator.resources.left import clearing_job, folders
 from wan_runtime.contract.left import FOLDERS, Left, LeftFolders
+from wan_runtime.contract.steps import FACTS
 
 ENDING = timedelta(seconds=600)
 """Pods of a run that is over have ended after this, and write no checkpoint any more."""
@@ -70,7 +71,6 @@ def clearing(run: FineTuneRun, over: datetime, due: datetime) -> Manifest:
 
 
 def _trained(status: WanFineTuneStatus) -> list[str]:
-    """Names of the training steps that have begun."""
-    return [
-        each.name for each in status.steps if each.name.startswith("train") and each.attempts > 0
-    ]
+    """Names of the steps with checkpoints that have begun."""
+    kinds = tuple(step for step, facts in FACTS.items() if facts.has_checkpoints)
+    return [each.name for each in status.steps if each.name.startswith(kinds) and each.attempts > 0]
