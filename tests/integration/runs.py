@@ -61,7 +61,7 @@ class Runs:
 
 
 DEFAULTS = {
-    "checkpoint": {"keepLast": 2},
+    "checkpoint": {"keepLast": 2, "retentionHours": 168},
     "dataset": {
         "columns": {
             "controlVideo": "control_video",

@@ -57,6 +57,7 @@ def full_status() -> WanFineTuneStatus:
         completion_time=NOW,
         suspended_seconds=12,
         suspended_since=NOW,
+        checkpoint_deletion_time=NOW,
         effective=Effective(
             store=EffectiveStore(
                 endpoint="http://minio:9000",
