@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 import requests  # noqa: TID251 - what Schemathesis sends with
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, reject, settings
 from hypothesis import seed as with_seed
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
@@ -96,11 +96,10 @@ def try_out(
         wrong = operation.body or operation.query or operation.headers
         for mode in GenerationMode if wrong else (GenerationMode.POSITIVE,):
             named = {} if video is None or operation.method == "delete" else {"video_id": video}
-            strategies = [operation.as_strategy(generation_mode=mode)]
+            strategies = [usable(operation.as_strategy(generation_mode=mode))]
             if named and "{video_id}" in operation.path:
-                strategies.append(
-                    operation.as_strategy(generation_mode=mode, path_parameters=named)
-                )
+                one = operation.as_strategy(generation_mode=mode, path_parameters=named)
+                strategies.append(usable(one))
 
             @quick
             @given(case=st.one_of(strategies), chance=st.randoms())
@@ -121,6 +120,18 @@ def try_out(
 
             (check if seed is None else with_seed(seed)(check))()
     return tried
+
+
+@st.composite
+def usable(draw: st.DrawFn, cases: st.SearchStrategy[schemathesis.Case]) -> schemathesis.Case:
+    """Without those that Schemathesis 4.32.5 cannot check itself: it hands its own class of texts,
+    Binary, to jsonschema-rs, which takes none but str."""
+    try:
+        return draw(cases)
+    except ValueError as error:
+        if "Unsupported type: 'Binary'" not in str(error):
+            raise
+        reject()
 
 
 @dataclass
