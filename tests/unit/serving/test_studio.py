@@ -240,3 +240,19 @@ def test_a_page_that_lost_a_file_loads_itself_again(make_studio: Callable[..., S
     studio.page.route("**/words.js", lose, times=1)
     studio.ready()
     assert len(lost) == 1
+
+
+def test_a_picture_that_is_broken_loads_nothing_again(studio: Studio) -> None:
+    studio.ready()
+    studio.page.get_by_label("What happens").fill("a cat jumps")
+    # A timer that ends after the one by which the page would load itself again: then there would be
+    # no page left to answer.
+    studio.page.evaluate(
+        """() => new Promise((done) => {
+            const image = new Image();
+            image.addEventListener("error", () => setTimeout(done, 1500));
+            image.src = URL.createObjectURL(new Blob(["no picture"]));
+            document.body.append(image);
+        })"""
+    )
+    assert studio.page.get_by_label("What happens").input_value() == "a cat jumps"

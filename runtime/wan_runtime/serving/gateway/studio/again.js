@@ -4,6 +4,7 @@
 const WAIT = 1000;
 
 addEventListener("error", (event) => {
-  // Of a script or style sheet; an error of a program is no event of an element.
-  if (event.target instanceof HTMLElement) setTimeout(() => location.reload(), WAIT);
+  // Not of a picture or a video, nor of a program, whose target is the window.
+  const lost = event.target instanceof Element && event.target.matches("script, link[rel=stylesheet]");
+  if (lost) setTimeout(() => location.reload(), WAIT);
 }, true);
