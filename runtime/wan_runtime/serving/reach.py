@@ -45,10 +45,10 @@ class Wait:
         self._turned = time.monotonic()
 
     def because(self, fault: Fault) -> None:
-        """After a try that failed. The log has each cause once."""
-        if fault != self.fault:
+        """After a try that failed. The log has each cause once, when the page has it."""
+        known, self.fault, self._turned = self.fault, fault, time.monotonic()
+        if fault != known:
             log.warning("%s: %s", fault.reason, fault.message)
-        self.fault, self._turned = fault, time.monotonic()
 
     def pages(self) -> dict[str, Page]:
         """Pages of a worker that waits: it lives, and is not ready."""
@@ -85,9 +85,9 @@ async def opened(
 ) -> Queue:
     """The queue. Its tables may take longer to make than `patience_seconds`, which are those of a
     call. Raises QueueAway, SchemaNewer."""
-    tables = await Queue.of(service, url, patience_seconds=TABLES_SECONDS)
-    await tables.close()
-    return await Queue.of(service, url, patience_seconds=patience_seconds)
+    return await Queue.of(
+        service, url, patience_seconds=patience_seconds, tables_seconds=TABLES_SECONDS
+    )
 
 
 def fault_of(error: Exception) -> Fault:

@@ -57,10 +57,11 @@ class Reporter(Collector):
             self.lacks(fault_of(error))
 
     def lacks(self, fault: Fault) -> None:
-        """There is no report, because of `fault`. The log has each cause once."""
-        if fault != self._taken:
+        """There is no report, because of `fault`. The log has each cause once, when the page has
+        it."""
+        known, self._taken, self._turned = self._taken, fault, time.monotonic()
+        if fault != known:
             log.warning("%s: %s", fault.reason, fault.message)
-        self._taken, self._turned = fault, time.monotonic()
 
     def pages(self, metrics: Callable[[], bytes]) -> dict[str, Page]:
         """`metrics`: the exposition."""

@@ -83,8 +83,14 @@ class Database:
         """Also of connections in use."""
         self._pool.terminate()
 
-    async def transact(self, what: str, work: Callable[[Connection], Awaitable[Result]]) -> Result:
-        """The answer of `work`, done in one transaction.
+    async def transact(
+        self,
+        what: str,
+        work: Callable[[Connection], Awaitable[Result]],
+        patience_seconds: float | None = None,
+    ) -> Result:
+        """The answer of `work`, done in one transaction. `patience_seconds`: in place of the
+        database's.
 
         It is done again from its start when the connection is lost, even if only the answer to the
         commit was: what it does must be the same done twice. Raises QueueAway once patience is
@@ -92,7 +98,8 @@ class Database:
         and what `work` raises.
         """
         clock = asyncio.get_running_loop().time
-        deadline, wait = clock() + self._patience, FIRST_WAIT
+        patience = self._patience if patience_seconds is None else patience_seconds
+        deadline, wait = clock() + patience, FIRST_WAIT
         while True:
             try:
                 async with (

@@ -9,11 +9,14 @@ from wan_runtime.serving.queue.services import Identity
 
 
 async def opened(
-    url: str, patience_seconds: float, identity: Identity | None
+    url: str,
+    patience_seconds: float,
+    identity: Identity | None,
+    tables_seconds: float | None = None,
 ) -> tuple[Database, str]:
     """The database with the tables of this release, and the name of the service's queue.
 
-    Raises SchemaNewer, QueueAway.
+    `tables_seconds`: patience while the tables are made, if another. Raises SchemaNewer, QueueAway.
     """
     database = await Database.open(url, patience_seconds)
 
@@ -22,7 +25,7 @@ async def opened(
         return "" if identity is None else await services.register(connection, identity)
 
     try:
-        return database, await database.transact("migrate", start)
+        return database, await database.transact("migrate", start, tables_seconds)
     except BaseException:
         database.close()
         raise

@@ -87,12 +87,17 @@ class Queue:
 
     @classmethod
     async def of(
-        cls, service: ServiceSpec, url: str, *, patience_seconds: float = PATIENCE_SECONDS
+        cls,
+        service: ServiceSpec,
+        url: str,
+        *,
+        patience_seconds: float = PATIENCE_SECONDS,
+        tables_seconds: float | None = None,
     ) -> Queue:
         """As `open`, with what the service says. The queue is its own by uid: another service made
-        under its name gets another."""
+        under its name gets another. `tables_seconds`: as of `opened`."""
         identity = Identity.of(service)
-        database, queue = await opened(url, patience_seconds, identity)
+        database, queue = await opened(url, patience_seconds, identity, tables_seconds)
         retention = service.results.retention_seconds
         return cls(database, Keeping(queue, service.prefix, retention))
 
