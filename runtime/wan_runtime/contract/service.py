@@ -208,8 +208,7 @@ class ServiceSpec(Contract):
     @property
     def prefix(self) -> str:
         """Prefix of all keys of this service in the bucket, without slashes at its ends."""
-        parts = (self.store.prefix, self.cluster, self.namespace, self.name, self.uid[:8])
-        return "/".join(filter(None, parts))
+        return prefix_of(self.store, self.cluster, self.namespace, self.name, self.uid)
 
     def adapter(self, name: str) -> AdapterSpec | None:
         """Adapter of this name; None if there is none."""
@@ -230,3 +229,8 @@ class ServiceSpec(Contract):
                 if self.adapter(use.name) is None:
                     raise ValueError(f"effect {effect.name} uses adapter {use.name}: not listed")
         return self
+
+
+def prefix_of(store: StoreSpec, cluster: str | None, namespace: str, name: str, uid: str) -> str:
+    """`ServiceSpec.prefix` of a service of which no more is known."""
+    return "/".join(filter(None, (store.prefix, cluster, namespace, name, uid[:8])))

@@ -28,8 +28,6 @@ class StepCache:
         self._threshold = threshold
         self._x: Tensor | None = None
         """Latents of the last step."""
-        self._size = 0.0
-        """Mean absolute velocity of the last step."""
         self._rate: float | None = None
         """Change of the velocity for a change of the latents, when last computed twice in a row."""
         self._shifts: list[Tensor] = []
@@ -40,9 +38,12 @@ class StepCache:
 
     def allows(self, x: Tensor) -> bool:
         """Whether `reuse` may answer for these latents. Call it once a step."""
-        if self._x is None or self._rate is None or not self._size:
+        if self._x is None or self._last is None or self._rate is None:
             return False
-        self._change += self._rate * _mean(x - self._x) / self._size
+        size = _mean(self._last)
+        if not size:
+            return False
+        self._change += self._rate * _mean(x - self._x) / size
         return self._change < self._threshold
 
     def reuse(self, x: Tensor) -> list[Tensor]:
@@ -60,7 +61,7 @@ class StepCache:
         self._keep(x, made[0])
 
     def _keep(self, x: Tensor, velocity: Tensor) -> None:
-        self._x, self._last, self._size = x, velocity, _mean(velocity)
+        self._x, self._last = x, velocity
 
 
 def first_steps(steps: int) -> int:

@@ -36,13 +36,7 @@ the store or the database refuses; 30 one of them does not answer
 
 def add_to(commands: Any) -> None:
     """The command line of `clear`. `commands`: of the root parser."""
-    clear = commands.add_parser(
-        "clear",
-        help=HELP,
-        description=f"wan-runtime clear: {HELP}.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    clear = start.add_command(commands, "clear", HELP, EPILOG)
     clear.set_defaults(run=run)
 
 

@@ -30,13 +30,7 @@ cannot be used
 
 def add_to(commands: Any) -> None:
     """The command line of `gateway`. `commands`: of the root parser."""
-    gateway = commands.add_parser(
-        "gateway",
-        help=HELP,
-        description=f"wan-runtime gateway: {HELP}.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    gateway = start.add_command(commands, "gateway", HELP, EPILOG)
     default = "(default: %(default)s)"
     start.add_service(gateway)
     gateway.add_argument(

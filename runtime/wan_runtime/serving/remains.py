@@ -9,7 +9,7 @@ from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.left import LeftQueue
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InfrastructureError, InputError
-from wan_runtime.serving.objects import remove
+from wan_runtime.serving.objects import jobs_below, remove
 from wan_runtime.serving.queue.errors import DatabaseRefused, QueueAway, SchemaNewer
 from wan_runtime.serving.queue.opening import opened
 from wan_runtime.serving.queue.remains import Remains
@@ -55,7 +55,6 @@ async def _remove_ownerless(remains: Remains, store: Store) -> None:
     """Remove the folders of no job: a gateway that died between keeping a photo and queueing its
     job has left one."""
     folder = f"{remains.keeping.prefix}/videos/"
-    keys = await asyncio.to_thread(lambda: [entry.key for entry in store.list(folder)])
-    found = {key.removeprefix(folder).partition("/")[0] for key in keys}
+    found = await asyncio.to_thread(jobs_below, store, folder)
     ownerless = found - await remains.existing(found)
     await asyncio.to_thread(remove, store, [f"{folder}{each}/" for each in sorted(ownerless)])

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -24,6 +25,18 @@ WEBHOOK_PREFIX = "whsec_"
 """What a secret of Standard Webhooks begins with before its base64."""
 WORDS = 1000
 """Characters at most; the kubelet keeps 4 KiB."""
+
+
+def add_command(commands: Any, name: str, about: str, epilog: str) -> argparse.ArgumentParser:
+    """A command without options yet. `commands`: of the root parser."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=about,
+        description=f"wan-runtime {name}: {about}.",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return command
 
 
 def add_service(command: argparse.ArgumentParser) -> None:

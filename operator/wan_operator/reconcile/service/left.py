@@ -12,6 +12,7 @@ from wan_operator.resources.labels import Manifest
 from wan_operator.resources.left import clearing_job
 from wan_operator.settings import Settings
 from wan_runtime.contract.left import SILENCE_SECONDS, Left, LeftQueue
+from wan_runtime.contract.service import prefix_of
 
 ENDING = timedelta(seconds=300)
 """Pods have ended this long after their drain."""
@@ -26,13 +27,13 @@ def left(cr: Raw, settings: Settings, now: datetime) -> tuple[Manifest, ...]:
         return ()
     bundle = ca_bundle(spec.store, settings)
     store = store_spec(effective.store, bundle is not None)
-    parts = (store.prefix, settings.cluster_id, owner.namespace, owner.name, owner.uid[:8])
+    cluster = settings.cluster_id or None
     queue = LeftQueue(
         namespace=owner.namespace,
         name=owner.name,
         uid=owner.uid,
-        cluster=settings.cluster_id or None,
-        prefix="/".join(filter(None, parts)),
+        cluster=cluster,
+        prefix=prefix_of(store, cluster, owner.namespace, owner.name, owner.uid),
     )
     silent = now + ENDING + timedelta(seconds=effective.drain_seconds + SILENCE_SECONDS)
     expired = silent + timedelta(hours=spec.results.retention_hours)

@@ -11,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from wan_runtime.artifacts.store import Store
 from wan_runtime.errors import StepError
 from wan_runtime.serving.gateway.predict import SEEN, Predictor
-from wan_runtime.serving.objects import remove
+from wan_runtime.serving.objects import jobs_below, remove
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
 
@@ -76,16 +76,12 @@ class Upkeep:
 
     async def sweep(self) -> None:
         """Remove the folders that no job owned the last time either."""
-        found = await run_in_threadpool(self._jobs_with_objects)
+        found = await run_in_threadpool(jobs_below, self._store, self._folder)
         ownerless = found - await self._queue.existing(found)
         for job_id in ownerless & self._ownerless:
             log.warning("%s%s/ belongs to no job and is removed", self._folder, job_id)
             await run_in_threadpool(remove, self._store, [f"{self._folder}{job_id}/"])
         self._ownerless = ownerless - self._ownerless
-
-    def _jobs_with_objects(self) -> set[str]:
-        keys = (each.key for each in self._store.list(self._folder))
-        return {key.removeprefix(self._folder).partition("/")[0] for key in keys}
 
     async def _learn(self) -> None:
         jobs = await self._queue.completed(SEEN)

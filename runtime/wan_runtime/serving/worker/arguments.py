@@ -35,13 +35,7 @@ exit codes:
 
 def add_to(commands: Any) -> None:
     """The command line of `worker`. `commands`: of the root parser."""
-    command = commands.add_parser(
-        "worker",
-        help=TEXT,
-        description=f"wan-runtime worker: {TEXT}.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    command = start.add_command(commands, "worker", TEXT, EPILOG)
     start.add_service(command)
     command.add_argument(
         "--ranks",
