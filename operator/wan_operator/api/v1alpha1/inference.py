@@ -115,7 +115,7 @@ class Workers(ApiModel):
 
 
 class Acceleration(ApiModel):
-    """Trade of speed for equal bits."""
+    """Trade of speed for equal bits and quality."""
 
     profile: Literal["Exact", "Lossless", "Balanced", "Fast"] = "Lossless"
     """Arithmetic of the transformers for requests that choose none. Lossless fuses and compiles
@@ -313,7 +313,7 @@ class WanInferenceServiceSpec(ApiModel):
     )
     """Named styles, each selectable as `model` in the API: a photo and the name make a video."""
     acceleration: Acceleration = Acceleration()
-    """Trade of speed for equal bits."""
+    """Trade of speed for equal bits and quality."""
     sizes: (
         Annotated[list[VideoSize], list_map("width", "height"), Field(min_length=1, max_length=16)]
         | None
