@@ -10,9 +10,11 @@ import pytest
 from orders import claimed, found, rendered, sign, sql, submitted
 from postgres import Postgres
 from wan_runtime.rendering.order import Advance, Stage
+from wan_runtime.serving.queue import places as places_module
 from wan_runtime.serving.queue import queue as queue_module
 from wan_runtime.serving.queue.places import Place, Waiting, places
 from wan_runtime.serving.queue.queue import Queue
+from wan_runtime.serving.queue.rows import HALF_LIFE_SECONDS
 
 
 async def test_a_long_line_of_one_owner_delays_another_by_one_job(queue: Queue) -> None:
@@ -82,11 +84,15 @@ async def test_work_not_done_is_not_counted(queue: Queue) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_places_are_the_order_of_the_claims(
-    queue: Queue, service: str, postgres: Postgres, seed: int
+    queue: Queue, service: str, postgres: Postgres, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One worker after the other job, or one for each job at once."""
+    """One worker after the other job, or one for each job at once: a minute apart, since among
+    claims that follow each other at once the longer of two pauses decides."""
+    pause = 60.0
     chance = random.Random(seed)
     one_worker = bool(seed % 2)
+    if not one_worker:
+        monkeypatch.setattr(places_module, "TIE_SECONDS", pause)
     for worker in range(1 if one_worker else 30):
         await queue.alive(sign(f"w{worker}"))
     ids = []
@@ -115,6 +121,14 @@ async def test_places_are_the_order_of_the_claims(
                     job.predicted_seconds,
                 )
             assert await queue.complete(job.id, "w1", rendered())
+        else:
+            await sql(
+                postgres.url(),
+                "update owners set spent_at = now(), spent_seconds = spent_seconds * $2 "
+                "where service = $1",
+                service,
+                0.5 ** (pause / HALF_LIFE_SECONDS),
+            )
 
 
 async def test_the_start_is_predicted_over_live_workers(
