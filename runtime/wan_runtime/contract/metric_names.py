@@ -1,0 +1,200 @@
+"""Metrics that an evaluation can ask for: their names, and what each number means. No numpy.
+
+`wan_runtime.evaluation.metrics` computes them.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Literal, get_args
+
+from wan_runtime.contract.base import Contract
+
+MetricName = Literal[
+    "psnr",
+    "ssim",
+    "ms_ssim",
+    "vmaf",
+    "ffmpeg_psnr",
+    "ffmpeg_ssim",
+    "lpips",
+    "motion_ratio",
+    "camera_agreement",
+    "first_frame_fidelity",
+    "identity_drift",
+    "colour_shift",
+    "sharpness",
+    "clip_similarity",
+    "flicker",
+    "warping_error",
+]
+Better = Literal["Higher", "Lower", "NearerToOne"]
+Beside = Literal["Reference", "FirstFrame", "Nothing"]
+
+PSNR_CAP = 100.0
+"""Decibels of identical pictures, whose ratio is infinite."""
+
+
+class MetricDefinition(Contract):
+    """What a number of one name means."""
+
+    name: MetricName
+    definition: str
+    """Sentences that tell this number from others of its kind."""
+    unit: str = ""
+    """Empty: a plain number."""
+    better: Better
+    beside: Beside
+    """What a clip is compared with: a reference clip, the picture that it starts from, or
+    nothing."""
+    cap: float | None = None
+    """Largest value, where the formula has none."""
+    mounted: str | None = None
+    """What has to be mounted for it, since no image holds it: weights, or a program. None:
+    nothing."""
+
+
+def _definitions() -> tuple[MetricDefinition, ...]:
+    return (
+        MetricDefinition(
+            name="psnr",
+            definition="Peak signal-to-noise ratio of the displayed RGB pictures: the squared "
+            "error is averaged over all samples of all frames but the first, then "
+            "taken to one logarithm.",
+            unit="dB",
+            better="Higher",
+            beside="Reference",
+            cap=PSNR_CAP,
+        ),
+        MetricDefinition(
+            name="ssim",
+            definition="Structural similarity by Wang et al. (2004) with their Gaussian window "
+            "of 11 pixels and a standard deviation of 1.5: mean over the red, green "
+            "and blue of the displayed pictures without the window's border, and over "
+            "all frames but the first.",
+            better="Higher",
+            beside="Reference",
+        ),
+        MetricDefinition(
+            name="ms_ssim",
+            definition="Structural similarity on five scales by Wang et al. (2003), with the "
+            "window of ssim: mean over red, green and blue, and over all frames but "
+            "the first.",
+            better="Higher",
+            beside="Reference",
+        ),
+        MetricDefinition(
+            name="vmaf",
+            definition="VMAF by the model vmaf_v0.6.1 on luma: mean over all frames but the "
+            "first. A clip of which nothing moves scores about 97 beside itself.",
+            better="Higher",
+            beside="Reference",
+            mounted="an ffmpeg program with libvmaf",
+        ),
+        MetricDefinition(
+            name="ffmpeg_psnr",
+            definition="The average of FFmpeg's filter psnr: over luma and the halved chroma of "
+            "yuv420p, each sample alike, from the mean of the squared errors of all "
+            "frames but the first.",
+            unit="dB",
+            better="Higher",
+            beside="Reference",
+            cap=PSNR_CAP,
+        ),
+        MetricDefinition(
+            name="ffmpeg_ssim",
+            definition="The value All of FFmpeg's filter ssim: windows of 8x8 pixels without "
+            "weights, over luma and the halved chroma of yuv420p, each sample alike. "
+            "Luma alone decides two thirds.",
+            better="Higher",
+            beside="Reference",
+        ),
+        MetricDefinition(
+            name="lpips",
+            definition="Learned perceptual distance by Zhang et al. (2018), version 0.1 on "
+            "AlexNet: mean over all frames but the first.",
+            better="Lower",
+            beside="Reference",
+            mounted="the weights of LPIPS and AlexNet",
+        ),
+        MetricDefinition(
+            name="motion_ratio",
+            definition="Mean length of the optical flow of the clip, over that of the reference.",
+            better="NearerToOne",
+            beside="Reference",
+        ),
+        MetricDefinition(
+            name="camera_agreement",
+            definition="How alike the camera moves: 1 minus the summed distance between the "
+            "displacements of the picture's corners in the two clips, over the summed "
+            "lengths of both. A homography from each frame to the next gives the "
+            "displacements. 1: the same move, or none in either; 0: opposite ones, or "
+            "only one moves.",
+            better="Higher",
+            beside="Reference",
+        ),
+        MetricDefinition(
+            name="first_frame_fidelity",
+            definition="Peak signal-to-noise ratio in RGB of the first frame beside the picture "
+            "that the clip starts from.",
+            unit="dB",
+            better="Higher",
+            beside="FirstFrame",
+            cap=PSNR_CAP,
+        ),
+        MetricDefinition(
+            name="identity_drift",
+            definition="Hellinger distance between the colour histograms in CIELAB of each later "
+            "frame and of the picture that the clip starts from: mean over the last "
+            "quarter of the frames. 0: the same colours, 1: none in common. Where "
+            "they lie does not matter.",
+            better="Lower",
+            beside="FirstFrame",
+        ),
+        MetricDefinition(
+            name="colour_shift",
+            definition="Distance in CIELAB (CIE76) between the mean colours of each later frame "
+            "and of the picture that the clip starts from: mean over the frames.",
+            unit="ΔE",
+            better="Lower",
+            beside="FirstFrame",
+        ),
+        MetricDefinition(
+            name="sharpness",
+            definition="Variance of the Laplacian of luma: mean over all frames but the first, "
+            "over that of the picture that the clip starts from.",
+            better="NearerToOne",
+            beside="FirstFrame",
+        ),
+        MetricDefinition(
+            name="clip_similarity",
+            definition="Cosine between the CLIP embeddings of each later frame and of the "
+            "picture that the clip starts from: mean over the frames.",
+            better="Higher",
+            beside="FirstFrame",
+            mounted="the weights of a CLIP image encoder",
+        ),
+        MetricDefinition(
+            name="flicker",
+            definition="Mean absolute difference between the luma of a block of 16x16 pixels and "
+            "the mean of the same block one frame earlier and one later, without the "
+            "first frame. A steady change counts nothing, a wavering one fully.",
+            unit="levels of 255",
+            better="Lower",
+            beside="Nothing",
+        ),
+        MetricDefinition(
+            name="warping_error",
+            definition="Mean squared difference, in RGB from 0 to 1, between a frame and the one "
+            "before it moved along the optical flow, where the flow there and back "
+            "agrees (Lai et al. 2018).",
+            better="Lower",
+            beside="Nothing",
+        ),
+    )
+
+
+METRICS = MappingProxyType({each.name: each for each in _definitions()})
+"""Every metric by its name, in the order of reports."""
+
+METRIC_NAMES: tuple[MetricName, ...] = get_args(MetricName)
