@@ -15,6 +15,7 @@ FOLDERS = (
     "runtime/wan_runtime/artifacts",
     "runtime/wan_runtime/contract",
     "runtime/wan_runtime/data",
+    "runtime/wan_runtime/evaluation",
     "runtime/wan_runtime/models",
     "runtime/wan_runtime/planner",
     "runtime/wan_runtime/process",

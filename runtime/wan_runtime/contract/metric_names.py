@@ -47,6 +47,8 @@ class MetricDefinition(Contract):
     beside: Beside
     """What a clip is compared with: a reference clip, the picture that it starts from, or
     nothing."""
+    worst: float = 0.0
+    """Value that a clip counts with whose video failed."""
     cap: float | None = None
     """Largest value, where the formula has none."""
     mounted: str | None = None
@@ -114,6 +116,7 @@ def _definitions() -> tuple[MetricDefinition, ...]:
             definition="Learned perceptual distance by Zhang et al. (2018), version 0.1 on "
             "AlexNet: mean over all frames but the first.",
             better="Lower",
+            worst=1.0,
             beside="Reference",
             mounted="the weights of LPIPS and AlexNet",
         ),
@@ -149,6 +152,7 @@ def _definitions() -> tuple[MetricDefinition, ...]:
             "quarter of the frames. 0: the same colours, 1: none in common. Where "
             "they lie does not matter.",
             better="Lower",
+            worst=1.0,
             beside="FirstFrame",
         ),
         MetricDefinition(
@@ -157,6 +161,7 @@ def _definitions() -> tuple[MetricDefinition, ...]:
             "and of the picture that the clip starts from: mean over the frames.",
             unit="ΔE",
             better="Lower",
+            worst=100.0,
             beside="FirstFrame",
         ),
         MetricDefinition(
@@ -181,6 +186,7 @@ def _definitions() -> tuple[MetricDefinition, ...]:
             "first frame. A steady change counts nothing, a wavering one fully.",
             unit="levels of 255",
             better="Lower",
+            worst=255.0,
             beside="Nothing",
         ),
         MetricDefinition(
@@ -189,6 +195,7 @@ def _definitions() -> tuple[MetricDefinition, ...]:
             "before it moved along the optical flow, where the flow there and back "
             "agrees (Lai et al. 2018).",
             better="Lower",
+            worst=1.0,
             beside="Nothing",
         ),
     )

@@ -1,0 +1,245 @@
+"""The decision of an evaluation: who wins, by how much, how sure that is, and whether a gate opens.
+
+All of it is JSON: a figure that does not exist is null, never infinite and never NaN.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from wan_runtime.contract.base import Contract
+from wan_runtime.contract.metric_names import Better
+
+DIMENSIONS = ("dynamics", "camera_control", "frame_quality", "accuracy")
+"""Dimensions that people rate from 1 to 5. Each is a metric of that name."""
+SUBJECTIVE = "subjective"
+"""Metric: the sum of the four dimensions, 4 to 20."""
+TOTAL = "total"
+"""Weighted total of a clip, as `Scoring` defines it."""
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Figures(Contract):
+    """Base of what has numbers in it: they are finite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class Component(Figures):
+    metric: str
+    weight: Positive
+    divisor: Positive = 1.0
+    """Value of the metric that counts as 1."""
+
+
+class Scoring(Figures):
+    """Weighted total: the sum of weight x value / divisor over the components.
+
+    The default is that of the recipe that the four-way comparison comes from.
+    """
+
+    components: Annotated[tuple[Component, ...], Field(min_length=1)] = (
+        Component(metric=SUBJECTIVE, weight=0.5, divisor=20),
+        Component(metric="psnr", weight=0.25, divisor=50),
+        Component(metric="ssim", weight=0.25),
+    )
+    marks: dict[str, float] = Field(default_factory=lambda: {"psnr": 32.0, "ssim": 0.85})
+    """Metric -> value from which a mean counts as good."""
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        names = [each.metric for each in self.components]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"the scoring weighs {', '.join(twice)} twice")
+        return self
+
+
+class Gate(Figures):
+    """Thresholds that a candidate must pass, most of them beside a baseline.
+
+    A threshold is passed if the whole interval is on its good side, failed if the estimate is on
+    the bad side, and undecided in between.
+    """
+
+    candidate: str | None = None
+    """Name of the candidate that is judged. By default the winner by quality."""
+    baseline: str | None = None
+    """Name of the candidate that it is compared with."""
+    minimum_win_rate: Share | None = None
+    """Share of the clips whose total is better than the baseline's; ties count half."""
+    minimum_preference: Share | None = None
+    """Share of people's choices between the two that it wins; ties count half."""
+    maximum_regression: dict[str, NotNegative] = Field(default_factory=dict)
+    """Metric or `total` -> how much worse than the baseline its mean may be."""
+    minimum: dict[str, float] = Field(default_factory=dict)
+    """Metric or `total` -> worst mean that passes: the lowest, or the highest of a metric where
+    less is better."""
+
+
+class Estimate(Figures):
+    value: float
+    low: float | None = None
+    high: float | None = None
+    """Ends of the interval; null if too few clips or raters were seen for one."""
+    clips: int
+    """Number of clips that it is of."""
+
+
+class MetricScore(Figures):
+    """Mean of a metric over all clips of the test set, failures included."""
+
+    metric: str
+    better: Better
+    estimate: Estimate | None
+    """Null without any rendered clip, or if the metric was not measured."""
+    rendered: float | None
+    """Mean of the clips that have a value of their own."""
+    failed: int
+    """Clips that count with the worst value of the metric."""
+    unrated: int = 0
+    """Clips that nobody rated; they are not part of the mean."""
+    good: bool | None = None
+    """Whether the mean reaches the mark of the scoring; null without a mark."""
+
+
+class FailureCount(Figures):
+    reason: str
+    clips: int
+
+
+class CandidateScore(Figures):
+    candidate: str
+    clips: int
+    """Clips of the test set, failures included."""
+    failures: tuple[FailureCount, ...]
+    total: Estimate | None
+    metrics: tuple[MetricScore, ...]
+
+
+class Difference(Figures):
+    """First minus second, over the clips that both have; positive is better for the first, whatever
+    the direction of the metric."""
+
+    metric: str
+    first: str
+    second: str
+    estimate: Estimate | None
+    """Simultaneous interval: the level is that of all pairs of the metric together."""
+    rendered: Estimate | None
+    """The same over the clips that both rendered, with an interval of its own: what failures hide.
+    Null if none of the two failed."""
+    common: int
+    """Clips that both rendered."""
+    won: int
+    tied: int
+    lost: int
+    """Clips that the first won, by the metric alone."""
+    win_rate: Estimate | None
+    floors: float | None
+    """Size of the difference in multiples of the noise floor; null without a floor, or with one of
+    zero."""
+    better: str | None
+    """The candidate that is better: the interval excludes zero and the difference is beyond the
+    floor."""
+
+
+class Floor(Figures):
+    """Noise floor of a metric: the difference between the means of two renders of one candidate."""
+
+    metric: str
+    value: float
+    clips: int
+    """Pairs of renders of one clip that it comes from."""
+    renders: tuple[str, ...]
+    """Names of the repeated renders: another seed, other kernels or hardware."""
+
+
+InconclusiveReason = Literal[
+    "OneCandidate",
+    "NoClips",
+    "NoCommonClips",
+    "FewClips",
+    "MissingMetric",
+    "MissingCost",
+    "OneRater",
+    "Failures",
+    "WithinFloor",
+    "IntervalTooWide",
+    "Identical",
+]
+
+
+class Doubt(Figures):
+    reason: InconclusiveReason
+    message: str
+
+
+class Verdict(Figures):
+    outcome: Literal["Winner", "Tie", "Inconclusive"]
+    winner: str | None
+    leaders: tuple[str, ...]
+    """The best candidate and those that are not separated from it."""
+    doubts: tuple[Doubt, ...]
+    """Why there is no winner."""
+
+
+class CandidateCost(Figures):
+    candidate: str
+    cost: float | None
+    """Training and so many clips, in the unit of the table; null if one of the two is unknown."""
+    quality: float | None
+    ratio: float | None
+    """Quality divided by cost."""
+    on_front: bool
+    """Whether no other candidate is at least as good for at most the cost."""
+
+
+class CostTable(Figures):
+    unit: Literal["Price", "GpuHours"] | None
+    """Null if the cost of no unit is known for all candidates."""
+    clips: int
+    """Clips that training is shared by."""
+    candidates: tuple[CandidateCost, ...]
+
+
+class Check(Figures):
+    threshold: str
+    """Field of the gate, with the metric in brackets where it has one."""
+    limit: float
+    estimate: Estimate | None
+    passed: bool | None
+    message: str
+
+
+class GateVerdict(Figures):
+    """True only if each threshold is passed; null if none failed but one is undecided."""
+
+    candidate: str | None
+    baseline: str | None
+    passed: bool | None
+    checks: tuple[Check, ...]
+    message: str
+
+
+class Decision(Figures):
+    """All that the report draws and that the status quotes."""
+
+    candidates: tuple[CandidateScore, ...]
+    differences: tuple[Difference, ...]
+    """Those of the total first, then those of each metric."""
+    floors: tuple[Floor, ...]
+    quality: Verdict
+    costs: CostTable
+    quality_per_cost: Verdict
+    gate: GateVerdict | None
+    """Null without a gate."""
+    level: float
+    resamples: int
+    seed: int
+    scoring: Scoring
+    raters_left_out: tuple[str, ...] = ()

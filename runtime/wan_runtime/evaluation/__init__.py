@@ -1,0 +1,1 @@
+"""Evaluation: clips scored, and candidates compared."""

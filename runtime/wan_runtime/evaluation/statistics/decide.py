@@ -1,0 +1,98 @@
+"""The decision, from the evidence."""
+
+from __future__ import annotations
+
+from wan_runtime.contract.decision import (
+    TOTAL,
+    Decision,
+    Difference,
+    Doubt,
+    Gate,
+    Scoring,
+)
+from wan_runtime.evaluation.statistics.cost import cost_table, verdict_by_cost
+from wan_runtime.evaluation.statistics.differences import differences
+from wan_runtime.evaluation.statistics.floor import floor_of_total, floors
+from wan_runtime.evaluation.statistics.gate import judge
+from wan_runtime.evaluation.statistics.means import (
+    failed_in_total,
+    missing,
+    parts_of_total,
+    scores,
+)
+from wan_runtime.evaluation.statistics.records import Evidence, Settings
+from wan_runtime.evaluation.statistics.resampling import resamples
+from wan_runtime.evaluation.statistics.statistic import Part
+from wan_runtime.evaluation.statistics.table import Table, tabled
+from wan_runtime.evaluation.statistics.verdict import doubt, verdict
+
+RECIPE = Scoring()
+DEFAULTS = Settings()
+
+
+def decide(
+    evidence: Evidence,
+    scoring: Scoring = RECIPE,
+    gate: Gate | None = None,
+    settings: Settings = DEFAULTS,
+) -> Decision:
+    """Scores, differences, winners and the gate's verdict. The same evidence and settings give the
+    same decision, in whatever order the records come. Raises ValueError if records contradict each
+    other or name what the evidence does not list."""
+    table = tabled(evidence, settings)
+    draws = resamples(len(table.clips), len(table.raters), settings.resamples, settings.seed)
+    parts = parts_of_total(table, scoring)
+    failed = failed_in_total(table, scoring)
+    found = floors(evidence)
+    floor = floor_of_total(found, scoring)
+    scored = scores(table, scoring, draws, settings)
+    by_total: list[Difference] = []
+    if parts is not None:
+        by_total = differences(TOTAL, table.candidates, parts, failed, draws, settings, floor)
+    by_metric = [
+        each
+        for name, measure in table.measures.items()
+        for each in differences(
+            name,
+            table.candidates,
+            [Part(1.0, measure.judged)],
+            measure.failed,
+            draws,
+            settings,
+            found[name].value if name in found else None,
+        )
+    ]
+    doubts = _doubts(table, scoring)
+    quality = {each.candidate: each.total.value if each.total else None for each in scored}
+    winner = verdict(table.candidates, quality, by_total, doubts, settings, floor)
+    costs = cost_table(evidence.costs, quality, settings)
+    return Decision(
+        candidates=scored,
+        differences=(*by_total, *by_metric),
+        floors=tuple(found.values()),
+        quality=winner,
+        costs=costs,
+        quality_per_cost=verdict_by_cost(costs, parts, failed, table, draws, settings, doubts),
+        gate=None if gate is None else judge(gate, winner, scored, (*by_total, *by_metric)),
+        level=settings.level,
+        resamples=settings.resamples,
+        seed=settings.seed,
+        scoring=scoring,
+        raters_left_out=tuple(sorted(settings.raters_left_out)),
+    )
+
+
+def _doubts(table: Table, scoring: Scoring) -> list[Doubt]:
+    """What stands in the way of any winner."""
+    if not table.clips:
+        return [doubt("NoClips", "the test set has no clip")]
+    found = []
+    for candidate in table.candidates:
+        if names := missing(table, scoring, candidate):
+            what = f"{candidate} has no {', '.join(names)}, which the total needs"
+            found.append(doubt("MissingMetric", what))
+    rated = [each.metric for each in scoring.components if each.metric in table.measures]
+    if any(table.measures[name].is_rated for name in rated) and len(table.raters) < 2:
+        what = f"{table.raters[0]} alone rated: one person's taste decides nothing"
+        found.append(doubt("OneRater", what))
+    return found

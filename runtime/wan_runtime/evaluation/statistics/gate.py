@@ -1,0 +1,145 @@
+"""Verdict of a gate: passed only on evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wan_runtime.contract.decision import (
+    TOTAL,
+    CandidateScore,
+    Check,
+    Difference,
+    Estimate,
+    Gate,
+    GateVerdict,
+    Verdict,
+)
+
+
+def judge(
+    gate: Gate,
+    winner: Verdict,
+    scores: Sequence[CandidateScore],
+    differences: Sequence[Difference],
+    preferences: Sequence[Difference] = (),
+) -> GateVerdict:
+    """Verdict of each threshold and of all. What is missing or undecided is null, and null never
+    passes. `preferences` are people's choices between pairs, as shares in `win_rate`."""
+    candidate = gate.candidate or winner.winner
+    if candidate is None:
+        return _closed(gate, None, "there is no winner to judge, and the gate names no candidate")
+    names = [each.candidate for each in scores]
+    for name in (candidate, gate.baseline):
+        if name is not None and name not in names:
+            return _closed(gate, candidate, f"{name} is no candidate of this evaluation")
+    beside = gate.maximum_regression or gate.minimum_win_rate is not None
+    if (beside or gate.minimum_preference is not None) and gate.baseline is None:
+        return _closed(gate, candidate, "the gate compares with a baseline and names none")
+    checks = _means(gate, next(each for each in scores if each.candidate == candidate))
+    if gate.baseline == candidate:
+        return _closed(gate, candidate, f"{candidate} is the baseline itself")
+    if gate.baseline is not None:
+        checks += _beside(gate, candidate, gate.baseline, differences, preferences)
+    if not checks:
+        return _closed(gate, candidate, "the gate has no threshold")
+    passed = [each.passed for each in checks]
+    verdict = False if False in passed else None if None in passed else True
+    failed = [each.threshold for each in checks if each.passed is False]
+    unsure = [each.threshold for each in checks if each.passed is None]
+    message = f"passed {passed.count(True)} of {len(checks)} thresholds"
+    message += f"; failed {', '.join(failed)}" if failed else ""
+    message += f"; undecided {', '.join(unsure)}" if unsure else ""
+    return GateVerdict(
+        candidate=candidate,
+        baseline=gate.baseline,
+        passed=verdict,
+        checks=tuple(checks),
+        message=message,
+    )
+
+
+def _closed(gate: Gate, candidate: str | None, message: str) -> GateVerdict:
+    return GateVerdict(
+        candidate=candidate, baseline=gate.baseline, passed=None, checks=(), message=message
+    )
+
+
+def _means(gate: Gate, score: CandidateScore) -> list[Check]:
+    metrics = {each.metric: each for each in score.metrics}
+    checks = []
+    for metric, limit in sorted(gate.minimum.items()):
+        found = metrics.get(metric)
+        estimate = score.total if metric == TOTAL else found.estimate if found else None
+        less = found is not None and found.better == "Lower"
+        checks.append(_check(f"minimum[{metric}]", estimate, limit, less=less))
+    return checks
+
+
+def _beside(
+    gate: Gate,
+    candidate: str,
+    baseline: str,
+    differences: Sequence[Difference],
+    preferences: Sequence[Difference],
+) -> list[Check]:
+    by_metric = {
+        each.metric: each
+        for each in differences
+        if {each.first, each.second} == {candidate, baseline}
+    }
+    checks = []
+    if gate.minimum_win_rate is not None:
+        share = _share(by_metric.get(TOTAL), candidate)
+        checks.append(_check("minimumWinRate", share, gate.minimum_win_rate))
+    if gate.minimum_preference is not None:
+        chosen = [p for p in preferences if {p.first, p.second} == {candidate, baseline}]
+        share = _share(chosen[0] if chosen else None, candidate)
+        checks.append(_check("minimumPreference", share, gate.minimum_preference))
+    for metric, limit in sorted(gate.maximum_regression.items()):
+        apart = _apart(by_metric.get(metric), candidate)
+        checks.append(_check(f"maximumRegression[{metric}]", apart, -limit))
+    return checks
+
+
+def _share(of: Difference | None, candidate: str) -> Estimate | None:
+    if of is None or of.win_rate is None or of.first == candidate:
+        return None if of is None else of.win_rate
+    rate = of.win_rate
+    return Estimate(
+        value=1 - rate.value,
+        low=None if rate.high is None else 1 - rate.high,
+        high=None if rate.low is None else 1 - rate.low,
+        clips=rate.clips,
+    )
+
+
+def _apart(of: Difference | None, candidate: str) -> Estimate | None:
+    """Candidate minus baseline, where more is better."""
+    if of is None or of.estimate is None or of.first == candidate:
+        return None if of is None else of.estimate
+    apart = of.estimate
+    return Estimate(
+        value=-apart.value,
+        low=None if apart.high is None else -apart.high,
+        high=None if apart.low is None else -apart.low,
+        clips=apart.clips,
+    )
+
+
+def _check(threshold: str, estimate: Estimate | None, limit: float, less: bool = False) -> Check:
+    passed, message = None, "not measured"
+    if estimate is not None:
+        value, sure = estimate.value, estimate.high if less else estimate.low
+        message = f"{value:.4g}"
+        if estimate.low is not None and estimate.high is not None:
+            message += f" (from {estimate.low:.4g} to {estimate.high:.4g})"
+        good = value <= limit if less else value >= limit
+        if not good:
+            passed = False
+        elif sure is not None and (sure <= limit if less else sure >= limit):
+            passed = True
+        side = "at most" if less else "at least"
+        message += f", needs {side} {limit:.4g} with its whole interval"
+    return Check(
+        threshold=threshold, limit=limit, estimate=estimate, passed=passed, message=message
+    )

@@ -1,0 +1,129 @@
+"""A mean, or a difference of two, with its bootstrap over clips and raters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wan_runtime.contract.decision import Estimate
+from wan_runtime.evaluation.statistics.opinion import effects
+from wan_runtime.evaluation.statistics.resampling import Floats, Resamples, expanded, freedom, means
+from wan_runtime.evaluation.statistics.table import mean_of_known
+
+# Shapes: B resamples, J candidates, C clips, R raters.
+
+TINY = 1e-9
+"""Relative size of a difference that only rounding makes."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A weighted component: more is better."""
+
+    weight: float
+    cells: Floats
+    """[J, C, R], NaN where there is no value."""
+
+
+@dataclass(frozen=True)
+class Statistic:
+    value: float
+    replicates: Floats
+    """[B] Deviations of resamples, with the variance of the value."""
+    freedom: float
+    """Degrees of freedom of that variance."""
+    clips: int
+
+    @property
+    def error(self) -> float:
+        """Standard error; 0 if only rounding makes one."""
+        error = float(self.replicates.std())
+        return error if error > TINY * max(1.0, abs(self.value)) else 0.0
+
+    def estimate(self, level: float) -> Estimate:
+        """Value with an expanded percentile interval; without one if a single clip gave it."""
+        if self.clips < 2:
+            return Estimate(value=self.value, clips=self.clips)
+        low, high = expanded(self.value + self.replicates, level, self.freedom)
+        return Estimate(value=self.value, low=low, high=high, clips=self.clips)
+
+
+def statistic(
+    parts: Sequence[Part], draws: Resamples, first: int, second: int | None = None
+) -> Statistic | None:
+    """Mean over clips of the weighted sum for `first`; minus that for `second`, over the clips of
+    each component that both have. None if a component has no such clip.
+
+    The variance is that over clips plus that over raters, less the noise of single ratings, which
+    both contain (C. A. Cameron, J. Gelbach, D. Miller, Robust inference with multiway clustering,
+    Journal of Business & Economic Statistics 29 (2011) 238-249).
+    """
+    value, noise, clips = 0.0, 0.0, draws.clips.shape[1]
+    by_clips: Floats = np.zeros(len(draws.clips))
+    by_raters: Floats = np.zeros(len(draws.clips))
+    raters = 0
+    for part in parts:
+        cells = [part.cells[first]] + ([] if second is None else [part.cells[second]])
+        signed = [mean_of_known(each) * sign for each, sign in zip(cells, (1, -1), strict=False)]
+        per_clip = np.sum(signed, axis=0)
+        known = ~np.isnan(per_clip)
+        count = int(known.sum())
+        if count == 0:
+            return None
+        mean = float(per_clip[known].mean())
+        value += part.weight * mean
+        clips = min(clips, count)
+        by_clips += part.weight * (means(draws.clips, per_clip) - mean)
+        if cells[0].shape[1] > 1:
+            kept = [each[known] for each in cells]
+            raters = max(raters, _raters(kept))
+            again = [
+                _by_raters(each, draws.raters) * sign
+                for each, sign in zip(kept, (1, -1), strict=False)
+            ]
+            by_raters += part.weight * (np.sum(again, axis=0).mean(axis=1) - mean)
+            noise += part.weight**2 * _noise(kept)
+    return _combined(value, by_clips, by_raters, noise, clips, raters)
+
+
+def _combined(
+    value: float, by_clips: Floats, by_raters: Floats, noise: float, clips: int, raters: int
+) -> Statistic:
+    over_clips, over_raters = float(by_clips.var()), float(by_raters.var())
+    both = over_clips + over_raters
+    variance = max(both - noise, over_clips, over_raters)
+    scale = np.sqrt(variance / both) if both > 0 else 1.0
+    degrees = freedom([(over_clips, clips - 1), (over_raters, raters - 1)])
+    return Statistic(value, (by_clips + by_raters) * scale, degrees, clips)
+
+
+def _raters(cells: Sequence[Floats]) -> int:
+    """Raters who rated all candidates of a comparison on some clip, or one of them."""
+    return int(np.any([~np.isnan(each) for each in cells], axis=(0, 1)).sum())
+
+
+def _by_raters(cells: Floats, draws: Floats) -> Floats:
+    """[B, C] Mean of each clip by the raters of each resample. A clip of which a resample has no
+    rater keeps its mean."""
+    known = ~np.isnan(cells)
+    total = draws @ np.where(known, cells, 0.0).T
+    count = draws @ known.astype(np.float64).T
+    return np.where(count > 0, total / np.where(count > 0, count, 1), mean_of_known(cells))
+
+
+def _noise(cells: Sequence[Floats]) -> float:
+    """Variance of the mean that comes from single ratings alone, beyond effects of clips and of
+    raters; 0 if too few were given to say."""
+    single = cells[0] if len(cells) == 1 else cells[0] - cells[1]
+    single = single[(~np.isnan(single)).any(axis=1)]
+    known = ~np.isnan(single)
+    found = effects(single)
+    degrees = int(known.sum()) - single.shape[0] - int(known.any(axis=0).sum()) + 1
+    if degrees < 1:
+        return 0.0
+    fitted = found.scores[:, None] + np.nan_to_num(found.bias)
+    squares = float(np.where(known, (single - fitted) ** 2, 0.0).sum())
+    per_clip = known.sum(axis=1)
+    return float(squares / degrees * (1 / per_clip).sum() / len(cells[0]) ** 2)

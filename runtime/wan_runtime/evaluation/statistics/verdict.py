@@ -1,0 +1,103 @@
+"""A winner, or the reasons why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from wan_runtime.contract.decision import Difference, Doubt, InconclusiveReason, Verdict
+from wan_runtime.evaluation.statistics.records import Settings
+from wan_runtime.evaluation.statistics.statistic import TINY
+
+
+def verdict(
+    candidates: Sequence[str],
+    quality: Mapping[str, float | None],
+    differences: Sequence[Difference],
+    doubts: Sequence[Doubt],
+    settings: Settings,
+    floor: float | None = None,
+) -> Verdict:
+    """Winner: the candidate that is better than each other one. A tie: the best ones are equal on
+    every clip. `doubts` are reasons from elsewhere for which there can be no winner."""
+    known = {name: value for name, value in quality.items() if value is not None}
+    best = max(known, key=lambda name: known[name], default=None)
+    found = list(doubts)
+    if len(candidates) < 2:
+        found.append(doubt("OneCandidate", "there is no other candidate to compare with"))
+    if best is None:
+        return _inconclusive((), found or [doubt("NoClips", "no candidate has a score")])
+    near, tie = [best], True
+    for each in differences:
+        if best not in (each.first, each.second):
+            continue
+        other = each.second if each.first == best else each.first
+        found += _doubts(each, other, settings)
+        if each.better != best:
+            near.append(other)
+            equal = each.won == each.lost == 0 and each.tied > 0
+            tie &= equal
+            found += _undecided(each, equal, settings, floor)
+    leaders = tuple(sorted(near))
+    blocked = [each for each in found if each.reason != "Identical"]
+    if not found and len(near) == 1:
+        return Verdict(outcome="Winner", winner=best, leaders=leaders, doubts=())
+    if tie and not blocked:
+        return Verdict(outcome="Tie", winner=None, leaders=leaders, doubts=tuple(found))
+    return _inconclusive(leaders, found)
+
+
+def doubt(reason: InconclusiveReason, message: str) -> Doubt:
+    return Doubt(reason=reason, message=message)
+
+
+def _inconclusive(leaders: tuple[str, ...], doubts: Sequence[Doubt]) -> Verdict:
+    return Verdict(outcome="Inconclusive", winner=None, leaders=leaders, doubts=tuple(doubts))
+
+
+def _doubts(each: Difference, other: str, settings: Settings) -> list[Doubt]:
+    """Reasons that hold however large the difference is."""
+    pair = f"{each.first} and {each.second}"
+    clips = each.won + each.tied + each.lost
+    if each.common == 0 and (clips == 0 or (each.won and each.lost)):
+        return [doubt("NoCommonClips", f"{pair} have no clip that both rendered")]
+    if clips < settings.minimum_clips:
+        what = f"{pair} have {clips} common clips, fewer than {settings.minimum_clips}"
+        return [doubt("FewClips", what)]
+    return []
+
+
+def _undecided(
+    each: Difference, equal: bool, settings: Settings, floor: float | None
+) -> list[Doubt]:
+    """Why a difference names no better candidate."""
+    pair = f"{each.first} and {each.second}"
+    if equal:
+        return [doubt("Identical", f"{pair} are equal on all {each.tied} common clips")]
+    if (estimate := each.estimate) is None or estimate.low is None or estimate.high is None:
+        return []
+    span = f"{estimate.value:.4g} (from {estimate.low:.4g} to {estimate.high:.4g})"
+    if estimate.low <= 0 <= estimate.high:
+        what = f"{pair} differ by {span}: the interval includes zero"
+        return [doubt("IntervalTooWide", what), *_failures(each)]
+    if floor is not None and abs(estimate.value) > TINY:
+        what = (
+            f"{pair} differ by {span}, which is not beyond {settings.floor_multiple:g} times the "
+            f"noise floor of {floor:.4g}"
+        )
+        return [doubt("WithinFloor", what)]
+    return []
+
+
+def _failures(each: Difference) -> list[Doubt]:
+    """Whether the clips that both rendered would have decided."""
+    clips = each.won + each.tied + each.lost
+    if each.rendered is None or each.rendered.low is None or each.rendered.high is None:
+        return []
+    if each.common == clips or each.rendered.low <= 0 <= each.rendered.high:
+        return []
+    better = each.first if each.rendered.low > 0 else each.second
+    what = (
+        f"{clips - each.common} of {clips} clips failed; on the other {each.common} {better} is "
+        "better, so rendering the failed ones again may decide"
+    )
+    return [doubt("Failures", what)]
