@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from wan_runtime.contract.decision import DIMENSIONS, Component, Scoring
+from wan_runtime.contract.decision import Component, Scoring
+from wan_runtime.contract.figures import DIMENSIONS
 from wan_runtime.evaluation.statistics.records import Evidence, Failure, Rating, Score, metric
 
 PIXELS = Scoring(

@@ -1,33 +1,22 @@
-"""The decision of an evaluation: who wins, by how much, how sure that is, and whether a gate opens.
-
-All of it is JSON: a figure that does not exist is null, never infinite and never NaN.
-"""
+"""The decision of an evaluation: who wins, by how much, how sure that is, and whether a gate
+opens."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from wan_runtime.contract.base import Contract
-from wan_runtime.contract.metric_names import Better
-
-DIMENSIONS = ("dynamics", "camera_control", "frame_quality", "accuracy")
-"""Dimensions that people rate from 1 to 5. Each is a metric of that name."""
-SUBJECTIVE = "subjective"
-"""Metric: the sum of the four dimensions, 4 to 20."""
-TOTAL = "total"
-"""Weighted total of a clip, as `Scoring` defines it."""
-
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Figures(Contract):
-    """Base of what has numbers in it: they are finite."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
+from wan_runtime.contract.figures import (
+    SUBJECTIVE,
+    Estimate,
+    Figures,
+    MetricScore,
+    NotNegative,
+    Positive,
+    Share,
+)
+from wan_runtime.contract.opinions import Opinions, Preferences
 
 
 class Component(Figures):
@@ -81,32 +70,6 @@ class Gate(Figures):
     less is better."""
 
 
-class Estimate(Figures):
-    value: float
-    low: float | None = None
-    high: float | None = None
-    """Ends of the interval; null if too few clips or raters were seen for one."""
-    clips: int
-    """Number of clips that it is of."""
-
-
-class MetricScore(Figures):
-    """Mean of a metric over all clips of the test set, failures included."""
-
-    metric: str
-    better: Better
-    estimate: Estimate | None
-    """Null without any rendered clip, or if the metric was not measured."""
-    rendered: float | None
-    """Mean of the clips that have a value of their own."""
-    failed: int
-    """Clips that count with the worst value of the metric."""
-    unrated: int = 0
-    """Clips that nobody rated; they are not part of the mean."""
-    good: bool | None = None
-    """Whether the mean reaches the mark of the scoring; null without a mark."""
-
-
 class FailureCount(Figures):
     reason: str
     clips: int
@@ -144,8 +107,13 @@ class Difference(Figures):
     """Size of the difference in multiples of the noise floor; null without a floor, or with one of
     zero."""
     better: str | None
-    """The candidate that is better: the interval excludes zero and the difference is beyond the
+    """Candidate that is better: the interval excludes zero and the difference is beyond the
     floor."""
+    alone: Estimate | None
+    """The same with the interval of this pair alone."""
+    better_alone: str | None
+    """Candidate that is better by that interval. The winner is the one that is so beside each other
+    candidate."""
 
 
 class Floor(Figures):
@@ -236,6 +204,10 @@ class Decision(Figures):
     quality: Verdict
     costs: CostTable
     quality_per_cost: Verdict
+    opinions: Opinions | None
+    """Null without ratings."""
+    preferences: Preferences | None
+    """Null without choices."""
     gate: GateVerdict | None
     """Null without a gate."""
     level: float

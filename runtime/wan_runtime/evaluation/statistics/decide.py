@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from wan_runtime.contract.decision import (
-    TOTAL,
-    Decision,
-    Difference,
-    Doubt,
-    Gate,
-    Scoring,
-)
+from wan_runtime.contract.decision import Decision, Difference, Doubt, Gate, Scoring
+from wan_runtime.contract.figures import TOTAL
 from wan_runtime.evaluation.statistics.cost import cost_table, verdict_by_cost
 from wan_runtime.evaluation.statistics.differences import differences
 from wan_runtime.evaluation.statistics.floor import floor_of_total, floors
@@ -20,6 +14,8 @@ from wan_runtime.evaluation.statistics.means import (
     parts_of_total,
     scores,
 )
+from wan_runtime.evaluation.statistics.opinions import opinions
+from wan_runtime.evaluation.statistics.preferences import preferences
 from wan_runtime.evaluation.statistics.records import Evidence, Settings
 from wan_runtime.evaluation.statistics.resampling import resamples
 from wan_runtime.evaluation.statistics.statistic import Part
@@ -65,6 +61,7 @@ def decide(
     doubts = _doubts(table, scoring)
     quality = {each.candidate: each.total.value if each.total else None for each in scored}
     winner = verdict(table.candidates, quality, by_total, doubts, settings, floor)
+    choices = preferences(evidence, settings)
     costs = cost_table(evidence.costs, quality, settings)
     return Decision(
         candidates=scored,
@@ -73,7 +70,11 @@ def decide(
         quality=winner,
         costs=costs,
         quality_per_cost=verdict_by_cost(costs, parts, failed, table, draws, settings, doubts),
-        gate=None if gate is None else judge(gate, winner, scored, (*by_total, *by_metric)),
+        opinions=opinions(evidence, table, draws, settings),
+        preferences=choices,
+        gate=None
+        if gate is None
+        else judge(gate, winner, scored, (*by_total, *by_metric), choices.pairs if choices else ()),
         level=settings.level,
         resamples=settings.resamples,
         seed=settings.seed,
@@ -93,6 +94,6 @@ def _doubts(table: Table, scoring: Scoring) -> list[Doubt]:
             found.append(doubt("MissingMetric", what))
     rated = [each.metric for each in scoring.components if each.metric in table.measures]
     if any(table.measures[name].is_rated for name in rated) and len(table.raters) < 2:
-        what = f"{table.raters[0]} alone rated: one person's taste decides nothing"
+        what = f"only {table.raters[0]} rated, and one person's taste decides nothing"
         found.append(doubt("OneRater", what))
     return found

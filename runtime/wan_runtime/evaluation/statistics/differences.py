@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wan_runtime.contract.decision import Difference, Estimate
+from wan_runtime.contract.decision import Difference
+from wan_runtime.contract.figures import Estimate
 from wan_runtime.evaluation.statistics.records import Settings
 from wan_runtime.evaluation.statistics.resampling import Floats, Resamples
+from wan_runtime.evaluation.statistics.share import share
 from wan_runtime.evaluation.statistics.statistic import TINY, Part, Statistic, statistic
 from wan_runtime.evaluation.statistics.student import NORMAL, quantile
 from wan_runtime.evaluation.statistics.table import mean_of_known
@@ -30,12 +31,12 @@ def differences(
 ) -> list[Difference]:
     """A difference for each pair of candidates. `failed` is [J, C].
 
-    Intervals are simultaneous: a candidate that is no better than another is called better than any
-    in at most 1 - level of evaluations, however many candidates there are. The critical value is
+    Intervals of `estimate` are simultaneous: in at most 1 - level of evaluations any candidate is
+    called `better` without being so, however many there are. The critical value is
     the quantile of the largest standardised difference among all pairs (single-step max-T: P. H.
     Westfall and S. S. Young, Resampling-based multiple testing, 1993), widened from the normal
     distribution to Student's t. It takes the correlation of the pairs into account, which Holm's
-    correction does not.
+    correction does not. `alone` has no correction.
     """
     pairs = list(combinations(range(len(candidates)), 2))
     found = {pair: statistic(parts, draws, *pair) for pair in pairs}
@@ -49,7 +50,7 @@ def differences(
             metric,
             (candidates[first], candidates[second]),
             each,
-            None if each is None else _interval(each, critical),
+            critical,
             statistic(without, draws, first, second) if failed[[first, second]].any() else None,
             np.asarray(totals)[[first, second]],
             failed[[first, second]],
@@ -64,14 +65,10 @@ def _critical(found: Sequence[Statistic], level: float) -> float:
     """Standard errors, of a normal distribution, that the largest of the differences stays within
     with the probability `level`."""
     spread = [each.replicates / each.error for each in found if each.error > 0]
+    alone = NORMAL.inv_cdf((1 + level) / 2)
     if len(spread) < 2:
-        return _alone(level)
-    return max(_alone(level), float(np.quantile(np.abs(spread).max(axis=0), level)))
-
-
-def _alone(level: float) -> float:
-    """Standard errors of a single difference."""
-    return -NORMAL.inv_cdf((1 - level) / 2)
+        return alone
+    return max(alone, float(np.quantile(np.abs(spread).max(axis=0), level)))
 
 
 def _interval(of: Statistic, critical: float) -> Estimate:
@@ -85,7 +82,7 @@ def _difference(
     metric: str,
     names: tuple[str, str],
     of: Statistic | None,
-    estimate: Estimate | None,
+    critical: float,
     rendered: Statistic | None,
     totals: Floats,
     failed: NDArray[np.bool_],
@@ -96,37 +93,31 @@ def _difference(
     apart = totals[0, known] - totals[1, known]
     even = np.abs(apart) <= TINY * np.maximum(1.0, np.abs(totals[:, known]).max(axis=0, initial=0))
     won, tied = int((apart[~even] > 0).sum()), int(even.sum())
-    better = None
-    floors = None
-    if of is not None and estimate is not None:
-        size = abs(of.value) if abs(of.value) > TINY else 0.0
-        floors = size / floor if floor else None
-        beyond = size > settings.floor_multiple * floor if floor is not None else size > 0
-        if beyond and estimate.low is not None and estimate.high is not None:
-            better = names[0] if estimate.low > 0 else names[1] if estimate.high < 0 else None
+    alone = NORMAL.inv_cdf((1 + settings.level) / 2)
+    together = None if of is None else _interval(of, critical)
+    by_itself = None if of is None else _interval(of, alone)
+    size = 0.0 if of is None or abs(of.value) <= TINY else abs(of.value)
+    beyond = size > settings.floor_multiple * (floor or 0.0)
     return Difference(
         metric=metric,
         first=names[0],
         second=names[1],
-        estimate=estimate,
-        rendered=None if rendered is None else _interval(rendered, _alone(settings.level)),
+        estimate=together,
+        better=_better(names, together) if beyond else None,
+        alone=by_itself,
+        better_alone=_better(names, by_itself) if beyond else None,
+        rendered=None if rendered is None else _interval(rendered, alone),
         common=int((known & ~failed.any(axis=0)).sum()),
         won=won,
         tied=tied,
         lost=int(known.sum()) - won - tied,
-        win_rate=_share(won + tied / 2, int(known.sum()), settings.level),
-        floors=floors,
-        better=better,
+        win_rate=share(won + tied / 2, int(known.sum()), settings.level),
+        floors=size / floor if floor and of is not None else None,
     )
 
 
-def _share(won: float, clips: int, level: float) -> Estimate | None:
-    """Share of clips with the score interval of E. B. Wilson, Journal of the American Statistical
-    Association 22 (1927) 209-212, which stays within 0 and 1 when all are won."""
-    if clips == 0:
+def _better(names: tuple[str, str], estimate: Estimate | None) -> str | None:
+    """Candidate on whose side the whole interval is."""
+    if estimate is None or estimate.low is None or estimate.high is None:
         return None
-    share, z = won / clips, _alone(level)
-    middle = (share + z * z / (2 * clips)) / (1 + z * z / clips)
-    half = z / (1 + z * z / clips) * math.sqrt(share * (1 - share) / clips + (z / clips / 2) ** 2)
-    low, high = max(0.0, middle - half), min(1.0, middle + half)
-    return Estimate(value=share, low=low, high=high, clips=clips)
+    return names[0] if estimate.low > 0 else names[1] if estimate.high < 0 else None

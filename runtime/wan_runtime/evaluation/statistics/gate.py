@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from wan_runtime.contract.decision import (
-    TOTAL,
     CandidateScore,
     Check,
     Difference,
-    Estimate,
     Gate,
     GateVerdict,
     Verdict,
 )
+from wan_runtime.contract.figures import TOTAL, Estimate
+from wan_runtime.contract.opinions import Preference
 
 
 def judge(
@@ -21,10 +21,10 @@ def judge(
     winner: Verdict,
     scores: Sequence[CandidateScore],
     differences: Sequence[Difference],
-    preferences: Sequence[Difference] = (),
+    preferences: Sequence[Preference] = (),
 ) -> GateVerdict:
     """Verdict of each threshold and of all. What is missing or undecided is null, and null never
-    passes. `preferences` are people's choices between pairs, as shares in `win_rate`."""
+    passes. Thresholds are few and named beforehand, so that intervals are those of each alone."""
     candidate = gate.candidate or winner.winner
     if candidate is None:
         return _closed(gate, None, "there is no winner to judge, and the gate names no candidate")
@@ -80,7 +80,7 @@ def _beside(
     candidate: str,
     baseline: str,
     differences: Sequence[Difference],
-    preferences: Sequence[Difference],
+    preferences: Sequence[Preference],
 ) -> list[Check]:
     by_metric = {
         each.metric: each
@@ -101,7 +101,7 @@ def _beside(
     return checks
 
 
-def _share(of: Difference | None, candidate: str) -> Estimate | None:
+def _share(of: Difference | Preference | None, candidate: str) -> Estimate | None:
     if of is None or of.win_rate is None or of.first == candidate:
         return None if of is None else of.win_rate
     rate = of.win_rate
@@ -115,9 +115,9 @@ def _share(of: Difference | None, candidate: str) -> Estimate | None:
 
 def _apart(of: Difference | None, candidate: str) -> Estimate | None:
     """Candidate minus baseline, where more is better."""
-    if of is None or of.estimate is None or of.first == candidate:
-        return None if of is None else of.estimate
-    apart = of.estimate
+    if of is None or of.alone is None or of.first == candidate:
+        return None if of is None else of.alone
+    apart = of.alone
     return Estimate(
         value=-apart.value,
         low=None if apart.high is None else -apart.high,

@@ -8,13 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from wan_runtime.contract.decision import (
-    CandidateScore,
-    Estimate,
-    FailureCount,
-    MetricScore,
-    Scoring,
-)
+from wan_runtime.contract.decision import CandidateScore, FailureCount, Scoring
+from wan_runtime.contract.figures import Estimate, MetricScore
 from wan_runtime.evaluation.statistics.records import Settings
 from wan_runtime.evaluation.statistics.resampling import Resamples
 from wan_runtime.evaluation.statistics.statistic import Part, statistic
@@ -62,7 +57,7 @@ def scores(
             failures=_failures(table, candidate),
             total=_total(parts, failed, draws, place, settings),
             metrics=tuple(
-                _metric(measure, scoring, draws, place, settings)
+                metric_score(measure, scoring, draws, place, settings)
                 for measure in table.measures.values()
             ),
         )
@@ -90,9 +85,10 @@ def _total(
     return None if found is None else found.estimate(settings.level)
 
 
-def _metric(
+def metric_score(
     measure: Measure, scoring: Scoring, draws: Resamples, place: int, settings: Settings
 ) -> MetricScore:
+    """Mean of a measure for the candidate in one place."""
     values, failed = measure.values[place], measure.failed[place]
     own = values[~np.isnan(values) & ~failed]
     found = statistic([Part(1.0, measure.cells)], draws, place) if own.size else None

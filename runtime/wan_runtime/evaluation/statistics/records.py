@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
-from wan_runtime.contract.decision import Figures, NotNegative
+from wan_runtime.contract.figures import Figures, NotNegative
 from wan_runtime.contract.metric_names import METRICS, Better, MetricName
 
 REFERENCE = "reference"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wan_runtime.contract.decision import Estimate
+from wan_runtime.contract.figures import Estimate
 from wan_runtime.evaluation.statistics.opinion import effects
 from wan_runtime.evaluation.statistics.resampling import Floats, Resamples, expanded, freedom, means
 from wan_runtime.evaluation.statistics.table import mean_of_known

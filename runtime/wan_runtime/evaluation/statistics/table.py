@@ -8,19 +8,18 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from wan_runtime.contract.decision import DIMENSIONS, SUBJECTIVE
+from wan_runtime.contract.figures import DIMENSIONS, SUBJECTIVE
 from wan_runtime.contract.metric_names import Better
-from wan_runtime.evaluation.statistics.opinion import effects
+from wan_runtime.evaluation.statistics.panel import Panel, panel
 from wan_runtime.evaluation.statistics.records import (
     MISSING,
     REFERENCE,
     Evidence,
     Metric,
-    Rating,
     Settings,
 )
 
-# Shapes: J candidates, C clips, R raters, D dimensions.
+# Shapes: J candidates, C clips, R raters.
 
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
@@ -63,10 +62,14 @@ class Measure:
 class Table:
     candidates: tuple[str, ...]
     clips: tuple[str, ...]
-    raters: tuple[str, ...]
     measures: dict[str, Measure]
     reasons: dict[tuple[str, str], str]
     """(candidate, clip) -> why there is no video."""
+    ratings: Panel | None
+
+    @property
+    def raters(self) -> tuple[str, ...]:
+        return () if self.ratings is None else self.ratings.raters
 
     def index(self, candidate: str) -> int:
         return self.candidates.index(candidate)
@@ -124,21 +127,14 @@ def tabled(evidence: Evidence, settings: Settings) -> Table:
         metric.name: _measured(evidence, metric, no_video, j_of, c_of)
         for metric in evidence.metrics
     }
-    first = first_ratings(evidence.ratings, settings)
-    raters = tuple(sorted({each.rater for each in first}))
-    if first:
-        measures |= _rated(first, raters, no_video, j_of, c_of)
-    return Table(candidates, clips, raters, measures, reasons)
-
-
-def first_ratings(ratings: tuple[Rating, ...], settings: Settings) -> list[Rating]:
-    """Ratings that count: no repeats, of raters that are not left out; of one that was sent twice,
-    the last."""
-    last: dict[tuple[str, str, str], Rating] = {}
-    for each in sorted(ratings, key=lambda rating: rating.time):
-        if each.repeat == 0 and each.rater not in settings.raters_left_out:
-            last[each.rater, each.candidate, each.clip] = each
-    return [last[key] for key in sorted(last)]
+    ratings = panel(evidence.ratings, candidates, clips, settings)
+    if ratings is not None:
+        for name, cells in ratings.adjusted().items():
+            cells = cells[: len(candidates)]
+            cells[no_video] = WORST_LEVEL * (len(DIMENSIONS) if name == SUBJECTIVE else 1)
+            rated = np.any(~np.isnan(cells), axis=(1, 2), keepdims=True)[:, :, 0]
+            measures[name] = Measure(name, "Higher", cells, no_video & rated, rated[:, 0])
+    return Table(candidates, clips, measures, reasons, ratings)
 
 
 def _places(names: tuple[str, ...]) -> dict[str, int]:
@@ -157,7 +153,9 @@ def _check(evidence: Evidence) -> None:
         raise ValueError(f"the metric {taken[0]} has the name of what people rate")
     named = [(each.candidate, each.clip) for each in evidence.scores]
     named += [(each.candidate, each.clip) for each in evidence.failures]
-    named += [(r.candidate, r.clip) for r in evidence.ratings if r.candidate != REFERENCE]
+    people = [(each.candidate, each.clip) for each in evidence.ratings]
+    people += [(side, each.clip) for each in evidence.choices for side in (each.left, each.right)]
+    named += [each for each in people if each[0] != REFERENCE or each[1] not in clips]
     for candidate, clip in named:
         if candidate not in candidates or clip not in clips:
             raise ValueError(f"a record names clip {clip} of {candidate}, which is not listed")
@@ -192,32 +190,3 @@ def _measured(
     values = np.where(failed, metric.worst, values)
     values[~measured] = np.nan
     return Measure(metric.name, metric.better, values[:, :, None], failed, measured)
-
-
-def _rated(
-    ratings: list[Rating],
-    raters: tuple[str, ...],
-    no_video: Booleans,
-    j_of: dict[str, int],
-    c_of: dict[str, int],
-) -> dict[str, Measure]:
-    """Each dimension and their sum, without the raters' bias."""
-    r_of = _places(raters)
-    raw = np.full((len(DIMENSIONS), len(j_of) + 1, len(c_of), len(raters)), np.nan)
-    for each in ratings:
-        if each.clip in c_of:
-            j = j_of.get(each.candidate, len(j_of))  # the real clips, which show biases too
-            place = (slice(None), j, c_of[each.clip], r_of[each.rater])
-            raw[place] = [getattr(each, name) for name in DIMENSIONS]
-    for dimension in raw:
-        bias = effects(dimension.reshape(-1, len(raters))).bias
-        dimension -= bias
-    raw = raw[:, :-1]
-    raw[:, no_video] = WORST_LEVEL
-    layers = {name: raw[place] for place, name in enumerate(DIMENSIONS)}
-    layers[SUBJECTIVE] = raw.sum(axis=0)
-    measures = {}
-    for name, cells in layers.items():
-        measured = (~np.isnan(cells)).any(axis=(1, 2))
-        measures[name] = Measure(name, "Higher", cells, no_video & measured[:, None], measured)
-    return measures

@@ -17,8 +17,14 @@ def verdict(
     settings: Settings,
     floor: float | None = None,
 ) -> Verdict:
-    """Winner: the candidate that is better than each other one. A tie: the best ones are equal on
-    every clip. `doubts` are reasons from elsewhere for which there can be no winner."""
+    """Winner: the candidate that is better than each other one, by the interval of each pair alone.
+    A tie: the best ones are equal on every clip. `doubts` are reasons from elsewhere for which
+    there can be no winner.
+
+    That the best is the best needs no correction for the number of candidates: the uncorrected
+    two-sided comparison with the runner-up keeps the level (K. Hung and W. Fithian, Rank
+    verification for exponential families, The Annals of Statistics 47 (2019) 758-782).
+    """
     known = {name: value for name, value in quality.items() if value is not None}
     best = max(known, key=lambda name: known[name], default=None)
     found = list(doubts)
@@ -32,7 +38,7 @@ def verdict(
             continue
         other = each.second if each.first == best else each.first
         found += _doubts(each, other, settings)
-        if each.better != best:
+        if each.better_alone != best:
             near.append(other)
             equal = each.won == each.lost == 0 and each.tied > 0
             tie &= equal
@@ -73,7 +79,7 @@ def _undecided(
     pair = f"{each.first} and {each.second}"
     if equal:
         return [doubt("Identical", f"{pair} are equal on all {each.tied} common clips")]
-    if (estimate := each.estimate) is None or estimate.low is None or estimate.high is None:
+    if (estimate := each.alone) is None or estimate.low is None or estimate.high is None:
         return []
     span = f"{estimate.value:.4g} (from {estimate.low:.4g} to {estimate.high:.4g})"
     if estimate.low <= 0 <= estimate.high:
