@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import re
 import uuid
+from pathlib import Path
 
 import pytest
 
+from clips import write_dataset
+from conftest import FEW
 from mistakes import CAUSE_SECONDS, HEAL_SECONDS, Sheet, filled, mistakes
 from stack import Stack
 
@@ -18,7 +21,7 @@ def reference() -> None:
 
 
 @pytest.fixture
-def values(stack: Stack, namespace: str) -> dict[str, str]:
+def values(stack: Stack, namespace: str, dataset: str) -> dict[str, str]:
     """Values of the table's placeholders."""
     authorities = stack.get("-n", namespace, "configmap", "kube-root-ca.crt")
     return {
@@ -28,15 +31,17 @@ def values(stack: Stack, namespace: str) -> dict[str, str]:
         "database_url": stack.database_url,
         "wrong_database_url": re.sub(r"(//[^:]+:)[^@]+@", r"\1wrong@", stack.database_url),
         "authority": authorities["data"]["ca.crt"],
+        "clips": dataset,
         "token": uuid.uuid4().hex[:8],
     }
 
 
 @pytest.mark.alone
 def test_the_cause_is_in_the_table_and_what_is_mended_heals(
-    stack: Stack, namespace: str, values: dict[str, str]
+    stack: Stack, namespace: str, values: dict[str, str], tmp_path: Path
 ) -> None:
     """Beside no other test: a dozen gateways start at once."""
+    write_dataset(tmp_path, FEW)
     sheet = Sheet(stack.kubectl, mistakes("kubelet"), namespace, {}, values)
     sheet.apply(lambda row: row.apply)
     missing = sheet.missing(lambda row: row.says, CAUSE_SECONDS)
@@ -45,6 +50,8 @@ def test_the_cause_is_in_the_table_and_what_is_mended_heals(
     for row in sheet.rows:
         for bucket in row.mend_buckets:
             stack.store().make_bucket(bucket_name=filled(bucket, sheet.of(row)))
+        for folder in row.mend_clips:
+            stack.upload(tmp_path, filled(folder, sheet.of(row)))
     sheet.apply(lambda row: row.mend)
     missing += sheet.missing(lambda row: row.heals, HEAL_SECONDS)
     print(sheet.report())

@@ -42,11 +42,13 @@ class Mistake:
     mend: Sequence[Raw] = ()
     """Fragments that are applied over it. Empty for refusals: without the fragment."""
     heals: Sequence[str] = ()
-    """Words of the line once it has healed. Empty, as the mend, where a run ends by its mistake."""
+    """Words of the line once it has healed. Empty for refusals."""
     nodes: Sequence[Raw] = ()
     mend_nodes: Sequence[Raw] = ()
     mend_buckets: Sequence[str] = ()
     """Buckets that have to be made."""
+    mend_clips: Sequence[str] = ()
+    """Folders of the bucket that clips have to be uploaded to."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Variables of the operator that are wrong; the mend is to take them away."""
     alone: bool = False

@@ -114,7 +114,7 @@ def resting(cluster: Cluster, operator: Operator) -> Iterator[Rest]:
             cluster.create(name, **spec, podTemplate=template)
         cluster.walk("run-0", *STEPS)
         cluster.wait_condition("run-0", "Complete")
-        cluster.ends("run-5-prepare-1", 10, result("prepare", 10, "ClipInvalid", "1.mp4 is short"))
+        cluster.ends("run-5-prepare-1", 50, result("prepare", 50, "NonFiniteLoss", "none"))
         cluster.wait_condition("run-5", "Failed")
         for name in ("run-10", "run-11"):
             cluster.edit(name, suspend=True)

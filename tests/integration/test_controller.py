@@ -71,18 +71,24 @@ def test_killed_in_every_phase_it_doubles_and_loses_nothing(
     assert [step["infrastructureRetries"] for step in status["steps"]] == [0] * 4
 
 
-def test_wrong_input_fails_and_stalls_with_the_users_words(
+def test_wrong_input_is_said_in_its_words_and_an_edit_starts_the_run_over(
     cluster: Cluster, operator: Operator
 ) -> None:
     operator.start()
     cluster.create("demo")
     words = result("prepare", 10, "ClipInvalid", "clips/7.mp4 has 3 frames, 17 are needed")
     cluster.ends("demo-prepare-1", 10, words)
-    failed = cluster.wait_condition("demo", "Failed", "ClipInvalid")
-    assert "clips/7.mp4 has 3 frames" in failed["message"]
-    cluster.wait_condition("demo", "Stalled", "ClipInvalid")
-    assert cluster.get("demo")["status"]["conditions"][0]["type"] == "Failed"
-    assert cluster.job_names("demo") == ["demo-prepare-1"], "kept for its logs"
+    stalled = cluster.wait_condition("demo", "Stalled", "ClipInvalid")
+    assert "clips/7.mp4 has 3 frames" in stalled["message"]
+    assert cluster.get("demo")["status"]["conditions"][0]["type"] == "Stalled"
+    before = cluster.get("demo")
+    cluster.edit("demo", dataset={**before["spec"]["dataset"], "frames": 5})
+    cluster.pod_of("demo-prepare-2")
+    file = cluster.server.request("GET", cluster.path("configmaps", "demo-prepare"))
+    cluster.succeeds("demo-prepare-2", "prepare")
+    assert '"frames": 5' in file["data"]["job.json"]
+    cluster.pod_of("demo-encode-1")
+    assert cluster.get("demo")["status"]["steps"][0].get("infrastructureRetries", 0) == 0
 
 
 def test_lost_pods_are_replaced_after_a_pause_and_the_cause_is_told(
@@ -98,8 +104,8 @@ def test_lost_pods_are_replaced_after_a_pause_and_the_cause_is_told(
     assert "Attempt 2 (retry 1 of 5) starts at" in waits["message"]
     operator.kill()  # in the back-off
     operator.start()
-    cluster.ends("demo-prepare-2", 30, result("prepare", 30, "StoreAccessDenied", "403"))
-    cluster.wait_condition("demo", "Reconciling", "StoreAccessDenied")
+    cluster.ends("demo-prepare-2", 30, result("prepare", 30, "StoreUnreachable", "no route"))
+    cluster.wait_condition("demo", "Reconciling", "StoreUnreachable")
     cluster.starts("demo-prepare-3")
     cluster.succeeds("demo-prepare-3", "prepare")
     cluster.pod_of("demo-encode-1")
@@ -157,7 +163,7 @@ def test_the_deadline_stops_the_job_and_the_ttl_removes_the_children(
     assert exists(cluster.server, cluster.path("wanfinetunes", "demo"))
 
 
-@pytest.mark.parametrize("end", [ExitClass.DONE, ExitClass.INPUT])
+@pytest.mark.parametrize("end", [ExitClass.DONE, ExitClass.NUMERICAL])
 def test_an_ended_run_that_is_edited_is_waited_for_no_longer(
     cluster: Cluster, operator: Operator, end: ExitClass
 ) -> None:
@@ -171,7 +177,7 @@ def test_an_ended_run_that_is_edited_is_waited_for_no_longer(
     else:
         condition = "Failed"
         cluster.starts("demo-prepare-1")
-        cluster.ends("demo-prepare-1", end, result("prepare", end, "ClipInvalid", "no clip"))
+        cluster.ends("demo-prepare-1", end, result("prepare", end, "NonFiniteLoss", "none"))
     cluster.wait_condition("demo", condition)
     cluster.edit("demo", suspend=True, ttlSecondsAfterFinished=3600, validation={"samples": 3})
     done = cluster.server.kubectl(

@@ -92,6 +92,13 @@ FIXED = {
     "training": {"steps": 7},
     "store": {"bucket": "other"},
 }
+OTHER = {
+    "model": {"preset": "Wan2.1-I2V-Tiny"},
+    "dataset": {"frames": 9},
+    "method": {"lora": {"rank": 8}},
+    "training": {"steps": 8},
+    "store": {"bucket": "another"},
+}
 
 
 FREE = {
@@ -106,17 +113,32 @@ FREE = {
 }
 
 
+def steps_are(runs: Runs, **states: str) -> None:
+    steps = [{"name": name, "state": state} for name, state in states.items()]
+    runs.patch("run", {"status": {"steps": steps}}, "/status")
+
+
 @pytest.mark.parametrize("field", FIXED)
-def test_what_the_result_depends_on_is_fixed(runs: Runs, field: str) -> None:
-    before = runs.create(minimal())
-    with pytest.raises(ApiError, match=f"{field} is fixed once the run exists") as refused:
-        runs.patch("run", {"spec": {field: FIXED[field]}})
-    assert refused.value.fields == [f"spec.{field}"]
-    assert runs.server.request("GET", f"{runs.path}/run")["spec"] == before["spec"]
+def test_what_the_result_depends_on_is_fixed_once_a_gpu_has_worked(runs: Runs, field: str) -> None:
+    runs.create(minimal())
+    steps_are(runs, prepare="Complete", **{"import": "Running"}, encode="Waiting")
+    before = runs.patch("run", {"spec": {field: FIXED[field]}})
+    assert sent_is_kept({field: FIXED[field]}, before["spec"])
+    for states in (
+        {"prepare": "Complete", "encode": "Running"},
+        {"prepare": "Complete", "encode": "Complete", "train": "Waiting"},
+        {"prepare": "Failed", "encode": "Waiting"},
+    ):
+        steps_are(runs, **states)
+        with pytest.raises(ApiError, match=f"{field} is fixed once a GPU has worked") as refused:
+            runs.patch("run", {"spec": {field: OTHER[field]}})
+        assert refused.value.fields == [f"spec.{field}"]
+        assert runs.server.request("GET", f"{runs.path}/run")["spec"] == before["spec"]
 
 
 def test_a_store_is_fixed_whether_it_appears_changes_or_goes(runs: Runs) -> None:
     runs.create(minimal(store={"bucket": "first"}))
+    steps_are(runs, encode="Running")
     for store in ({"bucket": "second"}, {"prefix": "added"}, None):
         with pytest.raises(ApiError, match="store is fixed"):
             runs.patch("run", {"spec": {"store": store}})
@@ -124,12 +146,14 @@ def test_a_store_is_fixed_whether_it_appears_changes_or_goes(runs: Runs) -> None
 
 def test_what_decides_the_best_weights_is_fixed(runs: Runs) -> None:
     runs.create(minimal())
+    steps_are(runs, encode="Running")
     with pytest.raises(ApiError, match=r"validation\.everySteps is fixed"):
         runs.patch("run", {"spec": {"validation": {"everySteps": 10}}})
 
 
 def test_experts_are_fixed(runs: Runs) -> None:
     runs.create(minimal(model={"preset": "Wan2.2-I2V-Tiny"}, experts=["HighNoise"]))
+    steps_are(runs, encode="Running")
     for experts in (["HighNoise", "LowNoise"], None):
         with pytest.raises(ApiError, match="experts is fixed"):
             runs.patch("run", {"spec": {"experts": experts}})

@@ -38,6 +38,7 @@ def full_status() -> WanFineTuneStatus:
     )
     return WanFineTuneStatus(
         observed_generation=3,
+        spec_sha256="c" * 64,
         conditions=[
             Condition(
                 type=type_,

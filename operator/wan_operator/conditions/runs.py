@@ -60,7 +60,7 @@ _OF_OPERATOR: dict[str, Explanation] = {
         "has the numbers and the smallest changes that help. No pod was started.",
         "Frames, size, batch or method are too large for the GPU type that the pod would get.",
         "Make one of the changes in the message, see that `kubectl wan plan -f FILE` says that it "
-        "fits, and `kubectl replace --force -f FILE`; or choose a larger GPU with `kubectl edit "
+        "fits, and `kubectl apply -f FILE`; or choose a larger GPU with `kubectl edit "
         "wft/NAME`, `spec.podTemplate.nodeSelector`.",
     ),
     "StoreNotConfigured": Explanation(
@@ -68,8 +68,7 @@ _OF_OPERATOR: dict[str, Explanation] = {
         "missing fields and Helm values.",
         "The chart was installed without `store` values, and the resource has no `spec.store`.",
         "`helm upgrade --reuse-values --set store.endpoint=URL --set store.bucket=BUCKET --set "
-        "store.secretName=SECRET`, or `spec.store` of a service with `kubectl edit wis/NAME`; "
-        "that of a fine-tune is fixed: `kubectl replace --force -f FILE`.",
+        "store.secretName=SECRET`, or `spec.store` with `kubectl edit KIND/NAME`.",
     ),
     "SpecInvalid": Explanation(
         "The resource holds values that this release cannot read.",

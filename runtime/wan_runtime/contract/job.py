@@ -34,7 +34,7 @@ class ExitClass(IntEnum):
 
     DONE = 0
     INPUT = 10
-    """The user's input is wrong. Never retried."""
+    """The user's input is wrong. Waited for before a GPU was held, else never retried."""
     OUT_OF_MEMORY = 20
     """GPU or host memory. Retried only if the budget for it says so."""
     INFRASTRUCTURE = 30

@@ -46,30 +46,33 @@ class Reason(Explained):
         "`spec.dataset.source` has another bucket or path than the clips, or they were not "
         "uploaded.",
         "Compare the address in the message with the bucket: `mc ls STORE/BUCKET/PATH/`. Upload "
-        "with `wan-runtime dataset push FOLDER s3://BUCKET/PATH --endpoint URL`, or correct "
-        "`spec.dataset.source`; then `kubectl replace --force -f FILE`.",
+        "with `wan-runtime dataset push FOLDER s3://BUCKET/PATH --endpoint URL`, and the run finds "
+        "it within minutes; or correct `spec.dataset.source` with `kubectl apply -f FILE`, which "
+        "is acted on at once.",
     )
     DATASET_EMPTY = (
         "DatasetEmpty",
         "The metadata file lists no clip, or too few remain to train and hold one recording out.",
         "The table is empty, most clips were rejected, or all are cut from one recording.",
         "See the verdicts with `wan-runtime dataset check FOLDER --preset PRESET --frames FRAMES "
-        "--report report.html`, add clips and upload them; then `kubectl replace --force -f FILE`.",
+        "--report report.html`, add clips and upload them: the run finds them within minutes, or "
+        "at once after an edit.",
     )
     DATASET_INVALID = (
         "DatasetInvalid",
         "The metadata file cannot be read or lacks a column.",
         "The table has another encoding, separator or column names than `spec.dataset` says.",
         "The message has the file, line and column. Correct it, see that `wan-runtime dataset "
-        "check FOLDER --preset PRESET --frames FRAMES` accepts it, and upload it; then `kubectl "
-        "replace --force -f FILE`.",
+        "check FOLDER --preset PRESET --frames FRAMES` accepts it, and upload it: the run finds it "
+        "within minutes, or at once after an edit.",
     )
     CLIP_INVALID = (
         "ClipInvalid",
         "One or more clips fail a check; the message names the first ones, the manifest lists all.",
         "Clips are missing, do not decode, are too short or too small, or have no caption.",
-        "Mend the clips, or leave them out with `spec.dataset.rejectedClips: Skip`; then `kubectl "
-        "replace --force -f FILE`. `report.html` beside the manifest shows every verdict.",
+        "Mend the clips and upload them: the run checks them again after a while. Or leave them "
+        "out with `spec.dataset.rejectedClips: Skip` and `kubectl apply -f FILE`, which is acted "
+        "on at once. `report.html` beside the manifest shows every verdict.",
     )
     MODEL_NOT_FOUND = (
         "ModelNotFound",
@@ -77,9 +80,8 @@ class Reason(Explained):
         "nothing.",
         "`spec.model.source` or `initFrom` has a wrong address, or the upload is not complete.",
         "Compare the address in the message with the bucket: `mc ls --recursive "
-        "STORE/BUCKET/PATH`. Upload the folder as released, or correct the address. A service "
-        "goes on by itself after `kubectl apply -f FILE`; a fine-tune that has failed needs "
-        "`kubectl replace --force -f FILE`.",
+        "STORE/BUCKET/PATH`. Upload the folder as released, and it is found within minutes; or "
+        "correct the address with `kubectl apply -f FILE`, which is acted on at once.",
     )
     MODEL_INVALID = (
         "ModelInvalid",
@@ -87,9 +89,10 @@ class Reason(Explained):
         "digest differs.",
         "`spec.model.preset` and the folder are of different models, a file is damaged, or it was "
         "replaced after it had been verified.",
-        "The message names the files. Correct the preset or the address, or upload the files "
-        "again; then `kubectl apply -f FILE`, or `kubectl replace --force -f FILE` for a "
-        "fine-tune that has failed.",
+        "The message names the files. Upload them again, and they are checked again within "
+        "minutes; or correct the preset or the address with `kubectl apply -f FILE`, which is "
+        "acted on at once. A fine-tune that has failed later needs `kubectl replace --force -f "
+        "FILE`.",
     )
     JOB_INVALID = (
         "JobInvalid",
@@ -131,8 +134,7 @@ class Reason(Explained):
         "certificate is of an authority that is not in `store.caBundle`.",
         "The message has the endpoint and the error. What waits for the store goes on once it "
         "answers. Correct the operator's default with `helm upgrade --reuse-values --set "
-        "store.endpoint=URL`, or `spec.store` of a service with `kubectl edit wis/NAME`; that of "
-        "a fine-tune is fixed: `kubectl replace --force -f FILE`.",
+        "store.endpoint=URL`, or `spec.store` with `kubectl edit KIND/NAME`.",
     )
     STORE_ACCESS_DENIED = (
         "StoreAccessDenied",
@@ -149,9 +151,8 @@ class Reason(Explained):
         "The bucket does not exist.",
         "The bucket's name is misspelt, or it was never made, or it is in another region.",
         "`mc mb STORE/BUCKET`, and what waits goes on by itself. Or correct the operator's "
-        "default with `helm upgrade --reuse-values --set store.bucket=BUCKET`, or `spec.store` of "
-        "a service with `kubectl edit wis/NAME`; that of a fine-tune is fixed: `kubectl replace "
-        "--force -f FILE`.",
+        "default with `helm upgrade --reuse-values --set store.bucket=BUCKET`, or `spec.store` "
+        "with `kubectl edit KIND/NAME`.",
     )
     STORE_REGION_WRONG = (
         "StoreRegionWrong",
@@ -160,8 +161,7 @@ class Reason(Explained):
         "`spec.store.region` or the Helm value `store.region` is not the bucket's, or was left at "
         "its default.",
         "Correct the operator's default with `helm upgrade --reuse-values --set "
-        "store.region=REGION`, or `spec.store` of a service with `kubectl edit wis/NAME`; that of "
-        "a fine-tune is fixed: `kubectl replace --force -f FILE`.",
+        "store.region=REGION`, or `spec.store` with `kubectl edit KIND/NAME`.",
     )
     ARTIFACT_CORRUPT = (
         "ArtifactCorrupt",
@@ -256,6 +256,19 @@ class GatewayReason(Explained):
     )
 
 
+INPUT = frozenset(
+    {
+        Reason.DATASET_NOT_FOUND,
+        Reason.DATASET_EMPTY,
+        Reason.DATASET_INVALID,
+        Reason.CLIP_INVALID,
+        Reason.MODEL_NOT_FOUND,
+        Reason.MODEL_INVALID,
+        Reason.JOB_INVALID,
+        Reason.LORA_TARGET_UNKNOWN,
+    }
+)
+"""Reasons that come with ExitClass.INPUT."""
 NEEDS_SOMEBODY = frozenset(
     {
         Reason.STORE_ACCESS_DENIED,

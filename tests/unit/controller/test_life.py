@@ -98,7 +98,7 @@ def test_final_is_final() -> None:
     assert len(world.created) == 4
     failed = World()
     failed.settle()
-    failed.ends(ExitClass.INPUT)
+    failed.ends(ExitClass.NUMERICAL)
     failed.settle()
     before = dict(failed.status)
     failed.edit(suspend=True)

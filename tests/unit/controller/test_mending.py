@@ -44,7 +44,7 @@ EDITS: list[Edit] = [
     },
     {"podTemplate": {"securityContext": {}}},
     {"resources": {"cpuLimit": "250m"}},
-    {"dataset": {"source": "s3://data/other"}},
+    {"output": {"formats": ["ComfyUI"]}},
 ]
 SETTING: list[Edit] = [
     {"runtime_image": "registry.example/wan-runtime@sha256:1"},
@@ -184,7 +184,7 @@ def test_an_edit_ends_the_wait_for_a_retry() -> None:
     world.ends(ExitClass.INFRASTRUCTURE)
     world.settle()
     assert not world.running_jobs()
-    world.edit(store={"secretRef": {"name": "other"}})
+    world.edit(resources={"memory": "8Gi"})
     world.settle()
     assert world.open_job == "demo-prepare-2"
     assert world.status["steps"][0]["infrastructureRetries"] == 1, "what failed stays counted"

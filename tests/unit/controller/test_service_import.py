@@ -114,14 +114,28 @@ def test_a_source_without_the_model_stalls_until_it_is_another() -> None:
     world.turn()
     end(world, 1, ExitClass.INPUT, "no vae in there")
     world.turn()
-    assert world.condition("Stalled") == ("True", "ModelNotFound", "no vae in there")
-    world.turn(3600)
-    assert jobs(world) == ["videos-model-1"]
+    assert world.condition("Stalled")[:2] == ("True", "ModelNotFound")
+    assert world.condition("Stalled")[2].startswith("no vae in there; tried again in ")
     model: dict[str, Any] = world.cr["spec"]["model"]
     world.edit(model=model | {"source": {"s3": "s3://models/right"}})
     world.turn()
     assert jobs(world)[-1] == "videos-model-2"
     assert world.condition("Stalled") == ("", "", "")
+
+
+def test_a_model_that_is_uploaded_later_is_found() -> None:
+    world = service(WAN_RETRY_BASE_SECONDS="10")
+    world.turn()
+    for number in (1, 2):
+        end(world, number, ExitClass.INPUT, "no vae in there")
+        world.turn()
+        world.turn(200)  # at most twice what the last attempt took
+        assert jobs(world)[-1] == f"videos-model-{number + 1}"
+        assert world.condition("Stalled")[:2] == ("True", "ModelNotFound"), "while it is checked"
+    assert len([each for each in world.events if "no vae in there" in each]) == 1
+    end(world, 3, ExitClass.DONE)
+    world.settle()
+    assert world.condition("Ready")[:2] == ("True", "Serving")
 
 
 @pytest.mark.parametrize("cache", ["models", "/var/models"])
@@ -228,7 +242,7 @@ def test_events_tell_each_turn_once() -> None:
     assert started == "Job videos-model-1 is making its pod"
     assert failed.startswith("model failed: no route. Attempt 2 starts at 2026-01-01T00:00:")
     assert again == "Job videos-model-2 is making its pod"
-    assert final == "model failed: no vae in there"
+    assert final.startswith("model failed: no vae in there. It is checked again at ")
     world = service()
     world.turn()
     end(world, 1, ExitClass.DONE)

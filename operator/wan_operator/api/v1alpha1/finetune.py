@@ -81,14 +81,14 @@ NAME_LIMIT = 40
 """Longest name in characters: a Job is `<name>-<step>-<attempt>` and may have 63, its pods' names
 included."""
 
-FROZEN = "is fixed once the run exists: delete and create the WanFineTune again to change it"
-
-
-def _fixed(name: str, *, optional: bool = False) -> Schema:
-    same = f"self.{name} == oldSelf.{name}"
-    if optional:
-        same = f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || {same})"
-    return rule(same, f"{name} {FROZEN}", f".{name}", reason="FieldValueForbidden")
+FIXED = ("model", "dataset", "method", "training")
+FIXED_OPTIONAL = ("store", "experts")
+"""Fields that may be left out."""
+PROBED = "validation.everySteps"
+"""Fixed as well: probes decide which weights are best, and with other ones no checkpoint could be
+resumed."""
+WITHOUT_GPU = ("prepare", "import")
+"""Steps that may have run when an edit of these fields still starts the run over."""
 
 
 class WanFineTuneSpec(ApiModel):
@@ -122,10 +122,6 @@ class WanFineTuneSpec(ApiModel):
                 ".parallelism.experts",
                 reason="FieldValueForbidden",
             ),
-            *(_fixed(name) for name in ("model", "dataset", "method", "training")),
-            *(_fixed(name, optional=True) for name in ("store", "experts")),
-            # Probes decide which weights are best: with other ones, no checkpoint could be resumed.
-            _fixed("validation.everySteps"),
         )
     )
 
@@ -171,9 +167,35 @@ class WanFineTuneSpec(ApiModel):
     """Seconds after the end of the run at which its Jobs and pods are deleted. The WanFineTune and
     its artifacts stay. Default: Jobs and pods stay."""
     retries: Retries = Retries()
-    """Number of retries of each step, by kind of failure. Wrong input and numerical failures are
-    never retried; a stop with a checkpoint uses no retry."""
+    """Number of retries of each step, by kind of failure. Numerical failures, and wrong input that
+    a GPU was held for, are never retried; a stop with a checkpoint uses no retry."""
 
+
+FROZEN = (
+    "is fixed once a GPU has worked for the run, and once it has ended: delete and create the "
+    "WanFineTune again to change it"
+)
+_FREE = (
+    "!has(oldSelf.status) || !has(oldSelf.status.steps) || "
+    "!oldSelf.status.steps.exists(step, step.state in ['Failed', 'Stopped'] || "
+    f"(step.state != 'Waiting' && !(step.name in {[*WITHOUT_GPU]})))"
+)
+
+
+def _fixed(name: str, *, optional: bool = False) -> Schema:
+    new, old = f"self.spec.{name}", f"oldSelf.spec.{name}"
+    same = f"{new} == {old}"
+    if optional:
+        same = f"(has({new}) == has({old}) && (!has({new}) || {same}))"
+    text = f"{name} {FROZEN}"
+    return rule(f"{same} || {_FREE}", text, f".spec.{name}", reason="FieldValueForbidden")
+
+
+FIXED_RULES = (
+    *(_fixed(name) for name in (*FIXED, PROBED)),
+    *(_fixed(name, optional=True) for name in FIXED_OPTIONAL),
+)
+"""Rules over the whole object."""
 
 EXPORTED = rule(
     "(has(self.spec.output) == has(oldSelf.spec.output) && "

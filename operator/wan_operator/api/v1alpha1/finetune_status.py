@@ -17,6 +17,7 @@ from wan_operator.api.v1alpha1.common import (
     Condition,
     Count,
     EffectiveStore,
+    Sha256,
     Short,
 )
 from wan_operator.api.v1alpha1.runs import (
@@ -121,6 +122,9 @@ class WanFineTuneStatus(ApiModel):
     deadline."""
     suspended_since: datetime | None = None
     """Time since which spec.suspend holds the run. Left out while it does not."""
+    spec_sha256: Sha256 | None = None
+    """SHA-256 checksum of the fields of the spec that are fixed once a GPU has worked for the run,
+    as its steps were given them. An edit of one before starts the run over."""
     effective: Effective | None = None
     steps: Annotated[list[StepStatus], list_map("name"), Field(max_length=16)] = Field(default=[])
     """Steps of the run in the order in which they run. Two experts in parallel are listed one after

@@ -20,8 +20,8 @@ from wan_operator.api.v1alpha1.common import (
 
 
 class Retries(ApiModel):
-    """Number of retries of each step, by kind of failure. Wrong input and numerical failures are
-    never retried; a stop with a checkpoint uses no retry."""
+    """Number of retries of each step, by kind of failure. Numerical failures, and wrong input that
+    a GPU was held for, are never retried; a stop with a checkpoint uses no retry."""
 
     infrastructure: Annotated[int, Field(ge=0, le=100)] = 5
     """Retries of a step after a lost pod or node, an unreachable store or refused credentials, with

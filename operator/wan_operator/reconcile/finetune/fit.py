@@ -66,7 +66,7 @@ def refusal(cr: Raw, run: FineTuneRun) -> str | None:
     """Why the run must not start. Only before its first pod: what runs has shown that it fits."""
     gpu, catalogue = _gpu(run), run.settings.gpu_catalogue
     works = workloads(run.spec, gpu, _begun(run))
-    begun = any(step.attempts for step in run.status.steps)
+    begun = any(step.state != "Waiting" for step in run.status.steps)
     if not is_fit_checked(cr) or begun or not works:
         return None
     # Of an unknown GPU only this is known: it is none that nobody has.

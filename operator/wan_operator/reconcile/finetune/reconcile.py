@@ -19,6 +19,7 @@ from wan_operator.conditions.runs import FAILED
 from wan_operator.reconcile.decision import Decision
 from wan_operator.reconcile.finetune import fit, left
 from wan_operator.reconcile.finetune.plan import FineTuneRun, has_exported, resolve
+from wan_operator.reconcile.finetune.restart import digest, restarted
 from wan_operator.reconcile.finetune.run import FineTunePlan
 from wan_operator.reconcile.observed import Observed, Raw, condition, is_ours
 from wan_operator.reconcile.runs import ends, state
@@ -46,12 +47,17 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
     if len(run.owner.name) > NAME_LIMIT:
         text = f"metadata.name is longer than {NAME_LIMIT} characters: Jobs append to it"
         return stalled(cr, "SpecInvalid", text, now)
+    edited = restarted(run)
+    if edited is not None:
+        return edited
     try:
         effective = resolve(run.owner, run.spec, settings, run.status.effective, has_exported(run))
     except StoreNotConfiguredError as error:
         return stalled(cr, "StoreNotConfigured", str(error), now)
     before, steps = run.status.steps, merged_steps(run)
     run = run.with_status(effective=fit.planned(run, effective, steps), steps=steps)
+    if run.status.spec_sha256 is None:
+        run = run.with_status(spec_sha256=digest(run.spec))
     refusal = fit.refusal(cr, run)
     if refusal is not None:
         return stalled({**cr, "status": run.dump()}, "DoesNotFit", refusal, now)

@@ -71,6 +71,8 @@ class FineTunePlan(Plan[WanFineTuneSpec, WanFineTuneStatus]):
         if prepare is not None and prepare.state == "Complete":
             facts = ", ".join(f"{value} {name}" for name, value in sorted(prepare.summary.items()))
             return [Wanted(DATASET_READY, True, "DatasetPrepared", facts)]
+        if prepare is not None and prepare.reason in DATASET_REASONS:
+            return [Wanted(DATASET_READY, False, prepare.reason, prepare.message)]
         if leading.reason in DATASET_REASONS:
             return [Wanted(DATASET_READY, False, leading.reason, leading.message)]
         return []

@@ -80,7 +80,9 @@ def first_end(run: Run[Spec, Status]) -> tuple[StepStatus, Outcome] | None:
         if outcome is not None:
             ends.append((step, outcome))
     return min(
-        ends, key=lambda end: failures.is_fatal(end[1], end[0], run.spec.retries), default=None
+        ends,
+        key=lambda end: failures.is_fatal(end[1], end[0], run.spec.retries, run.is_before_gpus),
+        default=None,
     )
 
 
@@ -119,7 +121,8 @@ def start(run: Run[Spec, Status], due: list[PlannedStep]) -> Decision:
         if in_the_way:
             obstacles.append(in_the_way)
             continue
-        texts.append(f"Job {job_name(run.owner, step.name, number)} is making its pod")
+        if not run.lacks_input(step):
+            texts.append(f"Job {job_name(run.owner, step.name, number)} is making its pod")
         wanted += made
         removed += outdated(run, step, number)
         run = run.with_step(opened(run, step, number))

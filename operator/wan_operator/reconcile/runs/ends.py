@@ -42,11 +42,13 @@ def record(
         return step_done(run, step, outcome)
     if was_stopped and outcome.exit_class in (ExitClass.STOPPED, ExitClass.INFRASTRUCTURE):
         return release(run, step)
-    match failures.verdict(outcome, step, run.spec.retries):
+    match failures.verdict(outcome, step, run.spec.retries, run.is_before_gpus):
         case Verdict.RESTART:
             return restart(run, step, outcome)
         case Verdict.RETRY:
             return retry(run, step, outcome)
+        case Verdict.WAIT:
+            return wait(run, step, outcome)
         case Verdict.FAIL:
             spent, allowed = failures.budget(outcome, step, run.spec.retries)
             used_up = f"; all {allowed} retries are used up" if allowed and spent >= allowed else ""
@@ -62,6 +64,8 @@ def step_done(run: Run[Spec, Status], step: StepStatus, outcome: Outcome) -> Dec
         update={
             "state": "Complete",
             "completion_time": run.now,
+            "reason": "",
+            "message": "",
             "artifact": artifact,
             "summary": report.summary(result.summary),
         }
@@ -128,6 +132,25 @@ def retry(run: Run[Spec, Status], step: StepStatus, outcome: Outcome) -> Decisio
     run = run.with_status(last_failure=last_failure(run, step, outcome))
     event = Event(type="Warning", reason=outcome.reason, action="RetryStep", message=text)
     return replace(watch(run), events=(event,))
+
+
+def wait(run: Run[Spec, Status], step: StepStatus, outcome: Outcome) -> Decision:
+    """Has the input that somebody must mend checked again later, at no cost in retries. An Event
+    says it once."""
+    base = run.settings.retry_base_seconds
+    delay = failures.check_delay(run.owner.uid, step.attempts, base, outcome.seconds)
+    due = round_up(run.now + delay)
+    text = (
+        f"{step.name} failed: {outcome.message or outcome.reason}. It is checked again at "
+        f"{due:%Y-%m-%dT%H:%M:%SZ}, and at once after an edit"
+    )
+    known = step.reason == outcome.reason and outcome.message in step.message
+    run = run.with_step(closed(step, due, reason=outcome.reason, message=text))
+    run = run.with_status(last_failure=last_failure(run, step, outcome))
+    if not run.running:
+        run = report.halted(run, display="")
+    event = Event(type="Warning", reason=outcome.reason, action="WaitForInput", message=text)
+    return replace(watch(run), events=() if known else (event,))
 
 
 def round_up(time: datetime) -> datetime:

@@ -28,11 +28,19 @@ from wan_operator.reconcile.observed import (
 from wan_operator.reconcile.runs.attempted import Attempted
 from wan_operator.reconcile.runs.plan import PlannedStep, RetryLimits
 from wan_runtime.contract.job import ExitClass, Result
-from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.reasons import INPUT, NEEDS_SOMEBODY, Reason
 
 RETRY_LIMIT_SECONDS = 300.0
 """Back-off stops doubling here: a store that returns after an hour's outage is found within five
 minutes."""
+CHECK_GROWTH = 1.1
+"""Ratio of one pause to the next while input is missing: what is mended is found within about a
+tenth of the time for which it was missing."""
+CHECK_SHARE = 4
+"""Least ratio of such a pause to the check before it, from the fourth check on: clips that take an
+hour to read are not read without end."""
+MENDABLE = INPUT | (NEEDS_SOMEBODY & frozenset(Reason))
+"""Reasons of an end that somebody can mend, and no waiting does."""
 KILLED = (137, 143)
 """Exit codes of SIGKILL and SIGTERM."""
 
@@ -62,6 +70,8 @@ class Verdict(StrEnum):
     RETRY = "Retry"
     RESTART = "Restart"
     """Starts again without using a retry."""
+    WAIT = "Wait"
+    """Waits until somebody has mended what the step was given. It uses no retry."""
     FAIL = "Fail"
 
 
@@ -217,7 +227,10 @@ def _times(state: Raw) -> tuple[datetime, datetime] | tuple[None, None]:
     return (parse_time(start), parse_time(end)) if start and end else (None, None)
 
 
-def verdict(outcome: Outcome, step: StepStatus, retries: RetryLimits) -> Verdict:
+def verdict(outcome: Outcome, step: StepStatus, retries: RetryLimits, before_gpus: bool) -> Verdict:
+    """`before_gpus`: no GPU was held for the run yet."""
+    if before_gpus and outcome.result is not None and outcome.reason in MENDABLE:
+        return Verdict.WAIT
     match outcome.exit_class:
         case ExitClass.DONE:
             raise AssertionError("a step that is done needs no verdict")
@@ -230,10 +243,10 @@ def verdict(outcome: Outcome, step: StepStatus, retries: RetryLimits) -> Verdict
             return Verdict.FAIL
 
 
-def is_fatal(outcome: Outcome, step: StepStatus, retries: RetryLimits) -> bool:
+def is_fatal(outcome: Outcome, step: StepStatus, retries: RetryLimits, before_gpus: bool) -> bool:
     """Whether this end of one attempt ends the run without its result."""
     done = outcome.exit_class is ExitClass.DONE
-    return not done and verdict(outcome, step, retries) is Verdict.FAIL
+    return not done and verdict(outcome, step, retries, before_gpus) is Verdict.FAIL
 
 
 def budget(outcome: Outcome, step: StepStatus, retries: RetryLimits) -> tuple[int, int | None]:
@@ -249,6 +262,18 @@ def retry_delay(uid: str, attempt: int, retry: int, base: float) -> timedelta:
     """Pause before retry number `retry` (from 1): doubling from `base`, then spread by a fifth
     either way. The spread comes from the uid and the attempt, so that a second call gives the same
     time."""
+    pause = min(RETRY_LIMIT_SECONDS, base * 2 ** min(retry - 1, 16))
+    return timedelta(seconds=pause * _spread(uid, attempt))
+
+
+def check_delay(uid: str, attempt: int, base: float, took: float) -> timedelta:
+    """Pause after attempt number `attempt` (from 1) until its input is checked again: growing from
+    `base` seconds, and long beside the `took` seconds of that attempt. Spread likewise."""
+    pause = min(RETRY_LIMIT_SECONDS, base * CHECK_GROWTH ** min(attempt - 1, 100))
+    least = took * min(attempt, CHECK_SHARE)
+    return timedelta(seconds=max(pause, least) * _spread(uid, attempt))
+
+
+def _spread(uid: str, attempt: int) -> float:
     digest = hashlib.sha256(f"{uid}/{attempt}".encode()).digest()
-    spread = 0.8 + 0.4 * int.from_bytes(digest[:4], "big") / 2**32
-    return timedelta(seconds=min(RETRY_LIMIT_SECONDS, base * 2 ** min(retry - 1, 16)) * spread)
+    return 0.8 + 0.4 * int.from_bytes(digest[:4], "big") / 2**32

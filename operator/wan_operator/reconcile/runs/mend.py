@@ -122,7 +122,9 @@ def hastened(run: Run[Spec, Status]) -> Run[Spec, Status]:
     for step in run.status.steps:
         if step.state == "Waiting" and step.next_attempt_time is not None:
             due = min(step.next_attempt_time, run.now)
-            run = run.with_step(step.model_copy(update={"next_attempt_time": due}))
+            # What was wrong may not be any more.
+            anew = {"next_attempt_time": due, "reason": "", "message": ""}
+            run = run.with_step(step.model_copy(update=anew))
     return run
 
 

@@ -48,6 +48,10 @@ class PlannedStep(Protocol):
         """Ids of the steps that it waits for only so as not to run beside them."""
 
     @property
+    def needs_gpu(self) -> bool:
+        """Whether its pods hold GPUs."""
+
+    @property
     def has_checkpoints(self) -> bool:
         """Whether an attempt goes on from where the last one was."""
 

@@ -20,6 +20,7 @@ from wan_operator.reconcile.observed import (
     owned_by,
     step_of,
 )
+from wan_operator.reconcile.runs import failures
 from wan_operator.reconcile.runs.attempted import Attempted
 from wan_operator.reconcile.runs.plan import Plan, PlannedStep, Spec, Status
 from wan_operator.resources.labels import Owner
@@ -71,6 +72,18 @@ class Run(Generic[Spec, Status]):
             if self.step(planned.id).state == "Waiting"
             and done.issuperset((*planned.needs, *planned.after))
         ]
+
+    @property
+    def is_before_gpus(self) -> bool:
+        """Whether no attempt has held a GPU yet: until then nothing is lost by waiting."""
+        return not any(
+            planned.needs_gpu and self.step(planned.id).attempts for planned in self.planned_steps
+        )
+
+    def lacks_input(self, step: StepStatus) -> bool:
+        """Whether the last attempt of a step, before any GPU, has found what somebody must mend.
+        Its reason and message stay while an attempt checks that again."""
+        return self.is_before_gpus and step.reason in failures.MENDABLE
 
     def failed_on(self, id: str, attempt: int) -> str:
         """Name of the node on which this attempt of a step has just failed; empty for another."""
@@ -160,9 +173,8 @@ def opened(run: Run[Spec, Status], step: StepStatus, attempt: int) -> StepStatus
             "state": "Running",
             "attempts": attempt,
             "next_attempt_time": None,
-            "reason": "",
-            "message": "",
             "start_time": step.start_time or run.now,
+            **({} if run.lacks_input(step) else {"reason": "", "message": ""}),
         }
     )
 

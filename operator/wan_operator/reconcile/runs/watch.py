@@ -8,6 +8,7 @@ from wan_operator.api.v1alpha1.runs import StepStatus
 from wan_operator.conditions.merge import RECONCILING, STALLED, Wanted
 from wan_operator.conditions.runs import RUNNING
 from wan_operator.reconcile.decision import Decision, Resync
+from wan_operator.reconcile.observed import created
 from wan_operator.reconcile.runs import failures, pending, report
 from wan_operator.reconcile.runs.attempted import Attempted
 from wan_operator.reconcile.runs.losses import cut_short, with_checkpoint
@@ -29,11 +30,17 @@ def watch(run: Run[Spec, Status], *starting: Wanted) -> Decision:
     resyncs: list[Resync | None] = []
     computing: list[str] = []
     held: list[Waiting] = []
+    goes_on = bool(starting)
     asks_warnings = False
     queued: list[str] = []
     for step in run.running:
         current = open_attempt(run, step)
+        checked = waiting_input(run, step, current)
+        if checked is not None:
+            held.append(checked)
+            news.append(Wanted(RECONCILING, True, checked.reason, checked.message))
         if current is None:
+            delays += [pending.POLL_SECONDS] * (checked is not None)
             continue
         waiting = pending.waiting_of(current, run.observed, run.now)
         if waiting is None:
@@ -41,10 +48,12 @@ def watch(run: Run[Spec, Status], *starting: Wanted) -> Decision:
             run = seen(run, step, current)
             news.append(Wanted(RUNNING, True, "StepRunning", where(run, step, current)))
             delays.append(progress_interval(run, current))
+            goes_on |= checked is None
         else:
             run = interrupted(run, step, current)
-            held.append(waiting)
-            news.append(Wanted(RECONCILING, True, waiting.reason, waiting.message))
+            if checked is None:
+                held.append(waiting)
+                news.append(Wanted(RECONCILING, True, waiting.reason, waiting.message))
             delays.append(pending.poll_seconds(current, waiting, run.now))
             resyncs.append(pending.resync_of(current, waiting, run.now))
             if pending.asks_workload(current, run.observed):
@@ -54,17 +63,18 @@ def watch(run: Run[Spec, Status], *starting: Wanted) -> Decision:
         refusal = run.observed.refused.get(step.name)
         if refusal is not None:
             news.append(Wanted(RECONCILING, True, refusal.reason, refusal.message))
+            goes_on = True
     for planned in run.ready:
         step = run.step(planned.id)
         due = step.next_attempt_time
         if due is not None and due > run.now:
             text = step.message or f"{step.name} starts again at {due:%Y-%m-%dT%H:%M:%SZ}"
             reason = step.reason or "StepStarting"
+            held.append(Waiting(reason, text, final=run.lacks_input(step)))
             news.append(Wanted(RECONCILING, True, reason, text))
             delays.append((due - run.now).total_seconds())
-    if held and len(held) == len(news) and all(each.final for each in held):
-        # Nothing else goes on.
-        news = [replace(each, type=STALLED) for each in news]
+    if held and not goes_on and all(each.final for each in held):
+        news = [replace(each, type=STALLED) if each.type == RECONCILING else each for each in news]
     if not news:
         # Running without a Job: it is gone, and the next reconcile records that.
         names = [planned.id for planned in run.ready] or [step.name for step in run.running]
@@ -81,6 +91,17 @@ def watch(run: Run[Spec, Status], *starting: Wanted) -> Decision:
         asks_workloads=tuple(queued),
         requeue_after=until(run, min(delays)),
     )
+
+
+def waiting_input(
+    run: Run[Spec, Status], step: StepStatus, current: Attempted | None
+) -> Waiting | None:
+    """The fault that an attempt has begun to look for again, as long as it is likely to be found
+    again soon: the state of a run must not change at each check. None for other attempts."""
+    if not run.lacks_input(step):
+        return None
+    young = current is None or (run.now - created(current.job)).total_seconds() < YOUNG_SECONDS
+    return Waiting(step.reason, step.message, final=True) if young else None
 
 
 def seen(run: Run[Spec, Status], step: StepStatus, current: Attempted) -> Run[Spec, Status]:

@@ -121,7 +121,7 @@ def _kept(before: BaseModelStatus, after: ImportStatus, now: datetime) -> tuple[
         seconds = (due - now).total_seconds()
         return failure.reason, f"{failure.message}; tried again in {seconds:.0f} s"
     if step.state == "Running":
-        return "ImportingModel", before.message
+        return step.reason or "ImportingModel", before.message
     if leading.type == STALLED:
         return leading.reason, leading.message
     return before.reason or "ImportingModel", before.message

@@ -44,6 +44,7 @@ class ImportStep:
     group: str = PART
     needs: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    needs_gpu: bool = False
     has_checkpoints: bool = False
     must_commit: bool = True
 
