@@ -35,6 +35,8 @@ class Estimate(Figures):
     """Ends of the interval; null if too few clips or raters were seen for one."""
     clips: int
     """Number of clips that it is of."""
+    raters: int | None = None
+    """Number of people who rated them; null for what nobody rates."""
 
 
 class MetricScore(Figures):

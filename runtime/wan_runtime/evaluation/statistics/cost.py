@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -64,7 +65,7 @@ def verdict_by_cost(
         scale = np.array([1 / each.cost for each in costs.candidates if each.cost])
         # Ratios are compared in units of the cheapest candidate's, so that rounding stays small.
         scale = (scale / scale.max())[:, None, None]
-        scaled = [Part(part.weight, part.cells * scale) for part in parts]
+        scaled = [replace(part, cells=part.cells * scale) for part in parts]
         compared = differences("total", table.candidates, scaled, failed, draws, settings)
     return verdict(table.candidates, ratios, compared, found, settings)
 

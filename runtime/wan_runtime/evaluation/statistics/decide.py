@@ -51,7 +51,7 @@ def decide(
         for each in differences(
             name,
             table.candidates,
-            [Part(1.0, measure.judged)],
+            [Part(1.0, measure.judged, measure.is_rated)],
             measure.failed,
             draws,
             settings,
@@ -74,7 +74,14 @@ def decide(
         preferences=choices,
         gate=None
         if gate is None
-        else judge(gate, winner, scored, (*by_total, *by_metric), choices.pairs if choices else ()),
+        else judge(
+            gate,
+            winner,
+            scored,
+            (*by_total, *by_metric),
+            choices.pairs if choices else (),
+            settings.minimum_clips,
+        ),
         level=settings.level,
         resamples=settings.resamples,
         seed=settings.seed,

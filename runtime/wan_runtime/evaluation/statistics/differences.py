@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -42,7 +43,7 @@ def differences(
     found = {pair: statistic(parts, draws, *pair) for pair in pairs}
     critical = _critical([each for each in found.values() if each is not None], settings.level)
     without = [
-        Part(each.weight, np.where(failed[:, :, None], np.nan, each.cells)) for each in parts
+        replace(each, cells=np.where(failed[:, :, None], np.nan, each.cells)) for each in parts
     ]
     totals = sum((part.weight * mean_of_known(part.cells) for part in parts), np.float64(0))
     return [
@@ -73,9 +74,9 @@ def _critical(found: Sequence[Statistic], level: float) -> float:
 
 def _interval(of: Statistic, critical: float) -> Estimate:
     if of.clips < 2:
-        return Estimate(value=of.value, clips=of.clips)
+        return of.between(None, None)
     half = quantile(NORMAL.cdf(-critical), of.freedom) * of.error
-    return Estimate(value=of.value, low=of.value - half, high=of.value + half, clips=of.clips)
+    return of.between(of.value - half, of.value + half)
 
 
 def _difference(

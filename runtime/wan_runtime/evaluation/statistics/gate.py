@@ -21,10 +21,13 @@ def judge(
     winner: Verdict,
     scores: Sequence[CandidateScore],
     differences: Sequence[Difference],
-    preferences: Sequence[Preference] = (),
+    preferences: Sequence[Preference],
+    minimum_clips: int,
 ) -> GateVerdict:
     """Verdict of each threshold and of all. What is missing or undecided is null, and null never
-    passes. Thresholds are few and named beforehand, so that intervals are those of each alone."""
+    passes: a metric that was not measured, fewer clips than `minimum_clips`, one rater alone, a
+    baseline without a score. Thresholds are few and named beforehand, so that intervals are those
+    of each alone."""
     candidate = gate.candidate or winner.winner
     if candidate is None:
         return _closed(gate, None, "there is no winner to judge, and the gate names no candidate")
@@ -35,13 +38,18 @@ def judge(
     beside = gate.maximum_regression or gate.minimum_win_rate is not None
     if (beside or gate.minimum_preference is not None) and gate.baseline is None:
         return _closed(gate, candidate, "the gate compares with a baseline and names none")
-    checks = _means(gate, next(each for each in scores if each.candidate == candidate))
     if gate.baseline == candidate:
         return _closed(gate, candidate, f"{candidate} is the baseline itself")
+    by_name = {each.candidate: each for each in scores}
+    for name in (candidate, gate.baseline):
+        if name is not None and all(each.rendered is None for each in by_name[name].metrics):
+            return _closed(gate, candidate, f"{name} has no score")
+    checks = _means(gate, by_name[candidate])
     if gate.baseline is not None:
         checks += _beside(gate, candidate, gate.baseline, differences, preferences)
     if not checks:
         return _closed(gate, candidate, "the gate has no threshold")
+    checks = [_enough(each, minimum_clips) for each in checks]
     passed = [each.passed for each in checks]
     verdict = False if False in passed else None if None in passed else True
     failed = [each.threshold for each in checks if each.passed is False]
@@ -70,6 +78,8 @@ def _means(gate: Gate, score: CandidateScore) -> list[Check]:
     for metric, limit in sorted(gate.minimum.items()):
         found = metrics.get(metric)
         estimate = score.total if metric == TOTAL else found.estimate if found else None
+        if found is not None and found.better == "NearerToOne":
+            estimate = None  # a mean of ratios on both sides of one says nothing
         less = found is not None and found.better == "Lower"
         checks.append(_check(f"minimum[{metric}]", estimate, limit, less=less))
     return checks
@@ -104,26 +114,35 @@ def _beside(
 def _share(of: Difference | Preference | None, candidate: str) -> Estimate | None:
     if of is None or of.win_rate is None or of.first == candidate:
         return None if of is None else of.win_rate
-    rate = of.win_rate
-    return Estimate(
-        value=1 - rate.value,
-        low=None if rate.high is None else 1 - rate.high,
-        high=None if rate.low is None else 1 - rate.low,
-        clips=rate.clips,
-    )
+    return _turned(of.win_rate, 1.0)
 
 
 def _apart(of: Difference | None, candidate: str) -> Estimate | None:
     """Candidate minus baseline, where more is better."""
     if of is None or of.alone is None or of.first == candidate:
         return None if of is None else of.alone
-    apart = of.alone
-    return Estimate(
-        value=-apart.value,
-        low=None if apart.high is None else -apart.high,
-        high=None if apart.low is None else -apart.low,
-        clips=apart.clips,
-    )
+    return _turned(of.alone, 0.0)
+
+
+def _turned(of: Estimate, whole: float) -> Estimate:
+    """Estimate of the second side of a pair, from that of the first."""
+    low = None if of.high is None else whole - of.high
+    high = None if of.low is None else whole - of.low
+    return of.model_copy(update={"value": whole - of.value, "low": low, "high": high})
+
+
+def _enough(check: Check, minimum_clips: int) -> Check:
+    """The check, undecided if it passed on too little."""
+    if check.estimate is None or not check.passed:
+        return check
+    clips, raters = check.estimate.clips, check.estimate.raters
+    if clips < minimum_clips:
+        message = f"{check.message}, but {clips} clips, fewer than {minimum_clips}, decide nothing"
+    elif raters == 1:
+        message = f"{check.message}, but one rater alone decides nothing"
+    else:
+        return check
+    return check.model_copy(update={"passed": None, "message": message})
 
 
 def _check(threshold: str, estimate: Estimate | None, limit: float, less: bool = False) -> Check:

@@ -22,7 +22,7 @@ def parts_of_total(table: Table, scoring: Scoring) -> list[Part] | None:
     for each in scoring.components:
         if (measure := table.measures.get(each.metric)) is None:
             return None
-        parts.append(Part(each.weight / each.divisor, measure.judged))
+        parts.append(Part(each.weight / each.divisor, measure.judged, measure.is_rated))
     return parts
 
 
@@ -91,7 +91,9 @@ def metric_score(
     """Mean of a measure for the candidate in one place."""
     values, failed = measure.values[place], measure.failed[place]
     own = values[~np.isnan(values) & ~failed]
-    found = statistic([Part(1.0, measure.cells)], draws, place) if own.size else None
+    found = (
+        statistic([Part(1.0, measure.cells, measure.is_rated)], draws, place) if own.size else None
+    )
     mark = scoring.marks.get(measure.name)
     return MetricScore(
         metric=measure.name,
@@ -104,5 +106,7 @@ def metric_score(
     )
 
 
-def _reaches(measure: Measure, value: float, mark: float) -> bool:
+def _reaches(measure: Measure, value: float, mark: float) -> bool | None:
+    if measure.better == "NearerToOne":
+        return None  # a mean of ratios on both sides of one says nothing
     return value <= mark if measure.better == "Lower" else value >= mark

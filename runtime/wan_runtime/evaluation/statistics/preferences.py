@@ -155,7 +155,7 @@ def _pair(
         both_bad=len(bad),
         win_rate=_wider(
             share(won + tied / 2, won + tied + lost, settings.level),
-            statistic([Part(1.0, cells[None])], draws, 0),
+            statistic([Part(1.0, cells[None], rated=True)], draws, 0),
             settings,
         ),
     )
@@ -166,7 +166,7 @@ def _wider(
 ) -> Estimate | None:
     """Share with the wider of two intervals: that of independent choices, which is never empty, and
     that over clips and raters."""
-    if single is None or clustered is None or clustered.clips < 2:
+    if single is None or clustered is None:
         return single
     other = clustered.estimate(settings.level)
     ends = [end for end in (single.low, single.high, other.low, other.high) if end is not None]
@@ -175,6 +175,7 @@ def _wider(
         low=max(0.0, min(ends)),
         high=min(1.0, max(ends)),
         clips=other.clips,
+        raters=other.raters,
     )
 
 

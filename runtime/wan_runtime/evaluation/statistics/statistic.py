@@ -25,6 +25,8 @@ class Part:
     weight: float
     cells: Floats
     """[J, C, R], NaN where there is no value."""
+    rated: bool = False
+    """Whether people gave the values."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Statistic:
     freedom: float
     """Degrees of freedom of that variance."""
     clips: int
+    raters: int | None
+    """Number of people, where they gave the values."""
 
     @property
     def error(self) -> float:
@@ -45,9 +49,12 @@ class Statistic:
     def estimate(self, level: float) -> Estimate:
         """Value with an expanded percentile interval; without one if a single clip gave it."""
         if self.clips < 2:
-            return Estimate(value=self.value, clips=self.clips)
-        low, high = expanded(self.value + self.replicates, level, self.freedom)
-        return Estimate(value=self.value, low=low, high=high, clips=self.clips)
+            return self.between(None, None)
+        return self.between(*expanded(self.value + self.replicates, level, self.freedom))
+
+    def between(self, low: float | None, high: float | None) -> Estimate:
+        """The value with the ends of an interval."""
+        return Estimate(value=self.value, low=low, high=high, clips=self.clips, raters=self.raters)
 
 
 def statistic(
@@ -76,7 +83,7 @@ def statistic(
         value += part.weight * mean
         clips = min(clips, count)
         by_clips += part.weight * (means(draws.clips, per_clip) - mean)
-        if cells[0].shape[1] > 1:
+        if part.rated:
             kept = [each[known] for each in cells]
             raters = max(raters, _raters(kept))
             again = [
@@ -96,7 +103,7 @@ def _combined(
     variance = max(both - noise, over_clips, over_raters)
     scale = np.sqrt(variance / both) if both > 0 else 1.0
     degrees = freedom([(over_clips, clips - 1), (over_raters, raters - 1)])
-    return Statistic(value, (by_clips + by_raters) * scale, degrees, clips)
+    return Statistic(value, (by_clips + by_raters) * scale, degrees, clips, raters or None)
 
 
 def _raters(cells: Sequence[Floats]) -> int:

@@ -1,0 +1,76 @@
+"""Quality beside cost."""
+
+from __future__ import annotations
+
+import pytest
+
+from evidence import PIXELS, trial
+from wan_runtime.contract.decision import CandidateCost, Decision
+from wan_runtime.evaluation.statistics.decide import decide
+from wan_runtime.evaluation.statistics.records import Cost, Settings
+
+FEW = Settings(resamples=400, clips_of_cost=100)
+
+
+def decided(better: list[float], costs: list[tuple[float | None, float | None]]) -> Decision:
+    """Decision with (training, clip) in money for each candidate."""
+    made = tuple(
+        Cost(candidate=name, training_price=training, clip_price=clip)
+        for name, (training, clip) in zip("abcd", costs, strict=False)
+    )
+    evidence = trial(1, better).model_copy(update={"costs": made})
+    return decide(evidence, PIXELS, settings=FEW)
+
+
+def row(decision: Decision, name: str) -> CandidateCost:
+    return next(each for each in decision.costs.candidates if each.candidate == name)
+
+
+def test_a_cheap_candidate_wins_by_quality_per_cost() -> None:
+    decision = decided([0, 2], [(100, 1), (900, 1)])
+    assert decision.quality.winner == "b"
+    assert decision.quality_per_cost.winner == "a"
+    assert (decision.costs.unit, row(decision, "a").cost) == ("Price", 200)
+    assert row(decision, "a").ratio == pytest.approx(row(decision, "a").quality / 200)  # type: ignore[operator]
+    assert row(decision, "a").on_front
+    assert row(decision, "b").on_front
+
+
+def test_the_front_leaves_out_what_costs_more_for_less() -> None:
+    decision = decided([0, 2, -2], [(100, 1), (200, 1), (150, 1)])
+    assert [each.on_front for each in decision.costs.candidates] == [True, True, False]
+
+
+def test_equal_costs_leave_equal_candidates_undecided() -> None:
+    decision = decided([0, 0], [(100, 1), (100, 1)])
+    assert decision.quality_per_cost.winner is None
+    assert decision.quality_per_cost.outcome == "Inconclusive"
+
+
+@pytest.mark.parametrize("missing", [(None, 1.0), (100.0, None), (0.0, 0.0)])
+def test_a_cost_that_is_not_known_decides_nothing(
+    missing: tuple[float | None, float | None],
+) -> None:
+    decision = decided([0, 2], [(100, 1), missing])
+    verdict = decision.quality_per_cost
+    assert (verdict.outcome, verdict.winner) == ("Inconclusive", None)
+    assert [each.reason for each in verdict.doubts] == ["MissingCost"]
+    assert decision.quality.winner == "b"
+    decision.model_dump_json()
+
+
+def test_gpu_hours_count_where_prices_are_missing() -> None:
+    costs = (
+        Cost(candidate="a", training_gpu_hours=10, clip_gpu_hours=0.1, clip_price=1),
+        Cost(candidate="b", training_gpu_hours=0, clip_gpu_hours=0.1),
+    )
+    evidence = trial(1, [0, 2]).model_copy(update={"costs": costs})
+    decision = decide(evidence, PIXELS, settings=FEW)
+    assert decision.costs.unit == "GpuHours"
+    assert [each.cost for each in decision.costs.candidates] == [20, 10]
+
+
+def test_the_size_of_the_unit_changes_no_verdict() -> None:
+    cents = decided([0, 1], [(100, 1), (150, 1)])
+    millions = decided([0, 1], [(100e-8, 1e-8), (150e-8, 1e-8)])
+    assert cents.quality_per_cost == millions.quality_per_cost
