@@ -8,7 +8,7 @@ from wan_operator.resources.jobs import MODEL_PATH
 from wan_operator.resources.labels import Manifest
 from wan_operator.resources.pods import CA_FILE
 from wan_operator.settings import Settings
-from wan_runtime.contract.job import ModelSpec, StoreSpec
+from wan_runtime.contract.job import STORE_SECRET, ModelSpec, StoreSpec
 
 
 class StoreNotConfiguredError(Exception):
@@ -43,6 +43,14 @@ def resolve_store(store: Store, settings: Settings) -> EffectiveStore:
         region=store.region or settings.store_region,
         secret_name=secret,
     )
+
+
+def named(said: str, given: Store | None, store: EffectiveStore) -> str:
+    """A pod's words, with the name of the store's Secret and the field or Helm value that names
+    it. `given`: of the spec."""
+    own = given is not None and given.secret_ref is not None
+    field = "spec.store.secretRef" if own else "the Helm value store.secretName"
+    return said.replace(STORE_SECRET, f"Secret {store.secret_name} ({field})")
 
 
 def store_spec(store: EffectiveStore, with_ca: bool) -> StoreSpec:

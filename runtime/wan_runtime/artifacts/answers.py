@@ -7,10 +7,10 @@ import re
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3.exceptions import HTTPError
 
-from wan_runtime.artifacts.credentials import SECRET, withheld
+from wan_runtime.artifacts.credentials import withheld
 from wan_runtime.artifacts.errors import ArtifactCorrupt, ObjectNotFound
 from wan_runtime.artifacts.patience import TRANSIENT_STATUS, is_untrusted
-from wan_runtime.contract.job import StoreSpec
+from wan_runtime.contract.job import STORE_SECRET, StoreSpec
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InfrastructureError
 from wan_runtime.no_answer import why
@@ -86,7 +86,8 @@ class Answers:
         return InfrastructureError(
             Reason.STORE_ACCESS_DENIED,
             f"{self._spec.endpoint} denies access to bucket {self._spec.bucket!r} ({action} of "
-            f"{key!r}: {code}{said(words)}): correct accessKey and secretKey in {SECRET}, {helps}",
+            f"{key!r}: {code}{said(words)}): correct accessKey and secretKey in {STORE_SECRET}, "
+            f"{helps}",
         )
 
     def no_bucket(self) -> InfrastructureError:

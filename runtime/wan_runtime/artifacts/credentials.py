@@ -8,10 +8,10 @@ from pathlib import Path
 
 from minio.credentials import Credentials, Provider
 
+from wan_runtime.contract.job import STORE_SECRET
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InfrastructureError
 
-SECRET = "the Secret of spec.store.secretRef"
 FOLDER = "WAN_STORE_CREDENTIALS"
 """Variable with the folder of the mounted Secret."""
 VARIABLES = {
@@ -37,16 +37,16 @@ class StoreCredentials(Provider):  # type: ignore[misc]  # minio is not checked
         if not all(found[key] for key in NEEDED):
             raise InfrastructureError(
                 Reason.STORE_ACCESS_DENIED,
-                f"no credentials for {self._endpoint}: {SECRET} must hold accessKey and secretKey "
-                "(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY here)",
+                f"no credentials for {self._endpoint}: {STORE_SECRET} must hold accessKey and "
+                "secretKey (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY here)",
             )
         for key, text in found.items():
             if not (text.isascii() and text.isprintable()):
                 # Never quoted: it is a secret.
                 raise InfrastructureError(
                     Reason.STORE_ACCESS_DENIED,
-                    f"{key} in {SECRET} ({VARIABLES[key]} here) holds a character that no key has: "
-                    "write the key alone",
+                    f"{key} in {STORE_SECRET} ({VARIABLES[key]} here) holds a character that no "
+                    "key has: write the key alone",
                 )
         return Credentials(
             found["accessKey"], found["secretKey"], session_token=found["sessionToken"] or None

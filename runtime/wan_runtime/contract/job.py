@@ -45,6 +45,11 @@ class ExitClass(IntEnum):
     """Loss or gradients are not finite, or a trainable module gets none. Never retried."""
 
 
+STORE_SECRET = "the store's Secret"
+"""Words for the Secret with the store's credentials, in messages of pods. The operator, which knows
+it, replaces them."""
+
+
 class StoreSpec(Contract):
     """An S3-compatible bucket. Credentials come from AWS_ACCESS_KEY_ID and
     AWS_SECRET_ACCESS_KEY."""

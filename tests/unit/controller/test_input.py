@@ -8,7 +8,7 @@ import pytest
 
 from unit.controller.world import World, job_file
 from wan_operator.api.v1alpha1.finetune import FIXED, FIXED_OPTIONAL
-from wan_runtime.contract.job import ExitClass, Result
+from wan_runtime.contract.job import STORE_SECRET, ExitClass, Result
 from wan_runtime.contract.reasons import Reason
 
 Edit = dict[str, Any]
@@ -115,6 +115,31 @@ def test_one_that_another_step_runs_beside_is_no_standstill() -> None:
     world.ends(ExitClass.DONE, name="demo-import-1")
     world.settle()
     assert world.leading == ("Stalled", "ClipInvalid")
+
+
+@pytest.mark.parametrize(
+    ("store", "named"),
+    [
+        ({"secretRef": {"name": "ours"}}, "Secret ours (spec.store.secretRef)"),
+        ({"prefix": "runs"}, "Secret minio (the Helm value store.secretName)"),
+    ],
+)
+def test_the_secret_of_the_store_is_named(store: Edit, named: str) -> None:
+    world = World(store=store)
+    world.settle()
+    said = f"no access: correct accessKey in {STORE_SECRET}"
+    words = Result(
+        step_id="prepare",
+        exit_class=ExitClass.INFRASTRUCTURE,
+        reason=Reason.STORE_ACCESS_DENIED,
+        message=said,
+    )
+    world.exits(30, words.dump())
+    world.settle()
+    stalled = world.condition("Stalled")
+    assert stalled is not None
+    assert f"correct accessKey in {named}. It is checked again" in stalled["message"]
+    assert world.status["lastFailure"]["message"].endswith(named)
 
 
 def test_a_container_that_only_ends_like_one_has_failed() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from unit.controller.service_world import Raw, World, report, tiny
 from wan_operator.conditions.service import VOCABULARY
 from wan_operator.reconcile.service.reconcile import addresses
+from wan_runtime.contract.job import STORE_SECRET
 from wan_runtime.contract.reasons import GatewayReason, Reason
 from wan_runtime.contract.report import Fault, GatewayState
 
@@ -48,6 +51,22 @@ def test_a_service_whose_requests_fail_is_not_ready(
     world.turn()
     assert world.condition("Ready")[:2] == ("True", "Serving")
     assert world.condition(type_) == ("", "", "")
+
+
+@pytest.mark.parametrize(
+    ("store", "named"),
+    [
+        ({"secretRef": {"name": "ours"}}, "Secret ours (spec.store.secretRef)"),
+        ({}, "Secret wan-store (the Helm value store.secretName)"),
+    ],
+)
+def test_the_secret_of_the_store_is_named(store: dict[str, Any], named: str) -> None:
+    world = World(tiny(store=store))
+    world.report = report()
+    world.settle()
+    world.faults = (Fault.of(Reason.STORE_ACCESS_DENIED, f"correct it in {STORE_SECRET}"),)
+    world.turn()
+    assert world.condition("Ready")[2] == f"requests fail: correct it in {named}"
 
 
 def test_every_reason_of_a_fault_is_documented() -> None:

@@ -185,7 +185,7 @@ def test_a_mounted_secret_is_followed(
     mount(tmp_path / "secret", 2, accessKey=ACCESS_KEY, secretKey=f"{SECRET_KEY}\n")
     probe(store, KEY)
     mount(tmp_path / "secret", 3, accessKey=ACCESS_KEY, secretKey="s\u00e9cret")
-    with pytest.raises(InfrastructureError, match="secretKey in the Secret of ") as odd:
+    with pytest.raises(InfrastructureError, match="secretKey in the store's Secret ") as odd:
         probe(store, KEY)
     assert "s\u00e9cret" not in odd.value.message
 

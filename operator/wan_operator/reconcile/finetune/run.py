@@ -21,7 +21,7 @@ from wan_operator.reconcile.finetune.plan import (
 )
 from wan_operator.reconcile.finetune.work import job_spec
 from wan_operator.reconcile.runs.plan import Plan
-from wan_operator.reconcile.store import ca_bundle, cache_volume
+from wan_operator.reconcile.store import ca_bundle, cache_volume, named
 from wan_operator.resources.configmaps import job_config_map
 from wan_operator.resources.jobs import Attempt, job
 from wan_operator.resources.labels import Manifest
@@ -76,6 +76,10 @@ class FineTunePlan(Plan[WanFineTuneSpec, WanFineTuneStatus]):
         if leading.reason in DATASET_REASONS:
             return [Wanted(DATASET_READY, False, leading.reason, leading.message)]
         return []
+
+    def words(self, run: FineTuneRun, said: str) -> str:
+        assert run.status.effective is not None
+        return named(said, run.spec.store, run.status.effective.store)
 
     def outcome(self, run: FineTuneRun) -> str:
         artifact = run.status.artifact

@@ -78,7 +78,8 @@ def first_end(run: Run[Spec, Status]) -> tuple[StepStatus, Outcome] | None:
     for step in run.running:
         outcome = failures.outcome_of(open_attempt(run, step), run.planned(step.name))
         if outcome is not None:
-            ends.append((step, outcome))
+            said = run.plan.words(run, outcome.message)
+            ends.append((step, replace(outcome, message=said)))
     return min(
         ends,
         key=lambda end: failures.is_fatal(end[1], end[0], run.spec.retries, run.is_before_gpus),

@@ -148,6 +148,10 @@ class Plan(ABC, Generic[Spec, Status]):
         """Conditions of its own; `leading` says most about the state of the run."""
 
     @abstractmethod
+    def words(self, run: Run[Spec, Status], said: str) -> str:
+        """Text that a pod has left, with names that the operator alone knows."""
+
+    @abstractmethod
     def outcome(self, run: Run[Spec, Status]) -> str:
         """What a complete run has made, in words."""
 

@@ -75,15 +75,17 @@ class Run(Generic[Spec, Status]):
 
     @property
     def is_before_gpus(self) -> bool:
-        """Whether no attempt has held a GPU yet: until then nothing is lost by waiting."""
+        """Whether no step with a GPU is open or past: until then nothing is lost by waiting."""
         return not any(
-            planned.needs_gpu and self.step(planned.id).attempts for planned in self.planned_steps
+            planned.needs_gpu and self.step(planned.id).state != "Waiting"
+            for planned in self.planned_steps
         )
 
     def lacks_input(self, step: StepStatus) -> bool:
         """Whether the last attempt of a step, before any GPU, has found what somebody must mend.
         Its reason and message stay while an attempt checks that again."""
-        return self.is_before_gpus and step.reason in failures.MENDABLE
+        known = self.is_before_gpus and not self.planned(step.name).needs_gpu
+        return known and step.reason in failures.MENDABLE
 
     def failed_on(self, id: str, attempt: int) -> str:
         """Name of the node on which this attempt of a step has just failed; empty for another."""

@@ -6,7 +6,7 @@ does not go on is known long before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from wan_operator.reconcile.observed import (
@@ -44,7 +44,7 @@ def causes(service: Service, part: Part, revision: str = "") -> list[PodFault]:
     for pod in service.pods(part):
         if _is_there(pod) and revision in ("", label(pod, REVISION)):
             fault = pod_fault(pod, service.observed) or _waiting(service, pod)
-            found += [] if fault is None else [fault]
+            found += [] if fault is None else [replace(fault, message=service.words(fault.message))]
         elif revision in ("", label(pod, REVISION)):
             found += _rejected(pod, service.now)
     return sorted(found, key=lambda each: (not each.final, each.reason == STARTING))

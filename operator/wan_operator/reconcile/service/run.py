@@ -22,7 +22,7 @@ from wan_operator.conditions.runs import RUNS
 from wan_operator.reconcile.runs.plan import Plan
 from wan_operator.reconcile.runs.state import Run
 from wan_operator.reconcile.service.state import Service
-from wan_operator.reconcile.store import ca_bundle, model_spec, store_spec
+from wan_operator.reconcile.store import ca_bundle, model_spec, named, store_spec
 from wan_operator.resources.configmaps import JOB_KEY
 from wan_operator.resources.jobs import Attempt, job
 from wan_operator.resources.labels import Manifest, config_map_name
@@ -104,6 +104,9 @@ class ImportPlan(Plan[ImportSpec, ImportStatus]):
 
     def conditions(self, run: ImportRun, leading: Wanted) -> Sequence[Wanted]:
         return ()
+
+    def words(self, run: ImportRun, said: str) -> str:
+        return named(said, self.service.spec.store, self.effective.store)
 
     def outcome(self, run: ImportRun) -> str:
         artifact = run.status.artifact

@@ -16,6 +16,7 @@ from wan_operator.api.v1alpha1.inference import (
 from wan_operator.conditions.merge import confirmed
 from wan_operator.reconcile.bounds import fitted
 from wan_operator.reconcile.observed import Observed, Raw, condition, is_deleting, label, owned_by
+from wan_operator.reconcile.store import named
 from wan_operator.resources.labels import QUEUE_NAME, Owner
 from wan_operator.resources.service.names import COMPONENT, REVISION, Part, name_of
 from wan_operator.resources.service.worker import Revision
@@ -47,7 +48,19 @@ class Service:
     @property
     def _pages(self) -> dict[str, GatewayState]:
         pages = self.observed.pages.items()
-        return {name: page for name, page in pages if isinstance(page, GatewayState)}
+        return {name: self._named(page) for name, page in pages if isinstance(page, GatewayState)}
+
+    def _named(self, page: GatewayState) -> GatewayState:
+        """The page, with the Secret of the store in its faults."""
+        faults = [
+            each.model_copy(update={"message": self.words(each.message)}) for each in page.faults
+        ]
+        return page.model_copy(update={"faults": tuple(faults)})
+
+    def words(self, said: str) -> str:
+        """Text of a pod, with the name of the store's Secret."""
+        effective = self.status.effective
+        return said if effective is None else named(said, self.spec.store, effective.store)
 
     def waits(self, pod: Raw) -> Fault | None:
         """Why a pod that runs does not begin, in its own words; None for one that is ready."""
