@@ -39,8 +39,7 @@ _OWN: dict[str, Explanation] = {
     "GatewayStarting": Explanation("No pod of the gateway answers yet."),
     "GatewayFailed": Explanation(
         "A gateway ends again and again; the message has its last lines.",
-        "The database's URL, user or password is wrong, or a Secret has a value that cannot be "
-        "used.",
+        "A Secret has a value that cannot be used, or operator and image are of two releases.",
         "Correct the Secret that the message names: `kubectl edit secret SECRET`. The gateway "
         "starts again by itself. `kubectl logs -l wan-operator.dev/service=NAME --prefix "
         "--tail=20` has more.",

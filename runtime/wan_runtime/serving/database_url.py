@@ -39,6 +39,16 @@ REFUSED = {
 """Parameters of clients and providers -> why, and what to write."""
 
 
+def given() -> str:
+    """The connection string of the environment.
+
+    Raises InputError(JOB_INVALID) as `checked` does, unless a Secret is mounted: that may be mended
+    yet, and `current` checks it.
+    """
+    url = os.environ.get(VARIABLE, "")
+    return url if os.environ.get(FILE) else checked(url)
+
+
 def current(url: str) -> str:
     """The connection string of the mounted Secret; `url` where none is mounted.
 
@@ -46,9 +56,9 @@ def current(url: str) -> str:
     """
     file = os.environ.get(FILE)
     try:
-        return checked(Path(file).read_text(errors="surrogateescape")) if file else url
+        return checked(Path(file).read_text(errors="surrogateescape") if file else url)
     except OSError:  # the kubelet has not mounted it, or replaces it
-        return url
+        return checked(url)
 
 
 def checked(url: str) -> str:

@@ -17,7 +17,7 @@ from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.service import SERVICE_FILE, ServiceSpec
 from wan_runtime.errors import InputError
 from wan_runtime.faults import described
-from wan_runtime.serving.database_url import VARIABLE, checked
+from wan_runtime.serving import database_url
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def given(options: argparse.Namespace) -> tuple[ServiceSpec, str]:
             f"service file {options.service} does not fit this runtime: {described(error)}. "
             "Do the operator and the runtime image come from one release?",
         ) from error
-    return service, checked(os.environ.get(VARIABLE, ""))
+    return service, database_url.given()
 
 
 def webhook_secret() -> str | None:

@@ -203,6 +203,23 @@ def test_a_url_that_is_none_is_told_without_itself(
     assert SECRET not in str(told.value)
 
 
+@pytest.mark.parametrize("mounted", [True, False])
+async def test_a_mounted_url_that_is_none_is_waited_for(
+    spec: ServiceSpec, mounted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be mended; `mounted`: the kubelet has put the key there."""
+    service, file = tmp_path / "service.json", tmp_path / "url"
+    service.write_text(spec.model_dump_json(by_alias=True))
+    if mounted:
+        file.write_text("db:5432/videos")
+    monkeypatch.setenv("WAN_DATABASE_URL", "db:5432/videos")
+    monkeypatch.setenv("WAN_DATABASE_URL_FILE", str(file))
+    _, url = start.given(argparse.Namespace(service=service))
+    fault = await first_fault(spec, url)
+    assert fault.reason is GatewayReason.DATABASE_REFUSED
+    assert "is not postgresql://USER:PASSWORD@HOST[:PORT]/DATABASE" in fault.message
+
+
 async def test_a_pooler_that_drops_settings_is_refused(
     spec: ServiceSpec, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
