@@ -18,7 +18,7 @@ from wan_operator.errors import PermanentError, TransientError
 from wan_operator.kinds import Kind, key_of
 from wan_operator.kube import Kube
 from wan_operator.reconcile.observed import Raw, is_disabled
-from wan_operator.resources.labels import Manifest
+from wan_operator.resources.labels import WAITS_FOR, Manifest
 from wan_operator.settings import Settings
 from wan_runtime.contract.left import Left
 
@@ -63,23 +63,38 @@ async def _patiently(kube: Kube, kind: Kind, cr: Raw, jobs: Iterable[Manifest]) 
 
 
 async def release(kube: Kube, waiting: Iterable[tuple[Raw, Left]], living: Collection[Raw]) -> None:
-    """Lets Jobs go that are due, and whose files no living resource names. Raises TransientError:
-    the next sweep goes on."""
+    """Lets Jobs go that are due, and whose files no living resource names; the others say which
+    one does. Raises TransientError: the next sweep goes on."""
     now = datetime.now(UTC)
     for job, left in waiting:
-        if left.due > now or is_named(left, living):
+        if left.due > now:
             continue
         try:
-            await kube.unsuspend(job)
+            await _release(kube, job, named_by(left, living))
         except PermanentError as error:
             about = {"child": f"Job {job['metadata']['name']}", "error": str(error)}
             logger.warning("what it would remove stays", extra=about)
 
 
-def is_named(left: Left, living: Iterable[Raw]) -> bool:
-    """Whether a spec names something in the folders, as `initFrom` or `adapters` can."""
+async def _release(kube: Kube, job: Raw, reader: str) -> None:
+    metadata = job["metadata"]
+    if not reader:
+        await kube.unsuspend(job)
+    elif metadata.get("annotations", {}).get(WAITS_FOR) != reader:
+        child = f"Job {metadata['namespace']}/{metadata['name']}"
+        logger.info("what it would remove is kept", extra={"child": child, "cause": reader})
+        await kube.explain(job, reader)
+
+
+def named_by(left: Left, living: Iterable[Raw]) -> str:
+    """The resource whose spec names something in the folders, as `initFrom` or `adapters` can, and
+    the folder; empty without one."""
     if left.folders is None:
-        return False
+        return ""
     addresses = [f"s3://{left.store.bucket}/{each.rstrip('/')}" for each in left.folders.keys]
-    specs = (json.dumps(cr["spec"]) for cr in living)
-    return any(address in spec for spec in specs for address in addresses)
+    for cr in living:
+        spec, metadata = json.dumps(cr["spec"]), cr["metadata"]
+        for address in addresses:
+            if address in spec:
+                return f"{cr['kind']} {metadata['namespace']}/{metadata['name']} names {address}"
+    return ""

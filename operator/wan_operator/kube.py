@@ -30,7 +30,15 @@ from wan_operator.reconcile.observed import (
     label,
 )
 from wan_operator.resources.drift import first_difference
-from wan_operator.resources.labels import JOB_UID, KUEUE, MANAGED_BY, MANAGER, RETRIED, Manifest
+from wan_operator.resources.labels import (
+    JOB_UID,
+    KUEUE,
+    MANAGED_BY,
+    MANAGER,
+    RETRIED,
+    WAITS_FOR,
+    Manifest,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -224,8 +232,15 @@ class Kube:
 
     async def unsuspend(self, job: Raw) -> None:
         """Lets a suspended Job go; nothing if it is gone."""
+        await self._patch_job(job, {WAITS_FOR: None}, {"spec": {"suspend": False}})
+
+    async def explain(self, job: Raw, text: str) -> None:
+        """Says on a suspended Job what it waits for; nothing if it is gone."""
+        await self._patch_job(job, {WAITS_FOR: text}, {})
+
+    async def _patch_job(self, job: Raw, annotations: Raw, changes: Raw) -> None:
         metadata = job["metadata"]
-        body = {"metadata": {"uid": metadata["uid"]}, "spec": {"suspend": False}}
+        body = {"metadata": {"uid": metadata["uid"], "annotations": annotations}, **changes}
         await self._patch(path_of("Job", metadata["namespace"], metadata["name"]), body)
 
     async def _patch(self, path: str, body: Raw) -> None:

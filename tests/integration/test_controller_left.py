@@ -21,6 +21,20 @@ def waiting(cluster: Cluster, name: str) -> Raw:
     return job
 
 
+def left(job: Raw) -> Raw:
+    """What it removes."""
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    (entry,) = (each for each in container["env"] if each["name"] == "WAN_LEFT")
+    found: Raw = json.loads(entry["value"])
+    return found
+
+
+def folder_of(job: Raw) -> str:
+    """Key prefix of the first folder that it removes."""
+    key: str = left(job)["folders"]["keys"][0]
+    return key
+
+
 def due(job: Raw, name: str) -> Raw:
     """The same Job, had the resource been deleted long ago."""
     pod = job["spec"]["template"]["spec"]
@@ -62,3 +76,18 @@ def test_of_a_run_and_of_a_service(cluster: Cluster, operator: Operator) -> None
         waiting(cluster, f"{served['name']}-{served['uid'][:8]}-{part}")
     cluster.pod_of("long-ago")
     waiting(cluster, made["metadata"]["name"])
+
+    uri = f"s3://wan/{folder_of(made)}adapter.safetensors"
+    cluster.create("next", method={"lora": {"initFrom": {"uri": uri}}}, suspend=True)
+    cluster.wait_condition("next", "Suspended")
+    cluster.server.request("POST", cluster.path("jobs"), due(made, "held"))
+
+    def said() -> str:
+        found = (named(cluster, "held") or {})["metadata"].get("annotations", {})
+        return str(found.get("wan-operator.dev/waits-for", ""))
+
+    assert f"WanFineTune {cluster.namespace}/next names s3://wan/" in eventually(said, "the cause")
+    waiting(cluster, "held")
+    cluster.server.request("DELETE", cluster.path("wanfinetunes", "next"))
+    cluster.pod_of("held")
+    assert said() == ""

@@ -16,6 +16,7 @@ from wan_operator import clearing
 from wan_operator.errors import PermanentError
 from wan_operator.kinds import FINETUNE, SERVICE
 from wan_operator.kube import Kube
+from wan_operator.resources.labels import WAITS_FOR
 from wan_operator.resources.left import left_of
 from wan_operator.resources.pods import STORE_PATH
 from wan_runtime.contract.job import ExitClass
@@ -163,6 +164,7 @@ class Server(Kube):
         self.live = live
         self.made: list[str] = []
         self.freed: list[str] = []
+        self.explained: list[str] = []
         self.refused = ""
 
     async def get(self, key: Any) -> Raw | None:
@@ -175,6 +177,10 @@ class Server(Kube):
         if job["metadata"]["name"] == self.refused:
             raise PermanentError("no", "Forbidden")
         self.freed.append(job["metadata"]["name"])
+
+    async def explain(self, job: Raw, text: str) -> None:
+        job["metadata"]["annotations"] = {WAITS_FOR: text}
+        self.explained.append(text)
 
 
 async def made(world: World, *live: Raw) -> list[str]:
@@ -221,8 +227,17 @@ async def test_a_job_is_let_go_when_it_is_due_and_nothing_living_names_its_files
     assert await freed([job]) == [name]
     (folder, *_) = keys(job)
     uri = f"s3://{what(job).store.bucket}/{folder}step-100/adapter.safetensors"
-    reader = {"spec": {"method": {"lora": {"initFrom": {"highNoise": uri}}}}}
-    assert await freed([job], reader) == []
+    reader: Raw = {
+        "kind": "WanFineTune",
+        "metadata": {"namespace": "team", "name": "next"},
+        "spec": {"method": {"lora": {"initFrom": {"highNoise": uri}}}},
+    }
+    server = Server()
+    for _ in range(2):
+        await clearing.release(server, [(job, what(job))], [reader])
+    assert server.freed == []
+    assert len(server.explained) == 1, "once"
+    assert server.explained[0].startswith(f"WanFineTune team/next names s3://wan/{folder[:-1]}")
     reader["spec"] = {"adapters": [{"files": {"uri": uri.replace("5c1a7e00", "99999999")}}]}
     assert await freed([job], reader) == [name]
     assert await freed([job, job], refused=name) == [], "one refusal is not the sweep's end"
