@@ -24,6 +24,8 @@ FLAVORS = "couldn't assign flavors to pod set main: insufficient"
 FULL = f"{FLAVORS} unused quota for nvidia.com/gpu in flavor a, 1 more needed"
 LARGE = f"{FLAVORS} quota for nvidia.com/gpu in flavor a, request > maximum capacity (8 > 4)"
 
+STORAGE = FLAVORS.replace("insufficient", "resource ephemeral-storage unavailable in ClusterQueue")
+
 
 def condition(type_: str, status: str, reason: str, message: str) -> Raw:
     return {
@@ -54,6 +56,7 @@ HELD: dict[str, tuple[Any, ...]] = {
     "queue": (waits("Inadmissible", NOT_FOUND), "QueueNotFound", NOT_FOUND),
     "stopped": (waits("Suspended", INACTIVE), "QueueInactive", INACTIVE),
     "large": (waits("Pending", LARGE), "QueueTooSmall", LARGE),
+    "disk": (waits("Pending", STORAGE), "QueueRefuses", STORAGE),
     "waits": (waits("WaitingForQuota", FULL), "Queued", FULL),
     "evicted": (waits("Pending", FULL, EVICTED), "WorkloadEvicted", EVICTED["message"], FULL),
     "checked": (

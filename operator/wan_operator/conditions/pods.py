@@ -158,8 +158,9 @@ REASONS: dict[str, Explanation] = {
     "QueueRefuses": Explanation(
         "Kueue will not start the Job as it is; the message is Kueue's.",
         "The ClusterQueue does not select the namespace, or covers not all resources that the pod "
-        "requests; none of its ResourceFlavors has nodes that `podTemplate` allows; or a "
-        "LimitRange refuses the requests.",
+        "requests, such as the ephemeral-storage that a LimitRange adds; none of its "
+        "ResourceFlavors has nodes that `podTemplate` allows; or a LimitRange refuses the "
+        "requests.",
         "Change what the message names: `kubectl edit clusterqueue QUEUE`, or `resources` and "
         "`podTemplate` with `kubectl edit KIND/NAME`. Where the Workload has ended, `kubectl "
         "delete job JOB` has another made.",

@@ -63,6 +63,14 @@ _OF_OPERATOR: dict[str, Explanation] = {
         "fits, and `kubectl apply -f FILE`; or choose a larger GPU with `kubectl edit "
         "wft/NAME`, `spec.podTemplate.nodeSelector`.",
     ),
+    "WarmUpTooLong": Explanation(
+        "The learning rate would rise for longer than the run trains; the message has both numbers "
+        "of steps. No GPU was requested.",
+        "The number of steps follows from `spec.training.epochs` and the clips, and "
+        "`spec.training.schedule.warmupSteps` is more.",
+        "Lower the warm-up or raise the epochs with `kubectl edit wft/NAME`, which is acted on at "
+        "once.",
+    ),
     "StoreNotConfigured": Explanation(
         "Neither spec.store nor the operator's settings name the store; the message names the "
         "missing fields and Helm values.",

@@ -228,6 +228,24 @@ def test_a_run_of_an_earlier_release_goes_on() -> None:
     assert world.writes == writes
 
 
+def test_a_warm_up_that_is_longer_than_the_run_is_refused_before_a_gpu() -> None:
+    schedule = {"type": "Cosine", "warmupSteps": 61}
+    world = World(training={"epochs": 2, "datasetRepeat": 10, "schedule": schedule})
+    world.settle()
+    world.ends(ExitClass.DONE, summary={"trainWindows": 3})
+    world.settle()
+    assert world.leading == ("Stalled", "WarmUpTooLong")
+    assert world.status["conditions"][0]["message"].startswith(
+        "spec.training.schedule.warmupSteps is 61, more than the 60 that the run has"
+    )
+    assert not world.running_jobs()
+    world.edit(training={"epochs": 2, "schedule": schedule | {"warmupSteps": 60}})
+    world.settle()
+    world.ends(ExitClass.DONE, summary={"trainWindows": 3})
+    world.settle()
+    assert world.open_job == "demo-encode-1"
+
+
 def test_a_run_that_did_not_fit_starts_once_it_is_smaller() -> None:
     large = {"preset": "Wan2.1-I2V-14B-720P", "source": {"s3": "s3://wan/models/14b"}}
     world = World(

@@ -127,6 +127,7 @@ HELD = [
             ("Workload namespace doesn't match ClusterQueue selector", "Pending"),
             ("workload namespace doesn't match ClusterQueue selector", "Misconfigured"),
             (f"{FLAVORS}resource nvidia.com/gpu unavailable in ClusterQueue", "Pending"),
+            (f"{FLAVORS}resource ephemeral-storage unavailable in ClusterQueue", "Pending"),
             (f"{FLAVORS}flavor a doesn't match node affinity", "Pending"),
             (f"{FLAVORS}flavor a not found", "NoMatchingFlavor"),
             ("DynamicResourceAllocation feature does not support it", "Inadmissible"),

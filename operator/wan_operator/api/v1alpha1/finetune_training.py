@@ -141,7 +141,7 @@ class Schedule(ApiModel):
     """Learning rate after the warm-up. Constant keeps it; Cosine lowers it to zero at the last
     step."""
     warmup_steps: Annotated[int, Field(ge=0, le=100_000)] = 0
-    """Optimizer steps over which the learning rate rises from zero."""
+    """Optimizer steps over which the learning rate rises from zero: no more than the run has."""
 
 
 class Ema(ApiModel):

@@ -80,6 +80,22 @@ def refusal(cr: Raw, run: FineTuneRun) -> str | None:
     return _refusal(largest, works[1:], named, catalogue)
 
 
+def long_warm_up(run: FineTuneRun) -> str | None:
+    """Why a run must not train whose clips are counted: the number of its steps follows from them,
+    and its warm-up takes more. Only before its first step with a GPU."""
+    clips, warm_up = clips_of(run.status.steps), run.spec.training.schedule.warmup_steps
+    if clips is None or not run.is_before_gpus:
+        return None
+    steps = steps_for(run.spec, clips)
+    if warm_up <= steps:
+        return None
+    return (
+        f"spec.training.schedule.warmupSteps is {warm_up}, more than the {steps} that the run has "
+        f"with its epochs and training windows ({clips}): the learning rate would never be "
+        "reached. Set fewer warm-up steps, or more epochs"
+    )
+
+
 def _refusal(
     plan: TrainingPlan, smaller: Sequence[Training], named: str, catalogue: Sequence[Gpu]
 ) -> str:
@@ -185,6 +201,19 @@ def checkpoint_every(spec: WanFineTuneSpec, plan: RunPlan | None, begun: Effecti
     return checkpoint_interval(training.work.checkpoint_bytes, training.seconds_per_step)
 
 
+def steps_for(spec: WanFineTuneSpec, clips: int) -> int:
+    """Optimizer steps of one expert, with so many windows of clips to train on."""
+    training = spec.training
+    return total_steps(
+        clips,
+        steps=training.steps,
+        epochs=training.epochs or TrainingSpec().epochs,
+        repeat=training.dataset_repeat,
+        batch=training.batch_size,
+        accumulation=training.gradient_accumulation,
+    )
+
+
 def run_plan(
     spec: WanFineTuneSpec,
     works: Sequence[Training],
@@ -193,17 +222,8 @@ def run_plan(
     counts: Sequence[int] = (),
 ) -> RunPlan:
     """`clips`: that are trained on; None while they are not counted. `counts`: of each bucket."""
-    training, steps = spec.training, spec.training.steps
+    steps = spec.training.steps if clips is None else steps_for(spec, clips)
     experts = len(experts_of(spec))
-    if steps is None and clips is not None:
-        steps = total_steps(
-            clips,
-            steps=None,
-            epochs=training.epochs or TrainingSpec().epochs,
-            repeat=training.dataset_repeat,
-            batch=training.batch_size,
-            accumulation=training.gradient_accumulation,
-        )
     return plan_run(
         works[0],
         gpu,

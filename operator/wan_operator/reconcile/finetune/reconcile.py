@@ -61,6 +61,9 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
     refusal = fit.refusal(cr, run)
     if refusal is not None:
         return stalled({**cr, "status": run.dump()}, "DoesNotFit", refusal, now)
+    too_long = fit.long_warm_up(run)
+    if too_long is not None:
+        return stalled({**cr, "status": run.dump()}, "WarmUpTooLong", too_long, now)
     if before and not {step.name for step in before}.issuperset(
         each.id for each in run.planned_steps
     ):
