@@ -23,9 +23,11 @@ is `wft` or `wis`, NAME is the resource, and the message has the other words in 
 in the namespace of the resource. `helm upgrade` stands for `helm upgrade wan-operator
 charts/wan-operator --namespace wan-system`, and `mc` for any client of the store.
 
-What is mended is acted on without more being done. Only a fine-tune that is `Failed` has to be made
-anew, with `kubectl replace --force -f FILE`; it uses again what the failed one has imported and
-encoded.
+What is mended is acted on without more being done. Pods that run have a changed Secret at the
+kubelet's next sync, about a minute later; those of a gateway that are made anew, by `kubectl
+rollout restart deployment NAME-gateway`, have it at once. Only a fine-tune that is `Failed` has to
+be made anew, with `kubectl replace --force -f FILE`; it uses again what the failed one has imported
+and encoded.
 """
 
 _NORMAL = """\

@@ -246,7 +246,7 @@ class GatewayReason(Explained):
         "The Secret is empty, or its values are empty, have several lines or characters that no "
         "header can carry.",
         "`kubectl create secret generic SECRET --from-literal=NAME=$(openssl rand -hex 24) "
-        "--dry-run=client -o yaml | kubectl apply -f -`. Gateways read it within a minute.",
+        "--dry-run=client -o yaml | kubectl apply -f -`. Gateways read it within two minutes.",
     )
     CHECK_FAILED = (
         "CheckFailed",
