@@ -28,7 +28,7 @@ CLIPS = "CLIPS"
 """In a command: the folder with the clips."""
 SHAPES = (
     ("Wan2.1-I2V-14B-720P", (25, 45, 57, 61, 81)),
-    ("Wan2.2-I2V-A14B", (25, 45)),
+    ("Wan2.2-I2V-A14B", (25, 45, 81)),
 )
 """Of the rows of train_step_14b.py: ours beside the peer's, on one transformer."""
 
@@ -63,7 +63,7 @@ def of_gradients(content: Any) -> list[str]:
     worst = {
         (row["model"], code): max(each[code] for each in content if each["model"] == row["model"])
         for row in content
-        for code in ("ours", "diffsynth")
+        for code in ("ours", "kept", "diffsynth")
     }
     return [f"{model}, {code}: error {error:.2g}" for (model, code), error in worst.items()]
 

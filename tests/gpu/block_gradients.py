@@ -21,6 +21,7 @@ from synthetic import build
 from torch import Tensor
 
 from passes import velocity_of
+from wan_runtime.models.dit.kept import KeptBlocks
 from wan_runtime.models.flow import add_noise, velocity
 from wan_runtime.models.load import compute_device
 from wan_runtime.models.shapes import DIT21, DIT22
@@ -66,6 +67,7 @@ def compare(name: str, config: dict[str, Any], frames: int) -> list[dict[str, An
     sigmas = trainer.levels.sigmas[[len(trainer.levels.sigmas) // 2]]
 
     ours = gradients(trainer, batch, noise, sigmas, our_forward)
+    kept = gradients(trainer, batch, noise, sigmas, kept_forward)
     stock = gradients(trainer, batch, noise, sigmas, stock_forward)
     exact = gradients(trainer, batch, noise, sigmas, exact_forward)
     return [
@@ -75,6 +77,7 @@ def compare(name: str, config: dict[str, Any], frames: int) -> list[dict[str, An
             "sigma": float(sigmas),
             "block": block,
             "ours": error(ours[block], exact[block]),
+            "kept": error(kept[block], exact[block]),
             "diffsynth": error(stock[block], exact[block]),
         }
         for block in sorted(exact)
@@ -93,6 +96,17 @@ def our_forward(trainer: Trainer, batch: Batch, noisy: Tensor, sigmas: Tensor) -
         dtype=trainer.transformer.dtype,
         recompute=True,
     )
+
+
+def kept_forward(trainer: Trainer, batch: Batch, noisy: Tensor, sigmas: Tensor) -> Tensor:
+    """As `gradientCheckpointing: KeepAttention` trains."""
+    ours = trainer.transformer
+    sizes = ours.device, ours.dtype, ours._attention.heads
+    ours._kept = KeptBlocks(ours._module, *sizes, "KeepAttention")
+    try:
+        return ours.begin(batch.conditions).velocity(noisy, sigmas)
+    finally:
+        ours._kept = None
 
 
 def stock_forward(trainer: Trainer, batch: Batch, noisy: Tensor, sigmas: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast, get_args
 from unittest import mock
 
 import torch
@@ -39,6 +39,7 @@ from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.errors import classify
 from wan_runtime.models import tiny
 from wan_runtime.models.dit.forward import keep_time_embedding_fp32
+from wan_runtime.models.dit.kept import Keeping, KeptBlocks
 from wan_runtime.models.load import compute_device
 from wan_runtime.models.shapes import DIT21, DIT22
 from wan_runtime.presets import PRESETS
@@ -76,7 +77,11 @@ ROWS = (
     Row("Wan2.2-I2V-A14B", "peer", 45, 2),
     Row("Wan2.1-I2V-14B-720P", "ours", 57, 1),
     Row("Wan2.1-I2V-14B-720P", "ours", 61, 1),
+    Row("Wan2.1-I2V-14B-720P", "ours-KeepAttention", 61, 2),
     Row("Wan2.1-I2V-14B-720P", "ours", 81, 1),
+    Row("Wan2.1-I2V-14B-720P", "ours-KeepAttention", 81, 2),
+    Row("Wan2.1-I2V-14B-720P", "ours-Offload", 81, 2),
+    Row("Wan2.2-I2V-A14B", "ours-Offload", 81, 2),
 )
 
 
@@ -138,11 +143,17 @@ def variant(trainer: Trainer, code: str) -> Iterator[None]:
     assert layers, "peft has renamed its switch"
     for layer in layers:
         layer.cast_input_dtype_enabled = code == "ours-with-casts"
+    policy = code.removeprefix("ours-")
+    changed = trainer.transformer
+    if policy in get_args(Keeping):
+        sizes = changed.device, changed.dtype, changed._attention.heads
+        changed._kept = KeptBlocks(changed._module, *sizes, cast(Keeping, policy))
     # As training.deterministic does.
     torch.use_deterministic_algorithms(code == "ours-deterministic")
     try:
         yield
     finally:
+        changed._kept = None
         torch.use_deterministic_algorithms(False)
         for layer in layers:
             layer.cast_input_dtype_enabled = False

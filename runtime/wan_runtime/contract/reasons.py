@@ -116,7 +116,7 @@ class Reason(Explained):
         "GPU memory ran out.",
         "Frames, size or batch are larger than the GPU can hold, or another process uses the GPU.",
         "`kubectl wan plan -f FILE` shows what needs how much. Fewer frames, a smaller size or "
-        "`gradientCheckpointing: Full` need less, or choose a larger GPU by "
+        "`gradientCheckpointing: Full` or `Offload` need less, or choose a larger GPU by "
         "`spec.podTemplate.nodeSelector`; then `kubectl replace --force -f FILE`.",
     )
     HOST_OUT_OF_MEMORY = (

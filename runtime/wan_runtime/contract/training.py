@@ -6,6 +6,10 @@ from typing import Literal
 
 from wan_runtime.contract.base import Contract
 
+Checkpointing = Literal["None", "Full", "KeepAttention", "Offload"]
+"""What is kept between forward and backward: all; each block's input; that and the result of its
+self-attention, on the GPU as far as it fits; or both in pinned host memory."""
+
 
 class LoraSpec(Contract):
     rank: int = 32
@@ -55,7 +59,7 @@ class TrainingSpec(Contract):
     """Only kernels that repeat to the bit. On a GPU CUBLAS_WORKSPACE_CONFIG must be :4096:8."""
     loss_weighting: Literal["Uniform", "Bell"] = "Uniform"
     """Over noise levels, within an expert. Bell is DiffSynth's."""
-    gradient_checkpointing: Literal["None", "Full"] = "Full"
+    gradient_checkpointing: Checkpointing = "Full"
     tiled_vae: bool = False
     attention: Literal["Auto", "SDPA"] = "Auto"
     checkpoint_every: int = 100

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 from wan_runtime.planner.calibration import clip_of, leave_one_out
 from wan_runtime.planner.gpus import MEASURED_ON, Gpu
 from wan_runtime.planner.rows import measured
-from wan_runtime.planner.workload import Confidence, Serving, Training
+from wan_runtime.planner.workload import KEEPING, Confidence, Serving, Training
 
 EXTRAPOLATED = {"GiB": 0.06, "seconds": 0.20}
 ESTIMATED = {"GiB": 0.25, "seconds": 0.40}
@@ -15,6 +16,8 @@ ESTIMATED = {"GiB": 0.25, "seconds": 0.40}
 LEAST = {"GiB": 0.02, "seconds": 0.05}
 SAFETY = 2.0
 """A band is that many times the largest residual: the rows are few."""
+KEPT_ON = (MEASURED_ON, "H200-141GB")
+"""GPUs of one chip, on which the rows without attention computed twice were taken."""
 ORDER: tuple[Confidence, ...] = ("Measured", "Extrapolated", "Estimated")
 
 
@@ -45,6 +48,8 @@ def worse(first: Confidence, second: Confidence) -> Confidence:
 
 
 def of_training_memory(work: Training, gpu: Gpu | None) -> Confidence:
+    if _kept_as_measured(work):
+        return "Extrapolated"
     if not _as_measured(work):
         return "Estimated"
     same = gpu is not None and gpu.name == MEASURED_ON and work.batch == 1 and work.rank <= 64
@@ -53,6 +58,8 @@ def of_training_memory(work: Training, gpu: Gpu | None) -> Confidence:
 
 
 def of_training_time(work: Training, gpu: Gpu) -> Confidence:
+    if _kept_as_measured(work) and gpu.name in KEPT_ON:
+        return "Extrapolated"
     if not _as_measured(work) or gpu.name != MEASURED_ON or work.deterministic:
         return "Estimated"
     return "Measured" if work.batch == 1 and _among_rows(work) else "Extrapolated"
@@ -61,6 +68,11 @@ def of_training_time(work: Training, gpu: Gpu) -> Confidence:
 def of_serving(work: Serving, gpu: Gpu) -> Confidence:
     """Never measured: one row a quantity."""
     return "Extrapolated" if gpu.name == MEASURED_ON and work.gpus == 1 else "Estimated"
+
+
+def _kept_as_measured(work: Training) -> bool:
+    """Without attention computed twice, in the settings of the few rows of it."""
+    return work.checkpointing in KEEPING and _as_measured(replace(work, checkpointing="Full"))
 
 
 def _as_measured(work: Training) -> bool:

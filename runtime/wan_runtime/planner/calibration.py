@@ -38,6 +38,11 @@ class Calibration:
     """Seconds that deterministic kernels add for each second of attention."""
     live_block: float
     live_forward: float
+    kept_block: float
+    """As `live_block`, where attention is not computed twice."""
+    kept_seconds: float
+    """Time of a step in which attention is not computed twice, over the sum of its terms: its
+    blocks are compiled and its attention is FlashAttention-3's."""
     decode_seconds: float
     """Seconds of the VAE's decoder for each token of the clip, on the GPU measured."""
     decode_bytes: float
@@ -62,6 +67,8 @@ def calibrate(table: Measured) -> Calibration:
         deterministic=deterministic_of(table),
         live_block=fit_live(table, "Training"),
         live_forward=fit_live(table, "Forward"),
+        kept_block=_fit(table.kept(), _memory),
+        kept_seconds=kept_seconds(table),
         decode_seconds=decode.seconds / tokens,
         decode_bytes=decode.allocated_gib * GIB / tokens,
     )
@@ -94,6 +101,17 @@ def deterministic_of(table: Measured) -> float:
     assert seconds is not None
     attention = kernel_seconds(clip_of(row), _gpu(row.gpu), efficiency)["attention"]
     return (seconds - known - unit * fit_passes(table)) / attention
+
+
+def kept_seconds(table: Measured) -> float:
+    """Mean over the rows, of which each knows it."""
+    efficiency, passes = efficiency_of(table), fit_passes(table)
+    shares = []
+    for row in table.kept():
+        seconds, known, unit = _time(row, efficiency)
+        assert seconds is not None
+        shares.append(seconds / (known + unit * passes))
+    return sum(shares) / len(shares)
 
 
 def fit_live(table: Measured, kind: Kind) -> float:
@@ -160,13 +178,19 @@ def _time(row: Row, efficiency: Efficiency) -> Known:
 def _memory(row: Row) -> Known:
     clip = clip_of(row)
     unit = clip.architecture.activation_bytes(clip.tokens) / GIB
-    return row.allocated_gib, sum(resident_gib(clip).values()), unit
+    known = sum(resident_gib(clip).values())
+    if row.checkpointing == "KeepAttention":
+        known += clip.architecture.layers * unit  # there was room for it on the GPU
+    return row.allocated_gib, known, unit
 
 
 def clip_of(row: Row) -> Clip:
     """What the row ran."""
     if row.kind == "Training":
-        return Training(preset=row.preset, frames=row.frames, width=row.width, height=row.height)
+        return Training(
+            preset=row.preset, frames=row.frames, width=row.width, height=row.height,
+            checkpointing=row.checkpointing,
+        )  # fmt: skip
     return Serving(
         preset=row.preset, frames=row.frames, width=row.width, height=row.height,
         steps=1, guided=False,

@@ -13,7 +13,7 @@ from wan_runtime.planner.architecture import (
     cached_clip_bytes,
     released_bytes,
 )
-from wan_runtime.planner.terms import GIB
+from wan_runtime.planner.terms import GIB, host_gib
 from wan_runtime.planner.workload import Serving, Terms, Training
 from wan_runtime.presets import PRESETS
 
@@ -98,6 +98,7 @@ def _memory(work: Training, step: Step) -> Terms:
             bytes_each = 4.0 if work.method == "full" else 2.0
             parameters = work.architecture.parameters
             terms["weights on their way to the GPU"] = bytes_each * parameters / GIB
+            terms["kept for the backward pass"] = host_gib(work)
             terms["checkpoint on its way"] = min(work.checkpoint_bytes, PIECES_BYTES) / GIB
             return {name: gib * work.gpus for name, gib in terms.items()}
         case Step.ENCODE:

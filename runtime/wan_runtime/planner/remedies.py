@@ -9,7 +9,7 @@ from typing import Any
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.serving import plan_serving
 from wan_runtime.planner.training import plan_training
-from wan_runtime.planner.workload import Serving, Training
+from wan_runtime.planner.workload import KEEPING, Serving, Training
 
 FEWEST_FRAMES = 5
 SMALLER = (832, 480)
@@ -32,6 +32,9 @@ def remedies(
 
     if work.checkpointing == "None" and fit_with(checkpointing="Full"):
         found.append("gradientCheckpointing: Full")
+    if work.method == "lora" and not work.deterministic:
+        kept = (each for each in KEEPING if fit_with(checkpointing=each))
+        found += [f"gradientCheckpointing: {each}" for each in list(kept)[:1]]
     if work.batch > 1:
         batch = next((b for b in range(work.batch - 1, 0, -1) if fit_with(batch=b)), None)
         if batch is not None:

@@ -14,6 +14,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from wan_runtime.contract.training import Checkpointing
+
 Kind = Literal["Training", "Forward", "Decode"]
 RUN_TODAY: dict[Kind, str] = {"Training": "runtime", "Forward": "diffsynth", "Decode": "diffsynth"}
 
@@ -52,13 +54,15 @@ class Scaling(_Model):
 
 
 class Row(_Model):
-    """One measurement. LoRA of rank 32 on q, k, v, o, ffn.0 and ffn.2, every block recomputed,
-    bfloat16, batch 1."""
+    """One measurement. LoRA of rank 32 on q, k, v, o, ffn.0 and ffn.2, every block recomputed
+    unless `checkpointing` says otherwise, bfloat16, batch 1."""
 
     id: str
     kind: Kind
-    code: Literal["runtime", "deterministic", "superseded", "diffsynth", "compiled"]
-    """`deterministic`: the runtime with training.deterministic."""
+    code: Literal["runtime", "deterministic", "superseded", "diffsynth", "compiled", "kept"]
+    """`deterministic`: the runtime with training.deterministic. `kept`: the runtime with
+    `checkpointing`."""
+    checkpointing: Checkpointing = "Full"
     gpu: str
     preset: str
     frames: int
@@ -85,6 +89,10 @@ class Measured(_Model):
 
     def calibrating(self, kind: Kind) -> list[Row]:
         return [row for row in self.rows if row.kind == kind and row.calibrates]
+
+    def kept(self) -> list[Row]:
+        """Training steps in which no attention was computed twice."""
+        return [row for row in self.rows if row.code == "kept"]
 
     @property
     def deterministic(self) -> Row:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wan_runtime.planner.gpus import Gpu
-from wan_runtime.planner.workload import Clip, Terms, Training
+from wan_runtime.planner.workload import KEEPING, Clip, Terms, Training
 
 GIB = 2.0**30
 BACKWARD_OF_ATTENTION = 2.5
@@ -40,14 +40,23 @@ def resident_gib(clip: Clip) -> Terms:
             "adapter, gradients, optimizer": (20.0 if clip.ema else 16.0) * clip.trainable / GIB,
         }
     unit = clip.batch * shape.activation_bytes(clip.tokens) / GIB
-    return terms | {"block inputs": shape.layers * unit if clip.checkpointing == "Full" else 0.0}
+    here = clip.checkpointing in ("Full", "KeepAttention")
+    return terms | {"block inputs": shape.layers * unit if here else 0.0}
+
+
+def host_gib(clip: Training) -> float:
+    """What blocks keep in host memory: results of attention, which may find no room on the GPU,
+    and the inputs of blocks."""
+    kept = {"KeepAttention": 1, "Offload": 2}.get(clip.checkpointing, 0)
+    unit = clip.batch * clip.architecture.activation_bytes(clip.tokens) / GIB
+    return kept * clip.architecture.layers * unit
 
 
 def forward_passes(clip: Clip) -> tuple[float, float]:
     """(forward passes, backward passes) of one batch."""
     if not isinstance(clip, Training):
         return 1.0, 0.0
-    return (2.0 if clip.checkpointing == "Full" else 1.0), 1.0
+    return (1.0 if clip.checkpointing == "None" else 2.0), 1.0
 
 
 def kernel_seconds(clip: Clip, gpu: Gpu, efficiency: Efficiency) -> Terms:
@@ -61,6 +70,8 @@ def kernel_seconds(clip: Clip, gpu: Gpu, efficiency: Efficiency) -> Terms:
     if isinstance(clip, Training) and clip.method == "lora":
         adapters = 2.0 * clip.trainable * clip.tokens * (forward + 2 * backward)
     matrices = linear * (forward + backward + weights) + adapters
+    if isinstance(clip, Training) and clip.checkpointing in KEEPING:
+        forward = 1.0
     return {
         "linear layers": matrices / (peak * efficiency.linears),
         "attention": attention * forward / (peak * efficiency.attention_forward)

@@ -11,7 +11,7 @@ from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.rows import measured
 from wan_runtime.planner.terms import GIB, elementwise_seconds, kernel_seconds, resident_gib
 from wan_runtime.planner.verdict import Verdict, verdict
-from wan_runtime.planner.workload import Confidence, Terms, Training
+from wan_runtime.planner.workload import KEEPING, Confidence, Terms, Training
 
 ADAMW_BYTES = 28.0
 """Bytes that an update moves for each parameter: weight, gradient and two moments are read, all but
@@ -101,8 +101,9 @@ def memory_terms(work: Training, known: Calibration) -> Terms:
     """GiB of one GPU."""
     shape = work.architecture
     unit = work.batch * shape.activation_bytes(work.tokens) / GIB
-    blocks = 1 if work.checkpointing == "Full" else shape.layers
-    live = {"live block" if blocks == 1 else "all blocks": blocks * known.live_block * unit}
+    blocks = shape.layers if work.checkpointing == "None" else 1
+    each = known.kept_block if work.checkpointing in KEEPING else known.live_block
+    live = {"live block" if blocks == 1 else "all blocks": blocks * each * unit}
     if work.method == "full":
         # Rounded to bfloat16 as they are used, a block at a time.
         live["block's rounded weights"] = 2.0 * shape.block_parameters * blocks / GIB
@@ -121,9 +122,10 @@ def time_terms(work: Training, gpu: Gpu, known: Calibration) -> Terms:
     kernels = kernel_seconds(work, gpu, known.efficiency)
     if work.deterministic:
         kernels["deterministic kernels"] = known.deterministic * kernels["attention"]
+    share = known.kept_seconds if work.checkpointing in KEEPING else 1.0
     update = ADAMW_BYTES * work.trainable / (gpu.bandwidth_gbs * 1e9)
     return {
-        **{name: seconds * clips for name, seconds in kernels.items()},
-        "element-wise": clips * elementwise_seconds(work, gpu, known.passes),
+        **{name: seconds * clips * share for name, seconds in kernels.items()},
+        "element-wise": clips * share * elementwise_seconds(work, gpu, known.passes),
         "optimizer": update / (work.gpus if work.method == "full" else 1),
     }

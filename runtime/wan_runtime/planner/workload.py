@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from wan_runtime.contract.training import Checkpointing
 from wan_runtime.planner.architecture import Architecture, architecture_of, tokens_of
 
 Confidence = Literal["Measured", "Extrapolated", "Estimated"]
 Terms = dict[str, float]
 """What a total is made of, by name; in GiB or seconds."""
+
+KEEPING: tuple[Checkpointing, ...] = ("KeepAttention", "Offload")
+"""Policies under which no attention is computed twice."""
 
 DEFAULT_TARGETS = ("q", "k", "v", "o", "ffn.0", "ffn.2")
 
@@ -45,7 +49,7 @@ class Training(Clip):
     targets: tuple[str, ...] = DEFAULT_TARGETS
     batch: int = 1
     accumulation: int = 1
-    checkpointing: Literal["None", "Full"] = "Full"
+    checkpointing: Checkpointing = "Full"
     precision: Literal["BF16", "FP8"] = "BF16"
     """Precision of the frozen weights."""
     deterministic: bool = False

@@ -28,6 +28,7 @@ from wan_runtime.contract.training import TrainingSpec
 from wan_runtime.data.latents import EncodedClip, Entry, LocalCache, load_latents
 from wan_runtime.errors import InputError
 from wan_runtime.models.digest import files_digest
+from wan_runtime.models.dit.kept import Keeping
 from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.flow import NoiseLevels, add_noise, velocity
 from wan_runtime.models.load import compute_device, compute_dtype
@@ -133,6 +134,7 @@ class Trainer:
             dtype,
             storage=method.storage(dtype),
             kernels=spec.attention,
+            keeping=keeping_of(spec),
         )
         trainable = method.prepare(transformer, spec.seed)
         total = total_steps(
@@ -338,6 +340,12 @@ class Trainer:
             return self.lineage
         inputs = {**self.lineage.inputs, "initFrom": ManifestRef(**source)}
         return self.lineage.model_copy(update={"inputs": inputs})
+
+
+def keeping_of(spec: TrainingSpec) -> Keeping | None:
+    """What blocks keep, where that is more than their inputs."""
+    policy = spec.gradient_checkpointing
+    return policy if policy == "KeepAttention" or policy == "Offload" else None
 
 
 def rate_factor(step: int, total: int, spec: TrainingSpec) -> float:

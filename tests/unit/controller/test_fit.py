@@ -52,7 +52,8 @@ def test_a_run_that_cannot_fit_starts_no_pod_and_says_what_would() -> None:
     condition = world.condition("Stalled")
     assert condition is not None
     assert condition["message"] == (
-        "training needs 89 GiB of GPU memory (84 to 94) and H100-80GB has 79: it fits with 65 "
+        "training needs 89 GiB of GPU memory (84 to 94) and H100-80GB has 79: it fits with "
+        "gradientCheckpointing: Offload, or 65 "
         "frames, or 832x480, or a GPU of type H100-NVL-94GB. To try it all the same, set the "
         "annotation wan-operator.dev/fit-check: disabled"
     )
@@ -192,7 +193,8 @@ def test_a_bucket_that_cannot_fit_is_named() -> None:
     assert condition is not None
     assert condition["message"].startswith(
         "training in the bucket 1280x720x81 needs 89 GiB of GPU memory (84 to 94) and H100-80GB "
-        "has 79: it fits with at most 65 frames, or buckets without 1280x720x81, or a GPU of type"
+        "has 79: it fits with gradientCheckpointing: Offload, or at most 65 frames, or buckets "
+        "without 1280x720x81, or a GPU of type"
     )
 
 
@@ -213,16 +215,21 @@ SMALL = {"source": "s3://data/clips", "frames": 5, "width": 256, "height": 256}
 @pytest.mark.parametrize(
     ("settings", "run", "chosen"),
     [
-        (H100, spec(frames=25, **AUTO), "Full"),
+        (H100, spec(frames=25, **AUTO), "KeepAttention"),
+        (H100, spec(**AUTO), "Offload"),
+        (H200, spec(**AUTO), "KeepAttention"),
+        (H200, spec(training={"gradientCheckpointing": "Auto", "deterministic": True}), "Full"),
+        (H200, spec(method={"lora": {"dropoutPercent": 5}}, **AUTO), "Full"),
+        (H200, spec(frames=25, **AUTO, **selecting("NVIDIA-A100-SXM4-80GB")), "Full"),
         (H100, spec(**AUTO) | {"dataset": SMALL}, "None"),
-        (H100, spec(**AUTO) | {"dataset": {**SMALL, "width": 576, "height": 512}}, "Full"),
+        (H100, spec(**AUTO) | {"dataset": {**SMALL, "width": 576, "height": 512}}, "KeepAttention"),
         (SETTINGS, spec(**AUTO) | {"dataset": SMALL}, "Full"),
         (SETTINGS, AUTO, "None"),
         (H100, spec() | {"dataset": SMALL}, "Full"),
         (H100, spec() | {"dataset": SMALL, "training": {"gradientCheckpointing": "None"}}, "None"),
     ],
 )
-def test_auto_is_none_only_where_all_surely_fits(
+def test_auto_is_the_fastest_that_surely_fits(
     settings: Any, run: dict[str, Any], chosen: str
 ) -> None:
     world = World(settings, **run)
@@ -230,6 +237,11 @@ def test_auto_is_none_only_where_all_surely_fits(
     assert world.status["effective"]["gradientCheckpointing"] == chosen
     job = json.loads(world.config_maps["demo-prepare"]["data"]["job.json"])
     assert job["work"]["training"].get("gradientCheckpointing", "Full") == chosen
+
+
+def test_only_a_lora_keeps_attention() -> None:
+    full = WanFineTuneSpec.model_validate(spec(frames=25, method={"full": {}}, **AUTO))
+    assert [work.checkpointing for work in fit.workloads(full, gpu("H200-141GB"))] == ["Full"]
 
 
 def test_what_auto_became_stays() -> None:

@@ -11,7 +11,7 @@ import torch
 from diffsynth.models.wan_video_dit import WanModel
 
 from wan_runtime.contract.steps import Step
-from wan_runtime.contract.training import LoraSpec
+from wan_runtime.contract.training import Checkpointing, LoraSpec
 from wan_runtime.models.dit import lora
 from wan_runtime.planner.architecture import Architecture, architecture_of, tokens_of
 from wan_runtime.planner.bands import band
@@ -26,10 +26,11 @@ from wan_runtime.planner.gpus import (
 )
 from wan_runtime.planner.host import plan_host
 from wan_runtime.planner.remedies import remedies
-from wan_runtime.planner.rows import Measured, measured
+from wan_runtime.planner.rows import Measured, Row, measured
 from wan_runtime.planner.run import plan_run
 from wan_runtime.planner.serving import plan_serving
 from wan_runtime.planner.steps import CHECKPOINT_SHARE, STORE_GB_PER_SECOND, checkpoint_interval
+from wan_runtime.planner.terms import host_gib
 from wan_runtime.planner.training import plan_training
 from wan_runtime.planner.workload import Serving, Training
 
@@ -177,11 +178,20 @@ def test_bands_are_wide_where_nothing_was_measured() -> None:
 
 def test_what_does_not_fit_comes_with_the_smallest_changes_that_do() -> None:
     changes = remedies(WAN21, gpu(), DEFAULTS)
-    assert changes == ["65 frames", "832x480", "a GPU of type H100-NVL-94GB"]
+    offload = "gradientCheckpointing: Offload"
+    assert changes == [offload, "65 frames", "832x480", "a GPU of type H100-NVL-94GB"]
+    assert plan_training(replace(WAN21, checkpointing="Offload"), gpu()).fits
+    assert not plan_training(replace(WAN21, checkpointing="KeepAttention"), gpu()).fits
     assert plan_training(replace(WAN21, frames=65), gpu()).fits
     assert not plan_training(replace(WAN21, frames=69), gpu()).fits
     small = replace(WAN21, width=480, height=832)
-    assert remedies(small, gpu("L40S-48GB"), DEFAULTS) == ["33 frames", "a GPU of type A100-80GB"]
+    assert remedies(small, gpu("L40S-48GB"), DEFAULTS) == [
+        offload,
+        "33 frames",
+        "a GPU of type A100-80GB",
+    ]
+    repeated = replace(small, deterministic=True)
+    assert remedies(repeated, gpu("L40S-48GB"), DEFAULTS)[0] == "33 frames"
     assert remedies(replace(WAN21, frames=45, checkpointing="None"), gpu(), DEFAULTS)[0] == (
         "gradientCheckpointing: Full"
     )
@@ -212,11 +222,39 @@ def test_remedies_hold_for_every_bucket() -> None:
     wide = replace(WAN21, width=1920, height=1088, frames=25)
     assert not plan_training(replace(wide, frames=65), gpu()).fits, "it is not to be lengthened"
     assert remedies(WAN21, gpu(), DEFAULTS, [near, wide]) == [
+        "gradientCheckpointing: Offload",
         "at most 65 frames",
         "buckets without 1280x720x81, 720x1280x77",
         "a GPU of type H100-NVL-94GB",
     ]
     assert "buckets" not in " ".join(remedies(WAN21, gpu(), DEFAULTS, [near]))
+
+
+@pytest.mark.parametrize("row", measured().kept(), ids=lambda row: row.id)
+def test_steps_that_keep_attention_are_as_measured(row: Row) -> None:
+    on, work = gpu(row.gpu), clip_of(row)
+    assert isinstance(work, Training)
+    plan = plan_training(work, on)
+    assert row.seconds is not None
+    assert row.allocated_gib is not None
+    assert plan.seconds_per_step == pytest.approx(row.seconds, rel=0.03)
+    beside = plan.memory["fragmentation"] + plan.memory["CUDA context"]
+    results = host_gib(work) if row.checkpointing == "KeepAttention" else 0.0
+    assert plan.gib - beside + results == pytest.approx(row.allocated_gib, rel=0.025)
+    assert (
+        plan.seconds_per_step
+        < 0.8 * plan_training(replace(work, checkpointing="Full"), on).seconds_per_step
+    )
+
+
+def test_what_is_kept_in_host_memory_is_asked_of_the_node() -> None:
+    def memory(checkpointing: Checkpointing) -> float:
+        work = replace(WAN21, checkpointing=checkpointing)
+        return plan_host(work, Step.TRAIN, fetches_model=False, clips=1).gib
+
+    kept = WAN21.architecture.layers * WAN21.architecture.activation_bytes(WAN21.tokens) / 2**30
+    assert memory("KeepAttention") == pytest.approx(memory("Full") + kept)
+    assert memory("Offload") == pytest.approx(memory("Full") + 2 * kept)
 
 
 def test_a_run_costs_its_hours() -> None:

@@ -200,6 +200,19 @@ def test_recomputing_blocks_changes_nothing(encoded21: Run) -> None:
         assert torch.equal(tensor, weights[1][name]), name
 
 
+@pytest.mark.parametrize("mode", ["KeepAttention", "Offload"])
+def test_what_is_kept_changes_rounding_alone(mode: str, encoded21: Run) -> None:
+    records = []
+    for policy in ("Full", mode):
+        run = encoded21.fork(f"kept-{mode.lower()}-{policy.lower()}")
+        run.go(Step.TRAIN, training={"gradientCheckpointing": policy, "steps": 3})
+        records.append(result(run)[1])
+    full, kept = ([step["loss"] for step in each["steps"]] for each in records)
+    assert kept == pytest.approx(full, rel=1e-5)
+    probes = [each["probes"][-1]["losses"]["mean"] for each in records]
+    assert probes[0] == pytest.approx(probes[1], rel=1e-5)
+
+
 def test_bfloat16_base_trains_a_float32_adapter(
     encoded21: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,22 @@ class WanFineTuneSpec(ApiModel):
                 ".training.ema",
                 reason="FieldValueForbidden",
             ),
+            *(
+                rule(
+                    f"!(self.training.gradientCheckpointing in ['KeepAttention', 'Offload']) || "
+                    f"({holds})",
+                    f"KeepAttention and Offload train {what}: use Auto or Full",
+                    ".training.gradientCheckpointing",
+                )
+                for holds, what in (
+                    ("has(self.method.lora)", "a LoRA"),
+                    (
+                        "!has(self.method.lora) || self.method.lora.dropoutPercent == 0",
+                        "without dropout",
+                    ),
+                    ("!self.training.deterministic", "with kernels that do not repeat to the bit"),
+                )
+            ),
             *init_rules("lora"),
             *init_rules("full"),
             rule(

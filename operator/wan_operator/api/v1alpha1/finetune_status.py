@@ -87,7 +87,8 @@ class Effective(ApiModel):
     run_prefix: Annotated[str, Field(max_length=1024)]
     """S3 address of the folder that this run writes to."""
     gradient_checkpointing: Short = "Full"
-    """Gradient checkpointing in use: None or Full. For Auto it is the operator's choice."""
+    """Gradient checkpointing in use: None, Full, KeepAttention or Offload. For Auto it is the
+    operator's choice."""
     checkpoint_every_steps: Count = 100
     """Optimizer steps between checkpoints."""
     plan: EffectivePlan | None = None

@@ -216,18 +216,14 @@ class Training(ApiModel):
         Cel("self != 'FP8'", "FP8 base weights are not available in this release: use BF16"),
     ] = "BF16"
     """Precision of the frozen base weights. Only BF16 is available in this release."""
-    gradient_checkpointing: Annotated[
-        Literal["Auto", "None", "Full", "KeepAttention", "Offload"],
-        Cel(
-            "self in ['Auto', 'None', 'Full']",
-            "KeepAttention and Offload are not available in this release: use Auto, Full or None",
-        ),
-    ] = "Full"
-    """Activations that the forward pass keeps for the backward pass. None keeps all. Full keeps one
-    for each transformer block and computes the rest again: slower, with far less memory. Auto is
-    None where the planner is sure that all activations fit, else Full;
-    status.effective.gradientCheckpointing shows the choice. KeepAttention and Offload are not
-    available in this release."""
+    gradient_checkpointing: Literal["Auto", "None", "Full", "KeepAttention", "Offload"] = "Full"
+    """Activations that the forward pass keeps for the backward pass. None keeps all. Full keeps the
+    input of each transformer block and computes the rest again: slower, with far less memory.
+    KeepAttention also keeps what each self-attention found, on the GPU as far as it fits and else
+    in host memory, so that it is not computed again. Offload keeps both in host memory. These two
+    train a LoRA without dropout, in compiled blocks. Auto is None where the planner is sure that
+    all activations fit; else, on an H100 or H200, KeepAttention or, where only that fits, Offload;
+    else Full. status.effective.gradientCheckpointing shows the choice."""
     tiled_vae: bool = False
     """Whether clips are encoded in tiles, which takes less GPU memory and more time."""
     attention: Annotated[

@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 from wan_operator.api.v1alpha1.finetune import (
     Effective,
@@ -22,27 +21,27 @@ from wan_operator.reconcile.finetune.plan import (
     prepare_of,
     trains_in_parallel,
 )
-from wan_operator.reconcile.finetune.work import initial_weights
+from wan_operator.reconcile.finetune.work import checkpointing_of, initial_weights
 from wan_operator.reconcile.gpus import gpu_of, is_fit_checked, way_out
 from wan_operator.reconcile.observed import Raw
 from wan_runtime.contract.dataset import Bucket
 from wan_runtime.contract.steps import FACTS
 from wan_runtime.contract.summary import TRAIN_WINDOWS, windows_in
-from wan_runtime.contract.training import TrainingSpec
+from wan_runtime.contract.training import Checkpointing, TrainingSpec
+from wan_runtime.planner.bands import KEPT_ON
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.host import HostPlan, plan_host
 from wan_runtime.planner.remedies import remedies
 from wan_runtime.planner.run import RunPlan, plan_run
 from wan_runtime.planner.steps import checkpoint_interval, total_steps
 from wan_runtime.planner.training import TrainingPlan, plan_training
-from wan_runtime.planner.workload import Training
+from wan_runtime.planner.workload import KEEPING, Training
 from wan_runtime.presets import PRESETS
 
 CHECKPOINT_EVERY = 100
 """Steps. An adapter's checkpoint takes seconds."""
 UNCOUNTED_CLIPS = 1000
 """Room for so many, where a run does not know its number."""
-Checkpointing = Literal["None", "Full"]
 
 
 def planned(run: FineTuneRun, effective: Effective, steps: Sequence[StepStatus]) -> Effective:
@@ -177,16 +176,30 @@ def workload(spec: WanFineTuneSpec, bucket: Bucket) -> Training:
 def checkpointing(
     spec: WanFineTuneSpec, works: Sequence[Training], gpu: Gpu | None, begun: Effective | None
 ) -> Checkpointing:
-    """The policy of the spec. `Auto` is None where all activations surely fit, else Full."""
+    """The policy of the spec. `Auto` is the fastest that surely fits, else Full."""
     policy = spec.training.gradient_checkpointing
     if policy != "Auto":
-        return "None" if policy == "None" else "Full"
+        return policy
     if begun is not None:
-        return "None" if begun.gradient_checkpointing == "None" else "Full"
+        return checkpointing_of(begun)
     if not works:
         return "None"
-    kept = plan_training(replace(works[0], checkpointing="None"), gpu)
-    return "None" if gpu is not None and kept.verdict == "yes" else "Full"
+    if gpu is None:
+        return "Full"
+    choices: list[Checkpointing] = ["None"]
+    if gpu.name in KEPT_ON and may_keep_attention(spec):
+        choices += KEEPING
+
+    def surely_fits(choice: Checkpointing) -> bool:
+        return plan_training(replace(works[0], checkpointing=choice), gpu).verdict == "yes"
+
+    return next(filter(surely_fits, choices), "Full")
+
+
+def may_keep_attention(spec: WanFineTuneSpec) -> bool:
+    """Whether KeepAttention and Offload can train it."""
+    lora = spec.method.lora
+    return lora is not None and not lora.dropout_percent and not spec.training.deterministic
 
 
 def checkpoint_every(spec: WanFineTuneSpec, plan: RunPlan | None, begun: Effective | None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast, get_args
 
 from wan_operator.api.v1alpha1.finetune import Effective, WanFineTuneSpec
 from wan_operator.reconcile.finetune.plan import FineTuneStep, buckets_of, experts_of, windows_of
@@ -13,7 +14,13 @@ from wan_runtime.contract.finetune import Dialect, FineTuneWork, SampleSpec
 from wan_runtime.contract.job import JobSpec, ManifestRef
 from wan_runtime.contract.model_import import ImportWork
 from wan_runtime.contract.steps import Expert, Step
-from wan_runtime.contract.training import FullSpec, LoraSpec, OptimizerSpec, TrainingSpec
+from wan_runtime.contract.training import (
+    Checkpointing,
+    FullSpec,
+    LoraSpec,
+    OptimizerSpec,
+    TrainingSpec,
+)
 from wan_runtime.presets import PRESETS
 
 
@@ -52,6 +59,13 @@ def work_of(spec: WanFineTuneSpec, effective: Effective, planned: FineTuneStep) 
     return work.model_copy(update={"starts": starts})
 
 
+def checkpointing_of(effective: Effective) -> Checkpointing:
+    """The policy in use. A status that another release wrote may hold any word."""
+    known = get_args(Checkpointing)
+    chosen = effective.gradient_checkpointing
+    return cast(Checkpointing, chosen) if chosen in known else "Full"
+
+
 def finetune_work(spec: WanFineTuneSpec, effective: Effective, expert: Expert) -> FineTuneWork:
     """The work of all steps but the import, for one of the experts."""
     dataset, training, preset = spec.dataset, spec.training, PRESETS[spec.model.preset]
@@ -86,7 +100,7 @@ def finetune_work(spec: WanFineTuneSpec, effective: Effective, expert: Expert) -
             seed=training.seed,
             deterministic=training.deterministic,
             loss_weighting=training.loss_weighting,
-            gradient_checkpointing="None" if effective.gradient_checkpointing == "None" else "Full",
+            gradient_checkpointing=checkpointing_of(effective),
             tiled_vae=training.tiled_vae,
             attention="SDPA" if training.attention == "SDPA" else "Auto",
             checkpoint_every=effective.checkpoint_every_steps,

@@ -77,7 +77,7 @@ def predict_velocity(
         t_BD = dit.time_embedding(sinusoidal_embedding_1d(dit.freq_dim, timestep))
         modulation_B6D = dit.time_projection(t_BD).unflatten(1, (6, dit.dim))
         t_BD = t_BD.to(dtype)
-    with _autocast(device, dtype):
+    with autocast(device, dtype):
         latents = torch.cat([noisy_BCTHW.to(dtype), y_BCTHW], dim=1)
         x = run(dit.patch_embedding, dtype, latents)
         frames, height, width = x.shape[2:]
@@ -95,7 +95,7 @@ def predict_velocity(
 
 def context_of(dit: Any, conditions: Conditions, dtype: torch.dtype) -> Tensor:
     """States of the texts and, before them, of the photo in Wan2.1, [B, L, D]."""
-    with _autocast(conditions.context_BLD.device, dtype):
+    with autocast(conditions.context_BLD.device, dtype):
         context: Tensor = run(dit.text_embedding, dtype, conditions.context_BLD)
         if conditions.clip_BLD is not None:
             image = run(dit.img_emb, dtype, conditions.clip_BLD)
@@ -126,7 +126,8 @@ def diffsynth_blocks(
     return blocks
 
 
-def _autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Autocast to a dtype of 16 bits; nothing in float32."""
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 

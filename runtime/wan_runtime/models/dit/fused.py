@@ -21,7 +21,7 @@ from wan_runtime.models.dit.compiled import for_any_tokens
 from wan_runtime.models.dit.kernels import Kernel, sdpa
 
 # Shapes: B batch, L tokens, D model width, H heads, d width of a head, R rank of all adapters at
-# work on a layer.
+# work on a layer, F width of the feed-forward layers.
 
 EPS = 1e-6
 """Added to each variance, as Wan's configurations have it."""
@@ -89,7 +89,8 @@ class Blocks:
 
     def crossed(self, context_BLD: Tensor) -> Sequence[Crossed]:
         """What the blocks' cross-attentions take of a video's texts and photo."""
-        return [_crossed(block.cross_attn, context_BLD) for block in self._module.blocks]
+        blocks = self._module.blocks
+        return [crossed_of(block.cross_attn, context_BLD, lambda m, x: m(x)) for block in blocks]
 
     def run(
         self,
@@ -155,13 +156,22 @@ def feed_forward(tokens: Sequence[Tensor], modulation_B6D: Tensor, w: Weights) -
     Args:
         tokens: hidden states before them, and what the cross-attentions found.
     """
+    x_BLD, h = feed_forward_inputs(tokens, modulation_B6D, w)
+    gate = modulation_B6D[:, 5:6] + w.modulation.float()[:, 5:6]
+    return (x_BLD.float() + gate * _linear(h, w.ffn_out).float()).to(x_BLD.dtype)
+
+
+def feed_forward_inputs(
+    tokens: Sequence[Tensor], modulation_B6D: Tensor, w: Weights
+) -> tuple[Tensor, Tensor]:
+    """Hidden states after the cross-attention [B, L, D], and inputs of the last feed-forward layer
+    [B, L, F]; from the same as `feed_forward`."""
     x_BLD, first, *others = tokens
     found = sum((each.float() for each in others), start=first.float()).to(x_BLD.dtype)
     m = modulation_B6D + w.modulation.float()
     x_BLD = (x_BLD.float() + _linear(found, w.cross_o).float()).to(x_BLD.dtype)
     h = (_normed(x_BLD) * (1 + m[:, 4:5]) + m[:, 3:4]).to(x_BLD.dtype)
-    h = F.gelu(_linear(h, w.ffn_in).float(), approximate="tanh").to(x_BLD.dtype)
-    return (x_BLD.float() + m[:, 5:6] * _linear(h, w.ffn_out).float()).to(x_BLD.dtype)
+    return x_BLD, F.gelu(_linear(h, w.ffn_in).float(), approximate="tanh").to(x_BLD.dtype)
 
 
 def rotation_of(freqs_Ld: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,20 +203,29 @@ def _rotated(x_BLD: Tensor, cos_1Ld: Tensor, sin_1Ld: Tensor) -> Tensor:
 
 
 def _linear(x: Tensor, layer: Linear) -> Tensor:
-    y = F.linear(x, layer.weight, layer.bias)
+    """Weights that are trained in float32 are rounded to the dtype of `x` as they are used."""
+    y = F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
     if layer.a_RI is None or layer.b_OR is None:
         return y
     return y + F.linear(F.linear(x, layer.a_RI), layer.b_OR)
 
 
-def _crossed(attention: Any, context_BLD: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """As diffsynth's `CrossAttention`: the photo's 257 tokens stand before the texts'."""
+def crossed_of(
+    attention: Any, context_BLD: Tensor, run: Callable[[nn.Module, Tensor], Tensor]
+) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values of a block's cross-attention, as diffsynth's `CrossAttention` has them: the
+    photo's 257 tokens stand before the texts'.
+
+    Args:
+        run: a module on its input.
+    """
     photo, text = context_BLD[:, :0], context_BLD
     if attention.has_image_input:
         photo, text = context_BLD[:, :257], context_BLD[:, 257:]
-    pairs = [(attention.norm_k(attention.k(text)), attention.v(text))]
+    pairs = [(run(attention.norm_k, run(attention.k, text)), run(attention.v, text))]
     if attention.has_image_input:
-        pairs.append((attention.norm_k_img(attention.k_img(photo)), attention.v_img(photo)))
+        key = run(attention.norm_k_img, run(attention.k_img, photo))
+        pairs.append((key, run(attention.v_img, photo)))
     return pairs
 
 

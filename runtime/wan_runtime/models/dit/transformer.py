@@ -34,6 +34,7 @@ from wan_runtime.models.dit.forward import (
     predict_velocity,
 )
 from wan_runtime.models.dit.fused import Blocks, rotation_of
+from wan_runtime.models.dit.kept import Keeping, KeptBlocks
 from wan_runtime.models.dit.kernels import KERNELS, pick, sdpa
 from wan_runtime.models.dit.parallel import Ranks, TokenSplit
 from wan_runtime.models.layout import ModelFiles
@@ -54,6 +55,7 @@ class Transformer:
         *,
         kernels: Kernels = "Auto",
         profile: Profile = "Exact",
+        keeping: Keeping | None = None,
         offloaded: bool = False,
     ) -> None:
         """Take over diffsynth's module.
@@ -61,6 +63,8 @@ class Transformer:
         Args:
             device, dtype: of the computation. Weights of another dtype are rounded to it as they
                 are used.
+            keeping: what training keeps of each block besides its input, and where; None: as
+                `begin` says.
             offloaded: the weights stay in host memory; `bring` copies them to the device.
         """
         self.device, self.dtype = device, dtype
@@ -78,6 +82,12 @@ class Transformer:
         if profile != "Exact":
             self._fused = Blocks(module, self._attention, compiled=device.type == "cuda")
             self._attention.kernel = sdpa
+        self._kept: KeptBlocks | None = None
+        if keeping is not None:
+            self._kept = KeptBlocks(
+                module, device, dtype, self._attention.heads, keeping, own=kernels == "SDPA"
+            )
+            self.kernel = self._kept.attention.name
 
     @classmethod
     def load(
@@ -90,6 +100,7 @@ class Transformer:
         storage: torch.dtype | None = None,
         kernels: Kernels = "Auto",
         profile: Profile = "Exact",
+        keeping: Keeping | None = None,
         offloaded: bool = False,
     ) -> Transformer:
         """Load an expert, frozen, in eval mode.
@@ -102,7 +113,15 @@ class Transformer:
         """
         home = torch.device("cpu") if offloaded else device
         module = load_dit(files, expert, storage or dtype, home)
-        return cls(module, device, dtype, kernels=kernels, profile=profile, offloaded=offloaded)
+        return cls(
+            module,
+            device,
+            dtype,
+            kernels=kernels,
+            profile=profile,
+            keeping=keeping,
+            offloaded=offloaded,
+        )
 
     @property
     def shapes(self) -> dict[str, torch.Size]:
@@ -126,6 +145,9 @@ class Transformer:
             profile: Lossless or Balanced, of a transformer that is not Exact: for this video, in
                 place of the transformer's own.
         """
+        if self._kept is not None:
+            blocks = self._training_blocks(self._kept, conditions)
+            return Pass(self, conditions.y_BCTHW, tokens, blocks, "Exact")
         if self._fused is None:
             blocks = diffsynth_blocks(self._module, conditions, self.dtype, recompute=recompute)
             return Pass(self, conditions.y_BCTHW, tokens, blocks, "Exact")
@@ -139,6 +161,15 @@ class Transformer:
                 return fused.run(x_BLD, crossed, modulation_B6D, rotation, self._branches)
 
         return Pass(self, conditions.y_BCTHW, tokens, run, profile or self._profile)
+
+    def _training_blocks(self, kept: KeptBlocks, conditions: Conditions) -> RunBlocks:
+        def run(x_BLD: Tensor, modulation_B6D: Tensor, freqs: Tensor) -> Tensor:
+            context = context_of(self._module, conditions, self.dtype).to(self.dtype)
+            crossed = kept.crossed(context)
+            with torch.autocast(self.device.type, enabled=False):
+                return kept.run(x_BLD, crossed, modulation_B6D, freqs[:, 0])
+
+        return run
 
     @contextmanager
     def adapted(self, uses: Sequence[tuple[Changes, float]]) -> Iterator[None]:
@@ -155,8 +186,12 @@ class Transformer:
         """Put a LoRA to be trained beside the frozen weights; its parameters by name, in float32.
 
         Raises:
-            InputError: LORA_TARGET_UNKNOWN, naming the targets that match nothing.
+            InputError: LORA_TARGET_UNKNOWN, naming the targets that match nothing; JOB_INVALID for
+                dropout in blocks that are run again and would draw anew.
         """
+        if self._kept is not None and spec.dropout:
+            text = "gradientCheckpointing: KeepAttention and Offload train a LoRA without dropout"
+            raise InputError(Reason.JOB_INVALID, text)
         trainable = lora.inject(self._module, spec, seed)
         self._module.train()
         return trainable

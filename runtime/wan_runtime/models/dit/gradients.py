@@ -1,0 +1,122 @@
+"""Attention with its gradient, whose result can be kept instead of computed again.
+
+Autograd would save the queries, keys and values with the result, or run the attention a second time
+where blocks are recomputed. These pairs of functions leave it to the caller what to keep: the
+backward one needs the result and the log-sum-exp of the forward one, and the inputs again.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wan_runtime.models.dit.kernels import package
+
+# Shapes: B batch, L tokens, H heads, d width of a head, D all heads together.
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Attention of q, k, v [B, L, D]."""
+
+    name: str
+    forward: Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
+    """(q, k, v, heads) -> (result [B, L, D], log-sum-exp [B, H, L] in float32)."""
+    backward: Callable[..., tuple[Tensor, Tensor, Tensor]]
+    """(gradient of the result, q, k, v, result, log-sum-exp, heads) -> gradients of q, k, v."""
+
+    def __call__(self, q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int) -> Tensor:
+        """The result, for autograd, which keeps all that `backward` needs."""
+        return _Attended.apply(q_BLD, k_BLD, v_BLD, heads, self)  # type: ignore[no-any-return]
+
+
+class _Attended(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, on: Attention) -> Tensor:
+        found, sums = on.forward(q, k, v, heads)
+        ctx.save_for_backward(q, k, v, found, sums)
+        ctx.heads, ctx.on = heads, on
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return *ctx.on.backward(gradient, *ctx.saved_tensors, ctx.heads), None, None
+
+
+def choose(device: torch.device, *, own: bool = False) -> Attention:
+    """The fastest pair there, for bfloat16 on a GPU: FlashAttention-3 forward and cuDNN backward on
+    Hopper where it is installed, else cuDNN.
+
+    Args:
+        own: PyTorch's own kernels alone.
+    """
+    if device.type == "cpu":
+        return CPU
+    hopper = torch.cuda.get_device_capability(device)[0] == 9
+    there = importlib.util.find_spec("fa3_fwd_interface") is not None
+    return FLASH_3 if hopper and there and not own else CUDNN
+
+
+def _heads_first(x_BLD: Tensor, heads: int) -> Tensor:
+    """[B, H, L, d]."""
+    return x_BLD.view(*x_BLD.shape[:2], heads, -1).transpose(1, 2)
+
+
+def _tokens_first(x_BHLd: Tensor) -> Tensor:
+    return x_BHLd.transpose(1, 2).flatten(2)
+
+
+def _cpu_forward(q: Tensor, k: Tensor, v: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    q, k, v = (_heads_first(each, heads) for each in (q, k, v))
+    found, sums = aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
+    return _tokens_first(found), sums
+
+
+def _cpu_backward(
+    gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, found: Tensor, sums: Tensor, heads: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    gradient, q, k, v, found = (_heads_first(each, heads) for each in (gradient, q, k, v, found))
+    made = aten._scaled_dot_product_flash_attention_for_cpu_backward(
+        gradient, q, k, v, found, sums, 0.0, False
+    )
+    dq, dk, dv = (_tokens_first(each) for each in made)
+    return dq, dk, dv
+
+
+def _cudnn_forward(q: Tensor, k: Tensor, v: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    q, k, v = (_heads_first(each, heads) for each in (q, k, v))
+    found, sums, *_ = aten._scaled_dot_product_cudnn_attention(q, k, v, None, True)
+    return _tokens_first(found), sums.view(sums.shape[:3])
+
+
+def _cudnn_backward(
+    gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, found: Tensor, sums: Tensor, heads: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    longest = q.shape[1], k.shape[1]
+    gradient, q, k, v, found = (_heads_first(each, heads) for each in (gradient, q, k, v, found))
+    drawn = torch.zeros((), dtype=torch.int64, device=q.device)  # nothing is dropped
+    made = aten._scaled_dot_product_cudnn_attention_backward(
+        gradient, q, k, v, found, sums[..., None], drawn, drawn, None, None, None, *longest, 0.0,
+        False,
+    )  # fmt: skip
+    dq, dk, dv = (_tokens_first(each) for each in made)
+    return dq, dk, dv
+
+
+def _flash_3_forward(q: Tensor, k: Tensor, v: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    q, k, v = (each.view(*each.shape[:2], heads, -1) for each in (q, k, v))
+    found, sums = package("fa3_fwd_interface").flash_attn_func(q, k, v, return_attn_probs=True)
+    return found.flatten(2), sums
+
+
+CPU = Attention("SDPA", _cpu_forward, _cpu_backward)
+CUDNN = Attention("cuDNN", _cudnn_forward, _cudnn_backward)
+FLASH_3 = Attention("FlashAttention-3", _flash_3_forward, _cudnn_backward)
+"""cuDNN's gradient takes FlashAttention-3's result and log-sum-exp as they are."""
