@@ -112,8 +112,9 @@ _OWN: dict[str, Explanation] = {
     "FineTuneFailed": Explanation(
         "A fine-tune that an adapter or the model names has failed or is stalled.",
         "The message names the run.",
-        "`kubectl describe wft FINETUNE` has the cause. Mend the run and `kubectl replace --force "
-        "-f FILE`, or take it out of the service with `kubectl edit wis/NAME`.",
+        "`kubectl describe wft FINETUNE` has the cause. Mend the run, with `kubectl replace "
+        "--force -f FILE` if it has failed, or take it out of the service with `kubectl edit "
+        "wis/NAME`.",
     ),
     "FineTuneUnsuitable": Explanation(
         "A fine-tune has another preset or method than the service needs; the message says which.",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from unit.controller.world import World, job_file
+from unit.controller.world import SETTINGS, World, job_file
 from wan_operator.api.v1alpha1.finetune import FIXED, FIXED_OPTIONAL
 from wan_runtime.contract.job import STORE_SECRET, ExitClass, Result
 from wan_runtime.contract.reasons import Reason
@@ -140,6 +141,51 @@ def test_the_secret_of_the_store_is_named(store: Edit, named: str) -> None:
     assert stalled is not None
     assert f"correct accessKey in {named}. It is checked again" in stalled["message"]
     assert world.status["lastFailure"]["message"].endswith(named)
+
+
+@pytest.mark.parametrize(
+    "mend",
+    [
+        {"store_bucket": "wan"},
+        {"store_prefix": "team"},
+        {"store_endpoint": "http://minio:9001"},
+        {"store_secret": "right"},
+        {"store_region": "eu-central-1"},
+    ],
+)
+def test_a_value_of_the_operator_that_is_mended_is_acted_on_at_once(mend: Edit) -> None:
+    world = World(replace(SETTINGS, store_bucket="wna"))
+    world.settle()
+    refused(world, ExitClass.INFRASTRUCTURE, Reason.STORE_NOT_FOUND)
+    world.settings = replace(world.settings, **mend)
+    world.settle()
+    assert world.open_job == "demo-prepare-2"
+    fresh = World(world.settings)
+    fresh.settle()
+    assert job_file(world, "prepare") == job_file(fresh, "prepare")
+    assert world.status["effective"] == fresh.status["effective"]
+    writes = world.writes
+    world.settle()
+    assert world.writes == writes
+
+
+def test_what_the_api_server_refuses_then_is_not_asked_for_without_a_pause() -> None:
+    world = World(SETTINGS, model=IMPORTED)
+    world.settle()
+    world.starts("demo-import-1")
+    refused(world)
+    world.settings = replace(SETTINGS, store_secret="right")
+    world.refuses["demo-prepare-2"] = "exceeded quota: team"
+    world.settle()
+    due = world.step("prepare")["nextAttemptTime"]
+    world.passes(10)
+    world.settle()
+    assert world.step("prepare")["nextAttemptTime"] == due
+    assert world.step("prepare")["reason"] == "RequestRefused"
+    world.refuses.clear()
+    world.passes(25)
+    world.settle()
+    assert world.open_job == "demo-prepare-2"
 
 
 def test_a_container_that_only_ends_like_one_has_failed() -> None:

@@ -35,7 +35,7 @@ def test_the_spec_wins_over_the_settings_and_the_bucket_is_pinned() -> None:
     }
     assert effective["runPrefix"] == f"s3://mine/p/team/demo/{UID[:8]}"
     moved = World()
-    moved.settle()
+    moved.reach("encode")
     moved.settings = Settings(
         runtime_image="new",
         operator_image="new",

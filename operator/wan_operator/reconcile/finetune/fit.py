@@ -18,6 +18,7 @@ from wan_operator.reconcile.finetune.plan import (
     FineTuneStep,
     buckets_of,
     experts_of,
+    has_begun,
     prepare_of,
     trains_in_parallel,
 )
@@ -65,8 +66,7 @@ def refusal(cr: Raw, run: FineTuneRun) -> str | None:
     """Why the run must not start. Only before its first pod: what runs has shown that it fits."""
     gpu, catalogue = _gpu(run), run.settings.gpu_catalogue
     works = workloads(run.spec, gpu, _begun(run))
-    begun = any(step.state != "Waiting" for step in run.status.steps)
-    if not is_fit_checked(cr) or begun or not works:
+    if not is_fit_checked(cr) or has_begun(run) or not works:
         return None
     # Of an unknown GPU only this is known: it is none that nobody has.
     candidates = [gpu] if gpu is not None else list(catalogue)

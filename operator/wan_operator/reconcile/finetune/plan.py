@@ -128,6 +128,11 @@ def prepare_of(steps: Iterable[StepStatus]) -> StepStatus | None:
     return next((step for step in steps if step.name == Step.PREPARE), None)
 
 
+def has_begun(run: FineTuneRun) -> bool:
+    """Whether a step is open or past."""
+    return any(step.state != "Waiting" for step in run.status.steps)
+
+
 def has_exported(run: FineTuneRun) -> bool:
     """Whether the export has begun."""
     return any(step.name == Step.EXPORT and step.state != "Waiting" for step in run.status.steps)
@@ -159,9 +164,9 @@ def resolve(
     `exported`: the export has begun. The API server refuses other formats from then on; one that
     slipped in before the status said so is not what is exported.
 
-    Bucket and prefix stay as they were when the run began: its artifacts lie there. Endpoint,
-    region and Secret follow the settings, so that correcting a Helm value heals a run that waits
-    for it.
+    Bucket and prefix stay as they were when the run began, which is `before`: its artifacts lie
+    there. Endpoint, region and Secret follow the settings, so that correcting a Helm value heals a
+    run that waits for it.
     """
     try:
         store = resolve_store(spec.store or Store(), settings)

@@ -18,7 +18,7 @@ from wan_operator.conditions.merge import is_true
 from wan_operator.conditions.runs import FAILED
 from wan_operator.reconcile.decision import Decision
 from wan_operator.reconcile.finetune import fit, left
-from wan_operator.reconcile.finetune.plan import FineTuneRun, has_exported, resolve
+from wan_operator.reconcile.finetune.plan import FineTuneRun, has_begun, has_exported, resolve
 from wan_operator.reconcile.finetune.restart import digest, restarted
 from wan_operator.reconcile.finetune.run import FineTunePlan
 from wan_operator.reconcile.observed import Observed, Raw, condition, is_ours
@@ -51,10 +51,11 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
     if edited is not None:
         return edited
     try:
-        effective = resolve(run.owner, run.spec, settings, run.status.effective, has_exported(run))
+        before = run.status.effective if has_begun(run) else None
+        effective = resolve(run.owner, run.spec, settings, before, has_exported(run))
     except StoreNotConfiguredError as error:
         return stalled(cr, "StoreNotConfigured", str(error), now)
-    before, steps = run.status.steps, merged_steps(run)
+    known, steps = run.status.steps, merged_steps(run)
     run = run.with_status(effective=fit.planned(run, effective, steps), steps=steps)
     if run.status.spec_sha256 is None:
         run = run.with_status(spec_sha256=digest(run.spec))
@@ -64,7 +65,7 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
     too_long = fit.long_warm_up(run)
     if too_long is not None:
         return stalled({**cr, "status": run.dump()}, "WarmUpTooLong", too_long, now)
-    if before and not {step.name for step in before}.issuperset(
+    if known and not {step.name for step in known}.issuperset(
         each.id for each in run.planned_steps
     ):
         # An edit has added a step. Recorded before it starts, with the number of its last Job.

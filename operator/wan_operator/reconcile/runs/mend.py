@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from wan_operator.api.v1alpha1.runs import StepStatus
 from wan_operator.reconcile.decision import Decision, Delete, Event
-from wan_operator.reconcile.observed import Raw, finished, is_deleting, label
+from wan_operator.reconcile.observed import Raw, attempt_of, finished, is_deleting, label, step_of
 from wan_operator.reconcile.runs.attempted import Attempted
 from wan_operator.reconcile.runs.plan import Spec, Status
 from wan_operator.reconcile.runs.state import Run, closed, delete, open_attempt
@@ -57,19 +57,23 @@ def replaced(run: Run[Spec, Status]) -> Decision | None:
 
 
 def is_stale(run: Run[Spec, Status], step: StepStatus, current: Attempted) -> bool:
-    """Whether no container of an attempt has begun, and its Job or its files would be made in
-    another way now."""
+    """Whether no container of an attempt has begun, and it is wanted otherwise."""
     if current.has_begun or finished(current.job) or is_deleting(current.job):
         return False
+    return is_wanted_otherwise(run, step, current.job)
+
+
+def is_wanted_otherwise(run: Run[Spec, Status], step: StepStatus, job: Raw) -> bool:
+    """Whether the Job of a step's newest attempt or its files would be made in another way now."""
     there = {item["metadata"]["name"]: item for item in run.observed.config_maps}
     wanted = run.plan.job(run, step.name, step.attempts)["spec"]
     avoids = bool(run.failed_on(step.name, step.attempts - 1))
-    placements = [*_placements(wanted, current.job, avoids)]
+    placements = [*_placements(wanted, job, avoids)]
     specs = [*placements, *itertools.chain.from_iterable(map(_earlier, placements))]
     contents = [hashed(spec, run.queue_name) for spec in specs]
-    if run.queue_name == label(current.job, QUEUE_NAME):
+    if run.queue_name == label(job, QUEUE_NAME):
         contents += specs  # The hash of earlier releases leaves the queue out.
-    if _hash(current.job) not in map(content_hash, contents):
+    if _hash(job) not in map(content_hash, contents):
         return True
     return any(
         # One that is lost is put back.
@@ -116,16 +120,29 @@ def _earlier(spec: Manifest) -> Iterator[Manifest]:
 
 def hastened(run: Run[Spec, Status]) -> Run[Spec, Status]:
     """The run with retries that are due at once if the spec was edited since the status was
-    written: what was mended must not wait for the back-off."""
-    if run.status.observed_generation == run.generation:
-        return run
+    written, or settings of the operator make another attempt: what was mended must not wait for the
+    back-off."""
+    edited = run.status.observed_generation != run.generation
     for step in run.status.steps:
-        if step.state == "Waiting" and step.next_attempt_time is not None:
+        if step.state != "Waiting" or step.next_attempt_time is None:
+            continue
+        last = failed_job(run, step)
+        if edited or (last is not None and is_wanted_otherwise(run, step, last)):
             due = min(step.next_attempt_time, run.now)
             # What was wrong may not be any more.
             anew = {"next_attempt_time": due, "reason": "", "message": ""}
             run = run.with_step(step.model_copy(update=anew))
     return run
+
+
+def failed_job(run: Run[Spec, Status], step: StepStatus) -> Raw | None:
+    """The Job whose end a step waits after, as long as it is there. None for a step that waits
+    because the API server refused its next one: it is wanted otherwise already."""
+    failure = run.status.last_failure
+    if failure is None or (failure.step, failure.reason) != (step.name, step.reason):
+        return None
+    jobs = (item for item in run.observed.jobs if step_of(item) == step.name)
+    return next((item for item in jobs if attempt_of(item) == step.attempts), None)
 
 
 def _hash(item: Raw | Manifest) -> str:
