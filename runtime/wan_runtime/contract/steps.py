@@ -55,6 +55,8 @@ class StepFacts:
     """Whether an attempt does again on its GPUs what the last one had not committed."""
     has_checkpoints: bool = False
     """Whether an attempt goes on from the newest checkpoint of the last one."""
+    verifies: bool = False
+    """Whether it verifies input before a GPU is held, so that wrong input is waited for."""
     checks_cache: bool = False
     """Whether it checks that the store takes what later steps will write to the latent cache."""
     must_commit: bool = False
@@ -67,11 +69,13 @@ FACTS: dict[Step, StepFacts] = {
     Step.PREPARE: StepFacts(
         module="wan_runtime.training.prepare",
         help="check every clip, split them by recording, commit the dataset (CPU)",
+        verifies=True,
         checks_cache=True,
     ),
     Step.IMPORT: StepFacts(
         module="wan_runtime.models.importer",
         help="verify the base model and convert what is no safetensors (CPU)",
+        verifies=True,
     ),
     Step.ENCODE: StepFacts(
         module="wan_runtime.data.cache",

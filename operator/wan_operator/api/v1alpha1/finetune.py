@@ -39,6 +39,9 @@ from wan_operator.api.v1alpha1.model import (
 )
 from wan_operator.api.v1alpha1.pods import PodTemplate, ResourceOverrides
 from wan_operator.api.v1alpha1.runs import Retries
+from wan_runtime.contract.finetune import FineTuneWork
+from wan_runtime.contract.model_import import ImportWork
+from wan_runtime.contract.steps import FACTS
 
 __all__ = [
     "EXPORTED",
@@ -87,7 +90,11 @@ FIXED_OPTIONAL = ("store", "experts")
 PROBED = "validation.everySteps"
 """Fixed as well: probes decide which weights are best, and with other ones no checkpoint could be
 resumed."""
-WITHOUT_GPU = ("prepare", "import")
+WITHOUT_GPU = tuple(
+    step.value
+    for step, facts in FACTS.items()
+    if facts.verifies and step in FineTuneWork.steps | ImportWork.steps
+)
 """Steps that may have run when an edit of these fields still starts the run over."""
 
 

@@ -11,7 +11,7 @@ from wan_operator.reconcile.decision import Decision, Event
 from wan_operator.reconcile.finetune.plan import FineTuneRun
 from wan_operator.reconcile.runs import report
 from wan_operator.reconcile.runs.state import orphans
-from wan_runtime.contract.steps import Step
+from wan_runtime.contract.steps import FACTS
 
 
 def digest(spec: WanFineTuneSpec) -> str:
@@ -25,7 +25,8 @@ def digest(spec: WanFineTuneSpec) -> str:
 
 def has_trained(run: FineTuneRun) -> bool:
     """Whether a training was started."""
-    return any(step.attempts and step.name.startswith(Step.TRAIN) for step in run.status.steps)
+    kinds = tuple(step for step, facts in FACTS.items() if facts.has_checkpoints)
+    return any(step.attempts and step.name.startswith(kinds) for step in run.status.steps)
 
 
 def restarted(run: FineTuneRun) -> Decision | None:
