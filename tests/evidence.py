@@ -71,17 +71,20 @@ def rated(
     raters: int = 4,
     bias: Sequence[float] = (),
     share: float = 1.0,
+    taste: float = 0.0,
 ) -> list[Rating]:
-    """Ratings of candidates a, b, ... by raters of whom each sees a share of the videos."""
+    """Ratings of candidates a, b, ... by raters of whom each sees a share of the videos. `taste` is
+    the deviation of the levels by which a rater likes a candidate more than others do."""
     generator = np.random.default_rng(seed)
     easy = generator.normal(3, 0.6, count)
     ratings = []
-    for name, more in zip("abcdefgh", better, strict=False):
+    tastes = generator.normal(0, taste, (len(better), raters))
+    for place, (name, more) in enumerate(zip("abcdefgh", better, strict=False)):
         for clip, level in zip(clips(count), easy, strict=True):
             for rater in range(raters):
                 if generator.random() > share:
                     continue
-                own = bias[rater] if bias else 0.0
+                own = tastes[place, rater] + (bias[rater] if bias else 0.0)
                 felt = level + more + own + generator.normal(0, 0.5, len(DIMENSIONS))
                 levels = np.clip(np.round(felt), 1, 5).astype(int).tolist()
                 ratings.append(

@@ -72,5 +72,18 @@ def test_gpu_hours_count_where_prices_are_missing() -> None:
 
 def test_the_size_of_the_unit_changes_no_verdict() -> None:
     cents = decided([0, 1], [(100, 1), (150, 1)])
-    millions = decided([0, 1], [(100e-8, 1e-8), (150e-8, 1e-8)])
-    assert cents.quality_per_cost == millions.quality_per_cost
+    for unit in (1e-8, 1e8):
+        other = decided([0, 1], [(100 * unit, unit), (150 * unit, unit)])
+        assert other.quality_per_cost == cents.quality_per_cost
+    assert cents.quality_per_cost.winner == "a"
+
+
+def test_equals_are_both_on_the_front() -> None:
+    evidence = trial(1, [0, 0])
+    scores = [each for each in evidence.scores if each.candidate == "a"]
+    twins = [each.model_copy(update={"candidate": "b"}) for each in scores]
+    costs = tuple(Cost(candidate=name, training_price=1, clip_price=1) for name in "ab")
+    made = evidence.model_copy(update={"scores": (*scores, *twins), "costs": costs})
+    decision = decide(made, PIXELS, settings=FEW)
+    assert [each.on_front for each in decision.costs.candidates] == [True, True]
+    assert decision.quality_per_cost.outcome == "Tie"

@@ -108,11 +108,14 @@ def test_a_limit_of_an_error_is_an_upper_one() -> None:
     )
     assert judged(as_error, candidate="b", minimum={"ssim": 0.9}).passed is True
     assert judged(as_error, candidate="b", minimum={"ssim": 0.7}).passed is False
+    mean = decide(made, PIXELS, settings=FEW).candidates[1].metrics[1].estimate
+    assert mean is not None
+    assert judged(as_error, candidate="b", minimum={"ssim": mean.value + 1e-6}).passed is None
 
 
 def test_one_rater_alone_passes_no_threshold() -> None:
     made = trial(1, [0, 3])
-    for raters, passed in ((1, None), (2, True)):
+    for raters, passed in ((1, None), (5, True)):
         ratings = tuple(rated(1, [0, 1], count=30, raters=raters))
         people = made.model_copy(update={"ratings": ratings})
         verdict = judged(people, candidate="b", baseline="a", minimum={"subjective": 5})

@@ -98,8 +98,9 @@ def test_a_failed_clip_is_rated_one() -> None:
     failed = plain.model_copy(
         update={"failures": (Failure(candidate="a", clip="clip-000", reason="Crash"),)}
     )
-    whole, less = score(plain, 0), score(failed, 0)
-    assert less == pytest.approx((whole * 11 + 1) / 12)
+    for metric, worst in (("accuracy", 1), ("subjective", 4)):
+        whole, less = score(plain, 0, metric), score(failed, 0, metric)
+        assert less == pytest.approx((whole * 11 + worst) / 12)
 
 
 def test_an_unrated_clip_is_no_failure() -> None:

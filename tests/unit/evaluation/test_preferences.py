@@ -84,6 +84,10 @@ def test_the_side_does_not_matter() -> None:
     other = preferred([("b", "a", "Right")] * 6 + [("a", "b", "Right")] * 4)
     assert strengths(one) == pytest.approx(strengths(other))
     assert one.pairs == other.pairs
+    first = one.strengths[0]  # raters who always agree do not make the clips certain
+    assert first.low is not None
+    assert first.high is not None
+    assert first.high - first.low > 0.5
     assert (one.left and one.left.value, other.left and other.left.value) == (0.6, 0.0)
 
 

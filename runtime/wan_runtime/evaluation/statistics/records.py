@@ -85,7 +85,7 @@ class Cost(Figures):
 
 
 class Evidence(Figures):
-    candidates: tuple[str, ...]
+    candidates: Annotated[tuple[str, ...], Field(min_length=1)]
     clips: tuple[str, ...]
     """Test set. A clip of it that a candidate has neither a score nor a failure of is a failure."""
     metrics: tuple[Metric, ...] = ()

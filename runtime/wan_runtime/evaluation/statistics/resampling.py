@@ -9,7 +9,6 @@ Student's t is from the normal distribution.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,13 +58,3 @@ def expanded(replicates: Floats, level: float, freedom: float) -> tuple[float, f
     tail = NORMAL.cdf(-quantile((1 - level) / 2, freedom))
     low, high = np.quantile(replicates, [tail, 1 - tail])
     return float(low), float(high)
-
-
-def freedom(parts: Sequence[tuple[float, float]]) -> float:
-    """Degrees of freedom of a sum of variances, each with its own: Welch and Satterthwaite,
-    Biometrics Bulletin 2 (1946) 110-114. Parts are (variance, degrees of freedom)."""
-    total = sum(variance for variance, _ in parts)
-    squares = sum(variance**2 / degrees for variance, degrees in parts if degrees > 0)
-    if squares <= 0:
-        return float(min((degrees for _, degrees in parts if degrees > 0), default=1.0))
-    return max(1.0, total**2 / squares)

@@ -32,7 +32,7 @@ def verdict(
         found.append(doubt("OneCandidate", "there is no other candidate to compare with"))
     if best is None:
         return _inconclusive((), found or [doubt("NoClips", "no candidate has a score")])
-    near, tie = [best], True
+    near = [best]
     for each in differences:
         if best not in (each.first, each.second):
             continue
@@ -40,14 +40,11 @@ def verdict(
         found += _doubts(each, other, settings)
         if each.better_alone != best:
             near.append(other)
-            equal = each.won == each.lost == 0 and each.tied > 0
-            tie &= equal
-            found += _undecided(each, equal, settings, floor)
+            found += _undecided(each, settings, floor)
     leaders = tuple(sorted(near))
-    blocked = [each for each in found if each.reason != "Identical"]
     if not found and len(near) == 1:
         return Verdict(outcome="Winner", winner=best, leaders=leaders, doubts=())
-    if tie and not blocked:
+    if found and all(each.reason == "Identical" for each in found):
         return Verdict(outcome="Tie", winner=None, leaders=leaders, doubts=tuple(found))
     return _inconclusive(leaders, found)
 
@@ -72,12 +69,10 @@ def _doubts(each: Difference, other: str, settings: Settings) -> list[Doubt]:
     return []
 
 
-def _undecided(
-    each: Difference, equal: bool, settings: Settings, floor: float | None
-) -> list[Doubt]:
+def _undecided(each: Difference, settings: Settings, floor: float | None) -> list[Doubt]:
     """Why a difference names no better candidate."""
     pair = f"{each.first} and {each.second}"
-    if equal:
+    if each.won == each.lost == 0 and each.tied > 0:
         return [doubt("Identical", f"{pair} are equal on all {each.tied} common clips")]
     if (estimate := each.alone) is None or estimate.low is None or estimate.high is None:
         return []
@@ -85,13 +80,10 @@ def _undecided(
     if estimate.low <= 0 <= estimate.high:
         what = f"{pair} differ by {span}: the interval includes zero"
         return [doubt("IntervalTooWide", what), *_failures(each)]
+    least = "what rounding makes"
     if floor is not None and abs(estimate.value) > TINY:
-        what = (
-            f"{pair} differ by {span}, which is not beyond {settings.floor_multiple:g} times the "
-            f"noise floor of {floor:.4g}"
-        )
-        return [doubt("WithinFloor", what)]
-    return []
+        least = f"{settings.floor_multiple:g} times the noise floor of {floor:.4g}"
+    return [doubt("WithinFloor", f"{pair} differ by {span}, which is not beyond {least}")]
 
 
 def _failures(each: Difference) -> list[Doubt]:
