@@ -99,9 +99,9 @@ class Difference(Figures):
     common: int
     """Clips that both rendered."""
     won: int
+    """Clips on which the first is better by this metric."""
     tied: int
     lost: int
-    """Clips that the first won, by the metric alone."""
     win_rate: Estimate | None
     floors: float | None
     """Size of the difference in multiples of the noise floor; null without a floor, or with one of
@@ -135,6 +135,8 @@ InconclusiveReason = Literal[
     "MissingMetric",
     "MissingCost",
     "OneRater",
+    "OtherClips",
+    "NoRatio",
     "Failures",
     "WithinFloor",
     "IntervalTooWide",

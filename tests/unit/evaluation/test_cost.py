@@ -78,6 +78,19 @@ def test_the_size_of_the_unit_changes_no_verdict() -> None:
     assert cents.quality_per_cost.winner == "a"
 
 
+def test_a_total_below_zero_has_no_ratio() -> None:
+    """Divided by a higher cost it would be better."""
+    evidence = trial(1, [0, -2])
+    errors = tuple(each.model_copy(update={"better": "Lower"}) for each in evidence.metrics)
+    costs = tuple(
+        Cost(candidate=name, training_price=price, clip_price=1)
+        for name, price in (("a", 1e6), ("b", 1))
+    )
+    made = evidence.model_copy(update={"metrics": errors, "costs": costs})
+    verdict = decide(made, PIXELS, settings=FEW).quality_per_cost
+    assert [each.reason for each in verdict.doubts] == ["NoRatio"]
+
+
 def test_equals_are_both_on_the_front() -> None:
     evidence = trial(1, [0, 0])
     scores = [each for each in evidence.scores if each.candidate == "a"]

@@ -9,6 +9,7 @@ import pytest
 
 from evidence import PIXELS, clips, rated, scored, trial
 from wan_runtime.contract.decision import Decision, Difference, Scoring
+from wan_runtime.contract.figures import DIMENSIONS
 from wan_runtime.contract.metric_names import METRICS
 from wan_runtime.evaluation.statistics.decide import decide
 from wan_runtime.evaluation.statistics.records import Evidence, Failure, Score, Settings, metric
@@ -245,9 +246,40 @@ def test_one_rater_decides_nothing() -> None:
     made = trial(1, [0, 2], count=12)
     alone = made.model_copy(update={"ratings": tuple(rated(1, [0, 1], raters=1))})
     decision = decide(alone)
-    assert (decision.quality.outcome, reasons(decision)) == ("Inconclusive", {"OneRater"})
+    assert (decision.quality.outcome, "OneRater" in reasons(decision)) == ("Inconclusive", True)
     several = made.model_copy(update={"ratings": tuple(rated(1, [0, 1], raters=4))})
     assert decide(several).quality.winner == "b"
+
+
+def test_raters_of_one_candidate_each_decide_nothing() -> None:
+    """Whether the raters or the candidates differ, nobody knows."""
+    people = {"a": ("rater-0", "rater-1"), "b": ("rater-2", "rater-3")}
+    ratings = [each for each in rated(1, [0, 1]) if each.rater in people[each.candidate]]
+    made = Evidence(candidates=("a", "b"), clips=clips(12), ratings=tuple(ratings))
+    scoring = Scoring.model_validate({"components": [{"metric": "subjective", "weight": 1}]})
+    decision = decide(made, scoring, settings=FEW)
+    assert decision.quality.outcome == "Inconclusive"
+    assert "OneRater" in reasons(decision)
+    assert decision.quality.doubts[0].message.startswith("0 of the raters rated both a and b")
+
+
+def test_a_mean_of_easier_clips_is_no_lead() -> None:
+    """People rated the easy clips of a alone, and there b is better."""
+    ratings = []
+    for clip in clips(20):
+        easy = clip < "clip-010"
+        for name, level in (("a", 4 if easy else 1), ("b", 5 if easy else 2)):
+            if easy or name == "b":
+                ratings += [
+                    each.model_copy(update=dict.fromkeys(DIMENSIONS, level))
+                    for each in rated(1, [0, 0], count=20)
+                    if (each.candidate, each.clip) == (name, clip)
+                ]
+    made = Evidence(candidates=("a", "b"), clips=clips(20), ratings=tuple(ratings))
+    scoring = Scoring.model_validate({"components": [{"metric": "subjective", "weight": 1}]})
+    decision = decide(made, scoring, settings=FEW)
+    assert decision.quality.outcome == "Inconclusive"
+    assert reasons(decision) == {"OtherClips"}
 
 
 def test_a_record_of_an_unknown_candidate_is_refused() -> None:

@@ -131,6 +131,17 @@ def test_a_baseline_without_a_score_is_beaten_by_nobody() -> None:
     assert (verdict.passed, verdict.message) == (None, "a has no score")
 
 
+def test_other_clips_of_a_baseline_are_no_comparison() -> None:
+    """Each failed where the other did not; the candidate has more clips."""
+    made = trial(1, [0, 3])
+    first = set(made.clips[:8])
+    scores = [each for each in made.scores if (each.clip in first) == (each.candidate == "a")]
+    made = made.model_copy(update={"scores": tuple(scores)})
+    verdict = judged(made, candidate="b", baseline="a", minimumWinRate=0.5)
+    assert verdict.passed is None
+    assert verdict.checks[0].message == "not measured"
+
+
 def test_a_ratio_has_no_lowest_mean() -> None:
     made = trial(1, [0, 3])
     ratios = tuple(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wan_runtime.contract.decision import CandidateCost, CostTable, Doubt, Verdict
+from wan_runtime.contract.figures import TOTAL
 from wan_runtime.evaluation.statistics.differences import differences
 from wan_runtime.evaluation.statistics.records import Cost, Settings
 from wan_runtime.evaluation.statistics.resampling import Resamples
@@ -59,6 +60,9 @@ def verdict_by_cost(
     if without := [each.candidate for each in costs.candidates if not each.cost]:
         what = f"the cost of {', '.join(without)} is not known, or 0"
         return verdict(table.candidates, {}, (), [*found, doubt("MissingCost", what)], settings)
+    if losses := [e.candidate for e in costs.candidates if e.quality is not None and not e.ratio]:
+        what = f"the total of {', '.join(losses)} is not above 0, and no share of a cost"
+        return verdict(table.candidates, {}, (), [*found, doubt("NoRatio", what)], settings)
     ratios = {each.candidate: each.ratio for each in costs.candidates}
     compared = []
     if parts is not None:
@@ -66,7 +70,7 @@ def verdict_by_cost(
         # Ratios are compared in units of the cheapest candidate's, so that rounding stays small.
         scale = (scale / scale.max())[:, None, None]
         scaled = [replace(part, cells=part.cells * scale) for part in parts]
-        compared = differences("total", table.candidates, scaled, failed, draws, settings)
+        compared = differences(TOTAL, table.candidates, scaled, failed, draws, settings)
     return verdict(table.candidates, ratios, compared, found, settings)
 
 
@@ -87,7 +91,7 @@ def _priced(costs: Sequence[Cost | None], clips: int) -> tuple[Unit | None, list
 
 
 def _ratio(quality: float | None, cost: float | None) -> float | None:
-    return quality / cost if quality is not None and cost else None
+    return quality / cost if quality is not None and quality > 0 and cost else None
 
 
 def _on_front(

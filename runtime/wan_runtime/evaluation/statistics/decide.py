@@ -99,8 +99,4 @@ def _doubts(table: Table, scoring: Scoring) -> list[Doubt]:
         if names := missing(table, scoring, candidate):
             what = f"{candidate} has no {', '.join(names)}, which the total needs"
             found.append(doubt("MissingMetric", what))
-    rated = [each.metric for each in scoring.components if each.metric in table.measures]
-    if any(table.measures[name].is_rated for name in rated) and len(table.raters) < 2:
-        what = f"only {table.raters[0]} rated, and one person's taste decides nothing"
-        found.append(doubt("OneRater", what))
     return found

@@ -95,7 +95,7 @@ def _beside(
     by_metric = {
         each.metric: each
         for each in differences
-        if {each.first, each.second} == {candidate, baseline}
+        if {each.first, each.second} == {candidate, baseline} and each.common
     }
     checks = []
     if gate.minimum_win_rate is not None:
@@ -138,8 +138,8 @@ def _enough(check: Check, minimum_clips: int) -> Check:
     clips, raters = check.estimate.clips, check.estimate.raters
     if clips < minimum_clips:
         message = f"{check.message}, but {clips} clips, fewer than {minimum_clips}, decide nothing"
-    elif raters == 1:
-        message = f"{check.message}, but one rater alone decides nothing"
+    elif raters is not None and raters < 2:
+        message = f"{check.message}, but one person's taste decides nothing"
     else:
         return check
     return check.model_copy(update={"passed": None, "message": message})

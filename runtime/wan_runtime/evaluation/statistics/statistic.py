@@ -38,7 +38,8 @@ class Statistic:
     """Degrees of freedom of its error."""
     clips: int
     raters: int | None
-    """Number of people, where they gave the values."""
+    """Number of people who rated; of a difference, who rated both on one clip. None if no
+    component is rated."""
 
     @property
     def error(self) -> float:
@@ -70,7 +71,7 @@ def statistic(
     value, noise, clips = 0.0, 0.0, draws.clips.shape[1]
     by_clips: Floats = np.zeros(len(draws.clips))
     by_raters: Floats = np.zeros(len(draws.clips))
-    raters = 0
+    raters: int | None = None
     for part in parts:
         cells = [part.cells[first]] + ([] if second is None else [part.cells[second]])
         signed = [mean_of_known(each) * sign for each, sign in zip(cells, (1, -1), strict=False)]
@@ -85,7 +86,9 @@ def statistic(
         by_clips += part.weight * (means(draws.clips, per_clip) - mean)
         if part.rated:
             kept = [each[known] for each in cells]
-            raters = max(raters, _raters(kept))
+            rated = [~np.isnan(each) for each in kept]
+            people = int(np.logical_and.reduce(rated).any(axis=0).sum())
+            raters = people if raters is None else min(raters, people)
             again = [
                 _by_raters(each, draws.raters) * sign
                 for each, sign in zip(kept, (1, -1), strict=False)
@@ -96,7 +99,12 @@ def statistic(
 
 
 def _combined(
-    value: float, by_clips: Floats, by_raters: Floats, noise: float, clips: int, raters: int
+    value: float,
+    by_clips: Floats,
+    by_raters: Floats,
+    noise: float,
+    clips: int,
+    raters: int | None,
 ) -> Statistic:
     over_clips, over_raters = float(by_clips.var()), float(by_raters.var())
     both = over_clips + over_raters
@@ -104,13 +112,8 @@ def _combined(
     scale = np.sqrt(variance / both) if both > 0 else 1.0
     # Of the fewer units. Satterthwaite's degrees rest on a variance over raters that is itself
     # uncertain: three raters with tastes made one of two equal candidates win 12 of 100 trials.
-    degrees = min(clips, raters if raters > 1 else clips) - 1
-    return Statistic(value, (by_clips + by_raters) * scale, max(1, degrees), clips, raters or None)
-
-
-def _raters(cells: Sequence[Floats]) -> int:
-    """Raters who rated all candidates of a comparison on some clip, or one of them."""
-    return int(np.any([~np.isnan(each) for each in cells], axis=(0, 1)).sum())
+    units = clips if raters is None else min(clips, raters)
+    return Statistic(value, (by_clips + by_raters) * scale, max(1, units - 1), clips, raters)
 
 
 def _by_raters(cells: Floats, draws: Floats) -> Floats:

@@ -37,7 +37,7 @@ def verdict(
         if best not in (each.first, each.second):
             continue
         other = each.second if each.first == best else each.first
-        found += _doubts(each, other, settings)
+        found += _doubts(each, settings)
         if each.better_alone != best:
             near.append(other)
             found += _undecided(each, settings, floor)
@@ -57,16 +57,21 @@ def _inconclusive(leaders: tuple[str, ...], doubts: Sequence[Doubt]) -> Verdict:
     return Verdict(outcome="Inconclusive", winner=None, leaders=leaders, doubts=tuple(doubts))
 
 
-def _doubts(each: Difference, other: str, settings: Settings) -> list[Doubt]:
+def _doubts(each: Difference, settings: Settings) -> list[Doubt]:
     """Reasons that hold however large the difference is."""
     pair = f"{each.first} and {each.second}"
     clips = each.won + each.tied + each.lost
     if each.common == 0 and (clips == 0 or (each.won and each.lost)):
         return [doubt("NoCommonClips", f"{pair} have no clip that both rendered")]
+    found = []
     if clips < settings.minimum_clips:
         what = f"{pair} have {clips} common clips, fewer than {settings.minimum_clips}"
-        return [doubt("FewClips", what)]
-    return []
+        found.append(doubt("FewClips", what))
+    people = None if each.alone is None else each.alone.raters
+    if people is not None and people < 2:
+        what = f"{people} of the raters rated both {pair}, and one person's taste decides nothing"
+        found.append(doubt("OneRater", what))
+    return found
 
 
 def _undecided(each: Difference, settings: Settings, floor: float | None) -> list[Doubt]:
@@ -80,6 +85,9 @@ def _undecided(each: Difference, settings: Settings, floor: float | None) -> lis
     if estimate.low <= 0 <= estimate.high:
         what = f"{pair} differ by {span}: the interval includes zero"
         return [doubt("IntervalTooWide", what), *_failures(each)]
+    if each.better_alone is not None:
+        what = f"{each.better_alone} is better of {pair} by {span}, but its own mean is lower"
+        return [doubt("OtherClips", what)]
     least = "what rounding makes"
     if floor is not None and abs(estimate.value) > TINY:
         least = f"{settings.floor_multiple:g} times the noise floor of {floor:.4g}"
