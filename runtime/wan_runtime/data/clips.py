@@ -164,7 +164,11 @@ def read_picture(path: Path, *, width: int, height: int) -> NDArray[np.uint8]:
 def fit(
     image: NDArray[np.uint8], width: int, height: int, pixel_aspect: float = 1.0
 ) -> NDArray[np.uint8]:
-    """The centre of an image [H, W, 3] in the target's shape and size, scaled with antialiasing."""
+    """The centre of an image [H, W, 3] in the target's shape and size, scaled with antialiasing.
+
+    An image that has both already is returned as it is."""
+    if image.shape[:2] == (height, width) and pixel_aspect == 1:
+        return image
     return np.asarray(still.cut(Image.fromarray(image), width, height, pixel_aspect))
 
 

@@ -65,6 +65,12 @@ class Display:
             facts.width, facts.height = frame.height, frame.width
             facts.pixel_aspect = 1 / aspect
 
+    @property
+    def upright(self) -> bool:
+        """The last frame that was measured is shown as it is stored: neither turned nor of other
+        than square pixels."""
+        return not self._turn and self._facts.stored_aspect == 1
+
     def pixels(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """[H, W, 3] of a frame that was measured. Raises ClipRejected(UNDECODABLE)."""
         like = (
@@ -91,7 +97,7 @@ class Display:
                 ("negate", "components=r+g+b"),
                 ("premultiply", "inplace=1"),
                 ("negate", "components=r+g+b"),
-                ("format", "gbrp16le"),
+                # Not to gbrp16le next: swscale copies half of the last row only.
             ]
         filters.append(self._scale(frame))
         transfer, primaries = self._colours(frame)
@@ -103,13 +109,19 @@ class Display:
                 ("haldclut", "clut=first"),
                 ("scale", f"flags=bilinear+{EXACT}:sws_dither=none"),
             ]
+        elif _is_plain(frame) and self._factor(frame) == 1:
+            filters.append(("format", "gbrp"))
         return Chain(frame, *filters, ("format", "rgb24"), *self._turn, table=table)
 
     def _scale(self, frame: av.VideoFrame) -> Filter:
-        factor = min(1.0, (self._longest or math.inf) / max(frame.width, frame.height))
+        factor = self._factor(frame)
         width, height = (max(1, round(side * factor)) for side in (frame.width, frame.height))
         kind = "area" if factor < 1 else "bilinear"
         return "scale", f"{width}:{height}:flags={kind}+{EXACT}"
+
+    def _factor(self, frame: av.VideoFrame) -> float:
+        longer = max(frame.width, frame.height)
+        return 1.0 if self._longest is None else min(1.0, self._longest / longer)
 
     def _colours(self, frame: av.VideoFrame) -> tuple[tone.Transfer, tone.Primaries]:
         transfer = HDR.get(int(frame.color_trc), "SDR")
@@ -153,6 +165,12 @@ def _grey(frame: av.VideoFrame) -> bool:
     form = frame.format
     colours = [each for each in form.components if not each.is_alpha]
     return len(colours) == 1 and not (form.has_palette or form.is_rgb or form.is_bayer)
+
+
+def _is_plain(frame: av.VideoFrame) -> bool:
+    """Whether swscale gives the same bits in half the time by way of one plane for each colour. Of
+    odd widths it gives others."""
+    return bool(frame.format.name == "yuv420p" and frame.width % 8 == 0 and frame.height % 2 == 0)
 
 
 def _see_through(frame: av.VideoFrame) -> bool:
