@@ -14,6 +14,7 @@ from diffusers_peer import SIGMA, random_inputs
 from wan_runtime.contract.steps import Expert
 from wan_runtime.models.adapters.changes import Changes
 from wan_runtime.models.dit import fused, kernels
+from wan_runtime.models.dit.compiled import for_any_tokens
 from wan_runtime.models.dit.forward import Conditions
 from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.layout import ModelFiles
@@ -80,9 +81,9 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     compiler = torch.compile
     torch._dynamo.reset()
     monkeypatch.setattr(torch, "compile", compile_)
-    monkeypatch.setattr(torch._dynamo.config, "disable", torch._dynamo.config.disable)
     monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")  # as a command's processes have it
-    yield graphs
+    with torch._dynamo.config.patch(disable=torch._dynamo.config.disable):
+        yield graphs
     torch._dynamo.reset()
 
 
@@ -111,6 +112,22 @@ def test_sizes_seeds_prompts_and_adapters_compile_nothing_anew(
     with lossless.adapted([(lora(lossless, 33), 1.0)]):
         lossless.begin(conditions).velocity(noisy, SIGMA)
     assert len(compilations) == 9
+
+
+@torch.no_grad()
+def test_only_the_tokens_are_a_variable_of_compiled_code(compilations: list[Any]) -> None:
+    run = for_any_tokens(lambda tokens, heads: tokens[0].unflatten(-1, (heads, -1)).amax(-1))
+    for count, heads, width in ((10, 4, 8), (12, 4, 8), (10, 8, 16), (14, 8, 16)):
+        assert run((torch.ones(1, count, heads * width),), heads).shape == (1, count, heads)
+    sizes = [
+        node.meta["example_value"].shape
+        for graph in compilations
+        for node in graph.graph.nodes
+        if node.op == "placeholder" and isinstance(node.meta["example_value"], Tensor)
+    ]
+    assert [(first, int(last)) for first, _, last in sizes] == [(1, 32), (1, 128)]
+    assert all(isinstance(count, torch.SymInt) for _, count, _ in sizes)
+    assert not any(isinstance(last, torch.SymInt) for *_, last in sizes)
 
 
 def blocks_of(transformer: Transformer) -> fused.Blocks:

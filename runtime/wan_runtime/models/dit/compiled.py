@@ -20,11 +20,15 @@ def for_any_tokens(
 ) -> Callable[Concatenate[Sequence[Tensor], P], R]:
     """A function compiled at its first call, once for any number of tokens: a video of another size
     costs no compilation. Its first argument are the tensors that have the tokens in their second
-    dimension."""
+    dimension.
+
+    All other sizes are constants of the code. Left to itself, torch makes those that have changed
+    once variables too, and code that divides each index by variables is several times slower.
+    """
     os.environ.pop("TORCHDYNAMO_DISABLE", None)  # with which every command is started
     torch._dynamo.config.disable = False
     torch._dynamo.config.recompile_limit = COMPILATIONS
-    compiled = torch.compile(function, fullgraph=True)
+    compiled = torch.compile(function, fullgraph=True, dynamic=False)
 
     def run(tokens: Sequence[Tensor], /, *args: P.args, **kwargs: P.kwargs) -> R:
         for each in tokens:
