@@ -72,6 +72,10 @@ class VideoOrder(Contract):
     visible_mark: bool = False
     """Draw the AI-content mark into the picture too; the metadata always has it."""
 
+    def profile_on(self, own: Profile) -> Profile:
+        """Arithmetic of this video on a worker whose own is `own`."""
+        return own if own == "Exact" or self.profile is None else self.profile
+
 
 class Problem(Contract):
     """Why a job failed: OpenAI's error object."""

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from wan_runtime.contract.reasons import Reason
-from wan_runtime.contract.service import Profile, Size
+from wan_runtime.contract.service import Size
 from wan_runtime.data.picture import read
 from wan_runtime.data.rejected import PictureRejected
 from wan_runtime.errors import InputError, NumericalError
@@ -128,13 +128,9 @@ class Renderer:
             initial_noise(order).to(self.model.device),
             prompted,
             self.ranks,
-            self._profile(order),
+            order.profile_on(self.model.profile),
             lambda step: progress(Stage.DENOISING, step),
         )
-
-    def _profile(self, order: VideoOrder) -> Profile:
-        own = self.model.profile
-        return own if own == "Exact" or order.profile is None else order.profile
 
     def _decode(self, latents: Tensor) -> Frames:
         assert self.model.video is not None

@@ -53,6 +53,7 @@ async def test_an_order_becomes_files(video_service: Service, working: Working) 
         assert container.metadata["description"] == "AI-generated content"
     assert comment["seed"] == job.order.seed
     assert comment["aiGenerated"] is True
+    assert comment["profile"] == "Lossless"
     assert "secret" not in str(comment)
     for variant, size in (
         ("thumbnail", (64, 48)),

@@ -128,7 +128,12 @@ class Production:
             folder=str(folder),
             fps=order.fps,
             metadata=provenance.metadata(
-                order, self.preset.name, ready.weights, task.adapters, ready.fine_tune
+                order,
+                self.preset.name,
+                ready.weights,
+                task.adapters,
+                ready.fine_tune,
+                order.profile_on(ready.profile),
             ),
             visible_mark=order.visible_mark,
             reviewed=0 if self.service.moderation is None else REVIEWED_FRAMES,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from wan_runtime.contract.service import Profile
 from wan_runtime.models.adapters.applied import AppliedAdapter
 from wan_runtime.models.digest import canonical_json
 from wan_runtime.rendering.order import VideoOrder
@@ -28,6 +29,7 @@ def metadata(
     base: str,
     adapters: Sequence[AppliedAdapter],
     fine_tune: FineTune | None,
+    profile: Profile,
 ) -> dict[str, str]:
     """For the mp4. Of the prompts only their hashes: who gets a video need not see them."""
     settings = order.model_dump(mode="json", include={"size", "frames", "fps", "steps", "shift"})
@@ -42,6 +44,7 @@ def metadata(
         "seed": order.seed,
         "guidance": [order.guidance, order.guidance_low],
         "sampler": SAMPLER,
+        "profile": profile,
         **settings,
     }
     if fine_tune is not None:
