@@ -51,7 +51,9 @@ class Model:
         self.video: VideoEncoder | None = None
         if ranks.rank == 0:
             self.text = TextEncoder(files, self.dtype, device, home=host)
-            self.video = VideoEncoder(files, self.dtype, device, tiled=False)
+            self.video = VideoEncoder(
+                files, self.dtype, device, tiled=False, fused=profile != "Exact"
+            )
 
     @property
     def kernel(self) -> str:

@@ -22,6 +22,7 @@ from wan_runtime.errors import InputError, NumericalError
 from wan_runtime.models.adapters.applied import AppliedAdapter
 from wan_runtime.models.adapters.cache import AdapterCache
 from wan_runtime.models.dit.forward import Conditions
+from wan_runtime.models.vae_decoder import NOT_FINITE
 from wan_runtime.rendering.adapters import applied
 from wan_runtime.rendering.media import Frames, quantize
 from wan_runtime.rendering.model import Model
@@ -134,9 +135,11 @@ class Renderer:
 
     def _decode(self, latents: Tensor) -> Frames:
         assert self.model.video is not None
+        if self.model.video.fused:
+            return self.model.video.frames(latents)
         pixels = self.model.video.decode(latents).numpy()
         if not np.isfinite(pixels).all():
-            raise NumericalError(Reason.NON_FINITE_LOSS, "sampling gave NaN or infinite pixels")
+            raise NumericalError(Reason.NON_FINITE_LOSS, NOT_FINITE)
         return quantize(pixels)
 
 
