@@ -6,6 +6,7 @@ Frozen weights need no way back: `module.to("cpu")` would copy 28 GB of what the
 from __future__ import annotations
 
 import logging
+import weakref
 from itertools import chain
 from types import TracebackType
 from typing import Any
@@ -26,12 +27,14 @@ class Offloaded:
     """
 
     def __init__(self, module: nn.Module, device: torch.device) -> None:
-        """Its weights move into page-locked memory, if the device is a GPU, and stay there as long
-        as the process lives."""
+        """Its weights move into page-locked memory, if the device is a GPU."""
         self._device = device
         self._tensors: list[Tensor] = list(chain(module.parameters(), module.buffers()))
         if device.type == "cuda":
-            _lock(_gather(self._tensors))
+            block = _gather(self._tensors)
+            if _lock(block):
+                # Memory that is freed and taken again while it counts as locked fails at once.
+                weakref.finalize(self, _unlock, block).atexit = False
         self._home = [tensor.data for tensor in self._tensors]
         self._away = False
 
@@ -75,10 +78,17 @@ def _gather(tensors: list[Tensor]) -> Tensor:
     return block
 
 
-def _lock(block: Tensor) -> None:
+def _lock(block: Tensor) -> bool:
+    """Whether it is page-locked now."""
     cuda: Any = torch.cuda
     answer = cuda.cudart().cudaHostRegister(block.data_ptr(), block.nbytes, 0)
     if int(answer) != 0:
         log.warning(
             "no page-locked memory for %.1f GiB: CUDA says %s", block.nbytes / 2**30, answer
         )
+    return int(answer) == 0
+
+
+def _unlock(block: Tensor) -> None:
+    cuda: Any = torch.cuda
+    cuda.cudart().cudaHostUnregister(block.data_ptr())

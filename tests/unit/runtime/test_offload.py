@@ -40,6 +40,21 @@ def test_copies_work_and_the_weights_stay(module: nn.Module) -> None:
         assert torch.equal(tensor, before[name])
 
 
+def test_memory_is_unlocked_when_nothing_holds_it(
+    module: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA refuses memory that overlaps with what was locked, freed and taken again."""
+    locked: list[int] = []
+    unlocked: list[int] = []
+    monkeypatch.setattr(offload, "_lock", lambda block: locked.append(block.data_ptr()) or True)
+    monkeypatch.setattr(offload, "_unlock", lambda block: unlocked.append(block.data_ptr()))
+    offloaded = Offloaded(module, torch.device("cuda"))
+    assert locked
+    assert not unlocked
+    del offloaded
+    assert unlocked == locked
+
+
 def test_what_is_there_is_not_brought_again(module: nn.Module) -> None:
     offloaded = Offloaded(module, DEVICE)
     offloaded.bring()
