@@ -44,6 +44,9 @@ class Preset:
     fps: float
     uses_clip: bool
     """Whether the first frame also enters through CLIP (Wan2.1 only)."""
+    teacache: tuple[float, ...] | None = None
+    """Polynomial of TeaCache, highest power first, as its authors published it for the changes of
+    the projected time embedding (TeaCache4Wan2.1, `use_ret_steps`). None: there is none."""
     tiny: bool = False
     """Its weights come with the runtime; for demos and tests on CPUs."""
 
@@ -53,6 +56,8 @@ class Preset:
             return 0.0, 1.0
         return (self.boundary, 1.0) if expert is Expert.HIGH_NOISE else (0.0, self.boundary)
 
+
+TEACACHE_720P = (8107.0546, 2133.93892, -372.934672, 16.6203073, -0.0417769401)
 
 _PAIR = (Expert.HIGH_NOISE, Expert.LOW_NOISE)
 
@@ -71,6 +76,7 @@ PRESETS: dict[str, Preset] = {
             frames=81,
             fps=16,
             uses_clip=True,
+            teacache=TEACACHE_720P,
         ),
         Preset(
             name="Wan2.1-I2V-14B-480P",
@@ -84,6 +90,7 @@ PRESETS: dict[str, Preset] = {
             frames=81,
             fps=16,
             uses_clip=True,
+            teacache=(257151.496, -35422.9917, 1402.86849, -13.5890334, 0.132517977),
         ),
         Preset(
             name="Wan2.2-I2V-A14B",
@@ -110,6 +117,7 @@ PRESETS: dict[str, Preset] = {
             frames=17,
             fps=16,
             uses_clip=True,
+            teacache=TEACACHE_720P,  # fitted for another model: to try it out
             tiny=True,
         ),
         Preset(

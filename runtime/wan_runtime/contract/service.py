@@ -22,6 +22,9 @@ GPUs. Lossless is as near to float32, and faster. Balanced is faster still where
 attention in 8 bits, and differs from Lossless by more than rounding to bfloat16 does; elsewhere it
 is Lossless. Fast also leaves out steps whose velocity hardly changes."""
 DEFAULT_PROFILE: Profile = "Lossless"
+StepCachePolicy = Literal["EasyCache", "TeaCache"]
+"""Estimate by which Fast leaves out steps."""
+DEFAULT_STEP_CACHE: StepCachePolicy = "EasyCache"
 
 SERVICE_FILE = "/etc/wan/service.json"
 KEYS_FOLDER = "/etc/wan/keys"
@@ -169,6 +172,8 @@ class ServiceSpec(Contract):
     stand in place of the base model's."""
     profile: Profile | None = None
     """None: `DEFAULT_PROFILE`."""
+    step_cache: StepCachePolicy | None = None
+    """None: `DEFAULT_STEP_CACHE`."""
     store: StoreSpec
     sizes: Annotated[tuple[Size, ...], Field(min_length=1)]
     """Sizes that requests may ask for, warmed up before a worker is ready."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from wan_runtime.contract.service import DEFAULT_PROFILE, Profile
+from wan_runtime.contract.service import DEFAULT_PROFILE, Profile, StepCachePolicy
 from wan_runtime.contract.steps import Expert
 from wan_runtime.models import load
 from wan_runtime.models.digest import files_digest
@@ -16,6 +16,7 @@ from wan_runtime.models.dit.parallel import Ranks
 from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.encoders import TextEncoder, VideoEncoder
 from wan_runtime.models.layout import ModelFiles
+from wan_runtime.rendering.step_cache import step_cache
 
 SHARE = 0.6
 """Share of the GPU's memory that resident transformers may take: the rest is for activations."""
@@ -30,12 +31,13 @@ class Model:
         ranks: Ranks,
         device: torch.device,
         profile: Profile = DEFAULT_PROFILE,
+        policy: StepCachePolicy | None = None,
     ) -> None:
         """Raises InputError(MODEL_INVALID) if diffsynth does not recognise the files; ValueError
-        if the ranks cannot share the attention heads."""
+        if the ranks cannot share the attention heads, or `policy` is not for this model."""
         host = torch.device("cpu")
         self.preset, self.ranks, self.device = files.preset, ranks, device
-        self.profile = profile
+        self.profile, self.caching = profile, step_cache(policy, files.preset)
         self.dtype = load.compute_dtype(device)
         shards = [path for expert in files.preset.experts for path in files.dits[expert]]
         self.digest = files_digest(shards, files.verified)

@@ -131,6 +131,7 @@ class Renderer:
             self.ranks,
             order.profile_on(self.model.profile),
             lambda step: progress(Stage.DENOISING, step),
+            self.model.caching,
         )
 
     def _decode(self, latents: Tensor) -> Frames:

@@ -23,7 +23,7 @@ from wan_runtime.models.dit.transformer import Pass, Transformer
 from wan_runtime.models.flow import shifted_grid
 from wan_runtime.presets import Preset
 from wan_runtime.rendering.order import VideoOrder
-from wan_runtime.rendering.step_cache import StepCache, first_steps
+from wan_runtime.rendering.step_cache import Modulation, StepCache, first_steps
 
 # Shapes: C channels, T latent frames, H W latent rows and columns.
 
@@ -95,6 +95,7 @@ def denoise(
     ranks: Ranks,
     profile: Profile | None = None,
     before_step: Callable[[int], None] = lambda number: None,
+    caching: Callable[[Modulation], StepCache] | None = None,
 ) -> Tensor:
     """Clean latents [1, 16, T, H, W], float32, alike on all ranks.
 
@@ -104,6 +105,7 @@ def denoise(
         profile: of this video, see `Transformer.begin`. With Fast, steps whose velocity hardly
             changes take the last one again.
         before_step: called on all ranks with the steps done; what it raises ends the video.
+        caching: makes a cache for one transformer; without it, all steps are computed.
     """
     passes: list[Pass] = []
     cache: StepCache | None = None
@@ -112,19 +114,20 @@ def denoise(
         before_step(number)
         wanted = (expert, guidance != 1.0)
         if wanted != at_work:
-            passes = _begin(transformer(expert), prompted, wanted[1], ranks, profile)
+            working = transformer(expert)
+            passes = _begin(working, prompted, wanted[1], ranks, profile)
             at_work = wanted
-            cache = StepCache() if profile == "Fast" else None
+            cache = caching(working.modulation) if caching and profile == "Fast" else None
         made = None
         if cache is not None:
             free = first_steps(len(steps)) <= number < len(steps) - 1
             # One rank decides: another that decided otherwise would be waited for without end.
-            if ranks.broadcast(cache.allows(x) and free):
-                made = cache.reuse(x)
+            if ranks.broadcast(cache.allows(x, sigma) and free):
+                made = cache.reuse(x, sigma)
         if made is None:
             made = _velocities(passes, x, sigma, wanted[1], ranks)
             if cache is not None:
-                cache.learn(x, made)
+                cache.learn(x, sigma, made)
         velocity = _guided(made, guidance)
         following = steps[number + 1].sigma if number + 1 < len(steps) else 0.0
         x = x + velocity * (following - sigma)

@@ -64,6 +64,20 @@ def test_another_profile_is_another_revision_and_the_default_is_none() -> None:
     assert world.served("worker")["profile"] == "Exact"
 
 
+def test_another_step_cache_is_another_revision_and_the_default_is_none() -> None:
+    world = World(tiny())
+    world.settle()
+    before = world.status["revision"]
+    assert "stepCache" not in world.served("worker")
+    world.edit(acceleration={"stepCache": "EasyCache"})
+    world.settle()
+    assert world.status["revision"] == before
+    world.edit(acceleration={"stepCache": "TeaCache"})
+    world.settle()
+    assert world.status["revision"] != before
+    assert world.served("worker")["stepCache"] == "TeaCache"
+
+
 def test_the_first_one_has_nothing_to_go_back_to() -> None:
     world = World(tiny(rollout={"deadlineSeconds": 1}))
     world.turn()

@@ -127,6 +127,10 @@ class Acceleration(ApiModel):
     times what two ways of rounding to bfloat16 differ by. Fast also leaves out steps in which
     little would change, about a third of 40. A service with Exact serves Exact alone; with another
     profile, a request may choose any but Exact."""
+    step_cache: Literal["EasyCache", "TeaCache"] = "EasyCache"
+    """Estimate by which Fast leaves out steps. EasyCache estimates from the video itself. TeaCache
+    estimates from the noise level, by what its authors measured of Wan2.1: it leaves out the same
+    steps of all videos. Only Wan2.1 has it."""
 
 
 class Autoscaling(ApiModel):
@@ -288,6 +292,12 @@ class WanInferenceServiceSpec(ApiModel):
                 "!self.adapters.exists(each, each.name == effect.name))",
                 "an effect and an adapter have the same name: both are names of models in the API",
                 ".effects",
+            ),
+            rule(
+                "self.acceleration.stepCache != 'TeaCache' || "
+                "self.model.preset.startsWith('Wan2.1')",
+                "TeaCache was never fitted for Wan2.2: take EasyCache",
+                ".acceleration.stepCache",
             ),
             *SAMPLING_RULES,
             # An autoscaler that writes replicas in vain would believe that it scales.

@@ -14,6 +14,7 @@ from wan_operator.reconcile.store import model_spec, store_spec
 from wan_operator.resources.service import network
 from wan_runtime.contract.service import (
     DEFAULT_PROFILE,
+    DEFAULT_STEP_CACHE,
     AdapterUse,
     EffectSpec,
     KeyLimit,
@@ -34,7 +35,7 @@ def of_workers(
     service: Service, effective: EffectiveService, followed: Followed, *, with_ca: bool
 ) -> ServiceSpec:
     """Only what they act on: an effect that is edited must not replace a worker."""
-    profile = service.spec.acceleration.profile
+    profile, policy = service.spec.acceleration.profile, service.spec.acceleration.step_cache
     spec, owner, base = service.spec, service.owner, service.status.base_model
     artifacts = {each.name: each.artifact for each in followed.adapters}
     return ServiceSpec(
@@ -47,6 +48,7 @@ def of_workers(
         weights=reference(followed.weights),
         # The default is left out: what older releases wrote is what this one would write.
         profile=None if profile == DEFAULT_PROFILE else profile,
+        step_cache=None if policy == DEFAULT_STEP_CACHE else policy,
         store=store_spec(effective.store, with_ca),
         sizes=sizes_of(spec),
         defaults=sampling_of(spec),

@@ -73,9 +73,7 @@ def predict_velocity(
     """
     device = noisy_BCTHW.device
     with torch.autocast(device.type, enabled=False):
-        timestep = sigmas_B.to(device, torch.float32) * 1000
-        t_BD = dit.time_embedding(sinusoidal_embedding_1d(dit.freq_dim, timestep))
-        modulation_B6D = dit.time_projection(t_BD).unflatten(1, (6, dit.dim))
+        t_BD, modulation_B6D = modulation_of(dit, sigmas_B.to(device, torch.float32))
         t_BD = t_BD.to(dtype)
     with autocast(device, dtype):
         latents = torch.cat([noisy_BCTHW.to(dtype), y_BCTHW], dim=1)
@@ -91,6 +89,13 @@ def predict_velocity(
             out = tokens.gather(out, 1)
         velocity: Tensor = dit.unpatchify(out, (frames, height, width))
     return velocity.float()
+
+
+def modulation_of(dit: Any, sigmas_B: Tensor) -> tuple[Tensor, Tensor]:
+    """The time embedding [B, D] of noise levels, and the modulation of the blocks [B, 6, D];
+    float32."""
+    t_BD = dit.time_embedding(sinusoidal_embedding_1d(dit.freq_dim, sigmas_B * 1000))
+    return t_BD, dit.time_projection(t_BD).unflatten(1, (6, dit.dim))
 
 
 def context_of(dit: Any, conditions: Conditions, dtype: torch.dtype) -> Tensor:

@@ -31,6 +31,7 @@ from wan_runtime.models.dit.forward import (
     context_of,
     diffsynth_blocks,
     keep_time_embedding_fp32,
+    modulation_of,
     predict_velocity,
 )
 from wan_runtime.models.dit.fused import Blocks, rotation_of
@@ -161,6 +162,11 @@ class Transformer:
                 return fused.run(x_BLD, crossed, modulation_B6D, rotation, self._branches)
 
         return Pass(self, conditions.y_BCTHW, tokens, run, profile or self._profile)
+
+    @torch.no_grad()
+    def modulation(self, sigma: float) -> Tensor:
+        """Modulation of the blocks by a noise level, [1, 6, D] float32."""
+        return modulation_of(self._module, torch.tensor([sigma], device=self.device))[1]
 
     def _training_blocks(self, kept: KeptBlocks, conditions: Conditions) -> RunBlocks:
         def run(x_BLD: Tensor, modulation_B6D: Tensor, freqs: Tensor) -> Tensor:

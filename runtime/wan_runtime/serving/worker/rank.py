@@ -195,7 +195,8 @@ def open_rank(service: ServiceSpec, rank: int, world: int, meet: Path, work: Pat
 
     ranks.together(fetch if rank == 0 else lambda: None)
     files = fetch()
-    model = ranks.together(lambda: Model(files, ranks, device, service.profile or DEFAULT_PROFILE))
+    profile = service.profile or DEFAULT_PROFILE
+    model = ranks.together(lambda: Model(files, ranks, device, profile, service.step_cache))
     cache = AdapterCache(ADAPTER_BYTES, compute_dtype(device))
     files_of_adapters = AdapterFiles(store, work / ADAPTERS_FOLDER, preset)
     checks = Checks(files_of_adapters, cache, model.transformers)

@@ -1,0 +1,46 @@
+"""Ranks that share this process's imports: forked, over gloo."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from wan_runtime.models.dit.parallel import Ranks, join
+
+LIMIT = 120.0
+"""Seconds until an answer must be there."""
+
+
+def on_ranks(world: int, folder: Path, action: Callable[[Ranks], Any]) -> list[Any]:
+    """What an action returns on each rank, in order; an error's text where it raised one."""
+    context = multiprocessing.get_context("fork")
+    pipes = [context.Pipe(duplex=False) for _ in range(world)]
+    processes = [
+        context.Process(target=_rank, args=(rank, world, folder / "meet", action, sender))
+        for rank, (_, sender) in enumerate(pipes)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        assert all(receiver.poll(LIMIT) for receiver, _ in pipes), "a rank does not answer"
+        return [pickle.loads(receiver.recv_bytes()) for receiver, _ in pipes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def _rank(rank: int, world: int, meet: Path, action: Callable[[Ranks], Any], sender: Any) -> None:
+    ranks = join(rank, world, meet)
+    try:
+        answer = action(ranks)
+    except Exception as error:
+        answer = f"{type(error).__name__}: {error}"
+    # By value: torch would leave tensors in memory that ends with this process.
+    sender.send_bytes(pickle.dumps(answer))
+    dist.barrier()
