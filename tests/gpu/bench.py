@@ -92,7 +92,19 @@ def of_step(content: Any) -> list[str]:
 
 
 def of_quality(content: Any) -> list[str]:
-    return [f"{row['model']}, {row['profile']}: {row['psnr']} dB from Lossless" for row in content]
+    return [
+        f"{row['model']}, {row['profile']}: {row['psnr']} dB, SSIM {row['ssim']} of Lossless"
+        for row in content
+    ]
+
+
+def of_clip(content: Any) -> list[str]:
+    return [
+        f"{row['profile']}: {row['stepSeconds']} s a step, decoding {row['seconds']['decoding']} s"
+        f"{gib(row['peakGiB'])}"
+        for row in content
+        if "profile" in row
+    ]
 
 
 def of_serving(content: Any) -> list[str]:
@@ -150,6 +162,7 @@ ROWS = (
     Row("forward", ("forward_14b.py",), of_forward, ("--small",)),
     Row("step", ("step_14b.py",), of_step, ("--small",)),
     Row("quality", ("quality.py",), of_quality, ("--videos", "1")),
+    Row("clip", ("clip_14b.py",), of_clip, ("--small",)),
     Row("adapters", ("adapters.py",), of_adapters),
     Row("serve", ("serve_14b.py",), of_serving, ("--small",)),
 )

@@ -18,9 +18,12 @@ from typing import Any, get_args
 import torch
 from diffsynth.models.wan_video_dit import WanModel
 from torch import Tensor
+from torch.profiler import ProfilerActivity
+from torch.profiler import profile as profile_of
 
 from wan_runtime.contract.service import Profile
 from wan_runtime.models.adapters.changes import Changes
+from wan_runtime.models.dit import fused, kernels
 from wan_runtime.models.dit.forward import Conditions
 from wan_runtime.models.dit.transformer import Transformer
 
@@ -30,14 +33,19 @@ VIDEO, FEW = (21, 90, 160), (5, 60, 104)
 """Latent frames, rows and columns: 75,600 and 7,800 tokens."""
 RANK = 32
 PROFILES: tuple[Profile, ...] = get_args(Profile)
-ADAPTED: Profile = "Lossless"
+ADAPTED: tuple[Profile, ...] = ("Lossless", "Fast")
 """Also timed with a LoRA."""
+EIGHT_BITS = ("e4m3", "_qq")
+"""In names of kernels of 8-bit products: CUTLASS's, cuBLAS's."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--small", action="store_true", help="a few tokens, on a CPU")
+    parser.add_argument("--profiles", nargs="+", default=PROFILES, choices=PROFILES)
+    parser.add_argument("--rounds", type=int, default=2, help="each profile so many times, in turn")
+    parser.add_argument("--errors", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
     small = options.small
     device = torch.device("cpu" if small else "cuda")
@@ -46,21 +54,30 @@ def main() -> None:
     video = (2, 8, 8) if small else VIDEO
     few = (2, 6, 6) if small else FEW
     row: dict[str, Any] = {"passes": [], "errors": {}}
-    plain = [(profile, False) for profile in PROFILES]
-    for profile, lora in (*plain, *plain, (ADAPTED, True)):
+    plain = [(profile, False) for profile in options.profiles]
+    adapted = [(profile, True) for profile in ADAPTED if profile in options.profiles]
+    for profile, lora in (*plain * options.rounds, *adapted):
         transformer = Transformer(module, device, dtype, profile=profile)
         name = f"{profile} with LoRA" if lora else profile
         row["passes"].append({"name": name} | timed(transformer, video, lora))
         print(row["passes"][-1], flush=True)
     all_blocks = module.blocks
-    for blocks, latent in ((all_blocks, few), (all_blocks[:1], video)):
+    measured = ((all_blocks, few), (all_blocks[1:2], video)) if options.errors else ()
+    for blocks, latent in measured:
         module.blocks = blocks
+        fused.KEPT = min(fused.KEPT, len(blocks) - 1)
         wanted = velocity(Transformer(module, device, torch.float32), latent)
-        for profile in PROFILES:
+        for profile in options.profiles:
             found = velocity(Transformer(module, device, dtype, profile=profile), latent)
             error = float((found - wanted).norm() / wanted.norm())
             row["errors"][f"{profile}, blocks: {len(blocks)}, tokens: {tokens(latent)}"] = error
     print(row["errors"], flush=True)
+    if "Fast" in options.profiles and not small:
+        row["attention"] = trials(device, dtype, tokens(video))
+        print(row["attention"], flush=True)
+        module.blocks, fused.KEPT = all_blocks[1:2], 0
+        row["kernels"] = products(Transformer(module, device, dtype, profile="Fast"), video)
+        print(row["kernels"], flush=True)
     options.out.write_text(json.dumps(row, indent=1))
 
 
@@ -121,11 +138,34 @@ def timed(transformer: Transformer, latent: tuple[int, int, int], lora: bool) ->
             began = time.monotonic()
     peak = torch.cuda.max_memory_allocated() / 2**30 if cuda else 0.0
     return {
-        "kernel": transformer.kernel,
+        "kernels": transformer.at_work._asdict(),
         "first": seconds[0],
         "seconds": min(seconds[1:]),
         "peakGiB": round(peak, 1),
     }
+
+
+def trials(device: torch.device, dtype: torch.dtype, count: int) -> dict[str, Any]:
+    """Seconds and error of each attention kernel that runs here, all heads."""
+    heads, width = LARGE["num_heads"], LARGE["dim"] // LARGE["num_heads"]
+    found = {name: kernels.try_out(name, device, dtype, heads, width, count)
+             for name in kernels.available(device, dtype)}  # fmt: skip
+    return {name: each and each._asdict() for name, each in found.items()}
+
+
+@torch.no_grad()
+def products(transformer: Transformer, latent: tuple[int, int, int]) -> dict[str, float]:
+    """Milliseconds of the slowest kernels of a pass, by name. Linear layers must be among them that
+    compute in 8 bits."""
+    velocity(transformer, latent)
+    with profile_of(activities=[ProfilerActivity.CUDA]) as found:
+        velocity(transformer, latent)
+        torch.cuda.synchronize()
+    events = sorted(found.key_averages(), key=lambda each: -each.self_device_time_total)
+    slowest = {each.key[:400]: round(each.self_device_time_total / 1e3, 2) for each in events[:12]}
+    products = [name.lower() for name in slowest if "gemm" in name.lower() or "nvjet" in name]
+    assert any(mark in name for name in products for mark in EIGHT_BITS), slowest
+    return slowest
 
 
 def adapter(transformer: Transformer) -> Changes:

@@ -97,7 +97,7 @@ def timed(
         mine, digests = digests[0], [None] * ranks.world
         dist.all_gather_object(digests, mine)
     return {
-        "kernel": transformer.kernel,
+        "kernels": transformer.at_work._asdict(),
         "first": round(seconds[0], 3),
         "seconds": round(min(seconds[1:]), 3),
         "peakGiB": round(torch.cuda.max_memory_allocated() / 2**30, 1) if cuda else 0.0,

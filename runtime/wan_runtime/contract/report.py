@@ -91,6 +91,8 @@ class WorkerInfo(Contract):
     """Notes on adapters that are not ready or have a message."""
     attention: str = ""
     """The kernel at work."""
+    linear: str = ""
+    """Format that most linear layers compute in. Empty: a release that does not report it."""
     profile: str = ""
     """Arithmetic of the transformers. Empty: a release that does not report it."""
     device: str = ""

@@ -20,7 +20,8 @@ Profile = Literal["Exact", "Lossless", "Balanced", "Fast"]
 """Arithmetic of the transformers. Exact rounds as DiffSynth does, to the same bits on any number of
 GPUs. Lossless is as near to float32, and faster. Balanced is faster still where the GPU has
 attention in 8 bits, and differs from Lossless by more than rounding to bfloat16 does; elsewhere it
-is Lossless. Fast also leaves out steps whose velocity hardly changes."""
+is Lossless. Fast has linear layers in 8 bits as well, and leaves out steps whose velocity hardly
+changes."""
 DEFAULT_PROFILE: Profile = "Lossless"
 StepCachePolicy = Literal["EasyCache", "TeaCache"]
 """Estimate by which Fast leaves out steps."""

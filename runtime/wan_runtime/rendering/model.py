@@ -12,8 +12,9 @@ from wan_runtime.contract.service import DEFAULT_PROFILE, Profile, StepCachePoli
 from wan_runtime.contract.steps import Expert
 from wan_runtime.models import load
 from wan_runtime.models.digest import files_digest
+from wan_runtime.models.dit import float8_linear
 from wan_runtime.models.dit.parallel import Ranks
-from wan_runtime.models.dit.transformer import Transformer
+from wan_runtime.models.dit.transformer import Choice, Transformer
 from wan_runtime.models.encoders import TextEncoder, VideoEncoder
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.rendering.step_cache import step_cache
@@ -58,9 +59,14 @@ class Model:
             )
 
     @property
-    def kernel(self) -> str:
-        """Name of the attention kernel at work."""
-        return self.transformers[self.preset.experts[0]].kernel
+    def at_work(self) -> Choice:
+        """Kernels of the last video."""
+        return self.transformers[self.preset.experts[0]].at_work
+
+    @property
+    def linear(self) -> str:
+        """Format that most linear layers of the last video computed in."""
+        return float8_linear.NAME if self.at_work.float8 else str(self.dtype).split(".")[-1]
 
     def transformer(self, expert: Expert) -> Transformer:
         """One expert's, on the device."""

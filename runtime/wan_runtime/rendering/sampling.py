@@ -102,7 +102,7 @@ def denoise(
     Args:
         transformer: returns an expert's, ready to work. Called when its turn comes.
         x: latents [1, 16, T, H, W], float32, at the first step's noise level.
-        profile: of this video, see `Transformer.begin`. With Fast, steps whose velocity hardly
+        profile: of this video, see `Transformer.choose`. With Fast, steps whose velocity hardly
             changes take the last one again.
         before_step: called on all ranks with the steps done; what it raises ends the video.
         caching: makes a cache for one transformer; without it, all steps are computed.
@@ -154,7 +154,11 @@ def _begin(
         wanted.append(prompted.negative)
         if ranks.pair.size == 2:
             wanted = [wanted[ranks.pair.index]]
-    return [transformer.begin(each, tokens=tokens, profile=profile) for each in wanted]
+    # Each rank's own timing could come out otherwise, and ranks would round in two ways.
+    choice = ranks.decided(
+        lambda: transformer.choose(prompted.positive, tokens=tokens, profile=profile)
+    )
+    return [transformer.begin(each, tokens=tokens, choice=choice) for each in wanted]
 
 
 def _velocities(

@@ -16,7 +16,7 @@ from wan_runtime.models.adapters.changes import Changes
 from wan_runtime.models.dit import fused, kernels
 from wan_runtime.models.dit.compiled import for_any_tokens
 from wan_runtime.models.dit.forward import Conditions
-from wan_runtime.models.dit.transformer import Transformer
+from wan_runtime.models.dit.transformer import Choice, Transformer
 from wan_runtime.models.layout import ModelFiles
 
 pytest_plugins = ["ml_fixtures"]
@@ -112,6 +112,11 @@ def test_sizes_seeds_prompts_and_adapters_compile_nothing_anew(
     with lossless.adapted([(lora(lossless, 33), 1.0)]):
         lossless.begin(conditions).velocity(noisy, SIGMA)
     assert len(compilations) == 9
+    eight_bits = Choice("SDPA", "SDPA", float8=True)
+    for noisy_, given in ((noisy, conditions), (noisy.repeat(1, 1, 2, 1, 2), wide)):
+        found = lossless.begin(given, choice=eight_bits).velocity(noisy_, SIGMA)
+        assert len(compilations) == 12, "the inner blocks' own parts"
+        assert torch.isfinite(found).all()
 
 
 @torch.no_grad()
@@ -134,6 +139,11 @@ def blocks_of(transformer: Transformer) -> fused.Blocks:
     return fused.Blocks(transformer._module, transformer._attention, compiled=True)
 
 
+def forget() -> None:
+    kernels.pick.cache_clear()
+    kernels.try_out.cache_clear()
+
+
 @pytest.fixture
 def three(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """SDPA, one that is faster, and one that is fastest and wrong."""
@@ -147,7 +157,7 @@ def three(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     monkeypatch.setattr(kernels, "KERNELS", found)
     monkeypatch.setattr(kernels, "available", lambda *_: list(found))
     monkeypatch.setattr(kernels, "_timed", lambda kernel, *_: seconds[names[id(kernel)]])
-    kernels.pick.cache_clear()
+    forget()
     return seconds
 
 
@@ -159,7 +169,7 @@ def test_the_fastest_right_kernel_is_picked(
     with caplog.at_level(logging.WARNING):
         assert kernels.pick(CPU, torch.bfloat16, 4, 64, 32, "Lossless") == picked
     assert "attention kernel Wrong is off by" in caplog.text
-    kernels.pick.cache_clear()
+    forget()
 
 
 def test_a_cpu_has_sdpa_alone(tiny22: ModelFiles) -> None:
@@ -169,7 +179,7 @@ def test_a_cpu_has_sdpa_alone(tiny22: ModelFiles) -> None:
     )
     noisy, conditions = random_inputs(clip=False)
     transformer.begin(conditions).velocity(noisy, SIGMA)
-    assert transformer.kernel == "SDPA"
+    assert transformer.at_work.attention == "SDPA"
 
 
 def test_a_kernel_that_cannot_run_here_is_left_out(
@@ -183,7 +193,7 @@ def test_a_kernel_that_cannot_run_here_is_left_out(
     with caplog.at_level(logging.WARNING):
         assert kernels.pick(CPU, torch.bfloat16, 4, 64, 32, "Lossless") == "SDPA"
     assert "attention kernel Fast is left out: no such width" in caplog.text
-    kernels.pick.cache_clear()
+    forget()
 
 
 @pytest.fixture
@@ -198,9 +208,9 @@ def coarse(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     monkeypatch.setitem(kernels.KERNELS, kernels.FLOAT8, rough)
     monkeypatch.setattr(kernels, "available", lambda *_: ["SDPA", kernels.FLOAT8])
     monkeypatch.setattr(kernels, "_timed", lambda kernel, *_: 0.1 if kernel is rough else 1.0)
-    kernels.pick.cache_clear()
+    forget()
     yield keys
-    kernels.pick.cache_clear()
+    forget()
 
 
 @torch.no_grad()
@@ -211,16 +221,18 @@ def test_a_video_chooses_its_profile(tiny21: ModelFiles, coarse: list[int]) -> N
     plain = lossless.begin(conditions).velocity(noisy, SIGMA)
     assert not coarse
     rough = balanced.begin(conditions).velocity(noisy, SIGMA)
-    assert balanced.kernel == kernels.FLOAT8
+    assert balanced.at_work.attention == kernels.FLOAT8
     assert off(rough, plain) > 1e-4
     tokens = noisy.shape[2] * noisy.shape[3] * noisy.shape[4] // 4
     assert set(coarse[1:]) == {tokens}, "not the few keys of a text, but for the check"
-    chosen = lossless.begin(conditions, profile="Balanced")
+    chosen = lossless.begin(conditions, choice=lossless.choose(conditions, profile="Balanced"))
     assert torch.equal(chosen.velocity(noisy, SIGMA), rough)
-    chosen = balanced.begin(conditions, profile="Lossless")
+    chosen = balanced.begin(conditions, choice=balanced.choose(conditions, profile="Lossless"))
     assert torch.equal(chosen.velocity(noisy, SIGMA), plain)
-    assert balanced.kernel == "SDPA"
-    same = exact.begin(conditions, profile="Balanced").velocity(noisy, SIGMA)
+    assert balanced.at_work.attention == "SDPA"
+    same = exact.begin(conditions, choice=exact.choose(conditions, profile="Balanced")).velocity(
+        noisy, SIGMA
+    )
     assert torch.equal(same, exact.begin(conditions).velocity(noisy, SIGMA))
 
 

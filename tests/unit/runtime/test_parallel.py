@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from diffusers_peer import SIGMA, random_inputs
+from forked_ranks import on_ranks
 from wan_runtime.contract.job import ExitClass
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.steps import Expert
 from wan_runtime.errors import InputError, StepError, rebuilt
-from wan_runtime.models.dit.parallel import Group, TokenSplit, alone, join
-from wan_runtime.models.dit.transformer import Transformer
+from wan_runtime.models.dit.forward import Conditions
+from wan_runtime.models.dit.parallel import Group, Ranks, TokenSplit, alone, join
+from wan_runtime.models.dit.transformer import Choice, Transformer
 from wan_runtime.models.layout import ModelFiles
+from wan_runtime.rendering import sampling
+from wan_runtime.rendering.sampling import Prompted
 
 pytest_plugins = ["ml_fixtures"]
 
@@ -49,6 +54,38 @@ def test_an_error_keeps_its_class_on_the_way_to_other_ranks(exit_class: ExitClas
 def test_an_odd_number_of_ranks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="3 ranks have no halves: take 1, or an even number"):
         join(0, 3, tmp_path / "meet")
+
+
+class Timed:
+    """A transformer that finds another kernel fastest on each rank; of rank 0, or fails."""
+
+    def __init__(self, rank: int, *, fails: bool = False) -> None:
+        self._rank, self._fails = rank, fails
+
+    def choose(self, conditions: Conditions, **_: object) -> Choice:
+        if self._fails:
+            raise torch.OutOfMemoryError("no room for a trial")
+        assert self._rank == 0, "one rank's answer is enough"
+        return Choice("of rank 0", "SDPA", float8=True)
+
+    def begin(self, conditions: Conditions, *, choice: Choice, tokens: TokenSplit) -> Choice:
+        return choice
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_one_rank_chooses_the_kernels_of_all(tmp_path: Path, fails: bool) -> None:
+    _, conditions = random_inputs(clip=True)
+    prompted = Prompted(conditions, conditions)
+
+    def begin(ranks: Ranks) -> object:
+        transformer: Any = Timed(ranks.rank, fails=fails)
+        return sampling._begin(transformer, prompted, True, ranks, "Fast")
+
+    found = on_ranks(2, tmp_path, begin)
+    if fails:
+        assert all("no room for a trial" in each for each in found), found
+    else:
+        assert found == [[Choice("of rank 0", "SDPA", float8=True)]] * 2
 
 
 def test_no_gradient_is_lost_where_tokens_are_split(tiny21: ModelFiles) -> None:

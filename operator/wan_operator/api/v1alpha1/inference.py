@@ -123,10 +123,11 @@ class Acceleration(ApiModel):
     against float32 is no larger than Exact's. A seed gives the same video on the same number and
     type of GPUs. Exact rounds wherever DiffSynth does: a seed gives the same bits on any number of
     GPUs, in a quarter more time. Balanced computes the self-attention in 8 bits on GPUs that can
-    (Hopper), in a seventh less time than Lossless; videos differ from those of Lossless by 2 to 3
-    times what two ways of rounding to bfloat16 differ by. Fast also leaves out steps in which
-    little would change, about a third of 40. A service with Exact serves Exact alone; with another
-    profile, a request may choose any but Exact."""
+    (Hopper), in a sixth less time than Lossless; videos differ from those of Lossless by 2 to 3
+    times what two ways of rounding to bfloat16 differ by. Fast also computes the linear layers in 8
+    bits, in a quarter less time than Lossless, and leaves out steps in which little would change,
+    about a third of 40; videos differ by 3 to 4 times that. A service with Exact serves Exact
+    alone; with another profile, a request may choose any but Exact."""
     step_cache: Literal["EasyCache", "TeaCache"] = "EasyCache"
     """Estimate by which Fast leaves out steps. EasyCache estimates from the video itself. TeaCache
     estimates from the noise level, by what its authors measured of Wan2.1: it leaves out the same

@@ -2,7 +2,7 @@
 
 diffsynth picks FA3, FA2, SageAttention or SDPA by what can be imported. SageAttention has no
 backward: its output carries no gradient and nothing says so (thu-ml/SageAttention#90), which
-silently cuts q, k and v out of training. It is not exact either: serving leaves it out as well.
+silently cuts q, k and v out of training. Serving tries it out for profiles that may lose bits.
 """
 
 from __future__ import annotations

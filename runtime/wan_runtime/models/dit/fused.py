@@ -9,12 +9,13 @@ are computed once a video.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wan_runtime.models.dit import float8_linear
 from wan_runtime.models.dit.attention import SelfAttention
 from wan_runtime.models.dit.branches import Branches
 from wan_runtime.models.dit.compiled import for_any_tokens
@@ -28,6 +29,8 @@ EPS = 1e-6
 LEAST_RANK = 32
 """Adapters are padded with zeros to this rank or a power of two times it, and to the same in all
 layers: the blocks are compiled once for each such rank, not for each adapter."""
+KEPT = 1
+"""Blocks at either end whose linear layers never compute in 8 bits."""
 
 
 class Linear(NamedTuple):
@@ -37,6 +40,14 @@ class Linear(NamedTuple):
     bias: Tensor
     a_RI: Tensor | None
     b_OR: Tensor | None
+
+
+class Input(NamedTuple):
+    """What linear layers take."""
+
+    x: Tensor
+    rows: float8_linear.Rows | None
+    """The same in 8 bits, if they compute in these."""
 
 
 class Weights(NamedTuple):
@@ -61,10 +72,17 @@ class Weights(NamedTuple):
 Crossed = Sequence[tuple[Tensor, Tensor]]
 """Keys and values that one block's cross-attention takes, each [B, L, D]: those of the texts, and
 in Wan2.1 those of the photo."""
-R = TypeVar("R")
-Part = Callable[[Sequence[Tensor], Tensor, Weights], R]
-"""Part of a block: from tensors that have the tokens in their second dimension, the modulation of
-the time [B, 6, D] in float32, and the block's weights."""
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Part(Protocol[R_co]):
+    """Part of a block: from tensors that have the tokens in their second dimension, the modulation
+    of the time [B, 6, D] in float32, and the block's weights. `float8`: compute the linear layers
+    in 8 bits."""
+
+    def __call__(
+        self, tokens: Sequence[Tensor], /, modulation_B6D: Tensor, w: Weights, *, float8: bool = ...
+    ) -> R_co: ...
 
 
 class Blocks:
@@ -99,6 +117,8 @@ class Blocks:
         modulation_B6D: Tensor,
         rotation: tuple[Tensor, Tensor],
         branches: Branches | None,
+        *,
+        float8: bool,
     ) -> Tensor:
         """Hidden states [B, L, D] after all blocks.
 
@@ -106,21 +126,23 @@ class Blocks:
             modulation_B6D: of the time, float32.
             rotation: of `rotation_of`, of these tokens.
             branches: the adapters at work.
+            float8: compute the linear layers in 8 bits, but for those of the outer blocks.
         """
         rank = _padded_rank(self._module, branches)
-        heads = self._attention.heads
-        for block, pairs in zip(self._module.blocks, crossed, strict=True):
+        heads, count = self._attention.heads, len(self._module.blocks)
+        for number, (block, pairs) in enumerate(zip(self._module.blocks, crossed, strict=True)):
             weights = _weights(block, branches, rank)
-            q, k, v = self._before((x_BLD, *rotation), modulation_B6D, weights)
+            inner = float8 and KEPT <= number < count - KEPT
+            q, k, v = self._before((x_BLD, *rotation), modulation_B6D, weights, float8=inner)
             own = self._attention(q, k, v)
-            x_BLD, q = self._between((x_BLD, own), modulation_B6D, weights)
+            x_BLD, q = self._between((x_BLD, own), modulation_B6D, weights, float8=inner)
             found = [self.cross(q, key, value, heads) for key, value in pairs]
-            x_BLD = self._after((x_BLD, *found), modulation_B6D, weights)
+            x_BLD = self._after((x_BLD, *found), modulation_B6D, weights, float8=inner)
         return x_BLD
 
 
 def attention_inputs(
-    tokens: Sequence[Tensor], modulation_B6D: Tensor, w: Weights
+    tokens: Sequence[Tensor], modulation_B6D: Tensor, w: Weights, *, float8: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values of the self-attention, [B, L, D] each.
 
@@ -129,14 +151,14 @@ def attention_inputs(
     """
     x_BLD, cos_1Ld, sin_1Ld = tokens
     m = modulation_B6D + w.modulation.float()
-    h = (_normed(x_BLD) * (1 + m[:, 1:2]) + m[:, 0:1]).to(x_BLD.dtype)
+    h = _input(_normed(x_BLD) * (1 + m[:, 1:2]) + m[:, 0:1], x_BLD.dtype, float8=float8)
     q = _rotated(_scaled(_linear(h, w.q), w.norm_q), cos_1Ld, sin_1Ld).to(x_BLD.dtype)
     k = _rotated(_scaled(_linear(h, w.k), w.norm_k), cos_1Ld, sin_1Ld).to(x_BLD.dtype)
     return q, k, _linear(h, w.v)
 
 
 def cross_query(
-    tokens: Sequence[Tensor], modulation_B6D: Tensor, w: Weights
+    tokens: Sequence[Tensor], modulation_B6D: Tensor, w: Weights, *, float8: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Hidden states after the self-attention, and queries of the cross-attention; [B, L, D].
 
@@ -144,20 +166,24 @@ def cross_query(
         tokens: hidden states before it, and what it found.
     """
     x_BLD, own_BLD = tokens
+    own = _input(own_BLD, x_BLD.dtype, float8=float8)
     gate = modulation_B6D[:, 2:3] + w.modulation.float()[:, 2:3]
-    x_BLD = (x_BLD.float() + gate * _linear(own_BLD, w.o).float()).to(x_BLD.dtype)
-    h = (_normed(x_BLD) * w.norm3.float() + w.norm3_bias.float()).to(x_BLD.dtype)
+    x_BLD = (x_BLD.float() + gate * _linear(own, w.o).float()).to(x_BLD.dtype)
+    h = _input(_normed(x_BLD) * w.norm3.float() + w.norm3_bias.float(), x_BLD.dtype, float8=float8)
     return x_BLD, _scaled(_linear(h, w.cross_q), w.cross_norm_q).to(x_BLD.dtype)
 
 
-def feed_forward(tokens: Sequence[Tensor], modulation_B6D: Tensor, w: Weights) -> Tensor:
+def feed_forward(
+    tokens: Sequence[Tensor], modulation_B6D: Tensor, w: Weights, *, float8: bool = False
+) -> Tensor:
     """Hidden states after the cross-attention and the feed-forward layers, [B, L, D].
 
     Args:
         tokens: hidden states before them, and what the cross-attentions found.
     """
-    x_BLD, h = feed_forward_inputs(tokens, modulation_B6D, w)
+    x_BLD, h_BLF = _feed_forward_inputs(tokens, modulation_B6D, w, float8=float8)
     gate = modulation_B6D[:, 5:6] + w.modulation.float()[:, 5:6]
+    h = _input(h_BLF, x_BLD.dtype, float8=float8)
     return (x_BLD.float() + gate * _linear(h, w.ffn_out).float()).to(x_BLD.dtype)
 
 
@@ -166,12 +192,21 @@ def feed_forward_inputs(
 ) -> tuple[Tensor, Tensor]:
     """Hidden states after the cross-attention [B, L, D], and inputs of the last feed-forward layer
     [B, L, F]; from the same as `feed_forward`."""
+    x_BLD, h_BLF = _feed_forward_inputs(tokens, modulation_B6D, w, float8=False)
+    return x_BLD, h_BLF.to(x_BLD.dtype)
+
+
+def _feed_forward_inputs(
+    tokens: Sequence[Tensor], modulation_B6D: Tensor, w: Weights, *, float8: bool
+) -> tuple[Tensor, Tensor]:
+    """As `feed_forward_inputs`, the second in float32."""
     x_BLD, first, *others = tokens
-    found = sum((each.float() for each in others), start=first.float()).to(x_BLD.dtype)
+    total = sum((each.float() for each in others), start=first.float())
+    found = _input(total, x_BLD.dtype, float8=float8)
     m = modulation_B6D + w.modulation.float()
     x_BLD = (x_BLD.float() + _linear(found, w.cross_o).float()).to(x_BLD.dtype)
-    h = (_normed(x_BLD) * (1 + m[:, 4:5]) + m[:, 3:4]).to(x_BLD.dtype)
-    return x_BLD, F.gelu(_linear(h, w.ffn_in).float(), approximate="tanh").to(x_BLD.dtype)
+    h = _input(_normed(x_BLD) * (1 + m[:, 4:5]) + m[:, 3:4], x_BLD.dtype, float8=float8)
+    return x_BLD, F.gelu(_linear(h, w.ffn_in).float(), approximate="tanh")
 
 
 def rotation_of(freqs_Ld: Tensor) -> tuple[Tensor, Tensor]:
@@ -202,9 +237,17 @@ def _rotated(x_BLD: Tensor, cos_1Ld: Tensor, sin_1Ld: Tensor) -> Tensor:
     return (pairs * cos + pairs.flip(-1) * sin).flatten(2)
 
 
-def _linear(x: Tensor, layer: Linear) -> Tensor:
+def _input(x: Tensor, dtype: torch.dtype, *, float8: bool) -> Input:
+    return Input(x.to(dtype), float8_linear.rounded(x) if float8 else None)
+
+
+def _linear(given: Input, layer: Linear) -> Tensor:
     """Weights that are trained in float32 are rounded to the dtype of `x` as they are used."""
-    y = F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
+    x, rows = given
+    if rows is None:
+        y = F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
+    else:
+        y = float8_linear.linear(rows, layer.weight, layer.bias).view(*x.shape[:-1], -1)
     if layer.a_RI is None or layer.b_OR is None:
         return y
     return y + F.linear(F.linear(x, layer.a_RI), layer.b_OR)

@@ -8,7 +8,7 @@ while the next blocks run, and fetched a block ahead.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal, cast, get_type_hints
@@ -47,6 +47,9 @@ SPARE = 0.06
 """Share of the device's memory that stays free of kept results."""
 
 
+Inputs = Callable[[Sequence[Tensor], Tensor, Weights], tuple[Tensor, Tensor]]
+
+
 class KeptBlocks:
     """All blocks of a transformer, differentiable with respect to everything that is trained."""
 
@@ -72,7 +75,7 @@ class KeptBlocks:
         """Number of blocks, counted from the last, whose attention is kept on the device."""
         self.before: Part[tuple[Tensor, Tensor, Tensor]] = attention_inputs
         self.between: Part[tuple[Tensor, Tensor]] = cross_query
-        self.inputs: Part[tuple[Tensor, Tensor]] = feed_forward_inputs
+        self.inputs: Inputs = feed_forward_inputs
         self.after: Part[Tensor] = feed_forward
         if device.type == "cuda":
             self.before = for_any_tokens(self.before)

@@ -6,17 +6,16 @@ import importlib
 import importlib.util
 import logging
 import math
-import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from wan_runtime.contract.service import Profile
-from wan_runtime.models.dit import float8
+from wan_runtime.models.dit import float8, trial
 
 log = logging.getLogger(__name__)
 
@@ -29,18 +28,15 @@ than keys."""
 CHECKED = 2048
 """Keys of the check against float32."""
 CHECKED_HEADS = 4
-TIMES = 3
-"""Runs of the timing, of which the fastest counts: a processor that is late decides nothing."""
-MARGIN = 0.95
-"""Share of the time of the kernels before it below which one is worth it: a narrow choice could
-fall otherwise at the next start, and a seed would give other bits."""
 TOLERANCE = 1.25
 """Largest error against float32 that a kernel may have, as a multiple of SDPA's."""
 EIGHT_BITS: tuple[Profile, ...] = ("Balanced", "Fast")
 FLOAT8 = "FlashAttention-3 FP8"
-FLOAT8_ERROR = 0.08
+SAGE = "SageAttention"
+LOSSY = (FLOAT8, SAGE)
+LOSSY_ERROR = 0.08
 """Largest error against float32 that 8 bits may have on numbers of the standard normal
-distribution: a third more than rounding alone gives."""
+distribution: a third more than rounding to E4M3 alone gives."""
 
 
 def sdpa(q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int) -> Tensor:
@@ -56,6 +52,14 @@ def flash_attention_3(q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int) -
     return made.flatten(2)
 
 
+def sage(q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int) -> Tensor:
+    """SageAttention (Zhang et al. 2024): queries and keys in 8-bit integers."""
+    # It subtracts the keys' mean in place, and keys of the texts are used again.
+    q, k, v = (_by_head(each, heads) for each in (q_BLD, k_BLD.clone(), v_BLD))
+    made: Tensor = package("sageattention").sageattn(q, k, v, tensor_layout="NHD")
+    return made.flatten(2)
+
+
 @lru_cache
 def pick(
     device: torch.device, dtype: torch.dtype, heads: int, width: int, tokens: int, profile: Profile
@@ -67,43 +71,71 @@ def pick(
     Args:
         width: of a head.
     """
-    names = [name for name in available(device, dtype) if profile in EIGHT_BITS or name != FLOAT8]
+    names = [
+        name for name in available(device, dtype) if profile in EIGHT_BITS or name not in LOSSY
+    ]
     if len(names) == 1:
         return names[0]
-    few = _drawn(device, dtype, CHECKED, CHECKED_HEADS * width)
-    q, k, v = (each.float() for each in few)
-    exact = sdpa(q, k, v, CHECKED_HEADS)
-    many = _drawn(device, dtype, tokens, heads * width)
-    usual, best, fastest = 0.0, math.inf, names[0]
-    for name in names:  # SDPA first
-        try:
-            found = KERNELS[name](*few, CHECKED_HEADS).float()
-        except (RuntimeError, ImportError) as error:  # of a width or a driver it does not know
-            log.warning("attention kernel %s is left out: %s", name, str(error).partition("\n")[0])
-            continue
-        off = float((found - exact).norm() / exact.norm())
-        usual = usual or TOLERANCE * off
-        if not off <= (FLOAT8_ERROR if name == FLOAT8 else usual):
-            log.warning("attention kernel %s is off by %.3g and left out", name, off)
-            continue
-        took = _timed(KERNELS[name], many, heads)
-        log.info("attention kernel %s: %.3g s, error %.3g", name, took, off)
-        if took < MARGIN * best:
-            best, fastest = took, name
+    best, fastest = math.inf, names[0]
+    for name in names:
+        tried = try_out(name, device, dtype, heads, width, tokens)
+        if tried is not None and tried.seconds < trial.MARGIN * best:
+            best, fastest = tried.seconds, name
     return fastest
 
 
+class Tried(NamedTuple):
+    """What a trial of a kernel found."""
+
+    seconds: float
+    error: float
+    """Against float32, relative."""
+
+
+@lru_cache
+def try_out(
+    name: str, device: torch.device, dtype: torch.dtype, heads: int, width: int, tokens: int
+) -> Tried | None:
+    """Time a kernel, and compare it with float32; None if it does not run here or is wrong. The
+    answer is kept."""
+    few = _drawn(device, dtype, CHECKED, CHECKED_HEADS * width)
+    q, k, v = (each.float() for each in few)
+    exact = sdpa(q, k, v, CHECKED_HEADS)
+
+    def error_of(kernel: Kernel) -> float:
+        found = kernel(*few, CHECKED_HEADS).float()
+        return float((found - exact).norm() / exact.norm())
+
+    try:
+        off = error_of(KERNELS[name])
+    except Exception as error:  # of a width or a driver it does not know: each raises its own
+        log.warning("attention kernel %s is left out: %s", name, str(error).partition("\n")[0])
+        return None
+    if not off <= (LOSSY_ERROR if name in LOSSY else TOLERANCE * error_of(KERNELS["SDPA"])):
+        log.warning("attention kernel %s is off by %.3g and left out", name, off)
+        return None
+    took = _timed(KERNELS[name], _drawn(device, dtype, tokens, heads * width), heads)
+    log.info("attention kernel %s: %.3g s, error %.3g", name, took, off)
+    return Tried(took, off)
+
+
 def available(device: torch.device, dtype: torch.dtype) -> list[str]:
-    """Names of the kernels that can run there, SDPA first."""
+    """Names of the kernels that may run there, SDPA first."""
     names = ["SDPA"]
-    hopper = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == 9
-    if hopper and dtype == torch.bfloat16 and importlib.util.find_spec("fa3_fwd_interface"):
+    if device.type != "cuda" or dtype != torch.bfloat16:
+        return names
+    if importlib.util.find_spec("sageattention"):
+        names.append(SAGE)
+    if torch.cuda.get_device_capability(device)[0] == 9 and importlib.util.find_spec(
+        "fa3_fwd_interface"
+    ):
         names += ["FlashAttention-3", FLOAT8]
     return names
 
 
 KERNELS: dict[str, Kernel] = {
     "SDPA": sdpa,
+    SAGE: sage,
     "FlashAttention-3": flash_attention_3,
     FLOAT8: float8.flash_attention_3,
 }
@@ -129,13 +161,4 @@ def _drawn(
 
 
 def _timed(kernel: Kernel, inputs: tuple[Tensor, Tensor, Tensor], heads: int) -> float:
-    """Seconds of the fastest of some runs, after one that may compile."""
-    best = math.inf
-    for number in range(1 + TIMES):
-        torch.cuda.synchronize()
-        began = time.monotonic()
-        kernel(*inputs, heads)
-        torch.cuda.synchronize()
-        if number:
-            best = min(best, time.monotonic() - began)
-    return best
+    return trial.seconds_of(lambda: kernel(*inputs, heads))

@@ -144,6 +144,17 @@ class Ranks:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
+    def decided(self, choose: Callable[[], T]) -> T:
+        """Rank 0's choice, a small object, on all ranks. Collective.
+
+        Raises:
+            StepError: on all ranks, if rank 0 cannot choose.
+        """
+        if self.world == 1:
+            return choose()
+        mine = self.together(lambda: choose() if self.rank == 0 else None)
+        return cast(T, self.broadcast(mine))
+
     def broadcast_tensor(self, tensor: Tensor | None, device: torch.device) -> Tensor:
         """A tensor of rank 0, on all ranks. Collective."""
         meta = self.broadcast(None if tensor is None else (tensor.shape, tensor.dtype))

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from diffsynth.core.loader.file import hash_state_dict_keys
@@ -22,7 +22,7 @@ from wan_runtime.contract.steps import Expert
 from wan_runtime.contract.training import LoraSpec
 from wan_runtime.errors import InputError
 from wan_runtime.models.adapters.changes import Changes
-from wan_runtime.models.dit import branches, lora
+from wan_runtime.models.dit import branches, float8_linear, lora
 from wan_runtime.models.dit.attention import Kernels, SelfAttention, choose
 from wan_runtime.models.dit.branches import Branches
 from wan_runtime.models.dit.forward import (
@@ -43,6 +43,17 @@ from wan_runtime.models.load import load_dit, recognised
 from wan_runtime.models.offload import Offloaded
 
 # Shapes: B batch, C channels, T latent frames, H W latent rows and columns, L tokens, D width.
+
+
+class Choice(NamedTuple):
+    """Kernels of a video."""
+
+    attention: str
+    """Name of the self-attention's."""
+    cross: str
+    """Name of the cross-attention's."""
+    float8: bool
+    """Whether linear layers compute in 8 bits."""
 
 
 class Transformer:
@@ -69,8 +80,9 @@ class Transformer:
             offloaded: the weights stay in host memory; `bring` copies them to the device.
         """
         self.device, self.dtype = device, dtype
-        self.kernel = choose(kernels)
-        """Name of the attention kernel at work."""
+        own = choose(kernels)
+        self.at_work = Choice(own, own, float8=False)
+        """Kernels of the last video."""
         self._module = cast(Any, module)
         self._attention = SelfAttention(self._module.blocks[0].self_attn.num_heads)
         for block in self._module.blocks:
@@ -88,7 +100,7 @@ class Transformer:
             self._kept = KeptBlocks(
                 module, device, dtype, self._attention.heads, keeping, own=kernels == "SDPA"
             )
-            self.kernel = self._kept.attention.name
+            self.at_work = self.at_work._replace(attention=self._kept.attention.name)
 
     @classmethod
     def load(
@@ -135,7 +147,7 @@ class Transformer:
         *,
         tokens: TokenSplit | None = None,
         recompute: bool = False,
-        profile: Profile | None = None,
+        choice: Choice | None = None,
     ) -> Pass:
         """Begin a video, or a batch of one training step.
 
@@ -143,15 +155,15 @@ class Transformer:
             conditions: on the device, in the dtype of the computation.
             tokens: how ranks split its tokens, without gradients; None: this one has them all.
             recompute: keep only each block's input and run the block again in backward.
-            profile: Lossless or Balanced, of a transformer that is not Exact: for this video, in
-                place of the transformer's own.
+            choice: of `choose`, which it is of this rank alone if left out.
         """
         if self._kept is not None:
             blocks = self._training_blocks(self._kept, conditions)
-            return Pass(self, conditions.y_BCTHW, tokens, blocks, "Exact")
+            return Pass(self, conditions.y_BCTHW, tokens, blocks, self.at_work)
         if self._fused is None:
             blocks = diffsynth_blocks(self._module, conditions, self.dtype, recompute=recompute)
-            return Pass(self, conditions.y_BCTHW, tokens, blocks, "Exact")
+            return Pass(self, conditions.y_BCTHW, tokens, blocks, self.at_work)
+        at_work = choice or self.choose(conditions, tokens=tokens)
         fused = self._fused
         context = context_of(self._module, conditions, self.dtype).to(self.dtype)
         crossed = fused.crossed(context)
@@ -159,9 +171,47 @@ class Transformer:
         def run(x_BLD: Tensor, modulation_B6D: Tensor, freqs: Tensor) -> Tensor:
             with torch.autocast(self.device.type, enabled=False):
                 rotation = rotation_of(freqs[:, 0])
-                return fused.run(x_BLD, crossed, modulation_B6D, rotation, self._branches)
+                return fused.run(
+                    x_BLD,
+                    crossed,
+                    modulation_B6D,
+                    rotation,
+                    self._branches,
+                    float8=at_work.float8,
+                )
 
-        return Pass(self, conditions.y_BCTHW, tokens, run, profile or self._profile)
+        return Pass(self, conditions.y_BCTHW, tokens, run, at_work)
+
+    def choose(
+        self,
+        conditions: Conditions,
+        *,
+        tokens: TokenSplit | None = None,
+        profile: Profile | None = None,
+    ) -> Choice:
+        """Choose a video's kernels: those that are right and fastest on this device, at its number
+        of tokens. The answer is kept.
+
+        Args:
+            profile: Lossless, Balanced or Fast, of a transformer that is not Exact: for this video,
+                in place of the transformer's own.
+        """
+        if self._fused is None:
+            return self.at_work
+        count = math.prod(conditions.y_BCTHW.shape[2:]) // math.prod(self._module.patch_size)
+        heads, width, ranks = self._attention.heads, self._module.dim, 1
+        if tokens is not None:
+            ranks = tokens.group.size
+        here, wanted = (self.device, self.dtype), profile or self._profile
+        shape = (*here, heads // ranks, width // heads, count)
+        return Choice(
+            pick(*shape, wanted),
+            # A few texts' keys take no time, and are no place to lose bits at.
+            pick(*shape, "Lossless"),
+            float8_linear.worth_it(
+                *here, width, self._module.blocks[0].ffn[0].out_features, count // ranks, wanted
+            ),
+        )
 
     @torch.no_grad()
     def modulation(self, sigma: float) -> Tensor:
@@ -247,8 +297,10 @@ class Transformer:
         if on.tokens is not None and torch.is_grad_enabled():
             raise NotImplementedError("no gradient goes through tokens that ranks split")
         self._attention.tokens = on.tokens
+        self.at_work = on.choice
         if self._fused is not None:
-            self._pick_kernels(self._fused, noisy_BCTHW.shape, on)
+            self._attention.kernel = KERNELS[on.choice.attention]
+            self._fused.cross = KERNELS[on.choice.cross]
         return predict_velocity(
             self._module,
             noisy_BCTHW,
@@ -259,16 +311,6 @@ class Transformer:
             tokens=on.tokens,
         )
 
-    def _pick_kernels(self, blocks: Blocks, noisy_BCTHW: torch.Size, on: Pass) -> None:
-        count = math.prod(noisy_BCTHW[2:]) // math.prod(self._module.patch_size)
-        heads = self._attention.heads
-        share = heads // on.tokens.group.size if on.tokens else heads
-        shape = (self.device, self.dtype, share, self._module.dim // heads, count)
-        self.kernel = pick(*shape, on.profile)
-        self._attention.kernel = KERNELS[self.kernel]
-        # A few texts' keys take no time, and are no place to lose bits at.
-        blocks.cross = KERNELS[pick(*shape, "Lossless")]
-
 
 @dataclass(frozen=True, slots=True)
 class Pass:
@@ -278,7 +320,7 @@ class Pass:
     y_BCTHW: Tensor
     tokens: TokenSplit | None
     blocks: RunBlocks
-    profile: Profile
+    choice: Choice
 
     def velocity(self, noisy_BCTHW: Tensor, sigmas_B: Tensor) -> Tensor:
         """v [B, 16, T, H, W] in float32, of 16-channel latents at noise levels `sigmas_B`.

@@ -84,6 +84,8 @@ class Ready(Contract):
     """Notes on all of the service's adapters, from rank 0; empty from other ranks."""
     attention: str
     """The kernel at work."""
+    linear: str
+    """Format that most linear layers compute in."""
     profile: Profile
     device: str
 

@@ -247,7 +247,8 @@ def main(arguments: list[str] | None = None) -> int:
             weights=model.digest,
             fine_tune=opened.fine_tune,
             adapters=opened.adapters,
-            attention=model.kernel,
+            attention=model.at_work.attention,
+            linear=model.linear,
             profile=model.profile,
             device=name,
         )

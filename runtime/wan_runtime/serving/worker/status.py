@@ -155,6 +155,7 @@ class Status:
             "adapters": tuple(name for name, note in self.notes.items() if note.ready),
             "adapter_notes": tuple(note for note in self.notes.values() if note.message),
             "attention": first.attention,
+            "linear": first.linear,
             "profile": first.profile,
             "device": first.device,
         }
