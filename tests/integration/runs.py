@@ -99,7 +99,7 @@ DEFAULTS = {
         "gradientAccumulation": 1,
         "captionDropoutPercent": 0,
         "deterministic": False,
-        "gradientCheckpointing": "Full",
+        "gradientCheckpointing": "Auto",
         "lossWeighting": "Uniform",
         "maxGradientNorm": 1,
         "optimizer": {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-08, "weightDecay": 0.01},

@@ -33,6 +33,7 @@ def document(**spec: Any) -> dict[str, Any]:
             },
             "dataset": {"source": "s3://data/clips"},
             **spec,
+            "training": {"gradientCheckpointing": "Full", **spec.get("training", {})},
         },
     }
 

@@ -22,8 +22,11 @@ SOURCE = {"persistentVolumeClaim": {"claimName": "models"}}
 
 
 def spec(preset: str = "Wan2.1-I2V-14B-720P", frames: int = 81, **more: Any) -> dict[str, Any]:
+    """Of a run that computes activations again, unless it says otherwise."""
     dataset = {"source": "s3://data/clips", "frames": frames}
-    return {"model": {"preset": preset, "source": SOURCE}, "dataset": dataset, **more}
+    training = {"gradientCheckpointing": "Full", **more.pop("training", {})}
+    model = {"preset": preset, "source": SOURCE}
+    return {"model": model, "dataset": dataset, "training": training, **more}
 
 
 def selecting(product: str) -> dict[str, Any]:
@@ -242,6 +245,13 @@ def test_auto_is_the_fastest_that_surely_fits(
 def test_only_a_lora_keeps_attention() -> None:
     full = WanFineTuneSpec.model_validate(spec(frames=25, method={"full": {}}, **AUTO))
     assert [work.checkpointing for work in fit.workloads(full, gpu("H200-141GB"))] == ["Full"]
+
+
+def test_auto_is_the_default() -> None:
+    stated = WanFineTuneSpec.model_validate(
+        {"model": {"preset": "Wan2.1-I2V-Tiny"}, "dataset": SMALL}
+    )
+    assert stated.training.gradient_checkpointing == "Auto"
 
 
 def test_what_auto_became_stays() -> None:

@@ -216,7 +216,7 @@ class Training(ApiModel):
         Cel("self != 'FP8'", "FP8 base weights are not available in this release: use BF16"),
     ] = "BF16"
     """Precision of the frozen base weights. Only BF16 is available in this release."""
-    gradient_checkpointing: Literal["Auto", "None", "Full", "KeepAttention", "Offload"] = "Full"
+    gradient_checkpointing: Literal["Auto", "None", "Full", "KeepAttention", "Offload"] = "Auto"
     """Activations that the forward pass keeps for the backward pass. None keeps all. Full keeps the
     input of each transformer block and computes the rest again: slower, with far less memory.
     KeepAttention also keeps what each self-attention found, on the GPU as far as it fits and else
