@@ -5,9 +5,9 @@ its containerd.
     python3 images/build.py --torch cuda --no-load runtime    # the image for GPU nodes, 6 GB
 
 A tag is the hash of everything the image is built from, so an unchanged image is found, not built.
-The host's certificates, apt sources and package caches are mounted for the build only, never copied
-in. With Docker and a public base image, `docker build -f images/<name>/Containerfile .` is all it
-takes.
+Dependencies are images of their own: an edit of our code adds one layer to them. The host's
+certificates, apt sources and package caches are mounted for the build only, never copied in. With
+Docker and a public base image, `docker build -f images/<name>/Containerfile .` is all it takes.
 """
 
 from __future__ import annotations
@@ -31,19 +31,21 @@ STORAGE = ["--storage-driver", "overlay"]
 KEPT = 2
 """Images of a name: of this tree and the one before."""
 
-SOURCES = (
-    "pyproject.toml",
-    "README.md",
-    "LICENSE",
-    "operator",
-    "runtime",
-    "requirements/build.txt",
-)
+BUILDERS = ("requirements/build.txt",)
+DEPENDENCIES = {
+    "operator": (*BUILDERS, "requirements/operator.txt", "images/operator"),
+    "runtime": (*BUILDERS, "requirements/runtime.txt", "requirements/cuda.txt", "images/runtime"),
+}
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "operator", "runtime")
 CONTEXT = {
-    "operator": (*SOURCES, "requirements/operator.txt", "images/operator"),
-    "runtime": (*SOURCES, "requirements/runtime.txt", "requirements/cuda.txt", "images/runtime"),
+    "operator": (*SOURCES, *DEPENDENCIES["operator"]),
+    "runtime": (*SOURCES, *DEPENDENCIES["runtime"]),
     "postgres": ("images/postgres",),
 }
+STAGES = ("dependencies", "build")
+"""Stages of a Containerfile that hold none of our code, and what the stages after them start from.
+They are images of their own: buildah reads all of a stage that is copied from, gigabytes, only to
+find that it knows the copy already."""
 FLAVOURS = ("cpu", "cuda")
 
 
@@ -72,7 +74,7 @@ def ensure(name: str, torch: str, *, load: bool = True) -> str:
     started = time.monotonic()
     if not built(reference):
         build(name, torch, reference)
-        forget(f"localhost/wan/wan-{name}:", flavour)
+        forget(reference, flavour)
         say(f"{reference} built in {time.monotonic() - started:.0f} s")
     if load:
         hand_over(reference)
@@ -82,8 +84,13 @@ def ensure(name: str, torch: str, *, load: bool = True) -> str:
 
 def content_hash(name: str) -> str:
     """First 12 hex digits over the names and bytes of all that goes into the image."""
-    digest = hashlib.sha256()
-    for entry in CONTEXT[name]:
+    return digest_of(CONTEXT[name])
+
+
+def digest_of(entries: tuple[str, ...], *words: str) -> str:
+    """First 12 hex digits over the names and bytes of files, those in folders too, and `words`."""
+    digest = hashlib.sha256("\0".join(words).encode())
+    for entry in entries:
         path = ROOT / entry
         files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
         for file in files:
@@ -102,45 +109,72 @@ def built(reference: str) -> bool:
 
 
 def build(name: str, torch: str, reference: str) -> None:
-    """One layer for the dependencies, one for our code: an edit rebuilds the second only."""
     packages.install()
     base = f"localhost/wan/debian:{images.debian().stem}"
     if not built(base):
         run("buildah", "pull", "--quiet", *STORAGE, f"docker-archive:{images.debian()}")
         run("buildah", "tag", *STORAGE, images.DEBIAN_IMAGE, base)
-    revision = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
-    with tempfile.TemporaryDirectory(dir=cache_dir()) as folder:
-        sources = Path(folder) / "sources.list"
-        sources.write_text("\n".join(images.mirrors()[1]) + "\n")
-        mounts = {"/etc/ssl/certs": "/etc/ssl/certs:ro", str(sources): "/etc/apt/sources.list:ro"}
-        for tool in ("uv", "pip"):
-            cache = cache_dir() / "packages" / tool
-            cache.mkdir(parents=True, exist_ok=True)
-            mounts[str(cache)] = f"/root/.cache/{tool}"
-        run(
-            "buildah", "build", "--quiet", *STORAGE, "--isolation", "chroot", "--layers",
-            "--pull-never", "--format", "oci",
-            *(word for source, target in mounts.items() for word in ("-v", f"{source}:{target}")),
-            "--build-arg", f"BASE={base}", "--build-arg", f"REVISION={revision or 'unknown'}",
-            *(("--build-arg", f"TORCH={torch}") if name == "runtime" else ()),
-            "-f", str(ROOT / "images" / name / "Containerfile"), "-t", reference, str(ROOT),
-        )  # fmt: skip
+    containerfile = ROOT / "images" / name / "Containerfile"
+    arguments = {"BASE": base, **({"TORCH": torch} if name == "runtime" else {})}
+    with tempfile.TemporaryDirectory(dir=cache_dir()) as work:
+        layers = "--layers"
+        if name in DEPENDENCIES:
+            containerfile = on_dependencies(name, containerfile, Path(work), arguments)
+            layers = "--layers=false"  # what changes at each edit is not worth keeping
+        revision = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True
+        ).stdout.strip()
+        commit(containerfile, Path(work), arguments | {"REVISION": revision or "unknown"},
+               layers, "-t", reference)  # fmt: skip
 
 
-def forget(start: str, flavour: str) -> None:
-    """Remove the images of earlier trees but the last: each holds 2 GB of its own. The layers that
-    the next build starts from have no name and stay."""
+def on_dependencies(name: str, containerfile: Path, work: Path, arguments: dict[str, str]) -> Path:
+    """The rest of a Containerfile, whose first stages are images: built unless they already are."""
+    first, marker, rest = containerfile.read_text().partition("FROM build AS wheel\n")
+    key = digest_of(DEPENDENCIES[name], first, *arguments.values())
+    lines = []
+    for stage in STAGES:
+        image = f"localhost/wan/wan-{name}-{stage}:{key}"
+        if not built(image):
+            commit(containerfile, work, arguments, "--layers", "--target", stage, "-t", image)
+            forget(image, "")
+        lines.append(f"FROM {image} AS {stage}\n")
+    path = work / "Containerfile"
+    path.write_text("".join(lines) + marker + rest)
+    return path
+
+
+def commit(containerfile: Path, work: Path, arguments: dict[str, str], *words: str) -> None:
+    """Build with the host's certificates, apt sources and package caches mounted."""
+    sources = work / "sources.list"
+    sources.write_text("\n".join(images.mirrors()[1]) + "\n")
+    mounts = {"/etc/ssl/certs": "/etc/ssl/certs:ro", str(sources): "/etc/apt/sources.list:ro"}
+    for tool in ("uv", "pip"):
+        cache = cache_dir() / "packages" / tool
+        cache.mkdir(parents=True, exist_ok=True)
+        mounts[str(cache)] = f"/root/.cache/{tool}"
+    run(
+        "buildah", "build", "--quiet", *STORAGE, "--isolation", "chroot",
+        "--pull-never", "--format", "oci",
+        *(word for source, target in mounts.items() for word in ("-v", f"{source}:{target}")),
+        *(word for each in arguments.items() for word in ("--build-arg", "=".join(each))),
+        *words, "-f", str(containerfile), str(ROOT),
+    )  # fmt: skip
+
+
+def forget(newest: str, flavour: str) -> None:
+    """Remove the images of earlier trees but the last: each holds gigabytes of its own. The layers
+    that dependencies are built from have no name and stay."""
+    start = newest.rpartition(":")[0] + ":"
     command = ["buildah", "images", *STORAGE, "--json"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = [
         (image["created"], name)
         for image in json.loads(listed)
         for name in image["names"] or ()
-        if name.startswith(start) and name.endswith("-cuda") == bool(flavour)
+        if name.startswith(start) and name.endswith("-cuda") == bool(flavour) and name != newest
     ]
-    for _, name in sorted(found)[:-KEPT]:
+    for _, name in sorted(found)[: 1 - KEPT]:
         run("buildah", "rmi", *STORAGE, name)
 
 
@@ -162,7 +196,14 @@ def hand_over(reference: str) -> None:
         folder = Path(name)
         blobs = folder / "blobs" / "sha256"
         blobs.mkdir(parents=True)
-        # buildah writes no layer that is there already, and does not read it either.
+        if not all(each["digest"] in held for each in layers[:-1]):
+            # To a layout buildah compresses whatever is not there yet, for half a minute; to a
+            # plain folder it does not.
+            plain = folder / "plain"
+            run("buildah", "push", "--quiet", *STORAGE, "--disable-compression",
+                reference, f"dir:{plain}")  # fmt: skip
+            for digest in {each["digest"].removeprefix("sha256:") for each in layers}:
+                (plain / digest).rename(blobs / digest)
         empty = {
             blobs / each["digest"].removeprefix("sha256:"): each["size"]
             for each in layers
@@ -171,11 +212,8 @@ def hand_over(reference: str) -> None:
         for path, size in empty.items():
             with path.open("wb") as file:
                 file.truncate(size)
-        # Uncompressed: compressing costs minutes and saves nothing on one machine.
-        run(
-            "buildah", "push", "--quiet", *STORAGE, "--disable-compression",
-            reference, f"oci:{folder}:{reference}",
-        )  # fmt: skip
+        # It writes no layer that is there already, and does not read it either.
+        run("buildah", "push", "--quiet", *STORAGE, reference, f"oci:{folder}:{reference}")
         for path in empty:
             path.unlink()
         loading.load_layout(layout, folder, reference)

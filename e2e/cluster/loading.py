@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from pathlib import Path
+from typing import IO
 
 from cluster import archive
 from cluster.errors import ClusterError
@@ -13,9 +15,11 @@ from cluster.progress import say
 from cluster.shell import run
 
 
-def _ctr(layout: Layout, *words: str | Path, timeout: float = 1200) -> str:
+def _ctr(
+    layout: Layout, *words: str | Path, timeout: float = 1200, stdin: IO[bytes] | None = None
+) -> str:
     argv = ["ctr", "--address", layout.containerd_socket, "-n", "k8s.io", *words]
-    return run(argv, timeout=timeout).stdout
+    return run(argv, timeout=timeout, stdin=stdin).stdout
 
 
 def present(layout: Layout) -> dict[str, str]:
@@ -36,9 +40,9 @@ def load_layout(layout: Layout, folder: Path, name: str) -> None:
     (image,) = described["manifests"]
     image["annotations"] = {"io.containerd.image.name": name}
     index.write_text(json.dumps(described))
-    archive = folder / "image.tar"
-    run(["tar", "-C", folder, "-cf", archive, "oci-layout", "index.json", "blobs"], timeout=1200)
-    _ctr(layout, "images", "import", "--snapshotter", "overlayfs", archive)
+    words = ["tar", "-C", str(folder), "-cf", "-", "oci-layout", "index.json", "blobs"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as archive:
+        _ctr(layout, "images", "import", "--snapshotter", "overlayfs", "-", stdin=archive.stdout)
     if name not in present(layout):
         raise ClusterError(f"{name} was imported, yet containerd has it not")
 

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from cluster.errors import ClusterError
 
@@ -15,6 +16,7 @@ def run(
     argv: Sequence[str | Path],
     *,
     text: str | None = None,
+    stdin: IO[bytes] | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     check: bool = True,
@@ -26,7 +28,7 @@ def run(
         done = subprocess.run(
             words,
             input=text,
-            stdin=subprocess.DEVNULL if text is None else None,
+            stdin=None if text is not None else stdin or subprocess.DEVNULL,
             env=env,
             cwd=cwd,
             capture_output=True,
