@@ -25,7 +25,7 @@ export OMP_NUM_THREADS ?= 1
 # Shared with the image build: each package is downloaded once.
 export UV_CACHE_DIR ?= $(WAN_CACHE)/packages/uv
 
-.PHONY: help demo test fmt generate verify unit integration e2e images cluster-up cluster-down clean lock measure soak fuzz-api bench-serving bench-gpu
+.PHONY: help demo test fmt generate verify unit integration e2e images cluster-up cluster-down clean lock measure soak fuzz-api bench-serving bench-metrics bench-gpu
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -80,6 +80,9 @@ fuzz-api: $(VENV)/ready binaries ## 10,000 odd, wrong and broken requests to a g
 
 bench-serving: $(VENV)/ready binaries ## Take the figures of docs/measurements.md on gateways, workers and the queue between them
 	@$(TOOLS) && PYTHONPATH=$(PYTHONPATH):tests python tests/serving_bench.py
+
+bench-metrics: $(VENV)/ready ## Take the figures of docs/measurements.md on metrics, beside OpenCV and scikit-image
+	@PYTHONPATH=$(PYTHONPATH):tests python tests/metrics_bench.py
 
 bench-gpu: ## Take the rows of docs/measurements-gpu.md on this machine's GPU; goes on where it was cut short
 	@PATH="$$($(CLUSTER) bin):$$PATH" python tests/gpu/bench.py $(BENCH)

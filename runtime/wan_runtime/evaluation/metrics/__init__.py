@@ -1,0 +1,1 @@
+"""Numbers that say how good a clip is, alone or beside a reference."""

@@ -1,0 +1,191 @@
+"""Scores of one clip, alone or beside a reference."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from wan_runtime.contract.clip_scores import ClipScores, Score
+from wan_runtime.contract.metric_names import METRIC_NAMES, METRICS, MetricName
+from wan_runtime.evaluation.metrics import fidelity, provenance
+from wan_runtime.evaluation.metrics.alignment import AS_CANDIDATE, Aligned, Grid
+from wan_runtime.evaluation.metrics.appearance import (
+    ColourShift,
+    Flicker,
+    IdentityDrift,
+    Sharpness,
+)
+from wan_runtime.evaluation.metrics.ffmpeg import FfmpegPsnr, FfmpegSsim
+from wan_runtime.evaluation.metrics.frame import Pair
+from wan_runtime.evaluation.metrics.motion import CameraAgreement, MotionRatio, WarpingError
+from wan_runtime.evaluation.metrics.scorer import Scorer
+from wan_runtime.evaluation.metrics.unscored import NoScore
+from wan_runtime.evaluation.metrics.vmaf import Vmaf
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of what a clip may take."""
+
+    seconds: float = 600.0
+    """Duration after which nothing more is computed, and every metric of the clip is TimedOut."""
+    frames: int | None = None
+    """Frames of the timeline that are read, the first among them. None: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """What no image holds. None: it is not there."""
+
+    ffmpeg: Path | None = None
+    """Program with libvmaf."""
+
+
+USUAL, NOTHING = Limits(), Mounted()
+
+
+def score_clip(
+    candidate: Path,
+    reference: Path | None = None,
+    first_frame: Path | None = None,
+    metrics: Iterable[MetricName] = METRIC_NAMES,
+    limits: Limits = USUAL,
+    *,
+    grid: Grid = AS_CANDIDATE,
+    mounted: Mounted = NOTHING,
+    legacy: bool = False,
+) -> ClipScores:
+    """Score a clip. What is wrong with a file is never raised: each metric has a number or a
+    reason. Two frames of each clip are held at a time, however long it is.
+
+    `first_frame`: picture that the clip starts from; without it, the reference's first frame.
+    `legacy`: give `legacy_psnr_uint8` too.
+    """
+    began = time.monotonic()
+    cv2.setNumThreads(1)  # clips are scored side by side instead
+    scoring = _Scoring(metrics, began + limits.seconds, mounted, legacy)
+    facts: Mapping[str, Any] = {}
+    try:
+        aligned = Aligned(candidate, reference, first_frame, grid, limits.frames)
+        for pair in aligned:
+            scoring.add(pair)
+        facts = aligned.facts()
+        scoring.finish()
+    except NoScore as error:
+        scoring.fail(error)
+    finally:
+        scoring.close()
+    return ClipScores(
+        scores=scoring.scores,
+        legacy_psnr_uint8=scoring.legacy_psnr,
+        seconds=round(time.monotonic() - began, 3),
+        device=provenance.device(),
+        versions=provenance.versions(),
+        settings=provenance.settings(),
+        **facts,
+    )
+
+
+class _Scoring:
+    """The scorers that are at work, and what has come of the others."""
+
+    def __init__(
+        self, metrics: Iterable[MetricName], deadline: float, mounted: Mounted, legacy: bool
+    ) -> None:
+        self.scores: dict[MetricName, Score] = {}
+        self.legacy_psnr: float | None = None
+        self._deadline = deadline
+        self._legacy = fidelity.LegacyPsnr() if legacy else None
+        self._wanted = tuple(dict.fromkeys(metrics))
+        self._running: dict[MetricName, Scorer] = {}
+        builders = _builders(mounted, deadline)
+        for name in self._wanted:
+            with self._kept(name):
+                self._running[name] = builders[name]()
+
+    def add(self, pair: Pair) -> None:
+        """Hand a pair to each scorer. Raises NoScore(TimedOut)."""
+        for name, scorer in [*self._running.items()]:
+            if time.monotonic() > self._deadline:
+                raise NoScore("TimedOut", f"the time limit ended it at frame {pair.index}")
+            with self._kept(name):
+                scorer.add(pair)
+        if self._legacy is not None and pair.reference is not None:
+            self._legacy.add(pair)
+
+    def finish(self) -> None:
+        """Collect the numbers."""
+        for name, scorer in [*self._running.items()]:
+            with self._kept(name):
+                value = scorer.value()
+                if not math.isfinite(value):
+                    raise NoScore("Failed", "the result is not a finite number")
+                self.scores[name] = Score(value=value)
+        if self._legacy is not None:
+            with suppress(NoScore):
+                self.legacy_psnr = self._legacy.value()
+
+    def fail(self, error: NoScore) -> None:
+        """Give every metric that was wanted this reason: a part of a clip has no score. Those with
+        one of their own keep it."""
+        for name in self._wanted:
+            self.scores.setdefault(name, Score(reason=error.reason, message=error.message))
+
+    def close(self) -> None:
+        """End what the scorers started, and put the scores in the order of reports."""
+        for scorer in self._running.values():
+            scorer.close()
+        self.scores = {name: self.scores[name] for name in METRICS if name in self.scores}
+
+    @contextmanager
+    def _kept(self, name: MetricName) -> Iterator[None]:
+        """Whatever a metric raises is its own: the others go on."""
+        try:
+            yield
+        except MemoryError:
+            raise
+        except NoScore as error:
+            self._drop(name, error)
+        except Exception:
+            log.exception("%s failed", name)
+            self._drop(name, NoScore("Failed", "an error of its own: the log has it"))
+
+    def _drop(self, name: MetricName, error: NoScore) -> None:
+        self.scores[name] = Score(reason=error.reason, message=error.message)
+        if (scorer := self._running.pop(name, None)) is not None:
+            scorer.close()
+
+
+def _builders(mounted: Mounted, deadline: float) -> dict[MetricName, Callable[[], Scorer]]:
+    return {
+        "psnr": fidelity.Psnr,
+        "ssim": fidelity.ssim,
+        "ms_ssim": fidelity.ms_ssim,
+        "vmaf": lambda: Vmaf(mounted.ffmpeg, deadline),
+        "ffmpeg_psnr": FfmpegPsnr,
+        "ffmpeg_ssim": FfmpegSsim,
+        "lpips": lambda: _not_mounted("lpips"),
+        "motion_ratio": MotionRatio,
+        "camera_agreement": CameraAgreement,
+        "first_frame_fidelity": fidelity.FirstFrameFidelity,
+        "identity_drift": IdentityDrift,
+        "colour_shift": ColourShift,
+        "sharpness": Sharpness,
+        "clip_similarity": lambda: _not_mounted("clip_similarity"),
+        "flicker": Flicker,
+        "warping_error": WarpingError,
+    }
+
+
+def _not_mounted(name: MetricName) -> Scorer:
+    raise NoScore("NotMounted", f"{METRICS[name].mounted} are not mounted")
