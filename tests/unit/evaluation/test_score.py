@@ -175,6 +175,19 @@ def test_time_that_runs_out_is_a_reason(pair: tuple[Path, Path]) -> None:
     assert reasons(score_clip(*pair, metrics=COMPUTED, limits=Limits(seconds=0))) == {"TimedOut"}
 
 
+def test_a_clip_that_goes_on_is_not_read_to_its_end(pair: tuple[Path, Path]) -> None:
+    limits = Limits(seconds=0, frames=0)
+    assert reasons(score_clip(*pair, metrics=["psnr"], limits=limits)) == {"TimedOut"}
+
+
+@pytest.mark.parametrize("size", [(16, 96), (20, 24), (96, 16)])
+def test_narrow_clips_are_scored(tmp_path: Path, size: tuple[int, int]) -> None:
+    """OpenCV's flow reads beyond pictures of less than 32 pixels at a side."""
+    one = lossless(tmp_path / "one.mkv", film(5, *size))
+    other = lossless(tmp_path / "two.mkv", film(5, *size, start=3))
+    assert reasons(score_clip(one, other, metrics=COMPUTED)) <= {None, "TooSmall", "NoCameraTrack"}
+
+
 def test_a_program_that_hangs_is_ended(pair: tuple[Path, Path], tmp_path: Path) -> None:
     program = tmp_path / "ffmpeg"
     program.write_text("#!/bin/sh\nexec sleep 600\n")

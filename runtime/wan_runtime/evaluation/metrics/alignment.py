@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,10 +57,13 @@ class Aligned:
         first_frame: Path | None = None,
         grid: Grid = AS_CANDIDATE,
         limit: int | None = None,
+        deadline: float = math.inf,
     ) -> None:
-        """`limit`: of the pairs. None: until the shorter clip ends."""
+        """`limit`: of the pairs. None: until the shorter clip ends. `deadline`: of
+        time.monotonic(), after which nothing more is read."""
         self._candidate, self._reference = candidate, reference
         self._start, self._limit = grid.start, limit
+        self._deadline = deadline
         with _verdict("CandidateUnreadable", candidate):
             one = survey(candidate, fps=1, limit=1)
         other = None
@@ -110,7 +115,13 @@ class Aligned:
             start = start or other
             yield Pair(self.frames, one, other, start)
             self.frames += 1
-        ours.finish()
+            self._check_time()
+        for _ in ours.rest():
+            self._check_time()
+
+    def _check_time(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise NoScore("TimedOut", f"the time limit ended it after {self.frames} frames")
 
 
 class _Clip:
@@ -141,11 +152,12 @@ class _Clip:
             whole = (decoded.width, decoded.height) == self._size and self._display.upright
             return Frame(pixels, before, decoded if whole else None)
 
-    def finish(self) -> None:
-        """Decode what is left."""
+    def rest(self) -> Iterator[None]:
+        """Decode what is left, one by one."""
         with _verdict(self._reason, self._path), as_verdict(self._path, self._facts):
             for _ in self._frames:
                 self._facts.frames += 1
+                yield
             self._check_end()
 
     def _check_end(self) -> None:

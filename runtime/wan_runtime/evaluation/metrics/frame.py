@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 REDUCED = 512
 """Pixels at the longer side of what motion and colours are measured on, at most."""
+FLOW_SIDE = 32
+"""Pixels at each side, at least, that the optical flow is computed of. OpenCV 5.0 reads beyond
+smaller pictures: a patch of 8 pixels is larger than a quarter of them."""
 _FLOW = cv2.DISOPTICAL_FLOW_PRESET_FAST
 
 
@@ -87,5 +90,15 @@ class Pair:
 
 
 def _flow(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.float32]:
-    # The method needs patches of 8 pixels on its coarsest scale.
-    return cast(NDArray[np.float32], cv2.DISOpticalFlow.create(_FLOW).calc(one, other, None))
+    height, width = one.shape
+    down, right = (max(0, FLOW_SIDE - side) for side in (height, width))
+    if down or right:
+        one, other = (
+            cast(
+                NDArray[np.uint8],
+                cv2.copyMakeBorder(each, 0, down, 0, right, cv2.BORDER_REPLICATE),
+            )
+            for each in (one, other)
+        )
+    flow = cv2.DISOpticalFlow.create(_FLOW).calc(one, other, None)
+    return cast(NDArray[np.float32], flow[:height, :width])

@@ -73,10 +73,11 @@ def score_clip(
     """
     began = time.monotonic()
     cv2.setNumThreads(1)  # clips are scored side by side instead
-    scoring = _Scoring(metrics, began + limits.seconds, mounted, legacy)
+    deadline = began + limits.seconds
+    scoring = _Scoring(metrics, deadline, mounted, legacy)
     facts: Mapping[str, Any] = {}
     try:
-        aligned = Aligned(candidate, reference, first_frame, grid, limits.frames)
+        aligned = Aligned(candidate, reference, first_frame, grid, limits.frames, deadline)
         for pair in aligned:
             scoring.add(pair)
         facts = aligned.facts()
