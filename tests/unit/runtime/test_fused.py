@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -193,6 +195,58 @@ def test_a_kernel_that_cannot_run_here_is_left_out(
     with caplog.at_level(logging.WARNING):
         assert kernels.pick(CPU, torch.bfloat16, 4, 64, 32, "Lossless") == "SDPA"
     assert "attention kernel Fast is left out: no such width" in caplog.text
+    forget()
+
+
+@pytest.fixture
+def sage_there(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    """SageAttention as it treats what it is given; the options that it got."""
+    options: list[dict[str, str]] = []
+
+    def sageattn(q: Tensor, k: Tensor, v: Tensor, **given: str) -> Tensor:
+        options.append(given)
+        k -= k.mean(1, keepdim=True)
+        q, k, v = (each.transpose(1, 2) for each in (q, k, v))
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+
+    monkeypatch.setitem(sys.modules, "sageattention", SimpleNamespace(sageattn=sageattn))
+    return options
+
+
+def test_sage_leaves_keys_as_they_were(sage_there: list[dict[str, str]]) -> None:
+    q, k, v = kernels._drawn(CPU, torch.float32, 24, 4 * 32)
+    before = k.clone()
+    torch.testing.assert_close(kernels.sage(q, k, v, 4), kernels.sdpa(q, k, v, 4))
+    assert torch.equal(k, before), "keys of the texts are used at each step"
+    assert sage_there == [{"tensor_layout": "NHD"}]
+
+
+@pytest.mark.parametrize(
+    ("generation", "there"),
+    [
+        ((8, 9), ["SDPA", kernels.SAGE]),
+        ((9, 0), ["SDPA", kernels.SAGE, "FlashAttention-3", kernels.FLOAT8]),
+    ],
+)
+def test_sage_is_tried_out_where_bits_may_be_lost(
+    generation: tuple[int, int], there: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: generation)
+    monkeypatch.setattr(kernels.importlib.util, "find_spec", lambda name: name)
+    assert kernels.available(torch.device("cuda"), torch.bfloat16) == there
+    tried: list[str] = []
+
+    def try_out(name: str, *_: Any) -> kernels.Tried:
+        tried.append(name)
+        return kernels.Tried(0.1 if name == kernels.SAGE else 1.0, 0.01)
+
+    monkeypatch.setattr(kernels, "try_out", try_out)
+    shape = (torch.device("cuda"), torch.bfloat16, 4, 128, 64)
+    forget = kernels.pick.cache_clear
+    forget()
+    assert kernels.pick(*shape, "Lossless") == "SDPA"
+    assert kernels.SAGE not in tried
+    assert kernels.pick(*shape, "Balanced") == kernels.SAGE
     forget()
 
 
