@@ -33,6 +33,8 @@ from wan_runtime.contract.reasons import INPUT, NEEDS_SOMEBODY, Reason
 RETRY_LIMIT_SECONDS = 300.0
 """Back-off stops doubling here: a store that returns after an hour's outage is found within five
 minutes."""
+FIRST_CHECK = 2.0
+"""Ratio of the first pause while input is missing to that of a retry: each check is a pod."""
 CHECK_GROWTH = 1.1
 """Ratio of one pause to the next while input is missing: what is mended is found within about a
 tenth of the time for which it was missing."""
@@ -268,8 +270,8 @@ def retry_delay(uid: str, attempt: int, retry: int, base: float) -> timedelta:
 
 def check_delay(uid: str, attempt: int, base: float, took: float) -> timedelta:
     """Pause after attempt number `attempt` (from 1) until its input is checked again: growing from
-    `base` seconds, and long beside the `took` seconds of that attempt. Spread likewise."""
-    pause = min(RETRY_LIMIT_SECONDS, base * CHECK_GROWTH ** min(attempt - 1, 100))
+    twice `base` seconds, and long beside the `took` seconds of that attempt. Spread likewise."""
+    pause = min(RETRY_LIMIT_SECONDS, base * FIRST_CHECK * CHECK_GROWTH ** min(attempt - 1, 100))
     least = took * min(attempt, CHECK_SHARE)
     return timedelta(seconds=max(pause, least) * _spread(uid, attempt))
 
