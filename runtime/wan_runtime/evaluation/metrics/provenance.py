@@ -12,14 +12,43 @@ import cv2
 import numpy as np
 import PIL
 
-from wan_runtime.evaluation.metrics import appearance, frame, motion, similarity, vmaf
+from wan_runtime.evaluation.metrics import (
+    appearance,
+    frame,
+    motion,
+    perceptual,
+    similarity,
+    vmaf,
+)
 
 PROCESSOR = Path("/proc/cpuinfo")
 
 
+NETWORKS = ("torch", "torchvision", "transformers")
+
+
 @cache
-def device() -> str:
-    """The processor's name, as Linux has it."""
+def device(networks: bool) -> str:
+    """The processor's name, as Linux has it; and the GPU's, if networks computed on one."""
+    return _processor() + (_gpu() if networks else "")
+
+
+@cache
+def versions(networks: bool) -> dict[str, str]:
+    """Versions of what computes, by name."""
+    found = {"opencv": cv2.__version__, "numpy": np.__version__, "pillow": PIL.__version__}
+    found["av"] = av.__version__
+    for name in ("libavcodec", "libavfilter", "libswscale"):
+        found[name] = ".".join(map(str, av.library_versions[name]))
+    for name in ("wan-operator", *(NETWORKS if networks else ())):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "from a checkout"
+    return found
+
+
+def _processor() -> str:
     if PROCESSOR.exists():
         for line in PROCESSOR.read_text().splitlines():
             name, _, value = line.partition(":")
@@ -28,18 +57,9 @@ def device() -> str:
     return f"cpu: {platform.machine()}"
 
 
-@cache
-def versions() -> dict[str, str]:
-    """Versions of what computes, by name."""
-    found = {"opencv": cv2.__version__, "numpy": np.__version__, "pillow": PIL.__version__}
-    found["av"] = av.__version__
-    for name in ("libavcodec", "libavfilter", "libswscale"):
-        found[name] = ".".join(map(str, av.library_versions[name]))
-    try:
-        found["wan-operator"] = version("wan-operator")
-    except PackageNotFoundError:  # from a checkout
-        found["wan-operator"] = "checkout"
-    return found
+def _gpu() -> str:
+    gpu = perceptual.gpu()
+    return f"; gpu: {gpu}" if gpu else ""
 
 
 def settings() -> dict[str, str]:

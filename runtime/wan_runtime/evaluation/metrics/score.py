@@ -26,6 +26,7 @@ from wan_runtime.evaluation.metrics.appearance import (
 from wan_runtime.evaluation.metrics.ffmpeg import FfmpegPsnr, FfmpegSsim
 from wan_runtime.evaluation.metrics.frame import Pair
 from wan_runtime.evaluation.metrics.motion import CameraAgreement, MotionRatio, WarpingError
+from wan_runtime.evaluation.metrics.perceptual import ClipSimilarity, Lpips
 from wan_runtime.evaluation.metrics.scorer import Scorer
 from wan_runtime.evaluation.metrics.unscored import NoScore
 from wan_runtime.evaluation.metrics.vmaf import Vmaf
@@ -49,8 +50,14 @@ class Mounted:
 
     ffmpeg: Path | None = None
     """Program with libvmaf."""
+    lpips: Path | None = None
+    """Folder with `alexnet-owt-7be5be79.pth` of torchvision and `alex.pth` of LPIPS 0.1."""
+    clip: Path | None = None
+    """Folder of a CLIP model as Transformers writes it."""
 
 
+NETWORKS = {"lpips", "clip_similarity"}
+"""Metrics that torch computes."""
 USUAL, NOTHING = Limits(), Mounted()
 
 
@@ -86,12 +93,15 @@ def score_clip(
         scoring.fail(error)
     finally:
         scoring.close()
+    networks = any(
+        name in NETWORKS and each.value is not None for name, each in scoring.scores.items()
+    )
     return ClipScores(
         scores=scoring.scores,
         legacy_psnr_uint8=scoring.legacy_psnr,
         seconds=round(time.monotonic() - began, 3),
-        device=provenance.device(),
-        versions=provenance.versions(),
+        device=provenance.device(networks),
+        versions=provenance.versions(networks),
         settings=provenance.settings(),
         **facts,
     )
@@ -175,18 +185,14 @@ def _builders(mounted: Mounted, deadline: float) -> dict[MetricName, Callable[[]
         "vmaf": lambda: Vmaf(mounted.ffmpeg, deadline),
         "ffmpeg_psnr": FfmpegPsnr,
         "ffmpeg_ssim": FfmpegSsim,
-        "lpips": lambda: _not_mounted("lpips"),
+        "lpips": lambda: Lpips(mounted.lpips),
         "motion_ratio": MotionRatio,
         "camera_agreement": CameraAgreement,
         "first_frame_fidelity": fidelity.FirstFrameFidelity,
         "identity_drift": IdentityDrift,
         "colour_shift": ColourShift,
         "sharpness": Sharpness,
-        "clip_similarity": lambda: _not_mounted("clip_similarity"),
+        "clip_similarity": lambda: ClipSimilarity(mounted.clip),
         "flicker": Flicker,
         "warping_error": WarpingError,
     }
-
-
-def _not_mounted(name: MetricName) -> Scorer:
-    raise NoScore("NotMounted", f"{METRICS[name].mounted} are not mounted")

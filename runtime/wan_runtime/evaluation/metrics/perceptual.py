@@ -1,0 +1,153 @@
+"""Metrics by networks whose weights are mounted. torch is imported once one is at work."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wan_runtime.evaluation.metrics.frame import Frame, Pair
+from wan_runtime.evaluation.metrics.scorer import Mean, reference_of, start_of
+from wan_runtime.evaluation.metrics.unscored import NoScore
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+BACKBONE = "alexnet-owt-7be5be79.pth"
+"""AlexNet on ImageNet, as torchvision distributes it."""
+HEADS = "alex.pth"
+"""Weights of LPIPS 0.1, as its package has them in weights/v0.1."""
+SLICES = (2, 5, 8, 10, 12)
+"""Layers of AlexNet after which features are compared."""
+SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+TINY = 1e-10
+CLIP_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
+
+
+class Lpips(Mean):
+    """Learned perceptual distance, version 0.1 on AlexNet (Zhang et al. 2018)."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """Raises NoScore(NotMounted)."""
+        super().__init__(self._distance)
+        files = _mounted(folder, (BACKBONE, HEADS), "the weights of LPIPS and AlexNet")
+        import torch
+        from torchvision.models import alexnet
+
+        self._device = _device()
+        with _readable(files):
+            with torch.device("meta"):
+                features = alexnet(weights=None).features
+            weights = torch.load(files[0], map_location="cpu", weights_only=True)
+            kept = {name: each for name, each in weights.items() if name.startswith("features.")}
+            features.load_state_dict(
+                {name.removeprefix("features."): each for name, each in kept.items()}, assign=True
+            )
+            self._layers = features.eval().requires_grad_(False).to(self._device)
+            heads = torch.load(files[1], map_location="cpu", weights_only=True)
+            self._heads = [
+                heads[f"lin{number}.model.1.weight"].to(self._device)
+                for number in range(len(SLICES))
+            ]
+
+    def _distance(self, pair: Pair) -> float:
+        import torch
+
+        with torch.inference_mode():
+            both = torch.cat([self._input(pair.candidate), self._input(reference_of(pair))])
+            total = 0.0
+            for number, layer in enumerate(self._layers, 1):
+                both = layer(both)
+                if number in SLICES:
+                    unit = both / (both.square().sum(dim=1, keepdim=True).sqrt() + TINY)
+                    apart = (unit[:1] - unit[1:]).square()
+                    weighted = apart * self._heads[SLICES.index(number)]
+                    total += float(weighted.sum(dim=1).mean())
+                if number == SLICES[-1]:
+                    break
+        return total
+
+    def _input(self, frame: Frame) -> torch.Tensor:
+        """[1, 3, H, W]"""
+        import torch
+
+        pixels = torch.from_numpy(frame.rgb.copy()).to(self._device).permute(2, 0, 1)[None]
+        shift, scale = (
+            torch.tensor(each, device=self._device).view(1, 3, 1, 1) for each in (SHIFT, SCALE)
+        )
+        return (pixels.float() / 127.5 - 1 - shift) / scale
+
+
+class ClipSimilarity(Mean):
+    """Cosine between CLIP's embeddings of a frame and of the start."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """Raises NoScore(NotMounted)."""
+        super().__init__(self._similarity)
+        files = _mounted(folder, CLIP_FILES, "the weights of a CLIP image encoder")
+        from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+
+        source = str(files[0].parent)
+        self._device = _device()
+        with _readable(files):
+            self._prepare: Any = CLIPImageProcessor.from_pretrained(source, local_files_only=True)
+            model: Any = CLIPVisionModelWithProjection.from_pretrained(
+                source, local_files_only=True
+            )
+            self._model = model.eval().to(self._device)
+        self._start: torch.Tensor | None = None
+
+    def _similarity(self, pair: Pair) -> float:
+        if self._start is None:
+            self._start = self._embedding(start_of(pair))
+        return float((self._embedding(pair.candidate) * self._start).sum())
+
+    def _embedding(self, frame: Frame) -> torch.Tensor:
+        """[1, D], of length 1."""
+        import torch
+
+        with torch.inference_mode():
+            pixels = self._prepare(images=frame.rgb, return_tensors="pt")["pixel_values"]
+            found: torch.Tensor = self._model(pixels.to(self._device)).image_embeds
+            return torch.nn.functional.normalize(found)
+
+
+def _mounted(folder: Path | None, names: tuple[str, ...], what: str) -> list[Path]:
+    """The files. Raises NoScore(NotMounted)."""
+    if folder is None:
+        raise NoScore("NotMounted", f"{what} are not mounted")
+    files = [folder / name for name in names]
+    for file in files:
+        if not file.is_file():
+            raise NoScore("NotMounted", f"{what} are not complete: {file.name} is not in {folder}")
+    return files
+
+
+@contextmanager
+def _readable(files: list[Path]) -> Iterator[None]:
+    """What a library makes of damaged or other weights becomes NoScore(NotMounted)."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        log.exception("weights in %s", files[0].parent)
+        text = f"{files[0].parent} holds other weights, or damaged ones: the log says more"
+        raise NoScore("NotMounted", text) from error
+
+
+def gpu() -> str:
+    """Name of the GPU that networks compute on; empty: none."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+
+
+def _device() -> torch.device:
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
