@@ -129,15 +129,15 @@ def test_a_canary_gets_its_share_and_is_promoted(
     first = service.wait_ready()["revision"]
     service.edit(defaults={"frames": 9, "steps": 4})
     service.wait("proving", lambda: service.status().get("rollout", {}).get("phase") == "Proving")
-    videos: list[str] = []
+    client, videos = service.client(), list[str]()
 
     def promoted() -> bool:
         if service.status()["revision"] != first:
             return True
-        if len(videos) < 40:
+        if not videos or client.videos.retrieve(videos[-1]).status in ("completed", "failed"):
             videos.append(service.submit(picture))
         return False
 
-    wait_until(promoted, seconds=400, what=lambda: f"promoted; {service.story()}", every=3)
+    wait_until(promoted, seconds=400, what=lambda: f"promoted; {service.story()}", every=1)
     assert {service.wait_ended(video).status for video in videos} == {"completed"}
     service.wait("the canary to go", lambda: not service.pods("canary"))
