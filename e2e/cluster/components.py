@@ -318,6 +318,8 @@ class Component:
         for port in KINDS[self.name].ports:
             _require_free(self.name, self.layout.ports[port])
         env = {"PATH": _PATH, "HOME": os.environ.get("HOME", "/root"), "LANG": "C.UTF-8"}
+        # Go's collector otherwise runs whenever the heap has doubled: a sixth of the API server.
+        env["GOGC"] = "300"
         if self.name in _MEMORY:
             env["GOMEMLIMIT"] = _MEMORY[self.name]
         self.daemon.start(KINDS[self.name].argv(self.layout), env, self._mark())

@@ -186,6 +186,8 @@ class ApiServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
+                # Go's collector otherwise runs whenever the heap has doubled: a sixth of the time.
+                env={**os.environ, "GOGC": "300"},
             )
 
     def _wait_ready(self, running: list[subprocess.Popen[bytes]]) -> None:
