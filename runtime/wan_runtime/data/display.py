@@ -169,8 +169,8 @@ def _grey(frame: av.VideoFrame) -> bool:
 
 def _is_plain(frame: av.VideoFrame) -> bool:
     """Whether swscale gives the same bits in half the time by way of one plane for each colour. Of
-    odd widths it gives others."""
-    return bool(frame.format.name == "yuv420p" and frame.width % 8 == 0 and frame.height % 2 == 0)
+    odd heights it gives others."""
+    return bool(frame.format.name == "yuv420p" and frame.height % 2 == 0)
 
 
 def _see_through(frame: av.VideoFrame) -> bool:

@@ -152,7 +152,7 @@ def test_what_is_transparent_lies_over_white(tmp_path: Path) -> None:
 
 def cut_off(path: Path, share: float) -> Path:
     data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * share)])
+    path.write_bytes(data[: round(len(data) * share)])
     return path
 
 
@@ -196,14 +196,16 @@ def index_first(path: Path) -> Path:
     return path.with_name("moved.mp4")
 
 
-@pytest.mark.parametrize("share", [0.5, 0.9])
-def test_a_clip_that_lost_its_end_is_no_shorter_clip(tmp_path: Path, share: float) -> None:
+@pytest.mark.parametrize("share", [0.5, 0.9, None], ids=["half", "most", "between frames"])
+def test_a_clip_that_lost_its_end_is_no_shorter_clip(tmp_path: Path, share: float | None) -> None:
     whole = index_first(videos.cut(tmp_path / "whole.mp4", frames=16))
     short = lossless(tmp_path / "short.mkv", videos.pixels("bikes")[:4])
     assert len([*Aligned(whole, whole)]) == 16
     lost = tmp_path / "lost.mp4"
     lost.write_bytes(whole.read_bytes())
-    cut_off(lost, share)
+    with av.open(str(whole)) as container:
+        places = [packet.pos for packet in container.demux(video=0) if packet.size]
+    cut_off(lost, share or places[8] / lost.stat().st_size)
     for pair in ((lost, whole), (lost, None), (lost, short)):
         with pytest.raises(NoScore, match="does not decode after frame") as caught:
             [*Aligned(*pair)]

@@ -16,7 +16,7 @@ from wan_runtime.data.filters import Chain
 
 
 @pytest.mark.parametrize("tags", [(1, 1), (1, 2), (6, 1)], ids=str)
-@pytest.mark.parametrize("size", [(1280, 720), (128, 98), (136, 34), (8, 2), (134, 96), (129, 96)])
+@pytest.mark.parametrize("size", [(1280, 720), (128, 98), (136, 34), (8, 2), (129, 96), (129, 97)])
 def test_the_short_way_to_rgb_gives_the_same_bits(
     size: tuple[int, int], tags: tuple[int, int]
 ) -> None:
