@@ -112,26 +112,9 @@ def test_full_fine_tuning_killed_and_suspended(
     assert_same_weights(run, undisturbed)
 
 
-def test_deleted_mid_run(stack: Stack, namespace: str, start: Callable[..., Run]) -> None:
-    run = start("deleted")
-    wait_until(lambda: run.step("encode")["state"] == "Complete", seconds=240, what=run.story)
-    run.wait_running("train")
-    committed = run.committed("prepare")
-    objects = run.objects()
-    prefix = run.status()["effective"]["runPrefix"]
-    stack.kubectl("-n", namespace, "delete", "wft", run.name, "--wait")
-    wait_until(run.gone, seconds=180, what="children gone")
-
-    bucket, _, key = prefix.removeprefix("s3://").partition("/")
-    left = {
-        found.object_name
-        for found in stack.store().list_objects(bucket_name=bucket, prefix=key, recursive=True)
-    }
-    assert committed
-    assert {key for key in objects if key.endswith("manifest.json")} <= left
-
-
-def test_edited_mid_run(stack: Stack, namespace: str, start: Callable[..., Run]) -> None:
+def test_edited_and_deleted_mid_run(
+    stack: Stack, namespace: str, start: Callable[..., Run]
+) -> None:
     run = start("edited")
     run.wait_running("prepare")
     for field, content in {
@@ -150,3 +133,17 @@ def test_edited_mid_run(stack: Stack, namespace: str, start: Callable[..., Run])
     )
     assert run.status()["effective"] == before
     assert run.status()["observedGeneration"] == 2
+
+    committed = run.committed("prepare")
+    objects = run.objects()
+    prefix = run.status()["effective"]["runPrefix"]
+    stack.kubectl("-n", namespace, "delete", "wft", run.name, "--wait")
+    wait_until(run.gone, seconds=180, what="children gone")
+
+    bucket, _, key = prefix.removeprefix("s3://").partition("/")
+    left = {
+        found.object_name
+        for found in stack.store().list_objects(bucket_name=bucket, prefix=key, recursive=True)
+    }
+    assert committed
+    assert {key for key in objects if key.endswith("manifest.json")} <= left
