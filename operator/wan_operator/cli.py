@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import importlib.metadata
 import os
 import sys
@@ -56,10 +57,14 @@ def run(*, show_settings: bool) -> int:
         for variable, value in settings.show().items():
             print(f"{variable}={value}")
         return 0
-    from wan_operator import (
-        process,
-    )  # kopf and the client take a second to import; --help must not.
-
+    # kopf and the client take most of a second to import; --help must not. The collector of garbage
+    # would go through all that has been imported, again and again: it stays to the end.
+    gc.disable()
+    try:
+        from wan_operator import process
+    finally:
+        gc.freeze()
+        gc.enable()
     process.configure_logging(settings)
     return asyncio.run(process.run(settings))
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import gc
 import inspect
 import json
+import sys
+from importlib.abc import MetaPathFinder
 
 import pytest
 
@@ -116,3 +119,23 @@ def test_the_command_line_exits_with_two(
     monkeypatch.setenv("WAN_OPERATOR_IMAGE", "x")
     assert main(["run", "--show-settings"]) == 0
     assert "WAN_SWEEP_SECONDS=300.0" in capsys.readouterr().out
+
+
+def test_nothing_is_collected_while_the_operator_is_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Seen(MetaPathFinder):
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "wan_operator.process":
+                raise SystemExit(gc.isenabled())
+
+    for variable, value in LEAST.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.delitem(sys.modules, "wan_operator.process", raising=False)
+    monkeypatch.delattr("wan_operator.process", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Seen(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        main(["run"])
+    gc.unfreeze()  # what other tests hold is theirs to be rid of
+    assert ended.value.code is False
+    assert gc.isenabled()
