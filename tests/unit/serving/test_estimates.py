@@ -60,6 +60,7 @@ def test_a_price_makes_a_cost(make_gateway: Callable[..., RunningGateway]) -> No
 def test_what_a_video_refuses_it_refuses(http: httpx.Client) -> None:
     for fields, param in (
         ({"size": "64x64"}, "size"), ({"steps": 0}, "steps"), ({"frames": 6}, "frames"),
+        ({"seed": 2**32}, "seed"),  # it would draw the noise of 0
         ({"prompt": "x" * 2001}, "prompt"), ({"adapters": [{"name": "unknown"}]}, "adapters"),
         ({"picture": "x"}, "picture"),
     ):  # fmt: skip

@@ -66,8 +66,9 @@ class Ask(OtherNames):
     frames: Annotated[int, Field(ge=5)] | None = None
     """4n+1; instead of `seconds`. `max_frames` of GET /v1/models is the service's limit."""
     fps: Annotated[float, Field(ge=1, le=60, allow_inf_nan=False)] | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    """None: a random one, which the answer has."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    """Below 2**32, for the noise is drawn from 32 bits of it: larger ones would share their videos.
+    None: a random one, which the answer has."""
     steps: Annotated[int, Field(ge=1, le=200)] | None = None
     guidance: Guidance | None = None
     guidance_low: Guidance | None = None
