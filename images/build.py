@@ -175,7 +175,8 @@ def forget(newest: str, flavour: str) -> None:
         if name.startswith(start) and name.endswith("-cuda") == bool(flavour) and name != newest
     ]
     for _, name in sorted(found)[: 1 - KEPT]:
-        run("buildah", "rmi", *STORAGE, name)
+        # One that a build uses, or a build that was stopped has left in use, stays for now.
+        subprocess.run(["buildah", "rmi", *STORAGE, name], stderr=subprocess.DEVNULL)
 
 
 def loaded(reference: str) -> bool:
