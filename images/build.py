@@ -176,7 +176,9 @@ def forget(newest: str, flavour: str) -> None:
     ]
     for _, name in sorted(found)[: 1 - KEPT]:
         # One that a build uses, or a build that was stopped has left in use, stays for now.
-        subprocess.run(["buildah", "rmi", *STORAGE, name], stderr=subprocess.DEVNULL)
+        subprocess.run(
+            ["buildah", "rmi", *STORAGE, name], stdout=sys.stderr, stderr=subprocess.DEVNULL
+        )
 
 
 def loaded(reference: str) -> bool:
