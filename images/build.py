@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -132,15 +133,16 @@ def on_dependencies(name: str, containerfile: Path, work: Path, arguments: dict[
     """The rest of a Containerfile, whose first stages are images: built unless they already are."""
     first, marker, rest = containerfile.read_text().partition("FROM build AS wheel\n")
     key = digest_of(DEPENDENCIES[name], first, *arguments.values())
-    lines = []
+    rest = marker + rest
     for stage in STAGES:
         image = f"localhost/wan/wan-{name}-{stage}:{key}"
         if not built(image):
             commit(containerfile, work, arguments, "--layers", "--target", stage, "-t", image)
             forget(image, "")
-        lines.append(f"FROM {image} AS {stage}\n")
+        # In its place: of a stage that does nothing, buildah would leave a container behind.
+        rest = re.sub(rf"^FROM {stage}\b", f"FROM {image}", rest, flags=re.MULTILINE)
     path = work / "Containerfile"
-    path.write_text("".join(lines) + marker + rest)
+    path.write_text(rest)
     return path
 
 
