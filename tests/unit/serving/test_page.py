@@ -10,8 +10,10 @@ import hatchling.build
 import httpx
 import pytest
 
+import wan_runtime
 from running_gateway import RunningGateway, plain
 from wan_runtime.serving.gateway.page import FILES
+from wan_runtime.web.files import ASSETS
 
 pytest_plugins = ["gateway_fixtures"]
 
@@ -25,7 +27,7 @@ def browser(gateway: RunningGateway) -> Iterator[httpx.Client]:
 def test_files_are_kept_by_their_content(browser: httpx.Client) -> None:
     types = {".html": "text/html", ".css": "text/css", ".js": "text/javascript",
              ".svg": "image/svg+xml"}  # fmt: skip
-    for file in FILES.iterdir():
+    for file in (*FILES.iterdir(), *ASSETS.iterdir()):
         answer = browser.get(f"/studio/{file.name}")
         assert answer.content == file.read_bytes()
         assert answer.headers["Content-Type"].split(";")[0] == types[file.suffix]
@@ -60,4 +62,6 @@ def test_the_wheel_has_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(Path(__file__).parents[3])
     wheel = tmp_path / hatchling.build.build_wheel(str(tmp_path))
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {f"wan_runtime/serving/gateway/studio/{path.name}" for path in FILES.iterdir()} <= names
+    for folder in (FILES, ASSETS):
+        below = folder.relative_to(Path(wan_runtime.__file__).parents[1]).as_posix()
+        assert {f"{below}/{path.name}" for path in folder.iterdir()} <= names
