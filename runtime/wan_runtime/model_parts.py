@@ -42,4 +42,4 @@ def loaded_by(
 def needed(job: JobSpec) -> tuple[str, ...]:
     """Parts that the job's step loads."""
     previews = job.work.renders_previews
-    return loaded_by(job.step, job.model.preset, job.expert, previews=previews)
+    return loaded_by(job.step, job.base.preset, job.expert, previews=previews)

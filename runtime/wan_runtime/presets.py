@@ -148,4 +148,4 @@ def preset_named(name: str) -> Preset:
 
 def preset_of(job: JobSpec) -> Preset:
     """The job's preset. Raises as `preset_named`."""
-    return preset_named(job.model.preset)
+    return preset_named(job.base.preset)

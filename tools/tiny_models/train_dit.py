@@ -182,7 +182,7 @@ def prepared(place: Place, pool: ProcessPoolExecutor, parts: int) -> ManifestRef
 def _check(place: Place, job: JobSpec, number: int, rows: list[Row]) -> list[Checked]:
     work = place.work(job) / str(number)
     work.mkdir(parents=True, exist_ok=True)
-    count = caption_counter(job.model, place.store, work)
+    count = caption_counter(job.base, place.store, work)
     checker = Checker(StoreSource(place.store, "clips"), finetune_of(job).dataset, work, count)
     return [checker(row) for row in rows]
 

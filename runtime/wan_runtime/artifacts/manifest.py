@@ -21,6 +21,7 @@ from wan_runtime.contract.base import Contract
 from wan_runtime.contract.finetune import Dialect
 from wan_runtime.contract.job import Certificate, JobSpec, ManifestRef
 from wan_runtime.contract.steps import Expert
+from wan_runtime.contract.verdict import Verdict
 from wan_runtime.faults import described
 from wan_runtime.threads import in_order
 
@@ -58,6 +59,7 @@ class Lineage(Contract):
     config_hash: Sha256
     """`job_hash` of the job that made it."""
     preset: str
+    """Name of the base model; empty if it was made without one."""
     expert: Expert = Expert.ONLY
     base_weights: Sha256 | None = None
     """Digest of the base model."""
@@ -80,7 +82,7 @@ class Lineage(Contract):
         """Lineage of what `job` makes; what the job itself says is taken from there."""
         return cls(
             config_hash=job_hash(job),
-            preset=job.model.preset,
+            preset="" if job.model is None else job.model.preset,
             expert=job.expert,
             image=job.image,
             base_weights=base_weights,
@@ -95,7 +97,8 @@ class Manifest(Contract):
 
     version: Literal[1] = 1
     kind: str
-    """What the set is: `dataset`, `latents`, `checkpoint`, `weights`, `samples`."""
+    """What the set is: `dataset`, `latents`, `checkpoint`, `weights`, `samples`; of an evaluation
+    `clips`, `videos`, `scores`, `ratings`, `evaluation`."""
     created: datetime
     files: tuple[FileEntry, ...]
     """Sorted by path."""
@@ -103,10 +106,13 @@ class Manifest(Contract):
     summary: dict[str, int | float | str] = Field(default_factory=dict)
     certificates: tuple[Certificate, ...] = ()
     """Certificates of exported weights, one for each format."""
+    verdict: Verdict | None = None
+    """What an evaluation found."""
 
     def dump(self) -> bytes:
         """Equal manifests give equal bytes."""
-        content = self.model_dump(mode="json", by_alias=True)
+        without = {"verdict"} if self.verdict is None else set[str]()
+        content = self.model_dump(mode="json", by_alias=True, exclude=without)
         return (json.dumps(content, sort_keys=True, indent=1) + "\n").encode()
 
     def certified(self, dialect: Dialect) -> tuple[str, ...]:
@@ -137,6 +143,7 @@ def commit(
     lineage: Lineage,
     summary: Mapping[str, int | float | str],
     certificates: tuple[Certificate, ...] = (),
+    verdict: Verdict | None = None,
 ) -> ManifestRef:
     """Upload `files` (path below `prefix` -> local file), then the manifest.
 
@@ -146,7 +153,7 @@ def commit(
     entries = in_order(
         lambda item: _upload(store, prefix, *item), sorted(files.items()), threads=TRANSFERS
     )
-    return _seal(store, prefix, entries, kind, lineage, summary, certificates)
+    return _seal(store, prefix, entries, kind, lineage, summary, certificates, verdict)
 
 
 def commit_pieces(
@@ -180,6 +187,7 @@ def _seal(
     lineage: Lineage,
     summary: Mapping[str, int | float | str],
     certificates: tuple[Certificate, ...] = (),
+    verdict: Verdict | None = None,
 ) -> ManifestRef:
     manifest = Manifest(
         kind=kind,
@@ -188,6 +196,7 @@ def _seal(
         lineage=lineage,
         summary=dict(summary),
         certificates=certificates,
+        verdict=verdict,
     )
     present = find(store, prefix)
     if present is not None and present[1].same_content(manifest):

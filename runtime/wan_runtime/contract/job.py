@@ -16,10 +16,30 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from wan_runtime.contract.base import Contract
 from wan_runtime.contract.earlier import enveloped
+from wan_runtime.contract.evaluation import EvaluationWork
 from wan_runtime.contract.finetune import Dialect, FineTuneWork
 from wan_runtime.contract.model_import import ImportWork
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.steps import Expert, Shard, Step, step_id
+from wan_runtime.contract.stored import STORE_SECRET, ManifestRef, ModelSpec, StoreSpec
+from wan_runtime.contract.verdict import Verdict
+
+__all__ = [
+    "JOB_FILE",
+    "PROGRESS_PORT",
+    "RESULT_LIMIT",
+    "STORE_SECRET",
+    "TERMINATION_FILE",
+    "Certificate",
+    "Checkpoint",
+    "ExitClass",
+    "JobSpec",
+    "ManifestRef",
+    "ModelSpec",
+    "Progress",
+    "Result",
+    "StoreSpec",
+]
 
 JOB_FILE = "/etc/wan/job.json"
 TERMINATION_FILE = "/dev/termination-log"
@@ -45,42 +65,6 @@ class ExitClass(IntEnum):
     """Loss or gradients are not finite, or a trainable module gets none. Never retried."""
 
 
-STORE_SECRET = "the store's Secret"
-"""Words for the Secret with the store's credentials, in messages of pods. The operator, which knows
-it, replaces them."""
-
-
-class StoreSpec(Contract):
-    """An S3-compatible bucket. Credentials come from AWS_ACCESS_KEY_ID and
-    AWS_SECRET_ACCESS_KEY."""
-
-    endpoint: str
-    """http(s)://host[:port]"""
-    bucket: str
-    prefix: str = ""
-    """Without slashes at either end. All that we write lies below it; the latent cache is shared
-    within it."""
-    region: str = "us-east-1"
-    ca_file: str | None = None
-    """Mounted PEM bundle for a private certificate authority."""
-
-
-class ModelSpec(Contract):
-    preset: str
-    path: str | None = None
-    """Mounted folder with the base weights."""
-    source: str | None = None
-    """s3://bucket/prefix with the base weights, fetched into the cache folder. Neither: a Tiny
-    preset makes its own."""
-
-
-class ManifestRef(Contract):
-    """A committed artifact set: where its manifest.json is, and what it must hash to."""
-
-    uri: str
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
 class JobSpec(Contract):
     """All that one step needs: an envelope that is alike for all kinds of work, and the work.
 
@@ -94,10 +78,13 @@ class JobSpec(Contract):
     step: Step
     expert: Expert = Expert.ONLY
     shard: Shard | None = None
-    """The part of the clips that an encode step takes."""
-    model: ModelSpec
+    """The part of the clips that an encode, generate or score step takes."""
+    candidate: str | None = None
+    """The candidate that a generate step renders, or whose base model an import step verifies."""
+    model: ModelSpec | None = None
+    """The base model. None: the step reads none."""
     store: StoreSpec
-    work: Annotated[FineTuneWork | ImportWork, Field(discriminator="kind")]
+    work: Annotated[FineTuneWork | ImportWork | EvaluationWork, Field(discriminator="kind")]
     inputs: dict[str, ManifestRef] = Field(default_factory=dict)
     """Results of earlier steps by step id: `prepare`, `encode`, `train` (or `train-high-noise`,
     ...), `export`."""
@@ -118,9 +105,16 @@ class JobSpec(Contract):
 
     @property
     def step_id(self) -> str:
-        """`train-high-noise` for the expert of a pair, `encode-part1` for a part, else the step's
-        name."""
-        return step_id(self.step, self.expert, self.shard)
+        """`train-high-noise` for the expert of a pair, `encode-part1` for a part,
+        `generate-NAME` for a candidate, else the step's name."""
+        return step_id(self.step, self.expert, self.shard, self.candidate)
+
+    @property
+    def base(self) -> ModelSpec:
+        """The base model of a step that reads one. Raises ValueError for another."""
+        if self.model is None:
+            raise ValueError(f"the job of {self.step_id} names no base model")
+        return self.model
 
     @property
     def identity(self) -> dict[str, object]:
@@ -190,7 +184,7 @@ class Progress(Contract):
     current: int = 0
     total: int = 0
     """Total number of `unit`; 0 while unknown."""
-    unit: Literal["clips", "steps", "files", "videos", "MB"] = "steps"
+    unit: Literal["clips", "steps", "files", "videos", "ratings", "MB"] = "steps"
     eta_seconds: float | None = None
     loss: float | None = None
     updates_lost: float | None = None
@@ -212,6 +206,8 @@ class Result(Contract):
     """A few numbers for status: clips, steps, probe losses. Details are in the store."""
     certificates: tuple[Certificate, ...] = ()
     """Certificates of the export step, one for each format."""
+    verdict: Verdict | None = None
+    """What an evaluation found, from its compare step."""
 
     def dump(self) -> str:
         """JSON of at most RESULT_LIMIT bytes; a long message is cut, the rest is kept whole."""

@@ -15,8 +15,28 @@ def prepared(job: JobSpec) -> ManifestRef:
 
 
 def imported(job: JobSpec) -> ManifestRef | None:
-    """The base model, if it was imported."""
-    return job.inputs.get(step_id(Step.IMPORT))
+    """The base model, if it was imported. A job is handed one import: that of its model."""
+    return next(iter(_all(job, Step.IMPORT)), None)
+
+
+def collected(job: JobSpec) -> ManifestRef:
+    """The clips that candidates are compared on."""
+    return job.inputs[step_id(Step.COLLECT)]
+
+
+def generated(job: JobSpec) -> list[ManifestRef]:
+    """The videos of all candidates, in parts where generation was split."""
+    return _all(job, Step.GENERATE)
+
+
+def scored(job: JobSpec) -> list[ManifestRef]:
+    """What was measured, in parts where scoring was split."""
+    return _all(job, Step.SCORE)
+
+
+def rated(job: JobSpec) -> ManifestRef | None:
+    """What people said; None if nobody was asked."""
+    return job.inputs.get(step_id(Step.RATE))
 
 
 def encoded(job: JobSpec) -> ManifestRef:
@@ -41,3 +61,8 @@ def trained(job: JobSpec) -> dict[Expert, ManifestRef]:
 def exported(job: JobSpec) -> ManifestRef:
     """The trained weights in the formats of their users."""
     return job.inputs[step_id(Step.EXPORT)]
+
+
+def _all(job: JobSpec, step: Step) -> list[ManifestRef]:
+    """Results of a step for all candidates and parts, by the order of their names."""
+    return [ref for name, ref in sorted(job.inputs.items()) if name.split("-", 1)[0] == str(step)]

@@ -7,42 +7,47 @@ workers read it. Pydantic only: no torch.
 from __future__ import annotations
 
 from ipaddress import ip_network
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from wan_runtime.contract.base import Contract
-from wan_runtime.contract.job import ManifestRef, ModelSpec, StoreSpec
+from wan_runtime.contract.sampling import (
+    DEFAULT_PROFILE,
+    DEFAULT_STEP_CACHE,
+    Profile,
+    SamplingSpec,
+    Size,
+    StepCachePolicy,
+)
 from wan_runtime.contract.steps import Expert
-from wan_runtime.contract.strides import SPATIAL_STRIDE, TEMPORAL_STRIDE
+from wan_runtime.contract.stored import ManifestRef, ModelSpec, StoreSpec
 
-Profile = Literal["Exact", "Lossless", "Balanced", "Fast"]
-"""Arithmetic of the transformers. Exact rounds as DiffSynth does, to the same bits on any number of
-GPUs. Lossless is as near to float32, and faster. Balanced is faster still where the GPU has
-attention in 8 bits, and differs from Lossless by more than rounding to bfloat16 does; elsewhere it
-is Lossless. Fast has linear layers in 8 bits as well, and leaves out steps whose velocity hardly
-changes."""
-DEFAULT_PROFILE: Profile = "Lossless"
-StepCachePolicy = Literal["EasyCache", "TeaCache"]
-"""Estimate by which Fast leaves out steps."""
-DEFAULT_STEP_CACHE: StepCachePolicy = "EasyCache"
+__all__ = [
+    "DEFAULT_PROFILE",
+    "DEFAULT_STEP_CACHE",
+    "KEYS_FOLDER",
+    "SERVICE_FILE",
+    "AdapterSpec",
+    "AdapterUse",
+    "EffectSpec",
+    "KeyLimit",
+    "LimitSpec",
+    "ModerationSpec",
+    "Profile",
+    "ResultSpec",
+    "SamplingSpec",
+    "ServiceSpec",
+    "Size",
+    "StepCachePolicy",
+    "prefix_of",
+]
 
 SERVICE_FILE = "/etc/wan/service.json"
 KEYS_FOLDER = "/etc/wan/keys"
 """Mounted Secret: a file an API key, its name the key's name, its content the key."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
-
-
-class Size(Contract):
-    """Size of a video, in pixels."""
-
-    width: Annotated[int, Field(ge=SPATIAL_STRIDE, le=4096, multiple_of=SPATIAL_STRIDE)]
-    height: Annotated[int, Field(ge=SPATIAL_STRIDE, le=4096, multiple_of=SPATIAL_STRIDE)]
-
-    def __str__(self) -> str:
-        """`1280x720`, as requests name it."""
-        return f"{self.width}x{self.height}"
 
 
 class AdapterSpec(Contract):
@@ -72,28 +77,6 @@ class AdapterUse(Contract):
     """None: the adapter's own."""
     expert: Expert | None = None
     """Only on this expert's transformer. None: on all that it has weights for."""
-
-
-class SamplingSpec(Contract):
-    """How a video is sampled; what is None comes from the next in line: request, effect, service,
-    preset."""
-
-    size: Size | None = None
-    frames: Annotated[int, Field(ge=5, le=1025)] | None = None
-    """4n+1."""
-    fps: Annotated[float, Field(ge=1, le=60)] | None = None
-    steps: Annotated[int, Field(ge=1, le=200)] | None = None
-    guidance: Annotated[float, Field(ge=1, le=30)] | None = None
-    guidance_low: Annotated[float, Field(ge=1, le=30)] | None = None
-    """Guidance scale of Wan2.2's low-noise expert. None: as `guidance`."""
-    shift: Annotated[float, Field(gt=0, le=30)] | None = None
-    negative_prompt: Annotated[str, Field(max_length=4000)] | None = None
-
-    @model_validator(mode="after")
-    def _whole_latent_frames(self) -> Self:
-        if self.frames is not None and (self.frames - 1) % TEMPORAL_STRIDE:
-            raise ValueError(f"frames {self.frames} is not 4n+1, as 17, 49 or 81 are")
-        return self
 
 
 class EffectSpec(Contract):

@@ -32,6 +32,18 @@ class Step(StrEnum):
     """Converts the trained weights to the formats asked for and commits the artifact. CPU."""
     SAMPLE = "sample"
     """Renders base and fine-tuned videos for held-out first frames with equal seeds. GPU."""
+    COLLECT = "collect"
+    """Checks the clips that an evaluation compares its candidates on, and cuts their first frames.
+    CPU."""
+    GENERATE = "generate"
+    """Renders the videos of one candidate. GPU."""
+    SCORE = "score"
+    """Measures all videos beside the clips. CPU."""
+    RATE = "rate"
+    """Serves the page on which people judge the videos, until they have or its time is over. CPU.
+    """
+    COMPARE = "compare"
+    """Chooses the winner, and commits the report. CPU."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +69,8 @@ class StepFacts:
     """Whether an attempt goes on from the newest checkpoint of the last one."""
     verifies: bool = False
     """Whether it verifies input before a GPU is held, so that wrong input is waited for."""
+    serves_people: bool = False
+    """Whether its pod serves a page to people."""
     checks_cache: bool = False
     """Whether it checks that the store takes what later steps will write to the latent cache."""
     must_commit: bool = False
@@ -109,6 +123,33 @@ FACTS: dict[Step, StepFacts] = {
         transformers="All",
         repeats=True,
     ),
+    Step.COLLECT: StepFacts(
+        module="wan_runtime.evaluation.collect",
+        help="check the clips that candidates are compared on (CPU)",
+        verifies=True,
+    ),
+    Step.GENERATE: StepFacts(
+        module="wan_runtime.evaluation.generate",
+        help="render the videos of one candidate (GPU)",
+        gpu=True,
+        holds_weights=True,
+        encoders=True,
+        transformers="All",
+    ),
+    Step.SCORE: StepFacts(
+        module="wan_runtime.evaluation.score",
+        help="measure all videos beside the clips (CPU)",
+    ),
+    Step.RATE: StepFacts(
+        module="wan_runtime.evaluation.rate",
+        help="serve the page on which people judge the videos (CPU)",
+        serves_people=True,
+    ),
+    Step.COMPARE: StepFacts(
+        module="wan_runtime.evaluation.compare",
+        help="choose the winner and commit the report (CPU)",
+        must_commit=True,
+    ),
 }
 
 
@@ -132,7 +173,13 @@ class Shard(Contract):
     count: Annotated[int, Field(ge=1)]
 
 
-def step_id(step: Step, expert: Expert = Expert.ONLY, shard: Shard | None = None) -> str:
+def step_id(
+    step: Step,
+    expert: Expert = Expert.ONLY,
+    shard: Shard | None = None,
+    candidate: str | None = None,
+) -> str:
     """Name of a step within a run, fit for a Kubernetes object name."""
+    whose = "" if candidate is None else f"-{candidate}"
     part = "" if shard is None else f"-part{shard.index + 1}"
-    return f"{step}{SUFFIXES[expert]}{part}"
+    return f"{step}{SUFFIXES[expert]}{whose}{part}"

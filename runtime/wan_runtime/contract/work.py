@@ -35,4 +35,4 @@ class Work(Contract):
 
 def model_identity(job: JobSpec) -> dict[str, object]:
     """The part of the identity that steps with a model share."""
-    return {"model": job.model.stated(), "expert": job.expert}
+    return {"model": job.base.stated(), "expert": job.expert}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol, TypeVar
 
 from wan_runtime.contract.dataset import Bucket
@@ -17,7 +17,8 @@ class InBucket(Protocol):
     def bucket(self) -> Bucket | None: ...
 
 
-T = TypeVar("T", bound=InBucket)
+T = TypeVar("T")
+B = TypeVar("B", bound=InBucket)
 SHAPED = 0.8
 """Share of a picture that is left in a bucket of nearly its shape."""
 
@@ -71,11 +72,16 @@ def shaped(bucket: Bucket, width: int, height: int, pixel_aspect: float = 1.0) -
     return None
 
 
-def one_of_each_first(clips: Sequence[T]) -> list[T]:
+def one_of_each_bucket(clips: Sequence[B]) -> list[B]:
     """The first clip of each bucket, then the second of each, and so on."""
-    seen: Counter[Bucket | None] = Counter()
+    return one_of_each(clips, lambda clip: clip.bucket)
+
+
+def one_of_each(clips: Sequence[T], kind: Callable[[T], Hashable]) -> list[T]:
+    """The first clip of each kind, then the second of each, and so on."""
+    seen: Counter[Hashable] = Counter()
     turns = []
     for clip in clips:
-        turns.append(seen[clip.bucket])
-        seen[clip.bucket] += 1
+        turns.append(seen[kind(clip)])
+        seen[kind(clip)] += 1
     return [clip for _, clip in sorted(zip(turns, clips, strict=True), key=lambda pair: pair[0])]

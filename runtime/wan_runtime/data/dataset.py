@@ -7,14 +7,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
-
-from wan_runtime.artifacts import manifest
-from wan_runtime.artifacts.store import ArtifactCorrupt, Store
+from wan_runtime.artifacts import documents
+from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.base import Contract
 from wan_runtime.contract.dataset import Bucket
 from wan_runtime.contract.job import ManifestRef
-from wan_runtime.faults import described
 
 FILE = "dataset.json"
 
@@ -185,19 +182,7 @@ class Dataset(Contract):
 
 def load_dataset(store: Store, ref: ManifestRef) -> Dataset:
     """Read the dataset that `prepare` committed. Raises ArtifactCorrupt, ObjectNotFound."""
-    listed = {entry.path: entry for entry in manifest.load(store, ref).files}
-    if FILE not in listed:
-        raise ArtifactCorrupt(f"{ref.uri} lists no {FILE}: it is not a dataset")
-    source = store.for_uri(ref.uri)
-    key = store.parse(ref.uri)[1].removesuffix(manifest.NAME) + FILE
-    data = source.get_bytes(key)
-    if manifest.digest(data) != listed[FILE].sha256:
-        raise ArtifactCorrupt(f"{source.uri(key)} differs from the checksum in {ref.uri}")
-    try:
-        return Dataset.model_validate_json(data)
-    except ValidationError as error:
-        text = f"{source.uri(key)} is no dataset of ours: {described(error)}"
-        raise ArtifactCorrupt(text) from error
+    return documents.read(store, ref, FILE, Dataset)
 
 
 def bring(store: Store, file: Clip | StoredFile, path: Path) -> None:

@@ -26,7 +26,7 @@ from wan_runtime.artifacts.store import ArtifactCorrupt, Store
 from wan_runtime.contract.base import Contract
 from wan_runtime.contract.dataset import Bucket
 from wan_runtime.contract.job import ManifestRef
-from wan_runtime.data.buckets import one_of_each_first
+from wan_runtime.data.buckets import one_of_each_bucket
 from wan_runtime.data.dataset import Clip
 from wan_runtime.faults import described
 from wan_runtime.models.adapters.foreign import opening
@@ -98,7 +98,7 @@ class Latents(Contract):
         """What shows whether training learns, first one clip of each bucket. A dataset of one
         recording has nothing held out; its own clips still do.
         """
-        return one_of_each_first(self.held_out or self.train)
+        return one_of_each_bucket(self.held_out or self.train)
 
 
 class Encoders(Contract):

@@ -23,7 +23,24 @@ def frames_of(
 ) -> NDArray[np.uint8]:
     """uint8 [F, H, W, 3] of a clip's window, which begins with frame `start` at `fps`.
 
-    The clip is fetched into `folder` for as long as it is read."""
+    The clip is fetched into `folder` for as long as it is read. Raises InputError(CLIP_INVALID)."""
+    with _accepted_before(clip):
+        return window_of(store, clip, fps, folder, start)
+
+
+def first_frame_of(
+    store: Store, clip: Clip, frames: NDArray[np.uint8], folder: Path
+) -> NDArray[np.uint8]:
+    """uint8 [H, W, 3] that the model starts from: the clip's picture, else the first of its
+    `frames`. Raises InputError(CLIP_INVALID)."""
+    with _accepted_before(clip.first_frame or clip):
+        return start_of(store, clip, frames, folder)
+
+
+def window_of(
+    store: Store, clip: Clip, fps: float, folder: Path, start: int = 0
+) -> NDArray[np.uint8]:
+    """`frames_of` a clip that was not checked for its bucket. Raises ClipRejected."""
     with _brought(store, clip, folder) as path:
         return read_clip(
             path,
@@ -35,11 +52,10 @@ def frames_of(
         )
 
 
-def first_frame_of(
+def start_of(
     store: Store, clip: Clip, frames: NDArray[np.uint8], folder: Path
 ) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3] that the model starts from: the clip's picture, else the first of its
-    `frames`."""
+    """`first_frame_of` a clip that was not checked for its bucket. Raises ClipRejected."""
     if clip.first_frame is None:
         own: NDArray[np.uint8] = frames[0]
         return own
@@ -49,16 +65,23 @@ def first_frame_of(
 
 @contextmanager
 def _brought(store: Store, file: Clip | StoredFile, folder: Path) -> Iterator[Path]:
-    """The file, for as long as it is read. Raises InputError(CLIP_INVALID): it was accepted, but by
-    a release that read it otherwise."""
+    """The file, for as long as it is read."""
     path = folder / f"{file.sha256}{suffix_of(file.path)}"
     bring(store, file, path)
     try:
         yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _accepted_before(file: Clip | StoredFile) -> Iterator[None]:
+    """Raises InputError(CLIP_INVALID) for ClipRejected: the file was accepted, but by a release
+    that read it otherwise."""
+    try:
+        yield
     except ClipRejected as rejection:
         raise InputError(
             Reason.CLIP_INVALID,
             f"{file.path} {rejection.message}; an earlier release accepted it: start the run anew",
         ) from rejection
-    finally:
-        path.unlink(missing_ok=True)

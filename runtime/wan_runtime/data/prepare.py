@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wan_runtime.artifacts import manifest
+from wan_runtime.artifacts import documents, manifest
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.contract.job import JobSpec
@@ -12,7 +12,7 @@ from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.summary import TRAIN_WINDOWS, windows_in
 from wan_runtime.data import report as report_page
 from wan_runtime.data.captions import caption_counter
-from wan_runtime.data.dataset import FILE, Concern, Dataset
+from wan_runtime.data.dataset import FILE, Concern
 from wan_runtime.data.report import counts, filled, write_report
 from wan_runtime.data.review import Review, decide, rejections, review
 from wan_runtime.data.source import StoreSource, counted
@@ -34,7 +34,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
         prefix = store.parse(spec.source)[1]
     except ValueError as error:
         raise InputError(Reason.DATASET_NOT_FOUND, f"dataset.source {error}") from error
-    count = caption_counter(job.model, store, work)
+    count = caption_counter(job.base, store, work)
     found = review(StoreSource(source, prefix), spec, work / "clips", count, report)
     try:
         dataset = decide(found.dataset, spec, found.alike)
@@ -42,7 +42,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
         where = _store_report(job, store, work, found)
         raise InputError(error.reason, f"{error.message}. {where}") from error
     files = {FILE: work / FILE, report_page.FILE: work / report_page.FILE}
-    files[FILE].write_bytes(_json(dataset))
+    documents.written(dataset, files[FILE])
     write_report(files[report_page.FILE], dataset, found.thumbnails)
     leaks = sum(
         warned.code is Concern.NEAR_DUPLICATE
@@ -82,10 +82,7 @@ def _store_report(job: JobSpec, store: Store, work: Path, found: Review) -> str:
     page = work / report_page.FILE
     write_report(page, found.dataset, found.thumbnails)
     key = f"{job.output_prefix}/{REPORT}"
-    store.put_bytes(key, _json(found.dataset), content_type="application/json")
+    data = documents.written(found.dataset, work / REPORT).read_bytes()
+    store.put_bytes(key, data, content_type="application/json")
     store.put_file(f"{job.output_prefix}/{report_page.FILE}", page)
     return f"Report: {store.uri(key)}"
-
-
-def _json(dataset: Dataset) -> bytes:
-    return (dataset.model_dump_json(by_alias=True, indent=1) + "\n").encode()

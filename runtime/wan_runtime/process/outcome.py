@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from wan_runtime.contract.job import Certificate, ManifestRef
+from wan_runtime.contract.verdict import Verdict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,3 +20,5 @@ class Outcome:
     """A few numbers for the status. Equal to the manifest's, where a repeated run finds them."""
     certificates: tuple[Certificate, ...] = ()
     """Certificates of exported weights, equal to the manifest's."""
+    verdict: Verdict | None = None
+    """What an evaluation found, equal to the manifest's."""

@@ -139,11 +139,11 @@ class Server(Pages):
         )
 
 
-def chosen_port() -> int:
-    """Port of WAN_PROGRESS_PORT. Raises InputError(JOB_INVALID) if that is none."""
-    given = os.environ.get("WAN_PROGRESS_PORT", str(PROGRESS_PORT))
+def chosen_port(variable: str = "WAN_PROGRESS_PORT", default: int = PROGRESS_PORT) -> int:
+    """Port that an environment variable names. Raises InputError(JOB_INVALID) if that is none."""
+    given = os.environ.get(variable, str(default))
     if not (given.isascii() and given.isdecimal() and len(given) <= 5 and int(given) < 2**16):
-        text = f"WAN_PROGRESS_PORT must be a port from 0 to 65535, not {value(given)}"
+        text = f"{variable} must be a port from 0 to 65535, not {value(given)}"
         raise InputError(Reason.JOB_INVALID, text)
     return int(given)
 

@@ -30,7 +30,7 @@ RATE_WINDOW = 32
 TRANSFER_SECONDS = 1.0
 """Between updates of a transfer: its rate is then that of the last half minute."""
 
-Unit = Literal["clips", "steps", "files", "videos", "MB"]
+Unit = Literal["clips", "steps", "files", "videos", "ratings", "MB"]
 
 
 class Reporter:

@@ -22,7 +22,7 @@ from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.steps import FACTS, Step
 from wan_runtime.errors import InputError, classify
 from wan_runtime.faults import described
-from wan_runtime.process import child, logs, stopping
+from wan_runtime.process import child, job_file, logs, stopping
 from wan_runtime.process.imports import import_large
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
@@ -88,6 +88,7 @@ def _run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Result:
         manifest=outcome.manifest,
         summary=dict(outcome.summary),
         certificates=_brief(outcome.certificates),
+        verdict=outcome.verdict,
     )
 
 
@@ -104,6 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         stopping.install()
         job = load_job(options.job, options.step)
+        job_file.remember(options.job)
         step_id = job.step_id
         report = Reporter(step_id, options.run)
         result = perform(job, options.work, report)
@@ -153,6 +155,7 @@ def _committed(job: JobSpec, store: Store) -> Result | None:
         manifest=ref,
         summary=content.summary,
         certificates=_brief(content.certificates),
+        verdict=content.verdict,
     )
 
 

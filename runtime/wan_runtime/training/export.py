@@ -194,7 +194,7 @@ def _scale(part: Trained) -> float:
 def _metadata(job: JobSpec, part: Trained) -> dict[str, str]:
     return {
         "format": "pt",
-        "preset": job.model.preset,
+        "preset": job.base.preset,
         "expert": part.expert,
         "run": f"{job.namespace}/{job.name}",
         "trainManifest": part.ref.sha256,

@@ -79,7 +79,7 @@ def from_adapter(job: JobSpec, uri: str, path: Path, trainable: Mapping[str, nn.
         adapter = read_adapter(path, uri)
         changes = adapter.of(job.expert)
     if spec.lora is not None:
-        image = PRESETS[job.model.preset].uses_clip
+        image = PRESETS[job.base.preset].uses_clip
         into_adapter(uri, changes, trainable, spec.lora, has_image_branches=image)
     else:
         with _of_init_from():

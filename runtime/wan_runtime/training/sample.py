@@ -24,7 +24,7 @@ from wan_runtime.contract.finetune import Dialect, finetune_of
 from wan_runtime.contract.job import JobSpec
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.results import exported, prepared
-from wan_runtime.data.buckets import one_of_each_first
+from wan_runtime.data.buckets import one_of_each_bucket
 from wan_runtime.data.dataset import Clip, load_dataset
 from wan_runtime.data.pixels import first_frame_of, frames_of
 from wan_runtime.errors import NumericalError
@@ -47,7 +47,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     spec = finetune_of(job)
     preset = preset_of(job)
     dataset = load_dataset(store, prepared(job))
-    clips = one_of_each_first(dataset.held_out or dataset.train)[: spec.sample.count]
+    clips = one_of_each_bucket(dataset.held_out or dataset.train)[: spec.sample.count]
     artifact = work / "artifact"
     weights_ref = exported(job)
     names = manifest.load(store, weights_ref).certified(Dialect.DIFFSYNTH)

@@ -43,7 +43,7 @@ def _verify(
     files = headers(uri, store, expert)
     found = joined(files)
     adapts = init_from.is_of_adapter(uri, found.tensors.keys(), len(files), work.lora)
-    trainable = parameters(job.model.preset, work.lora)
+    trainable = parameters(job.base.preset, work.lora)
     if not adapts:
         init_from.of_full(uri, found, trainable)
         return

@@ -301,7 +301,7 @@ class Trainer:
         self.report.update(activity="committing the weights")
         history, spec = self.state.history, finetune_of(self.job).training
         committed = self.validation.choose()
-        about = {"preset": self.job.model.preset, "expert": str(self.job.expert)}
+        about = {"preset": self.job.base.preset, "expert": str(self.job.expert)}
         settings = {**self.method.settings(), "training": spec.model_dump(mode="json")}
         record, picture = self.work / RECORD, self.work / PICTURE
         record.write_text(json.dumps({**about, **settings, **history}, indent=1))

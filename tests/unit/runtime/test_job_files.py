@@ -70,7 +70,7 @@ def test_a_step_does_work_of_its_kind(tmp_path: Path) -> None:
     message = refusal(tmp_path / "job.json", content(work={"kind": "Import"}))
     assert "train is no step of Import: it has import" in message
     message = refusal(tmp_path / "job.json", content(work={"kind": "Guess"}))
-    assert "work: must be FineTune, Import, not" in message
+    assert "work: must be FineTune, Import, Evaluation, not" in message
 
 
 def test_an_import_has_no_dataset() -> None:
