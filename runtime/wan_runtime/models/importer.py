@@ -36,8 +36,8 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     """Verify the model of the job, convert what has to be, commit its manifest."""
     preset = preset_of(job)
     report.update(activity="looking for the base model")
-    if job.model.path is not None:
-        volume = Volume.list(Path(job.model.path))
+    if job.base.path is not None:
+        volume = Volume.list(Path(job.base.path))
         parts = examine(preset, volume)
         stamps = volume.stamps(name for names in parts.values() for name in names)
         index = _index(job, _print_of(preset, stamps))
@@ -45,7 +45,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
             return _outcome(*known, "already verified")
         model, how = _mounted(preset, volume, stamps, report), "verified"
     else:
-        source = Source.list(store, job.model.source or "")
+        source = Source.list(store, job.base.source or "")
         index = _index(job, source.fingerprint(preset))
         if known := _known(store, index):
             return _outcome(*known, "already imported")
@@ -98,7 +98,7 @@ def _converted(
     count: Count,
 ) -> ModelFile:
     """A `.pth` as safetensors, at `<prefix>/models/files/<sha256>.safetensors`."""
-    folder, size = work / "import", source.sizes[name]
+    folder, size = work / "converted", source.sizes[name]
     folder.mkdir(parents=True, exist_ok=True)
     pickled = folder / Path(name).name
     space.require(folder, 2 * size, f"converting {name}")

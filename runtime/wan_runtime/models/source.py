@@ -32,7 +32,7 @@ def base_model(
     As `model_files`."""
     preset_of(job)  # which `needed` looks up
     parts = needed(job) if parts is None else parts
-    return model_files(job.model, results.imported(job), parts, store, work, report)
+    return model_files(job.base, results.imported(job), parts, store, work, report)
 
 
 def model_files(

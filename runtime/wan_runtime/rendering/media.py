@@ -34,8 +34,8 @@ EXACT = (
 )
 """A chroma sample is the mean of its four pixels, rounded; FFmpeg's default is a sixth of a level
 too low."""
+CRF = 12
 ENCODING = {
-    "crf": "12",
     "preset": "medium",
     # Where EXACT puts chroma, and where browsers take it from.
     "chroma_sample_location": "center",
@@ -53,10 +53,16 @@ def quantize(pixels: Pixels) -> Frames:
 
 
 def write_mp4(
-    frames_FHWC: Frames, path: Path, fps: float, metadata: Mapping[str, str] | None = None
+    frames_FHWC: Frames,
+    path: Path,
+    fps: float,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    crf: int = CRF,
 ) -> None:
     """H.264, yuv420p, index in front: plays in every browser while it loads. Height and width must
-    be even. `metadata`: of the names that MP4 has, such as `comment`.
+    be even. `metadata`: of the names that MP4 has, such as `comment`. `crf`: quality of x264, from
+    0 to 51; less is better.
 
     Colours are converted by ITU-R BT.709 in limited range, and the stream and the container say so:
     without a tag, players guess the matrix by the height. Equal frames are equal bytes.
@@ -71,7 +77,7 @@ def write_mp4(
         codec.color_primaries = ColorPrimaries.BT709
         codec.color_trc = ColorTrc.BT709
         codec.color_range = ColorRange.MPEG
-        stream.options = ENCODING
+        stream.options = {**ENCODING, "crf": str(crf)}
         for index in range(count):
             frame = av.VideoFrame.from_ndarray(frames_FHWC[index], format="rgb24")
             container.mux(stream.encode(_yuv(frame)))

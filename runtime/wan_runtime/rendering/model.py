@@ -40,8 +40,7 @@ class Model:
         self.preset, self.ranks, self.device = files.preset, ranks, device
         self.profile, self.caching = profile, step_cache(policy, files.preset)
         self.dtype = load.compute_dtype(device)
-        shards = [path for expert in files.preset.experts for path in files.dits[expert]]
-        self.digest = files_digest(shards, files.verified)
+        self.digest = digest_of(files)
         self.transformers: dict[Expert, Transformer] = {}
         takes_turns = _fills(files, device)
         for expert in files.preset.experts:
@@ -75,6 +74,12 @@ class Model:
                 each.leave()
         self.transformers[expert].bring()
         return self.transformers[expert]
+
+
+def digest_of(files: ModelFiles) -> str:
+    """SHA-256 of the transformers' files. Reads those that were not verified."""
+    shards = [path for expert in files.preset.experts for path in files.dits[expert]]
+    return files_digest(shards, files.verified)
 
 
 def _fills(files: ModelFiles, device: torch.device) -> bool:

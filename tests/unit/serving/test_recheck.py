@@ -15,7 +15,7 @@ from wan_runtime.contract.service import AdapterSpec, AdapterUse, ServiceSpec
 from wan_runtime.contract.steps import Expert
 from wan_runtime.errors import InfrastructureError
 from wan_runtime.models.adapters.applied import AppliedAdapter
-from wan_runtime.serving.worker.adapter_files import AdapterFiles
+from wan_runtime.models.adapters.files import AdapterFiles
 from wan_runtime.serving.worker.adapter_recheck import Recheck
 from wan_runtime.serving.worker.messages import Check, Checked
 from wan_runtime.serving.worker.processes import Processes

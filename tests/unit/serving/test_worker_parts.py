@@ -20,10 +20,10 @@ from wan_runtime.contract.report import PROBLEM_CHARACTERS
 from wan_runtime.contract.service import AdapterSpec, AdapterUse, Size
 from wan_runtime.contract.steps import Expert
 from wan_runtime.errors import InfrastructureError, InputError, StepError
+from wan_runtime.models.adapters import files as adapter_files
+from wan_runtime.models.adapters.files import AdapterFiles, by_expert
 from wan_runtime.presets import PRESETS
 from wan_runtime.rendering.order import Problem
-from wan_runtime.serving.worker import adapter_files
-from wan_runtime.serving.worker.adapter_files import AdapterFiles, by_expert
 from wan_runtime.serving.worker.adapter_notes import noted
 from wan_runtime.serving.worker.advice import advice
 from wan_runtime.serving.worker.problems import UNFORESEEN, problem_of

@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 
 from renders import save_odd
+from wan_runtime.models.adapters.files import FOLDER
 from wan_runtime.rendering.order import State
-from wan_runtime.serving.worker.adapter_files import FOLDER
 from wan_runtime.serving.worker.processes import Patience
 from worker_service import LONG, Service, Working, at_step, starve
 

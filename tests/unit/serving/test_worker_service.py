@@ -149,7 +149,7 @@ async def test_full_weights_of_a_fine_tune(
 
 FAULTS = {
     "adapter": "style.safetensors",
-    "preset": "are of Wan2.2-I2V-Tiny; the service's model is Wan2.1-I2V-Tiny",
+    "preset": "are of Wan2.2-I2V-Tiny; the base model is Wan2.1-I2V-Tiny",
     "digest": "has 11 bytes",
     "absent": "nowhere/manifest.json does not exist",
 }

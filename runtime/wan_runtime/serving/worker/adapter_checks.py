@@ -11,8 +11,8 @@ from wan_runtime.contract.steps import Expert
 from wan_runtime.models.adapters.applied import AppliedAdapter
 from wan_runtime.models.adapters.cache import AdapterCache
 from wan_runtime.models.adapters.changes import without_image_branches
+from wan_runtime.models.adapters.files import AdapterFiles
 from wan_runtime.models.dit.transformer import Transformer, shapes_of
-from wan_runtime.serving.worker.adapter_files import AdapterFiles
 from wan_runtime.serving.worker.adapter_notes import noted
 
 

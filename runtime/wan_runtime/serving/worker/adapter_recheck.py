@@ -12,7 +12,7 @@ from wan_runtime.contract.report import AdapterNote
 from wan_runtime.contract.service import AdapterSpec, AdapterUse, ServiceSpec
 from wan_runtime.errors import StepError
 from wan_runtime.models.adapters.applied import AppliedAdapter
-from wan_runtime.serving.worker.adapter_files import AdapterFiles
+from wan_runtime.models.adapters.files import AdapterFiles
 from wan_runtime.serving.worker.adapter_notes import noted
 from wan_runtime.serving.worker.processes import Processes
 from wan_runtime.serving.worker.status import Status

@@ -12,8 +12,8 @@ from wan_runtime.contract.report import AdapterNote
 from wan_runtime.contract.service import AdapterUse, ServiceSpec
 from wan_runtime.errors import InputError
 from wan_runtime.models.adapters.applied import AppliedAdapter, naming
+from wan_runtime.models.adapters.files import AdapterFiles
 from wan_runtime.rendering.order import Job
-from wan_runtime.serving.worker.adapter_files import AdapterFiles
 from wan_runtime.serving.worker.adapter_notes import refusal
 from wan_runtime.serving.worker.messages import Render
 

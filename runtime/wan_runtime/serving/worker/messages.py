@@ -10,6 +10,7 @@ from wan_runtime.contract.base import Contract
 from wan_runtime.contract.report import AdapterNote
 from wan_runtime.contract.service import Profile
 from wan_runtime.models.adapters.applied import AppliedAdapter
+from wan_runtime.models.full_weights import FineTune
 from wan_runtime.rendering.order import Stage, VideoOrder
 
 
@@ -38,18 +39,6 @@ class Check(Contract):
 
     kind: Literal["check"] = "check"
     adapters: tuple[AppliedAdapter, ...]
-
-
-class FineTune(Contract):
-    """What full weights come from."""
-
-    manifest: str
-    """SHA-256 of the export's."""
-    base_weights: str | None
-    """Digest of the base model that was tuned."""
-    dataset: str | None
-    configuration: str
-    """Hash of the configuration of the export's job."""
 
 
 class Pace(Contract):

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from wan_runtime.artifacts.errors import ArtifactCorrupt, ObjectNotFound
 from wan_runtime.contract.job import ExitClass
 from wan_runtime.contract.reasons import Reason
-from wan_runtime.errors import InputError, StepError, classify
+from wan_runtime.errors import StepError, classify
 from wan_runtime.rendering.order import Problem
 from wan_runtime.serving.problems import Code
 
@@ -26,19 +22,6 @@ WRONG_INPUT = frozenset(OF_REASON.values())
 """What a repeat cannot help."""
 
 UNFORESEEN = "an error that was not foreseen; the log of the worker has its cause"
-
-
-@contextmanager
-def store_faults(what: str = "") -> Iterator[None]:
-    """Turn what a service names, and the store lacks or has otherwise, into InputError:
-    MODEL_NOT_FOUND, or MODEL_INVALID where a digest differs. A repeat would find the same."""
-    opening = f"{what}: " if what else ""
-    try:
-        yield
-    except ObjectNotFound as error:
-        raise InputError(Reason.MODEL_NOT_FOUND, f"{opening}{error.message}") from error
-    except ArtifactCorrupt as error:
-        raise InputError(Reason.MODEL_INVALID, f"{opening}{error.message}") from error
 
 
 class Unrenderable(Exception):

@@ -16,6 +16,7 @@ from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.errors import InfrastructureError, InputError
 from wan_runtime.planner.architecture import tokens_of
 from wan_runtime.presets import Preset
+from wan_runtime.rendering import provenance
 from wan_runtime.rendering.order import Job, Problem, Rendered, Stage
 from wan_runtime.serving import moderation
 from wan_runtime.serving.problems import Code, Refusal
@@ -24,7 +25,6 @@ from wan_runtime.serving.worker.advice import advice
 from wan_runtime.serving.worker.attempt import Attempt
 from wan_runtime.serving.worker.inputs import Inputs
 from wan_runtime.serving.worker.messages import Beat, Done, Ready, Render
-from wan_runtime.serving.worker.output import provenance
 from wan_runtime.serving.worker.output.deliver import Delivered, deliver, write
 from wan_runtime.serving.worker.output.order import REVIEWED, Cut
 from wan_runtime.serving.worker.problems import Unrenderable, problem_of

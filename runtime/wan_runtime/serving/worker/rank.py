@@ -29,10 +29,13 @@ from wan_runtime.contract.steps import Step
 from wan_runtime.errors import StepError
 from wan_runtime.model_parts import dit_part, loaded_by
 from wan_runtime.models.adapters.cache import AdapterCache
+from wan_runtime.models.adapters.files import FOLDER as ADAPTERS_FOLDER
+from wan_runtime.models.adapters.files import AdapterFiles
 from wan_runtime.models.dit.parallel import Ranks, join
+from wan_runtime.models.full_weights import FineTune, FullWeights
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import compute_device, compute_dtype
-from wan_runtime.models.source import model_files
+from wan_runtime.models.tuned import tuned_files
 from wan_runtime.presets import preset_named
 from wan_runtime.process import child, logs
 from wan_runtime.rendering.model import Model
@@ -40,8 +43,6 @@ from wan_runtime.rendering.order import Stage
 from wan_runtime.rendering.render import Renderer
 from wan_runtime.serving.worker import warm_up
 from wan_runtime.serving.worker.adapter_checks import Checks
-from wan_runtime.serving.worker.adapter_files import FOLDER as ADAPTERS_FOLDER
-from wan_runtime.serving.worker.adapter_files import AdapterFiles
 from wan_runtime.serving.worker.messages import (
     Beat,
     Cancel,
@@ -49,14 +50,12 @@ from wan_runtime.serving.worker.messages import (
     Checked,
     Done,
     Failed,
-    FineTune,
     Ready,
     Render,
     dump,
     order_of,
 )
 from wan_runtime.serving.worker.problems import problem_of
-from wan_runtime.serving.worker.weights import FullWeights
 
 log = logging.getLogger(__name__)
 
@@ -184,14 +183,13 @@ def open_rank(service: ServiceSpec, rank: int, world: int, meet: Path, work: Pat
     device = compute_device()
     ranks = join(rank, world, meet)
     store = Store.connect(service.store)
-    tuned = service.weights and FullWeights.load(store, service.weights, preset)
-    replaced = {dit_part(expert) for expert in tuned.shards} if tuned else set()
-    loaded = map(dit_part, preset.experts) if rank else loaded_by(Step.SAMPLE, preset.name)
-    parts = [part for part in loaded if part not in replaced]
+    ref = service.weights
+    tuned = None if ref is None else FullWeights.load(store, ref, preset)
+    mine = map(dit_part, preset.experts) if rank else loaded_by(Step.SAMPLE, preset.name)
+    parts = tuple(mine)
 
     def fetch() -> ModelFiles:
-        base = model_files(service.model, service.imported, parts, store, work)
-        return tuned.over(base, store, work) if tuned else base
+        return tuned_files(tuned, service.model, service.imported, parts, store, work)
 
     ranks.together(fetch if rank == 0 else lambda: None)
     files = fetch()

@@ -20,10 +20,10 @@ from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.job import ExitClass
 from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.errors import InfrastructureError
+from wan_runtime.models.adapters.files import FOLDER, AdapterFiles
 from wan_runtime.presets import preset_named
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
-from wan_runtime.serving.worker.adapter_files import FOLDER, AdapterFiles
 from wan_runtime.serving.worker.adapter_recheck import Recheck
 from wan_runtime.serving.worker.attempt import Attempt, Timing
 from wan_runtime.serving.worker.inputs import Inputs

@@ -14,7 +14,6 @@ FILES = {
 }
 """Variant -> name: those of OpenAI's API, and the whole first frame, which remixes start from."""
 REVIEWED = "reviewed-{}.jpg"
-AI_CONTENT = "AI-generated content"
 
 
 class Cut(Contract):

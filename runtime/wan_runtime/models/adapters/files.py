@@ -15,10 +15,10 @@ from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.service import AdapterSpec, AdapterUse
 from wan_runtime.contract.steps import Expert
 from wan_runtime.errors import InputError
+from wan_runtime.models.absent import store_faults
 from wan_runtime.models.adapters.applied import AdapterFile, AppliedAdapter
+from wan_runtime.models.full_weights import expert_of
 from wan_runtime.presets import Preset
-from wan_runtime.serving.worker.problems import store_faults
-from wan_runtime.serving.worker.weights import expert_of
 
 FOLDER = "adapters"
 """Below the scratch folder, of ranks and supervisor alike."""

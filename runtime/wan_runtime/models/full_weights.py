@@ -9,20 +9,32 @@ from pathlib import Path
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import TRANSFERS, Manifest
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.base import Contract
 from wan_runtime.contract.finetune import Dialect
 from wan_runtime.contract.job import ManifestRef
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.steps import SUFFIXES, Expert
 from wan_runtime.errors import InputError
 from wan_runtime.models import imported
+from wan_runtime.models.absent import store_faults
 from wan_runtime.models.imported import ModelFile
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.presets import Preset
-from wan_runtime.serving.worker.messages import FineTune
-from wan_runtime.serving.worker.problems import store_faults
 from wan_runtime.threads import in_order
 
 SHARD = re.compile(r"(-\d{5}-of-\d{5})?\.safetensors")
+
+
+class FineTune(Contract):
+    """What full weights come from."""
+
+    manifest: str
+    """SHA-256 of the export's."""
+    base_weights: str | None
+    """Digest of the base model that was tuned."""
+    dataset: str | None
+    configuration: str
+    """Hash of the configuration of the export's job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +62,9 @@ class FullWeights:
         if content.kind != "weights" or not certified:
             raise _invalid(ref, f"are a set of {content.kind} without DiffSynth files")
         if made != preset.name:
-            raise _invalid(ref, f"are of {made}; the service's model is {preset.name}")
-        if "rank" in content.summary:
-            raise _invalid(ref, "are an adapter: name it under adapters")
+            raise _invalid(ref, f"are of {made}; the base model is {preset.name}")
+        if is_adapter(content):
+            raise _invalid(ref, "are an adapter: name it as one")
         entries = {each.path: each for each in content.files}
         base = ref.uri.rpartition("/")[0]
         shards: dict[Expert, tuple[ModelFile, ...]] = {}
@@ -103,6 +115,11 @@ class FullWeights:
         }
         known = {folder / file.path: (file.bytes, file.sha256) for file in files}
         return replace(base, dits={**base.dits, **mine}, verified={**base.verified, **known})
+
+
+def is_adapter(content: Manifest) -> bool:
+    """Whether exported weights are a LoRA."""
+    return "rank" in content.summary
 
 
 def expert_of(name: str) -> Expert:
