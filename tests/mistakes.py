@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import yaml
 
 Raw = dict[str, Any]
-READ = ("WanFineTune", "WanInferenceService")
+READ = ("WanFineTune", "WanInferenceService", "WanEvaluation")
 CLUSTER_WIDE = (
     "PersistentVolume", "PriorityClass", "ValidatingAdmissionPolicy",
     "ValidatingAdmissionPolicyBinding",
@@ -26,7 +26,7 @@ HEAL_SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mistake:
-    """A row of the table. The last fine-tune or service in `apply` is the one that is read."""
+    """A row of the table. The last resource of the operator in `apply` is the one that is read."""
 
     name: str
     """Name of the resources that the row applies, unless a fragment has its own."""

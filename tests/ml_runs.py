@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from job_files import earlier, make_job, sized
+from moving import FRAMES, HEIGHT, WIDTH, moving_picture
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.finetune import Dialect
@@ -23,7 +24,7 @@ from wan_runtime.process.progress import Reporter
 from wan_runtime.rendering.media import write_mp4
 from wan_runtime.training import export, sample, train
 
-FRAMES, WIDTH, HEIGHT, CLIPS = 9, 64, 48, 4
+CLIPS = 4
 STEPS: dict[Step, ModuleType] = {
     Step.PREPARE: prepare,
     Step.ENCODE: cache,
@@ -35,17 +36,6 @@ TRAINING = {"steps": 4, "probeEvery": 10, "checkpointEvery": 100, "warmupSteps":
 LORA = {"rank": 4, "alpha": 8, "learningRate": 3e-3}
 METHODS: dict[str, dict[str, Any]] = {"lora": LORA, "full": {"learningRate": 3e-4}}
 FORMATS = {"lora": list(Dialect), "full": ["DiffSynth"]}
-
-
-def moving_picture(
-    number: int, frames: int = FRAMES, width: int = WIDTH, height: int = HEIGHT
-) -> NDArray[np.uint8]:
-    """uint8 [frames, height, width, 3]: smooth colours that drift, different for each number."""
-    time, y, x = np.mgrid[:frames, :height, :width].astype(np.float32)
-    red = 128 + 100 * np.sin((x + 4 * time + 20 * number) / 12)
-    green = 128 + 100 * np.cos((y + 7 * number) / 9)
-    blue = 128 + 80 * np.sin((x + y - 3 * time) / 15 + number)
-    return np.stack([red, green, blue], axis=-1).astype(np.uint8)
 
 
 class Run:

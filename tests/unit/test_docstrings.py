@@ -22,6 +22,7 @@ FOLDERS = (
     "runtime/wan_runtime/rendering",
     "runtime/wan_runtime/serving",
     "runtime/wan_runtime/training",
+    "runtime/wan_runtime/web",
 )
 """Folders that are checked with all below them."""
 MODULES = "runtime/wan_runtime/*.py"

@@ -1,1 +1,1 @@
-"""Evaluation: clips scored, and candidates compared."""
+"""Compare ways to make a video on the same clips: render, measure, let people judge, decide."""

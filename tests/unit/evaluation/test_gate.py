@@ -182,3 +182,15 @@ def test_a_failing_candidate_cannot_pass_on_the_clips_that_it_rendered() -> None
         trial(1, [0, 3], failing=0.3), candidate="b", baseline="a", maximumRegression={"psnr": 1}
     )
     assert verdict.passed is not True
+
+
+@pytest.mark.parametrize(("kept", "more", "passed"), [(5, 0, None), (20, -3, None), (20, 1, True)])
+def test_failures_of_the_baseline_pass_nobody(kept: int, more: float, passed: bool | None) -> None:
+    """It failed on all clips but `kept`, on which the candidate is better by `more`."""
+    made = trial(1, [0, more])
+    lost = made.clips[kept:]
+    failures = tuple(Failure(candidate="a", clip=clip, reason="Preempted") for clip in lost)
+    scores = tuple(each for each in made.scores if each.candidate == "b" or each.clip not in lost)
+    made = made.model_copy(update={"scores": scores, "failures": failures})
+    verdict = judged(made, candidate="b", baseline="a", maximumRegression={"psnr": 1})
+    assert verdict.passed is passed, verdict

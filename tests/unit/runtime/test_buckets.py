@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from wan_runtime.contract.dataset import Bucket
-from wan_runtime.data.buckets import fitting, kept, one_of_each_first, shaped
+from wan_runtime.data.buckets import fitting, kept, one_of_each_bucket, shaped
 from wan_runtime.data.latents import EncodedClip, Entry
 from wan_runtime.training.sampler import Sampler
 
@@ -92,7 +92,7 @@ def encoded(name: str, cut: str) -> EncodedClip:
 def test_every_bucket_is_looked_at() -> None:
     cuts = ["832x480x81", "832x480x81", "480x832x81", "832x480x81", "480x832x81"]
     clips = [encoded(str(number), cut) for number, cut in enumerate(cuts)]
-    assert [clip.path for clip in one_of_each_first(clips)] == ["0", "2", "1", "4", "3"]
+    assert [clip.path for clip in one_of_each_bucket(clips)] == ["0", "2", "1", "4", "3"]
 
 
 def drawn(sampler: Sampler, batches: int) -> list[list[int]]:

@@ -46,7 +46,7 @@ def judge(
             return _closed(gate, candidate, f"{name} has no score")
     checks = _means(gate, by_name[candidate])
     if gate.baseline is not None:
-        checks += _beside(gate, candidate, gate.baseline, differences, preferences)
+        checks += _beside(gate, candidate, gate.baseline, differences, preferences, minimum_clips)
     if not checks:
         return _closed(gate, candidate, "the gate has no threshold")
     checks = [_enough(each, minimum_clips) for each in checks]
@@ -91,6 +91,7 @@ def _beside(
     baseline: str,
     differences: Sequence[Difference],
     preferences: Sequence[Preference],
+    minimum_clips: int,
 ) -> list[Check]:
     by_metric = {
         each.metric: each
@@ -106,9 +107,22 @@ def _beside(
         share = _share(chosen[0] if chosen else None, candidate)
         checks.append(_check("minimumPreference", share, gate.minimum_preference))
     for metric, limit in sorted(gate.maximum_regression.items()):
-        apart = _apart(by_metric.get(metric), candidate)
-        checks.append(_check(f"maximumRegression[{metric}]", apart, -limit))
+        of, name = by_metric.get(metric), f"maximumRegression[{metric}]"
+        check = _check(name, None if of is None else _apart(of, candidate, of.alone), -limit)
+        if of is not None and of.rendered is not None:
+            both = _check(name, _apart(of, candidate, of.rendered), -limit)
+            check = _also(check, _enough(both, minimum_clips))
+        checks.append(check)
     return checks
+
+
+def _also(check: Check, rendered: Check) -> Check:
+    """The check, undecided if it passed only because the baseline failed: clips that the baseline
+    has no video of say nothing about how good the candidate is beside it."""
+    if not check.passed or rendered.passed:
+        return check
+    message = f"{check.message}; on the clips that both rendered, {rendered.message}"
+    return check.model_copy(update={"passed": None, "message": message})
 
 
 def _share(of: Difference | Preference | None, candidate: str) -> Estimate | None:
@@ -117,11 +131,12 @@ def _share(of: Difference | Preference | None, candidate: str) -> Estimate | Non
     return _turned(of.win_rate, 1.0)
 
 
-def _apart(of: Difference | None, candidate: str) -> Estimate | None:
-    """Candidate minus baseline, where more is better."""
-    if of is None or of.alone is None or of.first == candidate:
-        return None if of is None else of.alone
-    return _turned(of.alone, 0.0)
+def _apart(of: Difference, candidate: str, found: Estimate | None) -> Estimate | None:
+    """Candidate minus baseline, where more is better. `found`: one of the estimates of `of`, which
+    is first minus second."""
+    if found is None or of.first == candidate:
+        return found
+    return _turned(found, 0.0)
 
 
 def _turned(of: Estimate, whole: float) -> Estimate:

@@ -48,6 +48,14 @@ class Failure(Figures):
     """Metric that failed; null if there is no video at all."""
 
 
+class Exclusion(Figures):
+    """A metric that says nothing of a clip, whoever rendered it: motion beside a recording that
+    stands still; `subjective` of a clip that nobody was to rate."""
+
+    clip: str
+    metric: str
+
+
 class Rating(Figures):
     rater: str
     clip: str
@@ -91,6 +99,8 @@ class Evidence(Figures):
     metrics: tuple[Metric, ...] = ()
     scores: tuple[Score, ...] = ()
     failures: tuple[Failure, ...] = ()
+    exclusions: tuple[Exclusion, ...] = ()
+    """Clips that are no part of the mean of a metric, for those that rendered them."""
     ratings: tuple[Rating, ...] = ()
     choices: tuple[Choice, ...] = ()
     costs: tuple[Cost, ...] = ()

@@ -129,11 +129,12 @@ def tabled(evidence: Evidence, settings: Settings) -> Table:
     }
     ratings = panel(evidence.ratings, candidates, clips, settings)
     if ratings is not None:
+        lost = no_video & _counted(evidence, SUBJECTIVE, c_of)
         for name, cells in ratings.adjusted().items():
             cells = cells[: len(candidates)]
-            cells[no_video] = WORST_LEVEL * (len(DIMENSIONS) if name == SUBJECTIVE else 1)
+            cells[lost] = WORST_LEVEL * (len(DIMENSIONS) if name == SUBJECTIVE else 1)
             rated = np.any(~np.isnan(cells), axis=(1, 2), keepdims=True)[:, :, 0]
-            measures[name] = Measure(name, "Higher", cells, no_video & rated, rated[:, 0])
+            measures[name] = Measure(name, "Higher", cells, lost & rated, rated[:, 0])
     return Table(candidates, clips, measures, reasons, ratings)
 
 
@@ -167,6 +168,15 @@ def _check(evidence: Evidence) -> None:
             raise ValueError(f"a score names the metric {score.metric}, which is not listed")
 
 
+def _counted(evidence: Evidence, metric: str, c_of: dict[str, int]) -> Booleans:
+    """[C] Whether a clip is part of the mean of a metric."""
+    counted = np.ones(len(c_of), bool)
+    for each in evidence.exclusions:
+        if each.metric == metric:
+            counted[c_of[each.clip]] = False
+    return counted
+
+
 def _measured(
     evidence: Evidence,
     metric: Metric,
@@ -186,7 +196,8 @@ def _measured(
     known = ~np.isnan(values)
     measured = known.any(axis=1) | broken.all(axis=1) & (broken.shape[1] > 0)
     measured |= (broken & ~no_video).any(axis=1)
-    failed = (broken | ~known) & measured[:, None]
+    counted = _counted(evidence, metric.name, c_of)
+    failed = (broken | (~known & counted)) & measured[:, None]
     values = np.where(failed, metric.worst, values)
     values[~measured] = np.nan
     return Measure(metric.name, metric.better, values[:, :, None], failed, measured)

@@ -1,0 +1,260 @@
+"""Videos of a candidate that are rendered here, by the renderer of services."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import torch
+
+from wan_runtime.artifacts import manifest
+from wan_runtime.artifacts.store import Store
+from wan_runtime.contract import results
+from wan_runtime.contract.evaluation import CandidateSpec, evaluation_of
+from wan_runtime.contract.job import JobSpec
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.sampling import DEFAULT_PROFILE, SamplingSpec
+from wan_runtime.contract.service import AdapterSpec, AdapterUse
+from wan_runtime.errors import InputError, NumericalError
+from wan_runtime.evaluation.records import Render, TestClip, Video
+from wan_runtime.evaluation.renders import RenderCache
+from wan_runtime.model_parts import needed
+from wan_runtime.models.absent import store_faults
+from wan_runtime.models.adapters.applied import AppliedAdapter
+from wan_runtime.models.adapters.cache import AdapterCache
+from wan_runtime.models.adapters.files import AdapterFiles
+from wan_runtime.models.digest import canonical_json
+from wan_runtime.models.dit.kernels import EIGHT_BITS
+from wan_runtime.models.dit.parallel import alone
+from wan_runtime.models.full_weights import FullWeights, is_adapter
+from wan_runtime.models.load import compute_device, compute_dtype
+from wan_runtime.models.tuned import tuned_files
+from wan_runtime.presets import NEGATIVE_PROMPT, Preset, preset_of
+from wan_runtime.process.progress import Reporter
+from wan_runtime.rendering import provenance
+from wan_runtime.rendering.media import write_mp4
+from wan_runtime.rendering.model import Model, digest_of
+from wan_runtime.rendering.order import Stage, VideoOrder
+from wan_runtime.rendering.render import Renderer, Shot
+
+log = logging.getLogger(__name__)
+
+RENDERER = 1
+"""Part of the names in the cache: a release that renders otherwise has another."""
+OTHER_SEED = 2**31
+"""Distance from a clip's seed to that of its other render: larger than between two clips, and below
+2**32, since torch's generator of the CPU reads 32 bits of a seed."""
+ADAPTER_BYTES = 8 * 2**30
+"""Host memory for adapters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One video to make."""
+
+    clip: TestClip
+    render: Render
+    seed: int
+
+
+def wanted_of(clips: Sequence[TestClip], *, again: bool) -> list[Wanted]:
+    """The videos of these clips. `again`: each once more with another seed, after all others."""
+    first = [Wanted(clip, "First", clip.seed) for clip in clips]
+    if not again:
+        return first
+    others = [Wanted(clip, "OtherSeed", (clip.seed + OTHER_SEED) % 2**63) for clip in clips]
+    return first + others
+
+
+def order_of(preset: Preset, sampling: SamplingSpec, wanted: Wanted) -> VideoOrder:
+    """What is rendered: the preset's settings where the evaluation says nothing."""
+    guidance = sampling.guidance or preset.guidance
+    pair = len(preset.experts) > 1
+    negative = sampling.negative_prompt
+    return VideoOrder(
+        prompt=wanted.clip.prompt,
+        negative_prompt=NEGATIVE_PROMPT if negative is None else negative,
+        size=wanted.clip.size,
+        frames=wanted.clip.frames,
+        fps=wanted.clip.fps,
+        steps=sampling.steps or preset.inference_steps,
+        guidance=guidance,
+        guidance_low=(sampling.guidance_low or guidance) if pair else guidance,
+        shift=sampling.shift or preset.shift,
+        seed=wanted.seed,
+        model=preset.name,
+    )
+
+
+class Candidate:
+    """A candidate with the files of its weights on this machine. Its model is loaded with the first
+    video that no cache has."""
+
+    def __init__(
+        self, job: JobSpec, spec: CandidateSpec, store: Store, work: Path, report: Reporter
+    ) -> None:
+        """Raises InputError or InfrastructureError for weights that cannot be had."""
+        self._spec, self._store, self._work, self._report = spec, store, work, report
+        self._sampling, self._preset = evaluation_of(job).sampling, preset_of(job)
+        self._profile = spec.profile or DEFAULT_PROFILE
+        self._cache = RenderCache(store, job.cache_prefix, work)
+        self._device = compute_device()
+        tuned, self._adapters = self._weights()
+        report.update(activity="fetching the model")
+        self._fine_tune = tuned.lineage if tuned else None
+        self._files = tuned_files(
+            tuned, job.base, results.imported(job), needed(job), store, work, report
+        )
+        self._digest = digest_of(self._files)
+
+    @property
+    def gpu(self) -> str:
+        """Type of the GPU; `CPU` without one."""
+        return torch.cuda.get_device_name() if self._device.type == "cuda" else "CPU"
+
+    def make(
+        self, wanted: Wanted, first_frame: Path, sha256: str, advance: Callable[[], None]
+    ) -> Video:
+        """Find a video in the cache, or render it.
+
+        Args:
+            sha256: that of the first frame's file.
+            advance: called at each step of the rendering.
+        """
+        order = order_of(self._preset, self._sampling, wanted)
+        key = self._cache.key(self._made_from(order, sha256))
+        kept = self._cache.find(key)
+        if kept is not None:
+            facts = kept.facts
+            seconds, gpu = facts.get("gpuSeconds"), str(facts.get("gpu", ""))
+            return self._video(wanted, video=kept.video, gpu_seconds=seconds, gpu=gpu)
+        try:
+            shot = self._render(order, first_frame, advance)
+        except NumericalError as error:
+            return self._failed(wanted, error.message)
+        except InputError as error:
+            if error.reason is not Reason.CLIP_INVALID:
+                raise  # of the weights: no clip would do better
+            return self._failed(wanted, error.message)
+        assert shot.frames is not None
+        # Loading comes once, and is no part of what a further video costs.
+        seconds = round(sum(shot.seconds.values()) - shot.seconds[Stage.LOADING], 3)
+        facts = provenance.metadata(
+            order, self._preset.name, self._digest, self._adapters, self._fine_tune,
+            gpu=self.gpu, gpuSeconds=seconds, profile=self._profile,
+        )  # fmt: skip
+        path = self._work / "rendered.mp4"
+        write_mp4(shot.frames, path, order.fps, facts)
+        stored = self._cache.keep(key, path)
+        path.unlink()
+        return self._video(wanted, video=stored, gpu_seconds=seconds, gpu=self.gpu)
+
+    @cached_property
+    def _renderer(self) -> Renderer:
+        self._report.update(activity="loading the model")
+        model = Model(self._files, alone(), self._device, self._profile)
+        return Renderer(model, AdapterCache(ADAPTER_BYTES, compute_dtype(self._device)))
+
+    def _weights(self) -> tuple[FullWeights | None, tuple[AppliedAdapter, ...]]:
+        """What stands in place of transformers, and what is put on them."""
+        spec = self._spec
+        adapter: AdapterSpec | None = None
+        if spec.weights is not None:
+            with store_faults(f"weights {spec.weights.uri}"):
+                content = manifest.load(self._store, spec.weights)
+            if not is_adapter(content):
+                return FullWeights.load(self._store, spec.weights, self._preset), ()
+            adapter = AdapterSpec(name=spec.name, artifact=spec.weights)
+        elif spec.adapter is not None:
+            files, strength = spec.adapter.files, spec.adapter.strength
+            adapter = AdapterSpec(name=spec.name, files=files, strength=strength)
+        if adapter is None:
+            return None, ()
+        self._report.update(activity="fetching the adapter")
+        found = AdapterFiles(self._store, self._work / "adapters", self._preset)
+        return None, (found.apply(adapter, AdapterUse(name=spec.name)),)
+
+    def _made_from(self, order: VideoOrder, first_frame: str) -> dict[str, object]:
+        """All that the pixels depend on, by content: no name is part of it."""
+        settings = order.model_dump(mode="json", exclude={"model", "adapters", "image", "profile"})
+        # In 8 bits where the GPU has them and otherwise elsewhere: what a profile costs in quality
+        # must not be measured on videos that were made without it.
+        gpu = {"gpu": self.gpu} if self._profile in EIGHT_BITS else {}
+        return {
+            **gpu,
+            "renderer": RENDERER,
+            "preset": self._preset.name,
+            "weights": self._put_on,
+            "profile": self._profile,
+            "firstFrame": first_frame,
+            **settings,
+        }
+
+    @cached_property
+    def _put_on(self) -> str:
+        """Digest of the base weights and of what was put on them."""
+        adapters = [
+            {name: value for name, value in facts.items() if name != "name"}
+            for facts in provenance.adapter_facts(self._adapters)
+        ]
+        return hashlib.sha256(canonical_json([self._digest, adapters])).hexdigest()
+
+    def _render(self, order: VideoOrder, first_frame: Path, advance: Callable[[], None]) -> Shot:
+        renderer = self._renderer
+        try:
+            return renderer.render(
+                order, first_frame, self._adapters, lambda stage, step: advance()
+            )
+        finally:
+            if self._device.type == "cuda":
+                gc.collect()
+                torch.cuda.empty_cache()  # of what a failed video left, too
+
+    def _failed(self, wanted: Wanted, message: str) -> Video:
+        log.warning("%s: %s", wanted.clip.id, message)
+        return self._video(wanted, failure=message)
+
+    def _video(self, wanted: Wanted, **found: object) -> Video:
+        return Video.model_validate(
+            {
+                "clip": wanted.clip.id,
+                "candidate": self._spec.name,
+                "render": wanted.render,
+                "seed": wanted.seed,
+                "profile": self._profile,
+                "weights": self._put_on,
+                **found,
+            }
+        )
+
+
+def render(
+    job: JobSpec,
+    spec: CandidateSpec,
+    clips: Sequence[TestClip],
+    store: Store,
+    work: Path,
+    report: Reporter,
+) -> Iterator[Video]:
+    """The videos of these clips, each in the cache before the next is begun. Raises as `Candidate`
+    does."""
+    wanted = wanted_of(clips, again=evaluation_of(job).noise_floor == spec.name)
+    if not wanted:
+        return
+    ref = results.collected(job)
+    pictures = {each.first_frame for each in clips}
+    content = manifest.fetch(store, ref, work / "clips", pictures)
+    digests = {entry.path: entry.sha256 for entry in content.files}
+    candidate = Candidate(job, spec, store, work, report)
+    for done, each in enumerate(wanted):
+        advance = partial(
+            report.update, activity="rendering", current=done, total=len(wanted), unit="videos"
+        )
+        advance()
+        picture = each.clip.first_frame
+        yield candidate.make(each, work / "clips" / picture, digests[picture], advance)

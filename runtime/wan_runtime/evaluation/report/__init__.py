@@ -1,0 +1,1 @@
+"""report.html: one file that says all of an evaluation and loads nothing."""

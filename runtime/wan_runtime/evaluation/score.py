@@ -1,0 +1,197 @@
+"""Step `score`: every video beside its recorded clip, one pair of frames at a time."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from wan_runtime.artifacts import documents, manifest
+from wan_runtime.artifacts.errors import ArtifactCorrupt, ObjectNotFound
+from wan_runtime.artifacts.manifest import Lineage
+from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.clip_scores import ClipScores, Score
+from wan_runtime.contract.evaluation import EvaluationWork, evaluation_of
+from wan_runtime.contract.job import JobSpec, ManifestRef
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.results import collected, generated
+from wan_runtime.data.dataset import bring
+from wan_runtime.data.decode import suffix_of
+from wan_runtime.data.source import counted
+from wan_runtime.errors import InputError
+from wan_runtime.evaluation.metrics import provenance
+from wan_runtime.evaluation.metrics.alignment import Grid
+from wan_runtime.evaluation.metrics.score import NETWORKS, Limits, Mounted, score_clip
+from wan_runtime.evaluation.parts import part_of
+from wan_runtime.evaluation.records import (
+    CLIPS,
+    SCORES,
+    VIDEOS,
+    Measured,
+    Scores,
+    Stored,
+    TestClip,
+    TestClips,
+    Video,
+    Videos,
+)
+from wan_runtime.process.outcome import Outcome
+from wan_runtime.process.progress import Reporter
+from wan_runtime.threads import in_order
+
+log = logging.getLogger(__name__)
+
+THREADS = 8
+"""Clips that are measured side by side, at most: one for each processor."""
+SHORTEST = 0.9
+"""Share of the clip's frames that a video must have to be compared."""
+
+
+def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
+    """Measure the videos of the job's clips, and commit what was found. A video that is missing or
+    cannot be measured stays in the list, with the reason.
+
+    Raises:
+        InputError: CLIP_INVALID, if a recorded clip cannot be read any more.
+    """
+    spec = evaluation_of(job)
+    ref = collected(job)
+    clips = part_of(documents.read(store, ref, CLIPS, TestClips).clips, job.shard)
+    manifest.fetch(store, ref, work / "clips", {each.first_frame for each in clips})
+    videos = videos_of(store, generated(job))
+    scoring = Scoring(spec, store, work, videos)
+    measured: list[Measured] = []
+    report.update(activity="measuring", total=len(clips), unit="clips")
+    threads = min(THREADS, len(os.sched_getaffinity(0)))
+    for done, found in enumerate(in_order(scoring.measure, clips, threads=threads), 1):
+        measured += found
+        report.update(current=done)
+    networks = any(not NETWORKS.isdisjoint(each.values) for each in measured)
+    scores = Scores(
+        measured=tuple(measured),
+        device=provenance.device(networks),
+        versions=provenance.versions(networks),
+        settings=provenance.settings(),
+    )
+    failed = [each for each in measured if each.failure]
+    summary: dict[str, int | float | str] = {
+        "clips": len(clips),
+        "videos": len(measured) - len(failed),
+        "failed": len(failed),
+    }
+    ref = manifest.commit(
+        store,
+        job.output_prefix,
+        {SCORES: documents.written(scores, work / SCORES)},
+        kind="scores",
+        lineage=Lineage.of(job),
+        summary=summary,
+    )
+    message = f"{counted(len(measured) - len(failed), 'video')} of {counted(len(clips), 'clip')}"
+    if failed:
+        message += f"; {len(failed)} failed: {failed[0].candidate}: {failed[0].failure}"
+    return Outcome(manifest=ref, message=message, summary=summary)
+
+
+def videos_of(store: Store, refs: Iterable[ManifestRef]) -> dict[str, list[Video]]:
+    """Videos of all candidates, by clip."""
+    found: dict[str, list[Video]] = defaultdict(list)
+    for ref in refs:
+        for video in documents.read(store, ref, VIDEOS, Videos).videos:
+            found[video.clip].append(video)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """Measures clips, from several threads."""
+
+    spec: EvaluationWork
+    store: Store
+    work: Path
+    videos: Mapping[str, Sequence[Video]]
+
+    def measure(self, clip: TestClip) -> list[Measured]:
+        """All videos of a clip. Its files are on the disk for as long as it takes."""
+        reference = self.work / f"{clip.id}-recorded{suffix_of(clip.recorded.path)}"
+        try:
+            bring(self.store, clip.recorded, reference)
+            return [self._one(clip, video, reference) for video in self.videos.get(clip.id, ())]
+        finally:
+            reference.unlink(missing_ok=True)
+
+    def _one(self, clip: TestClip, video: Video, reference: Path) -> Measured:
+        made = partial(Measured, clip=clip.id, candidate=video.candidate, render=video.render)
+        if video.video is None:
+            return made(failure=video.failure or "there is no video")
+        path = self.work / f"{clip.id}-{video.candidate}-{video.render}.mp4"
+        try:
+            self._bring(video.video, path)
+            found = self._scored(clip, path, reference)
+        except (ArtifactCorrupt, ObjectNotFound) as error:
+            if self.spec.candidate(video.candidate).videos is None:
+                raise
+            return made(failure=f"it was changed after it was found: {error.message}")
+        finally:
+            path.unlink(missing_ok=True)
+        if failure := _failure(clip, found):
+            log.warning("%s of %s: %s", clip.id, video.candidate, failure)
+            return made(failure=failure, seconds=found.seconds)
+        scores = found.scores.items()
+        return made(
+            values={name: each.value for name, each in scores if each.value is not None},
+            missing={name: _why(each) for name, each in scores if each.value is None},
+            frames=found.frames_compared,
+            legacy_psnr_uint8=found.legacy_psnr_uint8,
+            seconds=found.seconds,
+        )
+
+    def _bring(self, file: Stored, path: Path) -> None:
+        store, (_, key) = self.store.for_uri(file.uri), self.store.parse(file.uri)
+        store.download(key, path, sha256=file.sha256, bytes=file.bytes)
+
+    def _scored(self, clip: TestClip, path: Path, reference: Path) -> ClipScores:
+        return score_clip(
+            path,
+            reference,
+            self.work / "clips" / clip.first_frame,
+            self.spec.metrics,
+            Limits(seconds=self.spec.clip_seconds, frames=clip.frames),
+            grid=Grid(
+                fps=clip.fps,
+                size=(clip.size.width, clip.size.height),
+                start=clip.recorded.starts[0],
+            ),
+            mounted=Mounted(ffmpeg=_ffmpeg()),
+            legacy=self.spec.legacy_psnr,
+        )
+
+
+def _ffmpeg() -> Path | None:
+    """The program of an image that has one, which is none of ours: VMAF needs it."""
+    found = shutil.which("ffmpeg")
+    return None if found is None else Path(found)
+
+
+def _failure(clip: TestClip, found: ClipScores) -> str:
+    """Why the video counts as a failure; empty if it has been measured. Raises
+    InputError(CLIP_INVALID) if the recorded clip is at fault."""
+    missing = [each for each in found.scores.values() if each.value is None]
+    for score in missing:
+        if score.reason in ("ReferenceUnreadable", "FirstFrameUnreadable"):
+            raise InputError(Reason.CLIP_INVALID, f"{clip.recorded.path}: {score.message}")
+        if score.reason in ("CandidateUnreadable", "TimedOut"):
+            return score.message
+    frames = found.frames_compared + 1
+    if frames < SHORTEST * clip.frames:
+        return f"it has {frames} frames at {clip.fps:g} fps, and the clip {clip.frames}"
+    return ""
+
+
+def _why(score: Score) -> str:
+    return f"{score.reason}: {score.message}" if score.message else str(score.reason)

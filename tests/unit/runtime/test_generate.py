@@ -1,0 +1,253 @@
+"""Candidates that are rendered here, by the service's renderer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from evaluations import Evaluation
+from moving import FRAMES, HEIGHT, WIDTH, moving_picture
+from renders import CPU, write_lora
+from wan_runtime.artifacts import manifest
+from wan_runtime.artifacts.manifest import Lineage
+from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.finetune import Dialect
+from wan_runtime.contract.job import Certificate
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.sampling import Profile
+from wan_runtime.contract.steps import Expert, Step
+from wan_runtime.data.decode import timeline
+from wan_runtime.data.facts import Facts
+from wan_runtime.errors import InputError, NumericalError
+from wan_runtime.evaluation import rendered as rendered_here
+from wan_runtime.evaluation.records import Video
+from wan_runtime.models.dit.parallel import Ranks
+from wan_runtime.models.layout import ModelFiles
+from wan_runtime.models.load import load_dit
+from wan_runtime.rendering.model import Model, digest_of
+from wan_runtime.rendering.order import VideoOrder
+from wan_runtime.rendering.render import Renderer, Shot
+
+pytest_plugins = ["ml_fixtures", "evaluation_fixtures"]
+
+PRESET = "Wan2.1-I2V-Tiny"
+
+
+class Rendered:
+    """Orders that were rendered, while the tests decide about each."""
+
+    def __init__(self) -> None:
+        self.orders: list[VideoOrder] = []
+        self.stop_after = 100
+        self.fails: set[str] = set()
+
+    def prompts(self) -> list[str]:
+        found = [each.prompt[-1] for each in self.orders]
+        self.orders.clear()
+        return found
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, Model]:
+    """Models by profile and weights: each is loaded once for all tests."""
+    return {}
+
+
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch, loaded: dict[str, Model]) -> Rendered:
+    made, render = Rendered(), Renderer.render
+
+    def load(files: ModelFiles, ranks: Ranks, device: torch.device, profile: Profile) -> Model:
+        key = f"{profile} {digest_of(files)}"
+        if key not in loaded:
+            loaded[key] = Model(files, ranks, device, profile)
+        return loaded[key]
+
+    monkeypatch.setattr(rendered_here, "Model", load)
+
+    def noting(self: Renderer, order: VideoOrder, *rest: object) -> Shot:
+        if len(made.orders) == made.stop_after:
+            raise KeyboardInterrupt
+        made.orders.append(order)
+        if order.prompt in made.fails:
+            raise NumericalError(Reason.NON_FINITE_LOSS, "sampling gave NaN or infinite pixels")
+        return render(self, order, *rest)
+
+    monkeypatch.setattr(Renderer, "render", noting)
+    return made
+
+
+@pytest.fixture
+def collected(evaluation: Evaluation, tiny21: ModelFiles) -> Evaluation:
+    evaluation.upload_few(3)
+    evaluation.work |= {"sampling": {"steps": 2, "guidance": 1}, "seed": 7}
+    evaluation.spec = evaluation.spec.model_copy(update={"prefix": evaluation.name})
+    evaluation.go(Step.COLLECT)
+    evaluation.fields["model"] = {"preset": PRESET, "path": str(tiny21.folder)}
+    return evaluation
+
+
+SHARD = {"index": 0, "count": 3}
+"""The first clip alone."""
+
+
+def shown(store: Store, video: Video, folder: Path) -> np.ndarray:
+    """The frames of a video: [F, H, W, 3]."""
+    assert video.video is not None
+    path = folder / "shown.mp4"
+    store.download(store.parse(video.video.uri)[1], path, sha256=video.video.sha256)
+    frames = timeline(path, 16, Facts())
+    return np.stack([frame.to_ndarray(format="rgb24") for frame in frames]).astype(float)
+
+
+def test_a_killed_pod_and_another_evaluation_render_nothing_twice(
+    collected: Evaluation, rendered: Rendered, store: Store, tmp_path: Path
+) -> None:
+    collected.add("base", preset=PRESET)
+    collected.add("same", preset=PRESET, training={"gpuSeconds": 5})
+    rendered.stop_after = 1
+    with pytest.raises(KeyboardInterrupt):
+        collected.generate("base")
+    assert rendered.prompts() == ["0"]
+    rendered.stop_after = 100
+    videos = collected.generate("base")
+    assert rendered.prompts() == ["1", "2"]
+    assert collected.generate("same")[0].video == videos[0].video
+    assert rendered.prompts() == []
+
+    assert [each.seed for each in videos] == [7, 8, 9]
+    assert all(each.gpu == "CPU" and (each.gpu_seconds or 0) > 0 for each in videos)
+    assert {each.profile for each in videos} == {"Lossless"}
+    first = videos[0].video
+    assert first is not None
+    assert first.uri.startswith(f"s3://wan/{collected.name}/cache/renders/")
+    path = tmp_path / "first.mp4"
+    store.download(store.parse(first.uri)[1], path, sha256=first.sha256)
+    with av.open(str(path)) as container:
+        assert "baseWeights" in container.metadata["comment"]
+    frames = list(timeline(path, 16, Facts()))
+    assert len(frames) == FRAMES
+    assert (frames[0].width, frames[0].height) == (WIDTH, HEIGHT)
+    shown = frames[0].to_ndarray(format="rgb24").astype(float)
+    assert np.abs(shown - moving_picture(0)[0]).mean() < 40, "it starts from the first frame"
+
+
+def test_a_clip_that_fails_stops_no_other(collected: Evaluation, rendered: Rendered) -> None:
+    collected.add("base", preset=PRESET)
+    rendered.fails = {"a drifting picture 1"}
+    first, bad, last = collected.generate("base")
+    assert bad.video is None
+    assert bad.failure == "sampling gave NaN or infinite pixels"
+    assert first.video is not None
+    assert last.video is not None
+
+
+def test_a_damaged_video_of_the_cache_is_rendered_again(
+    collected: Evaluation, rendered: Rendered, store: Store, tmp_path: Path
+) -> None:
+    collected.add("base", preset=PRESET)
+    collected.work["sampling"]["negative_prompt"] = ""
+    (video,) = collected.generate("base", shard=SHARD)
+    assert video.video is not None
+    store.put_bytes(store.parse(video.video.uri)[1], b"half a video")
+    rendered.prompts()
+    (again,) = collected.generate("base", shard=SHARD)
+    assert rendered.prompts() == ["0"]
+    assert again.video is not None
+    assert again.video.uri == video.video.uri
+    store.download(store.parse(again.video.uri)[1], tmp_path / "whole", sha256=again.video.sha256)
+
+
+def test_weights_settings_and_other_seeds_make_other_videos(
+    collected: Evaluation, rendered: Rendered, store: Store, tiny21: ModelFiles, tmp_path: Path
+) -> None:
+    dit = load_dit(tiny21, Expert.ONLY, torch.float32, CPU)
+    key = f"{collected.name}/lora.safetensors"
+    store.put_file(key, write_lora(tmp_path / "lora", dit, 1))
+    lora = {"preset": PRESET, "adapter": {"files": {"Only": store.uri(key)}}}
+    collected.add("base", preset=PRESET)
+    collected.add("lora", **lora)
+    collected.add("weak", **{**lora, "adapter": {**lora["adapter"], "strength": 0.5}})
+    collected.add("exact", preset=PRESET, profile="Exact")
+    collected.work["noise_floor"] = "base"
+    names = ("base", "lora", "weak", "exact")
+    found = [video for name in names for video in collected.generate(name, shard=SHARD)]
+    assert len({each.video.uri for each in found if each.video}) == 5
+    other_seed = ("OtherSeed", 7 + 2**31)
+    assert [(each.render, each.seed) for each in found[:2]] == [("First", 7), other_seed]
+    first, other = (shown(store, each, tmp_path) for each in found[:2])
+    assert np.abs(first - other).mean() > 1, "the other seed makes another video"
+    assert len({each.weights for each in found}) == 3, "exact arithmetic has the same weights"
+
+
+@pytest.mark.parametrize(("profile", "again"), [("Lossless", 0), ("Balanced", 1)])
+def test_a_video_in_8_bits_belongs_to_the_type_of_its_gpu(
+    collected: Evaluation,
+    rendered: Rendered,
+    monkeypatch: pytest.MonkeyPatch,
+    profile: str,
+    again: int,
+) -> None:
+    """Balanced is Lossless where the GPU has no 8 bits: such a video says nothing about it."""
+    collected.add("ours", preset=PRESET, profile=profile)
+    collected.generate("ours", shard=SHARD)
+    rendered.prompts()
+    monkeypatch.setattr(rendered_here.Candidate, "gpu", "NVIDIA H200")
+    collected.generate("ours", shard=SHARD)
+    assert len(rendered.prompts()) == again
+
+
+def exported(store: Store, name: str, file: Path, **summary: int) -> dict[str, str]:
+    """What a fine-tune of this name left."""
+    path = f"{name}.safetensors"
+    certificate = Certificate(
+        format=Dialect.DIFFSYNTH, consumer="none", worst_difference=0, files=(path,)
+    )
+    ref = manifest.commit(
+        store, name, {path: file}, kind="weights", summary=summary, certificates=(certificate,),
+        lineage=Lineage(config_hash="0" * 64, preset=PRESET),
+    )  # fmt: skip
+    return ref.model_dump()
+
+
+def test_what_fine_tunes_exported_is_rendered(
+    collected: Evaluation, rendered: Rendered, store: Store, tiny21: ModelFiles, tmp_path: Path
+) -> None:
+    dit = load_dit(tiny21, Expert.ONLY, torch.float32, CPU)
+    lora = exported(store, f"{collected.name}-lora", write_lora(tmp_path / "lora", dit, 1), rank=2)
+    (shard,) = tiny21.dits[Expert.ONLY]
+    tensors = {name: tensor * 1.05 for name, tensor in load_file(shard).items()}
+    save_file(tensors, tmp_path / "full")
+    full = exported(store, f"{collected.name}-full", tmp_path / "full")
+    collected.add("base", preset=PRESET)
+    collected.add("lora", preset=PRESET, weights=lora)
+    collected.add("full", preset=PRESET, weights=full)
+    found = [collected.generate(name, shard=SHARD)[0] for name in ("base", "lora", "full")]
+    assert len({each.weights for each in found}) == 3
+    base, *tuned = (shown(store, each, tmp_path) for each in found)
+    assert all(np.abs(each - base).mean() > 0.1 for each in tuned)
+    other = {"preset": "Wan2.2-I2V-Tiny"}
+    collected.add("other", **other, weights=full)
+    with pytest.raises(InputError, match=r"are of Wan2.1-I2V-Tiny; the base model is Wan2.2-I2V"):
+        collected.generate("other", model=other)
+
+
+def test_weights_that_cannot_be_used_are_the_steps_error(
+    collected: Evaluation, rendered: Rendered, store: Store
+) -> None:
+    store.put_bytes(f"{collected.name}/odd", b"no adapter")
+    odd = {"files": {"Only": f"s3://wan/{collected.name}/odd"}}
+    collected.add("odd", preset=PRESET, adapter=odd)
+    collected.add("gone", preset=PRESET, adapter={"files": {"Only": "s3://wan/gone"}})
+    with pytest.raises(InputError, match=r"adapter odd: s3://wan/.*odd") as refused:
+        collected.generate("odd")
+    assert refused.value.reason is Reason.MODEL_INVALID
+    with pytest.raises(InputError, match="s3://wan/gone does not exist") as missing:
+        collected.generate("gone")
+    assert missing.value.reason is Reason.MODEL_NOT_FOUND
+    assert manifest.find(store, collected.job(Step.GENERATE, candidate="odd").output_prefix) is None

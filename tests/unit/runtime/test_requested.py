@@ -1,0 +1,133 @@
+"""Candidates that a running service renders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from evaluations import Evaluation
+from moving import moving_picture
+from videos_service import VideosService
+from wan_runtime.artifacts.patience import Patience
+from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.evaluation import ServiceAddress
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.steps import Step
+from wan_runtime.errors import InfrastructureError, InputError
+from wan_runtime.evaluation import client
+from wan_runtime.evaluation.client import Client, Refused
+
+pytest_plugins = ["evaluation_fixtures"]
+
+BUSY = {"code": "queue_full", "message": "the queue is full"}
+
+
+class Clock:
+    """Time that passes by sleeping alone."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    patience = Patience(seconds=20, sleep=made.sleep, clock=lambda: made.now)
+    monkeypatch.setattr(client, "Patience", lambda: patience)
+    return made
+
+
+@pytest.fixture
+def service(evaluation: Evaluation, store: Store) -> Iterator[VideosService]:
+    evaluation.upload_few(2)
+    evaluation.work["sampling"] = {"steps": 3}
+    evaluation.go(Step.COLLECT)
+    key = store.parse(evaluation.put("made.mp4", moving_picture(5)))[1]
+    with VideosService(store.get_bytes(key)).running() as running:
+        key_file = evaluation.folder / "key"
+        key_file.write_text("sesame\n")
+        address = {"url": running.url, "model": "wan", "keyFile": str(key_file)}
+        evaluation.add("served", service=address, profile="Fast")
+        yield running
+
+
+def test_a_service_is_asked_for_every_clip_once(
+    evaluation: Evaluation, service: VideosService, clock: Clock, store: Store
+) -> None:
+    videos = evaluation.generate("served")
+    first = service.asked[0]
+    assert (first.prompt, first.size, first.frames) == ("a drifting picture 0", "64x48", 9)
+    assert (first.seed, first.steps, first.fps, first.quality) == (0, 3, 16, "fast")
+    assert (first.model, first.guidance) == ("wan", None)
+    assert all(picture.startswith(b"\x89PNG") for picture in service.pictures)
+    assert service.authorization == {"Bearer sesame"}
+    assert len(set(service.keys)) == 2
+    assert clock.slept == [1.5, 1.5], "as the service states"
+    for video in videos:
+        assert video.video is not None
+        assert store.get_bytes(store.parse(video.video.uri)[1]) == service.video
+    assert evaluation.generate("served") == videos
+    assert len(service.asked) == 2, "what an earlier attempt brought is there"
+
+
+def test_a_busy_service_is_waited_for_and_refusals_are_in_its_words(
+    evaluation: Evaluation, service: VideosService, clock: Clock
+) -> None:
+    wrong = {"code": "invalid_request", "message": "size: 64x48 is not served here"}
+    busy = (429, {"Retry-After": "17"}, {"error": BUSY})
+    service.refusals = [busy, (400, {}, {"error": wrong})]
+    service.failing["a drifting picture 1"] = {"code": "not_finite", "message": "NaN pixels"}
+    refused, failed = evaluation.generate("served")
+    assert clock.slept[0] == 17
+    assert refused.failure == "invalid_request: size: 64x48 is not served here"
+    assert failed.failure == "not_finite: NaN pixels"
+
+
+def test_what_is_no_videos_api_is_a_failure(
+    evaluation: Evaluation, service: VideosService, clock: Clock
+) -> None:
+    service.refusals = [(200, {}, {}), (404, {}, {"detail": "Not Found"})]
+    failures = [each.failure for each in evaluation.generate("served")]
+    assert failures == [
+        "the service answered without the id of a video",
+        "HTTP 404 without a reason",
+    ]
+
+
+def test_what_is_no_video_is_a_failure(
+    evaluation: Evaluation, service: VideosService, clock: Clock
+) -> None:
+    service.video = service.video[:300]
+    failures = {each.failure for each in evaluation.generate("served")}
+    assert failures == {"what the service sent holds no video stream"}
+
+
+def test_a_wrong_key_and_a_shift_end_the_step(
+    evaluation: Evaluation, service: VideosService, clock: Clock
+) -> None:
+    service.refusals = [(401, {}, {"error": {"message": "Invalid key"}})]
+    with pytest.raises(InputError, match="refuses the API key: Invalid key") as wrong:
+        evaluation.generate("served")
+    assert wrong.value.reason is Reason.JOB_INVALID
+    with pytest.raises(InputError, match="a request cannot state a shift"):
+        evaluation.generate("served", work={"sampling": {"shift": 3}})
+
+
+def test_a_service_that_is_away(clock: Clock) -> None:
+    away = Client(ServiceAddress(url="http://127.0.0.1:9", model="wan"))
+    with pytest.raises(InfrastructureError, match="does not answer: nothing listens there"):
+        away.create({}, b"", "key")
+    assert sum(clock.slept) == pytest.approx(20)
+
+
+def test_a_video_that_never_changes(service: VideosService, clock: Clock) -> None:
+    stuck = Client(ServiceAddress(url=service.url, model="wan"))
+    service._poll = lambda video_id: (200, {}, {"status": "in_progress"})  # type: ignore[method-assign]
+    with pytest.raises(Refused, match="is in_progress and has not changed for 30 minutes"):
+        stuck.wait("video_0")
