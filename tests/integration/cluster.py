@@ -26,9 +26,12 @@ class Cluster:
 
     server: ApiServer
     namespace: str
+    plural: str = "wanfinetunes"
+    """Resources whose states are read."""
 
     def path(self, kind: str, name: str = "") -> str:
-        prefix = {"jobs": "/apis/batch/v1", "wanfinetunes": GROUP}.get(kind, "/api/v1")
+        apis = {"jobs": "/apis/batch/v1", "networkpolicies": "/apis/networking.k8s.io/v1"}
+        prefix = apis.get(kind, GROUP if kind.startswith("wan") else "/api/v1")
         return f"{prefix}/namespaces/{self.namespace}/{kind}" + (f"/{name}" if name else "")
 
     def create(self, name: str, **spec: Any) -> Raw:
@@ -47,7 +50,7 @@ class Cluster:
         return made
 
     def get(self, name: str) -> Raw:
-        found: Raw = self.server.request("GET", self.path("wanfinetunes", name))
+        found: Raw = self.server.request("GET", self.path(self.plural, name))
         return found
 
     def edit(self, name: str, **spec: Any) -> None:

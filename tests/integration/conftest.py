@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 from collections.abc import Iterator
@@ -49,7 +50,8 @@ def crd(apiserver: ApiServer) -> Manifest:
         true = {each["type"] for each in conditions if each["status"] == "True"}
         return found if "Established" in true else None
 
-    eventually(lambda: established("waninferenceservices"), "the CRD to be established")
+    for plural in ("waninferenceservices", "wanevaluations"):
+        eventually(functools.partial(established, plural), "the CRD to be established")
     return eventually(lambda: established("wanfinetunes"), "the CRD to be established")
 
 
@@ -61,6 +63,11 @@ def runs(apiserver: ApiServer, crd: Manifest, namespace: str) -> Runs:
 @pytest.fixture
 def services(apiserver: ApiServer, crd: Manifest, namespace: str) -> Runs:
     return Runs(apiserver, namespace, "waninferenceservices")
+
+
+@pytest.fixture
+def evaluations(apiserver: ApiServer, crd: Manifest, namespace: str) -> Runs:
+    return Runs(apiserver, namespace, "wanevaluations")
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,10 @@ CRDS = ROOT / "crds"
 CRD = CRDS / "wan-operator.dev_wanfinetunes.yaml"
 EXAMPLES = sorted((ROOT / "examples").glob("finetune-*.yaml"))
 SERVICES = sorted((ROOT / "examples").glob("inference-*.yaml"))
+EVALUATIONS = sorted((ROOT / "examples").glob("evaluation-*.yaml"))
 INVALID = sorted((ROOT / "examples" / "invalid").glob("*.yaml"))
 INVALID_SERVICES = sorted((ROOT / "examples" / "invalid" / "inference").glob("*.yaml"))
+INVALID_EVALUATIONS = sorted((ROOT / "examples" / "invalid" / "evaluation").glob("*.yaml"))
 GROUP = "/apis/wan-operator.dev/v1alpha1"
 Manifest = dict[str, Any]
 

@@ -17,7 +17,11 @@ from integration.operator_process import ROOT, Operator, controllers
 from mistakes import CAUSE_SECONDS, HEAL_SECONDS, Mistake, Sheet, manifests, mistakes
 
 Raw = dict[str, Any]
-PLURALS = {"WanFineTune": "wanfinetunes", "WanInferenceService": "waninferenceservices"}
+PLURALS = {
+    "WanFineTune": "wanfinetunes",
+    "WanInferenceService": "waninferenceservices",
+    "WanEvaluation": "wanevaluations",
+}
 VALUES = {"endpoint": "http://minio:9000"}
 ROOMY = {"cpu": "64", "memory": "512Gi", "pods": "500", "ephemeral-storage": "4Ti"}
 

@@ -32,7 +32,8 @@ PAGES = tuple(
 FENCED = re.compile(r"^```(?:console|bash|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:wan-runtime|wan-operator|kubectl[ -]wan|make) [^`=]+)`")
 FOREIGN = {
-    "curl", "docker", "export", "git", "hf", "kubectl", "mc", "pip", "pre-commit", "tensorboard",
+    "curl", "docker", "export", "git", "hf", "jq", "kubectl", "mc", "pip", "pre-commit",
+    "tensorboard",
 }  # fmt: skip
 """Programs of others: of their arguments, only the files of this repository are looked at."""
 PROGRAMS: dict[str, Callable[[], argparse.ArgumentParser]] = {

@@ -192,7 +192,7 @@ def test_a_catalogue_of_ones_own(plan: Any, tmp_path: Path, form: str) -> None:
     assert "gpuCatalogue[0].memoryGib: must be at least 1, not 0" in error
 
 
-NOTHING = "no WanFineTune or WanInferenceService in standard input"
+NOTHING = "no WanFineTune or WanInferenceService or WanEvaluation in standard input"
 WRONG: list[tuple[Any, str]] = [
     ("a: [", "standard input is no YAML"),
     ("a: 1\nb: {c: 2\n", "standard input is no YAML at line 3, column 1: "),
@@ -327,7 +327,11 @@ def test_other_kinds_beside_it_are_passed_over_and_lists_are_read(plan: Any) -> 
 
 
 def test_every_example_is_planned(capsys: pytest.CaptureFixture[str]) -> None:
-    kinds = {"finetune": "WanFineTune", "inference": "WanInferenceService"}
+    kinds = {
+        "finetune": "WanFineTune",
+        "inference": "WanInferenceService",
+        "evaluation": "WanEvaluation",
+    }
     files = sorted(each for kind in kinds for each in (ROOT / "examples").glob(f"{kind}-*.yaml"))
     assert EXAMPLE in files
     for file in files:

@@ -16,10 +16,10 @@ from wan_runtime.contract.reasons import Explanation
 
 ROOT = Path(__file__).parents[2]
 NEED_NOBODY = frozenset({
-    "AdaptersLoaded", "CanaryProving", "Completed", "DatasetPrepared", "FineTunesDone",
-    "GatewayStarting", "ImportingModel", "ModelImported", "PodStarting", "RollingOut", "Scaled",
-    "ScaledToZero", "Serving", "StepRunning", "StepStarting", "Suspending", "Terminated",
-    "WorkersStarting",
+    "AdaptersLoaded", "CanaryGated", "CanaryProving", "Completed", "DatasetPrepared",
+    "FineTunesDone", "GatePassed", "GateWaiting", "GatewayStarting", "ImportingModel",
+    "ModelImported", "PodStarting", "RollingOut", "Scaled", "ScaledToZero", "Serving",
+    "StepRunning", "StepStarting", "Suspending", "Terminated", "WorkersStarting",
 })  # fmt: skip
 """Reasons of states in which nothing has to be mended."""
 PROGRAMS = ("kubectl", "helm", "mc", "wan-runtime")

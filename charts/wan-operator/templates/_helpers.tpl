@@ -48,14 +48,14 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 them by reference. Nothing may be changed on pods: Jobs and Deployments make and remove them. */}}
 {{- define "wan-operator.rules" -}}
 - apiGroups: [wan-operator.dev]
-  resources: [wanfinetunes, waninferenceservices]
+  resources: [wanfinetunes, waninferenceservices, wanevaluations]
   verbs: [get, list, watch]
 - apiGroups: [wan-operator.dev]
-  resources: [wanfinetunes/status, waninferenceservices/status]
+  resources: [wanfinetunes/status, waninferenceservices/status, wanevaluations/status]
   verbs: [patch]
 # Children block their owner's deletion; where OwnerReferencesPermissionEnforcement is on, that needs this verb.
 - apiGroups: [wan-operator.dev]
-  resources: [wanfinetunes/finalizers, waninferenceservices/finalizers]
+  resources: [wanfinetunes/finalizers, waninferenceservices/finalizers, wanevaluations/finalizers]
   verbs: [update]
 - apiGroups: [batch]
   resources: [jobs]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from wan_operator.api.v1alpha1.common import Condition
 from wan_operator.conditions.namespaces import placed
@@ -13,6 +14,13 @@ from wan_runtime.contract.reasons import Explanation
 # kstatus's: every kind has both.
 RECONCILING = "Reconciling"
 STALLED = "Stalled"
+
+
+STATUSES: dict[bool | None, Literal["True", "False", "Unknown"]] = {
+    True: "True",
+    False: "False",
+    None: "Unknown",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +36,8 @@ class Wanted:
     """What one condition should say."""
 
     type: str
-    status: bool
+    status: bool | None
+    """None: unknown."""
     reason: str
     message: str = ""
 
@@ -50,7 +59,7 @@ def merge(
     merged = []
     for want in sorted(wanted, key=lambda want: (not want.status, ranks[want.type])):
         assert want.reason in vocabulary.reasons, f"{want.reason} is not a documented reason"
-        status = "True" if want.status else "False"
+        status = STATUSES[want.status]
         old = before.get(want.type)
         same = old is not None and old.status == status
         merged.append(

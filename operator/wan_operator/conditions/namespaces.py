@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 
-_KINDS = "secret|configmap|persistentvolumeclaim|serviceaccount|localqueue|WanFineTune"
+_KINDS = (
+    "secret|configmap|persistentvolumeclaim|serviceaccount|localqueue|WanFineTune|WanEvaluation"
+)
 _MISSING = re.compile(
     rf"""\b(?:
         (?:{_KINDS})s?\ "?[a-z0-9][a-z0-9.-]*"?\ (?:not\ found|does\ not\ exist|doesn't\ exist)

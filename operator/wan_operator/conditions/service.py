@@ -69,10 +69,15 @@ _OWN: dict[str, Explanation] = {
     ),
     "RollingOut": Explanation("Workers of a new revision replace the old ones."),
     "CanaryProving": Explanation("Some workers of a new revision get a share of the requests."),
+    "CanaryGated": Explanation(
+        "The canary did well, and waits until an evaluation passes its gate; the message has its "
+        "state."
+    ),
     "RolledBack": Explanation(
         "The new revision was rolled back and the old one serves; the message has the cause.",
         "New workers were not ready before `spec.rollout.deadlineSeconds`, could not use their "
-        "model or an adapter, or failed more often or were slower than the old ones.",
+        "model or an adapter, failed more often or were slower than the old ones, or the "
+        "evaluation of `spec.rollout.gate` did not pass.",
         "Mend what the message names and change the spec, which begins another rollout: `kubectl "
         "edit wis/NAME`.",
     ),
@@ -121,6 +126,31 @@ _OWN: dict[str, Explanation] = {
         "An adapter names a run with `method.full`, the model one with `method.lora`, or the "
         "presets differ.",
         "Name a run that fits, or correct `spec.model.preset`, with `kubectl edit wis/NAME`.",
+    ),
+    "WaitingForEvaluation": Explanation(
+        "An evaluation that an adapter or the model names is not complete yet.",
+        "The run is still at work, or waits itself, maybe for its raters.",
+        "`kubectl get wev EVALUATION` shows how far it is. The service goes on by itself.",
+    ),
+    "EvaluationNotFound": Explanation(
+        "A WanEvaluation of this name does not exist in the namespace.",
+        "A name in `fromEvaluation` is misspelt, or the run is in another namespace or was "
+        "deleted.",
+        "`kubectl get wev` lists those of the namespace. Apply the run, or correct "
+        "`fromEvaluation` with `kubectl edit wis/NAME`.",
+    ),
+    "EvaluationFailed": Explanation(
+        "An evaluation that an adapter or the model names has failed or is stalled.",
+        "The message names the run.",
+        "`kubectl describe wev EVALUATION` has the cause. Mend the run, or take it out of the "
+        "service with `kubectl edit wis/NAME`.",
+    ),
+    "EvaluationUnsuitable": Explanation(
+        "An evaluation has no winner, or one that the service cannot serve in this place; the "
+        "message has what would be right.",
+        "The evaluation ended in a tie, or the winner has another preset or method.",
+        "Change what the message names with `kubectl edit wis/NAME`; for a tie, name a candidate "
+        "in `fromEvaluation.candidate`.",
     ),
     "DatabaseNotConfigured": Explanation(
         "Neither spec.database nor the operator's settings name the Secret with the database's "

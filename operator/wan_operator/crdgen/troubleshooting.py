@@ -19,15 +19,15 @@ kubectl describe KIND NAME         # all conditions and events
 ```
 
 `Reason` is one of those below; the message names the object, field or file. In the commands, KIND
-is `wft` or `wis`, NAME is the resource, and the message has the other words in capitals. They run
-in the namespace of the resource. `helm upgrade` stands for `helm upgrade wan-operator
+is `wft`, `wis` or `wev`, NAME is the resource, and the message has the other words in capitals.
+They run in the namespace of the resource. `helm upgrade` stands for `helm upgrade wan-operator
 charts/wan-operator --namespace wan-system`, and `mc` for any client of the store.
 
 What is mended is acted on without more being done. Pods that run have a changed Secret at the
 kubelet's next sync, about a minute later; those of a gateway that are made anew, by `kubectl
-rollout restart deployment NAME-gateway`, have it at once. Only a fine-tune that is `Failed` has to
-be made anew, with `kubectl replace --force -f FILE`; it uses again what the failed one has imported
-and encoded.
+rollout restart deployment NAME-gateway`, have it at once. Only a run that is `Failed` has to be
+made anew, with `kubectl replace --force -f FILE`; it uses again what the failed one has imported,
+encoded and rendered.
 """
 
 _NORMAL = """\
@@ -56,10 +56,16 @@ def _entries(kinds: Sequence[Kind]) -> Iterator[tuple[str, Explanation, list[str
     yield from ((word, explanation, names) for (word, explanation), names in found.items())
 
 
+def joined(kinds: Sequence[str]) -> str:
+    """`A`, `A and B`, `A, B and C`."""
+    *rest, last = kinds
+    return f"{', '.join(rest)} and {last}" if rest else last
+
+
 def _fault(word: str, explanation: Explanation, kinds: Sequence[str]) -> str:
     return (
         f"## {word}\n\n"
-        f"*{' and '.join(kinds)}.* {explanation.meaning}\n\n"
+        f"*{joined(kinds)}.* {explanation.meaning}\n\n"
         f"* **Cause.** {explanation.cause}\n"
         f"* **Cure.** {explanation.cure}\n"
     )

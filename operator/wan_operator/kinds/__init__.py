@@ -6,14 +6,25 @@ know none of them by name: they go by this registry.
 
 from __future__ import annotations
 
+from wan_operator.kinds.evaluation import EVALUATION
 from wan_operator.kinds.finetune import FINETUNE
 from wan_operator.kinds.kind import Follows, Kind, Page
 from wan_operator.kinds.service import SERVICE
 from wan_operator.reconcile.observed import Key, Raw, label
 
-__all__ = ["FINETUNE", "KINDS", "SERVICE", "Follows", "Kind", "Page", "key_of", "owner_of"]
+__all__ = [
+    "EVALUATION",
+    "FINETUNE",
+    "KINDS",
+    "SERVICE",
+    "Follows",
+    "Kind",
+    "Page",
+    "key_of",
+    "owner_of",
+]
 
-KINDS = {kind.name: kind for kind in (FINETUNE, SERVICE)}
+KINDS = {kind.name: kind for kind in (FINETUNE, SERVICE, EVALUATION)}
 
 
 def key_of(kind: str, cr: Raw) -> Key:

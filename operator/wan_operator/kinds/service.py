@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from wan_operator.api.markers import rule
 from wan_operator.api.v1alpha1 import inference as api
+from wan_operator.api.v1alpha1.evaluation import KIND as EVALUATION
 from wan_operator.api.v1alpha1.finetune import KIND as FINETUNE
 from wan_operator.conditions.service import VOCABULARY
 from wan_operator.crdgen.crd import MODEL_COLUMN, STATE_COLUMNS, Column, Definition
 from wan_operator.kinds.kind import Follows, Kind, Page
-from wan_operator.reconcile.service import reconcile
-from wan_operator.reconcile.service.finetunes import follows
+from wan_operator.reconcile.observed import Key, Raw
+from wan_operator.reconcile.service import evaluations, finetunes, reconcile
 from wan_operator.reconcile.service.left import left
 from wan_runtime.contract.report import STATE_PAGE, GatewayState
 
 PAGE_BYTES = 8 * 2**20
 """Room for the page of the largest service: 1000 workers and as many of a canary."""
+
+
+def follows(cr: Raw) -> tuple[Key, ...]:
+    """The fine-tunes and evaluations that a raw service names."""
+    return (*finetunes.follows(cr), *evaluations.follows(cr))
+
 
 DEFINITION = Definition(
     name=api.KIND,
@@ -84,5 +91,5 @@ SERVICE = Kind(
         limit_bytes=PAGE_BYTES,
         addresses=reconcile.addresses,
     ),
-    follows=Follows(kinds=frozenset({FINETUNE}), keys=follows),
+    follows=Follows(kinds=frozenset({FINETUNE, EVALUATION}), keys=follows),
 )

@@ -20,6 +20,8 @@ class Document(Generic[Spec]):
     kind: str
     name: str
     spec: Spec
+    beside: tuple[Document[Any], ...] = ()
+    """All that were read with it, which it may name."""
 
 
 @dataclass(frozen=True, slots=True)

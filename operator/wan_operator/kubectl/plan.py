@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from wan_operator.api.v1alpha1 import evaluation as evaluation_api
 from wan_operator.api.v1alpha1 import finetune as finetune_api
 from wan_operator.api.v1alpha1 import inference as service_api
 from wan_operator.kubectl.documents import read_documents
+from wan_operator.kubectl.evaluation import EVALUATION
 from wan_operator.kubectl.finetune import FINETUNE
 from wan_operator.kubectl.kind import Document, PlannedKind
 from wan_operator.kubectl.service import SERVICE
@@ -19,15 +22,19 @@ from wan_operator.yaml_files import DocumentError, yaml_documents
 from wan_runtime.faults import value
 from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_name, catalogue_of
 
-KINDS: dict[str, PlannedKind[Any, Any]] = {finetune_api.KIND: FINETUNE, service_api.KIND: SERVICE}
+KINDS: dict[str, PlannedKind[Any, Any]] = {
+    finetune_api.KIND: FINETUNE,
+    service_api.KIND: SERVICE,
+    evaluation_api.KIND: EVALUATION,
+}
 DOES_NOT_FIT = 1
 DIGITS = 9
 """Digits of a number of clips, at most."""
 
 DESCRIPTION = """\
-Shows what a WanFineTune or a WanInferenceService needs before it is applied: GPU memory and time by
-part, hours or seconds per video, cost, and if it does not fit, the smallest changes that make it
-fit. It needs no cluster.
+Shows what a WanFineTune, a WanInferenceService or a WanEvaluation needs before it is applied: GPU
+memory and time by part, hours or seconds per video, cost, and if it does not fit, the smallest
+changes that make it fit. It needs no cluster.
 
 Every number comes from a table of measurements on one H100. The ranges show how far it may be off,
 and are wide where nothing has been measured. Rules that span several fields are checked by the API
@@ -38,6 +45,7 @@ examples:
   kubectl wan plan -f finetune.yaml --clips 100
   kubectl wan plan -f finetune.yaml --clips 100 --compare
   kubectl wan plan -f service.yaml
+  kubectl wan plan -f finetune.yaml -f evaluation.yaml
   cat finetune.yaml | kubectl wan plan -f - --gpu H200-141GB -o json
 
 exit status: 0 all fit, 1 something does not fit, 2 the input is wrong
@@ -47,7 +55,7 @@ exit status: 0 all fit, 1 something does not fit, 2 the input is wrong
 def add_to(commands: Any) -> None:
     command: argparse.ArgumentParser = commands.add_parser(
         "plan",
-        help="show memory, time and cost of a fine-tune or a service before it is applied",
+        help="show memory, time and cost of a resource before it is applied",
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -90,7 +98,9 @@ def _positive(text: str) -> int:
 def run(options: argparse.Namespace) -> int:
     catalogue = read_catalogue(options.catalogue)
     texts, rows, all_fit = [], [], True
-    for document in read_documents(options.filename, KINDS):
+    documents = tuple(read_documents(options.filename, KINDS))
+    for each in documents:
+        document = replace(each, beside=documents)
         kind = KINDS[document.kind]
         gpu = chosen_gpu(options.gpu, document, catalogue)
         if options.compare or gpu is None:

@@ -82,9 +82,13 @@ def model_spec(model: Model) -> ModelSpec:
     if source is None:
         return ModelSpec(preset=preset)
     if source.persistent_volume_claim is not None:
-        folder = source.persistent_volume_claim.path.strip("/")
-        return ModelSpec(preset=preset, path=f"{MODEL_PATH}/{folder}".rstrip("/"))
+        return ModelSpec(preset=preset, path=mounted(source.persistent_volume_claim.path))
     return ModelSpec(preset=preset, source=source.s3)
+
+
+def mounted(folder: str) -> str:
+    """Path in the pod of a folder in the volume with base weights."""
+    return f"{MODEL_PATH}/{folder.strip('/')}".rstrip("/")
 
 
 def cache_volume(settings: Settings) -> Manifest | None:

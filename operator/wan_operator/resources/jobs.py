@@ -27,7 +27,9 @@ from wan_operator.resources.pods import (
     authority,
     cpu_of,
     items,
+    probe,
     scratch,
+    secret_file,
     security_context,
     shared_memory,
     store_env,
@@ -44,6 +46,7 @@ GRACE_SECONDS = 120
 MODEL_PATH = "/models"
 CACHE_PATH = "/cache"
 MODEL_CACHE_PATH = "/model-cache"
+API_KEY_PATH = "/etc/wan-service"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +78,7 @@ the page cache."""
 
 
 def size_of(attempt: Attempt) -> Size:
-    if attempt.preset.endswith("-Tiny"):
+    if attempt.small or attempt.preset.endswith("-Tiny"):
         return TINY
     if attempt.host is None:
         return LARGE_CPU
@@ -128,6 +131,12 @@ class Attempt:
     none."""
     overrides: ResourceOverrides
     pod_template: PodTemplate
+    api_key: tuple[str, str] | None = None
+    """(Secret, key) with the API key of a service that the step calls, mounted in API_KEY_PATH."""
+    http_port: int | None = None
+    """Port of the page that the step serves; None: it serves none."""
+    small: bool = False
+    """Whether it does with as little as a step of a Tiny preset, whatever the preset is."""
     avoid_node: str = ""
     """Name of the node that failed the attempt before; avoided where another fits."""
     queue_name: str = ""
@@ -197,6 +206,11 @@ def container(attempt: Attempt) -> Manifest:
     # Read by cuBLAS as it starts; without it torch refuses to multiply deterministically.
     workspace = {"name": "CUBLAS_WORKSPACE_CONFIG", "value": ":4096:8"}
     deterministic = [workspace] if attempt.deterministic else []
+    ports = [{"name": "progress", "containerPort": PROGRESS_PORT, "protocol": "TCP"}]
+    probes = {}
+    if attempt.http_port is not None:
+        ports.append({"name": "http", "containerPort": attempt.http_port, "protocol": "TCP"})
+        probes["readinessProbe"] = probe("/readyz", "http", period=2, failures=3)
     return {
         "name": CONTAINER,
         "image": attempt.image,
@@ -209,7 +223,8 @@ def container(attempt: Attempt) -> Manifest:
             *cache,
             *deterministic,
         ],
-        "ports": [{"name": "progress", "containerPort": PROGRESS_PORT, "protocol": "TCP"}],
+        "ports": ports,
+        **probes,
         "resources": resources(attempt),
         "securityContext": security_context(),
         "terminationMessagePath": TERMINATION_FILE,
@@ -263,6 +278,8 @@ def volumes(attempt: Attempt) -> list[Volume]:
         pairs.append(authority(attempt.ca_bundle))
     if attempt.model_volume is not None:
         pairs.append(model_volume(attempt.model_volume))
+    if attempt.api_key is not None:
+        pairs.append(secret_file("service", API_KEY_PATH, *attempt.api_key))
     if attempt.model_cache is not None:
         pairs.append(volume("model-cache", MODEL_CACHE_PATH, **attempt.model_cache))
     return pairs

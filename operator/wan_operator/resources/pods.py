@@ -171,6 +171,12 @@ def _files(name: str, path: str, secret: str) -> Volume:
     return volume(name, path, read_only=True, secret={"secretName": secret, "optional": True})
 
 
+def secret_file(name: str, path: str, secret: str, key: str) -> Volume:
+    """One key of a Secret as the file `path`/`key`. A pod without the Secret waits for it."""
+    source = {"secretName": secret, "items": [{"key": key, "path": key}]}
+    return volume(name, path, read_only=True, secret=source)
+
+
 def secret_env(variable: str, secret: str, key: str, *, optional: bool = False) -> Manifest:
     """Environment variable from a Secret. `optional`: the key may be missing."""
     source = {"name": secret, "key": key} | ({"optional": True} if optional else {})
@@ -203,3 +209,12 @@ def authority(bundle: ConfigMapKey) -> Volume:
 
 def items(config_map: str, key: str, path: str) -> Manifest:
     return {"name": config_map, "items": [{"key": key, "path": path}]}
+
+
+def probe(path: str, port: str, *, period: int, failures: int) -> Manifest:
+    return {
+        "httpGet": {"path": path, "port": port},
+        "periodSeconds": period,
+        "timeoutSeconds": 5,
+        "failureThreshold": failures,
+    }

@@ -92,6 +92,7 @@ class World:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.objects: dict[tuple[str, str], Raw] = {}
         self.finetunes: dict[str, Raw] = {}
+        self.evaluations: dict[str, Raw] = {}
         self.report: ServiceReport | None = None
         self.faults: tuple[Fault, ...] = ()
         self.refused: dict[str, Refusal] = {}
@@ -129,7 +130,12 @@ class World:
             children={kind: self.listed(kind) for kind in KINDS},
             pages=self.pages(),
             followed={
-                Key("WanFineTune", "team", name): each for name, each in self.finetunes.items()
+                Key(kind, "team", name): each
+                for kind, found in (
+                    ("WanFineTune", self.finetunes),
+                    ("WanEvaluation", self.evaluations),
+                )
+                for name, each in found.items()
             },
             refused=self.refused,
             warnings=self.warnings,

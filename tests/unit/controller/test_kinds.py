@@ -32,7 +32,12 @@ def example(kind: Kind) -> Raw:
 
 
 def decided(kind: Kind) -> Decision:
-    return kind.reconcile(example(kind), Observed(), settings(), NOW)
+    """The first decision that makes something; one kind writes its status before that."""
+    cr = example(kind)
+    decision = kind.reconcile(cr, Observed(), settings(), NOW)
+    if decision.children:
+        return decision
+    return kind.reconcile(cr | {"status": decision.status}, Observed(), settings(), NOW)
 
 
 @every_kind
@@ -56,7 +61,9 @@ def test_kinds_have_labels_of_their_own() -> None:
 @every_kind
 def test_a_kind_follows_only_kinds_that_it_says(kind: Kind) -> None:
     cr = example(kind)
-    cr["spec"] |= {"adapters": [{"name": "a", "fineTuneRef": {"name": "demo"}}]}
+    named = [{"name": "a", "fineTuneRef": {"name": "demo"}}]
+    compared = {"name": "b", "fromEvaluation": {"name": "compare"}}
+    cr["spec"] |= {"adapters": [*named, compared], "candidates": named}
     said = kind.follows.kinds if kind.follows else frozenset()
     assert {key.kind for key in kind.followed_by(cr)} == said <= KINDS.keys()
 

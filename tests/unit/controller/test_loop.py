@@ -268,7 +268,10 @@ async def test_an_operator_that_starts_before_the_api_server_waits_for_it(
     monkeypatch.setattr(process, "CONNECT_SECONDS", 0.01)
     kube.failures["list WanFineTune"] = [TransientError("connection refused")] * 3
     await process.check_installed(cast(Kube, kube), SETTINGS, asyncio.Event())
-    assert kube.calls == ["list WanFineTune"] * 4 + ["list WanInferenceService"]
+    assert kube.calls == ["list WanFineTune"] * 4 + [
+        "list WanInferenceService",
+        "list WanEvaluation",
+    ]
     stop = asyncio.Event()
     stop.set()
     kube.failures["list WanFineTune"] = [TransientError("connection refused")] * 3

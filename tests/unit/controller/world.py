@@ -12,12 +12,15 @@ import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pydantic import BaseModel
+
 from wan_operator.api.v1alpha1.finetune import WanFineTuneStatus
-from wan_operator.conditions.runs import CONDITION_TYPES, REASONS
+from wan_operator.conditions.runs import RUNS
 from wan_operator.kube import merge_patch
 from wan_operator.reconcile.decision import Decision, Event
 from wan_operator.reconcile.finetune.reconcile import reconcile
 from wan_operator.reconcile.observed import (
+    Key,
     Observed,
     Refusal,
     WarningEvent,
@@ -63,12 +66,18 @@ class Crash(Exception):
 
 
 class World:
+    reconcile = staticmethod(reconcile)
+    model: type[BaseModel] = WanFineTuneStatus
+    vocabulary = RUNS
+
     def __init__(self, settings: Settings = SETTINGS, name: str = "demo", **spec: Any) -> None:
         self.settings = settings
         self.now = START
         self.jobs: dict[str, Raw] = {}
         self.pods: dict[str, Raw] = {}
         self.config_maps: dict[str, Raw] = {}
+        self.followed: dict[Key, Raw] = {}
+        """Other resources that the decision reads."""
         self.events: list[Event] = []
         self.answers: dict[str, Progress] = {}
         """What pods say of their progress, by step id."""
@@ -89,12 +98,16 @@ class World:
             "apiVersion": "wan-operator.dev/v1alpha1",
             "kind": "WanFineTune",
             "metadata": {"name": name, "namespace": "team", "uid": UID, "generation": 1},
-            "spec": {
-                "model": {"preset": "Wan2.1-I2V-Tiny"},
-                "dataset": {"source": "s3://data/clips"},
-                "validation": {"samples": 0},
-                **spec,
-            },
+            "spec": self.spec(**spec),
+        }
+
+    def spec(self, **spec: Any) -> Raw:
+        """A small spec, with changes."""
+        return {
+            "model": {"preset": "Wan2.1-I2V-Tiny"},
+            "dataset": {"source": "s3://data/clips"},
+            "validation": {"samples": 0},
+            **spec,
         }
 
     @property
@@ -111,8 +124,9 @@ class World:
             refused=refused or {},
             warnings=self.warnings,
             workloads=self.workloads,
+            followed=copy.deepcopy(self.followed),
         )
-        return reconcile(copy.deepcopy(self.cr), observed, self.settings, self.now)
+        return self.reconcile(copy.deepcopy(self.cr), observed, self.settings, self.now)
 
     def look(self, die_after: int | None = None) -> Decision:
         """One reconcile, carried out as the controller does; dies after so many calls."""
@@ -147,12 +161,12 @@ class World:
             self.resyncs.append(resync.name)
         if decision.status is not None and merge_patch(self.cr.get("status", {}), decision.status):
             call()
-            WanFineTuneStatus.model_validate(decision.status)  # as the API server would
+            self.model.model_validate(decision.status)  # as the API server would
             self.cr["status"] = copy.deepcopy(decision.status)
             self.events += decision.events
             for condition in decision.status["conditions"]:
-                assert condition["reason"] in REASONS
-                assert condition["type"] in CONDITION_TYPES
+                assert condition["reason"] in self.vocabulary.reasons
+                assert condition["type"] in self.vocabulary.types
                 assert condition["observedGeneration"] == self.cr["metadata"]["generation"]
         return decision
 

@@ -54,16 +54,17 @@ class SecretReference(ApiModel):
     credentials have `sessionToken` too. Pods follow its changes, without a restart."""
 
 
+DataKey = Annotated[
+    str,
+    Field(min_length=1, max_length=253),
+    syntax("self.matches('^[-._a-zA-Z0-9]+$')", "must be a key: letters, digits, '-', '_' and '.'"),
+]
+
+
 class ConfigMapKey(ApiModel):
     name: ObjectName
     """Name of a ConfigMap in the same namespace."""
-    key: Annotated[
-        str,
-        Field(min_length=1, max_length=253),
-        syntax(
-            "self.matches('^[-._a-zA-Z0-9]+$')", "must be a key: letters, digits, '-', '_' and '.'"
-        ),
-    ] = "ca.crt"
+    key: DataKey = "ca.crt"
     """Key in the ConfigMap's data."""
 
 

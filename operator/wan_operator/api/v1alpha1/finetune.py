@@ -11,7 +11,8 @@ from pydantic import ConfigDict, Field
 
 from wan_operator.api.markers import Schema, list_set, rule
 from wan_operator.api.v1alpha1.common import GROUP, MAX_INT32, ApiModel, Store, rules
-from wan_operator.api.v1alpha1.finetune_dataset import Bucket, Columns, Dataset, Split
+from wan_operator.api.v1alpha1.dataset import Columns
+from wan_operator.api.v1alpha1.finetune_dataset import Bucket, Dataset, Split
 from wan_operator.api.v1alpha1.finetune_status import (
     Effective,
     EffectiveBucket,

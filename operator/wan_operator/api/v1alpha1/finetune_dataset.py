@@ -8,31 +8,9 @@ from pydantic import ConfigDict, Field
 
 from wan_operator.api.markers import Cel, list_map, rule
 from wan_operator.api.v1alpha1.common import MAX_BUCKETS, MAX_INT32, ApiModel, rules
+from wan_operator.api.v1alpha1.dataset import COLUMN_RULES, Columns
 from wan_operator.api.v1alpha1.model import Frames, Side
 from wan_operator.api.v1alpha1.syntax import S3Uri
-
-
-class Columns(ApiModel):
-    """Names of the columns in the dataset's metadata. Columns from `source` on may be missing in
-    the data."""
-
-    video: Annotated[str, Field(min_length=1, max_length=64)] = "video"
-    """Column with the path of the clip, for the format DiffSynth only."""
-    prompt: Annotated[str, Field(min_length=1, max_length=64)] = "prompt"
-    """Column with the caption of the clip, for the format DiffSynth and for JSON members of the
-    format WebDataset."""
-    source: Annotated[str, Field(min_length=1, max_length=64)] = "source"
-    """Column with the name of the recording that a clip was cut from. All clips of a recording are
-    on the same side of the split. Without this column each clip counts as a recording of its own.
-    """
-    first_frame: Annotated[str, Field(min_length=1, max_length=64)] = "input_image"
-    """Column with the picture that the video starts from. Without this column, or where it is
-    empty, the first frame of the clip is used."""
-    control_video: Annotated[str, Field(min_length=1, max_length=64)] = "control_video"
-    """Column with a control video, which is checked and recorded but not trained on. In the format
-    Musubi it is always control_path."""
-    vace_video: Annotated[str, Field(min_length=1, max_length=64)] = "vace_video"
-    """Column with a VACE video, which is checked and recorded but not trained on."""
 
 
 class Split(ApiModel):
@@ -59,35 +37,7 @@ class Bucket(ApiModel):
 class Dataset(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
-            rule(
-                "self.format == 'DiffSynth' || self.columns.video == 'video'",
-                "columns.video applies to the format DiffSynth only: leave it out",
-                ".columns.video",
-                reason="FieldValueForbidden",
-            ),
-            rule(
-                "self.format in ['DiffSynth', 'WebDataset'] || self.columns.prompt == 'prompt'",
-                "columns.prompt applies to the formats DiffSynth and WebDataset only: leave it out",
-                ".columns.prompt",
-                reason="FieldValueForbidden",
-            ),
-            rule(
-                "self.format != 'Musubi' || (self.columns.controlVideo == 'control_video' && "
-                "self.columns.vaceVideo == 'vace_video')",
-                "the format Musubi names control videos control_path and has no VACE videos: leave "
-                "columns.controlVideo and columns.vaceVideo out",
-                ".columns",
-                reason="FieldValueForbidden",
-            ),
-            rule(
-                "self.format != 'Folder' || (self.columns.source == 'source' && "
-                "self.columns.firstFrame == 'input_image' && "
-                "self.columns.controlVideo == 'control_video' && "
-                "self.columns.vaceVideo == 'vace_video')",
-                "the format Folder has no columns: leave them out",
-                ".columns",
-                reason="FieldValueForbidden",
-            ),
+            *COLUMN_RULES,
             rule(
                 "!has(self.buckets) || !(has(self.frames) || has(self.width) || has(self.height))",
                 "each bucket has a width, height and frames of its own: leave dataset.width, "

@@ -24,6 +24,7 @@ from wan_operator.api.v1alpha1.inference_model import (
     MAX_EFFECTS,
     Adapter,
     Effect,
+    FromEvaluation,
     Sampling,
     VideoSize,
 )
@@ -38,7 +39,7 @@ from wan_operator.api.v1alpha1.inference_status import (
     WanInferenceServiceStatus,
     WarmedSize,
 )
-from wan_operator.api.v1alpha1.model import Frames, Model
+from wan_operator.api.v1alpha1.model import SOURCED, Frames, Model
 from wan_operator.api.v1alpha1.pods import PodTemplate, ResourceOverrides
 
 __all__ = [
@@ -56,12 +57,14 @@ __all__ = [
     "Database",
     "Effect",
     "EffectiveService",
+    "FromEvaluation",
     "Gateway",
     "Limits",
     "Moderation",
     "QueueStatus",
     "Results",
     "Rollout",
+    "RolloutGate",
     "RolloutStatus",
     "Sampling",
     "ServedModel",
@@ -88,9 +91,23 @@ ReplicaCount = Annotated[int, Field(ge=0, le=MAX_REPLICAS)]
 
 
 class ServedModel(Model):
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            SOURCED,
+            rule(
+                "!has(self.fineTuneRef) || !has(self.fromEvaluation)",
+                "set at most one of fineTuneRef and fromEvaluation",
+            ),
+        )
+    )
+
     fine_tune_ref: LocalObjectReference | None = None
     """WanFineTune with method.full and the same preset, whose weights are served in place of the
     base model's transformers. The service waits until they are exported."""
+    from_evaluation: FromEvaluation | None = None
+    """Candidate of a WanEvaluation with the same preset: a base model, or all weights of a
+    fine-tune. The service waits until the evaluation is complete; if a later one of the same name
+    finds another winner, that is rolled out."""
 
 
 class Database(ApiModel):
@@ -179,6 +196,16 @@ class Canary(ApiModel):
     one's. A higher value rolls the revision back."""
 
 
+class RolloutGate(ApiModel):
+    """Evaluation that a new revision has to pass."""
+
+    evaluation_ref: LocalObjectReference
+    """WanEvaluation with a gate. The canary keeps its share of the requests until the condition
+    GatePassed of the evaluation is True, and then replaces the old revision. It is rolled back if
+    the condition is False, or if the evaluation ends without passing. The wait does not count
+    against deadlineSeconds."""
+
+
 class Rollout(ApiModel):
     """Replacement of running workers when a change of the spec, or of a fine-tune that it names,
     makes a new revision of them."""
@@ -189,6 +216,12 @@ class Rollout(ApiModel):
                 "self.strategy == 'Canary' || !has(self.canary)",
                 "canary applies to the strategy Canary only",
                 ".canary",
+                reason="FieldValueForbidden",
+            ),
+            rule(
+                "self.strategy == 'Canary' || !has(self.gate)",
+                "gate applies to the strategy Canary only",
+                ".gate",
                 reason="FieldValueForbidden",
             ),
         )
@@ -202,6 +235,8 @@ class Rollout(ApiModel):
     canary: Canary | None = None
     """Trial of the new revision, for the strategy Canary. Default: 10 percent of the requests to
     one worker."""
+    gate: RolloutGate | None = None
+    """Evaluation that a new revision has to pass, for the strategy Canary. Default: none."""
     capacity: Literal["Require", "Assume"] = "Require"
     """Whether a rollout waits for room on nodes. Require: it begins once nodes have room for the
     workers that run beside the old ones, which serve until then. Assume: it begins at once, for

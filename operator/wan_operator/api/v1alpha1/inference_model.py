@@ -9,7 +9,8 @@ from pydantic import ConfigDict, Field
 from wan_operator.api.markers import list_map, rule, syntax
 from wan_operator.api.v1alpha1.common import ApiModel, LocalObjectReference, rules
 from wan_operator.api.v1alpha1.model import BY_EXPERT, Frames, Side
-from wan_operator.api.v1alpha1.syntax import PREVIEW, S3Uri
+from wan_operator.api.v1alpha1.syntax import PREVIEW, ObjectName, S3Uri
+from wan_runtime.contract.evaluation import CANDIDATE_LIMIT, WINNER
 
 MAX_ADAPTERS = 64
 MAX_EFFECTS = 64
@@ -49,14 +50,31 @@ class AdapterFiles(ApiModel):
     """S3 address of a .safetensors file for the low-noise expert of Wan2.2, in place of uri."""
 
 
+class FromEvaluation(ApiModel):
+    """Candidate of a WanEvaluation, once that is complete."""
+
+    name: ObjectName
+    """Name of a WanEvaluation in the same namespace."""
+    candidate: Annotated[
+        str,
+        Field(min_length=1, max_length=CANDIDATE_LIMIT),
+        syntax(
+            "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", "must be the name of a candidate"
+        ),
+    ] = WINNER
+    """Name of a candidate, or `winner`."""
+
+
 class Adapter(ApiModel):
-    """LoRA from a fine-tune or from files. Exactly one of fineTuneRef and files is set."""
+    """LoRA from a fine-tune, an evaluation or from files. Exactly one of fineTuneRef,
+    fromEvaluation and files is set."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             rule(
-                "has(self.fineTuneRef) != has(self.files)",
-                "set exactly one of fineTuneRef and files",
+                "[has(self.fineTuneRef), has(self.fromEvaluation), has(self.files)]"
+                ".filter(each, each).size() == 1",
+                "set exactly one of fineTuneRef, fromEvaluation and files",
             ),
         )
     )
@@ -67,6 +85,10 @@ class Adapter(ApiModel):
     """WanFineTune with method.lora and the same preset, whose weights are served. The service waits
     until they are exported; if a later run with the same name exports others, they are rolled out.
     """
+    from_evaluation: FromEvaluation | None = None
+    """Candidate of a WanEvaluation that is a LoRA of a fine-tune with the same preset. The service
+    waits until the evaluation is complete; if a later one of the same name finds another winner,
+    that is rolled out."""
     files: AdapterFiles | None = None
     """LoRA files made elsewhere, in the service's bucket, with tensors named as in DiffSynth,
     ComfyUI or Diffusers."""

@@ -104,10 +104,11 @@ class QueueStatus(ApiModel):
 class RolloutStatus(ApiModel):
     """State of a rollout."""
 
-    phase: Literal["Waiting", "Starting", "Proving", "Promoting", "RolledBack"]
+    phase: Literal["Waiting", "Starting", "Proving", "Gated", "Promoting", "RolledBack"]
     """Phase of the rollout. Waiting: nodes lack room for its workers, and nothing was started.
-    Starting: new workers are starting. Proving: a canary gets its share of the requests. Promoting:
-    the canary did well, or no worker of the old revision works, and all workers are replaced.
+    Starting: new workers are starting. Proving: a canary gets its share of the requests. Gated: the
+    canary did well, keeps its share and waits for rollout.gate. Promoting: the canary did well, or
+    no worker of the old revision works, and all workers are replaced.
     RolledBack: the old revision serves; message has the cause."""
     revision: Short
     """Name of the new revision."""
@@ -196,4 +197,4 @@ class WanInferenceServiceStatus(ApiModel):
     """Import of the base model, which verifies it and converts it to safetensors where needed. Left
     out unless the model is from S3."""
     weights: Artifact | None = None
-    """Weights that model.fineTuneRef exported, served in place of the base model's transformers."""
+    """Weights of the fine-tune in spec.model, served in place of the base model's transformers."""

@@ -74,18 +74,17 @@ class ModelSource(ApiModel):
     weights are verified, and converted to safetensors where needed, once per store prefix."""
 
 
+SOURCED = rule(
+    "has(self.source) || self.preset.endsWith('-Tiny')",
+    "name the volume or the S3 folder with the weights; only the Tiny presets need none",
+    ".source",
+    reason="FieldValueRequired",
+)
+"""Rule over a base model: where its weights are."""
+
+
 class Model(ApiModel):
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            rule(
-                "has(self.source) || self.preset.endsWith('-Tiny')",
-                "name the volume or the S3 folder with the weights; "
-                "only the Tiny presets need none",
-                ".source",
-                reason="FieldValueRequired",
-            ),
-        )
-    )
+    model_config = ConfigDict(json_schema_extra=rules(SOURCED))
 
     preset: PresetName
     """Name of the Wan model, which also sets the default size, length and sampling."""

@@ -50,9 +50,10 @@ class StepStatus(ApiModel):
     """State of one step."""
 
     name: StepId
-    """Name of the step: `prepare`, `import`, `encode` (preceded by `encode-part1` and so on if
-    dataset.encodeParallelism is above 1), `train` (or `train-high-noise` and `train-low-noise`),
-    `export` or `sample`."""
+    """Name of the step. Of a fine-tune: `prepare`, `import`, `encode` (preceded by `encode-part1`
+    and so on if dataset.encodeParallelism is above 1), `train` (or `train-high-noise` and
+    `train-low-noise`), `export` or `sample`. Of an evaluation: `collect`, `import-CANDIDATE`,
+    `generate-CANDIDATE`, `score`, `rate` or `compare`; parts of one end with `-part1` and so on."""
     state: Literal["Waiting", "Running", "Complete", "Failed", "Stopped"]
     """State of the step. Stopped: another step failed for good while this one ran or waited for a
     retry."""
@@ -97,7 +98,7 @@ class ProgressStatus(ApiModel):
     total: Count = 0
     """Number of units in all, or 0 while unknown."""
     unit: Short = "steps"
-    """Unit of current and total: clips, steps, files, videos or MB."""
+    """Unit of current and total: clips, steps, files, videos, ratings or MB."""
     display: Short = ""
     """Step with current and total for the Progress column of kubectl get, such as `train 40/200`.
     Empty while the run is suspended or stalled."""

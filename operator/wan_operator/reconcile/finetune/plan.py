@@ -67,6 +67,10 @@ class FineTuneStep:
         return FACTS[self.step].must_commit
 
     @property
+    def may_fail(self) -> bool:
+        return False
+
+    @property
     def has_checkpoints(self) -> bool:
         return FACTS[self.step].has_checkpoints
 

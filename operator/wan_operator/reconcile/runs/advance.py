@@ -5,8 +5,8 @@ in the status before anything builds on it, so that a crash between any two call
 the decision and loses none.
 
 A step is `Waiting` while all its attempts are closed, and `Running` while attempt number `attempts`
-is open. Steps that wait for no other step run side by side; each has its own attempts and retries,
-and the first that fails for good ends the run.
+is open. Steps that wait for no other step run side by side; each has its own attempts and retries.
+The first that fails for good ends the run, unless the run can go on without it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ the rule was mended."""
 def advance(run: Run[Spec, Status]) -> Decision:
     """Records an end, else stops what must not run, else replaces what has not begun and is wanted
     otherwise, else starts what is due, else says what the run waits for."""
-    if all(step.state == "Complete" for step in run.status.steps):
+    if all(run.is_over(step) for step in run.status.steps):
         return complete(run)
     run = adopted(run)
     # An attempt that we have stopped is no failure, even if spec.suspend is false again meanwhile.

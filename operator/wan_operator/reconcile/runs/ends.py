@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from wan_operator.api.v1alpha1.common import Artifact, Condition
 from wan_operator.api.v1alpha1.runs import LastFailure, StepStatus
-from wan_operator.conditions.merge import RECONCILING, STALLED, Wanted
+from wan_operator.conditions.merge import RECONCILING, STALLED, STATUSES, Wanted
 from wan_operator.conditions.runs import COMPLETE, FAILED, RUNNING
 from wan_operator.reconcile import stall
 from wan_operator.reconcile.bounds import built
@@ -26,6 +26,9 @@ from wan_operator.reconcile.runs.plan import Plan, Spec, Status
 from wan_operator.reconcile.runs.state import Run, closed, delete, orphans, resumed
 from wan_operator.reconcile.runs.watch import watch
 from wan_runtime.contract.job import ExitClass
+
+STATUS_OF = {text: status for status, text in STATUSES.items()}
+"""Status of a condition -> that of what it should say."""
 
 
 def record(
@@ -53,7 +56,7 @@ def record(
             spent, allowed = failures.budget(outcome, step, run.spec.retries)
             used_up = f"; all {allowed} retries are used up" if allowed and spent >= allowed else ""
             run = run.with_status(last_failure=last_failure(run, step, outcome))
-            return fail(run, step, outcome.reason, outcome.message + used_up)
+            return give_up(run, step, outcome.reason, outcome.message + used_up)
 
 
 def step_done(run: Run[Spec, Status], step: StepStatus, outcome: Outcome) -> Decision:
@@ -78,7 +81,7 @@ def step_done(run: Run[Spec, Status], step: StepStatus, outcome: Outcome) -> Dec
         action="FinishStep",
         message=f"{step.name} is done" + (f": {outcome.message}" if outcome.message else ""),
     )
-    if all(each.state == "Complete" for each in run.status.steps):
+    if all(run.is_over(each) for each in run.status.steps):
         ended = complete(run)
         return replace(ended, events=(event, *ended.events))
     return replace(watch(run), events=(event,), requeue_after=0.0)
@@ -207,6 +210,39 @@ def fail(run: Run[Spec, Status], step: StepStatus, reason: str, message: str) ->
     )
 
 
+def give_up(run: Run[Spec, Status], step: StepStatus, reason: str, message: str) -> Decision:
+    """Goes on without a step that has failed for good and those that need it, if the run can; else
+    ends it."""
+    over = {"completion_time": run.now, "next_attempt_time": None}
+    text, lost = message or reason, {step.name}
+    after = run.with_step(step.model_copy(update={"state": "Failed", **over}))
+    after = after.with_step(
+        after.step(step.name).model_copy(update={"reason": reason, "message": text})
+    )
+    for planned in run.planned_steps:
+        if planned.may_fail and lost.intersection(planned.needs):
+            lost.add(planned.id)
+            why = {"reason": reason, "message": f"{step.name} failed: {text}"}
+            stopped = after.step(planned.id).model_copy(update={"state": "Stopped", **over, **why})
+            after = after.with_step(built(StepStatus, **stopped.model_dump()))
+    if not run.planned(step.name).may_fail or is_hopeless(after):
+        return fail(run, step, reason, message)
+    text = f"{step.name} failed: {text}; the run goes on without it"
+    event = Event(type="Warning", reason=reason, action="GiveUpStep", message=text)
+    return replace(watch(after), events=(event,), requeue_after=0.0)
+
+
+def is_hopeless(run: Run[Spec, Status]) -> bool:
+    """Whether a step has lost all those of its inputs that it can do without one by one."""
+    over = {step.name for step in run.status.steps if step.state in ("Failed", "Stopped")}
+    inputs = (
+        [each for each in planned.needs if run.planned(each).may_fail]
+        for planned in run.planned_steps
+        if not planned.may_fail
+    )
+    return any(each and over.issuperset(each) for each in inputs)
+
+
 def complete(run: Run[Spec, Status]) -> Decision:
     text = run.plan.outcome(run)
     run = resumed(report.halted(run, display="done")).with_status(completion_time=run.now)
@@ -270,7 +306,7 @@ def stalled(
 
     def wanted(previous: Sequence[Condition]) -> list[Wanted]:
         kept = [
-            Wanted(old.type, old.status == "True", old.reason, old.message)
+            Wanted(old.type, STATUS_OF[old.status], old.reason, old.message)
             for old in previous
             if old.type in plan.lasting
         ]

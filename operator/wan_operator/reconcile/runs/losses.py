@@ -38,6 +38,8 @@ def with_checkpoint(
 
 def without_checkpoint(run: Run[Spec, Status], step: StepStatus) -> Run[Spec, Status]:
     """The run once the step is done: its pod has deleted what it would have gone on from."""
+    if step.checkpoint is None:
+        return run.with_step(step)
     run = run.with_step(step.model_copy(update={"checkpoint": None}))
     left = [each.checkpoint for each in run.status.steps if each.checkpoint is not None]
     return run.with_status(checkpoint=max(left, key=lambda each: each.time, default=None))

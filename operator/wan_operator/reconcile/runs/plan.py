@@ -59,6 +59,10 @@ class PlannedStep(Protocol):
     def must_commit(self) -> bool:
         """Whether a Result without a manifest is none."""
 
+    @property
+    def may_fail(self) -> bool:
+        """Whether the run goes on without it once it has failed for good."""
+
 
 class RetryLimits(Protocol):
     """Number of retries of each step, by kind of failure; None for any number."""

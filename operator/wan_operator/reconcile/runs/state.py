@@ -62,10 +62,16 @@ class Run(Generic[Spec, Status]):
         """Steps with an open attempt."""
         return [step for step in self.status.steps if step.state == "Running"]
 
+    def is_over(self, step: StepStatus) -> bool:
+        """Whether nothing waits for the step any more: it is done, or the run goes on without
+        it."""
+        failed = step.state in ("Failed", "Stopped")
+        return step.state == "Complete" or (failed and self.planned(step.name).may_fail)
+
     @property
     def ready(self) -> list[PlannedStep]:
         """Steps that wait for no other step; perhaps for the time of their next attempt."""
-        done = {step.name for step in self.status.steps if step.state == "Complete"}
+        done = {step.name for step in self.status.steps if self.is_over(step)}
         return [
             planned
             for planned in self.planned_steps

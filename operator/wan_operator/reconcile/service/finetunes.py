@@ -15,18 +15,10 @@ from wan_operator.conditions.merge import STALLED, is_true
 from wan_operator.conditions.runs import FAILED
 from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.observed import Key, Raw
+from wan_operator.reconcile.service import evaluations
 from wan_operator.reconcile.service.adapters import spec_of, verdict
+from wan_operator.reconcile.service.found import Found
 from wan_operator.reconcile.service.state import Service
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Result for one fine-tune: its weights, or why there are none."""
-
-    artifact: Artifact | None
-    reason: str = ""
-    """From service_conditions; empty with an artifact."""
-    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +44,28 @@ def followed(service: Service) -> Followed:
     adapters, missing = [], []
     for adapter in service.spec.adapters:
         found, old = Found(None), before.get(adapter.name)
+        artifact = old.artifact if old else None
         if adapter.fine_tune_ref is not None:
-            name, artifact = adapter.fine_tune_ref.name, old.artifact if old else None
-            found = find(service, name, "lora", artifact)
+            found = find(service, adapter.fine_tune_ref.name, "lora", artifact)
+        if adapter.from_evaluation is not None:
+            found = evaluations.find(service, adapter.from_evaluation, "LoRA", artifact)
         if found.reason and found.artifact is None:
             missing.append(found)
         adapters.append(_status(service, adapter, found, old))
-    weights = None
-    if service.spec.model.fine_tune_ref is not None:
-        found = find(service, service.spec.model.fine_tune_ref.name, "full", service.status.weights)
-        weights = found.artifact
-        if weights is None:
-            missing.insert(0, found)
-    return Followed(adapters, weights, missing)
+    found = _model(service)
+    if found.reason and found.artifact is None:
+        missing.insert(0, found)
+    return Followed(adapters, found.artifact, missing)
+
+
+def _model(service: Service) -> Found:
+    """What is served in place of the base model's transformers: nothing, unless the spec says."""
+    model, before = service.spec.model, service.status.weights
+    if model.fine_tune_ref is not None:
+        return find(service, model.fine_tune_ref.name, "full", before)
+    if model.from_evaluation is not None:
+        return evaluations.find(service, model.from_evaluation, "Full", before)
+    return Found(None)
 
 
 def _status(
@@ -72,7 +73,7 @@ def _status(
 ) -> AdapterStatus:
     """What workers cannot use goes first. That holds for the same artifact or files until one says
     otherwise: those that said it may be gone since, scaled to zero or rolled back."""
-    if adapter.fine_tune_ref is not None and found.artifact is None:
+    if adapter.files is None and found.artifact is None:
         return AdapterStatus(name=adapter.name, reason=found.reason, message=found.message)
     by_workers = verdict(service, spec_of(adapter, found.artifact))
     reason, message = by_workers.reason, by_workers.message

@@ -34,6 +34,7 @@ from wan_operator.reconcile.observed import (
 from wan_operator.reconcile.service import base_model, pod_config
 from wan_operator.reconcile.service.causes import asks_warnings
 from wan_operator.reconcile.service.finetunes import Followed, followed
+from wan_operator.reconcile.service.found import NEEDS_SOMEBODY, WAITS
 from wan_operator.reconcile.service.mend import mended, resyncs
 from wan_operator.reconcile.service.resolve import (
     DatabaseNotConfiguredError,
@@ -46,7 +47,7 @@ from wan_operator.reconcile.service.rollout import numbered as numbered_share
 from wan_operator.reconcile.service.run import PART
 from wan_operator.reconcile.service.scale import scaled
 from wan_operator.reconcile.service.state import WORKERS, Service, is_ready, read
-from wan_operator.reconcile.service.status import NEEDS_SOMEBODY, numbered, with_conditions
+from wan_operator.reconcile.service.status import numbered, with_conditions
 from wan_operator.reconcile.stall import unreadable
 from wan_operator.reconcile.store import StoreNotConfiguredError, ca_bundle, cache_volume
 from wan_operator.resources.labels import Manifest
@@ -294,7 +295,6 @@ def _of_faults(before: Service, after: Service) -> list[Event]:
 
 def _of_adapters(before: Service, after: Service) -> list[Event]:
     """The first time that workers report one that they cannot use, and why."""
-    waits = {*NEEDS_SOMEBODY, "WaitingForFineTune"}
     known = {each.name: each for each in before.status.adapters}
     events = []
     for each in after.status.adapters:
@@ -302,7 +302,7 @@ def _of_adapters(before: Service, after: Service) -> list[Event]:
         same = old is not None and (old.reason, old.artifact, old.files) == (
             each.reason, each.artifact, each.files,
         )  # fmt: skip
-        if each.reason and each.reason not in waits and not same:
+        if each.reason and each.reason not in WAITS and not same:
             text = f"{each.name}: {each.message}"
             events.append(Event(type="Warning", reason=each.reason, action="Serve", message=text))
     return events

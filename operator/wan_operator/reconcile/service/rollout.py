@@ -6,7 +6,8 @@ in which workers run beside which:
 
 Recreate  the old end their videos and go, then the new come.
 Surge     one new more, one old less, until all are new.
-Canary    some new in a Deployment of their own, with a share of the requests; then Surge.
+Canary    some new in a Deployment of their own, with a share of the requests; then Surge, once
+          the gate has passed, if there is one.
 
 Until nodes have room for what runs beside the old, nothing begins.
 """
@@ -24,6 +25,7 @@ from wan_operator.reconcile.room import Room
 from wan_operator.reconcile.service.adapters import have_reported, spoiled
 from wan_operator.reconcile.service.capacity import check
 from wan_operator.reconcile.service.causes import causes, obstacle
+from wan_operator.reconcile.service.evaluations import gate_of
 from wan_operator.reconcile.service.mend import is_down
 from wan_operator.reconcile.service.state import Service, count
 from wan_operator.resources.service.gateway import ROLLOUT, ROLLOUT_KEY
@@ -81,7 +83,9 @@ def _begin(service: Service, serving: Revision, desired: Revision) -> Course:
         waiting = _moved(service, "Waiting", checked.awaited)
         return Course(waiting, serving, asks_room=checked.asks_room)
     # Where no worker is left a canary has nothing to be compared with, and the others wait for it.
-    leaps = service.spec.rollout.strategy == "Canary" and is_down(service)
+    gate = gate_of(service)
+    is_closed = gate is not None and not gate.passed
+    leaps = service.spec.rollout.strategy == "Canary" and is_down(service) and not is_closed
     rollout = RolloutStatus(
         phase="Promoting" if leaps else "Starting", revision=desired.name, start_time=service.now
     )
@@ -141,16 +145,21 @@ def _canary(
     service: Service, serving: Revision, desired: Revision, rollout: RolloutStatus
 ) -> Course:
     wanted = service.spec.rollout.canary or Canary()
-    deployment = service.deployment(Part.CANARY)
-    has_reported = rollout.phase == "Proving" or have_reported(service, desired, wanted.replicas)
+    deployment, is_proven = service.deployment(Part.CANARY), rollout.phase == "Gated"
+    has_begun = is_proven or rollout.phase == "Proving"
+    has_reported = has_begun or have_reported(service, desired, wanted.replicas)
     if not has_reported or not _is_through(deployment, desired, wanted.replicas):
         text = f"{wanted.replicas} canary workers of revision {desired.name} are awaited"
         text += _held(service, desired)
-        return Course(_moved(service, "Starting", text), serving, desired)
+        phase = "Gated" if is_proven else "Starting"
+        return Course(_moved(service, phase, text), serving, desired)
     share = Rollout(canary=desired.name, weight=wanted.percent)
-    awaited = _judged(service.report, wanted)
+    awaited = None if is_proven else _judged(service.report, wanted)
     if awaited is not None:
         return Course(_moved(service, "Proving", awaited), serving, desired, share)
+    gate = gate_of(service)
+    if gate is not None and not gate.passed:
+        return Course(_moved(service, "Gated", gate.message), serving, desired, share)
     text = f"the canary of revision {desired.name} was good"
     return Course(_moved(service, "Promoting", text), desired, desired, share)
 
@@ -182,8 +191,11 @@ def _fault(service: Service, serving: Revision, desired: Revision, rollout: Roll
     worse = _worse(service) if service.spec.rollout.strategy == "Canary" else ""
     if worse:
         return worse
+    gate = gate_of(service)
+    if gate is not None and gate.passed is False and rollout.phase != "Promoting":
+        return gate.message
     age = (service.now - rollout.start_time).total_seconds()
-    if age <= service.spec.rollout.deadline_seconds or rollout.phase == "Promoting":
+    if age <= service.spec.rollout.deadline_seconds or rollout.phase in ("Promoting", "Gated"):
         return ""
     why = found[0].message if found else rollout.message
     return f"not done {service.spec.rollout.deadline_seconds} s after it began: {why}"

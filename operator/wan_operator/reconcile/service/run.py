@@ -47,6 +47,7 @@ class ImportStep:
     needs_gpu: bool = False
     has_checkpoints: bool = False
     must_commit: bool = True
+    may_fail: bool = False
 
 
 class NoLimit(NamedTuple):

@@ -17,8 +17,6 @@ from wan_operator.resources.service.names import Part, selector
 from wan_runtime.contract.reasons import NEEDS_SOMEBODY as LASTING
 from wan_runtime.contract.report import WorkerReport
 
-NEEDS_SOMEBODY = frozenset({"FineTuneNotFound", "FineTuneFailed", "FineTuneUnsuitable"})
-
 
 def numbered(service: Service) -> Service:
     """With what Deployments and workers show."""
@@ -134,7 +132,7 @@ def _rollout(service: Service) -> list[Wanted]:
         text = f"revision {rollout.revision} was rolled back: {rollout.message}"
         return [Wanted(STALLED, True, "RolledBack", text)]
     held = obstacle(service, Part.CANARY, Part.WORKER, revision=rollout.revision)
-    by_phase = {"Waiting": WAITING, "Proving": "CanaryProving"}
+    by_phase = {"Waiting": WAITING, "Proving": "CanaryProving", "Gated": "CanaryGated"}
     reason = held.reason if held else by_phase.get(rollout.phase, "RollingOut")
     type_ = STALLED if held and held.final else RECONCILING
     return [Wanted(type_, True, reason, rollout.message or "it begins")]
@@ -224,6 +222,6 @@ def _adapters(service: Service) -> list[Wanted]:
         return [Wanted(ADAPTERS_READY, False, bad.reason, texts)]
     if adapters and all(each.ready_workers for each in adapters):
         return [Wanted(ADAPTERS_READY, True, "AdaptersLoaded", texts)]
-    if any(each.fine_tune_ref is not None for each in service.spec.adapters):
+    if any(each.files is None for each in service.spec.adapters):
         return [Wanted(ADAPTERS_READY, True, "FineTunesDone", texts)]
     return []

@@ -16,6 +16,7 @@ from wan_operator.resources.pods import (
     database_env,
     database_files,
     pod_spec,
+    probe,
     scratch,
     secret_env,
     security_context,
@@ -159,15 +160,6 @@ def volumes(gateway: GatewayPods) -> list[Volume]:
         scratch("home", HOME, "64Mi"),
     ]
     return pairs if gateway.ca_bundle is None else [*pairs, authority(gateway.ca_bundle)]
-
-
-def probe(path: str, port: str, *, period: int, failures: int) -> Manifest:
-    return {
-        "httpGet": {"path": path, "port": port},
-        "periodSeconds": period,
-        "timeoutSeconds": 5,
-        "failureThreshold": failures,
-    }
 
 
 def apart(counted: Manifest) -> Manifest:

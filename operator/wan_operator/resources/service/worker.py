@@ -28,6 +28,7 @@ from wan_operator.resources.pods import (
     field_env,
     items,
     pod_spec,
+    probe,
     scratch,
     security_context,
     shared_memory,
@@ -35,7 +36,7 @@ from wan_operator.resources.pods import (
     store_files,
     volume,
 )
-from wan_operator.resources.service.gateway import SERVICE_KEY, probe
+from wan_operator.resources.service.gateway import SERVICE_KEY
 from wan_operator.resources.service.names import (
     COMPONENT,
     REVISION,

@@ -1,0 +1,136 @@
+"""What the planner makes of an evaluation: whether its videos fit the GPU, and what they take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from wan_operator.api.v1alpha1.evaluation import WanEvaluationSpec
+from wan_operator.api.v1alpha1.evaluation_status import EffectiveCandidate, EffectiveEvaluation
+from wan_operator.reconcile.gpus import gpu_of, is_fit_checked, way_out
+from wan_operator.reconcile.observed import Raw
+from wan_operator.settings import Settings
+from wan_runtime.contract.dataset import Bucket
+from wan_runtime.planner.gpus import Gpu
+from wan_runtime.planner.host import HostPlan, plan_worker
+from wan_runtime.planner.remedies import serving_remedies
+from wan_runtime.planner.serving import ServingPlan, plan_serving
+from wan_runtime.planner.terms import GIB
+from wan_runtime.planner.workload import Serving
+from wan_runtime.presets import PRESETS
+
+HOUR = 3600
+REPEATS = 1
+"""Further renders of the candidate of the noise floor, with another seed."""
+
+
+def planned(
+    spec: WanEvaluationSpec, effective: EffectiveEvaluation, settings: Settings
+) -> EffectiveEvaluation:
+    """With the plan of each candidate, and of all together."""
+    gpu = gpu_of(spec.pod_template, settings.default_gpu, settings.gpu_catalogue)
+    if gpu is None:
+        return effective
+    return with_plans(spec, effective, gpu)
+
+
+def with_plans(
+    spec: WanEvaluationSpec, effective: EffectiveEvaluation, gpu: Gpu
+) -> EffectiveEvaluation:
+    """The same, on this type of GPU."""
+    candidates, seconds, size = [], 0.0, size_of(effective)
+    for each in effective.candidates:
+        plan = plan_of(spec, size, each, gpu)
+        if plan is None:
+            candidates.append(each)
+            continue
+        seconds += plan.seconds_per_clip * videos_of(spec, each)
+        gib, took = round(plan.gib, 1), round(plan.seconds_per_clip, 1)
+        candidates.append(each.model_copy(update={"gpu_gib": gib, "seconds_per_video": took}))
+    price = gpu.price_per_hour if spec.price_per_gpu_hour is None else spec.price_per_gpu_hour
+    hours = seconds / HOUR
+    return effective.model_copy(
+        update={
+            "candidates": candidates,
+            "gpu": gpu.name,
+            "gpu_hours": round(hours, 2) if seconds else None,
+            "cost": round(hours * price, 2) if seconds else None,
+        }
+    )
+
+
+def videos_of(spec: WanEvaluationSpec, candidate: EffectiveCandidate) -> int:
+    """Number of videos of a candidate, if there are as many clips as the spec allows."""
+    renders = 1 + REPEATS if spec.noise_floor == candidate.name else 1
+    return renders * spec.clips.count
+
+
+def refusal(
+    cr: Raw, spec: WanEvaluationSpec, effective: EffectiveEvaluation, settings: Settings
+) -> str | None:
+    """Why the evaluation must not begin: the videos of a candidate do not fit the GPU."""
+    gpu = gpu_of(spec.pod_template, settings.default_gpu, settings.gpu_catalogue)
+    if gpu is None or not is_fit_checked(cr):
+        return None
+    size = size_of(effective)
+    for each in effective.candidates:
+        plan = plan_of(spec, size, each, gpu)
+        if plan is not None and plan.verdict == "no":
+            changes = serving_remedies(plan.work, gpu, settings.gpu_catalogue)
+            low, high = plan.gib_range
+            return (
+                f"a video of candidate {each.name} of {size.width}x{size.height} and "
+                f"{size.frames} frames needs {plan.gib:.0f} GiB of GPU memory ({low:.0f} to "
+                f"{high:.0f}) and {gpu.name} has {gpu.memory_gib:.0f}: {way_out(changes)}"
+            )
+    return None
+
+
+def size_of(effective: EffectiveEvaluation) -> Bucket:
+    """Size and length of all videos."""
+    return Bucket(width=effective.width, height=effective.height, frames=effective.frames)
+
+
+def plan_of(
+    spec: WanEvaluationSpec, size: Bucket, candidate: EffectiveCandidate, gpu: Gpu
+) -> ServingPlan | None:
+    """Plan of one video; None where nothing is rendered, and for a Tiny preset, which fits
+    everywhere."""
+    work = workload(spec, size, candidate)
+    return None if work is None else plan_serving(work, gpu)
+
+
+def host_plan(
+    spec: WanEvaluationSpec,
+    effective: EffectiveEvaluation,
+    candidate: EffectiveCandidate,
+    settings: Settings,
+) -> HostPlan | None:
+    """What the pod that renders a candidate takes of its node; None as above."""
+    work = workload(spec, size_of(effective), candidate)
+    if work is None:
+        return None
+    plan = plan_worker(work, fetches_model=bool(candidate.s3) and not settings.model_cache)
+    if candidate.method != "Full":
+        return plan
+    experts = len(PRESETS[candidate.preset].experts)
+    weights = 2.0 * work.architecture.parameters * experts / GIB
+    return replace(plan, scratch={**plan.scratch, "trained weights": weights})
+
+
+def workload(
+    spec: WanEvaluationSpec, size: Bucket, candidate: EffectiveCandidate
+) -> Serving | None:
+    """One video of a candidate. Raises ValueError with the field for a size that Wan cannot hold,
+    which the API server refuses."""
+    if not candidate.preset or PRESETS[candidate.preset].tiny:
+        return None
+    preset, sampling = PRESETS[candidate.preset], spec.sampling
+    guidance = preset.guidance if sampling.guidance is None else sampling.guidance
+    return Serving(
+        preset=preset.name,
+        frames=size.frames,
+        width=size.width,
+        height=size.height,
+        steps=sampling.steps or preset.inference_steps,
+        guided=guidance != 1.0,
+    )

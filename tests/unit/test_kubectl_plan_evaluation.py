@@ -1,0 +1,119 @@
+"""`kubectl wan plan` of a WanEvaluation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from wan_operator.kubectl.__main__ import main
+from wan_runtime.planner.gpus import DEFAULTS, by_name
+from wan_runtime.planner.serving import plan_serving
+from wan_runtime.planner.workload import Serving
+
+H100 = "NVIDIA-H100-80GB-HBM3"
+WAN21 = {"preset": "Wan2.1-I2V-14B-480P", "source": {"s3": "s3://models/wan21"}}
+Plan = Callable[..., tuple[int, str, str]]
+
+
+def evaluation(**spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "wan-operator.dev/v1alpha1",
+        "kind": "WanEvaluation",
+        "metadata": {"name": "compare"},
+        "spec": {
+            "candidates": [
+                {"name": "base", "model": WAN21},
+                {"name": "tuned", "fineTuneRef": {"name": "tune"}},
+                {"name": "old", "videos": "s3://wan/old"},
+            ],
+            "clips": {"fineTuneRef": {"name": "tune"}, "count": 10},
+            "sampling": {"steps": 20},
+            "noiseFloor": "tuned",
+            "podTemplate": {"nodeSelector": {"nvidia.com/gpu.product": H100}},
+            **spec,
+        },
+    }
+
+
+TUNE = {
+    "apiVersion": "wan-operator.dev/v1alpha1",
+    "kind": "WanFineTune",
+    "metadata": {"name": "tune"},
+    "spec": {
+        "model": WAN21,
+        "dataset": {"source": "s3://wan/data", "width": 832, "height": 480, "frames": 49},
+        "podTemplate": {"nodeSelector": {"nvidia.com/gpu.product": H100}},
+    },
+}
+
+
+@pytest.fixture
+def plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Plan:
+    """(exit status, stdout, stderr) of the command over documents."""
+
+    def run(*arguments: str, of: list[dict[str, Any]]) -> tuple[int, str, str]:
+        file = tmp_path / "documents.yaml"
+        file.write_text(yaml.safe_dump_all(of))
+        status = main(["plan", "-f", str(file), *arguments])
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return run
+
+
+def test_the_numbers_are_the_planners_and_the_size_is_the_fine_tunes(plan: Plan) -> None:
+    status, out, _ = plan("-o", "json", of=[TUNE, evaluation()])
+    assert status == 0
+    found = json.loads(out)[1]
+    assert [found[each] for each in ("width", "height", "frames")] == [832, 480, 49]
+    gpu = by_name("H100-80GB", DEFAULTS)
+    assert gpu is not None
+    work = Serving(preset=WAN21["preset"], frames=49, width=832, height=480, steps=20)  # type: ignore[arg-type]
+    video = plan_serving(work, gpu)
+    base, tuned, old = found["candidates"]
+    assert base["gpuGib"] == tuned["gpuGib"] == round(video.gib, 2)
+    assert base["secondsPerVideo"] == round(video.seconds_per_clip, 2)
+    assert (base["videos"], tuned["videos"]) == (10, 20), "the noise floor is one render more"
+    assert old["preset"] is old["gpuGib"] is None
+    hours = 30 * video.seconds_per_clip / 3600
+    assert found["gpuHours"] == round(hours, 2)
+    assert found["cost"] == round(hours * gpu.price_per_hour, 2)
+    assert found["steps"] == [
+        "collect", "import-base", "generate-base", "generate-tuned", "generate-old", "score",
+        "compare",
+    ]  # fmt: skip
+
+
+def test_a_fine_tune_that_no_file_has_is_named(plan: Plan) -> None:
+    status, out, _ = plan(of=[evaluation()])
+    assert status == 0
+    assert "tune: give the files of these fine-tunes too" in out
+    assert "known with its fine-tune" in out
+
+
+def test_what_does_not_fit_is_said_with_what_would(plan: Plan) -> None:
+    large = {"size": {"width": 1920, "height": 1088}, "frames": 241}
+    status, out, _ = plan("--gpu", "L40-48GB", of=[TUNE, evaluation(sampling=large)])
+    assert status == 1
+    assert "no: the operator refuses it" in out
+    assert "fits with" in out
+
+
+def test_types_are_compared(plan: Plan) -> None:
+    status, out, _ = plan("--compare", of=[evaluation(pricePerGpuHour=1)])
+    assert status == 0
+    assert out.splitlines()[1].split()[:6] == ["GPU", "HAS", "NEEDS", "FITS", "GPU-HOURS", "COST"]
+    assert len(out.splitlines()) == 2 + len(DEFAULTS)
+
+
+def test_a_candidate_of_two_sources_is_a_mistake(plan: Plan) -> None:
+    twice = [{"name": "x", "model": WAN21, "videos": "s3://wan/old"}]
+    status, _, error = plan(of=[evaluation(candidates=twice, noiseFloor=None)])
+    assert status == 2
+    wanted = "set exactly one of model, fineTuneRef, serviceRef and videos"
+    assert f"spec.candidates[0]: {wanted}" in error
