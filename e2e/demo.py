@@ -1,9 +1,10 @@
-"""`make demo`: from real clips and two YAMLs to a trained adapter and a service that uses it.
+"""`make demo`: from real clips and three YAMLs to a trained adapter and a service that uses it.
 
 Starts what is missing, uploads clips, applies `examples/finetune-tiny.yaml`, shows its progress as
 the operator reports it, and fetches the result into `demo-output/`, verifying every checksum. Then
-applies `examples/inference-tiny.yaml`, makes a video through OpenAI's SDK and takes a picture of
-the studio.
+applies `examples/evaluation-tiny.yaml`, which compares the adapter with the base model, and
+`examples/inference-tiny.yaml`, which serves the winner; makes a video through OpenAI's SDK and
+takes a picture of the studio.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from stack import BUCKET, ROOT, CommandError, Manifest, Stack
 
 NAMESPACE = "wan-demo"
 EXAMPLE = ROOT / "examples" / "finetune-tiny.yaml"
+EXAMPLE_EVALUATION = ROOT / "examples" / "evaluation-tiny.yaml"
+TITLES = {"wft": "WanFineTune", "wev": "WanEvaluation"}
 OUTPUT = ROOT / "demo-output"
 CHROMIUM = "/usr/bin/chromium"
 DEADLINE = 1800
@@ -46,11 +49,14 @@ def main() -> int:
         finetune = yaml.safe_load(EXAMPLE.read_text())
         name = finetune["metadata"]["name"]
         upload_clips(stack, finetune["spec"]["dataset"]["source"], started)
-        apply(stack, finetune)
-        if not watch(stack, name, started):
+        apply(stack, finetune, EXAMPLE)
+        if not watch(stack, "wft", name, started):
             return 1
         fetch(stack, name)
-        service = serve(stack, started)
+        compared = compare(stack, started)
+        if compared is None:
+            return 1
+        service = serve(stack, compared, started)
         film(service, started)
     except (CommandError, TimeoutError) as error:
         console.print(f"[red]{error}[/]")
@@ -73,30 +79,30 @@ def upload_clips(stack: Stack, source: str, started: float) -> None:
     console.print(f"[dim]{clock(started)}[/] {clips} clips of a man in a car uploaded to {source}")
 
 
-def apply(stack: Stack, finetune: Manifest) -> None:
-    """Applies the example as a new run: one of an earlier demo is finished and would stay so."""
+def apply(stack: Stack, wanted: Manifest, file: Path) -> None:
+    """Applies an example as a new run: one of an earlier demo is finished and would stay so."""
     stack.make_namespace(NAMESPACE)
-    name = finetune["metadata"]["name"]
-    stack.kubectl("-n", NAMESPACE, "delete", "wft", name, "--ignore-not-found", "--wait")
-    console.print(f"[bold]$ kubectl -n {NAMESPACE} apply -f {EXAMPLE.relative_to(ROOT)}[/]")
+    named = (wanted["kind"], wanted["metadata"]["name"])
+    stack.kubectl("-n", NAMESPACE, "delete", *named, "--ignore-not-found", "--wait")
+    console.print(f"[bold]$ kubectl -n {NAMESPACE} apply -f {file.relative_to(ROOT)}[/]")
     # As in the file, but for the store's address, which is another in a cluster of the user's own.
-    finetune["metadata"]["namespace"] = NAMESPACE
-    finetune["spec"]["store"]["endpoint"] = stack.endpoint
-    stack.apply(finetune)
+    wanted["metadata"]["namespace"] = NAMESPACE
+    wanted["spec"]["store"]["endpoint"] = stack.endpoint
+    stack.apply(wanted)
 
 
-def watch(stack: Stack, name: str, started: float) -> bool:
+def watch(stack: Stack, kind: str, name: str, started: float) -> bool:
     """Shows the run until it is complete; False, with the reason shown, when it cannot complete."""
     with Live(console=console, refresh_per_second=4, transient=not console.is_terminal) as live:
         deadline = time.monotonic() + DEADLINE
         shown = ""
         while time.monotonic() < deadline:
-            status = stack.get("-n", NAMESPACE, "wft", name).get("status", {})
+            status = stack.get("-n", NAMESPACE, kind, name).get("status", {})
             conditions = {
                 c["type"]: c for c in status.get("conditions", []) if c["status"] == "True"
             }
             if console.is_terminal:
-                live.update(picture(status, started))
+                live.update(picture(kind, status, started))
             elif (line := one_line(status, conditions)) != shown:
                 console.print(f"[dim]{clock(started)}[/] {line}")
                 shown = line
@@ -107,14 +113,14 @@ def watch(stack: Stack, name: str, started: float) -> bool:
                 return False
             time.sleep(1)
     console.print(
-        f"[red]not complete after {DEADLINE} s: kubectl -n {NAMESPACE} describe wft {name}[/]"
+        f"[red]not complete after {DEADLINE} s: kubectl -n {NAMESPACE} describe {kind} {name}[/]"
     )
     return False
 
 
-def picture(status: Manifest, started: float) -> Table:
+def picture(kind: str, status: Manifest, started: float) -> Table:
     """The steps as a table."""
-    table = Table(title=f"WanFineTune · {clock(started)}", title_justify="left", expand=False)
+    table = Table(title=f"{TITLES[kind]} · {clock(started)}", title_justify="left", expand=False)
     for column in ("step", "state", "progress", "attempts"):
         table.add_column(column)
     progress = status.get("progress", {})
@@ -167,9 +173,29 @@ def fetch_step(stack: Stack, step: Manifest) -> list[str]:
     return rows
 
 
-def serve(stack: Stack, started: float) -> Service:
-    """The service that follows the run, once it takes videos."""
+def compare(stack: Stack, started: float) -> Manifest | None:
+    """Evaluates the adapter beside the base model, and fetches the report; the status, or None with
+    the reason shown."""
+    evaluation = yaml.safe_load(EXAMPLE_EVALUATION.read_text())
+    apply(stack, evaluation, EXAMPLE_EVALUATION)
+    name = evaluation["metadata"]["name"]
+    if not watch(stack, "wev", name, started):
+        return None
+    status: Manifest = stack.get("-n", NAMESPACE, "wev", name)["status"]
+    [step] = [step for step in status["steps"] if step["name"] == "compare"]
+    fetch_step(stack, step)
+    console.print(f"[bold]{status['decision']}[/]: {status['message']}", highlight=False)
+    return status
+
+
+def serve(stack: Stack, compared: Manifest, started: float) -> Service:
+    """The service of the evaluation's winner, once it takes videos."""
     wanted = manifest(stack, NAMESPACE, "demo")
+    if compared.get("winner") == "driver":
+        [adapter] = wanted["spec"]["adapters"]
+        wanted["spec"]["adapters"] = [
+            {"name": adapter["name"], "fromEvaluation": {"name": "demo", "candidate": "winner"}}
+        ]
     console.print(f"[bold]$ kubectl -n {NAMESPACE} apply -f {EXAMPLE_SERVICE.relative_to(ROOT)}[/]")
     stack.apply(wanted)
     service = Service(stack, NAMESPACE, "demo")
@@ -242,7 +268,7 @@ def conclude(stack: Stack, name: str, service: Service, started: float) -> None:
     console.print(files)
     kubectl = f"kubectl --kubeconfig {stack.kubeconfig} -n {NAMESPACE}"
     console.print(
-        "Look at demo-output/contact-sheet.png, demo-loss.png, served.mp4 and studio.png.",
+        "Look at contact-sheet.png, demo-loss.png, report.html, served.mp4 and studio.png.",
         highlight=False,
     )
     console.print(
@@ -254,6 +280,7 @@ def conclude(stack: Stack, name: str, service: Service, started: float) -> None:
     for command in (
         f"export PATH={stack.bin}:$PATH",
         f"{kubectl} describe wft {name}",
+        f"{kubectl} describe wev demo",
         f"{kubectl} describe wis {service.name}",
         f"{kubectl} get events --sort-by=.lastTimestamp",
         f"{kubectl} apply -f examples/invalid/sage.yaml      # refused, and why",

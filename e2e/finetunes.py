@@ -1,10 +1,11 @@
-"""One WanFineTune under test: what the API says of it, what the bucket holds of it, and how to hurt
-it."""
+"""One run under test, a WanFineTune by default: what the API and the bucket say of it, and how to
+hurt it."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import ClassVar
 
 from safetensors.torch import load
 
@@ -16,12 +17,15 @@ RUN_SECONDS = 600
 
 @dataclass(frozen=True)
 class Run:
+    PLURAL: ClassVar = "wanfinetunes"
+    LABEL: ClassVar = "wan-operator.dev/finetune"
+
     stack: Stack
     namespace: str
     name: str
 
     def status(self) -> Manifest:
-        path = f"/apis/wan-operator.dev/v1alpha1/namespaces/{self.namespace}/wanfinetunes"
+        path = f"/apis/wan-operator.dev/v1alpha1/namespaces/{self.namespace}/{self.PLURAL}"
         found: Manifest = self.stack.api(f"{path}/{self.name}").get("status", {})
         return found
 
@@ -40,15 +44,13 @@ class Run:
         return {"name": name, "state": "Waiting", "attempts": 0}
 
     def pods(self, step: str | None = None) -> list[Manifest]:
-        selector = f"wan-operator.dev/finetune={self.name}" + (
-            f",wan-operator.dev/step={step}" if step else ""
-        )
+        selector = f"{self.LABEL}={self.name}" + (f",wan-operator.dev/step={step}" if step else "")
         path = f"/api/v1/namespaces/{self.namespace}/pods"
         found: list[Manifest] = self.stack.api(path, labelSelector=selector)["items"]
         return found
 
     def jobs(self) -> list[Manifest]:
-        selector = f"wan-operator.dev/finetune={self.name}"
+        selector = f"{self.LABEL}={self.name}"
         path = f"/apis/batch/v1/namespaces/{self.namespace}/jobs"
         found: list[Manifest] = self.stack.api(path, labelSelector=selector)["items"]
         return found
