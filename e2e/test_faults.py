@@ -117,13 +117,6 @@ def test_edited_and_deleted_mid_run(
 ) -> None:
     run = start("edited")
     run.wait_running("prepare")
-    for field, content in {
-        "training": '{"spec":{"training":{"steps":31}}}',
-        "dataset": '{"spec":{"dataset":{"frames":13}}}',
-        "method": '{"spec":{"method":{"lora":{"rank":8}}}}',
-    }.items():
-        with pytest.raises(Exception, match=f"{field} is fixed once the run exists"):
-            patch(run, content)
     before = run.status()["effective"]
     patch(run, '{"spec":{"resources":{"memory":"2500Mi"}}}')
     run.wait_running("train")
@@ -131,6 +124,13 @@ def test_edited_and_deleted_mid_run(
     assert pod["spec"]["containers"][0]["resources"]["limits"]["memory"] == "2500Mi", (
         "from the next Job on"
     )
+    for field, content in {
+        "training": '{"spec":{"training":{"steps":31}}}',
+        "dataset": '{"spec":{"dataset":{"frames":13}}}',
+        "method": '{"spec":{"method":{"lora":{"rank":8}}}}',
+    }.items():
+        with pytest.raises(Exception, match=f"{field} is fixed"):
+            patch(run, content)
     assert run.status()["effective"] == before
     assert run.status()["observedGeneration"] == 2
 
