@@ -66,7 +66,12 @@ def test_from_the_fine_tune_to_the_gate(cluster: Cluster, operator: Operator) ->
     paths = [cluster.path(kind, page) for kind in ("services", "networkpolicies")]
     eventually(lambda: all(exists(server, path) for path in paths), "the page to be reached")
     url = f"http://{page}.{namespace}.svc"
-    eventually(lambda: evaluations.get(NAME)["status"]["ratings"]["url"] == url, "its address")
+
+    def address() -> str | None:
+        found: str | None = evaluations.get(NAME)["status"].get("ratings", {}).get("url")
+        return found
+
+    eventually(lambda: address() == url, "its address")
     evaluations.walk(NAME, "rate")
     evaluations.starts(f"{NAME}-compare-1")
     evaluations.ends(f"{NAME}-compare-1", 0, compared())
