@@ -63,8 +63,8 @@ def test_an_estimate_on_the_good_side_alone_does_not_pass() -> None:
 @pytest.mark.parametrize(
     ("gate", "message"),
     [
-        ({"minimum": {"vmaf": 80}}, "undecided minimum[vmaf]"),
-        ({"maximumRegression": {"vmaf": 5}, "baseline": "a"}, "undecided maximumRegression[vmaf]"),
+        ({"minimum": {"vmaf": 80}}, "undecided thresholds[vmaf]"),
+        ({"maximumRegression": {"vmaf": 5}, "baseline": "a"}, "undecided regressions[vmaf]"),
         ({"minimumPreference": 0.4, "baseline": "a"}, "undecided minimumPreference"),
         ({"minimumWinRate": 0.1}, "names none"),
         ({"minimumWinRate": 0.1, "baseline": "x"}, "x is no candidate"),

@@ -81,7 +81,7 @@ def _means(gate: Gate, score: CandidateScore) -> list[Check]:
         if found is not None and found.better == "NearerToOne":
             estimate = None  # a mean of ratios on both sides of one says nothing
         less = found is not None and found.better == "Lower"
-        checks.append(_check(f"minimum[{metric}]", estimate, limit, less=less))
+        checks.append(_check(f"thresholds[{metric}]", estimate, limit, less=less))
     return checks
 
 
@@ -107,7 +107,7 @@ def _beside(
         share = _share(chosen[0] if chosen else None, candidate)
         checks.append(_check("minimumPreference", share, gate.minimum_preference))
     for metric, limit in sorted(gate.maximum_regression.items()):
-        of, name = by_metric.get(metric), f"maximumRegression[{metric}]"
+        of, name = by_metric.get(metric), f"regressions[{metric}]"
         check = _check(name, None if of is None else _apart(of, candidate, of.alone), -limit)
         if of is not None and of.rendered is not None:
             both = _check(name, _apart(of, candidate, of.rendered), -limit)
