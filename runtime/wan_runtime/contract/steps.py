@@ -152,6 +152,9 @@ FACTS: dict[Step, StepFacts] = {
     ),
 }
 
+CHECKPOINTED = tuple(step for step, facts in FACTS.items() if facts.has_checkpoints)
+"""Steps whose attempts go on from one another."""
+
 
 class Expert(StrEnum):
     """Which transformer of the model is trained."""

@@ -12,7 +12,7 @@ from wan_operator.reconcile.store import ca_bundle, store_spec
 from wan_operator.resources.labels import Manifest
 from wan_operator.resources.left import clearing_job, folders
 from wan_runtime.contract.left import FOLDERS, Left, LeftFolders
-from wan_runtime.contract.steps import FACTS
+from wan_runtime.contract.steps import CHECKPOINTED
 
 ENDING = timedelta(seconds=600)
 """Pods of a run that is over have ended after this, and write no checkpoint any more."""
@@ -21,7 +21,7 @@ ENDING = timedelta(seconds=600)
 def left(run: FineTuneRun) -> tuple[Manifest, ...]:
     """Job for the checkpoints of a run that was just deleted; none if it has none."""
     status = run.status
-    if is_true(status.conditions, COMPLETE) or not _trained(status):
+    if is_true(status.conditions, COMPLETE) or not trained(status):
         return ()
     if is_true(status.conditions, FAILED) and not has_checkpoints(status):
         return ()
@@ -55,7 +55,7 @@ def clearing(run: FineTuneRun, over: datetime, due: datetime) -> Manifest:
         store=store_spec(effective.store, bundle is not None),
         due=due,
         folders=LeftFolders(
-            keys=folders(effective.run_prefix, _trained(run.status), FOLDERS),
+            keys=folders(effective.run_prefix, trained(run.status), FOLDERS),
             ended_at=over + ENDING,
         ),
     )
@@ -70,7 +70,10 @@ def clearing(run: FineTuneRun, over: datetime, due: datetime) -> Manifest:
     )
 
 
-def _trained(status: WanFineTuneStatus) -> list[str]:
+def trained(status: WanFineTuneStatus) -> list[str]:
     """Names of the steps with checkpoints that have begun."""
-    kinds = tuple(step for step, facts in FACTS.items() if facts.has_checkpoints)
-    return [each.name for each in status.steps if each.name.startswith(kinds) and each.attempts > 0]
+    return [
+        each.name
+        for each in status.steps
+        if each.name.startswith(CHECKPOINTED) and each.attempts > 0
+    ]
