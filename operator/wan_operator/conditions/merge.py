@@ -81,5 +81,11 @@ def confirmed(conditions: Iterable[Condition], generation: int) -> list[Conditio
     return [each.model_copy(update={"observed_generation": generation}) for each in conditions]
 
 
+def first_true(conditions: Iterable[Condition], *types: str) -> Condition | None:
+    """The first of these types that is true; None if none is."""
+    true = {each.type: each for each in conditions if each.status == "True"}
+    return next((true[type_] for type_ in types if type_ in true), None)
+
+
 def is_true(conditions: Iterable[Condition], type_: str) -> bool:
     return any(condition.type == type_ and condition.status == "True" for condition in conditions)

@@ -20,6 +20,12 @@ class Delete:
     """Precondition: an object made again under the same name is left alone."""
     propagation: Propagation
 
+    @classmethod
+    def of(cls, item: Manifest, kind: str, propagation: Propagation = "Background") -> Delete:
+        """Deletion of an object that was observed."""
+        metadata = item["metadata"]
+        return cls(kind=kind, name=metadata["name"], uid=metadata["uid"], propagation=propagation)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resync:

@@ -41,6 +41,18 @@ class Owner:
     name: str
     uid: str
 
+    @classmethod
+    def of(cls, kind: str, label: str, cr: Manifest) -> Owner:
+        """The resource `cr`, as it is in the API."""
+        metadata = cr["metadata"]
+        return cls(
+            kind=kind,
+            label=label,
+            namespace=metadata["namespace"],
+            name=metadata["name"],
+            uid=metadata["uid"],
+        )
+
     def reference(self) -> Manifest:
         return {
             "apiVersion": API_VERSION,

@@ -15,12 +15,10 @@ from wan_operator.api.v1alpha1.finetune import (
     WanFineTuneSpec,
     WanFineTuneStatus,
 )
-from wan_operator.conditions.merge import STALLED, is_true
+from wan_operator.conditions.merge import STALLED, first_true
 from wan_operator.conditions.runs import FAILED
 from wan_operator.reconcile.observed import Key, Raw
-from wan_runtime.contract.steps import FACTS, Step
-
-TRAININGS = tuple(step for step, facts in FACTS.items() if facts.has_checkpoints)
+from wan_runtime.contract.steps import CHECKPOINTED, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +40,9 @@ class FineTune:
         pods = self.spec.parallelism.gpus_per_node
         return sum(
             (step.completion_time - step.start_time).total_seconds()
-            * (pods * self.spec.parallelism.nodes if step.name.startswith(TRAININGS) else pods)
+            * (pods * self.spec.parallelism.nodes if step.name.startswith(CHECKPOINTED) else pods)
             for step in self.status.steps
-            if step.name.startswith((Step.ENCODE, *TRAININGS))
+            if step.name.startswith((Step.ENCODE, *CHECKPOINTED))
             and step.start_time is not None
             and step.completion_time is not None
         )
@@ -101,10 +99,9 @@ def clips(name: str, found: FineTune) -> Artifact | Missing:
 
 def _missing(name: str, found: FineTune, what: str) -> Missing:
     status = found.status
-    for type_ in (FAILED, STALLED):
-        if is_true(status.conditions, type_):
-            why = next(each for each in status.conditions if each.type == type_)
-            text = f"WanFineTune {name} has no {what}: {why.reason}: {why.message}"
-            return Missing("FineTuneFailed", text)
+    why = first_true(status.conditions, FAILED, STALLED)
+    if why is not None:
+        text = f"WanFineTune {name} has no {what}: {why.reason}: {why.message}"
+        return Missing("FineTuneFailed", text)
     at = status.progress.display if status.progress else ""
     return Missing("WaitingForFineTune", f"WanFineTune {name} is not done: {at or 'not started'}")

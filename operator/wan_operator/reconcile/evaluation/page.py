@@ -57,12 +57,7 @@ def unwanted(run: EvaluationRun) -> tuple[Delete, ...]:
     if is_open(run):
         return ()
     return tuple(
-        Delete(
-            kind=kind,
-            name=each["metadata"]["name"],
-            uid=each["metadata"]["uid"],
-            propagation="Background",
-        )
+        Delete.of(each, kind)
         for kind in KINDS
         for each in _ours(run, kind)
         if not is_deleting(each)

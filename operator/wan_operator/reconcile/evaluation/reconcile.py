@@ -123,13 +123,7 @@ def _waiting(run: EvaluationRun, news: list[Wanted]) -> Decision:
 def read(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> EvaluationRun:
     """Raises pydantic's ValidationError for a resource that another release wrote."""
     metadata = cr["metadata"]
-    owner = Owner(
-        kind=KIND,
-        label=LABEL,
-        namespace=metadata["namespace"],
-        name=metadata["name"],
-        uid=metadata["uid"],
-    )
+    owner = Owner.of(KIND, LABEL, cr)
     spec = WanEvaluationSpec.model_validate(cr["spec"])
     status = WanEvaluationStatus.model_validate(cr.get("status", {}))
     effective = status.effective

@@ -112,13 +112,7 @@ def left_by(cr: Raw, settings: Settings, now: datetime) -> tuple[Manifest, ...]:
 def read(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> FineTuneRun:
     """Raises pydantic's ValidationError for a resource that another release wrote."""
     metadata = cr["metadata"]
-    owner = Owner(
-        kind=KIND,
-        label=LABEL,
-        namespace=metadata["namespace"],
-        name=metadata["name"],
-        uid=metadata["uid"],
-    )
+    owner = Owner.of(KIND, LABEL, cr)
     return state.read(
         observed,
         settings,

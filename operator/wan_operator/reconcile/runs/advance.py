@@ -31,7 +31,6 @@ from wan_operator.reconcile.runs.state import (
     adopted,
     closed,
     deadline,
-    delete,
     open_attempt,
     opened,
     orphans,
@@ -177,7 +176,7 @@ def suspend(run: Run[Spec, Status]) -> Decision:
             continue
         texts.append(stopping(run, step, current))
         if not is_deleting(current.job):
-            stops.append(delete(current.job, "Job", "Foreground"))
+            stops.append(Delete.of(current.job, "Job", "Foreground"))
     if texts:
         text = "; ".join(texts)
         run = report.with_conditions(run, Wanted(RECONCILING, True, "Suspending", text))

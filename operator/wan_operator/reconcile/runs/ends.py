@@ -23,7 +23,7 @@ from wan_operator.reconcile.runs.losses import (
     without_checkpoint,
 )
 from wan_operator.reconcile.runs.plan import Plan, Spec, Status
-from wan_operator.reconcile.runs.state import Run, closed, delete, orphans, resumed
+from wan_operator.reconcile.runs.state import Run, closed, orphans, resumed
 from wan_operator.reconcile.runs.watch import watch
 from wan_runtime.contract.job import ExitClass
 
@@ -272,9 +272,9 @@ def ttl_seconds(run: Run[Spec, Status]) -> float | None:
 
 def everything(run: Run[Spec, Status]) -> tuple[Delete, ...]:
     jobs = (
-        delete(item, "Job", "Background") for item in run.observed.jobs if not is_deleting(item)
+        Delete.of(item, "Job", "Background") for item in run.observed.jobs if not is_deleting(item)
     )
-    files = (delete(item, "ConfigMap", "Background") for item in run.observed.config_maps)
+    files = (Delete.of(item, "ConfigMap", "Background") for item in run.observed.config_maps)
     return (*jobs, *files)
 
 

@@ -17,7 +17,7 @@ from wan_operator.reconcile.decision import Decision, Delete, Event
 from wan_operator.reconcile.observed import Raw, attempt_of, finished, is_deleting, label, step_of
 from wan_operator.reconcile.runs.attempted import Attempted
 from wan_operator.reconcile.runs.plan import Spec, Status
-from wan_operator.reconcile.runs.state import Run, closed, delete, open_attempt
+from wan_operator.reconcile.runs.state import Run, closed, open_attempt
 from wan_operator.reconcile.runs.watch import watch
 from wan_operator.resources.configmaps import JOB_KEY
 from wan_operator.resources.jobs import hashed, joined, parted
@@ -35,7 +35,7 @@ def replaced(run: Run[Spec, Status]) -> Decision | None:
         current = open_attempt(run, step)
         if current is None or not is_stale(run, step, current):
             continue
-        deletes.append(delete(current.job, "Job", "Background"))
+        deletes.append(Delete.of(current.job, "Job", "Background"))
         text = f"{step.name} starts anew: Job {current.name} had not begun, and is wanted otherwise"
         texts.append(text)
         run = run.with_step(closed(step, run.now, reason="StepStarting", message=text))

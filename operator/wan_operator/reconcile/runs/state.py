@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Generic, Literal, Self
+from typing import Any, Generic, Self
 
 from wan_operator.api.v1alpha1.runs import StepStatus
 from wan_operator.conditions.merge import confirmed
 from wan_operator.reconcile.bounds import fitted
-from wan_operator.reconcile.decision import Delete, Propagation
+from wan_operator.reconcile.decision import Delete
 from wan_operator.reconcile.observed import (
     Observed,
     Raw,
@@ -229,7 +229,7 @@ def orphans(run: Run[Spec, Status]) -> tuple[Delete, ...]:
     attempts = [open_attempt(run, step) for step in run.running]
     current = [attempted.job for attempted in attempts if attempted is not None]
     return tuple(
-        delete(item, "Job", "Foreground")
+        Delete.of(item, "Job", "Foreground")
         for item in run.observed.jobs
         if item not in current
         and not finished(item)
@@ -242,15 +242,10 @@ def outdated(run: Run[Spec, Status], step: StepStatus, attempt: int) -> tuple[De
     """Jobs of long past attempts: a run that is preempted every hour must not leave a Job for
     each."""
     return tuple(
-        delete(item, "Job", "Background")
+        Delete.of(item, "Job", "Background")
         for item in run.observed.jobs
         if step_of(item) == step.name
         and attempt_of(item) < attempt - KEEP_ATTEMPTS
         and finished(item)
         and not is_deleting(item)
     )
-
-
-def delete(item: Raw, kind: Literal["Job", "ConfigMap"], propagation: Propagation) -> Delete:
-    metadata = item["metadata"]
-    return Delete(kind=kind, name=metadata["name"], uid=metadata["uid"], propagation=propagation)

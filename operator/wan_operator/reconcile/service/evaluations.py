@@ -14,7 +14,7 @@ from wan_operator.api.v1alpha1.evaluation import WanEvaluationStatus
 from wan_operator.api.v1alpha1.evaluation_status import EffectiveCandidate
 from wan_operator.api.v1alpha1.inference import FromEvaluation
 from wan_operator.conditions.evaluation import GATE_PASSED
-from wan_operator.conditions.merge import STALLED, is_true
+from wan_operator.conditions.merge import STALLED, first_true, is_true
 from wan_operator.conditions.runs import COMPLETE, FAILED
 from wan_operator.reconcile.observed import Key, Raw
 from wan_operator.reconcile.service.found import Found
@@ -96,11 +96,10 @@ def find(service: Service, wanted: FromEvaluation, method: str, before: Artifact
 
 
 def _unfinished(name: str, status: WanEvaluationStatus, before: Artifact | None) -> Found:
-    for type_ in (FAILED, STALLED):
-        if is_true(status.conditions, type_):
-            why = next(each for each in status.conditions if each.type == type_)
-            text = f"WanEvaluation {name} has no result: {why.reason}: {why.message}"
-            return Found(before, "EvaluationFailed", text)
+    why = first_true(status.conditions, FAILED, STALLED)
+    if why is not None:
+        text = f"WanEvaluation {name} has no result: {why.reason}: {why.message}"
+        return Found(before, "EvaluationFailed", text)
     at = status.progress.display if status.progress else ""
     return Found(
         before, "WaitingForEvaluation", f"WanEvaluation {name} is not done: {at or 'not started'}"

@@ -11,7 +11,7 @@ from wan_operator.api.v1alpha1.common import Artifact
 from wan_operator.api.v1alpha1.finetune import KIND as FINETUNE_KIND
 from wan_operator.api.v1alpha1.finetune import WanFineTuneStatus
 from wan_operator.api.v1alpha1.inference import Adapter, AdapterStatus
-from wan_operator.conditions.merge import STALLED, is_true
+from wan_operator.conditions.merge import STALLED, first_true
 from wan_operator.conditions.runs import FAILED
 from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.observed import Key, Raw
@@ -110,11 +110,10 @@ def find(service: Service, name: str, method: str, before: Artifact | None) -> F
         status = WanFineTuneStatus()
     if status.artifact is not None:
         return Found(status.artifact)
-    for type_ in (FAILED, STALLED):
-        if is_true(status.conditions, type_):
-            why = next(each for each in status.conditions if each.type == type_)
-            text = f"WanFineTune {name} has no weights: {why.reason}: {why.message}"
-            return Found(before, "FineTuneFailed", text)
+    why = first_true(status.conditions, FAILED, STALLED)
+    if why is not None:
+        text = f"WanFineTune {name} has no weights: {why.reason}: {why.message}"
+        return Found(before, "FineTuneFailed", text)
     at = status.progress.display if status.progress else "has not started"
     return Found(before, "WaitingForFineTune", f"WanFineTune {name} is not done: {at}")
 

@@ -222,12 +222,7 @@ def leftovers(service: Service, wanted: tuple[Manifest, ...]) -> tuple[Delete, .
     names = {(each["kind"], each["metadata"]["name"]) for each in wanted}
     imports = f"{service.owner.name}-{PART}"
     return tuple(
-        Delete(
-            kind=kind,
-            name=each["metadata"]["name"],
-            uid=each["metadata"]["uid"],
-            propagation="Background",
-        )
+        Delete.of(each, kind)
         for kind in service.observed.children
         if kind not in KEPT
         for each in service.own(kind)

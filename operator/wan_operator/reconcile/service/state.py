@@ -120,13 +120,7 @@ def read(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Serv
     """Raises pydantic's ValidationError for what this release cannot read."""
     metadata = cr["metadata"]
     return Service(
-        owner=Owner(
-            kind=KIND,
-            label=LABEL,
-            namespace=metadata["namespace"],
-            name=metadata["name"],
-            uid=metadata["uid"],
-        ),
+        owner=Owner.of(KIND, LABEL, cr),
         generation=metadata["generation"],
         queue_name=metadata.get("labels", {}).get(QUEUE_NAME, ""),
         spec=WanInferenceServiceSpec.model_validate(cr["spec"]),
