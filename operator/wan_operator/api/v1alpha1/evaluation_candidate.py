@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 from wan_operator.api.markers import Cel, rule, syntax
 from wan_operator.api.v1alpha1.common import ApiModel, DataKey, LocalObjectReference, rules
 from wan_operator.api.v1alpha1.dataset import COLUMN_RULES, Columns
-from wan_operator.api.v1alpha1.model import BY_EXPERT, Frames, Model, Side
+from wan_operator.api.v1alpha1.model import AdapterFiles, Frames, Model, VideoSize
 from wan_operator.api.v1alpha1.syntax import ObjectName, S3Uri
 from wan_runtime.contract.evaluation import CANDIDATE_LIMIT, REFERENCE, WINNER
 
@@ -30,17 +30,9 @@ CandidateName = Annotated[
 ]
 
 
-class CandidateAdapter(ApiModel):
+class CandidateAdapter(AdapterFiles):
     """LoRA files made elsewhere, with tensors named as in DiffSynth, ComfyUI or Diffusers."""
 
-    model_config = ConfigDict(json_schema_extra=rules(BY_EXPERT))
-
-    uri: S3Uri | None = None
-    """S3 address of a .safetensors file. For Wan2.2 it is applied to both experts."""
-    high_noise: S3Uri | None = None
-    """S3 address of a .safetensors file for the high-noise expert of Wan2.2, in place of uri."""
-    low_noise: S3Uri | None = None
-    """S3 address of a .safetensors file for the low-noise expert of Wan2.2, in place of uri."""
     strength: Annotated[float, Field(ge=-4, le=4)] = 1.0
     """Strength of the adapter. A value of 1 is the strength as trained."""
 
@@ -161,15 +153,6 @@ class Clips(ApiModel):
     count: Annotated[int, Field(ge=1, le=1000)] = 16
     """Largest number of clips, one of each recording first. Fewer than decision.minimumClips give
     no winner."""
-
-
-class VideoSize(ApiModel):
-    """Width and height of a video."""
-
-    width: Side
-    """Width in pixels, a multiple of 16."""
-    height: Side
-    """Height in pixels, a multiple of 16."""
 
 
 class CandidateSampling(ApiModel):

@@ -13,14 +13,13 @@ from wan_operator.api.v1alpha1.common import (
     Amount,
     ApiModel,
     Artifact,
-    Condition,
     Count,
     EffectiveStore,
     Name,
     Sha256,
     Short,
 )
-from wan_operator.api.v1alpha1.runs import LastFailure, ProgressStatus, StepStatus
+from wan_operator.api.v1alpha1.runs import LastFailure, ProgressStatus, RunStatusFields, StepStatus
 
 MAX_STEPS = 192
 Signed = Annotated[float, Field(ge=-MAX_EXACT, le=MAX_EXACT)]
@@ -139,23 +138,9 @@ class GateStatus(ApiModel):
     """The numbers."""
 
 
-class WanEvaluationStatus(ApiModel):
-    observed_generation: Annotated[int, Field(ge=-1, le=MAX_EXACT)] | None = None
-    """Generation of the spec that this status describes; -1 until the operator has seen the
-    resource."""
-    conditions: Annotated[list[Condition], list_map("type"), Field(max_length=16)] = Field(
-        default=[]
-    )
-    """Conditions of the run. The one that says most about its state comes first."""
+class WanEvaluationStatus(RunStatusFields):
     start_time: datetime | None = None
     """Time at which the first step was started."""
-    completion_time: datetime | None = None
-    """Time at which the run became Complete or Failed."""
-    suspended_seconds: Count = 0
-    """Seconds for which spec.suspend has held the run so far. They do not count against the
-    deadline."""
-    suspended_since: datetime | None = None
-    """Time since which spec.suspend holds the run. Left out while it does not."""
     comparing_since: datetime | None = None
     """Time at which the first candidate was at work. From then on the fields of the spec that shape
     the result are fixed."""

@@ -14,7 +14,6 @@ from wan_operator.api.v1alpha1.common import (
     Amount,
     ApiModel,
     Artifact,
-    Condition,
     Count,
     EffectiveStore,
     Sha256,
@@ -24,6 +23,7 @@ from wan_operator.api.v1alpha1.runs import (
     CheckpointStatus,
     LastFailure,
     ProgressStatus,
+    RunStatusFields,
     StepStatus,
 )
 
@@ -106,23 +106,7 @@ class FormatStatus(ApiModel):
     `2.1e-08`. For an adapter it compares weight deltas."""
 
 
-class WanFineTuneStatus(ApiModel):
-    observed_generation: Annotated[int, Field(ge=-1, le=MAX_EXACT)] | None = None
-    """Generation of the spec that this status describes; -1 until the operator has seen the
-    resource."""
-    conditions: Annotated[list[Condition], list_map("type"), Field(max_length=16)] = Field(
-        default=[]
-    )
-    """Conditions of the run. The one that says most about its state comes first."""
-    start_time: datetime | None = None
-    """Time at which the operator first saw the run."""
-    completion_time: datetime | None = None
-    """Time at which the run became Complete or Failed."""
-    suspended_seconds: Count = 0
-    """Seconds for which spec.suspend has held the run so far. They do not count against the
-    deadline."""
-    suspended_since: datetime | None = None
-    """Time since which spec.suspend holds the run. Left out while it does not."""
+class WanFineTuneStatus(RunStatusFields):
     spec_sha256: Sha256 | None = None
     """SHA-256 checksum of the fields of the spec that are fixed once a GPU has worked for the run,
     as its steps were given them. An edit of one before starts the run over."""

@@ -26,7 +26,6 @@ from wan_operator.api.v1alpha1.inference_model import (
     Effect,
     FromEvaluation,
     Sampling,
-    VideoSize,
 )
 from wan_operator.api.v1alpha1.inference_rules import SAMPLING_RULES
 from wan_operator.api.v1alpha1.inference_status import (
@@ -39,7 +38,7 @@ from wan_operator.api.v1alpha1.inference_status import (
     WanInferenceServiceStatus,
     WarmedSize,
 )
-from wan_operator.api.v1alpha1.model import SOURCED, Frames, Model
+from wan_operator.api.v1alpha1.model import SOURCED, Frames, Model, VideoSize
 from wan_operator.api.v1alpha1.pods import PodTemplate, ResourceOverrides
 
 __all__ = [

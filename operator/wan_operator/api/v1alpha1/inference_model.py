@@ -8,8 +8,8 @@ from pydantic import ConfigDict, Field
 
 from wan_operator.api.markers import list_map, rule, syntax
 from wan_operator.api.v1alpha1.common import ApiModel, LocalObjectReference, rules
-from wan_operator.api.v1alpha1.model import BY_EXPERT, Frames, Side
-from wan_operator.api.v1alpha1.syntax import PREVIEW, ObjectName, S3Uri
+from wan_operator.api.v1alpha1.model import AdapterFiles, Frames, VideoSize
+from wan_operator.api.v1alpha1.syntax import PREVIEW, ObjectName
 from wan_runtime.contract.evaluation import CANDIDATE_LIMIT, WINNER
 
 MAX_ADAPTERS = 64
@@ -26,28 +26,6 @@ ServedName = Annotated[
 ]
 Strength = Annotated[float, Field(ge=-4, le=4)]
 Guidance = Annotated[float, Field(ge=1, le=30)]
-
-
-class VideoSize(ApiModel):
-    """Width and height of a video."""
-
-    width: Side
-    """Width in pixels, a multiple of 16."""
-    height: Side
-    """Height in pixels, a multiple of 16."""
-
-
-class AdapterFiles(ApiModel):
-    """LoRA files made elsewhere, with tensors named as in DiffSynth, ComfyUI or Diffusers."""
-
-    model_config = ConfigDict(json_schema_extra=rules(BY_EXPERT))
-
-    uri: S3Uri | None = None
-    """S3 address of a .safetensors file. For Wan2.2 it is applied to both experts."""
-    high_noise: S3Uri | None = None
-    """S3 address of a .safetensors file for the high-noise expert of Wan2.2, in place of uri."""
-    low_noise: S3Uri | None = None
-    """S3 address of a .safetensors file for the low-noise expert of Wan2.2, in place of uri."""
 
 
 class FromEvaluation(ApiModel):

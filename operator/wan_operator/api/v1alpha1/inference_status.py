@@ -19,7 +19,7 @@ from wan_operator.api.v1alpha1.common import (
     Name,
     Short,
 )
-from wan_operator.api.v1alpha1.inference_model import AdapterFiles
+from wan_operator.api.v1alpha1.model import AdapterFiles
 
 
 class BaseModelStatus(ApiModel):

@@ -91,3 +91,25 @@ class Model(ApiModel):
     source: ModelSource | None = None
     """Location of the base weights, in the layout of the official release. The Tiny presets need
     none."""
+
+
+class VideoSize(ApiModel):
+    """Width and height of a video."""
+
+    width: Side
+    """Width in pixels, a multiple of 16."""
+    height: Side
+    """Height in pixels, a multiple of 16."""
+
+
+class AdapterFiles(ApiModel):
+    """LoRA files made elsewhere, with tensors named as in DiffSynth, ComfyUI or Diffusers."""
+
+    model_config = ConfigDict(json_schema_extra=rules(BY_EXPERT))
+
+    uri: S3Uri | None = None
+    """S3 address of a .safetensors file. For Wan2.2 it is applied to both experts."""
+    high_noise: S3Uri | None = None
+    """S3 address of a .safetensors file for the high-noise expert of Wan2.2, in place of uri."""
+    low_noise: S3Uri | None = None
+    """S3 address of a .safetensors file for the low-noise expert of Wan2.2, in place of uri."""

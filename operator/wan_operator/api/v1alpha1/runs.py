@@ -7,10 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from wan_operator.api.markers import list_map
 from wan_operator.api.v1alpha1.common import (
+    MAX_EXACT,
     MAX_INT32,
     ApiModel,
     Artifact,
+    Condition,
     Count,
     Name,
     Sha256,
@@ -130,3 +133,24 @@ class LastFailure(ApiModel):
     """Name of the node that the pod ran on."""
     time: datetime
     """Time at which the operator noticed the failure."""
+
+
+class RunStatusFields(ApiModel):
+    """First fields of the status of all kinds of runs."""
+
+    observed_generation: Annotated[int, Field(ge=-1, le=MAX_EXACT)] | None = None
+    """Generation of the spec that this status describes; -1 until the operator has seen the
+    resource."""
+    conditions: Annotated[list[Condition], list_map("type"), Field(max_length=16)] = Field(
+        default=[]
+    )
+    """Conditions of the run. The one that says most about its state comes first."""
+    start_time: datetime | None = None
+    """Time at which the operator first saw the run."""
+    completion_time: datetime | None = None
+    """Time at which the run became Complete or Failed."""
+    suspended_seconds: Count = 0
+    """Seconds for which spec.suspend has held the run so far. They do not count against the
+    deadline."""
+    suspended_since: datetime | None = None
+    """Time since which spec.suspend holds the run. Left out while it does not."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from wan_operator.api.v1alpha1.common import Artifact
 from wan_operator.api.v1alpha1.inference import Adapter
-from wan_operator.api.v1alpha1.inference_model import AdapterFiles
+from wan_operator.api.v1alpha1.model import AdapterFiles
 from wan_operator.conditions.service import ADAPTER_REASONS, VOCABULARY
 from wan_operator.reconcile.service.state import Service
 from wan_operator.resources.service.worker import Revision
