@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast, get_args
+from typing import Any, cast
 from unittest import mock
 
 import torch
@@ -36,10 +36,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gpu.synthetic import Synthetic, build
 from wan_runtime.contract.finetune import finetune_of
+from wan_runtime.contract.training import KEEPING, Keeping
 from wan_runtime.errors import classify
 from wan_runtime.models import tiny
 from wan_runtime.models.dit.forward import keep_time_embedding_fp32
-from wan_runtime.models.dit.kept import Keeping, KeptBlocks
+from wan_runtime.models.dit.kept import KeptBlocks
 from wan_runtime.models.load import compute_device
 from wan_runtime.models.shapes import DIT21, DIT22
 from wan_runtime.presets import PRESETS
@@ -145,7 +146,7 @@ def variant(trainer: Trainer, code: str) -> Iterator[None]:
         layer.cast_input_dtype_enabled = code == "ours-with-casts"
     policy = code.removeprefix("ours-")
     changed = trainer.transformer
-    if policy in get_args(Keeping):
+    if policy in KEEPING:
         sizes = changed.device, changed.dtype, changed._attention.heads
         changed._kept = KeptBlocks(changed._module, *sizes, cast(Keeping, policy))
     # As training.deterministic does.

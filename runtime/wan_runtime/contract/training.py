@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from wan_runtime.contract.base import Contract
 
-Checkpointing = Literal["None", "Full", "KeepAttention", "Offload"]
+Keeping = Literal["KeepAttention", "Offload"]
+"""Policies under which no attention is computed twice."""
+KEEPING: tuple[Keeping, ...] = get_args(Keeping)
+Checkpointing = Literal["None", "Full", Keeping]
 """What is kept between forward and backward: all; each block's input; that and the result of its
 self-attention, on the GPU as far as it fits; or both in pinned host memory."""
 

@@ -25,8 +25,8 @@ class Chain:
         """`frame`: says what the frames are like. `table`: second input of a `haldclut`."""
         self._graph: Any = Graph()
         self._graph.threads = 1  # clips are decoded side by side instead
-        self._source = last = self._buffer(frame)
-        second = None if table is None else self._buffer(table)
+        self._source = last = buffer(self._graph, frame)
+        second = None if table is None else buffer(self._graph, table)
         for name, options in (*filters, ("buffersink", "")):
             node = self._graph.add(name, options)
             last.link_to(node)
@@ -56,12 +56,14 @@ class Chain:
             except (av.BlockingIOError, av.EOFError):
                 return
 
-    def _buffer(self, frame: Any) -> Any:
-        return self._graph.add(
-            "buffer",
-            video_size=f"{frame.width}x{frame.height}",
-            pix_fmt=frame.format.name,
-            time_base=str(CLOCK),
-            colorspace=str(int(frame.colorspace)),
-            range=str(int(frame.color_range)),
-        )
+
+def buffer(graph: Any, frame: Any) -> Any:
+    """A source in `graph` of frames like this one, numbered by CLOCK."""
+    return graph.add(
+        "buffer",
+        video_size=f"{frame.width}x{frame.height}",
+        pix_fmt=frame.format.name,
+        time_base=str(CLOCK),
+        colorspace=str(int(frame.colorspace)),
+        range=str(int(frame.color_range)),
+    )

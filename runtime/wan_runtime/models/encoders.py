@@ -76,7 +76,6 @@ class VideoDecoder:
         self._pipe = WanVideoPipeline(device=device.type, torch_dtype=dtype)
         self._pipe.vae = load.load_vae(files, dtype, device)
         self._tiling = {"tiled": tiled, "tile_size": TILE_SIZE, "tile_stride": TILE_STRIDE}
-
         self._fused: Decoder | None = None
         if fused:
             self._fused = Decoder(self._pipe.vae, compiled=device.type == "cuda")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
+from wan_runtime.contract.training import KEEPING
 from wan_runtime.planner.calibration import clip_of, leave_one_out
 from wan_runtime.planner.gpus import MEASURED_ON, Gpu
 from wan_runtime.planner.rows import measured
-from wan_runtime.planner.workload import KEEPING, Confidence, Serving, Training
+from wan_runtime.planner.workload import Confidence, Serving, Training
 
 EXTRAPOLATED = {"GiB": 0.06, "seconds": 0.20}
 ESTIMATED = {"GiB": 0.25, "seconds": 0.40}

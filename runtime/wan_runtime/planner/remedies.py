@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from wan_runtime.contract.training import KEEPING
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.serving import plan_serving
 from wan_runtime.planner.training import plan_training
-from wan_runtime.planner.workload import KEEPING, Serving, Training
+from wan_runtime.planner.workload import Serving, Training
 
 FEWEST_FRAMES = 5
 SMALLER = (832, 480)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wan_runtime.contract.training import KEEPING
 from wan_runtime.planner.gpus import Gpu
-from wan_runtime.planner.workload import KEEPING, Clip, Terms, Training
+from wan_runtime.planner.workload import Clip, Terms, Training
 
 GIB = 2.0**30
 BACKWARD_OF_ATTENTION = 2.5

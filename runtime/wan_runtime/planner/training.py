@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from wan_runtime.contract.training import KEEPING
 from wan_runtime.planner import bands
 from wan_runtime.planner.calibration import Calibration, calibration
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.rows import measured
 from wan_runtime.planner.terms import GIB, elementwise_seconds, kernel_seconds, resident_gib
 from wan_runtime.planner.verdict import Verdict, verdict
-from wan_runtime.planner.workload import KEEPING, Confidence, Terms, Training
+from wan_runtime.planner.workload import Confidence, Terms, Training
 
 ADAMW_BYTES = 28.0
 """Bytes that an update moves for each parameter: weight, gradient and two moments are read, all but

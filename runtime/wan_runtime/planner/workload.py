@@ -12,8 +12,6 @@ Confidence = Literal["Measured", "Extrapolated", "Estimated"]
 Terms = dict[str, float]
 """What a total is made of, by name; in GiB or seconds."""
 
-KEEPING: tuple[Checkpointing, ...] = ("KeepAttention", "Offload")
-"""Policies under which no attention is computed twice."""
 
 DEFAULT_TARGETS = ("q", "k", "v", "o", "ffn.0", "ffn.2")
 

@@ -24,11 +24,10 @@ from wan_runtime.contract.job import JobSpec, ManifestRef
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.results import encoded
 from wan_runtime.contract.summary import TRAINED_STEPS
-from wan_runtime.contract.training import TrainingSpec
+from wan_runtime.contract.training import KEEPING, Keeping, TrainingSpec
 from wan_runtime.data.latents import EncodedClip, Entry, LocalCache, load_latents
 from wan_runtime.errors import InputError
 from wan_runtime.models.digest import files_digest
-from wan_runtime.models.dit.kept import Keeping
 from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.flow import NoiseLevels, add_noise, velocity
 from wan_runtime.models.load import compute_device, compute_dtype
@@ -344,8 +343,7 @@ class Trainer:
 
 def keeping_of(spec: TrainingSpec) -> Keeping | None:
     """What blocks keep, where that is more than their inputs."""
-    policy = spec.gradient_checkpointing
-    return policy if policy == "KeepAttention" or policy == "Offload" else None
+    return next((each for each in KEEPING if each == spec.gradient_checkpointing), None)
 
 
 def rate_factor(step: int, total: int, spec: TrainingSpec) -> float:

@@ -28,7 +28,7 @@ from wan_operator.reconcile.observed import Raw
 from wan_runtime.contract.dataset import Bucket
 from wan_runtime.contract.steps import FACTS
 from wan_runtime.contract.summary import TRAIN_WINDOWS, windows_in
-from wan_runtime.contract.training import Checkpointing, TrainingSpec
+from wan_runtime.contract.training import KEEPING, Checkpointing, TrainingSpec
 from wan_runtime.planner.bands import KEPT_ON
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.host import HostPlan, plan_host
@@ -36,7 +36,7 @@ from wan_runtime.planner.remedies import remedies
 from wan_runtime.planner.run import RunPlan, plan_run
 from wan_runtime.planner.steps import checkpoint_interval, total_steps
 from wan_runtime.planner.training import TrainingPlan, plan_training
-from wan_runtime.planner.workload import KEEPING, Training
+from wan_runtime.planner.workload import Training
 from wan_runtime.presets import PRESETS
 
 CHECKPOINT_EVERY = 100

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any
 
 from av.filter import Graph
 
+from wan_runtime.data.filters import CLOCK, buffer
 from wan_runtime.evaluation.metrics.frame import Pair
 from wan_runtime.evaluation.metrics.planes import planes_of, yuv_pair
 from wan_runtime.evaluation.metrics.scorer import Mean, too_short
 from wan_runtime.evaluation.metrics.similarity import decibels, squared_error
-
-CLOCK = Fraction(1, 1000)
-"""Frames are numbered, not timed."""
 
 
 class FfmpegPsnr:
@@ -64,14 +61,7 @@ class FfmpegSsim(Mean):
         filter = self._graph.add("ssim", "")
         self._sources = []
         for number in range(2):
-            source = self._graph.add(
-                "buffer",
-                video_size=f"{frame.width}x{frame.height}",
-                pix_fmt=frame.format.name,
-                time_base=str(CLOCK),
-                colorspace=str(int(frame.colorspace)),
-                range=str(int(frame.color_range)),
-            )
+            source = buffer(self._graph, frame)
             source.link_to(filter, 0, number)
             self._sources.append(source)
         self._sink = self._graph.add("buffersink", "")

@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal, cast, get_type_hints
+from typing import Any, cast, get_type_hints
 
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from wan_runtime.contract.training import Keeping
 from wan_runtime.models.adapters.dialects import ADAPTER
 from wan_runtime.models.dit import gradients
 from wan_runtime.models.dit.compiled import for_any_tokens
@@ -37,9 +38,8 @@ from wan_runtime.models.dit.host import HostCopies
 
 # Shapes: B batch, L tokens, D model width, F width of the feed-forward layers, R rank.
 
-Keeping = Literal["KeepAttention", "Offload"]
-"""KeepAttention: inputs of blocks on the device, results of attention there or, where they do not
-fit, in host memory. Offload: both in host memory."""
+IS_LAYER = tuple(kind is Linear for kind in get_type_hints(Weights).values())
+"""Whether each field of the weights is a layer of several tensors."""
 WORKING_UNITS = 26
 """Device memory that a block needs while it is computed or differentiated, in hidden states of all
 tokens. Measured at 14B: 23."""
@@ -285,9 +285,9 @@ def _unflat(tensors: Sequence[Tensor | None]) -> Weights:
     """Reverse of `_flat`."""
     left = iter(tensors)
     made: list[Any] = []
-    for kind in get_type_hints(Weights).values():
+    for is_layer in IS_LAYER:
         many = len(Linear._fields)
-        made.append(Linear(*(next(left) for _ in range(many))) if kind is Linear else next(left))  # type: ignore[arg-type]
+        made.append(Linear(*(next(left) for _ in range(many))) if is_layer else next(left))  # type: ignore[arg-type]
     return Weights(*made)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.service import Profile
 from wan_runtime.contract.steps import Expert
-from wan_runtime.contract.training import LoraSpec
+from wan_runtime.contract.training import Keeping, LoraSpec
 from wan_runtime.errors import InputError
 from wan_runtime.models.adapters.changes import Changes
 from wan_runtime.models.dit import branches, float8_linear, lora
@@ -35,7 +35,7 @@ from wan_runtime.models.dit.forward import (
     predict_velocity,
 )
 from wan_runtime.models.dit.fused import Blocks, rotation_of
-from wan_runtime.models.dit.kept import Keeping, KeptBlocks
+from wan_runtime.models.dit.kept import KeptBlocks
 from wan_runtime.models.dit.kernels import KERNELS, pick, sdpa
 from wan_runtime.models.dit.parallel import Ranks, TokenSplit
 from wan_runtime.models.layout import ModelFiles
