@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import io
 import socket
-import threading
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import httpx
@@ -17,7 +14,7 @@ import uvicorn
 from PIL import Image
 
 from moving import FRAMES, HEIGHT, WIDTH, moving_picture
-from running_gateway import Server, plain
+from running_gateway import RunningServer, plain
 from wan_runtime.artifacts.manifest import digest
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.dataset import Bucket
@@ -89,7 +86,7 @@ class Material:
         )  # fmt: skip
 
 
-class RunningPage:
+class RunningPage(RunningServer):
     """Uvicorn in a thread of its own. Can be stopped and started anew on its port."""
 
     def __init__(self, panel: Panel, port: int = 0) -> None:
@@ -98,29 +95,10 @@ class RunningPage:
         self.port = int(listener.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}"
         app = create_app(panel, self._count)
-        self._server = Server(uvicorn.Config(app, log_config=None, lifespan="off"))
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})
+        self._run(uvicorn.Config(app, log_config=None, lifespan="off"), listener)
 
     def _count(self) -> None:
         self.saved += 1
-
-    def __enter__(self) -> RunningPage:
-        self._thread.start()
-        deadline = time.monotonic() + 60
-        while not self._server.started:
-            assert self._thread.is_alive(), "the page ended while it started"
-            assert time.monotonic() < deadline, "the page does not start"
-            time.sleep(0.01)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._server.stop()
-        self._thread.join()
 
     def link(self, rater: str) -> str:
         """URL of a rater's page."""

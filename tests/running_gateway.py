@@ -9,7 +9,7 @@ import time
 from collections.abc import Coroutine
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from uuid import NAMESPACE_DNS, uuid5
 
 import httpx
@@ -82,7 +82,40 @@ class Server(uvicorn.Server):
         self._loop.call_soon_threadsafe(self._stopped.set)
 
 
-class RunningGateway:
+class RunningServer:
+    """An application that uvicorn serves in a thread, for as long as it is entered."""
+
+    def _run(self, config: uvicorn.Config, listener: socket.socket) -> None:
+        """Prepare to serve on a socket. Bound at once: what starts before uvicorn listens takes
+        ports too."""
+        self._server = Server(config)
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})
+
+    @property
+    def started(self) -> bool:
+        """Whether it serves."""
+        return self._server.started
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        deadline = time.monotonic() + 60
+        while not self.started:
+            assert self._thread.is_alive(), f"{type(self).__name__} ended while it started"
+            assert time.monotonic() < deadline, f"{type(self).__name__} does not start"
+            time.sleep(0.01)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.stop()
+        self._thread.join()
+
+
+class RunningGateway(RunningServer):
     """Uvicorn in a thread of its own."""
 
     def __init__(
@@ -110,31 +143,16 @@ class RunningGateway:
             rollout=self.rollout,
             patience=patience,
         )
-        # Bound at once: what starts before uvicorn listens takes ports too.
         listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         http = protocol.of(self.app)
         config = uvicorn.Config(self.app, http=http, log_config=None, lifespan="on")
-        self._server, self._is_admitted = Server(config), is_admitted
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})
+        self._is_admitted = is_admitted
+        self._run(config, listener)
 
-    def __enter__(self) -> RunningGateway:
-        self._thread.start()
-        deadline = time.monotonic() + 60
-        while not self._server.started or (self._is_admitted and not self.serves):
-            assert self._thread.is_alive(), "the gateway ended while it started"
-            assert time.monotonic() < deadline, "the gateway does not start"
-            time.sleep(0.02)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._server.stop()
-        self._thread.join()
+    @property
+    def started(self) -> bool:
+        return self._server.started and (self.serves or not self._is_admitted)
 
     @property
     def serves(self) -> bool:

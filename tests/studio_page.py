@@ -30,6 +30,22 @@ def clip(width: int = 128, height: int = 96, frames: int = 17, fps: int = 16) ->
         return Path(file.name).read_bytes()
 
 
+def until(page: Page, condition: str) -> None:
+    """Wait for an expression to hold. Playwright's own waiting needs eval(), which the page's
+    policy forbids."""
+    page.evaluate(
+        f"""() => new Promise((done, fail) => {{
+            const end = Date.now() + {PATIENCE_MS};
+            const look = () => {{
+                if ({condition}) done();
+                else if (Date.now() > end) fail(new Error("it never came true"));
+                else setTimeout(look, 20);
+            }};
+            look();
+        }})"""
+    )
+
+
 @dataclass
 class Studio:
     """The page, and what it did that it must not."""
@@ -93,19 +109,8 @@ class Studio:
         return card
 
     def until(self, condition: str) -> None:
-        """Wait for an expression to hold. Playwright's own waiting needs eval(), which the page's
-        policy forbids."""
-        self.page.evaluate(
-            f"""() => new Promise((done, fail) => {{
-                const end = Date.now() + {PATIENCE_MS};
-                const look = () => {{
-                    if ({condition}) done();
-                    else if (Date.now() > end) fail(new Error("it never came true"));
-                    else setTimeout(look, 20);
-                }};
-                look();
-            }})"""
-        )
+        """Wait for an expression to hold."""
+        until(self.page, condition)
 
     def card(self, prompt: str) -> Locator:
         """Of a video, by its prompt."""

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
 from rating_panels import Material, RunningPage
-from studio_page import DESKTOP, PATIENCE_MS
+from studio_page import DESKTOP, PATIENCE_MS, until
 from unit.serving.test_studio_look import CONTRAST
 from wan_runtime.artifacts.patience import Patience
 from wan_runtime.artifacts.store import Store
@@ -91,22 +91,6 @@ def material(server: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 PLAYS = "[...document.querySelectorAll('video')].every(each => !each.paused && each.readyState > 1)"
-
-
-def until(page: Page, condition: str) -> None:
-    """Wait for an expression to hold. Playwright's own waiting needs eval(), which the page's
-    policy forbids."""
-    page.evaluate(
-        f"""() => new Promise((done, fail) => {{
-            const end = Date.now() + {PATIENCE_MS};
-            const look = () => {{
-                if ({condition}) done();
-                else if (Date.now() > end) fail(new Error("it never came true"));
-                else setTimeout(look, 20);
-            }};
-            look();
-        }})"""
-    )
 
 
 def test_all_is_judged_by_keyboard_on_a_phone(
