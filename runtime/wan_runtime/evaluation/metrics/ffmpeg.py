@@ -14,8 +14,8 @@ from wan_runtime.evaluation.metrics.similarity import decibels, squared_error
 
 
 class FfmpegPsnr:
-    """The average that the filter psnr ends with. It tells the errors of frames with two decimals
-    only, so they are summed here."""
+    """The average that the filter psnr ends with. It states the errors of frames with six decimals,
+    so they are summed here."""
 
     def __init__(self) -> None:
         self._error = 0.0
