@@ -77,8 +77,9 @@ class FineTuneWork(Work):
                 part = {} if job.shard is None else {"shard": job.shard.stated()}
                 return {**model, "size": size, "tiled_vae": self.training.tiled_vae, **part}
             case Step.TRAIN:
-                often = ("checkpoint_every", "keep_checkpoints", "preview_every")
-                return {**model, **method, "size": size, "training": self.training.stated(*often)}
+                # A run goes on from its checkpoints on another number of GPUs.
+                how = ("checkpoint_every", "keep_checkpoints", "preview_every", "parallelism")
+                return {**model, **method, "size": size, "training": self.training.stated(*how)}
             case Step.EXPORT:
                 return {**model, **method, "formats": self.formats}
             case Step.SAMPLE:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import Field, PositiveInt, model_validator
 
 from wan_runtime.contract.base import Contract
 
@@ -42,6 +44,47 @@ class OptimizerSpec(Contract):
     weight_decay: float = 0.01
 
 
+class Parallelism(Contract):
+    """Processes that train together, one for each GPU: by default, one alone.
+
+    Ranks are numbered so that those that share a clip are neighbours: `rank // sequence` is the
+    place among the clips, `rank % sequence` the place within the clip.
+    """
+
+    nodes: PositiveInt = 1
+    gpus_per_node: PositiveInt = 1
+    sequence: PositiveInt = 1
+    """Ranks that split the tokens of one clip. Divides their number and the model's heads."""
+    zero_stage: Literal[0, 2, 3] = 0
+    """Stage of DeepSpeed's ZeRO, by what is sharded over the ranks: optimizer states and gradients,
+    or weights too. 0: nothing, without DeepSpeed."""
+    offload: Literal["None", "Optimizer", "OptimizerAndParameters"] = "None"
+    """What ZeRO keeps in host memory."""
+
+    @property
+    def world(self) -> int:
+        """Number of all ranks."""
+        return self.nodes * self.gpus_per_node
+
+    @property
+    def data(self) -> int:
+        """Number of groups of ranks that each take clips of their own."""
+        return self.world // self.sequence
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.world % self.sequence:
+            raise ValueError(
+                f"sequence is {self.sequence}, which does not divide the {self.world} ranks"
+            )
+        return self
+
+
+def _is_alone(parallelism: Parallelism) -> bool:
+    # Job files of runs that began before this field stay as they are.
+    return parallelism == Parallelism()
+
+
 class TrainingSpec(Contract):
     steps: int | None = None
     """Optimizer steps. None: derived from epochs, the repeat and the number of training clips."""
@@ -49,6 +92,9 @@ class TrainingSpec(Contract):
     dataset_repeat: int = 10
     batch_size: int = 1
     gradient_accumulation: int = 1
+    parallelism: Annotated[Parallelism, Field(exclude_if=_is_alone)] = Parallelism()
+    """Ranks over which the `batch_size * gradient_accumulation` clips of an optimizer step are
+    spread. Their number changes no result but for rounding."""
     caption_dropout: float = 0.0
     """Share of clips that are seen with the empty caption."""
     ema_decay: float | None = None
@@ -75,3 +121,12 @@ class TrainingSpec(Contract):
     probe_every: int = 50
     """Optimizer steps between evaluations of the fixed held-out probes; step 0 and the last always
     count."""
+
+    @model_validator(mode="after")
+    def _spreads(self) -> Self:
+        clips, data = self.batch_size * self.gradient_accumulation, self.parallelism.data
+        if clips % data:
+            raise ValueError(
+                f"a step has {clips} clips, which cannot be spread evenly over {data} ranks"
+            )
+        return self

@@ -127,3 +127,17 @@ def test_a_bad_job_file_ends_the_pod_with_the_users_class(tmp_path: Path) -> Non
     result = Result.model_validate_json((tmp_path / "end").read_text())
     assert result.reason is Reason.JOB_INVALID
     assert "steps: there is no such field" in result.message
+
+
+@pytest.mark.parametrize(
+    ("spread", "words"),
+    [
+        ({"gpusPerNode": 4, "sequence": 3}, "sequence is 3, which does not divide the 4 ranks"),
+        ({"nodes": 2}, "a step has 1 clips, which cannot be spread evenly over 2 ranks"),
+        ({"nodes": 0}, "nodes: must be more than 0, not 0"),
+    ],
+)
+def test_ranks_share_the_clips_evenly(tmp_path: Path, spread: dict[str, int], words: str) -> None:
+    work = make_job(step=Step.TRAIN).work.model_dump(mode="json", by_alias=True)
+    work["training"]["parallelism"] = spread
+    assert words in refusal(tmp_path / "job.json", content(work=work))

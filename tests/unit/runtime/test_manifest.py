@@ -252,3 +252,13 @@ def test_the_job_hash_covers_the_dataset() -> None:
     before = make_job()
     after = make_job(dataset={"buckets": [sized(128, 96, 33)]})
     assert manifest.job_hash(before) != manifest.job_hash(after)
+
+
+def test_the_job_hash_is_the_same_on_any_number_of_gpus() -> None:
+    """A run goes on from the checkpoints of another number."""
+    spread = {"nodes": 2, "gpusPerNode": 4, "sequence": 2, "zeroStage": 2}
+    training = {"batchSize": 2, "gradientAccumulation": 2}
+    one = make_job(step=Step.TRAIN, training=training)
+    eight = make_job(step=Step.TRAIN, training={**training, "parallelism": spread})
+    assert finetune_of(eight).training.parallelism.data == 4
+    assert manifest.job_hash(one) == manifest.job_hash(eight)
