@@ -23,9 +23,10 @@ from wan_operator.kinds import KINDS, Kind, key_of
 from wan_operator.kube import Kube
 from wan_operator.metrics import Metrics
 from wan_operator.nodes import Nodes
-from wan_operator.reconcile.decision import Decision, Resync
+from wan_operator.reconcile.decision import Decision
 from wan_operator.reconcile.observed import Key, Observed, Raw, Refusal
 from wan_operator.resources.labels import Manifest
+from wan_operator.resyncs import Resyncs
 from wan_operator.settings import Settings
 from wan_operator.watchdog import Watchdog
 from wan_operator.workloads import Workloads
@@ -48,6 +49,7 @@ class Controller:
         self._nodes = Nodes(kube)
         self._warnings = Warnings(kube)
         self._workloads = Workloads(kube)
+        self._resyncs = Resyncs(kube)
         self._failures: Counter[Key] = Counter()
         self._followed: dict[Key, frozenset[Key]] = {}
         """Resources that a resource reads, by its key."""
@@ -201,7 +203,7 @@ class Controller:
         for target in decision.deletes:
             await self._kube.delete(metadata["namespace"], target)
         for resync in decision.resyncs:
-            await self._resync(cr, resync)
+            await self._resyncs.carry_out(metadata["namespace"], resync)
         if decision.status is None:
             return
         if await self._kube.patch_status(cr, decision.status) is None:
@@ -218,14 +220,6 @@ class Controller:
             except (TransientError, PermanentError) as error:
                 # An Event is a courtesy; what counts is in the status.
                 logger.warning("event not posted", extra={**of_cr(cr), "error": str(error)})
-
-    async def _resync(self, cr: Raw, resync: Resync) -> None:
-        try:
-            await self._kube.resync(cr["metadata"]["namespace"], resync)
-        except PermanentError as error:
-            # Without the right to it, the back-off of the object's controller is waited for.
-            child = f"{resync.kind} {cr['metadata']['namespace']}/{resync.name}"
-            logger.warning("not hastened", extra={"child": child, "error": str(error)})
 
     async def _report_refusal(
         self, kind: Kind, cr: Raw, error: PermanentError, now: datetime

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 
 from wan_operator.reconcile.observed import Observed, Raw, WarningEvent, condition
 
+RETRY_SECONDS = 3.0
+"""Interval at which what the API server refuses is tried again: nothing says that the quota or the
+rule was mended. The controllers of Jobs and ReplicaSets put their own next try off for up to a
+minute and up to 16."""
 REPEATED = "(combined from similar events): "
 """Begins the message of an Event that the API server's clients have merged."""
 _FORBIDDEN = re.compile(r'pods? "[^"]*" is forbidden: ')

@@ -227,15 +227,15 @@ def test_where_no_worker_is_left_a_change_waits_for_no_room_and_no_canary() -> N
 QUOTA = "exceeded quota: small"
 
 
-def test_what_is_refused_is_tried_again_every_twenty_seconds() -> None:
+def test_what_is_refused_is_tried_again_every_three_seconds() -> None:
     world = first()
     refused = world.replica_set("worker", refused=QUOTA)
-    world.turn(10)
-    assert world.resyncs == [], "its own controller's pause is as short yet"
-    for _ in range(12):
-        decision = world.turn(5)
+    world.turn(2)
+    assert world.resyncs == [], "it has just tried"
+    for _ in range(9):
+        decision = world.turn(1)
         assert decision.requeue_after is not None
-        assert decision.requeue_after <= 5
+        assert decision.requeue_after <= 3
     assert world.resyncs == 3 * ["demo-worker"]
     world.cr["status"]["conditions"] = []
     refused["status"] = {}

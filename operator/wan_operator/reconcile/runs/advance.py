@@ -41,9 +41,9 @@ from wan_operator.reconcile.runs.watch import watch
 from wan_operator.resources.labels import Manifest, job_name
 
 STRANGER_POLL_SECONDS = 2.0
-REFUSED_SECONDS = 25.0
-"""Interval after which what the API server refused is tried again: no event says that the quota or
-the rule was mended."""
+REFUSED_SECONDS = 10.0
+"""Interval after which a Job that the API server refused is tried again, as `RETRY_SECONDS` has it
+for pods; each try is a write of the status too."""
 
 
 def advance(run: Run[Spec, Status]) -> Decision:

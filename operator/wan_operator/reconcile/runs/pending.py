@@ -18,7 +18,7 @@ from wan_operator.reconcile.observed import (
 )
 from wan_operator.reconcile.runs.attempted import Attempted
 from wan_operator.reconcile.runs.kueue import held_by_queue
-from wan_operator.reconcile.waiting import Waiting, pod_waiting, refused_pod
+from wan_operator.reconcile.waiting import RETRY_SECONDS, Waiting, pod_waiting, refused_pod
 from wan_operator.resources.jobs import GRACE_SECONDS
 
 NO_POD_SECONDS = 20.0
@@ -30,9 +30,6 @@ UNEXPLAINED_POLL_SECONDS = 15.0
 POLL_SECONDS = 30.0
 """Interval while a pod cannot start: no event announces a node that went silent."""
 QUEUED_POLL_SECONDS = 15.0
-RETRY_SECONDS = 20.0
-"""Interval at which a Job tries again to make its pod. Its own controller puts that off for up to
-a minute, and longer in older releases."""
 
 
 def waiting_of(attempted: Attempted, observed: Observed, now: datetime) -> Waiting | None:

@@ -13,13 +13,10 @@ from wan_operator.reconcile.decision import Resync
 from wan_operator.reconcile.observed import Raw, container_state, is_deleting, label, retried
 from wan_operator.reconcile.service.causes import refused, replica_sets
 from wan_operator.reconcile.service.state import Service, count
+from wan_operator.reconcile.waiting import RETRY_SECONDS
 from wan_operator.resources.drift import first_difference
 from wan_operator.resources.labels import SPEC_HASH, Manifest
 from wan_operator.resources.service.names import COMPONENT, Part
-
-RESYNC_SECONDS = 20.0
-"""Interval at which a Deployment whose pods are refused tries again to make them. The pauses of
-its ReplicaSet grow to 16 minutes."""
 
 
 def mended(service: Service, manifest: Manifest) -> Manifest:
@@ -47,8 +44,7 @@ def _resync(service: Service, part: Part) -> Resync | None:
         return None
     metadata = live["metadata"]
     began = max(min(since), retried(live) or min(since))
-    seconds = min(RESYNC_SECONDS, 2 * service.settings.retry_base_seconds)
-    if service.now - began < timedelta(seconds=seconds):
+    if service.now - began < timedelta(seconds=RETRY_SECONDS):
         return None
     return Resync(kind="Deployment", name=metadata["name"], uid=metadata["uid"], time=service.now)
 

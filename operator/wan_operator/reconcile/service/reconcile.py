@@ -32,7 +32,7 @@ from wan_operator.reconcile.observed import (
     label,
 )
 from wan_operator.reconcile.service import base_model, pod_config
-from wan_operator.reconcile.service.causes import asks_warnings
+from wan_operator.reconcile.service.causes import asks_warnings, refused
 from wan_operator.reconcile.service.finetunes import Followed, followed
 from wan_operator.reconcile.service.found import NEEDS_SOMEBODY, WAITS
 from wan_operator.reconcile.service.mend import mended, resyncs
@@ -50,6 +50,7 @@ from wan_operator.reconcile.service.state import WORKERS, Service, is_ready, rea
 from wan_operator.reconcile.service.status import numbered, with_conditions
 from wan_operator.reconcile.stall import unreadable
 from wan_operator.reconcile.store import StoreNotConfiguredError, ca_bundle, cache_volume
+from wan_operator.reconcile.waiting import RETRY_SECONDS
 from wan_operator.resources.labels import Manifest
 from wan_operator.resources.service import gateway, network, worker
 from wan_operator.resources.service.gateway import GatewayPods
@@ -236,6 +237,8 @@ OF_PHASE = {"RolledBack": ("RolledBack", "RollBack"), "Waiting": (WAITING, "Wait
 
 def requeue_after(service: Service) -> float:
     """The queue is known only when it is read, and so is room on nodes."""
+    if any(refused(service, part) for part in Part):
+        return RETRY_SECONDS
     why = {
         each.reason
         for each in service.status.conditions
