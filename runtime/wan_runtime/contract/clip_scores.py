@@ -11,6 +11,7 @@ from wan_runtime.contract.metric_names import MetricName
 
 Unscored = Literal[
     "CandidateUnreadable",
+    "Crashed",
     "Failed",
     "FirstFrameUnreadable",
     "NoCameraTrack",
@@ -23,8 +24,8 @@ Unscored = Literal[
     "TooShort",
     "TooSmall",
 ]
-"""Why there is no number. A CandidateUnreadable is a failure of its candidate; NotMounted is a
-fault of no clip."""
+"""Why there is no number. CandidateUnreadable, TimedOut and Crashed are failures of the candidate;
+NotMounted is a fault of no clip."""
 
 
 class Score(Contract):

@@ -41,6 +41,9 @@ class MetricDefinition(Contract):
     name: MetricName
     definition: str
     """Sentences that tell this number from others of its kind."""
+    version: int = 1
+    """Counted up by a release that computes another number by this name: kept ones are then
+    measured again."""
     unit: str = ""
     """Empty: a plain number."""
     better: Better

@@ -1,4 +1,7 @@
-"""Step `score`: every video beside its recorded clip, one pair of frames at a time."""
+"""Step `score`: every video beside its recorded clip, one pair of frames at a time.
+
+What was measured is kept in the store video by video: an attempt goes on where the last one ended.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +10,29 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 from wan_runtime.artifacts import documents, manifest
 from wan_runtime.artifacts.errors import ArtifactCorrupt, ObjectNotFound
 from wan_runtime.artifacts.manifest import Lineage
-from wan_runtime.artifacts.store import Store
+from wan_runtime.artifacts.store import Store, file_sha256
 from wan_runtime.contract.clip_scores import ClipScores, Score
-from wan_runtime.contract.evaluation import EvaluationWork, evaluation_of
+from wan_runtime.contract.evaluation import evaluation_of
 from wan_runtime.contract.job import JobSpec, ManifestRef
+from wan_runtime.contract.metric_names import MetricName
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.results import collected, generated
 from wan_runtime.data.dataset import bring
 from wan_runtime.data.decode import suffix_of
 from wan_runtime.data.source import counted
 from wan_runtime.errors import InputError
+from wan_runtime.evaluation.kept_scores import ScoreCache
+from wan_runtime.evaluation.measuring import Measurers, Order, measurers
 from wan_runtime.evaluation.metrics import provenance
 from wan_runtime.evaluation.metrics.alignment import Grid
-from wan_runtime.evaluation.metrics.score import NETWORKS, Limits, Mounted, score_clip
+from wan_runtime.evaluation.metrics.score import NETWORKS, Limits, Mounted
 from wan_runtime.evaluation.parts import part_of
 from wan_runtime.evaluation.records import (
     CLIPS,
@@ -40,6 +46,7 @@ from wan_runtime.evaluation.records import (
     Video,
     Videos,
 )
+from wan_runtime.models.digest import file_digest
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
 from wan_runtime.threads import in_order
@@ -59,22 +66,22 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     Raises:
         InputError: CLIP_INVALID, if a recorded clip cannot be read any more.
     """
-    spec = evaluation_of(job)
     ref = collected(job)
     clips = part_of(documents.read(store, ref, CLIPS, TestClips).clips, job.shard)
     manifest.fetch(store, ref, work / "clips", {each.first_frame for each in clips})
     videos = videos_of(store, generated(job))
-    scoring = Scoring(spec, store, work, videos)
     measured: list[Measured] = []
     report.update(activity="measuring", total=len(clips), unit="clips")
     threads = min(THREADS, len(os.sched_getaffinity(0)))
-    for done, found in enumerate(in_order(scoring.measure, clips, threads=threads), 1):
-        measured += found
-        report.update(current=done)
+    with measurers() as processes:
+        scoring = Scoring(job, store, work, videos, processes)
+        for done, found in enumerate(in_order(scoring.measure, clips, threads=threads), 1):
+            measured += found
+            report.update(current=done)
     networks = any(not NETWORKS.isdisjoint(each.values) for each in measured)
     scores = Scores(
         measured=tuple(measured),
-        device=provenance.device(networks),
+        device="; ".join(sorted(scoring.devices)),
         versions=provenance.versions(networks),
         settings=provenance.settings(),
     )
@@ -107,21 +114,31 @@ def videos_of(store: Store, refs: Iterable[ManifestRef]) -> dict[str, list[Video
     return found
 
 
-@dataclass(frozen=True, slots=True)
 class Scoring:
     """Measures clips, from several threads."""
 
-    spec: EvaluationWork
-    store: Store
-    work: Path
-    videos: Mapping[str, Sequence[Video]]
+    def __init__(
+        self,
+        job: JobSpec,
+        store: Store,
+        work: Path,
+        videos: Mapping[str, Sequence[Video]],
+        processes: Measurers,
+    ) -> None:
+        self.devices: set[str] = set()
+        """Names of all that measured."""
+        self._spec, self._store, self._work = evaluation_of(job), store, work
+        self._videos, self._processes = videos, processes
+        program = _ffmpeg()
+        self._mounted = Mounted(ffmpeg=program)
+        digests: dict[MetricName, str] = {"vmaf": file_digest(program)} if program else {}
+        self._cache = ScoreCache(store, job.cache_prefix, digests)
 
     def measure(self, clip: TestClip) -> list[Measured]:
         """All videos of a clip. Its files are on the disk for as long as it takes."""
-        reference = self.work / f"{clip.id}-recorded{suffix_of(clip.recorded.path)}"
+        reference = self._work / f"{clip.id}-recorded{suffix_of(clip.recorded.path)}"
         try:
-            bring(self.store, clip.recorded, reference)
-            return [self._one(clip, video, reference) for video in self.videos.get(clip.id, ())]
+            return [self._one(clip, video, reference) for video in self._videos.get(clip.id, ())]
         finally:
             reference.unlink(missing_ok=True)
 
@@ -129,14 +146,15 @@ class Scoring:
         made = partial(Measured, clip=clip.id, candidate=video.candidate, render=video.render)
         if video.video is None:
             return made(failure=video.failure or "there is no video")
-        path = self.work / f"{clip.id}-{video.candidate}-{video.render}.mp4"
+        path = self._work / f"{clip.id}-{video.candidate}-{video.render}.mp4"
         try:
-            self._bring(video.video, path)
-            found = self._scored(clip, path, reference)
-        except (ArtifactCorrupt, ObjectNotFound) as error:
-            if self.spec.candidate(video.candidate).videos is None:
-                raise
-            return made(failure=f"it was changed after it was found: {error.message}")
+            try:
+                self._bring(video.video, path)
+            except (ArtifactCorrupt, ObjectNotFound) as error:
+                if self._spec.candidate(video.candidate).videos is None:
+                    raise
+                return made(failure=f"it was changed after it was found: {error.message}")
+            found = self._found(clip, video.video, path, reference)
         finally:
             path.unlink(missing_ok=True)
         if failure := _failure(clip, found):
@@ -152,24 +170,45 @@ class Scoring:
         )
 
     def _bring(self, file: Stored, path: Path) -> None:
-        store, (_, key) = self.store.for_uri(file.uri), self.store.parse(file.uri)
+        store, (_, key) = self._store.for_uri(file.uri), self._store.parse(file.uri)
         store.download(key, path, sha256=file.sha256, bytes=file.bytes)
 
-    def _scored(self, clip: TestClip, path: Path, reference: Path) -> ClipScores:
-        return score_clip(
+    def _found(self, clip: TestClip, video: Stored, path: Path, reference: Path) -> ClipScores:
+        """What an earlier attempt or run measured, and the rest, measured now."""
+        order = Order(
             path,
             reference,
-            self.work / "clips" / clip.first_frame,
-            self.spec.metrics,
-            Limits(seconds=self.spec.clip_seconds, frames=clip.frames),
+            self._work / "clips" / clip.first_frame,
+            self._spec.metrics,
+            Limits(seconds=self._spec.clip_seconds, frames=clip.frames),
             grid=Grid(
                 fps=clip.fps,
                 size=(clip.size.width, clip.size.height),
                 start=clip.recorded.starts[0],
             ),
-            mounted=Mounted(ffmpeg=_ffmpeg()),
-            legacy=self.spec.legacy_psnr,
+            mounted=self._mounted,
+            legacy=self._spec.legacy_psnr,
         )
+        key = self._cache.key(
+            {
+                "video": video.sha256,
+                "reference": clip.recorded.sha256,
+                "firstFrame": file_sha256(order.first_frame),
+                "grid": asdict(order.grid),
+                "frames": clip.frames,
+                "legacy": order.legacy,
+            }
+        )
+        known = self._cache.find(key, order.metrics)
+        scores = {} if known is None else known.scores
+        missing = [name for name in order.metrics if name not in scores]
+        if known is None or missing:
+            if not reference.exists():
+                bring(self._store, clip.recorded, reference)
+            known = self._processes.scored(replace(order, metrics=missing))
+            self._cache.keep(key, known)
+        self.devices |= {known.device} - {""}
+        return known.model_copy(update={"scores": {**scores, **known.scores}})
 
 
 def _ffmpeg() -> Path | None:
@@ -185,7 +224,7 @@ def _failure(clip: TestClip, found: ClipScores) -> str:
     for score in missing:
         if score.reason in ("ReferenceUnreadable", "FirstFrameUnreadable"):
             raise InputError(Reason.CLIP_INVALID, f"{clip.recorded.path}: {score.message}")
-        if score.reason in ("CandidateUnreadable", "TimedOut"):
+        if score.reason in ("CandidateUnreadable", "TimedOut", "Crashed"):
             return score.message
     frames = found.frames_compared + 1
     if frames < SHORTEST * clip.frames:

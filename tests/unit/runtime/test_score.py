@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import nullcontext, suppress
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,7 +13,11 @@ from evaluations import Evaluation
 from moving import FRAMES, moving_picture
 from wan_runtime.artifacts import documents
 from wan_runtime.artifacts.errors import ArtifactCorrupt
+from wan_runtime.contract.clip_scores import ClipScores
 from wan_runtime.contract.steps import Step
+from wan_runtime.evaluation import kept_scores, measuring, score
+from wan_runtime.evaluation.measuring import Measurers, Order
+from wan_runtime.evaluation.metrics.score import Limits
 from wan_runtime.evaluation.records import SCORES, Measured, Scores
 
 pytest_plugins = ["evaluation_fixtures"]
@@ -27,6 +35,7 @@ def noisy(number: int, levels: float, frames: int = FRAMES) -> np.ndarray:
 @pytest.fixture
 def collected(evaluation: Evaluation) -> Evaluation:
     evaluation.upload_few(COUNT)
+    evaluation.spec = evaluation.spec.model_copy(update={"prefix": evaluation.name})
     evaluation.go(Step.COLLECT)
     evaluation.add("close")
     evaluation.add("far")
@@ -103,3 +112,114 @@ def test_pods_share_the_clips_and_another_rate_and_window_are_compared(
     (second,) = scores(evaluation, shard={"index": 1, "count": 2})
     assert second.clip == "clip-0002"
     assert second.values["psnr"] > 35
+
+
+CRASHING = """
+import os, signal
+from multiprocessing.connection import Connection
+
+received = Connection.recv
+
+def recv(self):
+    order = received(self)
+    if order.candidate.name.startswith(os.environ["CRASH"]):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return order
+
+Connection.recv = recv
+"""
+"""What a process that scores clips begins with."""
+
+
+def test_a_clip_that_ends_the_process_natively_is_a_failure_and_the_others_are_measured(
+    collected: Evaluation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for clip in range(3):
+        collected.put(f"close/clip{clip}.mp4", noisy(clip, 4))
+    collected.go(Step.GENERATE, candidate="close")
+    (tmp_path / "sitecustomize.py").write_text(CRASHING)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("CRASH", "clip-0002-close")
+    monkeypatch.setattr(score, "measurers", measuring.measurers)
+    first, crashed, third, *_ = scores(collected)
+    assert crashed.failure == "the process that measured it was ended by SIGSEGV, 2 times"
+    assert min(first.values["psnr"], third.values["psnr"]) > 30
+
+
+def test_what_hangs_in_native_code_is_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No process starts within 0 s: to its caller it hangs."""
+    monkeypatch.setattr(measuring, "GRACE", 0.0)
+    order = Order(*[tmp_path / "none"] * 3, metrics=["psnr", "ssim"], limits=Limits(seconds=0))
+    with measuring.measurers() as processes:
+        found = processes.scored(order).scores
+    assert {name: each.reason for name, each in found.items()} == {
+        "psnr": "TimedOut",
+        "ssim": "TimedOut",
+    }
+
+
+class Killed(BaseException):
+    """The end of a pod."""
+
+
+class Counting:
+    """The processes of one attempt: what they were asked for, and how many clips they live."""
+
+    def __init__(self, processes: Measurers, limit: int) -> None:
+        self.processes, self.limit = processes, limit
+        self.asked: list[tuple[str, list[str]]] = []
+
+    def scored(self, order: Order) -> ClipScores:
+        if len(self.asked) == self.limit:
+            raise Killed
+        self.asked.append((order.candidate.name[:9], [*order.metrics]))
+        return self.processes.scored(order)
+
+
+def test_nothing_is_measured_twice(
+    collected: Evaluation, processes: Measurers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pod that was killed goes on, and another metric is measured alone."""
+    for clip in range(3):
+        collected.put(f"close/clip{clip}.mp4", noisy(clip, 4))
+    collected.go(Step.GENERATE, candidate="close")
+    monkeypatch.setattr(score, "THREADS", 1)
+
+    def measured(
+        limit: int = 99, **work: object
+    ) -> tuple[list[tuple[str, list[str]]], list[float]]:
+        made = Counting(processes, limit)
+        monkeypatch.setattr(score, "measurers", lambda: nullcontext(made))
+        found = []
+        with suppress(Killed):
+            found = [each.values["psnr"] for each in scores(collected, work=work)[:3]]
+        return made.asked, found
+
+    both = ["psnr", "ssim"]
+    assert measured(limit=1) == ([("clip-0001", both)], [])
+    asked, first = measured()
+    assert asked == [("clip-0002", both), ("clip-0003", both)]
+    assert measured() == ([], first)
+    asked, values = measured(metrics=["flicker", "psnr"])
+    assert asked == [(f"clip-000{number}", ["flicker"]) for number in (1, 2, 3)]
+    assert values == first
+
+    monkeypatch.setattr(kept_scores, "computed_by", lambda *_: "another definition")
+    assert len(measured()[0]) == 3
+    collected.put("close/clip0.mp4", noisy(0, 8))
+    collected.go(Step.GENERATE, candidate="close")
+    asked, values = measured()
+    assert asked == [("clip-0001", both)]
+    assert values[0] < first[0]
+
+
+def test_a_damaged_object_of_the_cache_is_measured_again(collected: Evaluation) -> None:
+    collected.put("close/clip0.mp4", noisy(0, 4))
+    collected.go(Step.GENERATE, candidate="close")
+    first = scores(collected)[0].values
+    prefix = f"{collected.job(Step.SCORE).cache_prefix}/scores/"
+    for each in [*collected.store.list(prefix)]:
+        collected.store.put_bytes(each.key, json.dumps({"known": 1}).encode())
+    assert scores(collected)[0].values == first
