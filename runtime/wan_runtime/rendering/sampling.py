@@ -18,7 +18,8 @@ from wan_runtime.contract.service import Profile
 from wan_runtime.contract.steps import Expert
 from wan_runtime.contract.strides import SPATIAL_STRIDE, TEMPORAL_STRIDE
 from wan_runtime.models.dit.forward import Conditions
-from wan_runtime.models.dit.parallel import Ranks, split_over
+from wan_runtime.models.dit.parallel import Ranks
+from wan_runtime.models.dit.tokens import split_over
 from wan_runtime.models.dit.transformer import Pass, Transformer
 from wan_runtime.models.flow import shifted_grid
 from wan_runtime.presets import Preset

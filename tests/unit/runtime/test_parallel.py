@@ -9,20 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-from diffusers_peer import SIGMA, random_inputs
+from diffusers_peer import random_inputs
 from forked_ranks import on_ranks
 from wan_runtime.contract.job import ExitClass
 from wan_runtime.contract.reasons import Reason
-from wan_runtime.contract.steps import Expert
 from wan_runtime.errors import InputError, StepError, rebuilt
 from wan_runtime.models.dit.forward import Conditions
-from wan_runtime.models.dit.parallel import Group, Ranks, TokenSplit, alone, join
-from wan_runtime.models.dit.transformer import Choice, Transformer
-from wan_runtime.models.layout import ModelFiles
+from wan_runtime.models.dit.parallel import Ranks, alone, join
+from wan_runtime.models.dit.tokens import TokenSplit
+from wan_runtime.models.dit.transformer import Choice
 from wan_runtime.rendering import sampling
 from wan_runtime.rendering.sampling import Prompted
-
-pytest_plugins = ["ml_fixtures"]
 
 
 @pytest.mark.parametrize(
@@ -86,11 +83,3 @@ def test_one_rank_chooses_the_kernels_of_all(tmp_path: Path, fails: bool) -> Non
         assert all("no room for a trial" in each for each in found), found
     else:
         assert found == [[Choice("of rank 0", "SDPA", float8=True)]] * 2
-
-
-def test_no_gradient_is_lost_where_tokens_are_split(tiny21: ModelFiles) -> None:
-    transformer = Transformer.load(tiny21, Expert.ONLY, torch.device("cpu"), torch.float32)
-    noisy, conditions = random_inputs(clip=True)
-    split = transformer.begin(conditions, tokens=TokenSplit(Group((0, 1), 0)))
-    with pytest.raises(NotImplementedError, match="no gradient goes through tokens"):
-        split.velocity(noisy, SIGMA)

@@ -13,7 +13,7 @@ from diffsynth.models import wan_video_dit
 from torch import Tensor, nn
 
 from wan_runtime.models.dit.kernels import Kernel
-from wan_runtime.models.dit.parallel import TokenSplit
+from wan_runtime.models.dit.tokens import TokenSplit
 
 # Shapes: a batch of B, L tokens of the whole video, l of this rank, D width.
 
@@ -48,7 +48,7 @@ class SelfAttention(nn.Module):
         self.heads, self.tokens, self.kernel = heads, None, diffsynths
 
     def forward(self, q_BlD: Tensor, k_BlD: Tensor, v_BlD: Tensor) -> Tensor:
-        """Attention of this rank's tokens, [B, l, D]; B is 1 where tokens are split. Collective."""
+        """Attention of this rank's tokens, [B, l, D]. Collective, where tokens are split."""
         if self.tokens is None:
             return self.kernel(q_BlD, k_BlD, v_BlD, self.heads)
         q, k, v = map(self.tokens.split_heads, (q_BlD, k_BlD, v_BlD))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
-from wan_runtime.models.dit.parallel import TokenSplit
+from wan_runtime.models.dit.tokens import TokenSplit
 
 # Shapes: B batch, C channels, T latent frames, H W latent rows and columns, L tokens, D model
 # width.

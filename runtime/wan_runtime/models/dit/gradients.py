@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from wan_runtime.models.dit.kernels import package
+from wan_runtime.models.dit.tokens import TokenSplit
 
-# Shapes: B batch, L tokens, H heads, d width of a head, D all heads together.
+# Shapes: B batch, L tokens, H heads, d width of a head, D all heads together; where ranks split the
+# tokens, l are those of this rank, and h and c its share of H and D.
 
 aten = torch.ops.aten
 
@@ -35,6 +37,42 @@ class Attention:
     def __call__(self, q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int) -> Tensor:
         """The result, for autograd, which keeps all that `backward` needs."""
         return _Attended.apply(q_BLD, k_BLD, v_BLD, heads, self)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitAttention:
+    """Attention among all tokens of a pass, which ranks may split: each attends with its share of
+    the heads, and keeps what these found."""
+
+    on: Attention
+    heads: int
+    tokens: TokenSplit | None
+    """None: this rank has all tokens and all heads."""
+
+    def forward(self, q_BlD: Tensor, k_BlD: Tensor, v_BlD: Tensor) -> tuple[Tensor, Tensor]:
+        """(result [B, L, c], log-sum-exp [B, h, L] in float32) of this rank's heads. Collective."""
+        q, k, v = (self._split(each) for each in (q_BlD, k_BlD, v_BlD))
+        return self.on.forward(q, k, v, self._share)
+
+    def joined(self, found_BLc: Tensor) -> Tensor:
+        """The result of this rank's tokens, [B, l, D]. Collective."""
+        return found_BLc if self.tokens is None else self.tokens.join_heads(found_BLc)
+
+    def backward(
+        self, gradient_BlD: Tensor, q_BlD: Tensor, k_BlD: Tensor, v_BlD: Tensor, found_BLc: Tensor,
+        sums_BhL: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        """Gradients of q, k, v, from that of the joined result. Collective."""
+        split = (self._split(each) for each in (gradient_BlD, q_BlD, k_BlD, v_BlD))
+        dq, dk, dv = self.on.backward(*split, found_BLc, sums_BhL, self._share)
+        return self.joined(dq), self.joined(dk), self.joined(dv)
+
+    def _split(self, x_BlD: Tensor) -> Tensor:
+        return x_BlD if self.tokens is None else self.tokens.split_heads(x_BlD)
+
+    @property
+    def _share(self) -> int:
+        return self.heads if self.tokens is None else self.heads // self.tokens.group.size
 
 
 class _Attended(torch.autograd.Function):

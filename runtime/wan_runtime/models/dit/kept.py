@@ -34,15 +34,21 @@ from wan_runtime.models.dit.fused import (
     feed_forward_inputs,
     rotation_of,
 )
+from wan_runtime.models.dit.gradients import SplitAttention
 from wan_runtime.models.dit.host import HostCopies
+from wan_runtime.models.dit.tokens import TokenSplit
 
-# Shapes: B batch, L tokens, D model width, F width of the feed-forward layers, R rank.
+# Shapes: B batch, L tokens, which are those of this rank where ranks split them, D model width, F
+# width of the feed-forward layers, R rank.
 
 IS_LAYER = tuple(kind is Linear for kind in get_type_hints(Weights).values())
 """Whether each field of the weights is a layer of several tensors."""
 WORKING_UNITS = 26
 """Device memory that a block needs while it is computed or differentiated, in hidden states of all
 tokens. Measured at 14B: 23."""
+EXCHANGED_UNITS = 5
+"""What is added to it by ranks that split the tokens: queries, keys, values and the gradient twice,
+once as all heads of their own tokens; and what is sent."""
 SPARE = 0.06
 """Share of the device's memory that stays free of kept results."""
 
@@ -89,18 +95,21 @@ class KeptBlocks:
         crossed: Sequence[Crossed],
         modulation_B6D: Tensor,
         freqs_Ld: Tensor,
+        tokens: TokenSplit | None = None,
     ) -> Tensor:
-        """Hidden states [B, L, D] after all blocks."""
+        """Hidden states [B, L, D] after all blocks. Collective, where ranks split the tokens."""
         rotation = rotation_of(freqs_Ld)
-        self._place(x_BLD)
+        own = SplitAttention(self.attention, self.heads, tokens)
+        self._place(x_BLD, WORKING_UNITS if tokens is None else WORKING_UNITS + EXCHANGED_UNITS)
         for index, (block, pairs) in enumerate(zip(self._module.blocks, crossed, strict=True)):
             weights = _weights(block, x_BLD.dtype)
             if torch.is_grad_enabled():
                 tensors = (*chain.from_iterable(pairs), *_flat(weights))
-                places = (self, index, rotation, len(pairs))
+                places = (self, own, index, rotation, len(pairs))
                 x_BLD = _Block.apply(*places, x_BLD, modulation_B6D, *tensors)
             else:
-                x_BLD, *_ = self.forward(rotation, x_BLD, modulation_B6D, Parts(pairs, weights))
+                parts = Parts(pairs, weights)
+                x_BLD, *_ = self.forward(own, rotation, x_BLD, modulation_B6D, parts)
         return x_BLD
 
     def crossed(self, context_BLD: Tensor) -> list[Crossed]:
@@ -114,8 +123,9 @@ class KeptBlocks:
             blocks = self._module.blocks
             return [crossed_of(block.cross_attn, context_BLD, apply) for block in blocks]
 
-    def _place(self, x_BLD: Tensor) -> None:
-        """Decide how much of what is kept lies on the device."""
+    def _place(self, x_BLD: Tensor, working: int) -> None:
+        """Decide how much of what is kept lies on the device, given the units that a block needs
+        while it is computed."""
         layers = len(self._module.blocks)
         self.on_device = 0 if self.keeping == "Offload" else layers
         if self.keeping == "Offload" or x_BLD.device.type != "cuda" or not torch.is_grad_enabled():
@@ -125,16 +135,19 @@ class KeptBlocks:
         cached = torch.cuda.memory_reserved(x_BLD.device) - torch.cuda.memory_allocated(
             x_BLD.device
         )
-        room = free + cached - SPARE * total - (layers + WORKING_UNITS) * unit
+        room = free + cached - SPARE * total - (layers + working) * unit
         self.on_device = max(0, min(layers, int(room // unit)))
 
-    def forward(self, rotation: Any, x: Tensor, modulation: Tensor, parts: Parts) -> Any:
-        """(hidden states after the block, result of the self-attention, log-sum-exp)."""
+    def forward(
+        self, own: SplitAttention, rotation: Any, x: Tensor, modulation: Tensor, parts: Parts
+    ) -> Any:
+        """(hidden states after the block, result of the self-attention, log-sum-exp); the last two
+        of this rank's heads. Collective, where ranks split the tokens."""
         w = parts.weights
         q, k, v = self.before((x, *rotation), modulation, w)
-        found, sums = self.attention.forward(q, k, v, self.heads)
+        found, sums = own.forward(q, k, v)
         del q, k, v
-        x, q = self.between((x, found), modulation, w)
+        x, q = self.between((x, own.joined(found)), modulation, w)
         others = [
             self.attention.forward(q, key, value, self.heads)[0] for key, value in parts.pairs
         ]
@@ -164,11 +177,17 @@ class Parts:
 class _Block(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, blocks: KeptBlocks, index: int, rotation: Any, pairs: int, x: Tensor,
-        modulation: Tensor, *tensors: Tensor | None,
+        ctx: Any, blocks: KeptBlocks, own: SplitAttention, index: int, rotation: Any, pairs: int,
+        x: Tensor, modulation: Tensor, *tensors: Tensor | None,
     ) -> Tensor:  # fmt: skip
-        y, found, sums = blocks.forward(rotation, x, modulation, Parts.of(tensors, pairs))
-        ctx.blocks, ctx.index, ctx.rotation, ctx.pairs = blocks, index, rotation, pairs
+        y, found, sums = blocks.forward(own, rotation, x, modulation, Parts.of(tensors, pairs))
+        ctx.blocks, ctx.own, ctx.index, ctx.rotation, ctx.pairs = (
+            blocks,
+            own,
+            index,
+            rotation,
+            pairs,
+        )
         kept: list[Tensor | None] = [None, None]
         if not any(ctx.needs_input_grad):
             return cast(Tensor, y)
@@ -192,21 +211,23 @@ class _Block(torch.autograd.Function):
         if found is None:
             found = blocks.copies.take(ctx.found)
         blocks.copies.fetch_before(index)
-        wanted = ctx.needs_input_grad[4:]
+        wanted = ctx.needs_input_grad[5:]
         leaves: list[Any] = [
             each if each is None else each.detach().requires_grad_(needed)
             for each, needed in zip((x, modulation, *tensors), wanted, strict=True)
         ]
         parts = Parts.of(leaves[2:], ctx.pairs)
-        own = found.detach().requires_grad_()
+        joined = ctx.own.joined(found).detach().requires_grad_()
         trained = [each for each in leaves if each is not None and each.requires_grad]
-        late = _after_attention(blocks, leaves[0], own, leaves[1], parts, gradient, [own, *trained])
+        inputs = [joined, *trained]
+        late = _after_attention(blocks, leaves[0], joined, leaves[1], parts, gradient, inputs)
+        attended = late[0], found, sums
         early = _before_attention(
-            blocks, ctx.rotation, leaves[0], leaves[1], parts, (late[0], found, sums), trained
+            blocks, ctx.own, ctx.rotation, leaves[0], leaves[1], parts, attended, trained
         )
         made = iter([_sum(a, b) for a, b in zip(late[1:], early, strict=True)])
         grads = [next(made) if each is not None and each.requires_grad else None for each in leaves]
-        return None, None, None, None, *grads
+        return None, None, None, None, None, *grads
 
 
 def _after_attention(
@@ -232,8 +253,8 @@ def _after_attention(
 
 
 def _before_attention(
-    blocks: KeptBlocks, rotation: Any, x: Tensor, modulation: Tensor, parts: Parts,
-    attended: tuple[Tensor | None, Tensor, Tensor], inputs: Sequence[Tensor],
+    blocks: KeptBlocks, own: SplitAttention, rotation: Any, x: Tensor, modulation: Tensor,
+    parts: Parts, attended: tuple[Tensor | None, Tensor, Tensor], inputs: Sequence[Tensor],
 ) -> Sequence[Tensor | None]:  # fmt: skip
     """Gradients of the self-attention and of what is before it, with respect to `inputs`."""
     gradient, found, sums = attended
@@ -241,7 +262,7 @@ def _before_attention(
     with torch.enable_grad():
         q, k, v = blocks.before((x, *rotation), modulation, parts.weights)
     with torch.no_grad():
-        made = blocks.attention.backward(gradient, q, k, v, found, sums, blocks.heads)
+        made = own.backward(gradient, q, k, v, found, sums)
     pairs = [(out, grad) for out, grad in zip((q, k, v), made, strict=True) if out.requires_grad]
     if not pairs or not inputs:
         return [None] * len(inputs)

@@ -1,16 +1,15 @@
 """Ranks that compute one video or one training step: who does which part, and how they meet.
 
 With guidance, the two forward passes of a step go to one half of the ranks each; the ranks of a
-half split the tokens (Ulysses: Jacobs et al. 2023, DeepSpeed-Ulysses, section 3). Without guidance
-all ranks split the tokens. Both kinds of groups exist from the start, because the two experts of a
-request may differ in this.
+half split the tokens. Without guidance all ranks split the tokens. Both kinds of groups exist from
+the start, because the two experts of a request may differ in this.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -29,8 +28,6 @@ T = TypeVar("T")
 Fault = tuple[ExitClass, Reason, str]
 """A StepError, as it travels."""
 
-# Shapes: a batch of 1, L tokens of the whole video, l of this rank, D width, N ranks of a group.
-
 TIMEOUT = timedelta(hours=2)
 """Longest wait in a collective: ranks may load for long. What started them ends a stuck rank far
 sooner."""
@@ -48,53 +45,6 @@ class Group:
     @property
     def size(self) -> int:
         return len(self.ranks)
-
-
-@dataclass(slots=True)
-class TokenSplit:
-    """Tokens of a video, split over a group: contiguous, without padding, the first ranks have
-    one more where they do not divide."""
-
-    group: Group
-    lengths: list[int] = field(default_factory=list)
-    """Number of tokens of each rank, in the pass at work."""
-
-    def local(self, tokens: Tensor, dim: int) -> Tensor:
-        """This rank's share of all tokens."""
-        parts = tokens.tensor_split(self.group.size, dim)
-        self.lengths = [part.shape[dim] for part in parts]
-        return parts[self.group.index].contiguous()
-
-    def gather(self, local: Tensor, dim: int) -> Tensor:
-        """The tokens of all ranks, in order, from each rank's own. Collective."""
-        first = local.transpose(0, dim)
-        padded = first.new_zeros(max(self.lengths), *first.shape[1:])
-        padded[: len(first)] = first
-        parts = [torch.empty_like(padded) for _ in self.lengths]
-        dist.all_gather(parts, padded, group=self.group.handle)
-        kept = [part[:length] for part, length in zip(parts, self.lengths, strict=True)]
-        return torch.cat(kept).transpose(0, dim)
-
-    def split_heads(self, x_1lD: Tensor) -> Tensor:
-        """All tokens of this rank's share of the heads, [1, L, D / N]. Collective."""
-        size, own = self.group.size, x_1lD.shape[1]
-        sent = torch.cat(x_1lD[0].chunk(size, dim=1))
-        got = sent.new_empty(sum(self.lengths), sent.shape[1])
-        dist.all_to_all_single(got, sent, self.lengths, [own] * size, group=self.group.handle)
-        return got[None]
-
-    def join_heads(self, x_1Ld: Tensor) -> Tensor:
-        """This rank's tokens of all heads, [1, l, D]. Collective."""
-        size, own = self.group.size, self.lengths[self.group.index]
-        sent = x_1Ld[0].contiguous()
-        got = sent.new_empty(own * size, sent.shape[1])
-        dist.all_to_all_single(got, sent, [own] * size, self.lengths, group=self.group.handle)
-        return torch.cat(got.chunk(size), dim=1)[None]
-
-
-def split_over(group: Group) -> TokenSplit | None:
-    """Split a video's tokens over a group; None if it is one rank, which has them all."""
-    return TokenSplit(group) if group.size > 1 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,8 @@ from wan_runtime.models.dit.forward import (
 from wan_runtime.models.dit.fused import Blocks, rotation_of
 from wan_runtime.models.dit.kept import KeptBlocks
 from wan_runtime.models.dit.kernels import KERNELS, pick, sdpa
-from wan_runtime.models.dit.parallel import Ranks, TokenSplit
+from wan_runtime.models.dit.parallel import Ranks
+from wan_runtime.models.dit.tokens import TokenSplit
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import load_dit, recognised
 from wan_runtime.models.offload import Offloaded
@@ -153,12 +154,12 @@ class Transformer:
 
         Args:
             conditions: on the device, in the dtype of the computation.
-            tokens: how ranks split its tokens, without gradients; None: this one has them all.
+            tokens: how ranks split its tokens; None: this one has them all.
             recompute: keep only each block's input and run the block again in backward.
             choice: of `choose`, which it is of this rank alone if left out.
         """
         if self._kept is not None:
-            blocks = self._training_blocks(self._kept, conditions)
+            blocks = self._training_blocks(self._kept, conditions, tokens)
             return Pass(self, conditions.y_BCTHW, tokens, blocks, self.at_work)
         if self._fused is None:
             blocks = diffsynth_blocks(self._module, conditions, self.dtype, recompute=recompute)
@@ -218,12 +219,14 @@ class Transformer:
         """Modulation of the blocks by a noise level, [1, 6, D] float32."""
         return modulation_of(self._module, torch.tensor([sigma], device=self.device))[1]
 
-    def _training_blocks(self, kept: KeptBlocks, conditions: Conditions) -> RunBlocks:
+    def _training_blocks(
+        self, kept: KeptBlocks, conditions: Conditions, tokens: TokenSplit | None
+    ) -> RunBlocks:
         def run(x_BLD: Tensor, modulation_B6D: Tensor, freqs: Tensor) -> Tensor:
             context = context_of(self._module, conditions, self.dtype).to(self.dtype)
             crossed = kept.crossed(context)
             with torch.autocast(self.device.type, enabled=False):
-                return kept.run(x_BLD, crossed, modulation_B6D, freqs[:, 0])
+                return kept.run(x_BLD, crossed, modulation_B6D, freqs[:, 0], tokens)
 
         return run
 
@@ -294,8 +297,6 @@ class Transformer:
             self._offloaded.leave()
 
     def _velocity(self, on: Pass, noisy_BCTHW: Tensor, sigmas_B: Tensor) -> Tensor:
-        if on.tokens is not None and torch.is_grad_enabled():
-            raise NotImplementedError("no gradient goes through tokens that ranks split")
         self._attention.tokens = on.tokens
         self.at_work = on.choice
         if self._fused is not None:
