@@ -17,6 +17,7 @@ import pytest
 from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
 from postgres import Postgres
 from running_gateway import Hands, RunningGateway, service_spec
+from wan_runtime.serving.webhook_secret import WebhookSecret
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +41,7 @@ def make_gateway(
             *,
             url: str = database,
             secret: str | None = None,
+            secret_file: Path | None = None,
             patience: float = 10,
             is_admitted: bool = True,
             **change: Any,
@@ -47,7 +49,8 @@ def make_gateway(
             service = service_spec(server, f"s{uuid4().hex[:12]}", **change)
             keys = tmp_path / service.name
             keys.mkdir()
-            made = RunningGateway(service, url, keys, secret, patience, is_admitted=is_admitted)
+            signing = WebhookSecret(secret or "", secret_file)
+            made = RunningGateway(service, url, keys, signing, patience, is_admitted=is_admitted)
             return stack.enter_context(made)
 
         yield make

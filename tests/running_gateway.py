@@ -25,6 +25,7 @@ from wan_runtime.serving.gateway.app import create_app
 from wan_runtime.serving.gateway.predict import Predictor
 from wan_runtime.serving.gateway.upkeep import Upkeep
 from wan_runtime.serving.queue.queue import Queue
+from wan_runtime.serving.webhook_secret import WebhookSecret
 
 KEYS = {"app": "wan-key-app", "team": "wan-key-team"}
 T = TypeVar("T")
@@ -123,7 +124,7 @@ class RunningGateway(RunningServer):
         service: ServiceSpec,
         database: str,
         folder: Path,
-        secret: str | None,
+        secret: WebhookSecret,
         patience: float,
         *,
         is_admitted: bool = True,

@@ -111,18 +111,19 @@ def as_before(spec: Manifest) -> tuple[Manifest, Manifest]:
     either."""
     [only] = spec["containers"]
     before = only | {
-        "env": _without(only["env"], STORE_FOLDER, SESSION_TOKEN, DATABASE_FILE),
-        "volumeMounts": _without(only["volumeMounts"], STORE_SECRET, DATABASE_SECRET),
+        "env": without(only["env"], STORE_FOLDER, SESSION_TOKEN, DATABASE_FILE),
+        "volumeMounts": without(only["volumeMounts"], STORE_SECRET, DATABASE_SECRET),
     }
     requests = {
         name: each for name, each in only["resources"]["requests"].items() if name != STORAGE
     }
     oldest = before | {"resources": only["resources"] | {"requests": requests}}
-    pod = spec | {"volumes": _without(spec["volumes"], STORE_SECRET, DATABASE_SECRET)}
+    pod = spec | {"volumes": without(spec["volumes"], STORE_SECRET, DATABASE_SECRET)}
     return pod | {"containers": [before]}, pod | {"containers": [oldest]}
 
 
-def _without(items: list[Manifest], *names: str) -> list[Manifest]:
+def without(items: list[Manifest], *names: str) -> list[Manifest]:
+    """Named items, such as volumes, but those of some names."""
     return [each for each in items if each["name"] not in names]
 
 
@@ -149,7 +150,7 @@ def store_env(secret: str) -> list[Manifest]:
 
 def store_files(secret: str) -> Volume:
     """The store's Secret as files, which follow its changes."""
-    return _files(STORE_SECRET, STORE_PATH, secret)
+    return secret_files(STORE_SECRET, STORE_PATH, secret)
 
 
 def database_env(secret: str) -> list[Manifest]:
@@ -162,12 +163,12 @@ def database_env(secret: str) -> list[Manifest]:
 
 def database_files(secret: str) -> Volume:
     """The database's Secret as files, which follow its changes."""
-    return _files(DATABASE_SECRET, DATABASE_PATH, secret)
+    return secret_files(DATABASE_SECRET, DATABASE_PATH, secret)
 
 
-def _files(name: str, path: str, secret: str) -> Volume:
-    """Optional: where the Secret is missing, the variables say so better than a mount that
-    waits."""
+def secret_files(name: str, path: str, secret: str) -> Volume:
+    """A Secret as files, beside variables of it. Optional: where the Secret is missing, the
+    variables say so better than a mount that waits."""
     return volume(name, path, read_only=True, secret={"secretName": secret, "optional": True})
 
 

@@ -248,6 +248,15 @@ class GatewayReason(Explained):
         "`kubectl create secret generic SECRET --from-literal=NAME=$(openssl rand -hex 24) "
         "--dry-run=client -o yaml | kubectl apply -f -`. Gateways read it within two minutes.",
     )
+    WEBHOOK_SECRET_INVALID = (
+        "WebhookSecretInvalid",
+        "The Secret of `spec.gateway.webhookSecretRef` has no secret that can sign webhooks, so "
+        "that requests with a `webhook_url` are refused. All others are served.",
+        "The key `secret` is empty, or begins with `whsec_` and is not copied whole.",
+        "`kubectl create secret generic SECRET --from-literal=secret=whsec_$(openssl rand -base64 "
+        "24) --dry-run=client -o yaml | kubectl apply -f -`. Gateways read it within two minutes, "
+        "and send what waits.",
+    )
     CHECK_FAILED = (
         "CheckFailed",
         "A gateway cannot check the store or the database, for a cause that it does not know.",
@@ -276,6 +285,7 @@ NEEDS_SOMEBODY = frozenset(
         Reason.STORE_REGION_WRONG,
         GatewayReason.DATABASE_REFUSED,
         GatewayReason.NO_API_KEY,
+        GatewayReason.WEBHOOK_SECRET_INVALID,
     }
 )
 """Reasons why requests fail that no waiting ends."""

@@ -12,6 +12,7 @@ from wan_runtime.contract.service import KEYS_FOLDER
 from wan_runtime.errors import StepError
 from wan_runtime.process.pages import chosen_port
 from wan_runtime.serving import start
+from wan_runtime.serving.webhook_secret import WebhookSecret
 
 HELP = "serve the video API of a WanInferenceService (CPU)"
 EPILOG = """\
@@ -62,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
             service,
             database=database,
             keys=options.keys,
-            webhook_secret=start.webhook_secret(),
+            webhook_secret=WebhookSecret.given(),
             rollout=options.rollout,
             host=options.host,
             port=options.port,

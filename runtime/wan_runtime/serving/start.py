@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
 import logging
 import os
@@ -21,8 +20,6 @@ from wan_runtime.serving import database_url
 
 log = logging.getLogger(__name__)
 
-WEBHOOK_PREFIX = "whsec_"
-"""What a secret of Standard Webhooks begins with before its base64."""
 WORDS = 1000
 """Characters at most; the kubelet keeps 4 KiB."""
 
@@ -64,21 +61,6 @@ def given(options: argparse.Namespace) -> tuple[ServiceSpec, str]:
             "Do the operator and the runtime image come from one release?",
         ) from error
     return service, database_url.given()
-
-
-def webhook_secret() -> str | None:
-    """Key that signs webhooks; None: none are sent. Raises InputError(JOB_INVALID)."""
-    secret = os.environ.get("WAN_WEBHOOK_SECRET", "").strip() or None
-    if secret is not None and secret.startswith(WEBHOOK_PREFIX):
-        try:
-            base64.b64decode(secret.removeprefix(WEBHOOK_PREFIX))
-        except ValueError:  # never said: it is a secret
-            text = (
-                "WAN_WEBHOOK_SECRET, the key secret of spec.gateway.webhookSecretRef, begins with "
-                f"{WEBHOOK_PREFIX} and goes on with no base64: copy all of it, or use another text"
-            )
-            raise InputError(Reason.JOB_INVALID, text) from None
-    return secret
 
 
 def ended(text: str, code: ExitClass) -> int:

@@ -14,7 +14,7 @@ from wan_operator.resources.labels import SPEC_HASH, content_hash
 from wan_operator.resources.pods import as_before
 from wan_runtime.artifacts import credentials
 from wan_runtime.contract.job import ExitClass
-from wan_runtime.serving import database_url
+from wan_runtime.serving import database_url, webhook_secret
 
 Raw = dict[str, Any]
 
@@ -181,6 +181,32 @@ def test_pods_get_a_session_token_and_follow_their_secrets() -> None:
             url = f"{mounts['database-secret']}/url"
             assert env[database_url.FILE]["value"] == url
             assert sources["database-secret"] == {"secretName": "wan-database", "optional": True}
+
+
+def test_a_gateway_follows_the_secret_of_its_webhooks_once_it_changes_anyway() -> None:
+    """Made by a release that had it in a variable alone, its pods are not replaced for it."""
+    cr = service_world.tiny()
+    cr["spec"]["gateway"]["webhookSecretRef"] = {"name": "signing"}
+    world = service_world.World(cr)
+    world.settle()
+    deployment = world.objects["Deployment", "demo-gateway"]
+    pod = deployment["spec"]["template"]["spec"]
+    [only] = pod["containers"]
+    source = {"secretName": "signing", "optional": True}
+    assert {"name": "webhook-secret", "secret": source} in pod["volumes"]
+    [mount] = (each for each in only["volumeMounts"] if each["name"] == "webhook-secret")
+    file = {"name": webhook_secret.FILE, "value": f"{mount['mountPath']}/secret"}
+    only["env"].remove(file)
+    only["volumeMounts"].remove(mount)
+    pod["volumes"] = [each for each in pod["volumes"] if each["name"] != "webhook-secret"]
+    deployment["metadata"]["annotations"][SPEC_HASH] = content_hash({"spec": deployment["spec"]})
+    before = copy.deepcopy(deployment["spec"]["template"])
+    world.settle()
+    assert world.objects["Deployment", "demo-gateway"]["spec"]["template"] == before
+    world.settings = service_world.settings(WAN_OPERATOR_IMAGE="wan-operator:2")
+    world.settle()
+    after = world.objects["Deployment", "demo-gateway"]["spec"]["template"]
+    assert file in after["spec"]["containers"][0]["env"]
 
 
 def test_gateways_of_an_earlier_release_follow_it_once_they_change_anyway() -> None:

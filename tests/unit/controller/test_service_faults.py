@@ -32,6 +32,7 @@ def serving() -> World:
         (GatewayReason.DATABASE_UNREACHABLE, "Reconciling"),
         (GatewayReason.DATABASE_REFUSED, "Stalled"),
         (GatewayReason.NO_API_KEY, "Stalled"),
+        (GatewayReason.WEBHOOK_SECRET_INVALID, "Stalled"),
         (GatewayReason.CHECK_FAILED, "Reconciling"),
     ],
 )

@@ -19,6 +19,7 @@ from wan_runtime.serving.gateway.keys import Key, Keys
 from wan_runtime.serving.gateway.predict import Predictor
 from wan_runtime.serving.gateway.rates import Rates
 from wan_runtime.serving.problems import Code, Refusal
+from wan_runtime.serving.webhook_secret import WebhookSecret
 
 ORDER = VideoOrder(
     prompt="a cat", negative_prompt="", size=Size(width=832, height=480), frames=81, fps=16,
@@ -104,7 +105,7 @@ def test_signatures_are_those_of_standard_webhooks() -> None:
 @pytest.mark.parametrize(
     ("url", "secret", "text"),
     [
-        ("https://example.com/hook", None, "no webhook secret"),
+        ("https://example.com/hook", "", "no webhook secret"),
         ("http://example.com/hook", "secret", "webhook_url must begin with https"),
         ("https://10.0.0.1/hook", "secret", "webhook_url names an address that is not public"),
         (
@@ -116,17 +117,17 @@ def test_signatures_are_those_of_standard_webhooks() -> None:
     ],
 )
 async def test_receivers_that_are_refused(
-    url: str, secret: str | None, text: str, monkeypatch: pytest.MonkeyPatch
+    url: str, secret: str, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def resolve(*_: Any, **__: Any) -> Any:
         return [(2, 1, 6, "", ("10.0.0.7", 0))]
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
     with pytest.raises(Refusal, match=text):
-        await webhooks.check_receiver(url, secret, addresses.NONE)
+        await webhooks.check_receiver(url, WebhookSecret(secret), addresses.NONE)
     listed = addresses.PrivateHosts.of(["10.0.0.0/24", "*.team-a.svc"])
     if secret and url.startswith("https"):
-        await webhooks.check_receiver(url, secret, listed)
+        await webhooks.check_receiver(url, WebhookSecret(secret), listed)
 
 
 async def test_a_receiver_whose_name_does_not_resolve_yet(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +135,9 @@ async def test_a_receiver_whose_name_does_not_resolve_yet(monkeypatch: pytest.Mo
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
-    await webhooks.check_receiver("https://example.com/hook", "secret", addresses.NONE)
+    await webhooks.check_receiver(
+        "https://example.com/hook", WebhookSecret("secret"), addresses.NONE
+    )
 
 
 @pytest.mark.parametrize(

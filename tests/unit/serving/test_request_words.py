@@ -17,6 +17,7 @@ from wan_runtime.contract.service import LimitSpec
 from wan_runtime.serving.gateway import addresses, references, video_request, webhooks
 from wan_runtime.serving.gateway.video_request import Remix
 from wan_runtime.serving.problems import Refusal
+from wan_runtime.serving.webhook_secret import WebhookSecret
 from words import library_words
 
 pytest_plugins = ["gateway_fixtures"]
@@ -202,7 +203,7 @@ async def test_addresses_of_pictures_and_receivers(url: str) -> None:
     assert refused.value.param == references.PARAM
     assert not library_words(refused.value.message)
     with pytest.raises(Refusal) as refused:
-        await webhooks.check_receiver(url, "secret", addresses.NONE)
+        await webhooks.check_receiver(url, WebhookSecret("secret"), addresses.NONE)
     assert refused.value.param == "webhook_url"
     assert not library_words(refused.value.message)
 

@@ -24,6 +24,7 @@ from wan_runtime.process import step as process_step
 from wan_runtime.process.progress import Reporter
 from wan_runtime.serving import start
 from wan_runtime.serving.database_url import checked
+from wan_runtime.serving.webhook_secret import WebhookSecret
 
 pytest_plugins = ["gateway_fixtures"]
 __all__ = ["quick"]
@@ -148,7 +149,7 @@ def test_of_connection_strings_and_signing_keys(
     monkeypatch.setenv("WAN_WEBHOOK_SECRET", f"whsec_{SIGNING}x")
     for action in (
         lambda: checked(url),
-        start.webhook_secret,
+        WebhookSecret.given,
         lambda: start.given(argparse.Namespace(service=file)),
     ):
         with pytest.raises(StepError) as caught:

@@ -172,17 +172,6 @@ def test_a_port_that_is_taken() -> None:
     )
 
 
-def test_a_secret_of_webhooks_that_is_no_base64(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It once ended the loop that sends them, at the first."""
-    monkeypatch.setenv("WAN_WEBHOOK_SECRET", "whsec_s3cr3")
-    with pytest.raises(InputError, match="goes on with no base64: copy all of it") as refused:
-        start.webhook_secret()
-    assert "s3cr3" not in refused.value.message
-    for good in ("whsec_MfKQ", "plain", ""):
-        monkeypatch.setenv("WAN_WEBHOOK_SECRET", good)
-        assert start.webhook_secret() == (good or None)
-
-
 def test_a_work_folder_that_is_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

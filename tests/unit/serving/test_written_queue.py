@@ -22,6 +22,7 @@ from wan_runtime.rendering.order import Job, State, VideoOrder
 from wan_runtime.serving.queue import upkeep
 from wan_runtime.serving.queue.database import SETTINGS
 from wan_runtime.serving.queue.queue import Queue
+from wan_runtime.serving.webhook_secret import WebhookSecret
 
 STABLE, CANARY = "a1b2c3", "d4e5f6"
 
@@ -127,7 +128,7 @@ def test_a_gateway_lists_them(
     service = service.model_copy(update={"store": store})
     (tmp_path / "keys").mkdir()
     with (
-        RunningGateway(service, url, tmp_path / "keys", None, 10) as gateway,
+        RunningGateway(service, url, tmp_path / "keys", WebhookSecret(), 10) as gateway,
         gateway.http("app") as http,
     ):
         gateway.store.put_bytes(before["completed"]["rendered"]["files"]["video"], b"mp4" * 100)

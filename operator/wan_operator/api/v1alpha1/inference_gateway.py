@@ -97,7 +97,8 @@ class Gateway(ApiModel):
     """Secret with the API keys: each key of its data names an API key, and the value is the API
     key. Added and removed keys take effect within two minutes, without a restart."""
     webhook_secret_ref: LocalObjectReference | None = None
-    """Secret with the key `secret`, which signs webhooks. Default: no webhook is sent."""
+    """Secret with the key `secret`, which signs webhooks. A change takes effect within two minutes,
+    without a restart. Default: no webhook is sent."""
     webhook_private_hosts: Annotated[list[PrivateHost], Field(max_length=32)] = Field(default=[])
     """Host names and CIDRs that webhooks may be sent to though they are not public, also over http
     and to any port, such as receiver.team-a.svc, *.team-a.svc.cluster.local or 10.20.0.0/16.

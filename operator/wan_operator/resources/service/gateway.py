@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from wan_operator.api.v1alpha1.common import ConfigMapKey
@@ -19,10 +20,12 @@ from wan_operator.resources.pods import (
     probe,
     scratch,
     secret_env,
+    secret_files,
     security_context,
     store_env,
     store_files,
     volume,
+    without,
 )
 from wan_operator.resources.service.names import Part, child, labels_of, name_of, selector
 from wan_runtime.contract.job import PROGRESS_PORT
@@ -34,6 +37,8 @@ SERVICE_KEY = "service.json"
 ROLLOUT, ROLLOUT_KEY = "rollout", "rollout.json"
 CONFIG_HASH = "wan-operator.dev/config-hash"
 GRACE_SECONDS = 30
+WEBHOOK_SECRET, WEBHOOK_PATH = "webhook-secret", "/etc/wan-webhook"
+WEBHOOK_FILE = "WAN_WEBHOOK_SECRET_FILE"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +109,7 @@ def kept(manifest: Manifest, live: Manifest | None) -> Manifest:
     nothing else is to change. An upgrade alone replaces no pod."""
     metadata, template = manifest["metadata"], manifest["spec"]["template"]
     there = live["metadata"].get("annotations", {}) if live is not None else {}
-    for pod in as_before(template["spec"]):
+    for pod in _earlier(template["spec"]):
         spec = manifest["spec"] | {"template": template | {"spec": pod}}
         hashed = content_hash({"spec": spec})
         if there.get(SPEC_HASH) == hashed:
@@ -113,8 +118,22 @@ def kept(manifest: Manifest, live: Manifest | None) -> Manifest:
     return manifest
 
 
+def _earlier(pod: Manifest) -> Iterator[Manifest]:
+    """A pod's spec as earlier releases made it: without the secret of webhooks as a file, and what
+    came before that."""
+    [only] = pod["containers"]
+    before = only | {
+        "env": without(only["env"], WEBHOOK_FILE),
+        "volumeMounts": without(only["volumeMounts"], WEBHOOK_SECRET),
+    }
+    volumes = without(pod["volumes"], WEBHOOK_SECRET)
+    spec = pod | {"containers": [before], "volumes": volumes}
+    yield spec
+    yield from as_before(spec)
+
+
 def container(gateway: GatewayPods) -> Manifest:
-    resources, webhook = gateway.spec.resources, gateway.spec.webhook_secret_ref
+    resources = gateway.spec.resources
     cpu, cpu_limit = cpu_of(resources.cpu, resources.cpu_limit)
     return {
         "name": "gateway",
@@ -125,7 +144,7 @@ def container(gateway: GatewayPods) -> Manifest:
         "env": [
             *store_env(gateway.store_secret),
             *database_env(gateway.database_secret),
-            *([secret_env("WAN_WEBHOOK_SECRET", webhook.name, "secret")] if webhook else []),
+            *webhook_env(gateway.spec),
         ],
         "ports": [
             {"name": "http", "containerPort": PORT, "protocol": "TCP"},
@@ -146,6 +165,7 @@ def container(gateway: GatewayPods) -> Manifest:
 
 def volumes(gateway: GatewayPods) -> list[Volume]:
     owner, keys = gateway.owner, gateway.spec.keys_secret_ref.name
+    webhook = gateway.spec.webhook_secret_ref
     # Optional: a gateway starts without it, and no canary is better than none that answers.
     rollout = {"name": name_of(owner, ROLLOUT), "optional": True}
     pairs = [
@@ -156,10 +176,22 @@ def volumes(gateway: GatewayPods) -> list[Volume]:
         store_files(gateway.store_secret),
         database_files(gateway.database_secret),
         volume("keys", KEYS_FOLDER, read_only=True, secret={"secretName": keys}),
+        *([secret_files(WEBHOOK_SECRET, WEBHOOK_PATH, webhook.name)] if webhook else []),
         scratch("tmp", "/tmp", "1Gi"),
         scratch("home", HOME, "64Mi"),
     ]
     return pairs if gateway.ca_bundle is None else [*pairs, authority(gateway.ca_bundle)]
+
+
+def webhook_env(gateway: Gateway) -> list[Manifest]:
+    """The secret of webhooks, and the file with it that is mounted."""
+    secret = gateway.webhook_secret_ref
+    if secret is None:
+        return []
+    return [
+        secret_env("WAN_WEBHOOK_SECRET", secret.name, "secret"),
+        {"name": WEBHOOK_FILE, "value": f"{WEBHOOK_PATH}/secret"},
+    ]
 
 
 def apart(counted: Manifest) -> Manifest:

@@ -37,6 +37,7 @@ from wan_runtime.serving.problems import Code, Refusal
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
 from wan_runtime.serving.reach import opened, reach
+from wan_runtime.serving.webhook_secret import WebhookSecret
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def create_app(
     database: str,
     store: Store,
     keys: Path,
-    webhook_secret: str | None = None,
+    webhook_secret: WebhookSecret | None = None,
     rollout: Path = Path(ROLLOUT_FOLDER),
     pages_port: int = 0,
     patience: float = PATIENCE,
@@ -60,8 +61,8 @@ def create_app(
     cluster may see, 0 for any, which `app.state.pages` has. `patience`: seconds that a request
     waits for an absent database."""
 
-    known = Keys(keys, service.id)
-    checks = Checks.of(service, known)
+    known, signing = Keys(keys, service.id), webhook_secret or WebhookSecret()
+    checks = Checks.of(service, known, signing)
     predictor = Predictor(service.model.preset)
     private = PrivateHosts.of(service.webhook_private_hosts or ())
 
@@ -89,11 +90,11 @@ def create_app(
         """Until cancelled."""
         queue, owners = await reach(database, begin, reporter.lacks)
         app.state.gateway = Gateway(
-            service, queue, store, known, owners, Rates(), predictor, webhook_secret, private,
+            service, queue, store, known, owners, Rates(), predictor, signing, private,
             reporter,
         )  # fmt: skip
         upkeep = Upkeep(queue, store, predictor, service.prefix)
-        deliveries = webhooks.Deliveries(queue, webhook_secret, private)
+        deliveries = webhooks.Deliveries(queue, signing, private)
         canary = Rollouts(queue, rollout)
         loops = (upkeep.run(), deliveries.run(), canary.run(), reporter.run(queue))
         try:

@@ -1,4 +1,5 @@
-"""Whether requests would work, as far as a gateway can know: the store and the API keys.
+"""Whether requests would work, as far as a gateway can know: the store, the API keys and the secret
+of webhooks.
 
 The database is part of every report: see `reporter`.
 """
@@ -19,6 +20,7 @@ from wan_runtime.contract.report import Fault
 from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.errors import StepError
 from wan_runtime.serving.gateway.keys import Keys
+from wan_runtime.serving.webhook_secret import WebhookSecret
 
 log = logging.getLogger(__name__)
 
@@ -33,18 +35,18 @@ PATIENCE = Patience(seconds=0, connect_seconds=3, read_seconds=5)
 class Checks:
     """Faults of a gateway's surroundings. Written by its loop, read by other threads."""
 
-    def __init__(self, store: Store, key: str, keys: Keys) -> None:
+    def __init__(self, store: Store, key: str, keys: Keys, signing: WebhookSecret) -> None:
         """`key`: of the probe's object, which no other process uses."""
-        self._store, self._key, self._keys = store, key, keys
+        self._store, self._key, self._keys, self._signing = store, key, keys, signing
         self._fault: Fault | None = None
         self._failures = 0
         self._has_worked = False
 
     @classmethod
-    def of(cls, service: ServiceSpec, keys: Keys) -> Checks:
+    def of(cls, service: ServiceSpec, keys: Keys, signing: WebhookSecret) -> Checks:
         """Checks of a service's gateway. Raises InfrastructureError as `Store.connect` does."""
         store = Store.connect(service.store, patience=PATIENCE)
-        return cls(store, f"{service.prefix}/{NAME}-{socket.gethostname()}", keys)
+        return cls(store, f"{service.prefix}/{NAME}-{socket.gethostname()}", keys, signing)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -83,7 +85,8 @@ class Checks:
         """What is wrong now, the store's first."""
         missing = self._keys.missing()
         keys = None if missing is None else Fault.of(GatewayReason.NO_API_KEY, missing)
-        return tuple(each for each in (self._fault, keys) if each is not None)
+        found = (self._fault, keys, self._signing.fault())
+        return tuple(each for each in found if each is not None)
 
     def _found(self, fault: Fault | None) -> None:
         if fault is not None and fault != self._fault:

@@ -14,6 +14,7 @@ from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.serving.gateway import protocol
 from wan_runtime.serving.gateway.app import create_app
 from wan_runtime.serving.gateway.requests import Stamp
+from wan_runtime.serving.webhook_secret import WebhookSecret
 
 PATIENCE = 5.0
 """Seconds that a request waits for an absent store before it is answered with 503."""
@@ -26,7 +27,7 @@ def serve(
     *,
     database: str,
     keys: Path,
-    webhook_secret: str | None,
+    webhook_secret: WebhookSecret,
     rollout: Path,
     host: str,
     port: int,

@@ -13,6 +13,7 @@ from wan_runtime.serving.gateway.predict import Predictor
 from wan_runtime.serving.gateway.rates import Rates
 from wan_runtime.serving.gateway.reporter import Reporter
 from wan_runtime.serving.queue.queue import Queue
+from wan_runtime.serving.webhook_secret import WebhookSecret
 
 
 @dataclass(slots=True)
@@ -27,7 +28,7 @@ class Gateway:
     """Owners of videos by the ids of keys, for those that differ."""
     rates: Rates
     predictor: Predictor
-    webhook_secret: str | None
+    webhook_secret: WebhookSecret
     private_hosts: PrivateHosts
     """Private receivers of webhooks."""
     reporter: Reporter

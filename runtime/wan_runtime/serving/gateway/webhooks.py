@@ -24,7 +24,7 @@ from wan_runtime.serving.problems import Code, Refusal
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
 from wan_runtime.serving.queue.upkeep import Webhook
-from wan_runtime.serving.start import WEBHOOK_PREFIX
+from wan_runtime.serving.webhook_secret import WebhookSecret, key_of
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +38,16 @@ WAITS = (5, 30, 120, 600, 3600, 6 * 3600)
 """Seconds before each further try; then it is given up."""
 
 
-async def check_receiver(url: str, secret: str | None, private: PrivateHosts) -> None:
-    """Raises Refusal(INVALID_REQUEST) for a receiver that nothing would be sent to."""
-    if secret is None:
+async def check_receiver(url: str, secret: WebhookSecret, private: PrivateHosts) -> None:
+    """Raises Refusal(INVALID_REQUEST) for a receiver that nothing would be sent to;
+    Refusal(UNAVAILABLE) while nothing can be signed."""
+    if secret.fault():
+        text = (
+            "webhook_url: the service's webhook secret cannot be used: those who run the service "
+            "find the cause in its status. Without webhook_url the request is taken"
+        )
+        raise Refusal(Code.UNAVAILABLE, text, param="webhook_url")
+    if not secret.is_set:
         text = "webhook_url: this service has no webhook secret, so it sends none"
         raise Refusal(Code.INVALID_REQUEST, text, param="webhook_url")
     try:
@@ -59,14 +66,10 @@ async def check_receiver(url: str, secret: str | None, private: PrivateHosts) ->
 
 def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
     """`v1,<base64 of HMAC-SHA256>` over `id.timestamp.body` (standardwebhooks.com, section
-    "Signature scheme"). A secret `whsec_<base64>` stands for the bytes."""
-    key = (
-        base64.b64decode(secret.removeprefix(WEBHOOK_PREFIX))
-        if secret.startswith(WEBHOOK_PREFIX)
-        else secret.encode()
-    )
+    "Signature scheme")."""
     signed = f"{message_id}.{timestamp}.".encode() + body
-    return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+    digest = hmac.new(key_of(secret), signed, hashlib.sha256).digest()
+    return "v1," + base64.b64encode(digest).decode()
 
 
 def payload(message: Webhook) -> bytes:
@@ -84,19 +87,20 @@ def payload(message: Webhook) -> bytes:
 class Deliveries:
     """Sends what is in the outbox, for as long as it runs. Several gateways share the work."""
 
-    def __init__(self, queue: Queue, secret: str | None, private: PrivateHosts = NONE) -> None:
+    def __init__(self, queue: Queue, secret: WebhookSecret, private: PrivateHosts = NONE) -> None:
         self._queue, self._secret, self._private = queue, secret, private
 
     async def run(self) -> None:
         """Until cancelled."""
-        if self._secret is None:
+        if not self._secret.is_set:
             return
         connector = aiohttp.TCPConnector(resolver=Resolver(self._private), use_dns_cache=False)
         timeout = aiohttp.ClientTimeout(SECONDS)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             while True:
                 try:
-                    sent = await self._next(session, self._secret)
+                    secret = self._secret.current()
+                    sent = secret is not None and await self._next(session, secret)
                 except QueueAway as error:
                     log.warning("webhooks wait for the database: %s", error)
                     sent = False
