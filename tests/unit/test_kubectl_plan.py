@@ -84,7 +84,8 @@ def test_a_run_that_fits_and_one_that_does_not(plan: Any) -> None:
     assert status == 1
     assert re.search(r"^fits +no: the operator refuses it$", out, re.MULTILINE)
     assert re.search(
-        r"^fits with +gradientCheckpointing: Offload, or 65 frames, or 832x480, or a GPU of type",
+        r"^fits with +gradientCheckpointing: Offload, or basePrecision: FP8, or 65 frames, "
+        r"or 832x480, or a GPU of type",
         out,
         re.MULTILINE,
     )

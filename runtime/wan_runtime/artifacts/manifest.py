@@ -11,7 +11,7 @@ import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
@@ -63,6 +63,8 @@ class Lineage(Contract):
     expert: Expert = Expert.ONLY
     base_weights: Sha256 | None = None
     """Digest of the base model."""
+    base_precision: Literal["FP8"] | None = None
+    """What the frozen base weights were rounded to in training; None: nothing."""
     dataset: Sha256 | None = None
     """Digest of the dataset's manifest or, in the dataset's own, of the rows that it states."""
     image: str = ""
@@ -76,6 +78,7 @@ class Lineage(Contract):
         job: JobSpec,
         *,
         base_weights: str | None = None,
+        base_precision: Literal["FP8"] | None = None,
         dataset: str | None = None,
         seed: int | None = None,
     ) -> Lineage:
@@ -86,6 +89,7 @@ class Lineage(Contract):
             expert=job.expert,
             image=job.image,
             base_weights=base_weights,
+            base_precision=base_precision,
             dataset=dataset,
             seed=seed,
             inputs=dict(job.inputs),
@@ -111,7 +115,10 @@ class Manifest(Contract):
 
     def dump(self) -> bytes:
         """Equal manifests give equal bytes."""
-        without = {"verdict"} if self.verdict is None else set[str]()
+        # Written as they were before there was the field.
+        without: dict[str, Any] = {} if self.verdict is not None else {"verdict": True}
+        if self.lineage.base_precision is None:
+            without["lineage"] = {"base_precision"}
         content = self.model_dump(mode="json", by_alias=True, exclude=without)
         return (json.dumps(content, sort_keys=True, indent=1) + "\n").encode()
 

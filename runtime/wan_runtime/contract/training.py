@@ -108,6 +108,9 @@ class TrainingSpec(Contract):
     """Only kernels that repeat to the bit. On a GPU CUBLAS_WORKSPACE_CONFIG must be :4096:8."""
     loss_weighting: Literal["Uniform", "Bell"] = "Uniform"
     """Over noise levels, within an expert. Bell is DiffSynth's."""
+    base_precision: Literal["BF16", "FP8"] = "BF16"
+    """Precision of frozen weights beside a LoRA: FP8 keeps the linear layers of all blocks but the
+    outer ones in E4M3."""
     gradient_checkpointing: Checkpointing = "Full"
     tiled_vae: bool = False
     attention: Literal["Auto", "SDPA"] = "Auto"

@@ -47,6 +47,12 @@ class Architecture:
         return attention + image + 2 * d * f + f + d + 2 * d + 6 * d  # MLP, norm, modulation
 
     @property
+    def block_linears(self) -> int:
+        """Weights of a block's linear layers, without biases."""
+        d, f = self.width, self.mlp
+        return (10 if self.image_input else 8) * d * d + 2 * d * f
+
+    @property
     def parameters(self) -> int:
         d = self.width
         embeddings = (4096 * d + d) + (d * d + d) + (256 * d + d) + (d * d + d) + 6 * (d * d + d)

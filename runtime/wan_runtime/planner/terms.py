@@ -12,6 +12,9 @@ GIB = 2.0**30
 BACKWARD_OF_ATTENTION = 2.5
 """FLOPs of attention's backward over those of its forward (FlashAttention)."""
 
+OUTER_BLOCKS = 2
+"""Blocks whose linear layers stay in bfloat16 where the others are kept in FP8."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Efficiency:
@@ -35,9 +38,11 @@ def resident_gib(clip: Clip) -> Terms:
             "optimizer": 8.0 * shape.parameters / clip.gpus / GIB,
         }
     else:
-        per_weight = 1.0 if clip.precision == "FP8" else 2.0
+        in_8_bits = 0
+        if clip.precision == "FP8":
+            in_8_bits = (shape.layers - OUTER_BLOCKS) * shape.block_linears
         terms = {
-            "base weights": per_weight * shape.parameters / GIB,
+            "base weights": (2.0 * shape.parameters - in_8_bits) / GIB,
             "adapter, gradients, optimizer": (20.0 if clip.ema else 16.0) * clip.trainable / GIB,
         }
     unit = clip.batch * shape.activation_bytes(clip.tokens) / GIB

@@ -108,6 +108,8 @@ def memory_terms(work: Training, known: Calibration) -> Terms:
     if work.method == "full":
         # Rounded to bfloat16 as they are used, a block at a time.
         live["block's rounded weights"] = 2.0 * shape.block_parameters * blocks / GIB
+    elif work.precision == "FP8":
+        live["block's dense weights"] = 2.0 * shape.block_linears / GIB
     allocator = measured().allocator
     return {
         **resident_gib(work),

@@ -34,6 +34,7 @@ def model_card(
     in the order of an adapter's files.
     """
     adapter = next(iter(records.values())).get("lora")
+    rounded = any(r["training"].get("base_precision") == "FP8" for r in records.values())
     title = _lora_title(adapter) if adapter else "Full fine-tuning, all weights"
     spec = finetune_of(job)
     sizes = " or ".join(
@@ -61,9 +62,15 @@ def model_card(
         for expert, record in records.items()
         if "initFrom" in record
     )
+    base = (
+        "\nThe base weights beside it were rounded to FP8 (E4M3) in training: it can be used with "
+        "the model as released, or in FP8."
+        if rounded
+        else ""
+    )
     return f"""# {job.name}
 
-{title}, of {preset.name}.
+{title}, of {preset.name}.{base}
 Trained by `{job.namespace}/{job.name}` on {clips}.{started}
 
 | expert | steps | held-out loss before | after |

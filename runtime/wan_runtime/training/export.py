@@ -66,6 +66,11 @@ class Trained:
         content: dict[str, Any] = json.loads((self.folder / RECORD).read_text())
         return content
 
+    def base(self) -> dict[str, str]:
+        """What the weights beside it were rounded to, if they were."""
+        precision = self.record()["training"].get("base_precision", "BF16")
+        return {} if precision == "BF16" else {"basePrecision": precision}
+
 
 def file_name(job: JobSpec, expert: Expert, ending: str) -> str:
     """`<run>-high-noise.safetensors` for an expert of a pair, else `<run>.safetensors`."""
@@ -110,7 +115,11 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
         kind="weights",
         summary=summary,
         lineage=Lineage.of(
-            job, base_weights=source.base_weights, dataset=source.dataset, seed=source.seed
+            job,
+            base_weights=source.base_weights,
+            base_precision=source.base_precision,
+            dataset=source.dataset,
+            seed=source.seed,
         ),
         certificates=certificates,
     )
@@ -198,4 +207,5 @@ def _metadata(job: JobSpec, part: Trained) -> dict[str, str]:
         "expert": part.expert,
         "run": f"{job.namespace}/{job.name}",
         "trainManifest": part.ref.sha256,
+        **part.base(),
     }

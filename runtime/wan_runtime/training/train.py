@@ -113,6 +113,7 @@ class Trainer:
         lineage = Lineage.of(
             job,
             base_weights=files_digest(files.dits[job.expert], files.verified),
+            base_precision="FP8" if spec.base_precision == "FP8" else None,
             dataset=encoded(job).sha256,
             seed=spec.seed,
         )
@@ -132,6 +133,7 @@ class Trainer:
             device,
             dtype,
             storage=method.storage(dtype),
+            float8=spec.base_precision == "FP8",
             kernels=spec.attention,
             keeping=keeping_of(spec),
         )

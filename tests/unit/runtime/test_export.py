@@ -77,6 +77,29 @@ def test_artifact_lists_weights_curve_and_card(exported21: Run, exported22: Run)
     assert 'weight_name="exported22-high-noise.diffusers.safetensors")' in card
 
 
+def test_an_adapter_says_that_its_base_was_rounded(encoded21: Run, exported21: Run) -> None:
+    run = encoded21.fork("float8")
+    run.go(Step.TRAIN, training={"steps": 40, "basePrecision": "FP8"})
+    run.go(Step.EXPORT, formats=["DiffSynth"])
+    folder = run.fetch("export")
+    with safe_open(folder / "float8.safetensors", framework="pt") as file:
+        assert file.metadata()["basePrecision"] == "FP8"
+    assert "rounded to FP8" in (folder / "README.md").read_text()
+    assert manifest.load(run.store, run.inputs["export"]).lineage.base_precision == "FP8"
+    plain = exported21.fetch("export")
+    with safe_open(plain / "exported21.safetensors", framework="pt") as file:
+        assert "basePrecision" not in file.metadata()
+    assert "FP8" not in (plain / "README.md").read_text()
+    stored = exported21.store.get_bytes(exported21.store.parse(exported21.inputs["export"].uri)[1])
+    assert b"basePrecision" not in stored, "manifests of other runs are as they were"
+    found, wanted = (
+        [probe["losses"]["mean"] for probe in json.loads(path.read_text())["probes"]]
+        for path in (each.fetch("train") / "training.json" for each in (run, exported21))
+    )
+    assert found == pytest.approx(wanted, rel=0.02), "it learns as it does beside bfloat16"
+    assert found != wanted
+
+
 def test_every_format_holds_the_trained_delta(exported22: Run) -> None:
     folder = exported22.fetch("export")
     for name in ("high-noise", "low-noise"):

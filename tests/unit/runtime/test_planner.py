@@ -179,7 +179,9 @@ def test_bands_are_wide_where_nothing_was_measured() -> None:
 def test_what_does_not_fit_comes_with_the_smallest_changes_that_do() -> None:
     changes = remedies(WAN21, gpu(), DEFAULTS)
     offload = "gradientCheckpointing: Offload"
-    assert changes == [offload, "65 frames", "832x480", "a GPU of type H100-NVL-94GB"]
+    float8, larger = "basePrecision: FP8", "a GPU of type H100-NVL-94GB"
+    assert changes == [offload, float8, "65 frames", "832x480", larger]
+    assert plan_training(replace(WAN21, precision="FP8"), gpu()).fits
     assert plan_training(replace(WAN21, checkpointing="Offload"), gpu()).fits
     assert not plan_training(replace(WAN21, checkpointing="KeepAttention"), gpu()).fits
     assert plan_training(replace(WAN21, frames=65), gpu()).fits
@@ -187,11 +189,12 @@ def test_what_does_not_fit_comes_with_the_smallest_changes_that_do() -> None:
     small = replace(WAN21, width=480, height=832)
     assert remedies(small, gpu("L40S-48GB"), DEFAULTS) == [
         offload,
+        float8,
         "33 frames",
         "a GPU of type A100-80GB",
     ]
     repeated = replace(small, deterministic=True)
-    assert remedies(repeated, gpu("L40S-48GB"), DEFAULTS)[0] == "33 frames"
+    assert remedies(repeated, gpu("L40S-48GB"), DEFAULTS)[:2] == [float8, "33 frames"]
     assert remedies(replace(WAN21, frames=45, checkpointing="None"), gpu(), DEFAULTS)[0] == (
         "gradientCheckpointing: Full"
     )
@@ -223,6 +226,7 @@ def test_remedies_hold_for_every_bucket() -> None:
     assert not plan_training(replace(wide, frames=65), gpu()).fits, "it is not to be lengthened"
     assert remedies(WAN21, gpu(), DEFAULTS, [near, wide]) == [
         "gradientCheckpointing: Offload",
+        "basePrecision: FP8",
         "at most 65 frames",
         "buckets without 1280x720x81, 720x1280x77",
         "a GPU of type H100-NVL-94GB",

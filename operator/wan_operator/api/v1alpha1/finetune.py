@@ -120,6 +120,13 @@ class WanFineTuneSpec(ApiModel):
                 ".training.ema",
                 reason="FieldValueForbidden",
             ),
+            rule(
+                "!has(self.method.full) || self.training.basePrecision == 'BF16'",
+                "FP8 is for base weights that a LoRA leaves as they are: method.full trains them, "
+                "so use BF16",
+                ".training.basePrecision",
+                reason="FieldValueForbidden",
+            ),
             *(
                 rule(
                     f"!(self.training.gradientCheckpointing in ['KeepAttention', 'Offload']) || "

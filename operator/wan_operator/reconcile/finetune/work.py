@@ -100,6 +100,7 @@ def finetune_work(spec: WanFineTuneSpec, effective: Effective, expert: Expert) -
             seed=training.seed,
             deterministic=training.deterministic,
             loss_weighting=training.loss_weighting,
+            base_precision=training.base_precision,
             gradient_checkpointing=checkpointing_of(effective),
             tiled_vae=training.tiled_vae,
             attention="SDPA" if training.attention == "SDPA" else "Auto",

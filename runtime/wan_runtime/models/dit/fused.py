@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wan_runtime.models.dit import float8_linear
+from wan_runtime.models.dit import float8_base, float8_linear
 from wan_runtime.models.dit.attention import SelfAttention
 from wan_runtime.models.dit.branches import Branches
 from wan_runtime.models.dit.compiled import for_any_tokens
@@ -40,6 +40,15 @@ class Linear(NamedTuple):
     bias: Tensor
     a_RI: Tensor | None
     b_OR: Tensor | None
+    scale_O1: Tensor | None = None
+    """Scale of each row of weights in 8 bits; `dense` gives what they stand for."""
+
+    def dense(self, dtype: torch.dtype) -> Linear:
+        """The same layer, with weights of 16 or 32 bits."""
+        if self.scale_O1 is None:
+            return self
+        weight = float8_base.dense(self.weight, self.scale_O1, dtype)
+        return self._replace(weight=weight, scale_O1=None)
 
 
 class Input(NamedTuple):

@@ -9,7 +9,7 @@ while the next blocks run, and fetched a block ahead.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, cast, get_type_hints
 
@@ -143,7 +143,7 @@ class KeptBlocks:
     ) -> Any:
         """(hidden states after the block, result of the self-attention, log-sum-exp); the last two
         of this rank's heads. Collective, where ranks split the tokens."""
-        w = parts.weights
+        w = dense(parts.weights, x.dtype)
         q, k, v = self.before((x, *rotation), modulation, w)
         found, sums = own.forward(q, k, v)
         del q, k, v
@@ -217,6 +217,7 @@ class _Block(torch.autograd.Function):
             for each, needed in zip((x, modulation, *tensors), wanted, strict=True)
         ]
         parts = Parts.of(leaves[2:], ctx.pairs)
+        parts = replace(parts, weights=dense(parts.weights, x.dtype))
         joined = ctx.own.joined(found).detach().requires_grad_()
         trained = [each for each in leaves if each is not None and each.requires_grad]
         inputs = [joined, *trained]
@@ -332,11 +333,17 @@ def _weights(block: Any, dtype: torch.dtype) -> Weights:
     )
 
 
+def dense(w: Weights, dtype: torch.dtype) -> Weights:
+    """Weights of a block, of which none is of 8 bits. They live as long as the block is at work."""
+    layers = (each.dense(dtype) if isinstance(each, Linear) else each for each in w)
+    return Weights(*layers)  # type: ignore[arg-type]
+
+
 def _linear(layer: Any, dtype: torch.dtype) -> Linear:
     """A layer with the LoRA that is trained beside it, if there is one."""
-    if not isinstance(layer, LoraLayer):
-        return Linear(layer.weight, layer.bias, None, None)
-    base = layer.base_layer
-    a, b = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
-    scaled = (b * layer.scaling[ADAPTER]).to(dtype)
-    return Linear(base.weight, base.bias, a.to(dtype), scaled)
+    base, a, b = layer, None, None
+    if isinstance(layer, LoraLayer):
+        base = layer.base_layer
+        a = layer.lora_A[ADAPTER].weight.to(dtype)
+        b = (layer.lora_B[ADAPTER].weight * layer.scaling[ADAPTER]).to(dtype)
+    return Linear(base.weight, base.bias, a, b, getattr(base, "scale_O1", None))

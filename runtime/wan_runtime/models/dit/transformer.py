@@ -22,7 +22,7 @@ from wan_runtime.contract.steps import Expert
 from wan_runtime.contract.training import Keeping, LoraSpec
 from wan_runtime.errors import InputError
 from wan_runtime.models.adapters.changes import Changes
-from wan_runtime.models.dit import branches, float8_linear, lora
+from wan_runtime.models.dit import branches, float8_base, float8_linear, lora
 from wan_runtime.models.dit.attention import Kernels, SelfAttention, choose
 from wan_runtime.models.dit.branches import Branches
 from wan_runtime.models.dit.forward import (
@@ -112,6 +112,7 @@ class Transformer:
         dtype: torch.dtype,
         *,
         storage: torch.dtype | None = None,
+        float8: bool = False,
         kernels: Kernels = "Auto",
         profile: Profile = "Exact",
         keeping: Keeping | None = None,
@@ -121,12 +122,17 @@ class Transformer:
 
         Args:
             storage: dtype of the weights in memory, if not that of the computation.
+            float8: keep the linear layers of the inner blocks in 8 bits, for an adapter that is
+                trained beside them.
 
         Raises:
-            InputError: MODEL_INVALID, if diffsynth does not recognise the files.
+            InputError: MODEL_INVALID, if diffsynth does not recognise the files, or 8 bits cannot
+                hold the weights.
         """
-        home = torch.device("cpu") if offloaded else device
+        home = torch.device("cpu") if offloaded or float8 else device
         module = load_dit(files, expert, storage or dtype, home)
+        if float8:
+            float8_base.store(module, device)
         return cls(
             module,
             device,
