@@ -1,6 +1,6 @@
 """The child of a supervisor under test: the real entry point, with a step that does as told.
 
-WAN_TEST_DOES names one of the functions below.
+WAN_TEST_DOES names one of the functions below, or one for each rank with commas between.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.job import Checkpoint, JobSpec, ManifestRef
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.steps import FACTS, Step
-from wan_runtime.errors import InputError, NumericalError
-from wan_runtime.process import child, step, stopping
+from wan_runtime.errors import InfrastructureError, InputError, NumericalError
+from wan_runtime.process import child, launch, progress, step, stopping
 from wan_runtime.process.imports import import_large
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
@@ -111,6 +111,51 @@ def save(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     raise AssertionError
 
 
+def lead(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
+    """Commits once the other rank has done its part."""
+    while not (work / "environment-1").exists():
+        time.sleep(0.01)
+    return finish(job, store, work, report)
+
+
+def follow(job: JobSpec, store: Store, work: Path, report: Reporter) -> None:
+    """A rank that has nothing to commit."""
+    said = "\n".join(f"{name}={os.environ[name]}" for name in launch.NAMES)
+    (work / f"partial-{os.getpid()}").write_text(said)
+    (work / f"partial-{os.getpid()}").replace(work / f"environment-{os.environ['RANK']}")
+
+
+def lose(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
+    """Waits for another rank until that is gone."""
+    while not (work / "gone").exists():
+        time.sleep(0.01)
+    raise InfrastructureError(Reason.RANK_LOST, "another rank is lost: Connection reset by peer")
+
+
+def go(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
+    """Fails, and is slower to end than those that find out."""
+    (work / "gone").touch()
+    while not (Path(os.environ["WAN_RUN_DIR"]) / step.RESULT_FILE).exists():
+        time.sleep(0.01)
+    raise MemoryError
+
+
+def train_and_hang(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
+    progress.PUBLISH_SECONDS = 0.0
+    for number in range(1, 8):
+        report.update(activity="training", current=number, total=9, unit="steps")
+        time.sleep(0.1)
+    with report.uncounted():
+        time.sleep(2.0)  # longer than a step may take
+    (work / "hangs").touch()
+    return wait_here()
+
+
+def wait_here() -> Outcome:
+    while True:
+        time.sleep(0.05)
+
+
 def leave_orphans(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     """One orphan that ends, which must be reaped, and one that would stay, which must be killed."""
     script = "sleep 0.2 >&2 & echo $!; sleep 300 >&2 & echo $!"
@@ -128,7 +173,9 @@ def leave_orphans(job: JobSpec, store: Store, work: Path, report: Reporter) -> O
 
 
 if __name__ == "__main__":
-    run = globals()[os.environ["WAN_TEST_DOES"]]  # what step.perform calls
-    FACTS[Step.PREPARE] = replace(FACTS[Step.PREPARE], module="step_double")
+    names = os.environ["WAN_TEST_DOES"].split(",")
+    run = globals()[names[min(launch.place().rank, len(names) - 1)]]  # what step.perform calls
+    for each in (Step.PREPARE, Step.TRAIN):
+        FACTS[each] = replace(FACTS[each], module="step_double", cleanup=None)
     sys.modules["step_double"] = sys.modules["__main__"]
     child.enter(step.main)

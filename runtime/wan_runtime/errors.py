@@ -24,6 +24,10 @@ HOST_MEMORY = (
 """What RuntimeErrors say of it, besides MemoryError and ENOMEM."""
 
 
+LOST_RANK = ("/gloo/", "Connection closed by peer", "Connection reset by peer")
+"""What RuntimeErrors of collectives say once a rank is gone."""
+
+
 class StepError(Exception):
     """Base: ends the step with this class and reason."""
 
@@ -87,6 +91,9 @@ def classify(error: BaseException) -> StepError:
         return InfrastructureError(
             Reason.DISK_FULL, f"no space left for {error.filename or 'the work folder'}"
         )
+    if _is_lost_rank(error):
+        said = text.strip().split("\n", 1)[0]
+        return InfrastructureError(Reason.RANK_LOST, f"another rank is lost: {said}")
     return InfrastructureError(Reason.UNEXPECTED, f"{type(error).__name__}: {text}")
 
 
@@ -105,3 +112,13 @@ def _is_gpu_memory(error: BaseException) -> bool:
     return isinstance(error, torch.cuda.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and "CUDA error: out of memory" in str(error)
     )
+
+
+def _is_lost_rank(error: BaseException) -> bool:
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(error, RuntimeError):
+        return False
+    distributed = getattr(torch, "distributed", None)
+    kinds = getattr(distributed, "DistError", ())
+    # Gloo's have no kind of their own.
+    return isinstance(error, kinds) or any(each in str(error) for each in LOST_RANK)

@@ -10,7 +10,7 @@ from pydantic import model_validator
 from wan_runtime.contract.base import Contract
 from wan_runtime.contract.dataset import DatasetSpec
 from wan_runtime.contract.steps import Expert, Step
-from wan_runtime.contract.training import FullSpec, LoraSpec, TrainingSpec
+from wan_runtime.contract.training import FullSpec, LoraSpec, Parallelism, TrainingSpec
 from wan_runtime.contract.work import Work, model_identity
 
 if TYPE_CHECKING:
@@ -61,6 +61,10 @@ class FineTuneWork(Work):
     @property
     def renders_previews(self) -> bool:
         return self.training.preview_every is not None
+
+    @property
+    def parallelism(self) -> Parallelism:
+        return self.training.parallelism
 
     def identity(self, job: JobSpec) -> dict[str, object]:
         size = {

@@ -20,8 +20,9 @@ from wan_runtime.contract.evaluation import EvaluationWork
 from wan_runtime.contract.finetune import Dialect, FineTuneWork
 from wan_runtime.contract.model_import import ImportWork
 from wan_runtime.contract.reasons import Reason
-from wan_runtime.contract.steps import Expert, Shard, Step, step_id
+from wan_runtime.contract.steps import FACTS, Expert, Shard, Step, step_id
 from wan_runtime.contract.stored import STORE_SECRET, ManifestRef, ModelSpec, StoreSpec
+from wan_runtime.contract.training import Parallelism
 from wan_runtime.contract.verdict import Verdict
 
 __all__ = [
@@ -115,6 +116,11 @@ class JobSpec(Contract):
         if self.model is None:
             raise ValueError(f"the job of {self.step_id} names no base model")
         return self.model
+
+    @property
+    def parallelism(self) -> Parallelism:
+        """Processes that do the step together."""
+        return self.work.parallelism if FACTS[self.step].spreads else Parallelism()
 
     @property
     def identity(self) -> dict[str, object]:

@@ -179,6 +179,25 @@ class Reason(Explained):
         "Raise `spec.resources.cache`; for a service, `spec.workers.resources.cache`: `kubectl "
         "edit KIND/NAME`. For the model cache, enlarge its volume or delete models from it.",
     )
+    RANK_LOST = (
+        "RankLost",
+        "A process that trained together with others has lost one of them, or the connection to "
+        "it.",
+        "The process or its node died without a word, or a NetworkPolicy or a broken link is "
+        "between the pods.",
+        "It is tried again from the last checkpoint as far as `spec.retries` allows. `kubectl logs "
+        "-l wan-operator.dev/step=STEP --prefix` shows which pod ended first. If it comes back, "
+        "see that pods of one Job may reach each other at all ports.",
+    )
+    STEP_STUCK = (
+        "StepStuck",
+        "Processes that train together made no progress for many times the length of a step; the "
+        "message names those that are stuck.",
+        "A GPU or a link between GPUs is broken, or a driver hangs.",
+        "The pod's log has the stacks of all its processes. It is tried again from the last "
+        "checkpoint, on another node where one fits. If it comes back on one node, take it out: "
+        "`kubectl cordon NODE`.",
+    )
     UNEXPECTED = (
         "Unexpected",
         "An error without a reason of its own; the message has its last line, the log the rest.",

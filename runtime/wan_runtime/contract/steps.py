@@ -63,6 +63,8 @@ class StepFacts:
     """Whether it loads the encoders and the VAE."""
     transformers: Literal["None", "Own", "All"] = "None"
     """Which transformers it loads: that of its expert, or those of all experts."""
+    spreads: bool = False
+    """Whether several processes may do it together, one for each GPU."""
     repeats: bool = False
     """Whether an attempt does again on its GPUs what the last one had not committed."""
     has_checkpoints: bool = False
@@ -104,6 +106,7 @@ FACTS: dict[Step, StepFacts] = {
         gpu=True,
         holds_weights=True,
         transformers="Own",
+        spreads=True,
         repeats=True,
         has_checkpoints=True,
         cleanup="wan_runtime.training.leftovers",

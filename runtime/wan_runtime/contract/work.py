@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from wan_runtime.contract.base import Contract
 from wan_runtime.contract.steps import Step
+from wan_runtime.contract.training import Parallelism
 
 if TYPE_CHECKING:
     from wan_runtime.contract.job import JobSpec
@@ -23,6 +24,11 @@ class Work(Contract):
     def renders_previews(self) -> bool:
         """Whether training renders some."""
         return False
+
+    @property
+    def parallelism(self) -> Parallelism:
+        """Processes that do its steps together, where a step can be done so."""
+        return Parallelism()
 
     @abstractmethod
     def identity(self, job: JobSpec) -> dict[str, object]:

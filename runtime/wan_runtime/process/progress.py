@@ -9,7 +9,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FILE = "progress.json"
+UNCOUNTED_FILE = "uncounted"
+"""There while something goes on that takes its time and is not counted."""
 LOG_SECONDS = 10.0
 PUBLISH_SECONDS = 0.5
 MB = 10**6
@@ -43,11 +46,14 @@ class Reporter:
         *,
         clock: Callable[[], float] = time.monotonic,
         terminal: bool | None = None,
+        quiet: bool = False,
     ) -> None:
-        """`folder`: where the supervisor looks for the progress file; None publishes nothing."""
+        """`folder`: where the supervisor looks for the progress file; None publishes nothing.
+        `quiet`: only the file is written, as another rank reports for all."""
         self._folder = folder
         self._clock = clock
         self._terminal = sys.stderr.isatty() if terminal is None else terminal
+        self._quiet = quiet
         self._pace: deque[tuple[float, int]] = deque(maxlen=RATE_WINDOW)
         self._logged = self._published = float("-inf")
         self._bar: tqdm[Any] | None = None
@@ -94,6 +100,8 @@ class Reporter:
         if fresh or done or now - self._published >= PUBLISH_SECONDS:
             self._published = now
             self._publish()
+        if self._quiet:
+            return
         if self._terminal:
             self._draw()
         elif fresh or (done and at != last.current) or now - self._logged >= LOG_SECONDS:
@@ -125,6 +133,19 @@ class Reporter:
         """A checkpoint is committed, or was by an earlier attempt. Published at once."""
         self.progress = self.progress.model_copy(update={"checkpoint": checkpoint})
         self._publish()
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Something between two counts that takes its time: no rank is stuck meanwhile."""
+        if self._folder is None:
+            yield
+            return
+        sign = self._folder / UNCOUNTED_FILE
+        sign.touch()
+        try:
+            yield
+        finally:
+            sign.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Publish the last state and take the bar away."""

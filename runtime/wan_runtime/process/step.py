@@ -22,7 +22,7 @@ from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.steps import FACTS, Step
 from wan_runtime.errors import InputError, classify
 from wan_runtime.faults import described
-from wan_runtime.process import child, job_file, logs, stopping
+from wan_runtime.process import child, job_file, launch, logs, stopping, stuck
 from wan_runtime.process.imports import import_large
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 
 RESULT_FILE = "result.json"
 
-Run = Callable[[JobSpec, Store, Path, Reporter], Outcome]
+Run = Callable[[JobSpec, Store, Path, Reporter], Outcome | None]
+"""None: this process is one of several, and another commits."""
 
 
 def load_job(path: Path, step: Step) -> JobSpec:
@@ -60,7 +61,7 @@ def perform(job: JobSpec, work: Path, report: Reporter) -> Result:
     if result is None:
         _check(job, store)
         result = _run(job, store, work, report)
-    cleanup = FACTS[job.step].cleanup
+    cleanup = FACTS[job.step].cleanup if launch.place().leads else None
     if cleanup is not None and result.manifest is not None:
         importlib.import_module(cleanup).remove(job, store, result.manifest)
     return result
@@ -80,6 +81,8 @@ def _check(job: JobSpec, store: Store) -> None:
 def _run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Result:
     run: Run = import_large(FACTS[job.step].module).run
     outcome = run(job, store, work, report)
+    if outcome is None:
+        return Result(step_id=job.step_id, exit_class=ExitClass.DONE, reason=Reason.COMPLETED)
     return Result(
         step_id=job.step_id,
         exit_class=ExitClass.DONE,
@@ -96,10 +99,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point of the child. Returns its exit code, the class of the Result that it wrote."""
     parser = argparse.ArgumentParser(prog="python -m wan_runtime.process.step")
     parser.add_argument("step", type=Step)
-    for folder in ("job", "work", "run"):
-        parser.add_argument(folder, type=Path)
+    for name in ("job", "work", "run"):
+        parser.add_argument(name, type=Path)
     options = parser.parse_args(arguments)
-    logs.configure(options.step)
+    place = launch.place()
+    logs.configure(options.step, rank=place.rank if place.world > 1 else None)
+    folder: Path = launch.run_folder(options.run, place.local)
+    folder.mkdir(exist_ok=True)
+    if place.world > 1:
+        stuck.dump_on_signal(folder)
     step_id = str(options.step)
     report: Reporter | None = None
     try:
@@ -107,7 +115,8 @@ def main(arguments: list[str] | None = None) -> int:
         job = load_job(options.job, options.step)
         job_file.remember(options.job)
         step_id = job.step_id
-        report = Reporter(step_id, options.run)
+        launch.check(job.parallelism)
+        report = Reporter(step_id, folder, quiet=not place.leads)
         result = perform(job, options.work, report)
         report.close()
     except Exception as error:  # the outermost: whatever it is, it becomes a Result
@@ -124,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
             checkpoint=report.progress.checkpoint if report is not None else None,
         )
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end is decided
-    write_result(options.run, result)
+    write_result(folder, result)
     return int(result.exit_class)
 
 

@@ -276,13 +276,14 @@ class Trainer:
 
     def validate(self) -> None:
         """What is due after a step, on the weights that would be committed."""
-        with self.state.judged():
+        with self.state.judged(), self.report.uncounted():
             self.validation.run_due()
 
     def save(self) -> None:
         """Write a checkpoint, unless the newest is of this step or the run is at its end."""
         if self.state.step not in (self.saved, self.total):
-            self.checkpoints.save(self.state)
+            with self.report.uncounted():
+                self.checkpoints.save(self.state)
             self.saved = self.state.step
             self.validation.checkpointed(self.checkpoints.steps())
             self.report_checkpoint()

@@ -13,99 +13,18 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from job_files import make_job
-from object_store import ObjectStore, free_port
+from object_store import ObjectStore
+from supervised import Pod, alive
 from wan_runtime import cli
-from wan_runtime.contract.job import ExitClass, ManifestRef, Progress, Result
+from wan_runtime.contract.job import ExitClass, ManifestRef, Result
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import classify
-from wan_runtime.process import step, supervisor
-
-TESTS = Path(__file__).parents[2]
-DRIVER = """\
-import sys
-from pathlib import Path
-from wan_runtime.process import logs
-from wan_runtime.contract.steps import Step
-from wan_runtime.process.supervisor import supervise
-logs.configure("prepare")
-sys.exit(supervise(Step.PREPARE, Path(sys.argv[1]), Path(sys.argv[2]), module="step_double"))
-"""
-
-
-@dataclass
-class Ended:
-    code: int
-    result: Result
-    output: str
-    errors: str
-
-
-class Pod:
-    """One run of the supervisor as a process of its own."""
-
-    def __init__(self, folder: Path, server: ObjectStore, does: str) -> None:
-        self.work = folder / "work"
-        self.work.mkdir(exist_ok=True)
-        self.termination = folder / "termination-log"
-        self.port = free_port()
-        job = make_job(store=server.spec(prefix=folder.name).model_dump(by_alias=True))
-        (folder / "job.json").write_text(job.model_dump_json(by_alias=True))
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, str(folder / "job.json"), str(self.work)],
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]),
-                "WAN_TEST_DOES": does,
-                "WAN_TERMINATION_FILE": str(self.termination),
-                "WAN_PROGRESS_PORT": str(self.port),
-                "WAN_RUN_DIR": str(folder / "run"),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def end(self) -> Ended:
-        output, errors = self.process.communicate(timeout=60)
-        result = Result.model_validate_json(self.termination.read_text())
-        assert self.process.returncode == result.exit_class
-        return Ended(self.process.returncode, result, output, errors)
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.communicate(timeout=60)  # closes the pipes
-
-    def get(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
-            return str(answer.read().decode())
-
-    def until(self, activity: str) -> Progress:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            try:
-                now = Progress.model_validate_json(self.get("/progress"))
-            except urllib.error.URLError:
-                time.sleep(0.05)
-                continue
-            if now.activity == activity:
-                return now
-            time.sleep(0.02)
-        raise AssertionError(f"never {activity}")
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+from wan_runtime.process import ends, step
 
 
 @pytest.fixture
@@ -282,7 +201,7 @@ def test_a_taken_port_or_an_unwritable_termination_file_fail_nothing(
 
 
 def judged(status: int, stopping: bool = False, result: Result | None = None) -> Result:
-    return supervisor.judge("train", status, result, ["a", "b"], stopping)
+    return ends.judge("train", status, result, ["a", "b"], stopping)
 
 
 def test_the_table_of_ends() -> None:
