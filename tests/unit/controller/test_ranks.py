@@ -13,6 +13,7 @@ from wan_operator.reconcile.observed import Observed, finished
 from wan_operator.reconcile.runs.attempted import RANK, Attempted
 from wan_operator.reconcile.runs.report import progress_addresses
 from wan_runtime.contract.job import ExitClass, ManifestRef, Result
+from wan_runtime.contract.reasons import Reason
 
 Raw = dict[str, Any]
 JOB = "demo-train-1"
@@ -32,7 +33,13 @@ class Ranks(World):
             each["metadata"]["labels"][RANK] = str(rank)
             each["spec"]["nodeName"] = f"node-{rank}"
 
-    def rank(self, rank: int, exit_class: ExitClass | None = None, after: float = 0) -> None:
+    def rank(
+        self,
+        rank: int,
+        exit_class: ExitClass | None = None,
+        after: float = 0,
+        reason: Reason | None = None,
+    ) -> None:
         """Starts the pod, or ends it so many seconds after now."""
         name = f"{JOB}-{rank}"
         if exit_class is None:
@@ -41,7 +48,7 @@ class Ranks(World):
         at = self.now + timedelta(seconds=after)
         manifest = ManifestRef(uri=f"s3://wan/rank-{rank}/manifest.json", sha256="a" * 64)
         said = Result(
-            step_id="train", exit_class=exit_class, reason=REASON_OF[exit_class],
+            step_id="train", exit_class=exit_class, reason=reason or REASON_OF[exit_class],
             message=f"rank {rank}", manifest=manifest if exit_class is ExitClass.DONE else None,
         )  # fmt: skip
         ended = {
@@ -108,6 +115,26 @@ def test_the_first_rank_that_fails_is_the_cause(first: int) -> None:
     failure = world.status["lastFailure"]
     assert (failure["reason"], failure["node"]) == ("GPUOutOfMemory", f"node-{first}")
     assert world.is_true("Failed")
+
+
+def test_a_lost_rank_is_the_cause_of_nothing_and_blames_no_node() -> None:
+    world = Ranks()
+    world.all_start()
+    world.rank(0, ExitClass.INFRASTRUCTURE, reason=Reason.RANK_LOST)
+    world.rank(2, ExitClass.INFRASTRUCTURE, after=1)
+    world._finish_job(JOB, "Failed")
+    world.settle()
+    failure = world.status["lastFailure"]
+    assert (failure["reason"], failure["node"]) == ("StoreUnreachable", "node-2")
+    alone = Ranks()
+    alone.all_start()
+    alone.rank(0, ExitClass.INFRASTRUCTURE, reason=Reason.RANK_LOST)
+    alone._finish_job(JOB, "Failed")
+    alone.settle()
+    alone.passes(30)
+    alone.settle()
+    assert alone.status["lastFailure"]["reason"] == "RankLost"
+    assert "affinity" not in alone.jobs["demo-train-2"]["spec"]["template"]["spec"]
 
 
 def test_one_rank_that_fails_ends_the_attempt_while_others_run() -> None:

@@ -81,8 +81,8 @@ def outcome_of(attempted: Attempted | None, step: PlannedStep) -> Outcome | None
     """The end of an attempt; None while it goes on. `attempted` is None when the API server has no
     such Job.
 
-    The first rank that fails ends it: the others fail for its sake. It is done when all ranks are,
-    and rank 0 has the Result.
+    The first rank that fails ends it, unless all that it says is that it lost another: the others
+    fail for its sake. It is done when all ranks are, and rank 0 has the Result.
     """
     if attempted is None:
         return _lost("JobLost", "the Job was deleted while its attempt ran")
@@ -90,7 +90,10 @@ def outcome_of(attempted: Attempted | None, step: PlannedStep) -> Outcome | None
     ends = [_of_rank(job, pods, step) for pods in attempted.ranks]
     failures = [end for end in ends if end and end.exit_class is not ExitClass.DONE]
     if failures:
-        return min(failures, key=lambda end: (end.ended is None, end.ended))
+        return min(
+            failures,
+            key=lambda end: (end.reason == Reason.RANK_LOST, end.ended is None, end.ended),
+        )
     if None not in ends:
         return ends[0]
     if not finished(job) or any(_of_pod(pod, step) is None for pod in attempted.pods):

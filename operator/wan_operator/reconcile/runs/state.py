@@ -25,6 +25,7 @@ from wan_operator.reconcile.runs.attempted import Attempted
 from wan_operator.reconcile.runs.plan import Plan, PlannedStep, Spec, Status
 from wan_operator.resources.labels import Owner
 from wan_operator.settings import Settings
+from wan_runtime.contract.reasons import Reason
 
 KEEP_ATTEMPTS = 3
 """Jobs of earlier attempts that stay beside the newest, for their logs."""
@@ -94,9 +95,12 @@ class Run(Generic[Spec, Status]):
         return known and step.reason in failures.MENDABLE
 
     def failed_on(self, id: str, attempt: int) -> str:
-        """Name of the node on which this attempt of a step has just failed; empty for another."""
+        """Name of the node on which this attempt of a step has just failed; empty for another, and
+        where it failed because of another node."""
         last = self.status.last_failure
-        return last.node if last and (last.step, last.attempt) == (id, attempt) else ""
+        if last is None or last.reason == Reason.RANK_LOST:
+            return ""
+        return last.node if (last.step, last.attempt) == (id, attempt) else ""
 
     def with_status(self, **changes: Any) -> Self:
         return replace(self, status=self.status.model_copy(update=changes))
