@@ -165,7 +165,7 @@ def restore(trainer: Trainer) -> None:
     keep_time_embedding_fp32(trainer.transformer._module)
     for parameter in trainer.state.trainable.values():
         parameter.data = parameter.data.float()
-    trainer.state.optimizer.state.clear()
+    trainer.state.update.optimizer.state.clear()
 
 
 def measure(trainer: Trainer, cache: Synthetic, row: Row) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def measure(trainer: Trainer, cache: Synthetic, row: Row) -> dict[str, Any]:
     except Exception as caught:  # a row of the table, whatever it is
         found = classify(caught)
         error = f"{int(found.exit_class)} {found.reason}: {found.message}"
-        trainer.state.optimizer.zero_grad(set_to_none=True)
+        trainer.state.update.optimizer.zero_grad(set_to_none=True)
         del caught, found
     finally:
         if row.code == "peer":

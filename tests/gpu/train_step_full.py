@@ -45,7 +45,7 @@ def learns(device: torch.device) -> tuple[Trainer, dict[str, Any]]:
         "losses": halves,
         "updatesLost": max(step["updatesLost"] for step in steps),
         "dtypes": sorted({str(one.dtype) for one in trainer.state.trainable.values()}),
-        "fused": trainer.state.fused,
+        "fused": bool(trainer.state.update.optimizer.defaults["fused"]),
         "learns": halves[1] < 0.9 * halves[0],
     }
 

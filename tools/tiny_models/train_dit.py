@@ -44,7 +44,7 @@ from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.load import compute_device
 from wan_runtime.presets import NEGATIVE_PROMPT, PRESETS, Preset
 from wan_runtime.process.progress import Reporter
-from wan_runtime.training import train
+from wan_runtime.training import train, update
 from wan_runtime.training.full import Full
 
 HEIGHT, WIDTH = 120, 160
@@ -340,6 +340,7 @@ def _go_by_the_clock(deadline: float, label: str) -> None:
     """Warm up, fall along a cosine and end in time, not in steps: the speed is not known."""
     began = time.time()
     training: Any = train
+    rates: Any = update
     step = getattr(training.Trainer, "one_step", training.Trainer.step)
     training.Trainer.one_step = step
     printed = [began]
@@ -365,7 +366,7 @@ def _go_by_the_clock(deadline: float, label: str) -> None:
         return min(1.0, (now - began + 0.1) / WARM_SECONDS) * 0.5 * (1 + math.cos(math.pi * share))
 
     training.Trainer.step = timely
-    training.rate_factor = factor
+    rates.rate_factor = factor
 
 
 def _step(place: Place, job: JobSpec) -> ManifestRef:

@@ -36,12 +36,11 @@ from wan_runtime.models.weights import (
     write_safetensors,
 )
 from wan_runtime.training.ema import Average
+from wan_runtime.training.update import PlainUpdate
 
 log = logging.getLogger(__name__)
 
 KIND = "checkpoint"
-MOMENTS = ("exp_avg", "exp_avg_sq")
-"""AdamW's state of one parameter, beside its step count."""
 STATE, RANDOM = "state.json", "random.safetensors"
 
 
@@ -50,8 +49,7 @@ class TrainState:
     """What changes from step to step."""
 
     trainable: dict[str, nn.Parameter]
-    optimizer: torch.optim.AdamW
-    schedule: torch.optim.lr_scheduler.LambdaLR
+    update: PlainUpdate
     generator: torch.Generator
     """Draws noise levels and noise, on the CPU: alike on every device."""
     device: torch.device
@@ -75,32 +73,12 @@ class TrainState:
     @property
     def sets(self) -> set[str]:
         """Labels of `tensors`."""
-        return {"weights", *MOMENTS, *(["average"] if self.average else [])}
+        return {*self.update.labels, *(["average"] if self.average else [])}
 
     def tensors(self) -> dict[str, Mapping[str, Tensor]]:
         """The live tensors that a checkpoint holds, by set and name of the parameter."""
-        moments = {
-            moment: {
-                name: self.optimizer.state[parameter][moment]
-                for name, parameter in self.trainable.items()
-            }
-            for moment in MOMENTS
-        }
         average = {"average": self.average.tensors} if self.average else {}
-        return {"weights": self.trainable, **moments, **average}
-
-    def begin_moments(self) -> None:
-        """Moments as AdamW makes them at its first step, to be overwritten."""
-        for parameter in self.trainable.values():
-            self.optimizer.state[parameter] = {
-                "step": torch.tensor(0.0, device=parameter.device if self.fused else "cpu"),
-                **{moment: torch.zeros_like(parameter) for moment in MOMENTS},
-            }
-
-    @property
-    def fused(self) -> bool:
-        """Whether AdamW runs as one kernel; it then counts its steps on the GPU."""
-        return bool(self.optimizer.defaults["fused"])
+        return {**self.update.tensors(), **average}
 
 
 class Checkpoints:
@@ -231,7 +209,7 @@ def _write(state: TrainState, folder: Path) -> Iterator[tuple[str, Path]]:
     content = {
         "step": state.step,
         "position": state.position,
-        "schedule": state.schedule.state_dict()["last_epoch"],
+        "schedule": state.update.scheduled,
         "history": state.history,
     }
     (folder / STATE).write_text(json.dumps(content, sort_keys=True))
@@ -240,7 +218,7 @@ def _write(state: TrainState, folder: Path) -> Iterator[tuple[str, Path]]:
 
 def _read(state: TrainState, paths: Iterator[Path]) -> None:
     """Overwrite `state` with the files. Raises ArtifactCorrupt if some of it is left."""
-    state.begin_moments()
+    state.update.begin_moments()
     targets = state.tensors()
     left = {(label, name) for label, tensors in targets.items() for name in tensors}
     for path in paths:
@@ -261,16 +239,7 @@ def _read(state: TrainState, paths: Iterator[Path]) -> None:
 def _restore_counts(state: TrainState, content: Mapping[str, Any]) -> None:
     state.step, state.position = int(content["step"]), int(content["position"])
     state.history = dict(content["history"])
-    for parameter in state.trainable.values():
-        state.optimizer.state[parameter]["step"].fill_(state.step)
-    # LambdaLR derives the rate from its count alone; the optimizer's groups need it too.
-    state.schedule.last_epoch = int(content["schedule"])
-    rates = [
-        base * function(state.schedule.last_epoch)
-        for base, function in zip(state.schedule.base_lrs, state.schedule.lr_lambdas, strict=True)
-    ]
-    for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate
+    state.update.restore_counts(state.step, int(content["schedule"]))
 
 
 def _restore_random(state: TrainState, random: Mapping[str, Tensor]) -> None:

@@ -6,7 +6,6 @@ Only the transformer is in memory. One path for 14B on a GPU and for the tiny mo
 from __future__ import annotations
 
 import json
-import math
 import time
 from dataclasses import dataclass
 from itertools import chain
@@ -36,7 +35,7 @@ from wan_runtime.presets import preset_of
 from wan_runtime.process import stopping
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
-from wan_runtime.training import curve, guard, init_from, rounding
+from wan_runtime.training import curve, guard, init_from
 from wan_runtime.training.batches import Batch, load_batch
 from wan_runtime.training.best import BestWeights
 from wan_runtime.training.checkpoint import Checkpoints, TrainState
@@ -45,6 +44,7 @@ from wan_runtime.training.method import Method, method_of
 from wan_runtime.training.preview import Previews
 from wan_runtime.training.probes import MAX_CLIPS, Probes
 from wan_runtime.training.sampler import Sampler, drops_caption, total_steps
+from wan_runtime.training.update import PlainUpdate
 from wan_runtime.training.validation import Validation
 
 # Shapes: B batch, C channels, T latent frames, H W latent rows and columns.
@@ -146,22 +146,16 @@ class Trainer:
             batch=spec.batch_size,
             accumulation=spec.gradient_accumulation,
         )
-        optimizer = torch.optim.AdamW(
+        update = PlainUpdate(
+            trainable,
             method.groups(trainable),
-            lr=method.learning_rate,
-            betas=(spec.optimizer.beta1, spec.optimizer.beta2),
-            eps=spec.optimizer.epsilon,
-            weight_decay=spec.optimizer.weight_decay,
-            # One kernel without temporaries the size of the model.
+            method.learning_rate,
+            spec,
+            total,
             fused=device.type == "cuda",
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: rate_factor(step, total, spec)
-        )
         levels = NoiseLevels.build(preset_of(job), job.expert, spec.loss_weighting)
-        state = TrainState(
-            trainable, optimizer, schedule, torch.Generator().manual_seed(spec.seed), device
-        )
+        state = TrainState(trainable, update, torch.Generator().manual_seed(spec.seed), device)
         if spec.ema_decay is not None:
             state.average = Average(trainable, spec.ema_decay)
         validation = Validation(
@@ -213,23 +207,14 @@ class Trainer:
         self.sampler.position = state.position
         for _ in range(spec.gradient_accumulation):
             part = self._loss(self._batch()) / spec.gradient_accumulation
-            part.backward()  # type: ignore[no-untyped-call]
+            state.update.backward(part)
             loss += float(part.detach())
         number = state.step + 1
         guard.check_loss(loss, number)
         # Bell weighs one level with zero: a step of it alone has no gradient by nature.
         if number <= guard.GUARDED_STEPS and loss != 0:
-            guard.check_gradients(state.trainable, number)
-        norm = float(
-            torch.nn.utils.clip_grad_norm_(state.trainable.values(), spec.max_gradient_norm)
-        )
-        guard.check_norm(norm, number)
-        rate = state.optimizer.param_groups[0]["lr"]
-        before = rounding.sample(state.trainable.values())
-        state.optimizer.step()
-        lost = rounding.lost_share(before, state.trainable.values(), state.optimizer)
-        state.optimizer.zero_grad(set_to_none=True)
-        state.schedule.step()
+            state.update.check_gradients(number)
+        applied = state.update.apply(number)
         if state.average is not None:
             state.average.update(number)
         state.step, state.position = number, self.sampler.position
@@ -237,9 +222,9 @@ class Trainer:
             {
                 "step": number,
                 "loss": loss,
-                "gradientNorm": norm,
-                "learningRate": rate,
-                "updatesLost": lost,
+                "gradientNorm": applied.norm,
+                "learningRate": applied.learning_rate,
+                "updatesLost": applied.updates_lost,
                 "seconds": time.perf_counter() - started,
             }
         )
@@ -249,7 +234,7 @@ class Trainer:
             total=self.total,
             unit="steps",
             loss=loss,
-            updates_lost=lost,
+            updates_lost=applied.updates_lost,
         )
 
     def _batch(self) -> Batch:
@@ -347,15 +332,3 @@ class Trainer:
 def keeping_of(spec: TrainingSpec) -> Keeping | None:
     """What blocks keep, where that is more than their inputs."""
     return next((each for each in KEEPING if each == spec.gradient_checkpointing), None)
-
-
-def rate_factor(step: int, total: int, spec: TrainingSpec) -> float:
-    """Factor on the learning rate for the step after `step` done: linear warm-up, then constant, or
-    cosine to 0.
-    """
-    if step < spec.warmup_steps:
-        return (step + 1) / spec.warmup_steps
-    if spec.schedule == "Constant":
-        return 1.0
-    progress = (step - spec.warmup_steps) / max(1, total - spec.warmup_steps)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

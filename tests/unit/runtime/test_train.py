@@ -23,7 +23,7 @@ from wan_runtime.models.dit import lora, transformer
 from wan_runtime.training import train
 from wan_runtime.training.curve import smooth
 from wan_runtime.training.lora import WEIGHTS
-from wan_runtime.training.train import rate_factor
+from wan_runtime.training.update import rate_factor
 
 pytest_plugins = ["ml_fixtures"]
 
