@@ -69,6 +69,26 @@ def test_an_effect_and_an_adapter_have_two_names(services: Runs) -> None:
     services.create(minimal(adapters=adapters, effects=[{"name": "anime-fairy"}]))
 
 
+def test_a_distilled_adapter_decides_the_schedule_of_its_effects(services: Runs) -> None:
+    adapters = [
+        {"name": "turbo", "files": {"uri": "s3://wan/turbo.safetensors"}, "distilled": {}},
+        {"name": "film", "files": {"uri": "s3://wan/film.safetensors"}},
+    ]
+
+    def effects(**sampling: Any) -> list[Manifest]:
+        return [
+            {"name": name, "adapters": [{"name": use}], "sampling": sampling}
+            for name, use in (("quick", "turbo"), ("slow", "film"))
+        ]
+
+    for change in ({"steps": 8}, {"guidance": 5}, {"shift": 3}, {"negativePrompt": "blurry"}):
+        with pytest.raises(ApiError, match=r'distilled and decides them: \["quick"\]') as refused:
+            services.create(minimal("bad", adapters=adapters, effects=effects(**change)))
+        assert "spec.effects" in refused.value.fields
+    kept = services.create(minimal(adapters=adapters, effects=effects(frames=49)))
+    assert kept["spec"]["adapters"][0]["distilled"] == {"steps": 4, "shift": 5}
+
+
 def test_private_receivers_are_host_names_and_ranges(services: Runs) -> None:
     gateway = minimal()["spec"]["gateway"]
     good = [

@@ -30,6 +30,7 @@ __all__ = [
     "SERVICE_FILE",
     "AdapterSpec",
     "AdapterUse",
+    "Distilled",
     "EffectSpec",
     "KeyLimit",
     "LimitSpec",
@@ -50,6 +51,13 @@ KEYS_FOLDER = "/etc/wan/keys"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 
 
+class Distilled(Contract):
+    """Schedule that an adapter was distilled for: Euler steps without guidance."""
+
+    steps: Annotated[int, Field(ge=1, le=50)]
+    shift: Annotated[float, Field(gt=0, le=30)]
+
+
 class AdapterSpec(Contract):
     """A LoRA that requests may name: the pair of files for the two experts of Wan2.2, or one."""
 
@@ -61,6 +69,8 @@ class AdapterSpec(Contract):
     strength: float = 1.0
     trigger: str = ""
     """Words that its captions had; shown in /v1/models."""
+    distilled: Distilled | None = None
+    """Schedule of all videos with the adapter, for gateways. None: it leaves the schedule alone."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

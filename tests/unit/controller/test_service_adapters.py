@@ -293,3 +293,12 @@ def test_an_old_worker_stays_until_the_new_one_can_have_told() -> None:
     found = world.deployment("worker")
     assert found is not None
     assert "minReadySeconds" not in found["spec"]
+
+
+def test_a_schedule_reaches_gateways_and_replaces_no_worker() -> None:
+    world, revision = serving(OLD)
+    world.edit(adapters=[OLD | {"distilled": {}}])
+    world.settle()
+    assert world.status["revision"] == revision
+    assert world.served()["adapters"][0]["distilled"] == {"steps": 4, "shift": 5.0}
+    assert "distilled" not in world.served("worker")["adapters"][0]

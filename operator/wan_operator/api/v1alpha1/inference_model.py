@@ -43,6 +43,16 @@ class FromEvaluation(ApiModel):
     """Name of a candidate, or `winner`."""
 
 
+class Distilled(ApiModel):
+    """Schedule that an adapter was distilled for: Euler steps without guidance, so that each step
+    is one pass of the transformer."""
+
+    steps: Annotated[int, Field(ge=1, le=50)] = 4
+    """Number of denoising steps."""
+    shift: Annotated[float, Field(gt=0, le=30)] = 5.0
+    """Time shift of flow matching."""
+
+
 class Adapter(ApiModel):
     """LoRA from a fine-tune, an evaluation or from files. Exactly one of fineTuneRef,
     fromEvaluation and files is set."""
@@ -75,6 +85,11 @@ class Adapter(ApiModel):
     """
     trigger: Annotated[str, Field(max_length=256)] = ""
     """Trigger words from the captions of the training clips, shown in /v1/models."""
+    distilled: Distilled | None = None
+    """Schedule of an adapter that was distilled for few steps, as the LoRAs of lightx2v are. Videos
+    with the adapter have exactly these steps and this shift, and no guidance, whatever
+    spec.defaults has; a request for another schedule or with a negative prompt is refused. Default:
+    none, for an adapter that leaves the schedule alone."""
 
 
 class AdapterUse(ApiModel):

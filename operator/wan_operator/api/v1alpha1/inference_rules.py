@@ -36,6 +36,15 @@ _FRAMES = (
     "!has(effect.sampling) || !has(effect.sampling.frames) || "
     "effect.sampling.frames <= self.limits.frames"
 )
+_SCHEDULE = (
+    "!has(effect.sampling) || !has(effect.adapters) || !("
+    + " || ".join(
+        f"has(effect.sampling.{each})"
+        for each in ("steps", "guidance", "guidanceLow", "shift", "negativePrompt")
+    )
+    + ") || !effect.adapters.exists(use, self.adapters.exists(each, each.name == use.name && "
+    "has(each.distilled)))"
+)
 
 
 def _broken(by: str) -> str:
@@ -73,5 +82,14 @@ SAMPLING_RULES: tuple[Schema, ...] = (
         ".effects",
         computed="'the frames of these effects are more than limits.frames, %d: %s'"
         f".format([self.limits.frames, {_broken(_FRAMES)}])",
+    ),
+    rule(
+        f"!has(self.effects) || !has(self.adapters) || self.effects.all(effect, {_SCHEDULE})",
+        "effects with a distilled adapter must leave steps, shift, guidance, guidanceLow and "
+        "negativePrompt out: the adapter decides them",
+        ".effects",
+        computed="'leave steps, shift, guidance, guidanceLow and negativePrompt out of these "
+        "effects, whose adapter is distilled and decides them: %s'"
+        f".format([{_broken(_SCHEDULE)}])",
     ),
 )

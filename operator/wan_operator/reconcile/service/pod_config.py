@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from wan_operator.api.v1alpha1 import inference_model as api
 from wan_operator.api.v1alpha1.inference import Effect, EffectiveService
 from wan_operator.reconcile.service.adapters import reference, spec_of
 from wan_operator.reconcile.service.finetunes import Followed
@@ -16,6 +17,7 @@ from wan_runtime.contract.service import (
     DEFAULT_PROFILE,
     DEFAULT_STEP_CACHE,
     AdapterUse,
+    Distilled,
     EffectSpec,
     KeyLimit,
     LimitSpec,
@@ -75,7 +77,14 @@ def of_gateways(
 ) -> ServiceSpec:
     """What every revision that is at work can render: a video may meet any of them."""
     spec, limits = service.spec, service.spec.limits
-    adapters = [each for each in desired.adapters if all(each.name in _names(w) for w in at_work)]
+    schedules = {each.name: each.distilled for each in spec.adapters if each.distilled}
+    adapters = [
+        each
+        if each.name not in schedules
+        else each.model_copy(update={"distilled": _schedule(schedules[each.name])})
+        for each in desired.adapters
+        if all(each.name in _names(w) for w in at_work)
+    ]
     sizes = [each for each in desired.sizes if all(each in other.sizes for other in at_work)]
     offered = {each.name for each in adapters}
     effects = [
@@ -110,6 +119,10 @@ def of_gateways(
 
 def _names(service: ServiceSpec) -> Iterable[str]:
     return {each.name for each in service.adapters}
+
+
+def _schedule(distilled: api.Distilled) -> Distilled:
+    return Distilled(steps=distilled.steps, shift=distilled.shift)
 
 
 def _effect(effect: Effect) -> EffectSpec:

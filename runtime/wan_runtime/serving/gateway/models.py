@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
-from wan_runtime.contract.service import ServiceSpec
+from wan_runtime.contract.service import Distilled, ServiceSpec
 from wan_runtime.presets import PRESETS
 from wan_runtime.serving.gateway import content
 from wan_runtime.serving.gateway.access import Access, access
@@ -26,6 +26,9 @@ class ModelAdapter(BaseModel):
     """False: requests that name it are refused."""
     problem: str
     """Why it is not available."""
+    distilled: Distilled | None
+    """Steps and shift of all videos with it, which then have no guidance. None: it leaves them
+    alone."""
 
 
 class ModelSettings(BaseModel):
@@ -140,6 +143,7 @@ def _model(caller: Access, name: str) -> Model:
                 trigger=each.trigger,
                 available=each.name not in notes,
                 problem=notes[each.name].message if each.name in notes else "",
+                distilled=each.distilled,
             )
             for each in service.adapters
         ],

@@ -16,6 +16,7 @@ from wan_runtime.contract.service import (
 from wan_runtime.contract.strides import TEMPORAL_STRIDE
 from wan_runtime.presets import NEGATIVE_PROMPT, PRESETS, Preset
 from wan_runtime.rendering.order import VideoOrder
+from wan_runtime.serving.gateway import distilled
 from wan_runtime.serving.gateway.video_request import Ask
 from wan_runtime.serving.problems import Code, Refusal
 
@@ -28,7 +29,16 @@ def order_of(ask: Ask, service: ServiceSpec) -> VideoOrder:
     """
     preset = PRESETS[service.model.preset]
     effect = _effect(ask, service)
-    layers = (_requested(ask), *([effect.sampling] if effect else ()), service.defaults)
+    adapters = _adapters(ask, effect, service)
+    fixed = distilled.schedule(adapters, service)
+    if fixed is not None:
+        distilled.check(ask, effect, fixed)
+    layers = (
+        *([fixed.sampling] if fixed else ()),
+        _requested(ask),
+        *([effect.sampling] if effect else ()),
+        service.defaults,
+    )
     size = _size(ask, layers, service)
     fps = _first(layers, "fps", preset.fps)
     guidance = _first(layers, "guidance", preset.guidance)
@@ -49,7 +59,7 @@ def order_of(ask: Ask, service: ServiceSpec) -> VideoOrder:
         else _first(layers, "guidance_low", guidance),
         shift=_first(layers, "shift", preset.shift),
         seed=secrets.randbelow(2**31) if ask.seed is None else ask.seed,
-        adapters=_adapters(ask, effect, service),
+        adapters=adapters,
         model=service.name if effect is None else effect.name,
         profile=_profile(ask, service),
         visible_mark=ask.visible_mark,
