@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -95,6 +95,7 @@ def build(
     method: dict[str, Any] = LORA,
     *,
     deterministic: bool = False,
+    training: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Trainer, Synthetic]:
     """The real `Trainer.build`; only where weights and latents come from is replaced."""
     expert = preset.experts[0]
@@ -110,18 +111,20 @@ def build(
                     "source": "s3://none/data", "fps": 16,
                     "buckets": [{"width": preset.width, "height": preset.height, "frames": 25}],
                 },
-                "training": {"steps": 1000, "deterministic": deterministic},
+                "training": {"steps": 1000, "deterministic": deterministic, **training},
                 **method,
             },
             "inputs": {"prepare": ref.model_dump(), "encode": ref.model_dump()},
         }
     )  # fmt: skip
-    assert finetune_of(job).training.gradient_checkpointing == "Full"
+    if not training:
+        assert finetune_of(job).training.gradient_checkpointing == "Full"
     cache = Synthetic(preset, config, compute_dtype(device))
     made = mock.patch.object(
         transformer,
         "load_dit",
-        lambda _files, _expert, dtype, where: random_dit(config, dtype, where),
+        # On the device also where the product loads to host memory first.
+        lambda _files, _expert, dtype, _where: random_dit(config, dtype, device),
     )
     with (
         made,

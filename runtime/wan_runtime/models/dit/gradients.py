@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from wan_runtime.models.dit import repeatable
 from wan_runtime.models.dit.kernels import package
 from wan_runtime.models.dit.tokens import TokenSplit
 
@@ -90,7 +91,8 @@ class _Attended(torch.autograd.Function):
 
 def choose(device: torch.device, *, own: bool = False) -> Attention:
     """The fastest pair there, for bfloat16 on a GPU: FlashAttention-3 forward and cuDNN backward on
-    Hopper where it is installed, else cuDNN.
+    Hopper where it is installed, else cuDNN. Where PyTorch is to use deterministic algorithms
+    alone, the fastest of those whose gradients repeat to the bit.
 
     Args:
         own: PyTorch's own kernels alone.
@@ -99,7 +101,12 @@ def choose(device: torch.device, *, own: bool = False) -> Attention:
         return CPU
     hopper = torch.cuda.get_device_capability(device)[0] == 9
     there = importlib.util.find_spec("fa3_fwd_interface") is not None
-    return FLASH_3 if hopper and there and not own else CUDNN
+    fastest = FLASH_3 if hopper and there and not own else CUDNN
+    if not torch.are_deterministic_algorithms_enabled():
+        return fastest
+    by_cudnn = not own and repeatable.cudnn_works(device)
+    backward = repeatable.cudnn_backward if by_cudnn else repeatable.flash_backward
+    return replace(fastest, backward=backward)
 
 
 def _heads_first(x_BLD: Tensor, heads: int) -> Tensor:
