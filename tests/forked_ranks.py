@@ -10,18 +10,21 @@ from typing import Any
 
 import torch.distributed as dist
 
+from wan_runtime.contract.service import ParallelSpec
 from wan_runtime.models.dit.parallel import Ranks, join
 
 LIMIT = 120.0
 """Seconds until an answer must be there."""
 
 
-def on_ranks(world: int, folder: Path, action: Callable[[Ranks], Any]) -> list[Any]:
+def on_ranks(
+    world: int, folder: Path, action: Callable[[Ranks], Any], parallel: ParallelSpec | None = None
+) -> list[Any]:
     """What an action returns on each rank, in order; an error's text where it raised one."""
     context = multiprocessing.get_context("fork")
     pipes = [context.Pipe(duplex=False) for _ in range(world)]
     processes = [
-        context.Process(target=_rank, args=(rank, world, folder / "meet", action, sender))
+        context.Process(target=_rank, args=(rank, world, folder / "meet", parallel, action, sender))
         for rank, (_, sender) in enumerate(pipes)
     ]
     for process in processes:
@@ -35,8 +38,11 @@ def on_ranks(world: int, folder: Path, action: Callable[[Ranks], Any]) -> list[A
             process.join()
 
 
-def _rank(rank: int, world: int, meet: Path, action: Callable[[Ranks], Any], sender: Any) -> None:
-    ranks = join(rank, world, meet)
+def _rank(
+    rank: int, world: int, meet: Path, parallel: ParallelSpec | None,
+    action: Callable[[Ranks], Any], sender: Any,
+) -> None:  # fmt: skip
+    ranks = join(rank, world, meet, parallel)
     try:
         answer = action(ranks)
     except Exception as error:

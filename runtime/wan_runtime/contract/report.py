@@ -93,6 +93,8 @@ class WorkerInfo(Contract):
     """The kernel at work."""
     linear: str = ""
     """Format that most linear layers compute in. Empty: a release that does not report it."""
+    exchange: str = ""
+    """How its ranks share a video. Empty: a release that does not report it."""
     profile: str = ""
     """Arithmetic of the transformers. Empty: a release that does not report it."""
     device: str = ""

@@ -7,7 +7,7 @@ workers read it. Pydantic only: no torch.
 from __future__ import annotations
 
 from ipaddress import ip_network
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -27,6 +27,7 @@ __all__ = [
     "DEFAULT_PROFILE",
     "DEFAULT_STEP_CACHE",
     "KEYS_FOLDER",
+    "ONE",
     "SERVICE_FILE",
     "AdapterSpec",
     "AdapterUse",
@@ -35,12 +36,14 @@ __all__ = [
     "KeyLimit",
     "LimitSpec",
     "ModerationSpec",
+    "ParallelSpec",
     "Profile",
     "ResultSpec",
     "SamplingSpec",
     "ServiceSpec",
     "Size",
     "StepCachePolicy",
+    "layout_of",
     "prefix_of",
 ]
 
@@ -152,6 +155,31 @@ class ModerationSpec(Contract):
     on_error: Annotated[str, Field(pattern="^(Refuse|Allow)$")] = "Refuse"
 
 
+class ParallelSpec(Contract):
+    """Library by which the ranks of a worker share the tokens of a video."""
+
+    backend: Literal["xDiT"] = "xDiT"
+    ring: Annotated[int, Field(ge=1, le=4)] = 1
+    """Number of ranks among which keys and values go round (ring attention). 1: none do, and the
+    ranks share the attention heads alone (Ulysses)."""
+
+
+ONE = "one GPU"
+"""Layout of a single rank."""
+
+
+def layout_of(gpus: int, parallel: ParallelSpec | None) -> str:
+    """Division of a video among the GPUs of a worker, in words, with the number of GPUs of each
+    kind: branches of guidance (CFG), shares of the attention heads (Ulysses), parts of the keys
+    (ring)."""
+    if gpus == 1:
+        return ONE
+    if parallel is None:
+        return f"Native: CFG 2 x Ulysses {gpus // 2}"
+    ulysses = gpus // 2 // parallel.ring
+    return f"{parallel.backend}: CFG 2 x Ulysses {ulysses} x ring {parallel.ring}"
+
+
 class ServiceSpec(Contract):
     namespace: str
     name: str
@@ -168,6 +196,8 @@ class ServiceSpec(Contract):
     """None: `DEFAULT_PROFILE`."""
     step_cache: StepCachePolicy | None = None
     """None: `DEFAULT_STEP_CACHE`."""
+    parallel: ParallelSpec | None = None
+    """None: the runtime's own exchange of tokens."""
     store: StoreSpec
     sizes: Annotated[tuple[Size, ...], Field(min_length=1)]
     """Sizes that requests may ask for, warmed up before a worker is ready."""

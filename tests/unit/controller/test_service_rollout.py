@@ -78,6 +78,19 @@ def test_another_step_cache_is_another_revision_and_the_default_is_none() -> Non
     assert world.served("worker")["stepCache"] == "TeaCache"
 
 
+def test_xdit_is_another_revision_and_the_own_exchange_is_none() -> None:
+    world = World(tiny(workers={"gpus": 4}))
+    world.settle()
+    before = world.status["revision"]
+    assert "parallel" not in world.served("worker")
+    assert world.status["effective"]["parallelism"] == "Native: CFG 2 x Ulysses 2"
+    world.edit(parallelism={"backend": "xDiT", "ring": 2})
+    world.settle()
+    assert world.status["revision"] != before
+    assert world.served("worker")["parallel"] == {"backend": "xDiT", "ring": 2}
+    assert world.status["effective"]["parallelism"] == "xDiT: CFG 2 x Ulysses 1 x ring 2"
+
+
 def test_the_first_one_has_nothing_to_go_back_to() -> None:
     world = World(tiny(rollout={"deadlineSeconds": 1}))
     world.turn()

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from wan_operator.api.markers import Cel, list_map, rule, syntax
+from wan_operator.api.markers import list_map, rule, syntax
 from wan_operator.api.v1alpha1.common import (
     GROUP,
     MAX_INT32,
@@ -27,7 +27,7 @@ from wan_operator.api.v1alpha1.inference_model import (
     FromEvaluation,
     Sampling,
 )
-from wan_operator.api.v1alpha1.inference_rules import SAMPLING_RULES
+from wan_operator.api.v1alpha1.inference_rules import PARALLEL_RULES, SAMPLING_RULES
 from wan_operator.api.v1alpha1.inference_status import (
     AdapterStatus,
     BaseModelStatus,
@@ -38,8 +38,13 @@ from wan_operator.api.v1alpha1.inference_status import (
     WanInferenceServiceStatus,
     WarmedSize,
 )
+from wan_operator.api.v1alpha1.inference_workers import (
+    MAX_SECONDS,
+    Parallelism,
+    Seconds,
+    Workers,
+)
 from wan_operator.api.v1alpha1.model import SOURCED, Frames, Model, VideoSize
-from wan_operator.api.v1alpha1.pods import PodTemplate, ResourceOverrides
 
 __all__ = [
     "KIND",
@@ -60,6 +65,7 @@ __all__ = [
     "Gateway",
     "Limits",
     "Moderation",
+    "Parallelism",
     "QueueStatus",
     "Results",
     "Rollout",
@@ -83,9 +89,7 @@ LABEL = f"{GROUP}/service"
 NAME_LIMIT = 40
 """Longest name in characters, the same as a WanFineTune's, whose names appear beside it."""
 MAX_REPLICAS = 1000
-MAX_SECONDS = 7 * 86400
 
-Seconds = Annotated[int, Field(ge=1, le=MAX_SECONDS)]
 ReplicaCount = Annotated[int, Field(ge=0, le=MAX_REPLICAS)]
 
 
@@ -113,21 +117,6 @@ class Database(ApiModel):
     secret_ref: LocalObjectReference
     """Secret with the key `url`: postgresql://user:password@host/database. Services may share a
     database."""
-
-
-class Workers(ApiModel):
-    """Pods that render on GPUs, one video at a time each."""
-
-    gpus: Annotated[int, Field(ge=1, le=8), Cel("self in [1, 2, 4, 8]", "must be 1, 2, 4 or 8")] = 1
-    """Number of GPUs of each worker. Several GPUs render one video faster, not several videos."""
-    drain_seconds: Seconds | None = None
-    """Seconds that a worker may take to finish its video when it is stopped, before it returns the
-    video to the queue. Default: 1.5 times the planner's estimate for the longest video, at least
-    60."""
-    resources: ResourceOverrides = ResourceOverrides()
-    """CPU, memory and scratch space of each worker. Default: the planner's estimate."""
-    pod_template: PodTemplate = PodTemplate()
-    """Settings of the workers' pods, in addition to the operator's own."""
 
 
 class Acceleration(ApiModel):
@@ -334,6 +323,7 @@ class WanInferenceServiceSpec(ApiModel):
                 "TeaCache was never fitted for Wan2.2: take EasyCache",
                 ".acceleration.stepCache",
             ),
+            *PARALLEL_RULES,
             *SAMPLING_RULES,
             # An autoscaler that writes replicas in vain would believe that it scales.
             rule(
@@ -388,6 +378,8 @@ class WanInferenceServiceSpec(ApiModel):
     """HTTP API of the service, and how clients reach it."""
     workers: Workers = Workers()
     """Pods that render on GPUs, one video at a time each."""
+    parallelism: Parallelism = Parallelism()
+    """Division of a video among the GPUs of a worker."""
     database: Database | None = None
     """PostgreSQL database that holds the queue. Default: the Helm value database.secretName."""
     store: Store | None = None

@@ -1,4 +1,5 @@
-"""Rules over the whole of WanInferenceService.spec: what its defaults and effects may ask for."""
+"""Rules over the whole of WanInferenceService.spec: what its defaults and effects may ask for, and
+how many GPUs can do so together."""
 
 from __future__ import annotations
 
@@ -91,5 +92,23 @@ SAMPLING_RULES: tuple[Schema, ...] = (
         computed="'leave steps, shift, guidance, guidanceLow and negativePrompt out of these "
         "effects, whose adapter is distilled and decides them: %s'"
         f".format([{_broken(_SCHEDULE)}])",
+    ),
+)
+
+PARALLEL_RULES: tuple[Schema, ...] = (
+    rule(
+        "self.parallelism.backend == 'Native' || self.workers.gpus > 1",
+        "one GPU has nothing to exchange: leave parallelism out, or set workers.gpus to 2, 4 or 8",
+        ".parallelism.backend",
+    ),
+    rule(
+        "self.parallelism.ring == 1 || 2 * self.parallelism.ring <= self.workers.gpus",
+        "must be at most half of workers.gpus, which compute one branch of guidance together",
+        ".parallelism.ring",
+    ),
+    rule(
+        "self.parallelism.ring == 1 || self.acceleration.profile != 'Exact'",
+        "a ring rounds otherwise than one GPU: take ring 1, or another profile than Exact",
+        ".parallelism.ring",
     ),
 )

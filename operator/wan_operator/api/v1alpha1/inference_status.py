@@ -136,6 +136,9 @@ class EffectiveService(ApiModel):
     """Default number of denoising steps."""
     guidance: Amount
     """Default guidance scale."""
+    parallelism: Short = ""
+    """Division of a video among the GPUs of a worker, such as `Native: CFG 2 x Ulysses 2`: branches
+    of guidance, and shares of the attention heads."""
     gpu: Short = ""
     """GPU type that the plan is for. Empty: unknown."""
     predicted_seconds: Amount | None = None

@@ -9,7 +9,7 @@ from wan_operator.api.v1alpha1 import inference_model as api
 from wan_operator.api.v1alpha1.inference import Effect, EffectiveService
 from wan_operator.reconcile.service.adapters import reference, spec_of
 from wan_operator.reconcile.service.finetunes import Followed
-from wan_operator.reconcile.service.resolve import gpu_of, sampling_of, sizes_of
+from wan_operator.reconcile.service.resolve import gpu_of, parallel_of, sampling_of, sizes_of
 from wan_operator.reconcile.service.state import Service
 from wan_operator.reconcile.store import model_spec, store_spec
 from wan_operator.resources.service import network
@@ -51,6 +51,7 @@ def of_workers(
         # The default is left out: what older releases wrote is what this one would write.
         profile=None if profile == DEFAULT_PROFILE else profile,
         step_cache=None if policy == DEFAULT_STEP_CACHE else policy,
+        parallel=parallel_of(spec),
         store=store_spec(effective.store, with_ca),
         sizes=sizes_of(spec),
         defaults=sampling_of(spec),

@@ -11,7 +11,7 @@ from wan_operator.reconcile import gpus
 from wan_operator.reconcile.store import resolve_store
 from wan_operator.resources.jobs import TINY, Size, size_for
 from wan_operator.settings import Settings
-from wan_runtime.contract.service import SamplingSpec
+from wan_runtime.contract.service import ParallelSpec, SamplingSpec, layout_of
 from wan_runtime.contract.service import Size as VideoSize
 from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name
 from wan_runtime.planner.host import plan_worker
@@ -48,6 +48,7 @@ def resolve(spec: WanInferenceServiceSpec, settings: Settings) -> EffectiveServi
         fps=sampling.fps or _preset(spec).fps,
         steps=sampling.steps or _preset(spec).inference_steps,
         guidance=guidance,
+        parallelism=layout_of(spec.workers.gpus, parallel_of(spec)),
         gpu="" if gpu is None else gpu.name,
         predicted_seconds=None if usual is None else round(usual.seconds_per_clip, 1),
         peak_gib=None if usual is None else round(usual.gib, 1),
@@ -55,6 +56,12 @@ def resolve(spec: WanInferenceServiceSpec, settings: Settings) -> EffectiveServi
         gateway_image=settings.operator_image,
         worker_image=settings.runtime_image,
     )
+
+
+def parallel_of(spec: WanInferenceServiceSpec) -> ParallelSpec | None:
+    """Library by which the GPUs of a worker share a video; None: none."""
+    chosen = spec.parallelism
+    return None if chosen.backend == "Native" else ParallelSpec(ring=chosen.ring)
 
 
 def sampling_of(spec: WanInferenceServiceSpec) -> SamplingSpec:

@@ -34,8 +34,7 @@ def choose(kernels: Kernels) -> str:
 
 class SelfAttention(nn.Module):
     """Attention among all tokens of a video, in place of diffsynth's, for all blocks of a
-    transformer. Where ranks split the tokens, each gets all tokens of its share of the heads, and
-    gives back its own tokens of all heads. No padding: none is attended to."""
+    transformer, whether this rank has them all or ranks split them."""
 
     tokens: TokenSplit | None
     """How the pass at work splits its tokens; None where this rank has them all."""
@@ -51,9 +50,7 @@ class SelfAttention(nn.Module):
         """Attention of this rank's tokens, [B, l, D]. Collective, where tokens are split."""
         if self.tokens is None:
             return self.kernel(q_BlD, k_BlD, v_BlD, self.heads)
-        q, k, v = map(self.tokens.split_heads, (q_BlD, k_BlD, v_BlD))
-        share = self.kernel(q, k, v, self.heads // self.tokens.group.size)
-        return self.tokens.join_heads(share)
+        return self.tokens.attend((q_BlD, k_BlD, v_BlD), self.heads, self.kernel)
 
 
 def diffsynths(q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int) -> Tensor:

@@ -25,6 +25,9 @@ Kernel = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """Attention of q, k, v [B, L, D] with so many heads, as [B, L, D]. Queries may be fewer or more
 than keys."""
 
+KernelWithSums = Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
+"""A kernel that also gives the logarithm of the sum of each query's weights, [B, H, L] float32."""
+
 CHECKED = 2048
 """Keys of the check against float32."""
 CHECKED_HEADS = 4
@@ -50,6 +53,29 @@ def flash_attention_3(q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int) -
     q, k, v = (_by_head(each, heads) for each in (q_BLD, k_BLD, v_BLD))
     made: Tensor = package("fa3_fwd_interface").flash_attn_func(q, k, v)
     return made.flatten(2)
+
+
+def sdpa_with_sums(
+    q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int
+) -> tuple[Tensor, Tensor]:
+    """PyTorch's flash attention."""
+    q, k, v = (_by_head(each, heads).transpose(1, 2) for each in (q_BLD, k_BLD, v_BLD))
+    aten = torch.ops.aten
+    if q.device.type == "cuda":
+        found, sums = aten._scaled_dot_product_flash_attention(q, k, v)[:2]
+    else:
+        found, sums = aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
+    return found.transpose(1, 2).flatten(2), sums
+
+
+def flash_attention_3_with_sums(
+    q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int
+) -> tuple[Tensor, Tensor]:
+    """FlashAttention-3."""
+    q, k, v = (_by_head(each, heads) for each in (q_BLD, k_BLD, v_BLD))
+    attend = package("fa3_fwd_interface").flash_attn_func
+    found, sums = attend(q, k, v, return_attn_probs=True)
+    return found.flatten(2), sums
 
 
 def sage(q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int) -> Tensor:
@@ -139,6 +165,12 @@ KERNELS: dict[str, Kernel] = {
     "FlashAttention-3": flash_attention_3,
     FLOAT8: float8.flash_attention_3,
 }
+
+WITH_SUMS: dict[Kernel, KernelWithSums] = {
+    sdpa: sdpa_with_sums,
+    flash_attention_3: flash_attention_3_with_sums,
+}
+"""Kernels of all profiles, as a ring needs them."""
 
 
 def _by_head(x_BLD: Tensor, heads: int) -> Tensor:

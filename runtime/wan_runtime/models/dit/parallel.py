@@ -8,11 +8,11 @@ the start, because the two experts of a request may differ in this.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -20,7 +20,10 @@ from torch import Tensor
 
 from wan_runtime.contract.job import ExitClass
 from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.service import ONE, ParallelSpec, layout_of
 from wan_runtime.errors import StepError, classify, rebuilt
+from wan_runtime.models.dit import xdit
+from wan_runtime.models.dit.kernels import Kernel
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,23 @@ TIMEOUT = timedelta(hours=2)
 sooner."""
 
 
+class Exchange(Protocol):
+    """A library's attention among the tokens of a group's ranks."""
+
+    ring: int
+    """Number of parts of the keys that go round; 1: each rank has all keys of its heads."""
+
+    def attend(
+        self, tokens: Sequence[Tensor], heads: int, lengths: Sequence[int], kernel: Kernel
+    ) -> Tensor:
+        """Attention of this rank's tokens, [1, l, D]. Collective.
+
+        Args:
+            tokens: queries, keys and values [1, l, D].
+            lengths: number of tokens of each rank.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """Ranks that work together, in order. One rank alone never communicates."""
@@ -41,10 +61,17 @@ class Group:
     index: int
     """Place of this rank within it."""
     handle: Any = None
+    exchange: Exchange | None = None
+    """None: that of `TokenSplit`."""
 
     @property
     def size(self) -> int:
         return len(self.ranks)
+
+    @property
+    def shares(self) -> int:
+        """Number of shares that they divide the attention heads into."""
+        return self.size // (1 if self.exchange is None else self.exchange.ring)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +85,8 @@ class Ranks:
     """Ranks that compute the same pass of guidance."""
     pair: Group
     """The rank of the same place in each half."""
+    exchange: str = ONE
+    """Layout of the ranks, see `layout_of`."""
 
     def gather_halves(self, mine: Tensor) -> tuple[Tensor, Tensor]:
         """A tensor of the first half's ranks, and of the second's. Collective."""
@@ -116,11 +145,15 @@ class Ranks:
         return tensor
 
 
-def join(rank: int, world: int, rendezvous: Path) -> Ranks:
+def join(rank: int, world: int, rendezvous: Path, parallel: ParallelSpec | None = None) -> Ranks:
     """Meet the other ranks at a file that all of them see. Collective.
+
+    Args:
+        parallel: the library that exchanges tokens; None: none.
 
     Raises:
         ValueError: for an odd number of ranks, which has no halves.
+        InputError: JOB_INVALID, if the library is not there or has no place for so many ranks.
     """
     if world == 1:
         return alone()
@@ -134,7 +167,12 @@ def join(rank: int, world: int, rendezvous: Path) -> Ranks:
     everyone = _group([tuple(range(world))], rank)
     half = _group([tuple(range(middle)), tuple(range(middle, world))], rank)
     pair = _group([(place, place + middle) for place in range(middle)], rank)
-    return Ranks(rank, world, everyone, half, pair)
+    if parallel is not None:
+        found = xdit.join(rank, world, parallel.ring)
+        everyone = replace(everyone, exchange=found.everyone)
+        half = replace(half, exchange=found.half)
+        pair = replace(pair, handle=found.pair or pair.handle)
+    return Ranks(rank, world, everyone, half, pair, layout_of(world, parallel))
 
 
 def alone() -> Ranks:

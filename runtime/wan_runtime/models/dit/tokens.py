@@ -12,6 +12,7 @@ the parameter's gradient.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from wan_runtime.models.dit.kernels import Kernel
 from wan_runtime.models.dit.parallel import Group
 
 # Shapes: B batch, L tokens of the whole video, l of this rank, D width, N ranks of a group, d = D /
@@ -44,6 +46,18 @@ class TokenSplit:
         """The tokens of all ranks, in order, from each rank's own. Collective; its gradient is
         not."""
         return _Gathered.apply(local, self, dim)  # type: ignore[no-any-return]
+
+    def attend(self, tokens: Sequence[Tensor], heads: int, kernel: Kernel) -> Tensor:
+        """Attention of this rank's tokens, [B, l, D]. Libraries take a batch of 1, and give no
+        gradient. Collective.
+
+        Args:
+            tokens: queries, keys and values of this rank's tokens, [B, l, D].
+        """
+        if self.group.exchange is not None:
+            return self.group.exchange.attend(tokens, heads, self.lengths, kernel)
+        q, k, v = map(self.split_heads, tokens)
+        return self.join_heads(kernel(q, k, v, heads // self.group.size))
 
     def split_heads(self, x_BlD: Tensor) -> Tensor:
         """All tokens of this rank's share of the heads, [B, L, d]. Collective, as is its

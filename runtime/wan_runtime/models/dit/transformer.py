@@ -206,13 +206,14 @@ class Transformer:
         if self._fused is None:
             return self.at_work
         count = math.prod(conditions.y_BCTHW.shape[2:]) // math.prod(self._module.patch_size)
-        heads, width, ranks = self._attention.heads, self._module.dim, 1
+        heads, width, ranks, shares = self._attention.heads, self._module.dim, 1, 1
         if tokens is not None:
-            ranks = tokens.group.size
+            ranks, shares = tokens.group.size, tokens.group.shares
         here, wanted = (self.device, self.dtype), profile or self._profile
-        shape = (*here, heads // ranks, width // heads, count)
+        shape = (*here, heads // shares, width // heads, count)
         return Choice(
-            pick(*shape, wanted),
+            # What goes round in a ring is added up by its weights, which 8 bits do not give.
+            pick(*shape, wanted if shares == ranks else "Lossless"),
             # A few texts' keys take no time, and are no place to lose bits at.
             pick(*shape, "Lossless"),
             float8_linear.worth_it(
@@ -288,9 +289,9 @@ class Transformer:
 
     def check_heads(self, ranks: Ranks) -> None:
         """Raises ValueError if the ranks cannot share the attention heads."""
-        heads = self._attention.heads
-        if heads % ranks.world:
-            raise ValueError(f"{heads} attention heads do not divide by {ranks.world} ranks")
+        heads, shares = self._attention.heads, ranks.everyone.shares
+        if heads % shares:
+            raise ValueError(f"{heads} attention heads do not divide by {shares} ranks")
 
     def bring(self) -> None:
         """Bring the weights to the device, where they already may be."""

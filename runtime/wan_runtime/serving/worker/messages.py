@@ -75,6 +75,8 @@ class Ready(Contract):
     """The kernel at work."""
     linear: str
     """Format that most linear layers compute in."""
+    exchange: str
+    """How the ranks share a video."""
     profile: Profile
     device: str
 

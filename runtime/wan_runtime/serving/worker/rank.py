@@ -175,13 +175,14 @@ def open_rank(service: ServiceSpec, rank: int, world: int, meet: Path, work: Pat
     looks at the service's adapters.
 
     Raises:
-        InputError, InfrastructureError: of the files of model and adapters, and the store.
+        InputError, InfrastructureError: of the files of model and adapters, the store, and a
+            library that is not there.
     """
     preset = preset_named(service.model.preset)
     if torch.cuda.is_available():
         torch.cuda.set_device(rank)
     device = compute_device()
-    ranks = join(rank, world, meet)
+    ranks = join(rank, world, meet, service.parallel)
     store = Store.connect(service.store)
     ref = service.weights
     tuned = None if ref is None else FullWeights.load(store, ref, preset)
@@ -247,6 +248,7 @@ def main(arguments: list[str] | None = None) -> int:
             adapters=opened.adapters,
             attention=model.at_work.attention,
             linear=model.linear,
+            exchange=opened.ranks.exchange,
             profile=model.profile,
             device=name,
         )

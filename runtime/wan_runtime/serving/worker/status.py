@@ -156,6 +156,7 @@ class Status:
             "adapter_notes": tuple(note for note in self.notes.values() if note.message),
             "attention": first.attention,
             "linear": first.linear,
+            "exchange": first.exchange,
             "profile": first.profile,
             "device": first.device,
         }
