@@ -62,6 +62,23 @@ def test_invalid_example_is_wrong_in_one_way_only(example: Path) -> None:
     assert len({key for key in sound | spec if spec.get(key) != sound.get(key)}) == 1
 
 
+@pytest.mark.parametrize(
+    ("gpus", "profile", "message"),
+    [(2, "Lossless", "must be at most half of workers.gpus"), (4, "Exact", "a ring rounds")],
+)
+def test_rings_have_room_and_no_equal_bits(
+    services: Runs, gpus: int, profile: str, message: str
+) -> None:
+    ring = {
+        "parallelism": {"backend": "xDiT", "ring": 2},
+        "acceleration": {"profile": profile},
+        "workers": {"gpus": gpus},
+    }
+    with pytest.raises(ApiError, match=message):
+        services.create(minimal(**ring))
+    services.create(minimal(**ring | {"workers": {"gpus": 4}, "acceleration": {}}))
+
+
 def test_an_effect_and_an_adapter_have_two_names(services: Runs) -> None:
     adapters = [{"name": "anime", "files": {"uri": "s3://wan/anime.safetensors"}}]
     with pytest.raises(ApiError, match="have the same name"):

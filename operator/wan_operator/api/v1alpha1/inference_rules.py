@@ -102,7 +102,13 @@ PARALLEL_RULES: tuple[Schema, ...] = (
         ".parallelism.backend",
     ),
     rule(
-        "self.parallelism.ring == 1 || 2 * self.parallelism.ring <= self.workers.gpus",
+        "self.parallelism.ring == 1 || self.parallelism.backend == 'xDiT'",
+        "only the backend xDiT has rings",
+        ".parallelism.ring",
+    ),
+    rule(
+        "self.parallelism.backend == 'Native' || self.parallelism.ring == 1 || "
+        "2 * self.parallelism.ring <= self.workers.gpus",
         "must be at most half of workers.gpus, which compute one branch of guidance together",
         ".parallelism.ring",
     ),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from wan_operator.api.markers import Cel, rule
-from wan_operator.api.v1alpha1.common import ApiModel, rules
+from wan_operator.api.markers import Cel
+from wan_operator.api.v1alpha1.common import ApiModel
 from wan_operator.api.v1alpha1.pods import PodTemplate, ResourceOverrides
 
 MAX_SECONDS = 7 * 86400
@@ -33,16 +33,6 @@ class Workers(ApiModel):
 class Parallelism(ApiModel):
     """Division of a video among the GPUs of a worker. With guidance, each half of them computes one
     branch of a step; the GPUs of a half, and all GPUs without guidance, share the tokens."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            rule(
-                "self.ring == 1 || self.backend == 'xDiT'",
-                "only the backend xDiT has rings",
-                ".ring",
-            ),
-        )
-    )
 
     backend: Literal["Native", "xDiT"] = "Native"
     """Code by which GPUs exchange the tokens that they share. Native: two exchanges for each
