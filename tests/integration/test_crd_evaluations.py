@@ -99,6 +99,19 @@ def test_what_people_say_decides_only_where_they_give_marks(evaluations: Runs) -
         evaluations.create(minimal(name, **spec))
 
 
+def test_other_kernels_are_those_of_lossless_profiles(evaluations: Runs) -> None:
+    model = {"preset": "Wan2.1-I2V-Tiny"}
+    candidates = [
+        {"name": "base", "model": model},
+        {"name": "balanced", "model": model, "acceleration": {"profile": "Balanced"}},
+    ]
+    floor: dict[str, Any] = {"noiseFloorRenders": ["OtherSeed", "OtherKernels"]}
+    with pytest.raises(ApiError, match="those of the profiles Exact and Lossless") as refused:
+        evaluations.create(minimal(candidates=candidates, noiseFloor="balanced", **floor))
+    assert "spec.noiseFloorRenders" in refused.value.fields
+    evaluations.create(minimal(candidates=candidates, noiseFloor="base", **floor))
+
+
 def test_a_name_of_the_limit_is_taken(evaluations: Runs) -> None:
     evaluations.create(minimal("n" * NAME_LIMIT))
     with pytest.raises(ApiError, match=f"at most {NAME_LIMIT} characters"):
@@ -113,6 +126,7 @@ FIXED: dict[str, Any] = {
     "seed": 1,
     "metrics": ["psnr", "ssim"],
     "noiseFloor": "wan21",
+    "noiseFloorRenders": ["OtherKernels"],
     "decision": {"level": 0.9},
     "gate": GATE,
     "pricePerGpuHour": 2,

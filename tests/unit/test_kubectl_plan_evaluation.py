@@ -89,6 +89,13 @@ def test_the_numbers_are_the_planners_and_the_size_is_the_fine_tunes(plan: Plan)
     ]  # fmt: skip
 
 
+def test_each_render_of_the_noise_floor_is_counted(plan: Plan) -> None:
+    floor = {"noiseFloorRenders": ["OtherSeed", "OtherKernels"]}
+    status, out, _ = plan("-o", "json", of=[TUNE, evaluation(**floor)])
+    assert status == 0
+    assert [each["videos"] for each in json.loads(out)[1]["candidates"][:2]] == [10, 30]
+
+
 def test_a_fine_tune_that_no_file_has_is_named(plan: Plan) -> None:
     status, out, _ = plan(of=[evaluation()])
     assert status == 0

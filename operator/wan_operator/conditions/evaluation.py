@@ -56,9 +56,11 @@ _OWN: dict[str, Explanation] = {
         "-f FILE`, or take it out of the evaluation with `kubectl edit wev/NAME`.",
     ),
     "FineTuneUnsuitable": Explanation(
-        "A fine-tune that the evaluation names has written to another store; the message has both.",
-        "`spec.store` of the two differ.",
-        "Give the evaluation the `spec.store` of the run with `kubectl edit wev/NAME`.",
+        "A fine-tune that the evaluation names has written to another store, or cannot be rendered "
+        "as its candidate says; the message has both.",
+        "`spec.store` of the two differ, or the candidate's `acceleration` is for other models.",
+        "Give the evaluation the `spec.store` of the run, or the candidate what its model has: "
+        "`kubectl edit wev/NAME`.",
     ),
     "DoesNotFit": Explanation(
         "Rendering a candidate needs more GPU memory than the GPU has, by the planner's estimate; "

@@ -125,6 +125,8 @@ class Floor(Figures):
     """Pairs of renders of one clip that it comes from."""
     renders: tuple[str, ...]
     """Names of the repeated renders: another seed, other kernels or hardware."""
+    by_render: dict[str, float] = Field(default_factory=dict)
+    """Floor of each kind of repeated render, of which `value` is the largest."""
 
 
 InconclusiveReason = Literal[

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from wan_runtime.contract.base import Contract
 from wan_runtime.contract.dataset import DatasetSpec
 from wan_runtime.contract.metric_names import MetricName
-from wan_runtime.contract.sampling import Profile, SamplingSpec
+from wan_runtime.contract.sampling import Profile, SamplingSpec, StepCachePolicy
 from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.contract.stored import ManifestRef
 from wan_runtime.contract.work import Work
@@ -30,6 +30,11 @@ RATING_PORT = 8080
 Rater = Annotated[str, Field(min_length=1, max_length=100)]
 Dimension = Literal["dynamics", "camera_control", "frame_quality", "accuracy"]
 """What people judge of a video, each from 1 to 5."""
+FloorRender = Literal["OtherSeed", "OtherKernels"]
+"""Repeated render of a candidate: with other seeds, or by the other of the profiles Exact and
+Lossless, which rounds no worse but elsewhere."""
+DEFAULT_FLOOR: tuple[FloorRender, ...] = ("OtherSeed",)
+OTHER_KERNELS: dict[Profile, Profile] = {"Exact": "Lossless", "Lossless": "Exact"}
 DecidingMetric = Literal[MetricName, "subjective", "total"]
 """Number that can decide: a metric, `figures.SUBJECTIVE` or `figures.TOTAL`."""
 
@@ -79,6 +84,8 @@ class CandidateSpec(Contract):
     """s3:// URI of a folder with a video `<id of the clip>.mp4` for each clip."""
     profile: Profile | None = None
     """Arithmetic of the transformers. None: the service's default."""
+    step_cache: StepCachePolicy | None = None
+    """Estimate by which Fast leaves out steps. None: the service's default."""
     training: TrainingCost | None = None
 
     @model_validator(mode="after")
@@ -185,8 +192,10 @@ class EvaluationWork(Work):
     """Seed of the first clip's video; each further clip has the next one, alike for all candidates.
     """
     noise_floor: CandidateName | None = None
-    """Candidate that is rendered again with other seeds: differences between candidates are judged
-    beside how much these renders differ. None: without."""
+    """Candidate that is rendered again: differences between candidates are judged beside how much
+    these renders differ. None: without."""
+    noise_floor_renders: Annotated[tuple[FloorRender, ...], Field(min_length=1)] = DEFAULT_FLOOR
+    """How it is rendered again."""
     metrics: Annotated[tuple[MetricName, ...], Field(min_length=1)]
     legacy_psnr: bool = False
     """Whether PSNR is given too as 8-bit arithmetic that wraps around computes it, for comparison
@@ -219,6 +228,12 @@ class EvaluationWork(Work):
                 raise ValueError(f"there is no candidate {name}: there are {', '.join(names)}")
         return self
 
+    def _again(self) -> dict[str, object]:
+        stated = self.stated()
+        return {"again": True} | {
+            name: stated[name] for name in ("noise_floor_renders",) if name in stated
+        }
+
     def candidate(self, name: str) -> CandidateSpec:
         """Candidate of this name. Raises KeyError."""
         found = next((each for each in self.candidates if each.name == name), None)
@@ -234,7 +249,7 @@ class EvaluationWork(Work):
             case Step.GENERATE:
                 assert job.candidate is not None
                 mine = self.candidate(job.candidate)
-                again = {"again": True} if self.noise_floor == mine.name else {}
+                again = self._again() if self.noise_floor == mine.name else {}
                 part = {} if job.shard is None else {"shard": job.shard.stated()}
                 settings = {"sampling": self.sampling.stated(), "seed": self.seed, **again, **part}
                 model = {} if job.model is None else {"model": job.model.stated()}

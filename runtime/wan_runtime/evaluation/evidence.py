@@ -139,12 +139,14 @@ def _choices(
 
 
 def seconds_of(candidate: str, videos: Sequence[Video]) -> float | None:
-    """GPU-seconds of a video: the median, since the first one of a pod also compiles. None: it was
-    not rendered here."""
+    """GPU-seconds of a video: the median, since the first one of a pod also compiles. That of other
+    kernels is another profile's. None: it was not rendered here."""
     taken = [
         each.gpu_seconds
         for each in videos
-        if each.candidate == candidate and each.gpu_seconds is not None
+        if each.candidate == candidate
+        and each.gpu_seconds is not None
+        and each.render != "OtherKernels"
     ]
     return round(statistics.median(taken), 3) if taken else None
 

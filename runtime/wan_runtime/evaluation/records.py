@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field
 
 from wan_runtime.contract.base import Contract
-from wan_runtime.contract.evaluation import Dimension
+from wan_runtime.contract.evaluation import Dimension, FloorRender
 from wan_runtime.contract.sampling import Size
 from wan_runtime.data.dataset import Clip
 
@@ -29,7 +29,7 @@ RENDERS = "renders"
 named after the weights, the settings, the seed and the first frame that it was made from."""
 
 
-Render = Literal["First", "OtherSeed", "OtherKernels"]
+Render = Literal["First", FloorRender]
 """The render that is compared, and those that it is repeated by."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,10 +15,20 @@ import torch
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract import results
-from wan_runtime.contract.evaluation import CandidateSpec, evaluation_of
+from wan_runtime.contract.evaluation import (
+    OTHER_KERNELS,
+    CandidateSpec,
+    FloorRender,
+    evaluation_of,
+)
 from wan_runtime.contract.job import JobSpec
 from wan_runtime.contract.reasons import Reason
-from wan_runtime.contract.sampling import DEFAULT_PROFILE, SamplingSpec
+from wan_runtime.contract.sampling import (
+    DEFAULT_PROFILE,
+    DEFAULT_STEP_CACHE,
+    Profile,
+    SamplingSpec,
+)
 from wan_runtime.contract.service import AdapterSpec, AdapterUse
 from wan_runtime.errors import InputError, NumericalError
 from wan_runtime.evaluation.records import Render, TestClip, Video
@@ -28,10 +38,11 @@ from wan_runtime.models.absent import store_faults
 from wan_runtime.models.adapters.applied import AppliedAdapter
 from wan_runtime.models.adapters.cache import AdapterCache
 from wan_runtime.models.adapters.files import AdapterFiles
-from wan_runtime.models.digest import canonical_json
+from wan_runtime.models.digest import canonical_json, files_digest
 from wan_runtime.models.dit.kernels import EIGHT_BITS
 from wan_runtime.models.dit.parallel import alone
 from wan_runtime.models.full_weights import FullWeights, is_adapter
+from wan_runtime.models.layout import encoder_files
 from wan_runtime.models.load import compute_device, compute_dtype
 from wan_runtime.models.tuned import tuned_files
 from wan_runtime.presets import NEGATIVE_PROMPT, Preset, preset_of
@@ -60,15 +71,29 @@ class Wanted:
     clip: TestClip
     render: Render
     seed: int
+    profile: Profile
 
 
-def wanted_of(clips: Sequence[TestClip], *, again: bool) -> list[Wanted]:
-    """The videos of these clips. `again`: each once more with another seed, after all others."""
-    first = [Wanted(clip, "First", clip.seed) for clip in clips]
-    if not again:
-        return first
-    others = [Wanted(clip, "OtherSeed", (clip.seed + OTHER_SEED) % 2**63) for clip in clips]
-    return first + others
+def wanted_of(
+    clips: Sequence[TestClip], profile: Profile, again: Collection[FloorRender]
+) -> list[Wanted]:
+    """The videos of these clips, and then those by which they are repeated. Raises
+    InputError(JOB_INVALID) for other kernels beside a profile of 8 bits."""
+    wanted = [Wanted(clip, "First", clip.seed, profile) for clip in clips]
+    if "OtherSeed" in again:
+        for clip in clips:
+            seed = (clip.seed + OTHER_SEED) % 2**63
+            wanted.append(Wanted(clip, "OtherSeed", seed, profile))
+    if "OtherKernels" in again:
+        other = OTHER_KERNELS.get(profile)
+        if other is None:
+            raise InputError(
+                Reason.JOB_INVALID,
+                f"the noise floor of other kernels is that of a candidate with the profile Exact "
+                f"or Lossless, not {profile}",
+            )
+        wanted += [Wanted(clip, "OtherKernels", clip.seed, other) for clip in clips]
+    return wanted
 
 
 def order_of(preset: Preset, sampling: SamplingSpec, wanted: Wanted) -> VideoOrder:
@@ -93,7 +118,7 @@ def order_of(preset: Preset, sampling: SamplingSpec, wanted: Wanted) -> VideoOrd
 
 class Candidate:
     """A candidate with the files of its weights on this machine. Its model is loaded with the first
-    video that no cache has."""
+    video that no cache has, and again for another profile."""
 
     def __init__(
         self, job: JobSpec, spec: CandidateSpec, store: Store, work: Path, report: Reporter
@@ -101,7 +126,6 @@ class Candidate:
         """Raises InputError or InfrastructureError for weights that cannot be had."""
         self._spec, self._store, self._work, self._report = spec, store, work, report
         self._sampling, self._preset = evaluation_of(job).sampling, preset_of(job)
-        self._profile = spec.profile or DEFAULT_PROFILE
         self._cache = RenderCache(store, job.cache_prefix, work)
         self._device = compute_device()
         tuned, self._adapters = self._weights()
@@ -111,6 +135,8 @@ class Candidate:
             tuned, job.base, results.imported(job), needed(job), store, work, report
         )
         self._digest = digest_of(self._files)
+        self._model: Model | None = None
+        self._loras = AdapterCache(ADAPTER_BYTES, compute_dtype(self._device))
 
     @property
     def gpu(self) -> str:
@@ -127,14 +153,14 @@ class Candidate:
             advance: called at each step of the rendering.
         """
         order = order_of(self._preset, self._sampling, wanted)
-        key = self._cache.key(self._made_from(order, sha256))
+        key = self._cache.key(self._made_from(order, wanted.profile, sha256))
         kept = self._cache.find(key)
         if kept is not None:
             facts = kept.facts
             seconds, gpu = facts.get("gpuSeconds"), str(facts.get("gpu", ""))
             return self._video(wanted, video=kept.video, gpu_seconds=seconds, gpu=gpu)
         try:
-            shot = self._render(order, first_frame, advance)
+            shot = self._render(order, wanted.profile, first_frame, advance)
         except NumericalError as error:
             return self._failed(wanted, error.message)
         except InputError as error:
@@ -146,7 +172,7 @@ class Candidate:
         seconds = round(sum(shot.seconds.values()) - shot.seconds[Stage.LOADING], 3)
         facts = provenance.metadata(
             order, self._preset.name, self._digest, self._adapters, self._fine_tune,
-            gpu=self.gpu, gpuSeconds=seconds, profile=self._profile,
+            gpu=self.gpu, gpuSeconds=seconds, profile=wanted.profile,
         )  # fmt: skip
         path = self._work / "rendered.mp4"
         write_mp4(shot.frames, path, order.fps, facts)
@@ -154,11 +180,14 @@ class Candidate:
         path.unlink()
         return self._video(wanted, video=stored, gpu_seconds=seconds, gpu=self.gpu)
 
-    @cached_property
-    def _renderer(self) -> Renderer:
-        self._report.update(activity="loading the model")
-        model = Model(self._files, alone(), self._device, self._profile)
-        return Renderer(model, AdapterCache(ADAPTER_BYTES, compute_dtype(self._device)))
+    def _renderer(self, profile: Profile) -> Renderer:
+        if self._model is None or self._model.profile != profile:
+            self._report.update(activity="loading the model")
+            self._model = None  # first: there is room for one
+            self._tidy()
+            policy = self._spec.step_cache
+            self._model = Model(self._files, alone(), self._device, profile, policy)
+        return Renderer(self._model, self._loras)
 
     def _weights(self) -> tuple[FullWeights | None, tuple[AppliedAdapter, ...]]:
         """What stands in place of transformers, and what is put on them."""
@@ -179,18 +208,24 @@ class Candidate:
         found = AdapterFiles(self._store, self._work / "adapters", self._preset)
         return None, (found.apply(adapter, AdapterUse(name=spec.name)),)
 
-    def _made_from(self, order: VideoOrder, first_frame: str) -> dict[str, object]:
+    def _made_from(
+        self, order: VideoOrder, profile: Profile, first_frame: str
+    ) -> dict[str, object]:
         """All that the pixels depend on, by content: no name is part of it."""
         settings = order.model_dump(mode="json", exclude={"model", "adapters", "image", "profile"})
         # In 8 bits where the GPU has them and otherwise elsewhere: what a profile costs in quality
         # must not be measured on videos that were made without it.
-        gpu = {"gpu": self.gpu} if self._profile in EIGHT_BITS else {}
+        gpu = {"gpu": self.gpu} if profile in EIGHT_BITS else {}
+        policy = self._spec.step_cache or DEFAULT_STEP_CACHE
+        left_out = {"stepCache": policy} if profile == "Fast" else {}
         return {
             **gpu,
+            **left_out,
             "renderer": RENDERER,
             "preset": self._preset.name,
             "weights": self._put_on,
-            "profile": self._profile,
+            "encoders": self._encoders,
+            "profile": profile,
             "firstFrame": first_frame,
             **settings,
         }
@@ -204,16 +239,26 @@ class Candidate:
         ]
         return hashlib.sha256(canonical_json([self._digest, adapters])).hexdigest()
 
-    def _render(self, order: VideoOrder, first_frame: Path, advance: Callable[[], None]) -> Shot:
-        renderer = self._renderer
+    @cached_property
+    def _encoders(self) -> str:
+        """Digest of what reads prompts and pictures, and of what decodes the video."""
+        return files_digest(encoder_files(self._files), self._files.verified)
+
+    def _render(
+        self, order: VideoOrder, profile: Profile, first_frame: Path, advance: Callable[[], None]
+    ) -> Shot:
+        renderer = self._renderer(profile)
         try:
             return renderer.render(
                 order, first_frame, self._adapters, lambda stage, step: advance()
             )
         finally:
-            if self._device.type == "cuda":
-                gc.collect()
-                torch.cuda.empty_cache()  # of what a failed video left, too
+            self._tidy()  # of what a failed video left, too
+
+    def _tidy(self) -> None:
+        if self._device.type == "cuda":
+            gc.collect()
+            torch.cuda.empty_cache()
 
     def _failed(self, wanted: Wanted, message: str) -> Video:
         log.warning("%s: %s", wanted.clip.id, message)
@@ -226,7 +271,7 @@ class Candidate:
                 "candidate": self._spec.name,
                 "render": wanted.render,
                 "seed": wanted.seed,
-                "profile": self._profile,
+                "profile": wanted.profile,
                 "weights": self._put_on,
                 **found,
             }
@@ -243,7 +288,9 @@ def render(
 ) -> Iterator[Video]:
     """The videos of these clips, each in the cache before the next is begun. Raises as `Candidate`
     does."""
-    wanted = wanted_of(clips, again=evaluation_of(job).noise_floor == spec.name)
+    work_of = evaluation_of(job)
+    again = work_of.noise_floor_renders if work_of.noise_floor == spec.name else ()
+    wanted = wanted_of(clips, spec.profile or DEFAULT_PROFILE, again)
     if not wanted:
         return
     ref = results.collected(job)

@@ -63,6 +63,12 @@ class ModelFiles:
     for a model that was not imported."""
 
 
+def encoder_files(files: ModelFiles) -> tuple[Path, ...]:
+    """What reads prompts and pictures, and the VAE: all of a model but its transformers."""
+    image = () if files.image_encoder is None else (files.image_encoder,)
+    return (files.text_encoder, *files.tokenizer_files, files.vae, *image)
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What there is of a model among some paths."""

@@ -70,6 +70,32 @@ def test_what_a_fine_tune_made_stays_when_it_is_deleted_or_made_anew() -> None:
     assert weights.sha256 == "b" * 64
 
 
+def test_how_candidates_and_the_noise_floor_are_rendered_reaches_the_pods() -> None:
+    fast = {**BASE, "acceleration": {"profile": "Fast", "stepCache": "TeaCache"}}
+    world = EvaluationWorld(
+        candidates=[fast, OTHER],
+        noiseFloor=OTHER["name"],
+        noiseFloorRenders=["OtherSeed", "OtherKernels"],
+    )
+    world.settle()
+    work = world.work_of("collect")
+    base = work.candidate(BASE["name"])
+    assert (base.profile, base.step_cache) == ("Fast", "TeaCache")
+    assert work.noise_floor_renders == ("OtherSeed", "OtherKernels")
+
+
+def test_a_fine_tune_of_a_model_without_tea_cache_waits_for_an_edit() -> None:
+    tea = {**TUNED, "acceleration": {"profile": "Fast", "stepCache": "TeaCache"}}
+    world = EvaluationWorld(candidates=[BASE, tea])
+    world.finetune(**exported())["spec"]["model"]["preset"] = "Wan2.2-I2V-Tiny"
+    world.settle()
+    assert world.leading == ("Stalled", "FineTuneUnsuitable")
+    assert "never fitted for Wan2.2-I2V-Tiny: take EasyCache" in str(world.status)
+    world.edit(candidates=[BASE, TUNED])
+    world.settle()
+    assert world.running == ["collect"]
+
+
 def test_a_failed_fine_tune_is_named_with_its_reason() -> None:
     world = EvaluationWorld(candidates=[BASE, TUNED])
     failed = {

@@ -214,6 +214,20 @@ def test_kernels_that_move_all_clips_one_way_raise_the_floor() -> None:
     assert reasons(decision) == {"WithinFloor"}
 
 
+def test_the_floor_is_that_of_the_kind_of_render_that_differs_most() -> None:
+    values = {"a": level(30), "b": level(30.5)}
+    kernels = [each.model_copy(update={"render": "kernels"}) for each in again(30, 0.03)]
+    (seeds,) = decide(evidence(values, scores=(*scored(values), *again(30, 3.0))), PSNR).floors
+    (both,) = decide(
+        evidence(values, scores=(*scored(values), *again(30, 3.0), *kernels)), PSNR
+    ).floors
+    assert both.value == pytest.approx(seeds.value)
+    assert both.by_render == {
+        "kernels": pytest.approx(seeds.value / 100),
+        "seed 2": pytest.approx(seeds.value),
+    }
+
+
 def test_less_is_better_for_an_error() -> None:
     values = {"a": level(0.3), "b": level(0.2)}
     made = evidence(values, metrics=(metric("lpips"),), scores=tuple(scored(values, "lpips")))

@@ -63,11 +63,15 @@ def two(evaluation: Evaluation) -> Evaluation:
                 measured.append(Measured(**about, failure="NaN pixels"))
                 continue
             seconds = 36.0 if index else 400.0
-            videos.append(Video(**about, video=stored, gpu_seconds=seconds, gpu="H200"))
+            made = Video(**about, video=stored, gpu_seconds=seconds, gpu="H200")
+            exact = {"render": "OtherKernels", "gpu_seconds": 99.0}
+            videos += [made, made.model_copy(update=exact), made.model_copy(update=exact)]
             measured.append(Measured(**about, values={"psnr": psnr, "ssim": psnr / 50}))
             if name == "good":
                 other = {"psnr": psnr + 0.2 * (-1) ** index, "ssim": psnr / 50}
                 measured.append(Measured(**about, render="OtherSeed", values=other))
+                other = {"psnr": psnr + 0.1, "ssim": psnr / 50}
+                measured.append(Measured(**about, render="OtherKernels", values=other))
         done = Videos(candidate=name, videos=tuple(videos))
         evaluation.put_document(f"generate-{name}", "videos.json", done)
     evaluation.put_document("score", SCORES, Scores(measured=tuple(measured)))
@@ -113,6 +117,8 @@ def test_the_better_candidate_wins_with_the_numbers(two: Evaluation, tmp_path: P
 
     page = report_of(two, tmp_path / "report")
     assert "good wins" in page
+    assert "twice the floor of other kernels (0.001) and of other seeds (0.0007559)" in page
+    assert page.count('class="noise"') == 4, "both sides of zero"
     assert page.count("failed: NaN pixels") == 2, "in the table, and in place of the player"
     assert "simulated" not in page
     assert page.count("<video") == 3 * COUNT - 1

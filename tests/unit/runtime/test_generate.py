@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import av
@@ -19,7 +20,7 @@ from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.finetune import Dialect
 from wan_runtime.contract.job import Certificate
 from wan_runtime.contract.reasons import Reason
-from wan_runtime.contract.sampling import Profile
+from wan_runtime.contract.sampling import Profile, StepCachePolicy
 from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.data.decode import timeline
 from wan_runtime.data.facts import Facts
@@ -45,6 +46,7 @@ class Rendered:
         self.orders: list[VideoOrder] = []
         self.stop_after = 100
         self.fails: set[str] = set()
+        self.policies: set[StepCachePolicy | None] = set()
 
     def prompts(self) -> list[str]:
         found = [each.prompt[-1] for each in self.orders]
@@ -62,10 +64,17 @@ def loaded() -> dict[str, Model]:
 def rendered(monkeypatch: pytest.MonkeyPatch, loaded: dict[str, Model]) -> Rendered:
     made, render = Rendered(), Renderer.render
 
-    def load(files: ModelFiles, ranks: Ranks, device: torch.device, profile: Profile) -> Model:
-        key = f"{profile} {digest_of(files)}"
+    def load(
+        files: ModelFiles,
+        ranks: Ranks,
+        device: torch.device,
+        profile: Profile,
+        policy: StepCachePolicy | None,
+    ) -> Model:
+        key = f"{profile} {policy} {digest_of(files)}"
+        made.policies.add(policy)
         if key not in loaded:
-            loaded[key] = Model(files, ranks, device, profile)
+            loaded[key] = Model(files, ranks, device, profile, policy)
         return loaded[key]
 
     monkeypatch.setattr(rendered_here, "Model", load)
@@ -183,6 +192,56 @@ def test_weights_settings_and_other_seeds_make_other_videos(
     first, other = (shown(store, each, tmp_path) for each in found[:2])
     assert np.abs(first - other).mean() > 1, "the other seed makes another video"
     assert len({each.weights for each in found}) == 3, "exact arithmetic has the same weights"
+
+
+def test_the_noise_floor_is_rendered_with_other_kernels_too(
+    collected: Evaluation, rendered: Rendered
+) -> None:
+    collected.add("base", preset=PRESET)
+    collected.add("exact", preset=PRESET, profile="Exact")
+    floor: dict[str, object] = {"noise_floor_renders": ["OtherKernels"]}
+    collected.work |= floor | {"noise_floor": "base"}
+    first, again = collected.generate("base", shard=SHARD)
+    assert (first.render, first.profile) == ("First", "Lossless")
+    assert (again.render, again.profile, again.seed) == ("OtherKernels", "Exact", first.seed)
+    rendered.prompts()
+    collected.work["noise_floor"] = "exact"
+    both = collected.generate("exact", shard=SHARD)
+    assert [each.video for each in both] == [again.video, first.video]
+    assert rendered.prompts() == [], "each is the other's repeat, and in the store"
+    collected.add("fast", preset=PRESET, profile="Fast")
+    collected.work["noise_floor"] = "fast"
+    with pytest.raises(InputError, match="Exact or Lossless, not Fast"):
+        collected.generate("fast", shard=SHARD)
+
+
+def test_other_encoders_make_other_videos(
+    collected: Evaluation, rendered: Rendered, tiny21: ModelFiles, tmp_path: Path
+) -> None:
+    """The transformers are the same: what differs is the VAE, by one byte of a note in it."""
+    collected.add("base", preset=PRESET)
+    collected.work["sampling"]["guidance"] = 1.5
+    (before,) = collected.generate("base", shard=SHARD)
+    copy = tmp_path / "model"
+    shutil.copytree(tiny21.folder, copy)
+    vae = copy / tiny21.vae.relative_to(tiny21.folder)
+    save_file(load_file(vae), vae, metadata={"note": "another"})
+    collected.fields["model"] = {"preset": PRESET, "path": str(copy)}
+    (after,) = collected.generate("base", shard=SHARD)
+    assert before.video is not None
+    assert after.video is not None
+    assert before.video.uri != after.video.uri
+    assert before.weights == after.weights
+
+
+def test_steps_left_out_by_another_estimate_make_another_video(
+    collected: Evaluation, rendered: Rendered
+) -> None:
+    collected.add("easy", preset=PRESET, profile="Fast")
+    collected.add("tea", preset=PRESET, profile="Fast", stepCache="TeaCache")
+    keys = {collected.generate(name, shard=SHARD)[0].video.uri for name in ("easy", "tea")}
+    assert len(keys) == 2
+    assert rendered.policies == {None, "TeaCache"}
 
 
 @pytest.mark.parametrize(("profile", "again"), [("Lossless", 0), ("Balanced", 1)])

@@ -22,7 +22,7 @@ from wan_operator.api.v1alpha1.evaluation_rules import FIXED_RULES, RULES
 from wan_operator.api.v1alpha1.evaluation_status import WanEvaluationStatus
 from wan_operator.api.v1alpha1.pods import PodTemplate, ResourceOverrides
 from wan_operator.api.v1alpha1.runs import Retries
-from wan_runtime.contract.evaluation import DecidingMetric
+from wan_runtime.contract.evaluation import DecidingMetric, FloorRender
 from wan_runtime.contract.metric_names import MetricName
 
 __all__ = [
@@ -196,8 +196,14 @@ class WanEvaluationSpec(ApiModel):
     """Whether the report also has PSNR as 8-bit arithmetic that wraps around computes it, beside
     figures that were computed so. It means nothing, and decides nothing."""
     noise_floor: CandidateName | None = None
-    """Candidate that is rendered again with other seeds. Differences between candidates are judged
-    beside how much these renders differ. Default: none is."""
+    """Candidate that is rendered again. Differences between candidates are judged beside how much
+    these renders differ. Default: none is."""
+    noise_floor_renders: (
+        Annotated[list[FloorRender], list_set(), Field(min_length=1, max_length=2)] | None
+    ) = None
+    """Renders of the noise floor. OtherSeed: each clip with another seed. OtherKernels: each clip
+    with the same seed by the other of the profiles Exact and Lossless, which rounds no worse, but
+    elsewhere. Each takes the GPU time of the candidate once more. Default: OtherSeed."""
     ratings: Ratings | None = None
     """Judgement by people. Default: metrics alone."""
     decision: Decision = Decision()

@@ -40,9 +40,23 @@ class CandidateAdapter(AdapterFiles):
 class CandidateAcceleration(ApiModel):
     """Trade of speed for equal bits and quality."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!has(self.stepCache) || self.profile == 'Fast'",
+                "only the profile Fast leaves out steps: set profile: Fast, or leave stepCache out",
+                ".stepCache",
+                reason="FieldValueForbidden",
+            ),
+        )
+    )
+
     profile: Literal["Exact", "Lossless", "Balanced", "Fast"] = "Lossless"
     """Arithmetic of the transformers, as in a service's spec.acceleration.profile. Two candidates
     that differ in it alone measure what a profile costs in quality."""
+    step_cache: Literal["EasyCache", "TeaCache"] | None = None
+    """Estimate by which Fast leaves out steps, as in a service's spec.acceleration.stepCache.
+    TeaCache is for Wan2.1 alone. Default: EasyCache."""
 
 
 class SecretKey(ApiModel):
@@ -91,6 +105,13 @@ class Candidate(ApiModel):
                 "applies to what is rendered here: leave it out for services and ready videos",
                 ".acceleration",
                 reason="FieldValueForbidden",
+            ),
+            rule(
+                "!has(self.acceleration) || !has(self.acceleration.stepCache) || "
+                "self.acceleration.stepCache != 'TeaCache' || !has(self.model) || "
+                "self.model.preset.startsWith('Wan2.1')",
+                "TeaCache was never fitted for Wan2.2: take EasyCache",
+                ".acceleration.stepCache",
             ),
         )
     )

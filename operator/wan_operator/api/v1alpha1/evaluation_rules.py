@@ -57,6 +57,21 @@ RULES: tuple[Schema, ...] = (
         ".noiseFloor",
     ),
     rule(
+        "!has(self.noiseFloorRenders) || has(self.noiseFloor)",
+        "name the candidate that is rendered again in noiseFloor",
+        ".noiseFloor",
+        reason="FieldValueRequired",
+    ),
+    rule(
+        "!has(self.noiseFloor) || !has(self.noiseFloorRenders) || "
+        "!('OtherKernels' in self.noiseFloorRenders) || self.candidates.all(each, "
+        "each.name != self.noiseFloor || !has(each.acceleration) || "
+        "each.acceleration.profile in ['Exact', 'Lossless'])",
+        "other kernels are those of the profiles Exact and Lossless: name a candidate with one of "
+        "them in noiseFloor, or leave OtherKernels out",
+        ".noiseFloorRenders",
+    ),
+    rule(
         f"!has(self.decision.metric) || {_is_measured('self.decision.metric')}",
         "must be one of spec.metrics, total, or, with ratings in the mode Scores, subjective",
         ".decision.metric",
@@ -122,6 +137,7 @@ FIXED = (
     "seed",
     "metrics",
     "noise_floor",
+    "noise_floor_renders",
     "ratings",
     "decision",
     "gate",

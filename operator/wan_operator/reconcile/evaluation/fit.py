@@ -10,6 +10,7 @@ from wan_operator.reconcile.gpus import gpu_of, is_fit_checked, way_out
 from wan_operator.reconcile.observed import Raw
 from wan_operator.settings import Settings
 from wan_runtime.contract.dataset import Bucket
+from wan_runtime.contract.evaluation import DEFAULT_FLOOR
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.host import HostPlan, plan_worker
 from wan_runtime.planner.remedies import serving_remedies
@@ -19,8 +20,6 @@ from wan_runtime.planner.workload import Serving
 from wan_runtime.presets import PRESETS
 
 HOUR = 3600
-REPEATS = 1
-"""Further renders of the candidate of the noise floor, with another seed."""
 
 
 def planned(
@@ -60,8 +59,10 @@ def with_plans(
 
 def videos_of(spec: WanEvaluationSpec, candidate: EffectiveCandidate) -> int:
     """Number of videos of a candidate, if there are as many clips as the spec allows."""
-    renders = 1 + REPEATS if spec.noise_floor == candidate.name else 1
-    return renders * spec.clips.count
+    again = (
+        len(spec.noise_floor_renders or DEFAULT_FLOOR) if spec.noise_floor == candidate.name else 0
+    )
+    return (1 + again) * spec.clips.count
 
 
 def refusal(

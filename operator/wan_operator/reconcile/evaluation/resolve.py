@@ -34,8 +34,11 @@ def resolved(run: EvaluationRun) -> EffectiveEvaluation | list[Missing]:
     for candidate in spec.candidates:
         name = candidate.fine_tune_ref.name if candidate.fine_tune_ref else None
         made = None if name is None or name not in ready else finetunes.weights(name, ready[name])
+        unfit = None if name is None else _unfit(candidate, ready.get(name))
         if isinstance(made, Missing):
             missing.append(made)
+        elif unfit is not None:
+            missing.append(unfit)
         elif name is None or made is not None:
             candidates.append(candidate_of(candidate, ready.get(name or ""), made))
     clips: Artifact | Missing | None = None
@@ -61,6 +64,21 @@ def resolved(run: EvaluationRun) -> EffectiveEvaluation | list[Missing]:
         clips=clips,
         candidates=candidates,
     )
+
+
+def _unfit(candidate: Candidate, run: FineTune | None) -> Missing | None:
+    """Why weights of a fine-tune cannot be rendered as the candidate says."""
+    acceleration = candidate.acceleration
+    if run is None or acceleration is None or acceleration.step_cache != "TeaCache":
+        return None
+    preset = run.spec.model.preset
+    if PRESETS[preset].teacache is not None:
+        return None
+    text = (
+        f"candidate {candidate.name} has TeaCache, which was never fitted for {preset}: take "
+        "EasyCache"
+    )
+    return Missing("FineTuneUnsuitable", text)
 
 
 def refreshed(

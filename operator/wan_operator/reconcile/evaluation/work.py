@@ -12,6 +12,7 @@ from wan_operator.resources.jobs import API_KEY_PATH
 from wan_operator.resources.labels import Owner
 from wan_runtime.contract.dataset import Bucket, Columns, DatasetSpec
 from wan_runtime.contract.evaluation import (
+    DEFAULT_FLOOR,
     AdapterFile,
     CandidateSpec,
     ClipsSpec,
@@ -78,6 +79,7 @@ def evaluation_work(
         sampling=SamplingSpec.model_validate(spec.sampling.model_dump()),
         seed=spec.seed,
         noise_floor=spec.noise_floor,
+        noise_floor_renders=tuple(spec.noise_floor_renders or DEFAULT_FLOOR),
         metrics=tuple(spec.metrics),
         legacy_psnr=spec.legacy_psnr,
         ratings=rating_spec(spec),
@@ -107,6 +109,7 @@ def candidate_spec(
         service=service_address(candidate, namespace),
         videos=candidate.videos,
         profile=None if profile is None else profile.profile,
+        step_cache=None if profile is None else profile.step_cache,
         training=None
         if cost is None
         else TrainingCost(gpu_seconds=cost, gpu=resolved.training_gpu),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from wan_runtime.evaluation.report.markup import element, number, text
@@ -18,6 +18,7 @@ AXIS = 30
 """Pixels below, for the numbers of the axis."""
 HEIGHT = 320
 """Pixels of a scatter chart."""
+NOTHING: Mapping[str, float] = {}
 TICKS = 5
 CHARACTERS = 26
 """Characters of a label that there is room for."""
@@ -51,6 +52,7 @@ def intervals(
     *,
     zero: bool = False,
     band: float | None = None,
+    lines: Mapping[str, float] = NOTHING,
     mark: float | None = None,
 ) -> str:
     """Values with their intervals, one below the other.
@@ -58,6 +60,7 @@ def intervals(
     Args:
         zero: draw the line of no difference.
         band: half the width of a band around zero, within which a difference is noise.
+        lines: titles of dashed lines on both sides of zero -> their distance from it.
         mark: value from which a mean counts as good.
     """
     values = [each for row in rows for each in (row.value, row.low, row.high) if each is not None]
@@ -73,6 +76,11 @@ def intervals(
         parts.append(
             element("rect", "", x=left, y=0, width=right - left, height=ROW * len(rows), cls="band")
         )
+    for title_of_line, distance in lines.items():
+        both = [
+            _line(place(at), 0, place(at), ROW * len(rows), "noise") for at in (-distance, distance)
+        ]
+        parts.append(element("g", element("title", text(title_of_line)) + "".join(both)))
     if zero:
         parts.append(_line(place(0), 0, place(0), ROW * len(rows), "zero"))
     if mark is not None:

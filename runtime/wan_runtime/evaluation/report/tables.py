@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from wan_runtime.contract.decision import Decision, Difference
 from wan_runtime.contract.evaluation import CandidateSpec
@@ -24,6 +24,7 @@ from wan_runtime.evaluation.report.markup import (
 )
 from wan_runtime.evaluation.result import EvaluationResult
 
+FLOORS = {"OtherSeed": "other seeds", "OtherKernels": "other kernels"}
 BETTER = {"Higher": "more is better", "Lower": "less is better", "NearerToOne": "1 is best"}
 
 
@@ -94,7 +95,7 @@ def comparisons(result: EvaluationResult) -> str:
     found = [each for each in decision.differences if each.metric == TOTAL]
     if not found:
         return ""
-    floor = _floor(decision)
+    floor, kinds = _floor(decision), _floors(decision)
     rows = [
         Row(
             f"{each.first} – {each.second}",
@@ -107,17 +108,21 @@ def comparisons(result: EvaluationResult) -> str:
         if each.alone is not None
     ]
     band = None if floor is None else 2 * floor
+    drawn = {f"twice the floor of {FLOORS[kind]}": 2 * value for kind, value in kinds.items()}
     title = f"Differences by {title_of(result.deciding)}, right of zero where the first is better"
     note = (
         "No candidate was rendered twice, so that the noise of rendering is not known."
         if floor is None
         else "The grey band is twice the noise floor: how far the means of two renders of one "
-        f"candidate are apart ({number(floor)}). What lies within it is noise."
+        f"candidate are apart ({number(floor)}). What lies within it is noise. Dashed lines are "
+        "twice the floor of "
+        + " and of ".join(f"{FLOORS[kind]} ({number(value)})" for kind, value in kinds.items())
+        + "."
     )
     heads = ("Pair", "Difference", "Better", "Noise floors", "Clips won, tied, lost")
     return section(
         "Differences",
-        intervals(title, rows, zero=True, band=band) if rows else "",
+        intervals(title, rows, zero=True, band=band, lines=drawn) if rows else "",
         paragraph(note),
         table(title, [text(each) for each in heads], [_difference(each) for each in found]),
     )
@@ -133,9 +138,29 @@ def _difference(each: Difference) -> Sequence[str]:
     )
 
 
+def _floors(decision: Decision) -> dict[str, float]:
+    """Noise floor of what decides by each kind of repeated render, in its own unit."""
+    kinds = dict.fromkeys(kind for each in decision.floors for kind in each.by_render)
+    found = {
+        kind: _weighted(
+            decision,
+            {
+                each.metric: each.by_render[kind]
+                for each in decision.floors
+                if kind in each.by_render
+            },
+        )
+        for kind in kinds
+    }
+    return {kind: value for kind, value in found.items() if value is not None}
+
+
 def _floor(decision: Decision) -> float | None:
     """Noise floor of what decides, in its own unit."""
-    floors = {each.metric: each.value for each in decision.floors}
+    return _weighted(decision, {each.metric: each.value for each in decision.floors})
+
+
+def _weighted(decision: Decision, floors: Mapping[str, float]) -> float | None:
     parts = [
         each.weight * floors[each.metric] / each.divisor
         for each in decision.scoring.components

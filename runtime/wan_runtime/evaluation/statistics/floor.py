@@ -17,8 +17,9 @@ def floors(evidence: Evidence) -> dict[str, Floor]:
 
     Two renders differ on clip i by d_i. Noise alone moves a mean over n clips by the deviation of
     d_i over the root of n; other kernels may also move all clips one way, by the mean of d_i. The
-    floor of a repeated render is the larger of the two; that of the metric is their root mean
-    square over all repeated renders of all candidates.
+    floor of a repeated render is the larger of the two; that of a kind of render is their root mean
+    square over all candidates. That of the metric is the largest of all kinds: kernels that change
+    little say nothing about seeds.
     """
     better = {metric.name: metric.better for metric in evidence.metrics}
     compared: dict[tuple[str, str, str], float] = {}
@@ -33,8 +34,9 @@ def floors(evidence: Evidence) -> dict[str, Floor]:
             compared[score.candidate, score.clip, score.metric] = value
     found = {}
     for metric, renders in sorted(again.items()):
-        sizes, pairs = [], 0
-        for (candidate, _), values in sorted(renders.items()):
+        sizes: dict[str, list[float]] = defaultdict(list)
+        pairs = 0
+        for (candidate, render), values in sorted(renders.items()):
             apart = [
                 value - compared[candidate, clip, metric]
                 for clip, value in sorted(values.items())
@@ -43,13 +45,17 @@ def floors(evidence: Evidence) -> dict[str, Floor]:
             if len(apart) > 1:
                 pairs += len(apart)
                 noise = float(np.std(apart, ddof=1)) / np.sqrt(max(1, len(evidence.clips)))
-                sizes.append(max(abs(float(np.mean(apart))), float(noise)))
+                sizes[render].append(max(abs(float(np.mean(apart))), float(noise)))
         if sizes:
+            by_render = {
+                render: float(np.sqrt(np.mean(np.square(each)))) for render, each in sizes.items()
+            }
             found[metric] = Floor(
                 metric=metric,
-                value=float(np.sqrt(np.mean(np.square(sizes)))),
+                value=max(by_render.values()),
                 clips=pairs,
-                renders=tuple(sorted({render for _, render in renders})),
+                renders=tuple(by_render),
+                by_render=by_render,
             )
     return found
 
