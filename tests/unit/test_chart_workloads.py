@@ -82,6 +82,18 @@ def test_gateways_and_workers_reach_the_database_and_what_they_call() -> None:
     assert ports_out(policy) == [6432, 8000]
 
 
+def test_pods_that_train_together_reach_each_other_at_all_ports() -> None:
+    fenced: dict[str, Any] = {"enabled": True, "namespaces": ["team-a"]}
+    documents = render({"networkPolicy": {"workloads": fenced}})
+    policy = of_kind(documents, "NetworkPolicy", "-trainings")["spec"]
+    [way_in], [way_out] = policy["ingress"], policy["egress"]
+    assert (way_in.keys(), way_out.keys()) == ({"from"}, {"to"}), "at all ports"
+    assert way_in["from"] == way_out["to"] == [{"podSelector": policy["podSelector"]}]
+    for step, trains in (("train", True), ("train-low-noise", True), ("encode", False)):
+        labels = {MANAGED_BY: MANAGER, "app.kubernetes.io/component": step}
+        assert selects(policy["podSelector"], {"metadata": {"labels": labels}}) is trains
+
+
 # -- Scrapes
 
 

@@ -1,9 +1,11 @@
-"""The Job of one attempt of a step: one pod, no retries of its own, Pod Security `restricted`."""
+"""The Job of one attempt of a step: one pod, or one a node where several train together, no retries
+of its own, Pod Security `restricted`."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from wan_operator.api.v1alpha1.common import ConfigMapKey
 from wan_operator.api.v1alpha1.model import PersistentVolumeClaimSource
@@ -18,6 +20,7 @@ from wan_operator.resources.labels import (
     labels,
     metadata,
 )
+from wan_operator.resources.meeting import meeting_env, meeting_name
 from wan_operator.resources.pods import (
     GPU,
     HOME,
@@ -120,6 +123,7 @@ class Attempt:
     """Host memory and scratch space, as planned; None for a step that holds no weights, and for
     Tiny presets."""
     gpus: int
+    """Number of GPUs of each pod."""
     image: str
     image_pull_policy: str
     image_pull_secrets: tuple[str, ...]
@@ -131,6 +135,10 @@ class Attempt:
     none."""
     overrides: ResourceOverrides
     pod_template: PodTemplate
+    nodes: int = 1
+    """Pods that do it together, each on as many GPUs."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables beside our own."""
     api_key: tuple[str, str] | None = None
     """(Secret, key) with the API key of a service that the step calls, mounted in API_KEY_PATH."""
     http_port: int | None = None
@@ -150,8 +158,9 @@ def job(attempt: Attempt) -> Manifest:
         # A replacement that starts while the old pod still saves its checkpoint would write the
         # same prefix.
         "podReplacementPolicy": "Failed",
-        "completions": 1,
-        "parallelism": 1,
+        "completions": attempt.nodes,
+        "parallelism": attempt.nodes,
+        **({"completionMode": "Indexed"} if attempt.nodes > 1 else {}),
         "template": {
             "metadata": {
                 "labels": attempt.pod_template.labels | own,
@@ -193,6 +202,8 @@ def pod_spec(attempt: Attempt) -> Manifest:
         grace_seconds=GRACE_SECONDS,
         counted={"matchLabels": {attempt.owner.label: attempt.owner.name}},
         restartPolicy="Never",
+        # By it and the names of the pods of an Indexed Job they find each other.
+        subdomain=meeting_name(attempt.owner, attempt.step_id) if attempt.nodes > 1 else "",
         affinity=joined(
             affinity_of(attempt.pod_template),
             avoidance(attempt.avoid_node) if attempt.avoid_node else None,
@@ -206,6 +217,8 @@ def container(attempt: Attempt) -> Manifest:
     # Read by cuBLAS as it starts; without it torch refuses to multiply deterministically.
     workspace = {"name": "CUBLAS_WORKSPACE_CONFIG", "value": ":4096:8"}
     deterministic = [workspace] if attempt.deterministic else []
+    meet = attempt.nodes > 1
+    meeting = meeting_env(attempt.owner, attempt.step_id, attempt.number) if meet else []
     ports = [{"name": "progress", "containerPort": PROGRESS_PORT, "protocol": "TCP"}]
     probes = {}
     if attempt.http_port is not None:
@@ -222,6 +235,8 @@ def container(attempt: Attempt) -> Manifest:
             {"name": "WAN_SCRATCH_LIMIT", "value": scratch_limit(attempt)},
             *cache,
             *deterministic,
+            *meeting,
+            *({"name": name, "value": text} for name, text in sorted(attempt.environment.items())),
         ],
         "ports": ports,
         **probes,

@@ -15,6 +15,8 @@ from wan_runtime.presets import PRESETS
 TEXT_TOKENS = 512
 IMAGE_TOKENS = 257
 LATENT_CHANNELS = 16
+HEADS, TINY_HEADS = 40, 4
+"""Attention heads of the 14B transformers and of the Tiny ones."""
 
 TEXT_ENCODER_PARAMETERS = 5.68e9
 """umT5-XXL's encoder, 11.4 GB in bfloat16."""

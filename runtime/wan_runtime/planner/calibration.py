@@ -21,13 +21,12 @@ from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_name
 from wan_runtime.planner.rows import Kind, Measured, Row, measured
 from wan_runtime.planner.terms import (
     BACKWARD_OF_ATTENTION,
-    GIB,
     Efficiency,
     elementwise_seconds,
     kernel_seconds,
     resident_gib,
 )
-from wan_runtime.planner.workload import Clip, Serving, Training
+from wan_runtime.planner.workload import GIB, Clip, Serving, Training
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

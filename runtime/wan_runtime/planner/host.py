@@ -13,8 +13,9 @@ from wan_runtime.planner.architecture import (
     cached_clip_bytes,
     released_bytes,
 )
-from wan_runtime.planner.terms import GIB, host_gib
-from wan_runtime.planner.workload import Serving, Terms, Training
+from wan_runtime.planner.spread import offloaded_gib
+from wan_runtime.planner.terms import host_gib
+from wan_runtime.planner.workload import GIB, Serving, Terms, Training
 from wan_runtime.presets import PRESETS
 
 PROCESS_GIB = 6.0
@@ -100,7 +101,9 @@ def _memory(work: Training, step: Step) -> Terms:
             terms["weights on their way to the GPU"] = bytes_each * parameters / GIB
             terms["kept for the backward pass"] = host_gib(work)
             terms["checkpoint on its way"] = min(work.checkpoint_bytes, PIECES_BYTES) / GIB
-            return {name: gib * work.gpus for name, gib in terms.items()}
+            here = {name: gib * work.spread.gpus_per_node for name, gib in terms.items()}
+            offloaded = offloaded_gib(work)
+            return here | ({"offloaded by ZeRO": offloaded} if offloaded else {})
         case Step.ENCODE:
             terms["encoders on their way to the GPU"] = encoders / GIB
             terms["a decoded clip"] = 12.0 * work.frames * work.width * work.height / GIB

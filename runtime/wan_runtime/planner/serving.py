@@ -8,9 +8,9 @@ from wan_runtime.planner import bands
 from wan_runtime.planner.calibration import calibration
 from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name
 from wan_runtime.planner.rows import Scaling, measured
-from wan_runtime.planner.terms import GIB, elementwise_seconds, kernel_seconds, resident_gib
+from wan_runtime.planner.terms import elementwise_seconds, kernel_seconds, resident_gib
 from wan_runtime.planner.verdict import Verdict, verdict
-from wan_runtime.planner.workload import Confidence, Serving, Terms
+from wan_runtime.planner.workload import GIB, Confidence, Serving, Terms
 from wan_runtime.presets import PRESETS
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wan_runtime.contract.training import KEEPING
+from wan_runtime.planner import spread
 from wan_runtime.planner.gpus import Gpu
-from wan_runtime.planner.workload import Clip, Terms, Training
+from wan_runtime.planner.workload import GIB, Clip, Terms, Training
 
-GIB = 2.0**30
 BACKWARD_OF_ATTENTION = 2.5
 """FLOPs of attention's backward over those of its forward (FlashAttention)."""
 
@@ -30,32 +30,22 @@ def resident_gib(clip: Clip) -> Terms:
     shape = clip.architecture
     if not isinstance(clip, Training):
         return {"base weights": 2.0 * shape.parameters / GIB}
-    if clip.method == "full":
-        # Sharded over the GPUs: float32 weights, gradients and two moments.
-        terms: Terms = {
-            "weights": 4.0 * shape.parameters / clip.gpus / GIB,
-            "gradients": 4.0 * shape.parameters / clip.gpus / GIB,
-            "optimizer": 8.0 * shape.parameters / clip.gpus / GIB,
-        }
-    else:
-        in_8_bits = 0
-        if clip.precision == "FP8":
-            in_8_bits = (shape.layers - OUTER_BLOCKS) * shape.block_linears
-        terms = {
-            "base weights": (2.0 * shape.parameters - in_8_bits) / GIB,
-            "adapter, gradients, optimizer": (20.0 if clip.ema else 16.0) * clip.trainable / GIB,
-        }
-    unit = clip.batch * shape.activation_bytes(clip.tokens) / GIB
+    unit = unit_gib(clip)
     here = clip.checkpointing in ("Full", "KeepAttention")
-    return terms | {"block inputs": shape.layers * unit if here else 0.0}
+    return spread.resident_gib(clip) | {"block inputs": shape.layers * unit if here else 0.0}
+
+
+def unit_gib(clip: Training) -> float:
+    """One activation of the transformer's width, on one rank."""
+    of_clip = clip.architecture.activation_bytes(clip.tokens) / clip.spread.sequence
+    return clip.micro_batch * of_clip / GIB
 
 
 def host_gib(clip: Training) -> float:
-    """What blocks keep in host memory: results of attention, which may find no room on the GPU,
-    and the inputs of blocks."""
+    """What blocks of one rank keep in host memory: results of attention, which may find no room on
+    the GPU, and the inputs of blocks."""
     kept = {"KeepAttention": 1, "Offload": 2}.get(clip.checkpointing, 0)
-    unit = clip.batch * clip.architecture.activation_bytes(clip.tokens) / GIB
-    return kept * clip.architecture.layers * unit
+    return kept * clip.architecture.layers * unit_gib(clip)
 
 
 def forward_passes(clip: Clip) -> tuple[float, float]:

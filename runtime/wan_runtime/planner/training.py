@@ -10,9 +10,16 @@ from wan_runtime.planner import bands
 from wan_runtime.planner.calibration import Calibration, calibration
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.rows import measured
-from wan_runtime.planner.terms import GIB, elementwise_seconds, kernel_seconds, resident_gib
+from wan_runtime.planner.spread import exchange_seconds, update_seconds
+from wan_runtime.planner.terms import (
+    elementwise_seconds,
+    forward_passes,
+    kernel_seconds,
+    resident_gib,
+    unit_gib,
+)
 from wan_runtime.planner.verdict import Verdict, verdict
-from wan_runtime.planner.workload import Confidence, Terms, Training
+from wan_runtime.planner.workload import GIB, Confidence, Terms, Training
 
 ADAMW_BYTES = 28.0
 """Bytes that an update moves for each parameter: weight, gradient and two moments are read, all but
@@ -101,11 +108,11 @@ def mixed(plans: Sequence[TrainingPlan], counts: Sequence[int]) -> TrainingPlan:
 def memory_terms(work: Training, known: Calibration) -> Terms:
     """GiB of one GPU."""
     shape = work.architecture
-    unit = work.batch * shape.activation_bytes(work.tokens) / GIB
+    unit = unit_gib(work)
     blocks = shape.layers if work.checkpointing == "None" else 1
     each = known.kept_block if work.checkpointing in KEEPING else known.live_block
     live = {"live block" if blocks == 1 else "all blocks": blocks * each * unit}
-    if work.method == "full":
+    if work.method == "full" and not work.spread.zero_stage:
         # Rounded to bfloat16 as they are used, a block at a time.
         live["block's rounded weights"] = 2.0 * shape.block_parameters * blocks / GIB
     elif work.precision == "FP8":
@@ -121,14 +128,16 @@ def memory_terms(work: Training, known: Calibration) -> Terms:
 
 def time_terms(work: Training, gpu: Gpu, known: Calibration) -> Terms:
     """Seconds of one optimizer step."""
-    clips = work.batch * work.accumulation
+    # Of one rank, which takes a part of the tokens of each of its clips.
+    clips = work.clips_a_rank / work.spread.sequence
     kernels = kernel_seconds(work, gpu, known.efficiency)
     if work.deterministic:
         kernels["deterministic kernels"] = known.deterministic * kernels["attention"]
     share = known.kept_seconds if work.checkpointing in KEEPING else 1.0
-    update = ADAMW_BYTES * work.trainable / (gpu.bandwidth_gbs * 1e9)
+    update = update_seconds(work, ADAMW_BYTES * work.trainable, gpu.bandwidth_gbs * 1e9)
     return {
         **{name: seconds * clips * share for name, seconds in kernels.items()},
         "element-wise": clips * share * elementwise_seconds(work, gpu, known.passes),
-        "optimizer": update / (work.gpus if work.method == "full" else 1),
+        "optimizer": update,
+        **exchange_seconds(work, sum(forward_passes(work))),
     }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
-from wan_runtime.contract.training import Checkpointing
+from wan_runtime.contract.training import Checkpointing, Parallelism
 from wan_runtime.planner.architecture import Architecture, architecture_of, tokens_of
 
+GIB = 2.0**30
+ALONE = Parallelism()
 Confidence = Literal["Measured", "Extrapolated", "Estimated"]
 Terms = dict[str, float]
 """What a total is made of, by name; in GiB or seconds."""
@@ -54,8 +57,23 @@ class Training(Clip):
     """Only kernels that repeat to the bit."""
     ema: bool = False
     """Also keeps the mean of an adapter's weights."""
-    gpus: int = 1
-    """GPUs that train together: an adapter on copies, full fine-tuning on shards."""
+    spread: Parallelism = ALONE
+    """GPUs that train together."""
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that train together."""
+        return self.spread.world
+
+    @property
+    def clips_a_rank(self) -> float:
+        """Clips of an optimizer step that one group of ranks takes."""
+        return self.batch * self.accumulation / self.spread.data
+
+    @property
+    def micro_batch(self) -> int:
+        """Clips that go through the transformer together: no part of a batch is of two ranks."""
+        return math.gcd(self.batch, max(1, round(self.clips_a_rank)))
 
     @property
     def trainable(self) -> int:

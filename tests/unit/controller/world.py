@@ -76,6 +76,7 @@ class World:
         self.jobs: dict[str, Raw] = {}
         self.pods: dict[str, Raw] = {}
         self.config_maps: dict[str, Raw] = {}
+        self.services: dict[str, Raw] = {}
         self.followed: dict[Key, Raw] = {}
         """Other resources that the decision reads."""
         self.events: list[Event] = []
@@ -183,9 +184,9 @@ class World:
         made = copy.deepcopy(manifest)
         metadata = made["metadata"]
         name = metadata["name"]
-        if made["kind"] == "ConfigMap":
-            metadata.setdefault("uid", f"map-{next(self._uids)}")
-            self.config_maps[name] = made
+        if made["kind"] != "Job":
+            metadata.setdefault("uid", f"made-{next(self._uids)}")
+            (self.services if made["kind"] == "Service" else self.config_maps)[name] = made
             return
         assert name not in self.jobs, f"{name} created twice"
         beside = [

@@ -13,9 +13,11 @@ from wan_operator.api.markers import Schema, list_set, rule
 from wan_operator.api.v1alpha1.common import GROUP, MAX_INT32, ApiModel, Store, rules
 from wan_operator.api.v1alpha1.dataset import Columns
 from wan_operator.api.v1alpha1.finetune_dataset import Bucket, Dataset, Split
+from wan_operator.api.v1alpha1.finetune_parallelism import SPREAD_RULES, Parallelism
 from wan_operator.api.v1alpha1.finetune_status import (
     Effective,
     EffectiveBucket,
+    EffectiveParallelism,
     EffectivePlan,
     FormatStatus,
     WanFineTuneStatus,
@@ -29,7 +31,6 @@ from wan_operator.api.v1alpha1.finetune_training import (
     Method,
     Optimizer,
     Output,
-    Parallelism,
     Schedule,
     Training,
     Validation,
@@ -57,6 +58,7 @@ __all__ = [
     "Dataset",
     "Effective",
     "EffectiveBucket",
+    "EffectiveParallelism",
     "EffectivePlan",
     "Ema",
     "FormatStatus",
@@ -145,6 +147,7 @@ class WanFineTuneSpec(ApiModel):
             ),
             *init_rules("lora"),
             *init_rules("full"),
+            *SPREAD_RULES,
             rule(
                 "self.parallelism.experts == 'Sequential' || "
                 "(self.model.preset.startsWith('Wan2.2') && "
@@ -172,7 +175,8 @@ class WanFineTuneSpec(ApiModel):
     training: Training = Training()
     """Length, batch, optimizer and other settings of the training."""
     parallelism: Parallelism = Parallelism()
-    """Number of GPUs that train, and whether the experts of Wan2.2 train at the same time."""
+    """Number of GPUs that train, how they share the work, and whether the experts of Wan2.2 train
+    at the same time."""
     checkpoint: Checkpoint = Checkpoint()
     """Checkpoints, from which a restarted or resumed run continues: how often they are written, and
     how many are kept."""

@@ -66,6 +66,22 @@ class EffectiveBucket(ApiModel):
     """Length in frames."""
 
 
+class EffectiveParallelism(ApiModel):
+    """GPUs that train one transformer together, and how they share the work. Left out for one GPU
+    alone."""
+
+    nodes: Count
+    """Number of nodes."""
+    gpus_per_node: Count
+    """Number of GPUs per node."""
+    sequence: Count
+    """Number of GPUs that split the tokens of one clip."""
+    zero_stage: Count = 0
+    """Stage of DeepSpeed's ZeRO. 0: DeepSpeed is not used."""
+    offload: Short = "None"
+    """State that ZeRO keeps in host memory: None, Optimizer or OptimizerAndParameters."""
+
+
 class Effective(ApiModel):
     """Values in use, resolved from the spec, the operator's settings and the preset."""
 
@@ -91,6 +107,7 @@ class Effective(ApiModel):
     operator's choice."""
     checkpoint_every_steps: Count = 100
     """Optimizer steps between checkpoints."""
+    parallelism: EffectiveParallelism | None = None
     plan: EffectivePlan | None = None
 
 

@@ -180,9 +180,10 @@ class Training(ApiModel):
     dataset_repeat: Annotated[int, Field(ge=1, le=1000)] = 10
     """Number of times that each clip is seen in one epoch."""
     batch_size: Annotated[int, Field(ge=1, le=64)] = 1
-    """Number of clips in one batch of a GPU."""
+    """Number of clips in one batch."""
     gradient_accumulation: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Number of batches whose gradients are accumulated for one optimizer step."""
+    """Number of batches whose gradients are accumulated for one optimizer step. Several GPUs share
+    its clips."""
     caption_dropout_percent: Annotated[int, Field(ge=0, le=100)] = 0
     """Percentage of the clips that are trained with an empty caption, so that classifier-free
     guidance keeps working."""
@@ -236,25 +237,6 @@ class Training(ApiModel):
     ] = "Auto"
     """Attention kernel. Auto takes the fastest that has an exact backward pass on the GPU; SDPA is
     PyTorch's own. Sage has no backward pass and is refused."""
-
-
-class Parallelism(ApiModel):
-    gpus_per_node: Annotated[
-        int,
-        Field(ge=1, le=8),
-        Cel("self == 1", "training on several GPUs is not available in this release: use 1"),
-    ] = 1
-    """Number of GPUs per node. Only 1 is available in this release."""
-    nodes: Annotated[
-        int,
-        Field(ge=1, le=64),
-        Cel("self == 1", "training on several nodes is not available in this release: use 1"),
-    ] = 1
-    """Number of nodes that train together. Only 1 is available in this release."""
-    experts: Literal["Sequential", "Parallel"] = "Sequential"
-    """Order in which the two transformers of Wan2.2 train. Sequential: one after the other.
-    Parallel: at the same time, each in a Job on GPUs of its own, which takes twice the GPUs and
-    half the time."""
 
 
 class Checkpoint(ApiModel):

@@ -15,8 +15,7 @@ from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.host import HostPlan, plan_worker
 from wan_runtime.planner.remedies import serving_remedies
 from wan_runtime.planner.serving import ServingPlan, plan_serving
-from wan_runtime.planner.terms import GIB
-from wan_runtime.planner.workload import Serving
+from wan_runtime.planner.workload import GIB, Serving
 from wan_runtime.presets import PRESETS
 
 HOUR = 3600

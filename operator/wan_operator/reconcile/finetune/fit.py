@@ -22,6 +22,7 @@ from wan_operator.reconcile.finetune.plan import (
     prepare_of,
     trains_in_parallel,
 )
+from wan_operator.reconcile.finetune.spread import spread_of, stated
 from wan_operator.reconcile.finetune.work import checkpointing_of, initial_weights
 from wan_operator.reconcile.gpus import gpu_of, is_fit_checked, way_out
 from wan_operator.reconcile.observed import Raw
@@ -50,6 +51,7 @@ def planned(run: FineTuneRun, effective: Effective, steps: Sequence[StepStatus])
     may change under it."""
     spec, gpu = run.spec, _gpu(run)
     works = workloads(spec, gpu, _begun(run))
+    spread = works[0].spread if works else spread_of(spec, None, gpu, _begun(run))
     plan = None
     if works:
         plan = run_plan(spec, works, gpu, clips_of(steps), counts_of(spec, steps))
@@ -57,6 +59,7 @@ def planned(run: FineTuneRun, effective: Effective, steps: Sequence[StepStatus])
         update={
             "gradient_checkpointing": checkpointing(spec, works, gpu, _begun(run)),
             "checkpoint_every_steps": checkpoint_every(spec, plan, _begun(run)),
+            "parallelism": stated(spread),
             "plan": None if plan is None else effective_plan(plan),
         }
     )
@@ -150,6 +153,9 @@ def workloads(
     if PRESETS[spec.model.preset].tiny:
         return ()
     works = tuple(workload(spec, bucket) for bucket in buckets_of(spec))
+    # How they are spread first: with more GPUs for a clip, its blocks may keep more.
+    spread = spread_of(spec, works[0], gpu, begun)
+    works = tuple(replace(work, spread=spread) for work in works)
     chosen = checkpointing(spec, works, gpu, begun)
     return tuple(replace(work, checkpointing=chosen) for work in works)
 
@@ -165,7 +171,6 @@ def workload(spec: WanFineTuneSpec, bucket: Bucket) -> Training:
         accumulation=training.gradient_accumulation,
         precision=training.base_precision,
         deterministic=training.deterministic,
-        gpus=spec.parallelism.gpus_per_node * spec.parallelism.nodes,
     )
     if lora is None:
         return replace(work, method="full")

@@ -19,14 +19,17 @@ from wan_operator.reconcile.finetune.plan import (
     prepare_of,
     sources,
 )
+from wan_operator.reconcile.finetune.spread import parallelism_of
 from wan_operator.reconcile.finetune.work import job_spec
 from wan_operator.reconcile.runs.plan import Plan
 from wan_operator.reconcile.store import ca_bundle, cache_volume, named
 from wan_operator.resources.configmaps import job_config_map
 from wan_operator.resources.jobs import Attempt, job
 from wan_operator.resources.labels import Manifest
+from wan_operator.resources.meeting import meeting_service
 from wan_runtime.contract.job import Certificate, Result
-from wan_runtime.contract.steps import FACTS
+from wan_runtime.contract.steps import FACTS, Step
+from wan_runtime.contract.training import Parallelism
 
 DATASET_REASONS = frozenset({"DatasetNotFound", "DatasetEmpty", "DatasetInvalid", "ClipInvalid"})
 
@@ -53,6 +56,10 @@ class FineTunePlan(Plan[WanFineTuneSpec, WanFineTuneStatus]):
             with_ca=ca_bundle(run.spec.store, run.settings) is not None,
         )
         return (job_config_map(run.owner, spec),)
+
+    def services(self, run: FineTuneRun, id: str) -> tuple[Manifest, ...]:
+        nodes = _spread(run, _step(plan_steps(run.spec), id).step).nodes
+        return (meeting_service(run.owner, id),) if nodes > 1 else ()
 
     def job(self, run: FineTuneRun, id: str, number: int) -> Manifest:
         return job(_attempt(run, _step(plan_steps(run.spec), id), number))
@@ -86,8 +93,8 @@ class FineTunePlan(Plan[WanFineTuneSpec, WanFineTuneStatus]):
         return f"the weights are at {artifact.uri}" if artifact else "all steps are done"
 
     def repeats_on(self, run: FineTuneRun, id: str) -> int:
-        repeated = FACTS[_step(plan_steps(run.spec), id).step].repeats
-        return run.spec.parallelism.gpus_per_node * run.spec.parallelism.nodes if repeated else 0
+        step = _step(plan_steps(run.spec), id).step
+        return _spread(run, step).world if FACTS[step].repeats else 0
 
 
 def _step(steps: Sequence[FineTuneStep], id: str) -> FineTuneStep:
@@ -106,7 +113,9 @@ def _attempt(run: FineTuneRun, planned: FineTuneStep, number: int) -> Attempt:
         needs_gpu=planned.needs_gpu,
         deterministic=planned.trains and run.spec.training.deterministic,
         host=fit.host_plan(run, planned),
-        gpus=run.spec.parallelism.gpus_per_node,
+        gpus=_spread(run, planned.step).gpus_per_node,
+        nodes=_spread(run, planned.step).nodes,
+        environment=run.spec.parallelism.environment if FACTS[planned.step].spreads else {},
         image=run.status.effective.image,
         image_pull_policy=run.settings.image_pull_policy,
         image_pull_secrets=run.settings.image_pull_secrets,
@@ -119,6 +128,14 @@ def _attempt(run: FineTuneRun, planned: FineTuneStep, number: int) -> Attempt:
         avoid_node=run.failed_on(planned.id, number - 1),
         queue_name=run.queue_name,
     )
+
+
+def _spread(run: FineTuneRun, step: Step) -> Parallelism:
+    """GPUs on which a step is done."""
+    effective = run.status.effective
+    if effective is None or not FACTS[step].spreads:
+        return Parallelism()
+    return parallelism_of(effective)
 
 
 def _model_cache(run: FineTuneRun, planned: FineTuneStep) -> Manifest | None:

@@ -7,6 +7,7 @@ from typing import cast, get_args
 
 from wan_operator.api.v1alpha1.finetune import Effective, WanFineTuneSpec
 from wan_operator.reconcile.finetune.plan import FineTuneStep, buckets_of, experts_of, windows_of
+from wan_operator.reconcile.finetune.spread import parallelism_of
 from wan_operator.reconcile.store import model_spec, store_spec
 from wan_operator.resources.labels import Owner
 from wan_runtime.contract.dataset import Columns, DatasetSpec
@@ -91,6 +92,7 @@ def finetune_work(spec: WanFineTuneSpec, effective: Effective, expert: Expert) -
             dataset_repeat=training.dataset_repeat,
             batch_size=training.batch_size,
             gradient_accumulation=training.gradient_accumulation,
+            parallelism=parallelism_of(effective),
             caption_dropout=training.caption_dropout_percent / 100,
             ema_decay=training.ema.decay if training.ema is not None else None,
             optimizer=OptimizerSpec(**training.optimizer.model_dump()),

@@ -123,7 +123,7 @@ def start(run: Run[Spec, Status], due: list[PlannedStep]) -> Decision:
             continue
         if not run.lacks_input(step):
             texts.append(f"Job {job_name(run.owner, step.name, number)} is making its pod")
-        wanted += made
+        wanted += (*run.plan.services(run, step.name), *made)
         removed += outdated(run, step, number)
         run = run.with_step(opened(run, step, number))
         run = run.with_status(start_time=run.status.start_time or run.now)

@@ -139,6 +139,11 @@ class Plan(ABC, Generic[Spec, Status]):
     def files(self, run: Run[Spec, Status], id: str) -> tuple[Manifest, ...]:
         """What the pods of a step mount: the job file. Put back while its pods have not started."""
 
+    def services(self, run: Run[Spec, Status], id: str) -> tuple[Manifest, ...]:
+        """What the pods of a step reach each other by, made with each attempt; none for one pod.
+        They go with the resource."""
+        return ()
+
     @abstractmethod
     def job(self, run: Run[Spec, Status], id: str, number: int) -> Manifest:
         """The Job of attempt `number` of a step."""

@@ -1,0 +1,100 @@
+"""WanFineTune.spec.parallelism: the GPUs that train, and what each of them holds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from wan_operator.api.markers import Cel, Schema, rule
+from wan_operator.api.v1alpha1.common import ApiModel, rules
+from wan_runtime.planner.architecture import HEADS, TINY_HEADS
+
+MOST_ON_A_NODE = 8
+NOT_YET = "training on several GPUs is not available in this release: use 1"
+
+
+def _shares(heads: int) -> list[int]:
+    return [count for count in range(1, MOST_ON_A_NODE + 1) if heads % count == 0]
+
+
+_SHARES = f"(self.model.preset.endsWith('-Tiny') ? {_shares(TINY_HEADS)} : {_shares(HEADS)})"
+_GPUS = "self.parallelism.gpusPerNode * self.parallelism.nodes"
+_CLIPS = "self.training.batchSize * self.training.gradientAccumulation"
+_GIVEN = "has(self.parallelism.sequence)"
+
+SPREAD_RULES: tuple[Schema, ...] = (
+    rule(
+        f"!{_GIVEN} || self.parallelism.sequence in {_SHARES}",
+        f"sequence must divide the model's attention heads, of which each GPU takes as many: "
+        f"{HEADS}, or {TINY_HEADS} for a Tiny preset",
+        ".parallelism.sequence",
+    ),
+    rule(
+        f"({_GIVEN} ? [self.parallelism.sequence] : {_SHARES}).exists(count, "
+        f"self.parallelism.gpusPerNode % count == 0 && ({_CLIPS}) * count % ({_GPUS}) == 0)",
+        "the GPUs, in groups of parallelism.sequence that share a clip, must share the "
+        "batchSize x gradientAccumulation clips of an optimizer step evenly",
+        ".parallelism",
+        computed=f"'%d GPUs'.format([{_GPUS}]) + "
+        f"({_GIVEN} ? ', %d for each clip,'.format([self.parallelism.sequence]) : '') + "
+        "' cannot share the %d clips of an optimizer step (training.batchSize x "
+        f"gradientAccumulation) evenly: set training.gradientAccumulation to a multiple of %d'"
+        f".format([{_CLIPS}, {_GPUS} / ({_GIVEN} ? self.parallelism.sequence : 1)])",
+    ),
+    rule(
+        f"{_GPUS} == 1 || !has(self.method.lora) || self.method.lora.dropoutPercent == 0",
+        "what dropout sets to zero would depend on the number of GPUs: use 0, or one GPU",
+        ".method.lora.dropoutPercent",
+        reason="FieldValueForbidden",
+    ),
+)
+"""Rules over the whole spec."""
+
+
+class Parallelism(ApiModel):
+    """GPUs that train one transformer together. An optimizer step has batchSize x
+    gradientAccumulation clips on any number of them, and results differ by rounding alone."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!has(self.sequence) || self.gpusPerNode % self.sequence == 0",
+                "sequence must divide gpusPerNode: the GPUs that share a clip are in one node",
+                ".sequence",
+            ),
+        )
+    )
+
+    gpus_per_node: Annotated[
+        int,
+        Field(ge=1, le=MOST_ON_A_NODE),
+        Cel("self == 1", NOT_YET),
+    ] = 1
+    """Number of GPUs per node that train. The other steps take one GPU each."""
+    nodes: Annotated[
+        int,
+        Field(ge=1, le=64),
+        Cel("self == 1", NOT_YET),
+    ] = 1
+    """Number of nodes that train together: one pod each, which must reach each other at all ports.
+    """
+    sequence: Annotated[int, Field(ge=1, le=MOST_ON_A_NODE)] | None = None
+    """Number of GPUs of a node that split the tokens of one clip, so that each needs less memory
+    for it. The others take clips of their own. Default: the smallest number with which the clips
+    can be shared evenly and the planner is sure that they fit; status.effective.parallelism shows
+    it."""
+    environment: Annotated[
+        dict[str, Annotated[str, Field(max_length=256)]],
+        Field(max_length=32),
+        Cel(
+            "self.all(name, name.matches('^(NCCL|TORCH_NCCL|GLOO)_[A-Z0-9_]{1,50}$'))",
+            "names must begin with NCCL_, TORCH_NCCL_ or GLOO_",
+        ),
+    ] = Field(default={})
+    """Environment variables of NCCL and Gloo in the pods that train, such as NCCL_SOCKET_IFNAME.
+    """
+    experts: Literal["Sequential", "Parallel"] = "Sequential"
+    """Order in which the two transformers of Wan2.2 train. Sequential: one after the other.
+    Parallel: at the same time, each in a Job on GPUs of its own, which takes twice the GPUs and
+    half the time."""

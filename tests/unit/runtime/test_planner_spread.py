@@ -1,0 +1,103 @@
+"""The planner on several GPUs: predictions, which must follow from their formulas."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from wan_runtime.contract.steps import Step
+from wan_runtime.contract.training import Parallelism
+from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name
+from wan_runtime.planner.host import plan_host
+from wan_runtime.planner.run import plan_run
+from wan_runtime.planner.training import TrainingPlan, plan_training
+from wan_runtime.planner.workload import GIB, Training
+
+LORA = Training(preset="Wan2.1-I2V-14B-720P", frames=81, width=1280, height=720, accumulation=8)
+FULL = replace(LORA, method="full")
+P = LORA.architecture.parameters
+
+
+def gpu(name: str = MEASURED_ON) -> Gpu:
+    found = by_name(name, DEFAULTS)
+    assert found is not None
+    return found
+
+
+def planned(work: Training, **spread: object) -> TrainingPlan:
+    return plan_training(replace(work, spread=Parallelism(**spread)), gpu())  # type: ignore[arg-type]
+
+
+def test_clips_are_shared_and_memory_is_not() -> None:
+    one, eight = planned(LORA), planned(LORA, gpus_per_node=8)
+    assert eight.gib == pytest.approx(one.gib)
+    exchange = eight.seconds["exchange of gradients"]
+    assert eight.seconds_per_step - exchange == pytest.approx(one.seconds_per_step / 8, rel=0.01)
+    assert 0 < exchange < 0.1
+    assert eight.confidence == "Estimated"
+
+
+def test_a_split_clip_takes_a_part_of_the_activations_of_each_gpu() -> None:
+    one = planned(replace(LORA, accumulation=1))
+    split = planned(replace(LORA, accumulation=1), gpus_per_node=8, sequence=8)
+    for name in ("block inputs", "live block"):
+        assert split.memory[name] == pytest.approx(one.memory[name] / 8)
+    assert split.memory["base weights"] == one.memory["base weights"]
+    # 41 GB over NVLink, of forward, recomputation and backward
+    assert split.seconds["exchange of tokens"] * 200 == pytest.approx(40.6, rel=0.05)
+    assert 6 < one.seconds_per_step / split.seconds_per_step < 8
+
+
+def test_zero_shards_the_states() -> None:
+    for ranks, stage, gb in ((4, 3, 65.6), (8, 3, 32.8), (4, 2, 90.2), (8, 2, 61.5)):
+        plan = planned(FULL, gpus_per_node=ranks, zero_stage=stage)
+        states = sum(plan.memory[name] for name in ("weights", "gradients", "optimizer"))
+        assert states * GIB / 1e9 == pytest.approx(gb, rel=0.01)
+    whole = planned(FULL, gpus_per_node=8)
+    assert whole.memory["weights"] == planned(FULL).memory["weights"], "each has all of them"
+
+
+def test_what_is_offloaded_is_in_host_memory() -> None:
+    kept, moved, all_moved = (
+        planned(FULL, gpus_per_node=8, zero_stage=3, offload=offload)
+        for offload in ("None", "Optimizer", "OptimizerAndParameters")
+    )
+    assert kept.gib - moved.gib == pytest.approx(12 * P / 8 / GIB)
+    assert moved.gib - all_moved.gib == pytest.approx(2 * P / 8 / GIB)
+    assert moved.seconds["optimizer"] > kept.seconds["optimizer"]
+    pods = [
+        plan_host(plan.work, Step.TRAIN, fetches_model=False, clips=10).gib
+        for plan in (kept, moved, all_moved)
+    ]
+    assert pods[1] - pods[0] == pytest.approx(16 * P / GIB)
+    assert pods[2] - pods[1] == pytest.approx(2 * P / GIB)
+    halves = replace(moved.work, spread=moved.work.spread.model_copy(update={"nodes": 2}))
+    half = plan_host(halves, Step.TRAIN, fetches_model=False, clips=10)
+    assert half.memory["offloaded by ZeRO"] == pytest.approx(8 * P / GIB)
+
+
+def test_the_network_is_slower_than_a_node() -> None:
+    near = planned(FULL, gpus_per_node=8, zero_stage=3)
+    far = planned(FULL, nodes=2, gpus_per_node=4, zero_stage=3)
+    name = "exchange of weights"
+    assert far.seconds[name] == pytest.approx(5 * near.seconds[name])
+
+
+def test_a_rank_takes_no_part_of_a_batch_with_another() -> None:
+    batched = replace(LORA, batch=4, accumulation=1)
+    for gpus, each in ((1, 4), (2, 2), (4, 1)):
+        work = replace(batched, spread=Parallelism(gpus_per_node=gpus))
+        assert work.micro_batch == each
+        assert plan_training(work, gpu()).memory["block inputs"] == pytest.approx(
+            each * plan_training(LORA, gpu()).memory["block inputs"]
+        )
+
+
+def test_all_gpus_are_paid_for() -> None:
+    one = plan_run(LORA, gpu(), steps=100)
+    eight = plan_run(replace(LORA, spread=Parallelism(gpus_per_node=8)), gpu(), steps=100)
+    assert one.cost is not None
+    assert eight.cost == pytest.approx(one.cost, rel=0.02)
+    assert eight.hours is not None
+    assert eight.hours * 3.0 * 8 == pytest.approx(eight.cost)
