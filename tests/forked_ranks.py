@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 
-from wan_runtime.contract.service import ParallelSpec
 from wan_runtime.models.dit.parallel import Ranks, join
+from wan_runtime.process.launch import Place
 
 LIMIT = 120.0
 """Seconds until an answer must be there."""
 
 
-def on_ranks(
-    world: int, folder: Path, action: Callable[[Ranks], Any], parallel: ParallelSpec | None = None
-) -> list[Any]:
+def on_ranks(world: int, folder: Path, action: Callable[[Ranks], Any]) -> list[Any]:
     """What an action returns on each rank, in order; an error's text where it raised one."""
+    return _forked(world, lambda rank: action(join(rank, world, folder / "meet")))
+
+
+def in_places(world: int, action: Callable[[int], Any]) -> list[Any]:
+    """As `on_ranks`, of an action that meets the other ranks by its environment; from its rank."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+
+    def run(rank: int) -> Any:
+        os.environ |= Place(rank, world, rank, world, "127.0.0.1", port).environment()
+        return action(rank)
+
+    return _forked(world, run)
+
+
+def _forked(world: int, run: Callable[[int], Any]) -> list[Any]:
     context = multiprocessing.get_context("fork")
     pipes = [context.Pipe(duplex=False) for _ in range(world)]
     processes = [
-        context.Process(target=_rank, args=(rank, world, folder / "meet", parallel, action, sender))
+        context.Process(target=_rank, args=(rank, run, sender))
         for rank, (_, sender) in enumerate(pipes)
     ]
     for process in processes:
@@ -38,13 +55,9 @@ def on_ranks(
             process.join()
 
 
-def _rank(
-    rank: int, world: int, meet: Path, parallel: ParallelSpec | None,
-    action: Callable[[Ranks], Any], sender: Any,
-) -> None:  # fmt: skip
-    ranks = join(rank, world, meet, parallel)
+def _rank(rank: int, run: Callable[[int], Any], sender: Any) -> None:
     try:
-        answer = action(ranks)
+        answer = run(rank)
     except Exception as error:
         answer = f"{type(error).__name__}: {error}"
     # By value: torch would leave tensors in memory that ends with this process.

@@ -62,9 +62,9 @@ def compare(name: str, config: dict[str, Any], frames: int) -> list[dict[str, An
         for parameter_name, parameter in trainer.state.trainable.items():
             if ".lora_B." in parameter_name:  # zero as they start, A would get no gradient
                 parameter.normal_(std=0.01, generator=draw)
-    batch = trainer._batch()
+    batch = cache.batch(trainer)
     noise = torch.randn(batch.clean_BCTHW.shape, generator=draw, device=device)
-    sigmas = trainer.levels.sigmas[[len(trainer.levels.sigmas) // 2]]
+    sigmas = trainer.draws.levels.sigmas[[len(trainer.draws.levels.sigmas) // 2]]
 
     ours = gradients(trainer, batch, noise, sigmas, our_forward)
     kept = gradients(trainer, batch, noise, sigmas, kept_forward)

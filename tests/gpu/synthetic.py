@@ -19,10 +19,12 @@ from wan_runtime.contract.job import JobSpec, ManifestRef
 from wan_runtime.contract.steps import Step
 from wan_runtime.data.latents import EncodedClip, Entry, Latents
 from wan_runtime.models.dit import transformer
+from wan_runtime.models.dit.parallel import lone_mesh
 from wan_runtime.models.load import compute_dtype
 from wan_runtime.presets import Preset
 from wan_runtime.process.progress import Reporter
 from wan_runtime.training import train
+from wan_runtime.training.batches import Batch, load_batch
 from wan_runtime.training.train import Trainer
 
 
@@ -30,8 +32,34 @@ class Synthetic:
     """In place of the latent cache: clips of the right shapes, from a seed."""
 
     def __init__(self, preset: Preset, config: dict[str, Any], dtype: torch.dtype) -> None:
-        self.frames = 25
         self._preset, self._config, self._dtype = preset, config, dtype
+        self._trainer: Trainer | None = None
+        self.frames = 25
+
+    @property
+    def frames(self) -> int:
+        """Length of all clips."""
+        return self._frames
+
+    @frames.setter
+    def frames(self, frames: int) -> None:
+        self._frames = frames
+        if self._trainer is not None:
+            self.feed(self._trainer)
+
+    def feed(self, trainer: Trainer) -> None:
+        """Have a trainer draw noise of this length for its clips, also after `frames` is set."""
+        self._trainer = trainer
+        bucket = Bucket(width=self._preset.width, height=self._preset.height, frames=self._frames)
+        trainer.draws.clips[:] = [
+            clip.model_copy(update={"bucket": bucket}) for clip in trainer.draws.clips
+        ]
+
+    def batch(self, trainer: Trainer) -> Batch:
+        """The first clips of the trainer's next step."""
+        state = trainer.state
+        part = next(trainer.draws.step(state.position, state.generator))
+        return load_batch(trainer.cache, part.clips, state.device, trainer.transformer.dtype)
 
     def check_space(self, entries: Iterable[Entry]) -> int:
         return 0
@@ -136,5 +164,8 @@ def build(
             LocalCache=lambda *_: cache,
         ),
     ):
-        trainer = Trainer.build(job, mock.Mock(), Path(), Reporter("train", terminal=False))
+        trainer = Trainer.build(
+            job, mock.Mock(), Path(), Reporter("train", terminal=False), lone_mesh()
+        )
+    cache.feed(trainer)
     return trainer, cache

@@ -86,7 +86,7 @@ ROWS = (
 )
 
 
-def ours(trainer: Trainer) -> Callable[[], float]:
+def ours(trainer: Trainer, cache: Synthetic) -> Callable[[], float]:
     def step() -> float:
         trainer.step()
         return float(trainer.state.history["steps"][-1]["loss"])
@@ -94,7 +94,7 @@ def ours(trainer: Trainer) -> Callable[[], float]:
     return step
 
 
-def peer(trainer: Trainer) -> Callable[[], float]:
+def peer(trainer: Trainer, cache: Synthetic) -> Callable[[], float]:
     """A step as diffsynth trains LoRA: bfloat16 adapters and time embedding, its forward and loss,
     recomputation of blocks, AdamW.
     """
@@ -117,7 +117,7 @@ def peer(trainer: Trainer) -> Callable[[], float]:
     )  # fmt: skip
 
     def step() -> float:
-        batch = trainer._batch()
+        batch = cache.batch(trainer)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             loss = FlowMatchSFTLoss(
                 pipe,
@@ -183,7 +183,7 @@ def measure(trainer: Trainer, cache: Synthetic, row: Row) -> dict[str, Any]:
         grads = [p.grad for p in trainable.values()]
         checked.append(sum(g is not None and bool(g.any()) for g in grads))
 
-    step = (peer if row.code == "peer" else ours)(trainer)
+    step = (peer if row.code == "peer" else ours)(trainer, cache)
     seconds, losses, error = [], [], None
     # The guard looks at B alone at its first step and at A and B at the second.
     trainer.state.step = 0

@@ -47,7 +47,7 @@ class Model:
             made = Transformer.load(
                 files, expert, device, self.dtype, profile=profile, offloaded=takes_turns
             )
-            made.check_heads(ranks)
+            made.check_heads(ranks.everyone.shares)
             self.transformers[expert] = made
         self.text: TextEncoder | None = None
         self.video: VideoEncoder | None = None

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from itertools import product
 
 import torch
 import torch.nn.functional as F
 
 from wan_runtime.data.latents import EncodedClip, LocalCache
+from wan_runtime.models.dit.parallel import Mesh
+from wan_runtime.models.dit.tokens import split_over
 from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.flow import NoiseLevels, add_noise, velocity
 from wan_runtime.training.batches import load_batch
@@ -32,11 +35,12 @@ class Probes:
         seed: int,
         device: torch.device,
         dtype: torch.dtype,
+        ranks: Mesh,
     ) -> None:
         self._clips = list(clips)[:MAX_CLIPS]
         self._cache = cache
         self._seed = seed
-        self._device, self._dtype = device, dtype
+        self._device, self._dtype, self._ranks = device, dtype, ranks
         self.sigmas = [levels.quantile(quantile) for quantile in QUANTILES]
 
     @torch.no_grad()
@@ -44,13 +48,20 @@ class Probes:
         """Mean squared velocity error at each sigma, keyed by it with three digits, and their
         `mean`.
 
-        Leaves the random state and the training mode as they were.
+        Leaves the random state and the training mode as they were. Collective: ranks share the
+        work, and all get the result.
         """
-        losses: dict[str, float] = {}
+        data = self._ranks.data
+        errors_sc = torch.zeros(len(self.sigmas), len(self._clips), dtype=torch.float64)
         with transformer.evaluated():
-            for sigma in self.sigmas:
-                errors = [self._error(transformer, clip, sigma) for clip in self._clips]
-                losses[f"{sigma:.3f}"] = sum(errors) / len(errors)
+            for number, (s, c) in enumerate(product(*map(range, errors_sc.shape))):
+                if number % data.size == data.index:
+                    error = self._error(transformer, self._clips[c], self.sigmas[s])
+                    if self._ranks.sequence.index == 0:  # all of its group have this error
+                        errors_sc[s, c] = error
+        losses: dict[str, float] = {}
+        for sigma, errors in zip(self.sigmas, self._ranks.add(errors_sc).tolist(), strict=True):
+            losses[f"{sigma:.3f}"] = sum(errors) / len(errors)
         losses["mean"] = sum(losses.values()) / len(losses)
         return losses
 
@@ -61,5 +72,6 @@ class Probes:
         noise = torch.randn(batch.clean_BCTHW.shape, generator=generator).to(self._device)
         sigmas = torch.tensor([sigma])
         noisy = add_noise(batch.clean_BCTHW, noise, sigmas)
-        predicted = transformer.begin(batch.conditions).velocity(noisy, sigmas)
+        through = transformer.begin(batch.conditions, tokens=split_over(self._ranks.sequence))
+        predicted = through.velocity(noisy, sigmas)
         return float(F.mse_loss(predicted, velocity(batch.clean_BCTHW, noise)))

@@ -24,26 +24,31 @@ from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.results import encoded
 from wan_runtime.contract.summary import TRAINED_STEPS
 from wan_runtime.contract.training import KEEPING, Keeping, TrainingSpec
-from wan_runtime.data.latents import EncodedClip, Entry, LocalCache, load_latents
+from wan_runtime.data.latents import Latents, LocalCache, load_latents
 from wan_runtime.errors import InputError
 from wan_runtime.models.digest import files_digest
+from wan_runtime.models.dit.parallel import Mesh
+from wan_runtime.models.dit.tokens import split_over
 from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.flow import NoiseLevels, add_noise, velocity
+from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import compute_device, compute_dtype
 from wan_runtime.models.source import base_model
 from wan_runtime.presets import preset_of
 from wan_runtime.process import stopping
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
-from wan_runtime.training import curve, guard, init_from
-from wan_runtime.training.batches import Batch, load_batch
+from wan_runtime.training import curve, guard, init_from, replicas
+from wan_runtime.training.batches import load_batch
 from wan_runtime.training.best import BestWeights
 from wan_runtime.training.checkpoint import Checkpoints, TrainState
+from wan_runtime.training.draws import Draws, Part
 from wan_runtime.training.ema import Average
+from wan_runtime.training.meet import check, meet
 from wan_runtime.training.method import Method, method_of
 from wan_runtime.training.preview import Previews
 from wan_runtime.training.probes import MAX_CLIPS, Probes
-from wan_runtime.training.sampler import Sampler, drops_caption, total_steps
+from wan_runtime.training.sampler import total_steps
 from wan_runtime.training.update import PlainUpdate
 from wan_runtime.training.validation import Validation
 
@@ -53,24 +58,22 @@ RECORD, PICTURE = "training.json", "loss.png"
 
 
 def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
-    """Train, or go on training from the newest checkpoint, and commit weights, record and curve."""
-    trainer = Trainer.build(job, store, work, report)
+    """Train, or go on training from the newest checkpoint, and commit weights, record and curve.
+    Each of the ranks calls it; the first reports, saves and commits for all."""
+    ranks = meet(finetune_of(job).training.parallelism)
+    trainer = Trainer.build(job, store, work, report, ranks)
     with stopping.deferred():
-        trainer.checkpoints.check_space(trainer.state, beside=trainer.latents_left)
-        if not trainer.checkpoints.resume(trainer.state):
-            trainer.begin()
-        trainer.report_checkpoint()
-        trainer.resumed_from = trainer.saved = trainer.state.step
+        trainer.start()
         trainer.validate()
         while trainer.state.step < trainer.total:
-            if stopping.requested():
+            if ranks.any(stopping.requested()):
                 trainer.stop()
             trainer.step()
             trainer.validate()
             if trainer.state.step % finetune_of(job).training.checkpoint_every == 0:
                 trainer.save()
         with trainer.state.judged():
-            return trainer.commit()
+            return ranks.decided(trainer.commit)
 
 
 @dataclass
@@ -81,14 +84,12 @@ class Trainer:
     store: Store
     work: Path
     report: Reporter
+    ranks: Mesh
     method: Method
     transformer: Transformer
     state: TrainState
-    levels: NoiseLevels
-    clips: list[EncodedClip]
-    empty_text: Entry
+    draws: Draws
     cache: LocalCache
-    sampler: Sampler
     validation: Validation
     checkpoints: Checkpoints
     lineage: Lineage
@@ -101,24 +102,32 @@ class Trainer:
     """Step of the newest checkpoint."""
 
     @classmethod
-    def build(cls, job: JobSpec, store: Store, work: Path, report: Reporter) -> Trainer:
-        """Load the transformer, make it trainable, fetch the latents."""
+    def build(
+        cls, job: JobSpec, store: Store, work: Path, report: Reporter, ranks: Mesh
+    ) -> Trainer:
+        """Load the transformer, make it trainable, fetch the latents. Collective."""
         spec, method = finetune_of(job).training, method_of(job)
         # Before anything runs on the GPU. Not `warn_only`: with that, attention keeps its backward.
         torch.use_deterministic_algorithms(spec.deterministic)
         device = compute_device()
         dtype = compute_dtype(device)
-        report.update(activity="fetching the base model")
-        files = base_model(job, store, work, report)
+
+        def fetch() -> tuple[ModelFiles, Latents]:
+            report.update(activity="fetching the base model")
+            files = base_model(job, store, work, report)
+            report.update(activity="fetching the latents")
+            return files, load_latents(store, encoded(job), work)
+
+        files, latents = ranks.first_on_node(fetch)
         lineage = Lineage.of(
             job,
-            base_weights=files_digest(files.dits[job.expert], files.verified),
+            base_weights=ranks.decided(
+                lambda: files_digest(files.dits[job.expert], files.verified)
+            ),
             base_precision="FP8" if spec.base_precision == "FP8" else None,
             dataset=encoded(job).sha256,
             seed=spec.seed,
         )
-        report.update(activity="fetching the latents")
-        latents = load_latents(store, encoded(job), work)
         cache = LocalCache(store, work / "latents")
         if not latents.train:
             raise InputError(Reason.DATASET_EMPTY, "the latent cache holds no clip to train on")
@@ -138,6 +147,7 @@ class Trainer:
             keeping=keeping_of(spec),
         )
         trainable = method.prepare(transformer, spec.seed)
+        check(finetune_of(job), transformer)
         total = total_steps(
             len(latents.train),
             steps=spec.steps,
@@ -152,6 +162,7 @@ class Trainer:
             method.learning_rate,
             spec,
             total,
+            ranks,
             fused=device.type == "cuda",
         )
         levels = NoiseLevels.build(preset_of(job), job.expert, spec.loss_weighting)
@@ -165,7 +176,8 @@ class Trainer:
             transformer=transformer,
             state=state,
             total=total,
-            probes=Probes(latents.probed, cache, levels, spec.seed, device, dtype),
+            ranks=ranks,
+            probes=Probes(latents.probed, cache, levels, spec.seed, device, dtype, ranks),
             previews=Previews(job, store, work, files, latents, cache, device, dtype),
             best=BestWeights(store, f"{job.output_prefix}/best", work, lineage, method),
         )
@@ -174,14 +186,12 @@ class Trainer:
             store=store,
             work=work,
             report=report,
+            ranks=ranks,
             method=method,
             transformer=transformer,
-            levels=levels,
             state=state,
-            clips=latents.train,
-            empty_text=latents.empty_text,
+            draws=Draws(latents.train, latents.empty_text, levels, spec, ranks.data),
             cache=cache,
-            sampler=Sampler([clip.bucket for clip in latents.train], spec.seed, spec.batch_size),
             validation=validation,
             checkpoints=Checkpoints(
                 store, f"{job.output_prefix}/checkpoints", work, lineage, spec.keep_checkpoints
@@ -190,6 +200,20 @@ class Trainer:
             total=total,
             latents_left=left,
         )
+
+    def start(self) -> None:
+        """Go on from the newest checkpoint, or begin; on all ranks alike. Collective."""
+        resumed = self.ranks.decided(self._resume)
+        replicas.share(self.state, self.ranks, resumed=resumed)
+        self.report_checkpoint()
+        self.resumed_from = self.saved = self.state.step
+
+    def _resume(self) -> bool:
+        self.checkpoints.check_space(self.state, beside=self.latents_left)
+        if self.checkpoints.resume(self.state):
+            return True
+        self.begin()
+        return False
 
     def begin(self) -> None:
         """Start from the weights that `initFrom` names, if it does."""
@@ -200,15 +224,19 @@ class Trainer:
                 self.state.average.reset()
 
     def step(self) -> None:
-        """One optimizer step: draw, predict, check, clip, update, record."""
-        state, spec = self.state, finetune_of(self.job).training
+        """One optimizer step: draw, predict, check, clip, update, record. Collective."""
+        state, parts = self.state, self.draws.parts
         started = time.perf_counter()
+        losses = torch.zeros(parts, dtype=torch.float64)
+        for part in self.draws.step(state.position, state.generator):
+            share = self._loss(part) / parts
+            state.update.backward(share)
+            if self.ranks.sequence.index == 0:  # all of its group have this loss
+                losses[part.index] = float(share.detach())
+        state.update.reduce()
         loss = 0.0
-        self.sampler.position = state.position
-        for _ in range(spec.gradient_accumulation):
-            part = self._loss(self._batch()) / spec.gradient_accumulation
-            state.update.backward(part)
-            loss += float(part.detach())
+        for value in self.ranks.add(losses).tolist():
+            loss += value
         number = state.step + 1
         guard.check_loss(loss, number)
         # Bell weighs one level with zero: a step of it alone has no gradient by nature.
@@ -217,7 +245,7 @@ class Trainer:
         applied = state.update.apply(number)
         if state.average is not None:
             state.average.update(number)
-        state.step, state.position = number, self.sampler.position
+        state.step, state.position = number, state.position + self.draws.clips_a_step
         state.history["steps"].append(
             {
                 "step": number,
@@ -237,27 +265,20 @@ class Trainer:
             updates_lost=applied.updates_lost,
         )
 
-    def _batch(self) -> Batch:
-        spec, first = finetune_of(self.job).training, self.sampler.position
-        chosen = []
-        for place, index in enumerate(self.sampler.take(), start=first):
-            clip = self.clips[index]
-            if drops_caption(spec.seed, place, spec.caption_dropout):
-                clip = clip.model_copy(update={"text": self.empty_text})
-            chosen.append(clip)
-        return load_batch(self.cache, chosen, self.state.device, self.transformer.dtype)
-
-    def _loss(self, batch: Batch) -> Tensor:
+    def _loss(self, part: Part) -> Tensor:
         """Weighted mean squared velocity error, a float32 scalar."""
-        sigmas, weights = self.levels.draw(batch.size, self.state.generator)
-        noise = torch.randn(batch.clean_BCTHW.shape, generator=self.state.generator).to(
-            self.state.device
+        device = self.state.device
+        batch = load_batch(self.cache, part.clips, device, self.transformer.dtype)
+        noise = part.noise_BCTHW.to(device)
+        through = self.transformer.begin(
+            batch.conditions,
+            tokens=split_over(self.ranks.sequence),
+            recompute=finetune_of(self.job).training.gradient_checkpointing == "Full",
         )
-        recompute = finetune_of(self.job).training.gradient_checkpointing == "Full"
-        through = self.transformer.begin(batch.conditions, recompute=recompute)
-        predicted = through.velocity(add_noise(batch.clean_BCTHW, noise, sigmas), sigmas)
+        noisy = add_noise(batch.clean_BCTHW, noise, part.sigmas_B)
+        predicted = through.velocity(noisy, part.sigmas_B)
         errors_B = (predicted - velocity(batch.clean_BCTHW, noise)).pow(2).mean(dim=(1, 2, 3, 4))
-        return (errors_B * weights.to(errors_B.device)).mean()
+        return (errors_B * part.weights_B.to(device)).mean()
 
     def validate(self) -> None:
         """What is due after a step, on the weights that would be committed."""
@@ -265,13 +286,17 @@ class Trainer:
             self.validation.run_due()
 
     def save(self) -> None:
-        """Write a checkpoint, unless the newest is of this step or the run is at its end."""
+        """Write a checkpoint, unless the newest is of this step or the run is at its end.
+        Collective."""
         if self.state.step not in (self.saved, self.total):
             with self.report.uncounted():
-                self.checkpoints.save(self.state)
+                self.ranks.decided(self._save)
             self.saved = self.state.step
-            self.validation.checkpointed(self.checkpoints.steps())
             self.report_checkpoint()
+
+    def _save(self) -> None:
+        self.checkpoints.save(self.state)
+        self.validation.checkpointed(self.checkpoints.steps())
 
     def report_checkpoint(self) -> None:
         """Report the newest checkpoint to those who read the progress."""
@@ -279,7 +304,7 @@ class Trainer:
             self.report.saved(self.checkpoints.newest)
 
     def stop(self) -> NoReturn:
-        """Save and raise Stopped."""
+        """Save and raise Stopped. Collective."""
         self.save()
         raise stopping.stopped(f"stopped on request with a checkpoint at step {self.saved}")
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from wan_runtime.contract.training import TrainingSpec
-from wan_runtime.training import guard, rounding
+from wan_runtime.models.dit.parallel import World
+from wan_runtime.training import gradients, guard, rounding
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """AdamW's state of one parameter, beside its step count."""
@@ -43,6 +44,7 @@ class PlainUpdate:
         learning_rate: float,
         spec: TrainingSpec,
         total: int,
+        ranks: World,
         *,
         fused: bool,
     ) -> None:
@@ -51,10 +53,11 @@ class PlainUpdate:
             groups: parameter groups for the optimizer.
             learning_rate: before the schedule's factor.
             total: steps of the whole run.
+            ranks: those that each hold all of `trainable`.
             fused: one kernel without temporaries the size of the model; it counts its steps on the
                 GPU.
         """
-        self.trainable, self._fused = trainable, fused
+        self.trainable, self._ranks, self._fused = trainable, ranks, fused
         self._max_norm = spec.max_gradient_norm
         self.optimizer = torch.optim.AdamW(
             [dict(group) for group in groups],
@@ -69,11 +72,16 @@ class PlainUpdate:
         )
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradients of a micro-batch's share of the loss."""
+        """Add the gradients of a part's share of the loss."""
         loss.backward()  # type: ignore[no-untyped-call]
 
+    def reduce(self) -> None:
+        """Call after the last `backward` of a step: the gradients become those of the whole step,
+        on all ranks. Collective."""
+        gradients.add_up(self.trainable.values(), self._ranks)
+
     def check_gradients(self, step: int) -> None:
-        """Call after the last `backward` of a step. Raises NumericalError as
+        """Call after `reduce`. Raises NumericalError as
         `guard.check_gradients` does."""
         guard.check_gradients(self.trainable, step)
 

@@ -15,6 +15,7 @@ from typing import Any
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.contract.job import JobSpec
+from wan_runtime.models.dit.parallel import Mesh
 from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.training import guard
 from wan_runtime.training.best import BestWeights, best_step
@@ -26,7 +27,8 @@ from wan_runtime.training.probes import Probes
 
 @dataclass
 class Validation:
-    """Call `run_due` once before the first step and after every one."""
+    """Call `run_due` on all ranks, once before the first step and after every one. The probes are
+    shared; all else is done by the first rank."""
 
     job: JobSpec
     store: Store
@@ -34,22 +36,27 @@ class Validation:
     transformer: Transformer
     state: TrainState
     total: int
+    ranks: Mesh
     probes: Probes
     previews: Previews
     best: BestWeights
 
     def run_due(self) -> None:
-        """Do what is due at this step. Raises NumericalError(DIVERGED)."""
+        """Do what is due at this step. Raises NumericalError(DIVERGED) on all ranks. Collective."""
         step, spec = self.state.step, finetune_of(self.job).training
         fresh = step > self._resumed_from
-        if fresh:
-            self._record(self.state.history["steps"][-1])
-        made = self._probe() if self._due(spec.probe_every) else False
-        if spec.preview_every and (fresh or step == 0) and self._due(spec.preview_every):
-            self.events.picture(step, "preview", self.previews.make(self.transformer, step))
-            made = True
-        if made:
-            self.events.upload()
+        probed = self._probe() if self._due(spec.probe_every) else False
+        previewed = spec.preview_every and (fresh or step == 0) and self._due(spec.preview_every)
+        if self.ranks.rank == 0:
+            if fresh:
+                self._record(self.state.history["steps"][-1])
+            if probed:
+                self._note(self.state.history["probes"][-1])
+            if previewed:
+                self.events.picture(step, "preview", self.previews.make(self.transformer, step))
+            if probed or previewed:
+                self.events.upload()
+        if probed or previewed:
             guard.check_divergence(self.state.history["probes"])
 
     def checkpointed(self, steps: Iterable[int]) -> None:
@@ -100,9 +107,13 @@ class Validation:
         step, evaluated = self.state.step, self.state.history["probes"]
         if evaluated and evaluated[-1]["step"] == step:
             return False
-        losses = self.probes.evaluate(self.transformer)
-        evaluated.append({"step": step, "losses": losses})
-        self.events.scalars(step, {f"probe/{name}": loss for name, loss in losses.items()})
-        if finetune_of(self.job).training.weights == "Best" and best_step(evaluated) == step:
-            self.best.save(step, self.state.trainable)
+        evaluated.append({"step": step, "losses": self.probes.evaluate(self.transformer)})
         return True
+
+    def _note(self, evaluated: dict[str, Any]) -> None:
+        """Record the losses of the probes, and keep the weights if they are the best so far."""
+        step, losses = evaluated["step"], evaluated["losses"]
+        self.events.scalars(step, {f"probe/{name}": loss for name, loss in losses.items()})
+        best = best_step(self.state.history["probes"])
+        if finetune_of(self.job).training.weights == "Best" and best == step:
+            self.best.save(step, self.state.trainable)

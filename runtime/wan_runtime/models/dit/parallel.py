@@ -1,8 +1,10 @@
 """Ranks that compute one video or one training step: who does which part, and how they meet.
 
-With guidance, the two forward passes of a step go to one half of the ranks each; the ranks of a
-half split the tokens. Without guidance all ranks split the tokens. Both kinds of groups exist from
-the start, because the two experts of a request may differ in this.
+Of a video with guidance, the two forward passes of a step go to one half of the ranks each; the
+ranks of a half split the tokens. Without guidance all ranks split the tokens. Both kinds of groups
+exist from the start, because the two experts of a request may differ in this.
+
+Of a training step, groups of neighbours take clips of their own, and split the tokens of each.
 """
 
 from __future__ import annotations
@@ -75,24 +77,12 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranks:
-    """This rank's place among all, and the groups that it belongs to."""
+class World:
+    """This rank's place among all."""
 
     rank: int
     world: int
     everyone: Group
-    half: Group
-    """Ranks that compute the same pass of guidance."""
-    pair: Group
-    """The rank of the same place in each half."""
-    exchange: str = ONE
-    """Layout of the ranks, see `layout_of`."""
-
-    def gather_halves(self, mine: Tensor) -> tuple[Tensor, Tensor]:
-        """A tensor of the first half's ranks, and of the second's. Collective."""
-        both = [torch.empty_like(mine) for _ in range(2)]
-        dist.all_gather(both, mine.contiguous(), group=self.pair.handle)
-        return both[0], both[1]
 
     def together(self, action: Callable[[], T]) -> T:
         """Do something on each rank that may fail on one. Collective.
@@ -144,6 +134,58 @@ class Ranks:
             dist.broadcast(tensor, src=0)
         return tensor
 
+    def add(self, tensor: Tensor) -> Tensor:
+        """The same tensor, with what it is on all ranks added up in it. Collective."""
+        if self.world > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is set on any rank. Collective."""
+        return bool(self.add(torch.tensor(int(flag))))
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks(World):
+    """Ranks that compute a video, and the groups that this one belongs to."""
+
+    half: Group
+    """Ranks that compute the same pass of guidance."""
+    pair: Group
+    """The rank of the same place in each half."""
+    exchange: str = ONE
+    """Layout of the ranks, see `layout_of`."""
+
+    def gather_halves(self, mine: Tensor) -> tuple[Tensor, Tensor]:
+        """A tensor of the first half's ranks, and of the second's. Collective."""
+        both = [torch.empty_like(mine) for _ in range(2)]
+        dist.all_gather(both, mine.contiguous(), group=self.pair.handle)
+        return both[0], both[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh(World):
+    """Ranks that train, and the groups that this one belongs to."""
+
+    local: int
+    """Number of this rank among those of its node, which share a disk."""
+    sequence: Group
+    """Neighbours that split the tokens of each of their clips."""
+    data: Group
+    """The rank of the same place in each such group: they take different clips."""
+
+    def first_on_node(self, action: Callable[[], T]) -> T:
+        """Do something on each rank, after the first of its node has done it: what that leaves on
+        the disk is there for the others. Collective.
+
+        Raises:
+            StepError: on all ranks, if it failed on any.
+        """
+        if self.world == 1:
+            return action()
+        made = self.together(lambda: None if self.local else action())
+        return self.together(lambda: action() if self.local else cast(T, made))
+
 
 def join(rank: int, world: int, rendezvous: Path, parallel: ParallelSpec | None = None) -> Ranks:
     """Meet the other ranks at a file that all of them see. Collective.
@@ -159,10 +201,7 @@ def join(rank: int, world: int, rendezvous: Path, parallel: ParallelSpec | None 
         return alone()
     if world % 2:
         raise ValueError(f"{world} ranks have no halves: take 1, or an even number")
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(
-        backend, init_method=f"file://{rendezvous}", rank=rank, world_size=world, timeout=TIMEOUT
-    )
+    _meet(rank, world, f"file://{rendezvous}")
     middle = world // 2
     everyone = _group([tuple(range(world))], rank)
     half = _group([tuple(range(middle)), tuple(range(middle, world))], rank)
@@ -175,10 +214,40 @@ def join(rank: int, world: int, rendezvous: Path, parallel: ParallelSpec | None 
     return Ranks(rank, world, everyone, half, pair, layout_of(world, parallel))
 
 
+def join_mesh(rank: int, world: int, local: int, sequence: int, address: str) -> Mesh:
+    """Meet the other ranks that train. Collective.
+
+    Args:
+        local: number of this rank among those of its node.
+        sequence: number of ranks that split the tokens of a clip; divides `world`.
+        address: of torch's `init_process_group`, as its `init_method`.
+    """
+    if world == 1:
+        return lone_mesh()
+    _meet(rank, world, address)
+    neighbours = [tuple(range(first, first + sequence)) for first in range(0, world, sequence)]
+    apart = [tuple(range(place, world, sequence)) for place in range(sequence)]
+    everyone = _group([tuple(range(world))], rank)
+    return Mesh(rank, world, everyone, local, _group(neighbours, rank), _group(apart, rank))
+
+
 def alone() -> Ranks:
     """One process that computes all by itself, and never communicates."""
     group = Group((0,), 0)
     return Ranks(0, 1, group, group, group)
+
+
+def lone_mesh() -> Mesh:
+    """One process that trains by itself, and never communicates."""
+    group = Group((0,), 0)
+    return Mesh(0, 1, group, 0, group, group)
+
+
+def _meet(rank: int, world: int, address: str) -> None:
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(
+        backend, init_method=address, rank=rank, world_size=world, timeout=TIMEOUT
+    )
 
 
 def _group(ranks: list[tuple[int, ...]], rank: int) -> Group:

@@ -37,7 +37,6 @@ from wan_runtime.models.dit.forward import (
 from wan_runtime.models.dit.fused import Blocks, rotation_of
 from wan_runtime.models.dit.kept import KeptBlocks
 from wan_runtime.models.dit.kernels import KERNELS, pick, sdpa
-from wan_runtime.models.dit.parallel import Ranks
 from wan_runtime.models.dit.tokens import TokenSplit
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import load_dit, recognised
@@ -287,9 +286,9 @@ class Transformer:
         finally:
             self._module.train(training)
 
-    def check_heads(self, ranks: Ranks) -> None:
-        """Raises ValueError if the ranks cannot share the attention heads."""
-        heads, shares = self._attention.heads, ranks.everyone.shares
+    def check_heads(self, shares: int) -> None:
+        """Raises ValueError if the attention heads cannot be divided into so many shares."""
+        heads = self._attention.heads
         if heads % shares:
             raise ValueError(f"{heads} attention heads do not divide by {shares} ranks")
 

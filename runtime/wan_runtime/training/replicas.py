@@ -1,0 +1,35 @@
+"""Ranks that each hold all of what is trained, in equal states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch.distributed as dist
+from torch import Tensor
+
+from wan_runtime.models.dit.parallel import World
+from wan_runtime.training.checkpoint import TrainState
+
+
+def share(state: TrainState, ranks: World, *, resumed: bool) -> None:
+    """Have all ranks hold what rank 0 holds. Collective.
+
+    Args:
+        resumed: the optimizer has taken steps.
+    """
+    if ranks.world == 1:
+        return
+    counts = state.step, state.position, state.update.scheduled, state.history
+    state.step, state.position, scheduled, state.history = ranks.broadcast(counts)
+    state.generator.set_state(ranks.broadcast(state.generator.get_state()))
+    if resumed and ranks.rank:
+        state.update.begin_moments()
+        state.update.restore_counts(state.step, scheduled)
+    tensors: dict[str, Mapping[str, Tensor]] = {"weights": state.trainable}
+    if resumed:
+        tensors = state.tensors()
+    if state.average is not None:
+        tensors["average"] = state.average.tensors
+    for label in sorted(tensors):
+        for tensor in tensors[label].values():
+            dist.broadcast(tensor.detach(), src=0)
