@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import gc
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from wan_runtime.data.pixels import first_frame_of, frames_of
 from wan_runtime.errors import NumericalError
 from wan_runtime.model_parts import IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER, VAE
 from wan_runtime.models.digest import canonical_json, files_digest
-from wan_runtime.models.encoders import TextEncoder, VideoEncoder
+from wan_runtime.models.encoders import Own, TextEncoder, VideoEncoder
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import compute_device, compute_dtype
 from wan_runtime.models.source import base_model
@@ -106,6 +107,20 @@ class _Window:
     """[H, W, 3]"""
 
 
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """A window with what the cache lacked of it, in host memory."""
+
+    window: _Window
+    video: dict[str, torch.Tensor] | None
+    image: dict[str, torch.Tensor] | None
+
+
+READERS = 3
+"""Windows that are fetched and decoded at a time, while the GPU encodes another."""
+COMPILED_FROM = 64
+"""Windows for which compiling the encoder pays: it takes a minute, and a window less than one
+second."""
 NOTHING: NDArray[np.uint8] = np.empty(0, np.uint8)
 
 
@@ -152,38 +167,60 @@ class _Encoding:
 
     def encode_windows(self, windows: list[tuple[Clip, int]]) -> list[tuple[Entry, Entry]]:
         """(video, image) entries of each window: a clip and its first frame."""
-        encoder: VideoEncoder | None = None
         entries = []
         self._publish(0, windows)
-        # One thread: the next window is fetched and decoded while the GPU encodes this one.
-        for read in in_order(self._read, windows, threads=1):
-            video, image = read.video, read.image
-            self.reused += (video is not None) + (image is not None)
-            if video is None or image is None:
-                encoder = encoder or self._video_encoder()
-                video = video or self._put(
-                    read.video_key, encoder.encode_video(read.frames), read.path
-                )
-                image = image or self._put(
-                    read.image_key,
-                    encoder.encode_first_frame(read.first, len(read.frames)),
-                    read.path,
-                )
-            entries.append((video, image))
+        read = in_order(self._read, windows, threads=READERS)
+        encoded = self._encoded(read, len(windows))
+        # One thread stores: of two windows that are one entry, the second is found there.
+        for entry in in_order(self._stored, encoded, threads=1):
+            entries.append(entry)
             self._publish(len(entries), windows)
-        del encoder
         self._free()
         return entries
+
+    def _encoded(self, windows: Iterable[_Window], count: int) -> Iterator[_Encoded]:
+        """What the cache lacks of each window, of `count`."""
+        encoder: VideoEncoder | None = None
+        for window in windows:
+            video = image = None
+            if window.video is None or window.image is None:
+                encoder = encoder or self._video_encoder(count)
+                if window.video is None:
+                    video = _on_host(encoder.encode_video(window.frames))
+                if window.image is None:
+                    first, length = window.first, len(window.frames)
+                    image = _on_host(encoder.encode_first_frame(first, length))
+            yield _Encoded(replace(window, frames=NOTHING, first=NOTHING), video, image)
+
+    def _stored(self, encoded: _Encoded) -> tuple[Entry, Entry]:
+        """(video, image) entries of a window."""
+        window = encoded.window
+
+        def entry(key: str, there: Entry | None, tensors: dict[str, torch.Tensor] | None) -> Entry:
+            if tensors is not None:
+                return self._put(key, tensors, window.path)
+            assert there is not None
+            self.reused += 1
+            return there
+
+        return (
+            entry(window.video_key, window.video, encoded.video),
+            entry(window.image_key, window.image, encoded.image),
+        )
 
     def _publish(self, done: int, windows: list[tuple[Clip, int]]) -> None:
         self._report.update(
             activity="encoding clips", current=done, total=len(windows), unit="clips"
         )
 
-    def _video_encoder(self) -> VideoEncoder:
+    def _video_encoder(self, windows: int) -> VideoEncoder:
         parts = (VAE, IMAGE_ENCODER) if self._encoders.image_encoder else (VAE,)
+        tiled = self._encoders.tiled
+        own: Own = "No"
+        if self._device.type == "cuda" and not tiled:
+            own = "Compiled" if windows >= COMPILED_FROM else "Eager"
         return VideoEncoder(
-            self._model(*parts), self._dtype, self._device, tiled=self._encoders.tiled
+            self._model(*parts), self._dtype, self._device, tiled=tiled, encoder=own
         )
 
     def _model(self, *parts: str) -> ModelFiles:
@@ -197,9 +234,11 @@ class _Encoding:
         video, image = latents.find(self._store, video_key), latents.find(self._store, image_key)
         frames = first = NOTHING
         if video is None or image is None:
-            folder = self._work / "clips"
-            frames = frames_of(self._store, clip, fps, folder, start)
-            first = first_frame_of(self._store, clip, frames, folder)
+            (self._work / "clips").mkdir(parents=True, exist_ok=True)
+            # Of its own: windows of one clip are read side by side.
+            with TemporaryDirectory(dir=self._work / "clips") as folder:
+                frames = frames_of(self._store, clip, fps, Path(folder), start)
+                first = first_frame_of(self._store, clip, frames, Path(folder))
         return _Window(clip.path, video_key, image_key, video, image, frames, first)
 
     def _key(self, name: str) -> str:
@@ -222,3 +261,7 @@ class _Encoding:
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _on_host(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.cpu() for name, tensor in tensors.items()}

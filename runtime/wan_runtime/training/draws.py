@@ -36,7 +36,7 @@ class Part:
     clips: list[EncodedClip]
     sigmas_B: Tensor
     weights_B: Tensor
-    """Of the loss."""
+    """Weights of the losses."""
     noise_BCTHW: Tensor
 
 

@@ -145,7 +145,8 @@ def test_second_run_encodes_nothing(
 def test_the_next_clip_is_read_while_one_is_encoded(
     encoded21: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And no more than that: the frames of a clip may be hundreds of megabytes."""
+    """And no more than its readers: the frames of a clip may be hundreds of megabytes."""
+    monkeypatch.setattr(encode, "READERS", 1)
     before = listing(encoded21, tmp_path / "before")
     encoded21.store.delete([clip.video.key for clip in before.clips])
     read: list[str] = []
