@@ -22,13 +22,18 @@ PREFIXED = re.compile(
 """A released name, with what tools put before it."""
 
 ADAPTER = re.compile(r"(^|[._])(lora_[A-Za-z]+|hada_w\d|lokr_w\d|diff_b|dora_scale)(\.|_|$)")
+SCALED = "ComfyUI's scaled FP8"
 QUANTISED = (
     (re.compile(r"\.quant_state\.bitsandbytes__"), "4 bits of bitsandbytes (nf4 or fp4)"),
     (re.compile(r"\.SCB$"), "8 bits of bitsandbytes"),
     (re.compile(r"\.(wscales|smooth_factor)$"), "4 bits of Nunchaku (SVDQuant)"),
+    (re.compile(r"\.W_q$"), "HQQ's integers"),
+    (re.compile(r"\.weight_packed$"), "compressed-tensors' packed weights"),
+    (re.compile(r"\._?weight_qdata$"), "torchao's quantised tensors"),
     (re.compile(r"\.(qweight|qzeros|g_idx)$"), "GPTQ's or AWQ's integers"),
     (re.compile(r"\.comfy_quant$"), "ComfyUI's quantised layers"),
-    (re.compile(r"(^|\.)scaled_fp8$|\.scale_(weight|input)$"), "ComfyUI's scaled FP8"),
+    (re.compile(r"(^|\.)scaled_fp8$"), SCALED),
+    (re.compile(r"\.scale_(weight|input)$"), SCALED),
     (re.compile(r"\.(weight|input)_scale(_2)?$"), "FP8 or integers with scales"),
     (re.compile(r"\._(data|scale)$"), "quanto's integers"),
 )
@@ -78,13 +83,19 @@ def precision(header: Header) -> str:
     for pattern, kind in QUANTISED:
         for name in header.tensors:
             if pattern.search(name):
-                return f"{kind} ({name})"
+                return f"{_kind(header, kind)} ({name})"
     counts = {dtype: count for dtype, count in header.dtypes().items() if dtype not in FULL}
     if not counts:
         return ""
     dtype = max(counts, key=lambda each: counts[each])
     kind = "FP8" if dtype.startswith("F8") else "another precision"
     return f"{kind} ({dtype}, {counts[dtype]:,} of its {len(header.tensors):,} tensors)"
+
+
+def _kind(header: Header, kind: str) -> str:
+    """The kind, where tools write integers under the names of ComfyUI's scaled FP8."""
+    integers = header.dtypes()["I8"] and not any(each.startswith("F8") for each in header.dtypes())
+    return "8-bit integers with scales" if kind == SCALED and integers else kind
 
 
 def recognise(header: Header) -> Recognised:

@@ -82,7 +82,7 @@ def check(preset: Preset, part: str, names: str, found: Header) -> None:
     raise InputError(
         Reason.MODEL_INVALID,
         f"{names}: these are not the released weights of {preset.name}: {text}. "
-        f"{advice(preset, seen)}",
+        f"{advice(preset, seen)}{_in_8_bits(part, stored, seen)}",
     )
 
 
@@ -96,6 +96,13 @@ def advice(preset: Preset, seen: Recognised) -> str:
         return f"{use}; for the model, {fetch(preset)}"
     text = fetch(preset)
     return text[0].upper() + text[1:]
+
+
+def _in_8_bits(part: str, stored: str, seen: Recognised) -> str:
+    """How a transformer takes the memory of a quantised one all the same."""
+    if part != "dit" or not stored or seen.part != "dit":
+        return ""
+    return ": training.basePrecision: FP8 keeps it in 8 bits on the GPU"
 
 
 def fetch(preset: Preset) -> str:

@@ -221,6 +221,35 @@ STORED: dict[str, tuple[dict[str, tuple[int, ...]], dict[str, str], str]] = {
     "kijai scaled": (
         {"blocks.0.self_attn.q.scale_weight": (1,)}, {LINEAR: "F8_E4M3"}, "ComfyUI's scaled FP8 (",
     ),
+    "comfy scaled, other": (
+        {"scaled_fp8": (2,), "blocks.0.self_attn.q.scale_weight": ()},
+        {LINEAR: "F8_E5M2", "scaled_fp8": "F8_E5M2"},
+        "ComfyUI's scaled FP8 (scaled_fp8)",
+    ),
+    "int8 under its names": (
+        {"blocks.0.self_attn.q.scale_weight": (40, 40)}, {LINEAR: "I8"}, "8-bit integers with sc",
+    ),
+    "comfy fp8 layers": (
+        {"blocks.0.self_attn.q.comfy_quant": (28,), "blocks.0.self_attn.q.weight_scale": ()},
+        {LINEAR: "F8_E4M3"},
+        "ComfyUI's quantised layers (blocks.0.self_attn.q.comfy_quant)",
+    ),
+    "nvfp4": (
+        {"blocks.0.self_attn.q.weight_scale": (1,), "blocks.0.self_attn.q.weight_scale_2": ()},
+        {LINEAR: "U8", "blocks.0.self_attn.q.weight_scale": "F8_E4M3"},
+        "FP8 or integers with scales (blocks.0.self_attn.q.weight_scale",
+    ),
+    "hqq": ({"blocks.0.self_attn.q.W_q": (1,)}, {}, "HQQ's integers (blocks.0.self_attn.q.W_q)"),
+    "compressed": (
+        {"blocks.0.self_attn.q.weight_packed": (1,), "blocks.0.self_attn.q.weight_scale": (1,)},
+        {},
+        "compressed-tensors' packed weights (blocks.",
+    ),
+    "torchao": (
+        {"blocks.0.self_attn.q._weight_qdata": (1,), "blocks.0.self_attn.q._weight_scale": (1,)},
+        {},
+        "torchao's quantised tensors (blocks.",
+    ),
     "comfy layers": (
         {"blocks.0.self_attn.q.comfy_quant": (40,), "blocks.0.self_attn.q.weight_scale": ()},
         {LINEAR: "I8"},
@@ -252,7 +281,7 @@ def test_quantised_weights_are_called_by_their_kind(case: str) -> None:
     assert text.startswith(f"it is stored in {kind}")
     assert text.endswith(
         ", and float32, bfloat16 and float16 are read. Fetch Wan-AI/Wan2.1-I2V-14B-720P, as it is "
-        "released"
+        "released: training.basePrecision: FP8 keeps it in 8 bits on the GPU"
     )
 
 
