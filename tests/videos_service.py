@@ -28,6 +28,8 @@ class VideosService:
         """Answers to the next requests that create, in place of a video."""
         self.failing: dict[str, dict[str, str]] = {}
         """Prompt -> error of the video."""
+        self.completed: dict[str, Any] = {}
+        """Further fields of videos that are completed."""
         self.authorization: set[str | None] = set()
         self._polls: dict[str, int] = {}
         self.url = ""
@@ -96,5 +98,7 @@ class VideosService:
         ask = self.asked[int(video_id.removeprefix("video_"))]
         if (error := self.failing.get(ask.prompt)) is not None:
             return 200, {}, {"id": video_id, "status": "failed", "error": error}
-        status = "completed" if polls > 1 else "in_progress"
-        return 200, {"openai-poll-after-ms": "1500"}, {"id": video_id, "status": status}
+        video = {"id": video_id, "status": "in_progress"}
+        if polls > 1:
+            video |= {"status": "completed", **self.completed}
+        return 200, {"openai-poll-after-ms": "1500"}, video

@@ -163,7 +163,7 @@ class Verdict(Figures):
 class CandidateCost(Figures):
     candidate: str
     cost: float | None
-    """Training and so many clips, in the unit of the table; null if one of the two is unknown."""
+    """Training and so many clips, in the unit of the table; null if it is not known."""
     quality: float | None
     ratio: float | None
     """Quality divided by cost."""
@@ -176,6 +176,9 @@ class CostTable(Figures):
     """Null if the cost of no unit is known for all candidates."""
     clips: int
     """Clips that training is shared by."""
+    with_training: bool = True
+    """Whether training is part of the costs. It is not if that of a candidate is unknown, as of one
+    that a service renders."""
     candidates: tuple[CandidateCost, ...]
 
 

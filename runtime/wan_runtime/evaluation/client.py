@@ -72,15 +72,15 @@ class Client:
             raise Refused("the service answered without the id of a video")
         return str(answer["id"])
 
-    def wait(self, video_id: str) -> None:
-        """Return once the video is completed. Raises as `create`."""
+    def wait(self, video_id: str) -> dict[str, Any]:
+        """What the service says of the video once it is completed. Raises as `create`."""
         clock, before = self._patience.clock, None
         changed = clock()
         while True:
             response = self._answered("GET", f"/v1/videos/{video_id}")
             video = _parsed(response)
             if video.get("status") == "completed":
-                return
+                return video
             if video.get("status") == "failed":
                 raise Refused(_words(video.get("error")) or "the video failed, without a reason")
             now = {name: video.get(name) for name in ("status", "progress", "step")}

@@ -140,7 +140,7 @@ def _choices(
 
 def seconds_of(candidate: str, videos: Sequence[Video]) -> float | None:
     """GPU-seconds of a video: the median, since the first one of a pod also compiles. That of other
-    kernels is another profile's. None: it was not rendered here."""
+    kernels is another profile's. None: it is not known, as of ready videos."""
     taken = [
         each.gpu_seconds
         for each in videos

@@ -81,7 +81,7 @@ class Video(Contract):
     """Why there is no video."""
     seed: int | None = None
     gpu_seconds: float | None = None
-    """GPU-seconds of the render. None: not rendered here."""
+    """GPU-seconds of the render. None: not known."""
     gpu: str = ""
     """Type of the GPU, or `CPU`."""
     profile: str = ""

@@ -29,6 +29,16 @@ class Kept:
     """What it says of how it was made: the comment of the mp4."""
 
 
+def facts_of(path: Path) -> Mapping[str, Any]:
+    """What an mp4 of ours says of how it was made. Raises FFmpegError, KeyError or ValueError for
+    one that says nothing."""
+    with av.open(str(path)) as container:
+        facts = json.loads(container.metadata["comment"])
+    if not isinstance(facts, dict):
+        raise ValueError("the comment is no JSON object")
+    return facts
+
+
 class RenderCache:
     """Videos named after all that their pixels depend on."""
 
@@ -46,8 +56,7 @@ class RenderCache:
         path = self._folder / "kept.mp4"
         try:
             got = self._store.download(key, path)
-            with av.open(str(path)) as container:
-                facts = json.loads(container.metadata["comment"])
+            facts = facts_of(path)
         except ObjectNotFound:
             return None
         except (ArtifactCorrupt, av.FFmpegError, KeyError, ValueError) as error:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import av
+from pydantic import ValidationError
 
 from wan_runtime.artifacts import manifest
-from wan_runtime.artifacts.store import Store, file_sha256
+from wan_runtime.artifacts.store import ObjectNotFound, Store, file_sha256
 from wan_runtime.contract import results
+from wan_runtime.contract.base import Contract
 from wan_runtime.contract.evaluation import CandidateSpec, EvaluationWork, evaluation_of
 from wan_runtime.contract.job import JobSpec
 from wan_runtime.contract.reasons import Reason
@@ -20,11 +26,14 @@ from wan_runtime.data.facts import ClipRejected
 from wan_runtime.errors import InputError
 from wan_runtime.evaluation.client import Client, Refused
 from wan_runtime.evaluation.records import Stored, TestClip, Video
+from wan_runtime.evaluation.renders import facts_of
 from wan_runtime.models.digest import canonical_json
 from wan_runtime.process.progress import Reporter
 
 log = logging.getLogger(__name__)
 
+NO_GPU = ("loading", "writing")
+"""Stages that are no part of what a further video costs, as services name them."""
 AHEAD = 4
 """Videos that the service has of us at a time: several workers are busy, and other clients too."""
 
@@ -39,6 +48,12 @@ class Pending:
     id: str = ""
     """Id that the service gave it. Empty: it is in the bucket already, or was refused."""
     refused: str = ""
+
+
+class Cost(Contract):
+    """An object beside each video: what it took."""
+
+    gpu_seconds: float | None = None
 
 
 class Requests:
@@ -81,12 +96,15 @@ class Requests:
             return self._failed(clip, pending.refused)
         try:
             if pending.id:
-                self._client.wait(pending.id)
+                said = self._client.wait(pending.id)
                 self._client.download(pending.id, path)
                 survey(path, fps=1, limit=1)
-                self._store.put_file(pending.key, path)
+                cost = Cost(gpu_seconds=gpu_seconds_of(said, path))
+                self._store.put_bytes(f"{pending.key}.json", cost.model_dump_json().encode())
+                self._store.put_file(pending.key, path)  # last: where it is, all is
             else:
                 self._store.download(pending.key, path)
+                cost = self._cost(pending.key)
             stored = Stored(
                 uri=self._store.uri(pending.key),
                 sha256=file_sha256(path),
@@ -98,11 +116,36 @@ class Requests:
             return self._failed(clip, f"what the service sent {rejection.message}")
         finally:
             path.unlink(missing_ok=True)
-        return Video(clip=clip.id, candidate=self._spec.name, seed=clip.seed, video=stored)
+        return Video(
+            clip=clip.id,
+            candidate=self._spec.name,
+            seed=clip.seed,
+            video=stored,
+            gpu_seconds=cost.gpu_seconds,
+        )
+
+    def _cost(self, key: str) -> Cost:
+        try:
+            return Cost.model_validate_json(self._store.get_bytes(f"{key}.json"))
+        except (ObjectNotFound, ValidationError):  # an earlier release wrote none
+            return Cost()
 
     def _failed(self, clip: TestClip, message: str) -> Video:
         log.warning("%s: %s", clip.id, message)
         return Video(clip=clip.id, candidate=self._spec.name, seed=clip.seed, failure=message)
+
+
+def gpu_seconds_of(video: Mapping[str, Any], path: Path) -> float | None:
+    """GPU-seconds of a video: what the service says that its stages took, on as many GPUs as the
+    file says. Without loading, which comes once, and writing, which takes no GPU. None: the service
+    says nothing of it."""
+    try:
+        timings, gpus = dict(video["timings"]), int(facts_of(path)["gpus"])
+        stages = [float(timings[name]) for name in timings if name not in NO_GPU]
+    except (av.FFmpegError, KeyError, TypeError, ValueError):
+        return None
+    taken = sum(stages) * gpus
+    return round(taken, 3) if math.isfinite(taken) and taken > 0 else None
 
 
 def fields_of(

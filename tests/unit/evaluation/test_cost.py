@@ -47,7 +47,7 @@ def test_equal_costs_leave_equal_candidates_undecided() -> None:
     assert decision.quality_per_cost.outcome == "Inconclusive"
 
 
-@pytest.mark.parametrize("missing", [(None, 1.0), (100.0, None), (0.0, 0.0)])
+@pytest.mark.parametrize("missing", [(None, None), (100.0, None), (0.0, 0.0)])
 def test_a_cost_that_is_not_known_decides_nothing(
     missing: tuple[float | None, float | None],
 ) -> None:
@@ -57,6 +57,14 @@ def test_a_cost_that_is_not_known_decides_nothing(
     assert [each.reason for each in verdict.doubts] == ["MissingCost"]
     assert decision.quality.winner == "b"
     decision.model_dump_json()
+
+
+def test_without_the_training_of_one_the_videos_alone_are_costed() -> None:
+    decision = decided([0, 2], [(100, 1), (None, 0.5)])
+    assert not decision.costs.with_training
+    assert [each.cost for each in decision.costs.candidates] == [100, 50]
+    assert decision.quality_per_cost.winner == "b"
+    assert decided([0, 2], [(100, 1), (0, 0.5)]).costs.with_training
 
 
 def test_gpu_hours_count_where_prices_are_missing() -> None:

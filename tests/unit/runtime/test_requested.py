@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,15 +13,19 @@ from moving import moving_picture
 from videos_service import VideosService
 from wan_runtime.artifacts.patience import Patience
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.evaluation import ServiceAddress
+from wan_runtime.contract.evaluation import CandidateSpec, ServiceAddress, evaluation_of
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.steps import Step
 from wan_runtime.errors import InfrastructureError, InputError
 from wan_runtime.evaluation import client
 from wan_runtime.evaluation.client import Client, Refused
+from wan_runtime.evaluation.evidence import cost_of
+from wan_runtime.evaluation.requested import gpu_seconds_of
+from wan_runtime.rendering.media import write_mp4
 
 pytest_plugins = ["evaluation_fixtures"]
 
+SERVED = {"name": "served", "service": {"url": "http://videos", "model": "wan"}}
 BUSY = {"code": "queue_full", "message": "the queue is full"}
 
 
@@ -74,6 +80,31 @@ def test_a_service_is_asked_for_every_clip_once(
         assert store.get_bytes(store.parse(video.video.uri)[1]) == service.video
     assert evaluation.generate("served") == videos
     assert len(service.asked) == 2, "what an earlier attempt brought is there"
+
+
+def test_what_a_video_took_is_the_services_stages_on_its_gpus(
+    evaluation: Evaluation, service: VideosService, clock: Clock, store: Store
+) -> None:
+    evaluation.folder.mkdir(parents=True, exist_ok=True)
+    path = evaluation.folder / "stated.mp4"
+    write_mp4(moving_picture(5), path, 16, {"comment": json.dumps({"gpus": 4})})
+    service.video = path.read_bytes()
+    service.completed = {"timings": {"loading": 9, "denoising": 2.5, "decoding": 0.5, "writing": 7}}
+    videos = evaluation.generate("served")
+    assert {each.gpu_seconds for each in videos} == {12.0}
+    assert evaluation.generate("served") == videos, "also of what an earlier attempt brought"
+    cost = cost_of(evaluation_of(evaluation.job(Step.SCORE)), CandidateSpec(**SERVED), videos)
+    assert cost.clip_gpu_hours == pytest.approx(12 / 3600)
+    assert cost.training_gpu_hours is None
+
+
+@pytest.mark.parametrize("said", [{}, {"timings": None}, {"timings": {"denoising": "soon"}}])
+def test_a_service_that_says_nothing_of_its_time_has_no_cost(
+    said: dict[str, object], tmp_path: Path
+) -> None:
+    write_mp4(moving_picture(5), tmp_path / "a.mp4", 16, {"comment": json.dumps({"gpus": 1})})
+    assert gpu_seconds_of(said, tmp_path / "a.mp4") is None
+    assert gpu_seconds_of({"timings": {"denoising": 1}}, tmp_path / "none.mp4") is None
 
 
 def test_a_busy_service_is_waited_for_and_refusals_are_in_its_words(

@@ -54,6 +54,7 @@ async def test_an_order_becomes_files(video_service: Service, working: Working) 
     assert comment["seed"] == job.order.seed
     assert comment["aiGenerated"] is True
     assert comment["profile"] == "Lossless"
+    assert comment["gpus"] == 1
     assert "secret" not in str(comment)
     for variant, size in (
         ("thumbnail", (64, 48)),

@@ -122,7 +122,7 @@ class CandidateStatus(ApiModel):
     total: Signed | None = None
     """Weighted total from 0 to 1."""
     gpu_seconds: Amount | None = None
-    """GPU-seconds of a video. Left out if it was not rendered here."""
+    """GPU-seconds of a video, as measured here or by a service. Left out if they are not known."""
     cost: Amount | None = None
     """Price of a video, by spec.pricePerGpuHour."""
 

@@ -248,15 +248,21 @@ def costs(result: EvaluationResult) -> str:
         return section(
             "Cost",
             paragraph(
-                "The cost is not known of all candidates: it is of those that are rendered here, "
-                "and of weights whose training the evaluation knows."
+                "The cost is not known of all candidates: it is of videos that are rendered here, "
+                "and of those of services that state what they took."
             ),
         )
     unit = "price" if found.unit == "Price" else "GPU-hours"
-    across = f"{unit} of training and {found.clips} videos"
+    training = "training and " if found.with_training else ""
+    across = f"{unit} of {training}{found.clips} videos"
     title = f"{title_of(result.deciding)} beside the {across}"
     by_cost = result.decision.quality_per_cost
     best = f"Most quality for its cost: {by_cost.winner or 'none is certain'}."
+    if not found.with_training:
+        best += (
+            " Training is left out, since that of a candidate is not known: of a service, or of "
+            "LoRA files made elsewhere."
+        )
     rows = [
         (text(each.candidate), number(each.cost), number(each.quality), number(each.ratio),
          "yes" if each.on_front else "no")

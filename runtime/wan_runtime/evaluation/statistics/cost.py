@@ -25,13 +25,17 @@ def cost_table(
     costs: Sequence[Cost], quality: Mapping[str, float | None], settings: Settings
 ) -> CostTable:
     """Cost of training and of the settings' number of clips: in money if all candidates' is known,
-    else in GPU-hours. Ratios are of qualities above 0 and costs above 0 alone."""
+    else in GPU-hours; of the clips alone, if the training of a candidate is not known. Ratios are
+    of qualities above 0 and costs above 0 alone."""
     by_name = {each.candidate: each for each in costs}
-    unit, known = _priced([by_name.get(name) for name in quality], settings.clips_of_cost)
+    unit, with_training, known = _priced(
+        [by_name.get(name) for name in quality], settings.clips_of_cost
+    )
     costed = dict(zip(quality, known, strict=True))
     return CostTable(
         unit=unit,
         clips=settings.clips_of_cost,
+        with_training=with_training,
         candidates=tuple(
             CandidateCost(
                 candidate=name,
@@ -74,20 +78,24 @@ def verdict_by_cost(
     return verdict(table.candidates, ratios, compared, found, settings)
 
 
-def _priced(costs: Sequence[Cost | None], clips: int) -> tuple[Unit | None, list[float | None]]:
+def _priced(
+    costs: Sequence[Cost | None], clips: int
+) -> tuple[Unit | None, bool, list[float | None]]:
+    """Unit that the costs of all are known in, whether with training, and the costs."""
     units: tuple[tuple[Unit, str, str], ...] = (
         ("Price", "training_price", "clip_price"),
         ("GpuHours", "training_gpu_hours", "clip_gpu_hours"),
     )
-    for unit, training, clip in units:
-        known = [
-            None if one is None or other is None else one + other * clips
-            for each in costs
-            for one, other in [(getattr(each, training, None), getattr(each, clip, None))]
-        ]
-        if None not in known:
-            return unit, known
-    return None, [None] * len(costs)
+    for with_training in (True, False):
+        for unit, training, clip in units:
+            fixed = [getattr(each, training, None) if with_training else 0.0 for each in costs]
+            known = [
+                None if one is None or other is None else one + other * clips
+                for one, other in zip(fixed, (getattr(e, clip, None) for e in costs), strict=True)
+            ]
+            if None not in known:
+                return unit, with_training, known
+    return None, True, [None] * len(costs)
 
 
 def _ratio(quality: float | None, cost: float | None) -> float | None:

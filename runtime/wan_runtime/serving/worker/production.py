@@ -134,6 +134,7 @@ class Production:
                 task.adapters,
                 ready.fine_tune,
                 order.profile_on(ready.profile),
+                gpus=len(done),
             ),
             visible_mark=order.visible_mark,
             reviewed=0 if self.service.moderation is None else REVIEWED_FRAMES,
