@@ -110,6 +110,10 @@ def main(trials: int) -> None:
         ):
             won = winners(pixels(better, count, failing), PIXELS, trials)
             print(f"{count} clips, {name}: {won}", flush=True)
+    for better in (0.75, 1, 1.5, 2, 3):
+        for count in (8, 10, 12, 16, 30, 60):
+            won = winners(pixels([0, better], count), PIXELS, trials * 3 // 10)
+            print(f"{count} clips, b better by {better} dB: {won}", flush=True)
     for raters in (2, 3, 6):  # fewer trials, since ratings are many
         for better in (0.5, 0.0):
             for taste in (0.0, 0.3):

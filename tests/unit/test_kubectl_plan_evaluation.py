@@ -17,6 +17,7 @@ from wan_runtime.planner.workload import Serving
 
 H100 = "NVIDIA-H100-80GB-HBM3"
 WAN21 = {"preset": "Wan2.1-I2V-14B-480P", "source": {"s3": "s3://models/wan21"}}
+HELD_OUT = {"fineTuneRef": {"name": "tune"}}
 Plan = Callable[..., tuple[int, str, str]]
 
 
@@ -87,6 +88,14 @@ def test_the_numbers_are_the_planners_and_the_size_is_the_fine_tunes(plan: Plan)
         "collect", "import-base", "generate-base", "generate-tuned", "generate-old", "score",
         "compare",
     ]  # fmt: skip
+
+
+def test_what_the_clips_can_tell_is_said_before_they_are_rendered(plan: Plan) -> None:
+    _, out, _ = plan(of=[TUNE, evaluation(clips={**HELD_OUT, "count": 16})])
+    assert "0.96 of its deviation from clip to clip, in 95 of 100 evaluations; half" in out
+    assert "with 59 clips" in out
+    _, out, _ = plan(of=[TUNE, evaluation(clips={**HELD_OUT, "count": 5})])
+    assert "nothing: fewer than 8 clips give no winner" in out
 
 
 def test_each_render_of_the_noise_floor_is_counted(plan: Plan) -> None:

@@ -20,6 +20,7 @@ from wan_operator.reconcile.finetune.plan import buckets_of
 from wan_operator.yaml_files import DocumentError
 from wan_runtime.contract.dataset import Bucket
 from wan_runtime.planner.gpus import Gpu
+from wan_runtime.planner.power import clips_for, smallest_effect
 from wan_runtime.planner.remedies import serving_remedies
 from wan_runtime.planner.serving import ServingPlan
 from wan_runtime.presets import PRESETS
@@ -136,6 +137,7 @@ def description(one: PlannedEvaluation) -> str:
     rows = [
         ("steps", ", ".join(steps(one))),
         *((f"  {each.candidate.name}", _candidate(each)) for each in one.candidates),
+        ("tells apart", _power(one.evaluation.spec)),
     ]
     if one.unknown:
         text = f"{', '.join(one.unknown)}: give the files of these fine-tunes too"
@@ -168,6 +170,24 @@ def _head(one: PlannedEvaluation) -> str:
     videos = f"up to {one.evaluation.spec.clips.count} clips"
     shape = f" of {size.width}x{size.height} and {size.frames} frames" if size.frames else ""
     return f"WanEvaluation {one.evaluation.name}: {many} on {videos}{shape}"
+
+
+def _effect(spec: WanEvaluationSpec) -> float | None:
+    """Smallest effect that the clips tell by metrics alone. None: they give no winner."""
+    if spec.clips.count < spec.decision.minimum_clips:
+        return None
+    return smallest_effect(spec.clips.count, spec.decision.level)
+
+
+def _power(spec: WanEvaluationSpec) -> str:
+    effect = _effect(spec)
+    if effect is None:
+        return f"nothing: fewer than {spec.decision.minimum_clips} clips give no winner"
+    half = clips_for(effect / 2, spec.decision.level)
+    return (
+        f"candidates whose difference is {effect:.2f} of its deviation from clip to clip, in 95 of "
+        f"100 evaluations; half of that with {half:.0f} clips"
+    )
 
 
 def _candidate(each: PlannedCandidate) -> str:
@@ -208,7 +228,7 @@ def comparison(compared: Sequence[PlannedEvaluation]) -> str:
 
 
 def as_json(one: PlannedEvaluation) -> dict[str, Any]:
-    rendered = one.plan is not None
+    rendered, effect = one.plan is not None, _effect(one.evaluation.spec)
     return {
         "kind": "WanEvaluation",
         "name": one.evaluation.name,
@@ -234,6 +254,7 @@ def as_json(one: PlannedEvaluation) -> dict[str, Any]:
             }
             for each in one.candidates
         ],
+        "smallestEffect": None if effect is None else rounded(effect),
         "unknownFineTunes": list(one.unknown),
         "gpuHours": rounded(one.hours) if rendered else None,
         "cost": rounded(one.cost) if rendered else None,

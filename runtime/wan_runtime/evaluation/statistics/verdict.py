@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from wan_runtime.contract.decision import Difference, Doubt, InconclusiveReason, Verdict
 from wan_runtime.evaluation.statistics.records import Settings
 from wan_runtime.evaluation.statistics.statistic import TINY
+from wan_runtime.evaluation.statistics.student import quantile
+from wan_runtime.planner.power import MOST_CLIPS, clips_for
 
 
 def verdict(
@@ -83,7 +86,7 @@ def _undecided(each: Difference, settings: Settings, floor: float | None) -> lis
         return []
     span = f"{estimate.value:.4g} (from {estimate.low:.4g} to {estimate.high:.4g})"
     if estimate.low <= 0 <= estimate.high:
-        what = f"{pair} differ by {span}: the interval includes zero"
+        what = f"{pair} differ by {span}: the interval includes zero{_enough(each, settings)}"
         return [doubt("IntervalTooWide", what), *_failures(each)]
     if each.better_alone is not None:
         what = f"{each.better_alone} is better of {pair} by {span}, but its own mean is lower"
@@ -92,6 +95,22 @@ def _undecided(each: Difference, settings: Settings, floor: float | None) -> lis
     if floor is not None and abs(estimate.value) > TINY:
         least = f"{settings.floor_multiple:g} times the noise floor of {floor:.4g}"
     return [doubt("WithinFloor", f"{pair} differ by {span}, which is not beyond {least}")]
+
+
+def _enough(each: Difference, settings: Settings) -> str:
+    """How many clips would tell, in words; nothing where it is people who are few."""
+    found = each.alone
+    if found is None or found.high is None or found.raters is not None:
+        return ""
+    half = found.high - found.value
+    if half <= 0:
+        return ""
+    spread = half / quantile((1 - settings.level) / 2, found.clips - 1) * math.sqrt(found.clips)
+    clips = clips_for(found.value / spread, settings.level)
+    if clips > MOST_CLIPS:
+        return f"; over {MOST_CLIPS} clips would be needed to tell so little"
+    about = int(float(f"{clips:.2g}"))
+    return f"; about {about} clips would tell, if they differ by as much as it seems"
 
 
 def _failures(each: Difference) -> list[Doubt]:
