@@ -125,6 +125,8 @@ FIXED: dict[str, Any] = {
     "sampling": {"steps": 3},
     "seed": 1,
     "metrics": ["psnr", "ssim"],
+    "metricWeights": "s3://wan/weights",
+    "legacyPsnr": True,
     "noiseFloor": "wan21",
     "noiseFloorRenders": ["OtherKernels"],
     "decision": {"level": 0.9},

@@ -197,6 +197,9 @@ class EvaluationWork(Work):
     noise_floor_renders: Annotated[tuple[FloorRender, ...], Field(min_length=1)] = DEFAULT_FLOOR
     """How it is rendered again."""
     metrics: Annotated[tuple[MetricName, ...], Field(min_length=1)]
+    metric_weights: str | None = None
+    """s3:// URI of a folder with the weights of metrics that need some, each in the folder that its
+    definition names. None: these metrics are skipped by name."""
     legacy_psnr: bool = False
     """Whether PSNR is given too as 8-bit arithmetic that wraps around computes it, for comparison
     with figures that were computed so. It means nothing, and decides nothing."""
@@ -256,8 +259,10 @@ class EvaluationWork(Work):
                 return {**model, "candidate": mine.stated("training"), **settings}
             case Step.SCORE:
                 part = {} if job.shard is None else {"shard": job.shard.stated()}
-                legacy = {"legacy": True} if self.legacy_psnr else {}
-                return {"metrics": self.metrics, "seconds": self.clip_seconds, **legacy, **part}
+                more: dict[str, object] = {"legacy": True} if self.legacy_psnr else {}
+                if self.metric_weights is not None:
+                    more["weights"] = self.metric_weights
+                return {"metrics": self.metrics, "seconds": self.clip_seconds, **more, **part}
             case Step.RATE:
                 # Its deadline may be moved while people rate.
                 ratings = None if self.ratings is None else self.ratings.stated("deadline_seconds")

@@ -27,12 +27,26 @@ MetricName = Literal[
     "clip_similarity",
     "flicker",
     "warping_error",
+    "vbench_temporal_flickering",
+    "vbench_subject_consistency",
+    "vbench_background_consistency",
+    "vbench_aesthetic_quality",
 ]
 Better = Literal["Higher", "Lower", "NearerToOne"]
 Beside = Literal["Reference", "FirstFrame", "Nothing"]
 
 PSNR_CAP = 100.0
 """Decibels of identical pictures, whose ratio is infinite."""
+
+
+class Weights(Contract):
+    """Files of a network, in a folder of the evaluation's metric weights."""
+
+    folder: str
+    files: tuple[str, ...]
+
+
+TRANSFORMERS = ("config.json", "model.safetensors")
 
 
 class MetricDefinition(Contract):
@@ -57,6 +71,8 @@ class MetricDefinition(Contract):
     mounted: str | None = None
     """What has to be mounted for it, since no image holds it: weights, or a program. None:
     nothing."""
+    weights: Weights | None = None
+    """Its weights, if that is what has to be mounted."""
 
 
 def _definitions() -> tuple[MetricDefinition, ...]:
@@ -122,6 +138,7 @@ def _definitions() -> tuple[MetricDefinition, ...]:
             worst=1.0,
             beside="Reference",
             mounted="the weights of LPIPS and AlexNet",
+            weights=Weights(folder="lpips", files=("alexnet-owt-7be5be79.pth", "alex.pth")),
         ),
         MetricDefinition(
             name="motion_ratio",
@@ -181,6 +198,10 @@ def _definitions() -> tuple[MetricDefinition, ...]:
             better="Higher",
             beside="FirstFrame",
             mounted="the weights of a CLIP image encoder",
+            weights=Weights(
+                folder="clip",
+                files=("config.json", "preprocessor_config.json", "model.safetensors"),
+            ),
         ),
         MetricDefinition(
             name="flicker",
@@ -200,6 +221,45 @@ def _definitions() -> tuple[MetricDefinition, ...]:
             better="Lower",
             worst=1.0,
             beside="Nothing",
+        ),
+        MetricDefinition(
+            name="vbench_temporal_flickering",
+            definition="VBench's temporal flickering: 1 minus the mean absolute difference in RGB "
+            "between each frame and the next, over 255. VBench measures it of scenes that stand "
+            "still: whatever moves lowers it.",
+            better="Higher",
+            beside="Nothing",
+        ),
+        MetricDefinition(
+            name="vbench_subject_consistency",
+            definition="VBench's subject consistency: cosines between the DINO features of each "
+            "frame and of both the frame before and the first one, negative ones as 0: mean over "
+            "the frames.",
+            better="Higher",
+            beside="Nothing",
+            mounted="the weights of DINO ViT-B/16",
+            weights=Weights(folder="dino-vitb16", files=TRANSFORMERS),
+        ),
+        MetricDefinition(
+            name="vbench_background_consistency",
+            definition="VBench's background consistency: as its subject consistency, by the "
+            "features of CLIP ViT-B/32.",
+            better="Higher",
+            beside="Nothing",
+            mounted="the weights of CLIP ViT-B/32",
+            weights=Weights(folder="clip-vit-base-patch32", files=TRANSFORMERS),
+        ),
+        MetricDefinition(
+            name="vbench_aesthetic_quality",
+            definition="VBench's aesthetic quality: mark of LAION's predictor on features of CLIP "
+            "ViT-L/14, over 10: mean over all frames.",
+            better="Higher",
+            beside="Nothing",
+            mounted="the weights of CLIP ViT-L/14 and of LAION's aesthetic predictor",
+            weights=Weights(
+                folder="clip-vit-large-patch14",
+                files=(*TRANSFORMERS, "sa_0_4_vit_l_14_linear.pth"),
+            ),
         ),
     )
 

@@ -76,9 +76,10 @@ class Reason(Explained):
     )
     MODEL_NOT_FOUND = (
         "ModelNotFound",
-        "The model source does not hold the files that the preset needs, or initFrom names "
-        "nothing.",
-        "`spec.model.source` or `initFrom` has a wrong address, or the upload is not complete.",
+        "The model source does not hold the files that the preset needs, initFrom names nothing, "
+        "or a metric that decides an evaluation has no weights.",
+        "`spec.model.source`, `initFrom` or `metricWeights` has a wrong address, or the upload is "
+        "not complete.",
         "Compare the address in the message with the bucket: `mc ls --recursive "
         "STORE/BUCKET/PATH`. Upload the folder as released, and it is found within minutes; or "
         "correct the address with `kubectl apply -f FILE`, which is acted on at once.",

@@ -25,6 +25,7 @@ from wan_runtime.data.pixels import start_of, window_of
 from wan_runtime.data.review import rejections, review
 from wan_runtime.data.source import StoreSource, counted
 from wan_runtime.errors import InputError
+from wan_runtime.evaluation import weights
 from wan_runtime.evaluation.records import CLIPS, FIRST_FRAMES, TestClip, TestClips
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
@@ -48,9 +49,11 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     """Choose the clips, cut their first frames, commit both.
 
     Raises:
-        InputError: DATASET_NOT_FOUND, DATASET_INVALID, DATASET_EMPTY, CLIP_INVALID.
+        InputError: DATASET_NOT_FOUND, DATASET_INVALID, DATASET_EMPTY, CLIP_INVALID; MODEL_NOT_FOUND
+            for weights of metrics.
     """
     spec = evaluation_of(job)
+    weights.check(spec, store)
     if spec.clips.dataset is None:
         assert spec.clips.held_out is not None
         recorded = _held_out(store, spec.clips.held_out)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -21,13 +20,13 @@ from wan_runtime.artifacts.store import Store, file_sha256
 from wan_runtime.contract.clip_scores import ClipScores, Score
 from wan_runtime.contract.evaluation import evaluation_of
 from wan_runtime.contract.job import JobSpec, ManifestRef
-from wan_runtime.contract.metric_names import MetricName
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.results import collected, generated
 from wan_runtime.data.dataset import bring
 from wan_runtime.data.decode import suffix_of
 from wan_runtime.data.source import counted
 from wan_runtime.errors import InputError
+from wan_runtime.evaluation import weights
 from wan_runtime.evaluation.kept_scores import ScoreCache
 from wan_runtime.evaluation.measuring import Measurers, Order, measurers
 from wan_runtime.evaluation.metrics import provenance
@@ -64,7 +63,8 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     cannot be measured stays in the list, with the reason.
 
     Raises:
-        InputError: CLIP_INVALID, if a recorded clip cannot be read any more.
+        InputError: CLIP_INVALID, if a recorded clip cannot be read any more; MODEL_NOT_FOUND, if
+            weights of a metric are gone.
     """
     ref = collected(job)
     clips = part_of(documents.read(store, ref, CLIPS, TestClips).clips, job.shard)
@@ -129,9 +129,11 @@ class Scoring:
         """Names of all that measured."""
         self._spec, self._store, self._work = evaluation_of(job), store, work
         self._videos, self._processes = videos, processes
-        program = _ffmpeg()
-        self._mounted = Mounted(ffmpeg=program)
-        digests: dict[MetricName, str] = {"vmaf": file_digest(program)} if program else {}
+        program, folder = weights.ffmpeg(), work / "weights"
+        digests = weights.fetch(self._spec, store, folder)
+        if program is not None:
+            digests["vmaf"] = file_digest(program)
+        self._mounted = Mounted(ffmpeg=program, weights=folder)
         self._cache = ScoreCache(store, job.cache_prefix, digests)
 
     def measure(self, clip: TestClip) -> list[Measured]:
@@ -209,12 +211,6 @@ class Scoring:
             self._cache.keep(key, known)
         self.devices |= {known.device} - {""}
         return known.model_copy(update={"scores": {**scores, **known.scores}})
-
-
-def _ffmpeg() -> Path | None:
-    """The program of an image that has one, which is none of ours: VMAF needs it."""
-    found = shutil.which("ffmpeg")
-    return None if found is None else Path(found)
 
 
 def _failure(clip: TestClip, found: ClipScores) -> str:

@@ -84,6 +84,23 @@ def test_how_candidates_and_the_noise_floor_are_rendered_reaches_the_pods() -> N
     assert work.noise_floor_renders == ("OtherSeed", "OtherKernels")
 
 
+def test_pods_that_score_with_networks_have_room_for_them() -> None:
+    def memory(**spec: object) -> str:
+        world = EvaluationWorld(sampling={"frames": 9}, **spec)
+        world.settle()
+        world.finish("collect")
+        world.finish(*world.running)
+        assert world.running == ["score"]
+        (name,) = world.running_jobs()
+        pod = world.jobs[name]["spec"]["template"]["spec"]
+        limit: str = pod["containers"][0]["resources"]["requests"]["memory"]
+        assert world.work_of("score").metric_weights == spec.get("metricWeights")
+        return limit
+
+    assert memory() == "1536Mi"
+    assert memory(metricWeights="s3://wan/weights") == "16Gi"
+
+
 def test_a_fine_tune_of_a_model_without_tea_cache_waits_for_an_edit() -> None:
     tea = {**TUNED, "acceleration": {"profile": "Fast", "stepCache": "TeaCache"}}
     world = EvaluationWorld(candidates=[BASE, tea])

@@ -8,12 +8,21 @@ import numpy as np
 import pytest
 import torch
 from torchvision.models import alexnet
-from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    ViTConfig,
+    ViTModel,
+)
 
 from scored_clips import film, lossless, noisy
-from wan_runtime.evaluation.metrics.perceptual import BACKBONE, CLIP_FILES, HEADS
+from wan_runtime.contract.metric_names import METRICS, MetricName
 from wan_runtime.evaluation.metrics.score import Mounted, score_clip
 
+CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LPIPS = 0.015247154670457045
 """Mean over frames 1 to 3 by lpips 0.1.4 with the weights below."""
 
@@ -26,23 +35,33 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def mounted(tmp_path_factory: pytest.TempPathFactory) -> Mounted:
-    folder = tmp_path_factory.mktemp("weights")
+    weights = tmp_path_factory.mktemp("weights")
+    for name in ("lpips", "clip", "clip-vit-base-patch32", "clip-vit-large-patch14"):
+        (weights / name).mkdir()
     with torch.device("meta"):
         shapes = {name: each.shape for name, each in alexnet().features.state_dict().items()}
     torch.manual_seed(0)
-    weights = {f"features.{name}": torch.randn(shape) / 20 for name, shape in shapes.items()}
-    torch.save(weights, folder / BACKBONE)
+    convolutions = {f"features.{name}": torch.randn(shape) / 20 for name, shape in shapes.items()}
+    torch.save(convolutions, weights / "lpips" / "alexnet-owt-7be5be79.pth")
     channels = (64, 192, 384, 256, 256)
     heads = {f"lin{n}.model.1.weight": torch.rand(1, c, 1, 1) for n, c in enumerate(channels)}
-    torch.save(heads, folder / HEADS)
-    config = CLIPVisionConfig(
-        hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        image_size=32, patch_size=16, projection_dim=16,
-    )  # fmt: skip
-    CLIPVisionModelWithProjection(config).save_pretrained(folder)
+    torch.save(heads, weights / "lpips" / "alex.pth")
+    small = {
+        "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "patch_size": 16,
+    }  # fmt: skip
+    clip = CLIPVisionConfig(image_size=32, projection_dim=16, **small)
+    CLIPVisionModelWithProjection(clip).save_pretrained(weights / "clip")
     size = {"crop_size": {"height": 32, "width": 32}, "size": {"shortest_edge": 32}}
-    CLIPImageProcessor(**size).save_pretrained(folder)
-    return Mounted(lpips=folder, clip=folder)
+    CLIPImageProcessor(**size).save_pretrained(weights / "clip")
+    of_224 = CLIPVisionModelWithProjection(CLIPVisionConfig(projection_dim=16, **small))
+    for name in ("clip-vit-base-patch32", "clip-vit-large-patch14"):
+        of_224.save_pretrained(weights / name)
+    head = {"weight": torch.randn(1, 16), "bias": torch.tensor([5.0])}
+    torch.save(head, weights / "clip-vit-large-patch14" / "sa_0_4_vit_l_14_linear.pth")
+    dino = ViTModel(ViTConfig(**small), add_pooling_layer=False)
+    dino.save_pretrained(weights / "dino-vitb16")
+    return Mounted(weights=weights)
 
 
 def test_distances_are_those_of_lpips(pair: tuple[Path, Path], mounted: Mounted) -> None:
@@ -55,7 +74,7 @@ def test_distances_are_those_of_lpips(pair: tuple[Path, Path], mounted: Mounted)
 
 def test_similarities_are_those_of_transformers(pair: tuple[Path, Path], mounted: Mounted) -> None:
     found = score_clip(*pair, metrics=["clip_similarity"], mounted=mounted)
-    folder = str(mounted.clip)
+    folder = str(mounted.folder("clip_similarity"))
     prepare = CLIPImageProcessor.from_pretrained(folder)
     model = CLIPVisionModelWithProjection.from_pretrained(folder)
     pictures = [film(1)[0], *noisy(film(4))[1:]]
@@ -66,20 +85,61 @@ def test_similarities_are_those_of_transformers(pair: tuple[Path, Path], mounted
     assert found.scores["clip_similarity"].value == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", [BACKBONE, HEADS, *CLIP_FILES])
-def test_weights_that_are_not_there_or_damaged_are_a_named_skip(
-    pair: tuple[Path, Path], mounted: Mounted, tmp_path: Path, name: str
+def test_dimensions_of_vbench_are_by_its_definitions(
+    pair: tuple[Path, Path], mounted: Mounted
 ) -> None:
-    assert mounted.lpips is not None
-    for file in mounted.lpips.iterdir():
-        (tmp_path / file.name).symlink_to(file)
-    (tmp_path / name).unlink()
-    metric = "clip_similarity" if name in CLIP_FILES else "lpips"
-    spoiled = Mounted(lpips=tmp_path, clip=tmp_path)
+    """Each computed here from the pictures, as its paper and its code have it."""
+    names: list[MetricName] = [name for name in METRICS if name.startswith("vbench_")]
+    found = {name: each.value for name, each in
+             score_clip(*pair, metrics=names, mounted=mounted).scores.items()}  # fmt: skip
+    pictures = np.stack(noisy(film(4)))
+    steps = np.abs(np.diff(pictures.astype(float), axis=0)).mean(axis=(1, 2, 3))
+    assert found["vbench_temporal_flickering"] == pytest.approx(1 - steps.mean() / 255)
+
+    batch = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    scaled = Resize(224, InterpolationMode.BICUBIC, antialias=False)
+    clip_input = Compose([scaled, CenterCrop(224), lambda x: x / 255, Normalize(*CLIP)])(batch)
+    whole = Compose([Resize(224, antialias=False), lambda x: x / 255, Normalize(*IMAGENET)])
+    assert mounted.weights is not None
+    clip = CLIPVisionModelWithProjection.from_pretrained(mounted.weights / "clip-vit-base-patch32")
+    dino = ViTModel.from_pretrained(mounted.weights / "dino-vitb16", add_pooling_layer=False)
+    with torch.inference_mode():
+        seen = torch.nn.functional.normalize(clip(clip_input).image_embeds)
+        subject = dino(whole(batch), interpolate_pos_encoding=True).last_hidden_state[:, 0]
+    head = torch.load(
+        mounted.weights / "clip-vit-large-patch14" / "sa_0_4_vit_l_14_linear.pth", weights_only=True
+    )
+    marks = torch.nn.functional.linear(seen, head["weight"], head["bias"]) / 10
+    assert found["vbench_aesthetic_quality"] == pytest.approx(float(marks.mean()), abs=1e-5)
+    for name, features in (("background", seen), ("subject", subject)):
+        cosine = torch.cosine_similarity(features[1:], features[:-1])
+        first = torch.cosine_similarity(features[1:], features[:1])
+        expected = float((cosine.clamp(min=0) + first.clamp(min=0)).mean() / 2)
+        value = found[f"vbench_{name}_consistency"]
+        assert value == pytest.approx(expected, abs=1e-5), name
+
+
+NEEDING = {name: each.weights for name, each in METRICS.items() if each.weights is not None}
+
+
+@pytest.mark.parametrize(
+    ("metric", "file"), [(name, file) for name, each in NEEDING.items() for file in each.files]
+)
+def test_weights_that_are_not_there_or_damaged_are_a_named_skip(
+    pair: tuple[Path, Path], mounted: Mounted, tmp_path: Path, metric: MetricName, file: str
+) -> None:
+    source = mounted.folder(metric)
+    assert source is not None
+    folder = tmp_path / source.name
+    folder.mkdir()
+    for each in source.iterdir():
+        (folder / each.name).symlink_to(each)
+    (folder / file).unlink()
+    spoiled = Mounted(weights=tmp_path)
     gone = score_clip(*pair, metrics=[metric], mounted=spoiled).scores[metric]
     assert gone.reason == "NotMounted"
-    assert f"{name} is not in" in gone.message
-    (tmp_path / name).write_text("neither weights nor JSON")
+    assert f"{file} is not in" in gone.message
+    (folder / file).write_text("neither weights nor JSON")
     damaged = score_clip(*pair, metrics=[metric], mounted=spoiled).scores[metric]
     assert damaged.reason == "NotMounted"
     assert "damaged" in damaged.message

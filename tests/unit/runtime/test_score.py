@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from evaluations import Evaluation
 from moving import FRAMES, moving_picture
 from wan_runtime.artifacts import documents
 from wan_runtime.artifacts.errors import ArtifactCorrupt
-from wan_runtime.contract.clip_scores import ClipScores
+from wan_runtime.contract.clip_scores import ClipScores, Score
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.steps import Step
+from wan_runtime.errors import InputError
 from wan_runtime.evaluation import kept_scores, measuring, score
 from wan_runtime.evaluation.measuring import Measurers, Order
 from wan_runtime.evaluation.metrics.score import Limits
@@ -223,3 +226,49 @@ def test_a_damaged_object_of_the_cache_is_measured_again(collected: Evaluation) 
     for each in [*collected.store.list(prefix)]:
         collected.store.put_bytes(each.key, json.dumps({"known": 1}).encode())
     assert scores(collected)[0].values == first
+
+
+def test_weights_of_metrics_are_brought_and_what_is_missing_is_said_before_a_gpu_works(
+    collected: Evaluation, processes: Measurers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collected.work["metrics"] = ["psnr", "lpips"]
+    collected.put("close/clip0.mp4", noisy(0, 4))
+    collected.go(Step.GENERATE, candidate="close")
+    first, *_ = scores(collected)
+    assert first.missing["lpips"].startswith("NotMounted: the weights of LPIPS and AlexNet are not")
+    collected.work["decision"] = {"metric": "lpips"}
+    with pytest.raises(InputError, match=r"lpips decides .* name their folder in metricWeights"):
+        collected.go(Step.COLLECT)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    vmaf = {"metrics": ["vmaf"], "gate": {"minimums": {"vmaf": 90}}, "decision": {}}
+    with pytest.raises(InputError, match="vmaf decides or is a limit of the gate, and needs an ff"):
+        collected.go(Step.COLLECT, work=vmaf)
+    folder = f"{collected.name}/weights"
+    collected.work["metric_weights"] = f"s3://{collected.store.bucket}/{folder}"
+    collected.store.put_bytes(f"{folder}/lpips/alex.pth", b"heads")
+    with pytest.raises(InputError, match=r"has no lpips/alexnet-owt-7be5be79\.pth") as missing:
+        collected.go(Step.COLLECT)
+    assert missing.value.reason is Reason.MODEL_NOT_FOUND
+    with pytest.raises(InputError, match=r"alexnet-owt-7be5be79\.pth does not exist"):
+        scores(collected)
+    collected.store.put_bytes(f"{folder}/lpips/alexnet-owt-7be5be79.pth", b"network")
+    collected.go(Step.COLLECT)
+    asked: list[Order] = []
+
+    def measured(order: Order) -> ClipScores:
+        asked.append(order)
+        found = {name: Score(value=0.5) for name in order.metrics}
+        return ClipScores(scores=found, frames_compared=FRAMES - 1)
+
+    monkeypatch.setattr(processes, "scored", measured)
+    scores(collected)
+    (order,) = asked
+    assert order.metrics == ["lpips"], "psnr is known"
+    where = order.mounted.folder("lpips")
+    assert where is not None
+    assert (where / "alex.pth").read_bytes() == b"heads"
+    scores(collected)
+    assert len(asked) == 1
+    collected.store.put_bytes(f"{folder}/lpips/alex.pth", b"other heads")
+    scores(collected)
+    assert len(asked) == 2, "another network gives another number"

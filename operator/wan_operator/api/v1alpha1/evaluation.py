@@ -22,6 +22,7 @@ from wan_operator.api.v1alpha1.evaluation_rules import FIXED_RULES, RULES
 from wan_operator.api.v1alpha1.evaluation_status import WanEvaluationStatus
 from wan_operator.api.v1alpha1.pods import PodTemplate, ResourceOverrides
 from wan_operator.api.v1alpha1.runs import Retries
+from wan_operator.api.v1alpha1.syntax import S3Uri
 from wan_runtime.contract.evaluation import DecidingMetric, FloorRender
 from wan_runtime.contract.metric_names import MetricName
 
@@ -192,6 +193,10 @@ class WanEvaluationSpec(ApiModel):
         ]
     )
     """Metrics to measure. docs/evaluation.md has the definition of each."""
+    metric_weights: S3Uri | None = None
+    """S3 folder with the weights of metrics that need some, which no image holds.
+    docs/evaluation.md has the folders and files of each. Default: these metrics have no number, and
+    a reason."""
     legacy_psnr: bool = False
     """Whether the report also has PSNR as 8-bit arithmetic that wraps around computes it, beside
     figures that were computed so. It means nothing, and decides nothing."""

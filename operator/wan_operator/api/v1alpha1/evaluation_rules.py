@@ -136,6 +136,8 @@ FIXED = (
     "sampling",
     "seed",
     "metrics",
+    "metric_weights",
+    "legacy_psnr",
     "noise_floor",
     "noise_floor_renders",
     "ratings",

@@ -115,6 +115,8 @@ class EvaluationPlan(Plan[WanEvaluationSpec, WanEvaluationStatus]):
             )
         # An import or a rendering of a base model is as large as the model.
         reads_little = (candidate is None or not candidate.preset) and is_small(effective)
+        # Networks of metrics, once for each clip at a time.
+        reads_little &= run.spec.metric_weights is None or candidate is not None
         if planned.needs_gpu and candidate is not None:
             host = fit.host_plan(run.spec, effective, candidate, run.settings)
             cache = cache_volume(run.settings) if candidate.s3 else None

@@ -81,6 +81,7 @@ def evaluation_work(
         noise_floor=spec.noise_floor,
         noise_floor_renders=tuple(spec.noise_floor_renders or DEFAULT_FLOOR),
         metrics=tuple(spec.metrics),
+        metric_weights=spec.metric_weights,
         legacy_psnr=spec.legacy_psnr,
         ratings=rating_spec(spec),
         decision=DecisionSpec(

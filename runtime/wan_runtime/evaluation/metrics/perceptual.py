@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wan_runtime.contract.metric_names import METRICS, MetricName
 from wan_runtime.evaluation.metrics.frame import Frame, Pair
 from wan_runtime.evaluation.metrics.scorer import Mean, reference_of, start_of
 from wan_runtime.evaluation.metrics.unscored import NoScore
@@ -17,15 +18,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BACKBONE = "alexnet-owt-7be5be79.pth"
-"""AlexNet on ImageNet, as torchvision distributes it."""
-HEADS = "alex.pth"
-"""Weights of LPIPS 0.1, as its package has them in weights/v0.1."""
 SLICES = (2, 5, 8, 10, 12)
 """Layers of AlexNet after which features are compared."""
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 TINY = 1e-10
-CLIP_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 
 
 class Lpips(Mean):
@@ -34,12 +30,12 @@ class Lpips(Mean):
     def __init__(self, folder: Path | None) -> None:
         """Raises NoScore(NotMounted)."""
         super().__init__(self._distance)
-        files = _mounted(folder, (BACKBONE, HEADS), "the weights of LPIPS and AlexNet")
+        files = files_of("lpips", folder)
         import torch
         from torchvision.models import alexnet
 
         self._device = _device()
-        with _readable(files):
+        with readable(files):
             with torch.device("meta"):
                 features = alexnet(weights=None).features
             weights = torch.load(files[0], map_location="cpu", weights_only=True)
@@ -88,12 +84,12 @@ class ClipSimilarity(Mean):
     def __init__(self, folder: Path | None) -> None:
         """Raises NoScore(NotMounted)."""
         super().__init__(self._similarity)
-        files = _mounted(folder, CLIP_FILES, "the weights of a CLIP image encoder")
+        files = files_of("clip_similarity", folder)
         from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
         source = str(files[0].parent)
         self._device = _device()
-        with _readable(files):
+        with readable(files):
             self._prepare: Any = CLIPImageProcessor.from_pretrained(source, local_files_only=True)
             model: Any = CLIPVisionModelWithProjection.from_pretrained(
                 source, local_files_only=True
@@ -116,11 +112,14 @@ class ClipSimilarity(Mean):
             return torch.nn.functional.normalize(found)
 
 
-def _mounted(folder: Path | None, names: tuple[str, ...], what: str) -> list[Path]:
-    """The files. Raises NoScore(NotMounted)."""
+def files_of(metric: MetricName, folder: Path | None) -> list[Path]:
+    """Files of a metric's weights in their folder. Raises NoScore(NotMounted)."""
+    definition = METRICS[metric]
+    assert definition.weights is not None
+    what = definition.mounted
     if folder is None:
         raise NoScore("NotMounted", f"{what} are not mounted")
-    files = [folder / name for name in names]
+    files = [folder / name for name in definition.weights.files]
     for file in files:
         if not file.is_file():
             raise NoScore("NotMounted", f"{what} are not complete: {file.name} is not in {folder}")
@@ -128,7 +127,7 @@ def _mounted(folder: Path | None, names: tuple[str, ...], what: str) -> list[Pat
 
 
 @contextmanager
-def _readable(files: list[Path]) -> Iterator[None]:
+def readable(files: list[Path]) -> Iterator[None]:
     """What a library makes of damaged or other weights becomes NoScore(NotMounted)."""
     try:
         yield
@@ -138,6 +137,11 @@ def _readable(files: list[Path]) -> Iterator[None]:
         log.exception("weights in %s", files[0].parent)
         text = f"{files[0].parent} holds other weights, or damaged ones: the log says more"
         raise NoScore("NotMounted", text) from error
+
+
+def on_device(model: Any) -> Any:
+    """The network where it computes, for use alone."""
+    return model.eval().requires_grad_(False).to(_device())
 
 
 def gpu() -> str:

@@ -29,6 +29,12 @@ from wan_runtime.evaluation.metrics.motion import CameraAgreement, MotionRatio, 
 from wan_runtime.evaluation.metrics.perceptual import ClipSimilarity, Lpips
 from wan_runtime.evaluation.metrics.scorer import Scorer
 from wan_runtime.evaluation.metrics.unscored import NoScore
+from wan_runtime.evaluation.metrics.vbench import (
+    VbenchAestheticQuality,
+    VbenchBackgroundConsistency,
+    VbenchSubjectConsistency,
+    VbenchTemporalFlickering,
+)
 from wan_runtime.evaluation.metrics.vmaf import Vmaf
 
 log = logging.getLogger(__name__)
@@ -50,13 +56,19 @@ class Mounted:
 
     ffmpeg: Path | None = None
     """Program with libvmaf."""
-    lpips: Path | None = None
-    """Folder with `alexnet-owt-7be5be79.pth` of torchvision and `alex.pth` of LPIPS 0.1."""
-    clip: Path | None = None
-    """Folder of a CLIP model as Transformers writes it."""
+    weights: Path | None = None
+    """Folder with a folder for each metric that needs weights: the definitions name them."""
+
+    def folder(self, metric: MetricName) -> Path | None:
+        """Folder with the weights of a metric. None: it is not there."""
+        wanted = METRICS[metric].weights
+        if self.weights is None or wanted is None:
+            return None
+        found = self.weights / wanted.folder
+        return found if found.is_dir() else None
 
 
-NETWORKS = {"lpips", "clip_similarity"}
+NETWORKS = frozenset(name for name, each in METRICS.items() if each.weights is not None)
 """Metrics that torch computes."""
 USUAL, NOTHING = Limits(), Mounted()
 
@@ -185,14 +197,24 @@ def _builders(mounted: Mounted, deadline: float) -> dict[MetricName, Callable[[]
         "vmaf": lambda: Vmaf(mounted.ffmpeg, deadline),
         "ffmpeg_psnr": FfmpegPsnr,
         "ffmpeg_ssim": FfmpegSsim,
-        "lpips": lambda: Lpips(mounted.lpips),
+        "lpips": lambda: Lpips(mounted.folder("lpips")),
         "motion_ratio": MotionRatio,
         "camera_agreement": CameraAgreement,
         "first_frame_fidelity": fidelity.FirstFrameFidelity,
         "identity_drift": IdentityDrift,
         "colour_shift": ColourShift,
         "sharpness": Sharpness,
-        "clip_similarity": lambda: ClipSimilarity(mounted.clip),
+        "clip_similarity": lambda: ClipSimilarity(mounted.folder("clip_similarity")),
         "flicker": Flicker,
         "warping_error": WarpingError,
+        "vbench_temporal_flickering": VbenchTemporalFlickering,
+        "vbench_subject_consistency": lambda: VbenchSubjectConsistency(
+            mounted.folder("vbench_subject_consistency")
+        ),
+        "vbench_background_consistency": lambda: VbenchBackgroundConsistency(
+            mounted.folder("vbench_background_consistency")
+        ),
+        "vbench_aesthetic_quality": lambda: VbenchAestheticQuality(
+            mounted.folder("vbench_aesthetic_quality")
+        ),
     }
