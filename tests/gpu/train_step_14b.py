@@ -83,6 +83,7 @@ ROWS = (
     Row("Wan2.1-I2V-14B-720P", "ours-KeepAttention", 81, 2),
     Row("Wan2.1-I2V-14B-720P", "ours-Offload", 81, 2),
     Row("Wan2.2-I2V-A14B", "ours-Offload", 81, 2),
+    Row("Wan2.2-I2V-A14B", "ours-KeepAttention", 81, 2),
 )
 
 
