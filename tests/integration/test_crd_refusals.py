@@ -63,6 +63,13 @@ def test_a_mean_of_all_weights_is_refused(runs: Runs) -> None:
     runs.create(minimal(method={"lora": {}}, training={"ema": {"decay": 0.99}}))
 
 
+def test_weights_that_are_trained_are_never_rounded(runs: Runs) -> None:
+    with pytest.raises(ApiError, match=r"method\.full trains them, so use BF16") as refused:
+        runs.create(minimal(method={"full": {}}, training={"basePrecision": "FP8"}))
+    assert refused.value.fields == ["spec.training.basePrecision"]
+    runs.create(minimal(method={"lora": {}}, training={"basePrecision": "FP8"}))
+
+
 def test_kubectl_shows_field_and_message(runs: Runs) -> None:
     done = runs.kubectl("apply", "-f", str(ROOT / "examples/invalid/frames.yaml"), check=False)
     assert done.returncode == 1
