@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import uvicorn
+from numpy.typing import NDArray
 from PIL import Image
 
 from moving import FRAMES, HEIGHT, WIDTH, moving_picture
@@ -49,23 +51,31 @@ def test_clip(number: int) -> TestClip:
 test_clip.__test__ = False  # type: ignore[attr-defined]
 
 
+Film = Callable[[int, int], NDArray[np.uint8]]
+
+
+def drifting(clip: int, candidate: int) -> NDArray[np.uint8]:
+    return moving_picture(clip + 10 * candidate)
+
+
 class Material:
     """Videos and first frames in the store, below a prefix."""
 
     def __init__(
         self, store: Store, prefix: str, folder: Path, clips: int = 2,
-        candidates: Sequence[str] = ("base", "ours"),
+        candidates: Sequence[str] = ("base", "ours"), film: Film = drifting,
     ) -> None:  # fmt: skip
+        """`film`: frames of a clip by a candidate, both counted from 0."""
         self.store, self.prefix = store, prefix
         self.clips = [test_clip(number) for number in range(1, clips + 1)]
         self.videos: list[Video] = []
         for clip in self.clips:
             picture = io.BytesIO()
-            Image.fromarray(moving_picture(clip.seed, 1)[0]).save(picture, "PNG")
+            Image.fromarray(film(clip.seed, 0)[0]).save(picture, "PNG")
             store.put_bytes(f"{prefix}/{clip.first_frame}", picture.getvalue())
             for place, candidate in enumerate(candidates):
                 path, key = folder / "video.mp4", f"{prefix}/{candidate}/{clip.id}.mp4"
-                write_mp4(moving_picture(clip.seed + 10 * place), path, FPS)
+                write_mp4(film(clip.seed, place), path, FPS)
                 data = path.read_bytes()
                 store.put_bytes(key, data)
                 stored = Stored(uri=store.uri(key), sha256=digest(data), bytes=len(data))
