@@ -70,6 +70,28 @@ def test_weights_that_are_trained_are_never_rounded(runs: Runs) -> None:
     runs.create(minimal(method={"lora": {}}, training={"basePrecision": "FP8"}))
 
 
+def test_dropout_is_for_one_gpu(runs: Runs) -> None:
+    several = {"gpusPerNode": 2, "sequence": 2}
+    dropout = {"lora": {"dropoutPercent": 10}}
+    with pytest.raises(ApiError, match="would depend on the number of GPUs") as refused:
+        runs.create(minimal(parallelism=several, method=dropout))
+    assert refused.value.fields == ["spec.method.lora.dropoutPercent"]
+    runs.create(minimal("one", method=dropout))
+    runs.create(minimal("several", parallelism=several))
+
+
+def test_gpus_that_share_the_clips_evenly_are_taken(runs: Runs) -> None:
+    """Alone, or by splitting clips."""
+    runs.create(minimal("split", parallelism={"gpusPerNode": 4}))
+    runs.create(
+        minimal("apart", parallelism={"gpusPerNode": 8, "nodes": 2},
+                training={"batchSize": 2, "gradientAccumulation": 8})
+    )  # fmt: skip
+    source = {"persistentVolumeClaim": {"claimName": "wan-models"}}
+    big = {"preset": "Wan2.1-I2V-14B-720P", "source": source}
+    runs.create(minimal("eight", model=big, parallelism={"gpusPerNode": 8, "sequence": 8}))
+
+
 def test_kubectl_shows_field_and_message(runs: Runs) -> None:
     done = runs.kubectl("apply", "-f", str(ROOT / "examples/invalid/frames.yaml"), check=False)
     assert done.returncode == 1

@@ -84,8 +84,8 @@ def test_a_run_that_fits_and_one_that_does_not(plan: Any) -> None:
     assert status == 1
     assert re.search(r"^fits +no: the operator refuses it$", out, re.MULTILINE)
     assert re.search(
-        r"^fits with +gradientCheckpointing: Offload, or basePrecision: FP8, or 65 frames, "
-        r"or 832x480, or a GPU of type",
+        r"^fits with +gradientCheckpointing: Offload, or basePrecision: FP8, or "
+        r"parallelism\.gpusPerNode: 2, or 65 frames, or 832x480, or a GPU of type",
         out,
         re.MULTILINE,
     )
@@ -343,3 +343,17 @@ def test_every_example_is_planned(capsys: pytest.CaptureFixture[str]) -> None:
 def test_without_arguments_it_says_what_it_can_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     assert "plan" in capsys.readouterr().out
+
+
+def test_the_gpus_that_share_the_work_are_shown(plan: Any) -> None:
+    several = on_h100(
+        parallelism={"nodes": 2, "gpusPerNode": 4, "sequence": 2},
+        training={"steps": 100, "gradientAccumulation": 4},
+    )
+    _, out, _ = plan(of=several)
+    assert "; 2 nodes with 4 GPUs each, 2 for each clip\n" in out
+    assert re.search(r"^memory .* GiB \(.*\) of each GPU$", out, re.MULTILINE)
+    assert re.search(r"^  exchange of tokens +[0-9.]+$", out, re.MULTILINE)
+    _, out, _ = plan("-o", "json", of=several)
+    [made] = json.loads(out)
+    assert made["parallelism"]["sequence"] == 2

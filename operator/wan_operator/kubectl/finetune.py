@@ -13,6 +13,7 @@ from wan_operator.kubectl.table import aligned
 from wan_operator.kubectl.words import EXPLAINED, explained, ranged, rounded, term_rows
 from wan_operator.reconcile.finetune.fit import run_plan, workloads
 from wan_operator.yaml_files import DocumentError
+from wan_runtime.contract.training import Parallelism
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.remedies import remedies
 from wan_runtime.planner.run import RunPlan
@@ -65,10 +66,11 @@ def description(one: Planned) -> str:
     gpu = training.gpu
     assert gpu is not None
     low, high = training.gib_range
+    each = " of each GPU" if training.work.gpus > 1 else ""
     rows = [
         ("GPU", f"{gpu.name}: {gpu.memory_gib:.1f} GiB, {gpu.price_per_hour:.2f} an hour"),
         ("fits", EXPLAINED[training.verdict]),
-        ("memory", f"{training.gib:.1f} GiB ({low:.1f} to {high:.1f})"),
+        ("memory", f"{training.gib:.1f} GiB ({low:.1f} to {high:.1f}){each}"),
         *term_rows(training.memory, ".1f"),
         ("step", ranged(training.seconds_per_step, training.time_band, "s")),
         *term_rows(training.seconds, ".2f"),
@@ -88,7 +90,19 @@ def summary(plan: RunPlan) -> str:
     return (
         f"{work.preset}, {method}, {work.frames} frames of {work.width}x{work.height} "
         f"({work.tokens:,} tokens{largest}), gradientCheckpointing {work.checkpointing}"
+        f"{_gpus(work.spread)}"
     )
+
+
+def _gpus(spread: Parallelism) -> str:
+    """Words for the GPUs that train one transformer; none for one alone."""
+    if spread == Parallelism():
+        return ""
+    gpus = f"{spread.gpus_per_node} GPU{'' if spread.gpus_per_node == 1 else 's'}"
+    text = f"; {gpus}" if spread.nodes == 1 else f"; {spread.nodes} nodes with {gpus} each"
+    text += f", {spread.sequence} for each clip" if spread.sequence > 1 else ""
+    text += f", ZeRO {spread.zero_stage}" if spread.zero_stage else ""
+    return text + (f", {spread.offload} in host memory" if spread.offload != "None" else "")
 
 
 def _buckets(plan: RunPlan) -> list[tuple[str, str]]:
@@ -174,6 +188,7 @@ def as_json(one: Planned) -> dict[str, Any]:
             for each in plan.buckets
         ],
         "gradientCheckpointing": work.checkpointing,
+        "parallelism": work.spread.model_dump(mode="json", by_alias=True),
         "gpu": gpu.name,
         "fits": training.verdict,
         "fitsWith": one.remedies,

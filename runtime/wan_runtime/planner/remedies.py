@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from wan_runtime.contract.training import KEEPING
+from wan_runtime.contract.training import KEEPING, Parallelism
+from wan_runtime.planner.architecture import HEADS
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.serving import plan_serving
 from wan_runtime.planner.training import plan_training
 from wan_runtime.planner.workload import Serving, Training
 
 FEWEST_FRAMES = 5
+MOST_ON_A_NODE = 8
+"""GPUs of a node that may train together."""
 SMALLER = (832, 480)
 """Wan's other official size."""
 
@@ -42,6 +45,9 @@ def remedies(
         batch = next((b for b in range(work.batch - 1, 0, -1) if fit_with(batch=b)), None)
         if batch is not None:
             found.append(f"batchSize: {batch}")
+    split = next((each for each in wider(work) if fit_with(spread=each)), None)
+    if split is not None:
+        found.append(f"parallelism.gpusPerNode: {split.gpus_per_node}")
     frames = most_frames(works, gpu)
     if frames is not None:
         found.append(f"at most {frames} frames" if smaller else f"{frames} frames")
@@ -58,6 +64,15 @@ def remedies(
     if work.method == "full" and fit_with(method="lora"):
         found.append("method.lora")
     return found
+
+
+def wider(work: Training) -> Iterator[Parallelism]:
+    """More GPUs of a node that split each clip, for as many clips in a step."""
+    now = work.spread
+    for sequence in range(now.sequence + 1, MOST_ON_A_NODE + 1):
+        gpus = now.gpus_per_node // now.sequence * sequence
+        if HEADS % sequence == 0 and gpus <= MOST_ON_A_NODE:
+            yield now.model_copy(update={"gpus_per_node": gpus, "sequence": sequence})
 
 
 def most_frames(works: Sequence[Training], gpu: Gpu) -> int | None:

@@ -56,8 +56,8 @@ def test_a_run_that_cannot_fit_starts_no_pod_and_says_what_would() -> None:
     assert condition is not None
     assert condition["message"] == (
         "training needs 89 GiB of GPU memory (84 to 94) and H100-80GB has 79: it fits with "
-        "gradientCheckpointing: Offload, or basePrecision: FP8, or 65 "
-        "frames, or 832x480, or a GPU of type H100-NVL-94GB. To try it all the same, set the "
+        "gradientCheckpointing: Offload, or basePrecision: FP8, or parallelism.gpusPerNode: 2, or "
+        "65 frames, or 832x480, or a GPU of type H100-NVL-94GB. To try it all the same, set the "
         "annotation wan-operator.dev/fit-check: disabled"
     )
     assert world.condition("Failed") is None, "another GPU or the annotation heals it"
@@ -196,8 +196,9 @@ def test_a_bucket_that_cannot_fit_is_named() -> None:
     assert condition is not None
     assert condition["message"].startswith(
         "training in the bucket 1280x720x81 needs 89 GiB of GPU memory (84 to 94) and H100-80GB "
-        "has 79: it fits with gradientCheckpointing: Offload, or basePrecision: FP8, or at most 65 "
-        "frames, or buckets without 1280x720x81, or a GPU of type"
+        "has 79: it fits with gradientCheckpointing: Offload, or basePrecision: FP8, or "
+        "parallelism.gpusPerNode: 2, or at most 65 frames, or buckets without "
+        "1280x720x81, or a GPU of type"
     )
 
 

@@ -10,6 +10,7 @@ from wan_runtime.contract.steps import Step
 from wan_runtime.contract.training import Parallelism
 from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name
 from wan_runtime.planner.host import plan_host
+from wan_runtime.planner.remedies import remedies
 from wan_runtime.planner.run import plan_run
 from wan_runtime.planner.training import TrainingPlan, plan_training
 from wan_runtime.planner.workload import GIB, Training
@@ -101,3 +102,10 @@ def test_all_gpus_are_paid_for() -> None:
     assert eight.cost == pytest.approx(one.cost, rel=0.02)
     assert eight.hours is not None
     assert eight.hours * 3.0 * 8 == pytest.approx(eight.cost)
+
+
+def test_what_does_not_fit_is_split_over_the_fewest_gpus() -> None:
+    for name, count in ((MEASURED_ON, 2), ("L40S-48GB", 8)):
+        assert f"parallelism.gpusPerNode: {count}" in remedies(LORA, gpu(name), DEFAULTS)
+    pairs = replace(LORA, spread=Parallelism(gpus_per_node=4, sequence=1))
+    assert "parallelism.gpusPerNode: 8" in remedies(pairs, gpu(), DEFAULTS), "as many groups"

@@ -9,9 +9,7 @@ from pydantic import ConfigDict, Field
 from wan_operator.api.markers import Cel, Schema, rule
 from wan_operator.api.v1alpha1.common import ApiModel, rules
 from wan_runtime.planner.architecture import HEADS, TINY_HEADS
-
-MOST_ON_A_NODE = 8
-NOT_YET = "training on several GPUs is not available in this release: use 1"
+from wan_runtime.planner.remedies import MOST_ON_A_NODE
 
 
 def _shares(heads: int) -> list[int]:
@@ -22,6 +20,9 @@ _SHARES = f"(self.model.preset.endsWith('-Tiny') ? {_shares(TINY_HEADS)} : {_sha
 _GPUS = "self.parallelism.gpusPerNode * self.parallelism.nodes"
 _CLIPS = "self.training.batchSize * self.training.gradientAccumulation"
 _GIVEN = "has(self.parallelism.sequence)"
+_EVENLY = (
+    "the GPUs must share the batchSize x gradientAccumulation clips of an optimizer step evenly"
+)
 
 SPREAD_RULES: tuple[Schema, ...] = (
     rule(
@@ -31,16 +32,22 @@ SPREAD_RULES: tuple[Schema, ...] = (
         ".parallelism.sequence",
     ),
     rule(
-        f"({_GIVEN} ? [self.parallelism.sequence] : {_SHARES}).exists(count, "
-        f"self.parallelism.gpusPerNode % count == 0 && ({_CLIPS}) * count % ({_GPUS}) == 0)",
-        "the GPUs, in groups of parallelism.sequence that share a clip, must share the "
-        "batchSize x gradientAccumulation clips of an optimizer step evenly",
+        f"!{_GIVEN} || {_CLIPS} * self.parallelism.sequence % ({_GPUS}) == 0",
+        f"{_EVENLY}, in groups of parallelism.sequence that share a clip",
         ".parallelism",
-        computed=f"'%d GPUs'.format([{_GPUS}]) + "
-        f"({_GIVEN} ? ', %d for each clip,'.format([self.parallelism.sequence]) : '') + "
-        "' cannot share the %d clips of an optimizer step (training.batchSize x "
-        f"gradientAccumulation) evenly: set training.gradientAccumulation to a multiple of %d'"
-        f".format([{_CLIPS}, {_GPUS} / ({_GIVEN} ? self.parallelism.sequence : 1)])",
+        computed="'%d GPUs, %d for each clip, cannot share the clips of an optimizer step evenly, "
+        "training.batchSize x gradientAccumulation = %d: set gradientAccumulation to a multiple of "
+        f"%d'.format([{_GPUS}, self.parallelism.sequence, {_CLIPS}, "
+        f"{_GPUS} / self.parallelism.sequence])",
+    ),
+    rule(
+        f"{_GIVEN} || {_SHARES}.exists(count, "
+        f"self.parallelism.gpusPerNode % count == 0 && {_CLIPS} * count % ({_GPUS}) == 0)",
+        f"{_EVENLY}, or split them within a node",
+        ".parallelism",
+        computed="'%d GPUs cannot share the clips of an optimizer step evenly, training.batchSize "
+        "x gradientAccumulation = %d: set gradientAccumulation to a multiple of %d'"
+        f".format([{_GPUS}, {_CLIPS}, {_GPUS}])",
     ),
     rule(
         f"{_GPUS} == 1 || !has(self.method.lora) || self.method.lora.dropoutPercent == 0",
@@ -69,13 +76,11 @@ class Parallelism(ApiModel):
     gpus_per_node: Annotated[
         int,
         Field(ge=1, le=MOST_ON_A_NODE),
-        Cel("self == 1", NOT_YET),
     ] = 1
     """Number of GPUs per node that train. The other steps take one GPU each."""
     nodes: Annotated[
         int,
         Field(ge=1, le=64),
-        Cel("self == 1", NOT_YET),
     ] = 1
     """Number of nodes that train together: one pod each, which must reach each other at all ports.
     """
@@ -84,14 +89,17 @@ class Parallelism(ApiModel):
     for it. The others take clips of their own. Default: the smallest number with which the clips
     can be shared evenly and the planner is sure that they fit; status.effective.parallelism shows
     it."""
-    environment: Annotated[
-        dict[str, Annotated[str, Field(max_length=256)]],
-        Field(max_length=32),
-        Cel(
-            "self.all(name, name.matches('^(NCCL|TORCH_NCCL|GLOO)_[A-Z0-9_]{1,50}$'))",
-            "names must begin with NCCL_, TORCH_NCCL_ or GLOO_",
-        ),
-    ] = Field(default={})
+    environment: (
+        Annotated[
+            dict[str, Annotated[str, Field(max_length=256)]],
+            Field(max_length=32),
+            Cel(
+                "self.all(name, name.matches('^(NCCL|TORCH_NCCL|GLOO)_[A-Z0-9_]{1,50}$'))",
+                "names must begin with NCCL_, TORCH_NCCL_ or GLOO_",
+            ),
+        ]
+        | None
+    ) = None
     """Environment variables of NCCL and Gloo in the pods that train, such as NCCL_SOCKET_IFNAME.
     """
     experts: Literal["Sequential", "Parallel"] = "Sequential"

@@ -115,7 +115,7 @@ def _attempt(run: FineTuneRun, planned: FineTuneStep, number: int) -> Attempt:
         host=fit.host_plan(run, planned),
         gpus=_spread(run, planned.step).gpus_per_node,
         nodes=_spread(run, planned.step).nodes,
-        environment=run.spec.parallelism.environment if FACTS[planned.step].spreads else {},
+        environment=(run.spec.parallelism.environment or {}) if FACTS[planned.step].spreads else {},
         image=run.status.effective.image,
         image_pull_policy=run.settings.image_pull_policy,
         image_pull_secrets=run.settings.image_pull_secrets,
