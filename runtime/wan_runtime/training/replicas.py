@@ -4,11 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.errors import InfrastructureError
 from wan_runtime.models.dit.parallel import World
 from wan_runtime.training.checkpoint import TrainState
+
+
+def check_equal(state: TrainState, ranks: World) -> None:
+    """Compare the trained weights of all ranks. Equal gradients move them alike, to the bit, so a
+    difference is a GPU or a link that computes wrongly. Collective.
+
+    Raises:
+        InfrastructureError: UNEXPECTED, on all ranks.
+    """
+    if ranks.world == 1:
+        return
+    sums = torch.zeros(ranks.world, dtype=torch.int64)
+    sums[ranks.rank] = sum(
+        int(each.detach().view(torch.int32).sum(dtype=torch.int64))
+        for each in state.trainable.values()
+    ) % (1 << 62)
+    found = ranks.add(sums).tolist()
+    other = next((rank for rank, each in enumerate(found) if each != found[0]), None)
+    if other is not None:
+        raise InfrastructureError(
+            Reason.UNEXPECTED,
+            f"after step {state.step}, rank {other} holds other weights than rank 0: a GPU, or what"
+            " links the GPUs, computes wrongly",
+        )
 
 
 def share(state: TrainState, ranks: World, *, resumed: bool) -> None:

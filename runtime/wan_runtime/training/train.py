@@ -72,6 +72,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
             trainer.validate()
             if trainer.state.step % finetune_of(job).training.checkpoint_every == 0:
                 trainer.save()
+        replicas.check_equal(trainer.state, ranks)
         with trainer.state.judged():
             return ranks.decided(trainer.commit)
 
@@ -289,6 +290,7 @@ class Trainer:
         """Write a checkpoint, unless the newest is of this step or the run is at its end.
         Collective."""
         if self.state.step not in (self.saved, self.total):
+            replicas.check_equal(self.state, self.ranks)
             with self.report.uncounted():
                 self.ranks.decided(self._save)
             self.saved = self.state.step

@@ -45,12 +45,16 @@ def inputs(*, clip: bool) -> tuple[Tensor, Tensor, Conditions]:
 class Trained:
     """A transformer under one policy, and what is trained of it."""
 
-    def __init__(self, files: ModelFiles, method: str, policy: Checkpointing) -> None:
+    def __init__(
+        self, files: ModelFiles, method: str, policy: Checkpointing, *, float8: bool = False
+    ) -> None:
         keeping: Keeping | None = next((each for each in KEEPING if each == policy), None)
         self.recompute = policy == "Full"
         self.inputs = inputs(clip=files.preset.uses_clip)
         expert = files.preset.experts[-1]
-        self.transformer = Transformer.load(files, expert, CPU, torch.float32, keeping=keeping)
+        self.transformer = Transformer.load(
+            files, expert, CPU, torch.float32, keeping=keeping, float8=float8
+        )
         if method == "full":
             self.parameters = self.transformer.unfreeze()
             return
@@ -111,6 +115,16 @@ def test_gradients_are_those_of_one_rank(
         for policy, (velocity, gradient) in found.items():
             assert velocity < 2e-6, policy
             assert gradient < BOUND, policy
+
+
+def test_gradients_above_base_weights_in_8_bits_are_those_of_one_rank(
+    tiny22: ModelFiles, tmp_path: Path
+) -> None:
+    trained, alone = (Trained(tiny22, "lora", "KeepAttention", float8=True) for _ in range(2))
+    wanted = alone.gradients()
+    for found in on_ranks(2, tmp_path, lambda ranks: worst(trained.gradients(ranks), wanted)):
+        assert isinstance(found, tuple), found
+        assert max(found) < BOUND
 
 
 def test_attention_is_not_computed_again_by_ranks(

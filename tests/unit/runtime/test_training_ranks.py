@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterable
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from forked_ranks import in_places
 from ml_runs import Run
@@ -20,10 +21,11 @@ from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.contract.job import ManifestRef
 from wan_runtime.contract.steps import Step
 from wan_runtime.errors import InputError
+from wan_runtime.models.dit.parallel import World
 from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.process import stopping
 from wan_runtime.process.progress import Reporter
-from wan_runtime.training import train
+from wan_runtime.training import gradients, train
 from wan_runtime.training.meet import check
 
 pytest_plugins = ["ml_fixtures"]
@@ -150,6 +152,22 @@ def test_a_run_goes_on_on_another_number_of_ranks(mixed21: Run, alone: Alone) ->
         assert all(f"a checkpoint at step {stop}" in str(end) for end in ends), ends
     go(run, (2, 1))
     check_same(run, alone["lora"])
+
+
+def test_weights_that_differ_are_not_saved(mixed21: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = gradients.add_up
+
+    def faulty(parameters: Iterable[nn.Parameter], ranks: World) -> None:
+        chosen = list(parameters)
+        real(chosen, ranks)
+        assert chosen[-1].grad is not None
+        chosen[-1].grad.view(-1)[0] *= 1 + ranks.rank
+
+    monkeypatch.setattr(gradients, "add_up", faulty)
+    run = mixed21.fork("faulty")
+    for end in go(run, (2, 1), stop=2):
+        assert "after step 2, rank 1 holds other weights than rank 0: a GPU, or" in end, end
+    assert not list(run.store.list(f"{run.job(Step.TRAIN).output_prefix}/checkpoints/"))
 
 
 @pytest.mark.parametrize(
