@@ -85,7 +85,8 @@ def of_forward(content: Any) -> list[str]:
 
 def of_step(content: Any) -> list[str]:
     return [
-        f"{row['profile']}, guidance {row['guidance']}, {row['ranks']} GPUs: {row['seconds']} s"
+        f"{row['profile']}, guidance {row['guidance']}, {row['ranks']} GPUs, {row['backend']}: "
+        f"{row['seconds']} s"
         f"{gib(row['peakGiB'])}" + ("" if row["alike"] else ", FAIL: ranks differ")
         for row in content
     ]

@@ -1,6 +1,7 @@
 """One step of a video in Wan2.1-I2V-14B's shapes, 1280x720 x 81 frames, on several GPUs: seconds
 and memory of each profile, with guidance (a pass for each half of the GPUs) and without (all GPUs
-share the tokens), and whether all ranks end with the same bits.
+share the tokens), of the own exchange of tokens and of xDiT's in turn, and whether all ranks end
+with the same bits.
 
     PYTHONPATH=runtime:tests python tests/gpu/step_14b.py --out rows.json
 
@@ -15,7 +16,9 @@ import json
 import os
 import tempfile
 import time
-from itertools import pairwise
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +27,15 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from forward_14b import LARGE, SMALL, VIDEO, draw, inputs
 
-from wan_runtime.contract.service import Profile
+from wan_runtime.contract.service import ParallelSpec, Profile
 from wan_runtime.contract.steps import Expert
 from wan_runtime.models.dit.forward import Conditions
 from wan_runtime.models.dit.parallel import Ranks, join
 from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.rendering.sampling import Prompted, Step, denoise
 
-PROFILES: tuple[Profile, ...] = ("Exact", "Lossless", "Balanced")
+PROFILES: tuple[Profile, ...] = ("Lossless", "Balanced", "Exact")
+BACKENDS = ("Native", "xDiT")
 SIGMAS = (0.9, 0.8, 0.7)
 """The first step compiles and chooses kernels; the fastest of the others counts."""
 GUIDANCES = (5.0, 1.0)
@@ -41,34 +45,45 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--ranks", type=int, default=torch.cuda.device_count() or 2)
+    parser.add_argument("--profiles", nargs="+", default=PROFILES, choices=PROFILES)
+    parser.add_argument("--backends", nargs="+", default=BACKENDS[:1], choices=BACKENDS)
     parser.add_argument("--small", action="store_true", help="a few tokens, on a CPU")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        given = (options.ranks, Path(folder, "meet"), options.small, options.out)
+        given = (options.ranks, Path(folder, "meet"), options)
         mp.spawn(measure, given, nprocs=options.ranks)
 
 
-def measure(rank: int, world: int, meet: Path, small: bool, out: Path) -> None:
+def measure(rank: int, world: int, meet: Path, options: argparse.Namespace) -> None:
+    small = options.small
     # Multicast over NVLink is not there on every host, and our exchange has no use for it.
     os.environ.setdefault("NCCL_NVLS_ENABLE", "0")
     device = torch.device("cpu") if small else torch.device("cuda", rank)
     if not small:
         torch.cuda.set_device(device)
-    ranks = join(rank, world, meet)
+    layouts = layouts_of(rank, world, meet, options.backends)
     dtype = torch.float32 if small else torch.bfloat16
     module = draw(SMALL if small else LARGE, device, dtype)
     rows = []
-    for profile in PROFILES:
+    latent = (2, 6, 10) if small else VIDEO
+    for profile in options.profiles:
         transformer = Transformer(module, device, dtype, profile=profile)
-        for guidance in GUIDANCES:
-            row = {"profile": profile, "guidance": guidance, "ranks": world}
-            rows.append(row | timed(transformer, guidance, ranks, (2, 6, 10) if small else VIDEO))
+        for guidance, (backend, ranks) in product(GUIDANCES, layouts.items()):
+            row = {"profile": profile, "guidance": guidance, "ranks": world, "backend": backend}
+            rows.append(row | timed(transformer, guidance, ranks, latent))
             if rank == 0:
                 print(json.dumps(rows[-1]), flush=True)
-    if rank == 0:
-        out.write_text(json.dumps(rows, indent=1) + "\n")
+                options.out.write_text(json.dumps(rows, indent=1) + "\n")
     if world > 1:
         dist.destroy_process_group()
+
+
+def layouts_of(rank: int, world: int, meet: Path, backends: Sequence[str]) -> dict[str, Ranks]:
+    """The same ranks with each exchange."""
+    ranks = join(rank, world, meet, ParallelSpec() if "xDiT" in backends else None)
+    own = {name: replace(getattr(ranks, name), exchange=None) for name in ("everyone", "half")}
+    found = {"Native": replace(ranks, **own), "xDiT": ranks}
+    return {backend: found[backend] for backend in backends}
 
 
 def timed(
