@@ -92,6 +92,14 @@ def of_step(content: Any) -> list[str]:
     ]
 
 
+def of_decode(content: Any) -> list[str]:
+    return [
+        f"{row['ranks']} GPUs: {row['seconds']} s{gib(row['peakGiB'])}"
+        + (f", off by {row['off']} levels" if "off" in row else "")
+        for row in content
+    ]
+
+
 def of_quality(content: Any) -> list[str]:
     return [
         f"{row['model']}, {row['profile']}: {row['psnr']} dB, SSIM {row['ssim']} of Lossless"
@@ -162,6 +170,7 @@ ROWS = (
     ),
     Row("forward", ("forward_14b.py",), of_forward, ("--small",)),
     Row("step", ("step_14b.py",), of_step, ("--small",)),
+    Row("decode", ("decode_14b.py",), of_decode, ("--small",)),
     Row("quality", ("quality.py",), of_quality, ("--videos", "1")),
     Row("clip", ("clip_14b.py",), of_clip, ("--small",)),
     Row("adapters", ("adapters.py",), of_adapters),

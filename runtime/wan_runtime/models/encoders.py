@@ -24,6 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from wan_runtime.models import load
+from wan_runtime.models.dit.parallel import Ranks
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.offload import Offloaded
 from wan_runtime.models.vae_decoder import Decoder
@@ -91,13 +92,16 @@ class VideoDecoder:
         """Whether there is `frames`."""
         return self._fused is not None
 
-    def frames(self, latents_BCTHW: Tensor) -> NDArray[np.uint8]:
-        """[F, H, W, 3] of one video's latents, by `Decoder`. Raises NumericalError if a pixel is
-        not finite."""
+    def frames(self, latents_BCTHW: Tensor, ranks: Ranks) -> NDArray[np.uint8] | None:
+        """[F, H, W, 3] of one video's latents on rank 0, by `Decoder`. Collective.
+
+        Raises:
+            NumericalError: on a rank of whose pixels one is not finite.
+        """
         assert self._fused is not None
         latents = latents_BCTHW.to(self._pipe.device, self._pipe.torch_dtype)
-        made: NDArray[np.uint8] = self._fused.frames(latents).numpy()
-        return made
+        made = self._fused.frames(latents, ranks)
+        return None if made is None else made.numpy()
 
     @torch.no_grad()
     def decode(self, latents_BCTHW: Tensor) -> Tensor:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from diffsynth.models.wan_video_vae import Resample
 from torch import Tensor
 from torch.nn import functional as F
 
 from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.strides import SPATIAL_STRIDE, TEMPORAL_STRIDE
 from wan_runtime.errors import NumericalError
+from wan_runtime.models.dit.parallel import Ranks
+from wan_runtime.models.host_frames import HostFrames
+from wan_runtime.models.vae_bands import Band, Rows, bands_of, cut
 from wan_runtime.models.vae_layers import Layers, Memory, Shape
 
 # Shapes: a batch of 1, T frames at work, H W rows and columns, C channels, N = T H W pixels.
@@ -19,6 +24,8 @@ from wan_runtime.models.vae_layers import Layers, Memory, Shape
 NOT_FINITE = "sampling gave NaN or infinite pixels"
 AT_ONCE = 2
 """Frames of full size that are decoded at once: four are no faster, and take more memory."""
+SIDE = SPATIAL_STRIDE // 2
+"""Rows and columns of pixels of one latent's."""
 
 
 class Decoder:
@@ -36,12 +43,16 @@ class Decoder:
         self._upper, self._lower = _halves(vae.model.decoder)
 
     @torch.no_grad()
-    def decode(self, latents_1CTHW: Tensor, take: Callable[[Tensor], None]) -> None:
+    def decode(
+        self, latents_1CTHW: Tensor, take: Callable[[Tensor], None], band: Band | None = None
+    ) -> None:
         """Decode a video's latents, in the weights' dtype and on their device.
 
         Args:
             take: gets the pixels [T, H, W, 3] of a few frames at a time, in order.
+            band: the rows that they are of; None: all.
         """
+        cuts = {} if band is None else band.cuts([*self._upper, *self._lower])
         mean, inverse = (each.to(latents_1CTHW).view(1, -1, 1, 1, 1) for each in self._scale)
         x = self._model.conv2(latents_1CTHW / inverse + mean).permute(0, 2, 3, 4, 1)
         decoder, memory = self._model.decoder, Memory()
@@ -50,36 +61,54 @@ class Decoder:
             rows = x[:, number].flatten(1, 2).contiguous()
             rows = self._layers.remembering(rows, decoder.conv1, shape, memory)
             for layer in self._upper:
+                rows, shape = cut(rows, shape, cuts.get(layer))
                 rows, shape = self._run(layer, rows, shape, memory, first=number == 0)
             frames = rows.view(*shape, -1)
             for start in range(0, len(frames), AT_ONCE):
                 part = frames[start : start + AT_ONCE]
-                take(self._full_size(part.flatten(0, 2)[None], (len(part), *shape[1:]), memory))
+                rows, own = part.flatten(0, 2)[None], (len(part), *shape[1:])
+                take(self._full_size(rows, own, memory, cuts))
 
-    def frames(self, latents_1CTHW: Tensor) -> Tensor:
-        """A video [F, H, W, 3], uint8 on the CPU. Raises NumericalError if a pixel is not finite.
+    def frames(self, latents_1CTHW: Tensor, ranks: Ranks) -> Tensor | None:
+        """A video [F, H, W, 3], uint8 on the CPU, on rank 0. Each rank decodes a band of rows.
+        Collective.
 
-        Only levels leave the GPU: a quarter of the bytes, which are there once.
+        Only levels leave the GPU, a quarter of the bytes, while the next frames are decoded.
+
+        Raises:
+            NumericalError: on a rank of whose pixels one is not finite.
         """
-        levels, finite = [], []
+        count, height, width = latents_1CTHW.shape[2:]
+        bands = bands_of(height, ranks.world)
+        if ranks.rank >= len(bands):
+            return None
+        own, finite = bands[ranks.rank], []
+        shape = (TEMPORAL_STRIDE * (count - 1) + 1, SIDE * height, SIDE * width, 3)
+        host = None if ranks.rank else HostFrames(shape, latents_1CTHW.device)
 
         def take(pixels_THWC: Tensor) -> None:
             finite.append(pixels_THWC.isfinite().all())
-            x = (pixels_THWC.float().clamp(-1, 1) + 1) * 127.5
-            levels.append(x.round().to(torch.uint8))
+            levels = ((pixels_THWC.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+            if host is None:
+                dist.send(levels.contiguous(), 0, group=ranks.everyone.handle)
+            else:
+                host.put(_joined(levels, bands, ranks))
 
-        self.decode(latents_1CTHW, take)
+        self.decode(latents_1CTHW, take, own if len(bands) > 1 else None)
         if not torch.stack(finite).all():
             raise NumericalError(Reason.NON_FINITE_LOSS, NOT_FINITE)
-        return torch.cat(levels).cpu()
+        return None if host is None else host.all()
 
-    def _full_size(self, x_1NC: Tensor, shape: Shape, memory: Memory) -> Tensor:
+    def _full_size(
+        self, x_1NC: Tensor, shape: Shape, memory: Memory, cuts: Mapping[Any, Rows]
+    ) -> Tensor:
         for layer in self._lower:
+            x_1NC, shape = cut(x_1NC, shape, cuts.get(layer))
             x_1NC, shape = self._run(layer, x_1NC, shape, memory, first=False)
         norm, _, conv = self._model.decoder.head
         pixels = self._layers.convolved(x_1NC, None, norm, conv, shape, memory)
-        made: Tensor = (pixels + conv.bias).view(*shape, -1)
-        return made
+        pixels, shape = cut(pixels + conv.bias, shape, cuts.get(None))
+        return pixels.view(*shape, -1)
 
     def _run(
         self, layer: Any, x_1NC: Tensor, shape: Shape, memory: Memory, *, first: bool
@@ -105,6 +134,17 @@ class Decoder:
                      padding=1)  # fmt: skip
         rows = y.permute(0, 2, 3, 1).flatten(0, 2)[None]
         return self._layers.added((rows,), conv.bias), (frames, 2 * height, 2 * width)
+
+
+def _joined(first_THW3: Tensor, bands: Sequence[Band], ranks: Ranks) -> Tensor:
+    """Levels of all bands, of which the first is here. Collective."""
+    frames, _, *others = first_THW3.shape
+    parts = [first_THW3]
+    for number, band in enumerate(bands[1:], start=1):
+        part = first_THW3.new_empty(frames, SIDE * (band.last - band.first), *others)
+        dist.recv(part, number, group=ranks.everyone.handle)
+        parts.append(part)
+    return torch.cat(parts, 1) if len(parts) > 1 else first_THW3
 
 
 def _halves(decoder: Any) -> tuple[list[Any], list[Any]]:

@@ -1,7 +1,8 @@
 """The parts of a loaded model, and where their weights are.
 
-Rank 0 has the encoders and the VAE; each rank has the transformers. The text encoder waits in host
-memory: it works for a second a clip. So does one transformer of a pair, if both fill the GPU.
+Rank 0 has the encoders; each rank has the transformers and, but for the profile Exact, the VAE. The
+text encoder waits in host memory: it works for a second a clip. So does one transformer of a pair,
+if both fill the GPU.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from wan_runtime.models.digest import files_digest
 from wan_runtime.models.dit import float8_linear
 from wan_runtime.models.dit.parallel import Ranks
 from wan_runtime.models.dit.transformer import Choice, Transformer
-from wan_runtime.models.encoders import TextEncoder, VideoEncoder
+from wan_runtime.models.encoders import TextEncoder, VideoDecoder, VideoEncoder
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.rendering.step_cache import step_cache
 
@@ -51,11 +52,14 @@ class Model:
             self.transformers[expert] = made
         self.text: TextEncoder | None = None
         self.video: VideoEncoder | None = None
+        self.decoder: VideoDecoder | None = None
+        fused = profile != "Exact"
         if ranks.rank == 0:
             self.text = TextEncoder(files, self.dtype, device, home=host)
-            self.video = VideoEncoder(
-                files, self.dtype, device, tiled=False, fused=profile != "Exact"
-            )
+            self.video = VideoEncoder(files, self.dtype, device, tiled=False, fused=fused)
+            self.decoder = self.video
+        elif fused:
+            self.decoder = VideoDecoder(files, self.dtype, device, tiled=False, fused=True)
 
     @property
     def at_work(self) -> Choice:

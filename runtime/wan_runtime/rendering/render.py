@@ -84,7 +84,7 @@ class Renderer:
                 latents = self._denoise(order, prompted, progress)
         with clock.of(Stage.DECODING):
             progress(Stage.DECODING, order.steps)
-            frames = self._decode(latents) if self.ranks.rank == 0 else None
+            frames = self._decode(latents)
         return Shot(frames, latents, clock.seconds)
 
     def _applied(self, adapters: Sequence[AppliedAdapter]) -> AbstractContextManager[None]:
@@ -134,10 +134,13 @@ class Renderer:
             self.model.caching,
         )
 
-    def _decode(self, latents: Tensor) -> Frames:
-        assert self.model.video is not None
-        if self.model.video.fused:
-            return self.model.video.frames(latents)
+    def _decode(self, latents: Tensor) -> Frames | None:
+        """Frames, on rank 0. Collective."""
+        decoder = self.model.decoder
+        if decoder is not None and decoder.fused:
+            return self.ranks.together(lambda: decoder.frames(latents, self.ranks))
+        if self.model.video is None:
+            return None
         pixels = self.model.video.decode(latents).numpy()
         if not np.isfinite(pixels).all():
             raise NumericalError(Reason.NON_FINITE_LOSS, NOT_FINITE)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from forked_ranks import on_ranks
 from wan_runtime.errors import NumericalError
-from wan_runtime.models import load, vae_decoder, vae_layers
+from wan_runtime.models import load, vae_bands, vae_decoder, vae_layers
+from wan_runtime.models.dit.parallel import Ranks, alone
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.vae_decoder import Decoder
 
@@ -30,7 +33,7 @@ def vae(tiny21: ModelFiles) -> Any:
 
 def test_pixels_are_the_stock_decoders(vae: Any, latents: Tensor) -> None:
     stock = vae.decode(latents, device="cpu")[0].permute(1, 2, 3, 0)
-    levels = Decoder(vae, compiled=False).frames(latents)
+    levels = Decoder(vae, compiled=False).frames(latents, alone())
     assert levels.shape == (13, 48, 64, 3)
     assert float(levels.float().std()) > 10, "not a grey picture"
     assert float((levels - (stock + 1) * 127.5).abs().max()) < 0.51, "rounded to levels, else equal"
@@ -42,14 +45,57 @@ def test_pixels_are_the_stock_decoders(vae: Any, latents: Tensor) -> None:
 def test_how_it_is_cut_up_changes_nothing(
     name: str, value: int, vae: Any, latents: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = Decoder(vae, compiled=False).frames(latents)
+    usual = Decoder(vae, compiled=False).frames(latents, alone())
     monkeypatch.setattr(vae_layers if name == "STACKED" else vae_decoder, name, value)
-    other = Decoder(vae, compiled=False).frames(latents)
+    other = Decoder(vae, compiled=False).frames(latents, alone())
     assert int((usual.int() - other.int()).abs().max()) <= 1
+
+
+def test_bands_of_ranks_are_the_whole_picture(vae: Any, tmp_path: Path) -> None:
+    tall = torch.randn(1, 16, 2, 72, 2, generator=torch.Generator().manual_seed(0))
+    decoder = Decoder(vae, compiled=False)
+    whole = decoder.frames(tall, alone())
+    joined, other = on_ranks(2, tmp_path, lambda ranks: decoder.frames(tall, ranks))
+    assert whole is not None
+    assert other is None
+    assert joined.shape == whole.shape == (5, 576, 16, 3)
+    off = (joined.int() - whole.int()).abs()
+    assert int(off.max()) <= 1
+    assert float(off.float().mean()) < 1e-5, "a row too few is hardly seen"
+
+
+def test_a_band_decodes_little_more_than_its_rows(vae: Any) -> None:
+    decoder = Decoder(vae, compiled=False)
+    first, second = vae_bands.bands_of(90, 2)
+    layers = [*decoder._upper, *decoder._lower]
+    heights = [rows[1] for rows in first.cuts(layers).values()]
+    assert heights == [45 + 11, 90 + 8, 180 + 7, 360 + 5, 360], "from the attention to the head"
+    assert first.cuts(layers)[None] == (0, 360)
+    assert second.cuts(layers)[None] == (5, 360)
+
+
+@pytest.mark.parametrize(("height", "ranks", "bands"), [(90, 8, 8), (60, 8, 7), (6, 4, 1)])
+def test_small_pictures_have_fewer_bands_than_ranks(height: int, ranks: int, bands: int) -> None:
+    made = vae_bands.bands_of(height, ranks)
+    assert len(made) == bands
+    assert [each.last for each in made[:-1]] == [each.first for each in made[1:]]
+    assert (made[0].first, made[-1].last) == (0, height)
+
+
+def test_what_is_not_finite_on_one_rank_is_an_error_there(vae: Any, tmp_path: Path) -> None:
+    broken = torch.zeros(1, 16, 1, 72, 2)
+    broken[0, 0, 0, 71, 0] = float("nan")
+    decoder = Decoder(vae, compiled=False)
+
+    def decode(ranks: Ranks) -> object:
+        return ranks.together(lambda: decoder.frames(broken, ranks))
+
+    found = on_ranks(2, tmp_path, decode)
+    assert all("NaN or infinite pixels" in each for each in found), found
 
 
 def test_what_is_not_finite_is_an_error(vae: Any, latents: Tensor) -> None:
     broken = latents.clone()
     broken[0, 3, 2, 1, 1] = float("nan")
     with pytest.raises(NumericalError, match="sampling gave NaN or infinite pixels"):
-        Decoder(vae, compiled=False).frames(broken)
+        Decoder(vae, compiled=False).frames(broken, alone())

@@ -27,7 +27,7 @@ from wan_runtime.contract.report import AdapterNote
 from wan_runtime.contract.service import DEFAULT_PROFILE, ServiceSpec
 from wan_runtime.contract.steps import Step
 from wan_runtime.errors import StepError
-from wan_runtime.model_parts import dit_part, loaded_by
+from wan_runtime.model_parts import VAE, dit_part, loaded_by
 from wan_runtime.models.adapters.cache import AdapterCache
 from wan_runtime.models.adapters.files import FOLDER as ADAPTERS_FOLDER
 from wan_runtime.models.adapters.files import AdapterFiles
@@ -186,8 +186,9 @@ def open_rank(service: ServiceSpec, rank: int, world: int, meet: Path, work: Pat
     store = Store.connect(service.store)
     ref = service.weights
     tuned = None if ref is None else FullWeights.load(store, ref, preset)
-    mine = map(dit_part, preset.experts) if rank else loaded_by(Step.SAMPLE, preset.name)
-    parts = tuple(mine)
+    parts = loaded_by(Step.SAMPLE, preset.name)
+    if rank:
+        parts = (*map(dit_part, preset.experts), VAE)
 
     def fetch() -> ModelFiles:
         return tuned_files(tuned, service.model, service.imported, parts, store, work)
