@@ -85,7 +85,7 @@ class CandidateSpec(Contract):
     profile: Profile | None = None
     """Arithmetic of the transformers. None: the service's default."""
     step_cache: StepCachePolicy | None = None
-    """Estimate by which Fast leaves out steps. None: the service's default."""
+    """Rule by which Fast leaves out steps. None: the service's default."""
     training: TrainingCost | None = None
 
     @model_validator(mode="after")

@@ -24,6 +24,7 @@ from wan_runtime.contract.evaluation import (
 from wan_runtime.contract.job import JobSpec
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.sampling import (
+    COMPUTED_SHARE,
     DEFAULT_PROFILE,
     DEFAULT_STEP_CACHE,
     Profile,
@@ -185,7 +186,7 @@ class Candidate:
             self._report.update(activity="loading the model")
             self._model = None  # first: there is room for one
             self._tidy()
-            policy = self._spec.step_cache
+            policy = self._spec.step_cache or DEFAULT_STEP_CACHE
             self._model = Model(self._files, alone(), self._device, profile, policy)
         return Renderer(self._model, self._loras)
 
@@ -217,7 +218,7 @@ class Candidate:
         # must not be measured on videos that were made without it.
         gpu = {"gpu": self.gpu} if profile in EIGHT_BITS else {}
         policy = self._spec.step_cache or DEFAULT_STEP_CACHE
-        left_out = {"stepCache": policy} if profile == "Fast" else {}
+        left_out = {"stepCache": policy} if profile in COMPUTED_SHARE else {}
         return {
             **gpu,
             **left_out,

@@ -9,7 +9,12 @@ from __future__ import annotations
 
 import torch
 
-from wan_runtime.contract.service import DEFAULT_PROFILE, Profile, StepCachePolicy
+from wan_runtime.contract.service import (
+    DEFAULT_PROFILE,
+    DEFAULT_STEP_CACHE,
+    Profile,
+    StepCachePolicy,
+)
 from wan_runtime.contract.steps import Expert
 from wan_runtime.models import load
 from wan_runtime.models.digest import files_digest
@@ -18,7 +23,7 @@ from wan_runtime.models.dit.parallel import Ranks
 from wan_runtime.models.dit.transformer import Choice, Transformer
 from wan_runtime.models.encoders import TextEncoder, VideoDecoder, VideoEncoder
 from wan_runtime.models.layout import ModelFiles
-from wan_runtime.rendering.step_cache import step_cache
+from wan_runtime.rendering.step_cache import Caching
 
 SHARE = 0.6
 """Share of the GPU's memory that resident transformers may take: the rest is for activations."""
@@ -33,13 +38,13 @@ class Model:
         ranks: Ranks,
         device: torch.device,
         profile: Profile = DEFAULT_PROFILE,
-        policy: StepCachePolicy | None = None,
+        policy: StepCachePolicy = DEFAULT_STEP_CACHE,
     ) -> None:
         """Raises InputError(MODEL_INVALID) if diffsynth does not recognise the files; ValueError
         if the ranks cannot share the attention heads, or `policy` is not for this model."""
         host = torch.device("cpu")
         self.preset, self.ranks, self.device = files.preset, ranks, device
-        self.profile, self.caching = profile, step_cache(policy, files.preset)
+        self.profile, self.caching = profile, Caching(policy, files.preset)
         self.dtype = load.compute_dtype(device)
         self.digest = digest_of(files)
         self.transformers: dict[Expert, Transformer] = {}

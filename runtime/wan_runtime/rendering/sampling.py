@@ -24,7 +24,7 @@ from wan_runtime.models.dit.transformer import Pass, Transformer
 from wan_runtime.models.flow import shifted_grid
 from wan_runtime.presets import Preset
 from wan_runtime.rendering.order import VideoOrder
-from wan_runtime.rendering.step_cache import Modulation, StepCache, first_steps
+from wan_runtime.rendering.step_cache import Caching, StepCache
 
 # Shapes: C channels, T latent frames, H W latent rows and columns.
 
@@ -96,21 +96,22 @@ def denoise(
     ranks: Ranks,
     profile: Profile | None = None,
     before_step: Callable[[int], None] = lambda number: None,
-    caching: Callable[[Modulation], StepCache] | None = None,
+    caching: Caching | None = None,
 ) -> Tensor:
     """Clean latents [1, 16, T, H, W], float32, alike on all ranks.
 
     Args:
         transformer: returns an expert's, ready to work. Called when its turn comes.
         x: latents [1, 16, T, H, W], float32, at the first step's noise level.
-        profile: of this video, see `Transformer.choose`. With Fast, steps whose velocity hardly
-            changes take the last one again.
+        profile: of this video, see `Transformer.choose`.
         before_step: called on all ranks with the steps done; what it raises ends the video.
-        caching: makes a cache for one transformer; without it, all steps are computed.
+        caching: decides by the profile which steps take their velocity from earlier ones; without
+            it, all are computed.
     """
     passes: list[Pass] = []
     cache: StepCache | None = None
     at_work: tuple[Expert, bool] | None = None
+    sigmas, experts = [step.sigma for step in steps], [step.expert for step in steps]
     for number, (sigma, expert, guidance) in enumerate(steps):
         before_step(number)
         wanted = (expert, guidance != 1.0)
@@ -118,13 +119,13 @@ def denoise(
             working = transformer(expert)
             passes = _begin(working, prompted, wanted[1], ranks, profile)
             at_work = wanted
-            cache = caching(working.modulation) if caching and profile == "Fast" else None
+            cache = None
+            if caching is not None:
+                cache = caching.begin(profile, sigmas, experts, working.modulation)
         made = None
-        if cache is not None:
-            free = first_steps(len(steps)) <= number < len(steps) - 1
-            # One rank decides: another that decided otherwise would be waited for without end.
-            if ranks.broadcast(cache.allows(x, sigma) and free):
-                made = cache.reuse(x, sigma)
+        # One rank decides: another that decided otherwise would be waited for without end.
+        if cache is not None and ranks.broadcast(cache.allows(number, x, sigma)):
+            made = cache.reuse(x, sigma)
         if made is None:
             made = _velocities(passes, x, sigma, wanted[1], ranks)
             if cache is not None:

@@ -1,20 +1,25 @@
-"""Steps of a video that take the transformer's last answer again, in place of a new one.
+"""Steps of a video whose velocity is taken from earlier ones, in place of a new one.
 
-Velocity changes slowly in the middle of a video's steps, and by how much can be estimated before it
-is computed. One cache serves one video under one transformer: another expert's answers say nothing
-of this one's.
+Velocity changes slowly, so that between steps that are computed it follows from those before. One
+cache serves one video under one transformer: another expert's answers say nothing of this one's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Protocol
 
 from torch import Tensor
 
-from wan_runtime.contract.service import DEFAULT_STEP_CACHE, StepCachePolicy
+from wan_runtime.contract.sampling import (
+    COMPUTED_SHARE,
+    Profile,
+    StepCachePolicy,
+    computed_steps,
+)
+from wan_runtime.contract.steps import Expert
 from wan_runtime.presets import Preset
+from wan_runtime.rendering.spacing import spaced
 
 # Shapes: latents and velocities are [1, 16, T, H, W] in float32.
 
@@ -22,10 +27,68 @@ THRESHOLDS: dict[StepCachePolicy, float] = {"EasyCache": 0.05, "TeaCache": 0.2}
 """Estimated change, relative, that may add up before the velocity is computed anew. A larger one
 skips more steps, and changes the video more. TeaCache's is the one that its authors recommend."""
 FIRST_SHARE = 0.2
-"""Share of a video's steps at its beginning that are all computed: they lay its motion down."""
+"""Share of a video's steps at its beginning that are all computed, where an estimate decides."""
+AHEAD = 0.5
+"""Largest part of the last change that is added to a velocity. All of it would be more exact where
+velocities are, and doubles the noise of those that are rounded to 8 bits."""
 
 Modulation = Callable[[float], Tensor]
 """What a transformer makes of a noise level, as `Transformer.modulation`."""
+
+
+class Answers:
+    """Velocities of the last two steps that were computed, and what they become farther on."""
+
+    def __init__(self) -> None:
+        self._last: list[tuple[float, Sequence[Tensor]]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._last)
+
+    def learn(self, sigma: float, made: Sequence[Tensor]) -> None:
+        """Note what was computed at a noise level, by branch."""
+        self._last = [*self._last[-1:], (sigma, made)]
+
+    def at(self, sigma: float) -> list[Tensor]:
+        """Velocities of the branches at a lower noise level than the last."""
+        since, made = self._last[-1]
+        before, earlier = self._last[0]
+        if before == since:
+            return list(made)
+        part = min(AHEAD, (since - sigma) / (before - since))
+        return [now + part * (now - then) for now, then in zip(made, earlier, strict=True)]
+
+
+class StepCache(Protocol):
+    """The steps of a video under one transformer."""
+
+    def allows(self, number: int, x: Tensor, sigma: float) -> bool:
+        """Whether `reuse` may answer for a step. Call it once a step."""
+
+    def reuse(self, x: Tensor, sigma: float) -> list[Tensor]:
+        """Velocities of the branches, without the transformer."""
+
+    def learn(self, x: Tensor, sigma: float, made: Sequence[Tensor]) -> None:
+        """Note velocities of the branches that were computed."""
+
+
+class Spaced:
+    """Steps that are known before a video begins."""
+
+    def __init__(self, computed: frozenset[int]) -> None:
+        self._computed, self._answers = computed, Answers()
+
+    def allows(self, number: int, x: Tensor, sigma: float) -> bool:
+        """See `StepCache`."""
+        return bool(self._answers) and number not in self._computed
+
+    def reuse(self, x: Tensor, sigma: float) -> list[Tensor]:
+        """See `StepCache`."""
+        return self._answers.at(sigma)
+
+    def learn(self, x: Tensor, sigma: float, made: Sequence[Tensor]) -> None:
+        """See `StepCache`."""
+        self._answers.learn(sigma, made)
 
 
 class Estimate(Protocol):
@@ -38,33 +101,34 @@ class Estimate(Protocol):
         """Note a step: its latents, noise level and velocity."""
 
 
-class StepCache:
-    """The last answers, and the change that was estimated since."""
+class Estimated:
+    """Steps that are left out until the estimated changes add up to a threshold."""
 
-    def __init__(self, estimate: Estimate, threshold: float) -> None:
-        self._estimate, self._threshold = estimate, threshold
-        self._shifts: list[Tensor] = []
-        """Velocity less latents of each branch, when last computed."""
+    def __init__(self, estimate: Estimate, threshold: float, free: range) -> None:
+        """`free`: numbers of the steps that may be left out."""
+        self._estimate, self._threshold, self._free = estimate, threshold, free
+        self._answers = Answers()
         self._change = 0.0
 
-    def allows(self, x: Tensor, sigma: float) -> bool:
-        """Whether `reuse` may answer for these latents. Call it once a step."""
+    def allows(self, number: int, x: Tensor, sigma: float) -> bool:
+        """See `StepCache`."""
         change = self._estimate.since(x, sigma)
-        if change is None or not self._shifts:
+        if change is None or not self._answers:
             return False
         self._change += change
-        return self._change < self._threshold
+        return self._change < self._threshold and number in self._free
 
     def reuse(self, x: Tensor, sigma: float) -> list[Tensor]:
-        """Velocities of the branches, without the transformer."""
-        made = [x + shift for shift in self._shifts]
+        """See `StepCache`."""
+        made = self._answers.at(sigma)
         self._estimate.note(x, sigma, made[0], computed=False)
         return made
 
     def learn(self, x: Tensor, sigma: float, made: Sequence[Tensor]) -> None:
-        """Note velocities of the branches that were computed."""
+        """See `StepCache`."""
         self._estimate.note(x, sigma, made[0], computed=True)
-        self._shifts, self._change = [each - x for each in made], 0.0
+        self._answers.learn(sigma, made)
+        self._change = 0.0
 
 
 class EasyCache:
@@ -116,27 +180,43 @@ class TeaCache:
         self._last = self._modulation(sigma)
 
 
-def step_cache(policy: StepCachePolicy | None, preset: Preset) -> Callable[[Modulation], StepCache]:
-    """What makes a cache for one video under one transformer.
+class Caching:
+    """Maker of caches, by a policy."""
 
-    Args:
-        policy: None: the default.
+    def __init__(self, policy: StepCachePolicy, preset: Preset) -> None:
+        """Raises ValueError for TeaCache, if no polynomial was published for the model."""
+        if policy == "TeaCache" and preset.teacache is None:
+            raise ValueError(f"no polynomial of TeaCache was published for {preset.name}")
+        self._policy, self._polynomial = policy, preset.teacache or ()
 
-    Raises:
-        ValueError: for TeaCache, if no polynomial was published for the model.
-    """
-    wanted = policy or DEFAULT_STEP_CACHE
-    threshold = THRESHOLDS[wanted]
-    if wanted == "EasyCache":
-        return lambda _: StepCache(EasyCache(), threshold)
-    if preset.teacache is None:
-        raise ValueError(f"no polynomial of TeaCache was published for {preset.name}")
-    estimate = partial(TeaCache, preset.teacache)
-    return lambda modulation: StepCache(estimate(modulation), threshold)
+    def begin(
+        self,
+        profile: Profile | None,
+        sigmas: Sequence[float],
+        experts: Sequence[Expert],
+        modulation: Modulation,
+    ) -> StepCache | None:
+        """Make a cache for a video under one transformer; None: its steps are all computed.
+
+        Args:
+            sigmas, experts: of all steps of the video.
+        """
+        if profile not in COMPUTED_SHARE:
+            return None
+        if self._policy == "Spaced":
+            return Spaced(spaced(sigmas, experts, computed_steps(profile, len(sigmas))))
+        if profile != "Fast":
+            return None
+        estimate = (
+            EasyCache() if self._policy == "EasyCache" else TeaCache(self._polynomial, modulation)
+        )
+        free = range(first_steps(len(sigmas)), len(sigmas) - 1)
+        return Estimated(estimate, THRESHOLDS[self._policy], free)
 
 
 def first_steps(steps: int) -> int:
-    """Number of steps at the beginning of a video that are all computed."""
+    """Number of steps at the beginning of a video that are all computed, where an estimate
+    decides."""
     return max(2, round(FIRST_SHARE * steps))
 
 

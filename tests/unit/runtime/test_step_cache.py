@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from torch import Tensor
 from diffusers_peer import random_inputs
 from forked_ranks import on_ranks
 from renders import CPU, make_task, rendered
-from wan_runtime.contract.service import StepCachePolicy
+from wan_runtime.contract.sampling import Profile, StepCachePolicy, computed_steps
 from wan_runtime.contract.steps import Expert
 from wan_runtime.models.adapters.cache import AdapterCache
 from wan_runtime.models.dit.parallel import Ranks, alone
@@ -23,11 +25,12 @@ from wan_runtime.presets import PRESETS
 from wan_runtime.rendering.model import Model
 from wan_runtime.rendering.render import Renderer
 from wan_runtime.rendering.sampling import Prompted, denoise, schedule
-from wan_runtime.rendering.step_cache import EasyCache, StepCache, TeaCache, step_cache
+from wan_runtime.rendering.spacing import spaced
+from wan_runtime.rendering.step_cache import Answers, Caching, EasyCache, Estimated, TeaCache
 
 pytest_plugins = ["ml_fixtures"]
 
-STEPS = 20
+STEPS = 40
 Asked = list[tuple[Expert, float]]
 
 
@@ -35,28 +38,74 @@ def latents(value: float) -> Tensor:
     return torch.full((1, 16, 1, 2, 2), value)
 
 
+FREE = range(100)
+
+
 def test_what_moves_at_one_rate_is_answered_until_the_change_adds_up() -> None:
-    cache = StepCache(EasyCache(), threshold=0.25)
-    for x in (10.0, 9.0):
-        assert not cache.allows(latents(x), 0.5), "a rate needs two answers"
+    cache = Estimated(EasyCache(), 0.25, FREE)
+    for number, x in enumerate((10.0, 9.0)):
+        assert not cache.allows(number, latents(x), 0.5), "a rate needs two answers"
         cache.learn(latents(x), 0.5, [latents(2 * x), latents(-x)])
-    assert cache.allows(latents(8.0), 0.5), "2 x 1 / 18 is 0.11"
+    assert cache.allows(2, latents(8.0), 0.5), "2 x 1 / 18 is 0.11"
     positive, negative = cache.reuse(latents(8.0), 0.5)
-    assert torch.equal(positive, latents(17.0)), "what was added to 9 is added to 8"
-    assert torch.equal(negative, latents(-10.0))
-    assert cache.allows(latents(7.0), 0.5), "0.11 + 2 x 1 / 17 is 0.23"
+    assert torch.equal(positive, latents(18.0)), "as it was last"
+    assert torch.equal(negative, latents(-9.0))
+    assert cache.allows(3, latents(7.0), 0.5), "0.11 + 2 x 1 / 18 is 0.22"
     cache.reuse(latents(7.0), 0.5)
-    assert not cache.allows(latents(6.0), 0.5)
+    assert not cache.allows(4, latents(6.0), 0.5)
     cache.learn(latents(6.0), 0.5, [latents(12.0), latents(-6.0)])
-    found = cache.reuse(latents(5.0), 0.5)[0]
-    assert torch.equal(found, latents(11.0)), "of the last that was computed"
+    assert not Estimated(EasyCache(), 9.0, range(3, 4)).allows(2, latents(1.0), 0.5)
 
 
 def test_latents_that_stand_still_have_no_rate() -> None:
-    cache = StepCache(EasyCache(), threshold=0.25)
+    cache = Estimated(EasyCache(), 0.25, FREE)
     for _ in range(2):
         cache.learn(latents(1.0), 0.5, [latents(1.0)])
-    assert not cache.allows(latents(1.0), 0.5)
+    assert not cache.allows(2, latents(1.0), 0.5)
+
+
+def test_a_velocity_goes_on_by_half_of_its_last_change_at_most() -> None:
+    answers = Answers()
+    assert not answers
+    answers.learn(0.9, [latents(4.0), latents(1.0)])
+    assert torch.equal(answers.at(0.8)[0], latents(4.0)), "a change needs two"
+    answers.learn(0.8, [latents(6.0), latents(1.0)])
+    torch.testing.assert_close(answers.at(0.77)[0], latents(6.6))
+    assert torch.equal(answers.at(0.2)[0], latents(7.0))
+    assert torch.equal(answers.at(0.2)[1], latents(1.0))
+    answers.learn(0.2, [latents(1.0), latents(0.0)])
+    torch.testing.assert_close(answers.at(0.1)[0], latents(1.0 - 5 / 6))
+
+
+@pytest.mark.parametrize("steps", [17, 20, 40, 50, 200])
+@pytest.mark.parametrize("name", ["Wan2.1-I2V-14B-720P", "Wan2.2-I2V-A14B"])
+@pytest.mark.parametrize("profile", ["Balanced", "Fast"])
+def test_computed_steps_lie_evenly_in_noise_level(profile: Profile, name: str, steps: int) -> None:
+    preset = PRESETS[name]
+    whole = schedule(preset, 5.0, steps, 5.0, 5.0)
+    sigmas, experts = [each.sigma for each in whole], [each.expert for each in whole]
+    count = computed_steps(profile, steps)
+    found = spaced(sigmas, experts, count)
+    assert count - 4 <= len(found) <= count
+    first = max(2, round(steps / 10))
+    assert set(range(first)) | {steps - 1} <= found
+    if len(preset.experts) == 2:
+        switch = experts.index(Expert.LOW_NOISE)
+        assert {switch, switch + 1} <= found
+    ends = [*sigmas[1:], 0.0]
+    falls = [
+        sigmas[one] - ends[other - 1] for one, other in pairwise(sorted(found)) if other > one + 1
+    ]
+    assert max(falls) < 1 / (count - first) + 0.07
+    assert [number for number in range(steps) if sigmas[number] < 0.3] == [
+        number for number in sorted(found) if sigmas[number] < 0.3
+    ] or steps > 60, "large steps of noise level are each computed"
+
+
+def test_how_many_steps_are_computed() -> None:
+    assert [computed_steps(each, 40) for each in get_args(Profile)] == [40, 40, 20, 16]
+    assert [computed_steps("Fast", steps) for steps in (4, 16, 20, 41, 100)] == [4, 16, 16, 17, 40]
+    assert spaced([1.0, 0.5], [Expert.ONLY] * 2, 2) == {0, 1}
 
 
 @pytest.fixture
@@ -73,30 +122,55 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize(("name", "most"), [("tiny21", 12), ("tiny22", 14)])
-def test_fast_computes_fewer_steps_and_shows_the_same(
-    name: str, most: int, computed: list[float], tmp_path: Path, request: pytest.FixtureRequest
+@pytest.mark.parametrize(
+    ("name", "policy", "profile", "least", "most"),
+    [
+        ("tiny21", "Spaced", "Balanced", 18, 20),
+        ("tiny21", "Spaced", "Fast", 14, 16),
+        ("tiny22", "Spaced", "Fast", 14, 16),
+        ("tiny21", "EasyCache", "Fast", 14, 24),
+        ("tiny22", "EasyCache", "Fast", 14, 26),
+    ],
+)
+def test_fewer_steps_are_computed_and_show_the_same(
+    name: str,
+    policy: StepCachePolicy,
+    profile: Profile,
+    least: int,
+    most: int,
+    computed: list[float],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     files: ModelFiles = request.getfixturevalue(name)
-    model = Model(files, alone(), CPU, "Lossless")
+    model = Model(files, alone(), CPU, "Lossless", policy)
     renderer = Renderer(model, AdapterCache(2**30, model.dtype))
     made = {}
-    for profile in ("Lossless", "Fast"):
+    for each in ("Lossless", profile):
         computed.clear()
-        made[profile] = rendered(renderer, make_task(tmp_path, steps=STEPS, profile=profile)).frames
+        made[each] = rendered(renderer, make_task(tmp_path, steps=STEPS, profile=each)).frames
         levels = list(dict.fromkeys(computed))
         assert len(computed) == 2 * len(levels), "both branches, or none"
-        if profile == "Lossless":
+        if each == "Lossless":
             every = levels
     assert len(every) == STEPS
     assert [*levels[:4], levels[-1]] == [*every[:4], every[-1]]
-    assert STEPS / 2 <= len(levels) <= most
+    assert least <= len(levels) <= most
     boundary = files.preset.boundary
     if boundary is not None:
         low = [level for level in every if level < boundary]
         assert set(low[:2]) <= set(levels), "another expert begins anew"
     one, other = (each.astype(float) for each in made.values() if each is not None)
-    assert 35 < 10 * np.log10(255**2 / np.mean((one[1:] - other[1:]) ** 2)) < 90
+    assert 45 < 10 * np.log10(255**2 / np.mean((one[1:] - other[1:]) ** 2)) < 90
+
+
+def test_balanced_computes_all_where_an_estimate_was_chosen(
+    tiny21: ModelFiles, computed: list[float], tmp_path: Path
+) -> None:
+    model = Model(tiny21, alone(), CPU, "Balanced", "TeaCache")
+    renderer = Renderer(model, AdapterCache(2**30, model.dtype))
+    rendered(renderer, make_task(tmp_path, steps=18))
+    assert len(computed) == 36
 
 
 def test_a_worker_with_exact_computes_all(
@@ -104,8 +178,8 @@ def test_a_worker_with_exact_computes_all(
 ) -> None:
     model = Model(tiny21, alone(), CPU, "Exact")
     renderer = Renderer(model, AdapterCache(2**30, model.dtype))
-    rendered(renderer, make_task(tmp_path, steps=6, profile="Fast"))
-    assert len(computed) == 12
+    rendered(renderer, make_task(tmp_path, steps=18, profile="Fast"))
+    assert len(computed) == 36
 
 
 def test_teacache_estimates_by_the_noise_level_alone() -> None:
@@ -123,10 +197,10 @@ def test_only_what_was_fitted_has_teacache() -> None:
     fitted = [name for name, preset in PRESETS.items() if preset.teacache]
     assert fitted == [name for name in PRESETS if name.startswith("Wan2.1")]
     with pytest.raises(ValueError, match=r"no polynomial of TeaCache was published for Wan2\.2"):
-        step_cache("TeaCache", PRESETS["Wan2.2-I2V-A14B"])
+        Caching("TeaCache", PRESETS["Wan2.2-I2V-A14B"])
 
 
-@pytest.mark.parametrize("policy", ["EasyCache", "TeaCache"])
+@pytest.mark.parametrize("policy", ["Spaced", "EasyCache", "TeaCache"])
 def test_two_ranks_leave_out_the_same_steps(
     policy: StepCachePolicy, tiny21: ModelFiles, tmp_path: Path
 ) -> None:
@@ -151,7 +225,7 @@ def test_two_ranks_leave_out_the_same_steps(
                 Prompted(conditions, other),
                 ranks,
                 "Fast",
-                caching=step_cache(policy, tiny21.preset),
+                caching=Caching(policy, tiny21.preset),
             )
         return list(dict.fromkeys(levels)), made
 

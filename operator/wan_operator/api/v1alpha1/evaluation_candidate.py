@@ -44,7 +44,7 @@ class CandidateAcceleration(ApiModel):
         json_schema_extra=rules(
             rule(
                 "!has(self.stepCache) || self.profile == 'Fast'",
-                "only the profile Fast leaves out steps: set profile: Fast, or leave stepCache out",
+                "stepCache is chosen for the profile Fast: set profile: Fast, or leave it out",
                 ".stepCache",
                 reason="FieldValueForbidden",
             ),
@@ -54,9 +54,9 @@ class CandidateAcceleration(ApiModel):
     profile: Literal["Exact", "Lossless", "Balanced", "Fast"] = "Lossless"
     """Arithmetic of the transformers, as in a service's spec.acceleration.profile. Two candidates
     that differ in it alone measure what a profile costs in quality."""
-    step_cache: Literal["EasyCache", "TeaCache"] | None = None
-    """Estimate by which Fast leaves out steps, as in a service's spec.acceleration.stepCache.
-    TeaCache is for Wan2.1 alone. Default: EasyCache."""
+    step_cache: Literal["Spaced", "EasyCache", "TeaCache"] | None = None
+    """Rule by which Fast leaves out steps, as in a service's spec.acceleration.stepCache. TeaCache
+    is for Wan2.1 alone. Default: Spaced."""
 
 
 class SecretKey(ApiModel):

@@ -130,13 +130,15 @@ class Acceleration(ApiModel):
     GPUs, in a quarter more time. Balanced computes the self-attention in 8 bits on GPUs that can
     (Hopper), in a sixth less time than Lossless; videos differ from those of Lossless by 2 to 3
     times what two ways of rounding to bfloat16 differ by. Fast also computes the linear layers in 8
-    bits, in a quarter less time than Lossless, and leaves out steps in which little would change,
-    about a third of 40; videos differ by 3 to 4 times that. A service with Exact serves Exact
-    alone; with another profile, a request may choose any but Exact."""
-    step_cache: Literal["EasyCache", "TeaCache"] = "EasyCache"
-    """Estimate by which Fast leaves out steps. EasyCache estimates from the video itself. TeaCache
-    estimates from the noise level, by what its authors measured of Wan2.1: it leaves out the same
-    steps of all videos. Only Wan2.1 has it."""
+    bits, in a quarter less time than Lossless; videos differ by 3 to 4 times that. Both compute a
+    part of the steps only, see stepCache. A service with Exact serves Exact alone; with another
+    profile, a request may choose any but Exact."""
+    step_cache: Literal["Spaced", "EasyCache", "TeaCache"] = "Spaced"
+    """Rule by which Balanced and Fast leave out steps. Spaced computes steps that lie evenly in
+    noise level: half of 40 with Balanced, 16 with Fast, and never fewer than 16. With the others,
+    Balanced computes all, and Fast leaves out steps while an estimate of the change is small:
+    EasyCache estimates from the video itself, TeaCache from the noise level, by what its authors
+    measured of Wan2.1, and is for Wan2.1 alone."""
 
 
 class Autoscaling(ApiModel):

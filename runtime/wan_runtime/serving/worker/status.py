@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from wan_runtime.contract.report import PROBLEM_CHARACTERS, AdapterNote, Startup, WorkerInfo
+from wan_runtime.contract.sampling import DEFAULT_STEP_CACHE, computed_steps
 from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.presets import preset_named
 from wan_runtime.process.pages import Page, json_page, plain_page
@@ -31,6 +32,7 @@ class Status:
     ) -> None:
         self.worker, self.ranks, self.pod, self.revision = worker, ranks, pod, revision
         self._steps = service.defaults.steps or preset_named(service.model.preset).inference_steps
+        self._spaced = (service.step_cache or DEFAULT_STEP_CACHE) == "Spaced"
         self.ready: tuple[Ready, ...] = ()
         """What the ranks at work reported; empty while there are none."""
         self.notes: dict[str, AdapterNote] = {}
@@ -141,6 +143,7 @@ class Status:
 
     def _of_ranks(self) -> dict[str, object]:
         first = self.ready[0]
+        steps = computed_steps(first.profile, self._steps) if self._spaced else self._steps
         peaks = [self._peak_gib, *(each.peak_gib for each in self.ready)]
         return {
             "startup": Startup(
@@ -149,7 +152,7 @@ class Status:
                 warm_up_seconds=first.warm_up_seconds,
             ),
             "seconds_per_clip": {
-                size: clip_seconds(pace, self._steps) for size, pace in first.paces.items()
+                size: clip_seconds(pace, steps) for size, pace in first.paces.items()
             },
             "peak_gib": max(filter(None, peaks), default=None),
             "adapters": tuple(name for name, note in self.notes.items() if note.ready),
@@ -163,6 +166,6 @@ class Status:
 
 
 def clip_seconds(pace: Pace, steps: int) -> float:
-    """Seconds for a video of `steps` denoising steps, before it is written."""
+    """Seconds for a video of which `steps` denoising steps are computed, before it is written."""
     others = sum(spent for stage, spent in pace.stages.items() if stage is not Stage.DENOISING)
     return round(others + steps * pace.step_seconds, 3)
