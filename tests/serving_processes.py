@@ -69,7 +69,7 @@ class Processes:
             except httpx.TransportError:
                 time.sleep(0.05)
 
-    def start_worker(self) -> subprocess.Popen[str]:
+    def start_worker(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         number = len(self.running)
         with (self.folder / f"worker-{number}.log").open("w") as log:
             process = subprocess.Popen(
@@ -77,8 +77,9 @@ class Processes:
                     *(sys.executable, "-m", "wan_runtime", "worker"),
                     *("--service", str(self.folder / "service.json")),
                     *("--work", str(self.folder / f"work-{number}")),
+                    *arguments,
                 ],
-                env=self.environment,
+                env={**self.environment, **environment},
                 stdout=log,
                 stderr=log,
                 text=True,

@@ -153,9 +153,7 @@ def measure(processes: Processes, service: ServiceSpec, small: bool) -> dict[str
     gateway, http = processes.start()
     processes.ready(gateway, http)
     size = service.sizes[0]
-    data = io.BytesIO()
-    Image.linear_gradient("L").resize((size.width, size.height)).convert("RGB").save(data, "PNG")
-    client = Client(http, data.getvalue())
+    client = Client(http, photo(size.width, size.height))
     row: dict[str, Any] = {"model": service.model.preset, "size": str(size), "steps": STEPS}
     with Memory() if not small else nullcontext() as memory:
         start = time.monotonic()
@@ -171,6 +169,13 @@ def measure(processes: Processes, service: ServiceSpec, small: bool) -> dict[str
             row["gpuPeakGiB"] = round(memory.peak_gib, 1)
     assert row["first"]["sha256"] == row["sameOrderAgain"]["sha256"], "not the same video again"
     return row
+
+
+def photo(width: int, height: int) -> bytes:
+    """A gradient as a PNG."""
+    data = io.BytesIO()
+    Image.linear_gradient("L").resize((width, height)).convert("RGB").save(data, "PNG")
+    return data.getvalue()
 
 
 def say(row: dict[str, Any], name: str, value: Any) -> None:
@@ -219,6 +224,26 @@ def ready(
                         if each.ready and not each.busy:
                             return each
                     assert worker.poll() is None, "the worker ended: see its log"
+                    await asyncio.sleep(0.2)
+        finally:
+            await queue.close()
+
+    return asyncio.run(ask())
+
+
+def workers_ready(processes: Processes, service: ServiceSpec, count: int) -> list[WorkerReport]:
+    """What the workers tell, once so many are ready."""
+
+    async def ask() -> list[WorkerReport]:
+        queue = await Queue.of(service, processes.environment["WAN_DATABASE_URL"])
+        try:
+            async with asyncio.timeout(LIMIT):
+                while True:
+                    found = [each for each in (await queue.report()).workers if each.ready]
+                    if len(found) == count:
+                        return found
+                    ended = [each for each in processes.workers if each.poll() is not None]
+                    assert not ended, "a worker ended: see its log"
                     await asyncio.sleep(0.2)
         finally:
             await queue.close()

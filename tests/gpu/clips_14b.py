@@ -1,0 +1,254 @@
+"""Whole clips from a service at the 14B shapes: from the request to the bytes of the mp4, by the
+client's clock.
+
+    WAN_MINIO=$(which minio) PYTHONPATH=runtime:tests python tests/gpu/clips_14b.py run \
+        --profile Fast --clip fast --clip balanced --clip distilled --out rows.json
+
+The real gateway, PostgreSQL, MinIO and workers; 1280x720 x 81 frames, 40 steps with guidance, or
+the four of a distilled adapter. Weights are random, and the VAE's last layer is weak, so that the
+picture is a quiet one and takes x264 about as long as a real one. The workers have warmed up, and
+no clip was made before. `up` starts the service and leaves it running, `clip` has a clip made,
+`down` ends it: for machines that are lent for ten minutes at a time. A row that is in the file is
+not taken again.
+`--small` is the dry run on a CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import torch
+from safetensors.torch import save_file
+
+from gpu import random_model
+from gpu.serve_14b import Client, alone, facts, photo, workers_ready
+from object_store import BUCKET, ObjectStore
+from postgres import Postgres
+from running_gateway import KEYS
+from serving_processes import Processes
+from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.service import ServiceSpec
+from wan_runtime.contract.steps import Expert
+from wan_runtime.models.load import compute_device
+from wan_runtime.presets import PRESETS, Preset
+
+RANK = 32
+STEPS = 40
+TURBO = "turbo"
+CLIPS: dict[str, dict[str, Any]] = {
+    **{each: {"quality": each, "steps": STEPS} for each in ("lossless", "balanced", "fast")},
+    "distilled": {"quality": "lossless", "adapters": (TURBO,)},
+    "distilled-fast": {"quality": "fast", "adapters": (TURBO,)},
+}
+"""Requests by the name of their row."""
+UP_SECONDS = 560
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("action", choices=("run", "up", "hold", "clip", "down"))
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "clips-14b")
+    parser.add_argument("--clip", action="append", default=[], choices=CLIPS)
+    parser.add_argument("--profile", default="Lossless", help="of the service")
+    parser.add_argument("--ranks", type=int, default=1, help="GPUs of a worker")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--small", action="store_true", help="the Tiny model, on a CPU")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    return ACTIONS[options.action](options)
+
+
+def run(options: argparse.Namespace) -> int:
+    """All in one command."""
+    with service(options) as (http, state):
+        take(http, state, options)
+    return 0
+
+
+def up(options: argparse.Namespace) -> int:
+    """Start a process that outlives this one, and wait until its workers are ready."""
+    for name in ("state.json", "down"):
+        (options.work / name).unlink(missing_ok=True)
+    arguments = [argument if argument != "up" else "hold" for argument in sys.argv]
+    with (options.work / "hold.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, *arguments], stdout=log, stderr=log, start_new_session=True
+        )
+    deadline = time.monotonic() + UP_SECONDS
+    while not (options.work / "state.json").is_file():
+        if process.poll() is not None or time.monotonic() > deadline:
+            print((options.work / "hold.log").read_text()[-9000:])
+            return 1
+        time.sleep(0.2)
+    print((options.work / "hold.log").read_text()[-2000:])
+    print((options.work / "state.json").read_text(), flush=True)
+    return 0
+
+
+def hold(options: argparse.Namespace) -> int:
+    """Keep a service until `down`."""
+    with service(options) as (_, state):
+        partial = options.work / "state.partial"
+        partial.write_text(json.dumps(state, indent=1))
+        partial.rename(options.work / "state.json")
+        while not (options.work / "down").is_file():
+            time.sleep(0.2)
+    (options.work / "state.json").unlink()
+    return 0
+
+
+def clip(options: argparse.Namespace) -> int:
+    """Have clips made by the service that is up: each by a worker of its own, as far as there are
+    workers."""
+    state = json.loads((options.work / "state.json").read_text())
+    with httpx.Client(base_url=state["url"], headers=KEY, timeout=60) as http:
+        take(http, state, options)
+    return 0
+
+
+def down(options: argparse.Namespace) -> int:
+    """End the service that is up."""
+    (options.work / "down").touch()
+    while (options.work / "state.json").is_file():
+        time.sleep(0.2)
+    return 0
+
+
+ACTIONS = {"run": run, "up": up, "hold": hold, "clip": clip, "down": down}
+KEY = {"Authorization": f"Bearer {KEYS['app']}"}
+
+
+@contextmanager
+def service(options: argparse.Namespace) -> Iterator[tuple[httpx.Client, dict[str, Any]]]:
+    """A service whose workers are ready, and how its start went."""
+    preset = PRESETS["Wan2.2-I2V-Tiny" if options.small else "Wan2.2-I2V-A14B"]
+    model = options.work / preset.name
+    if not model.is_dir():
+        alone(write_model, preset, model)
+    with (
+        tempfile.TemporaryDirectory(dir=options.work) as folder,
+        ObjectStore(Path(folder) / "minio") as server,
+        Postgres(fsync="on") as database,
+    ):
+        home = Path(folder) / "service"
+        home.mkdir()
+        processes = Processes(home, server, database.url())
+        os.environ |= processes.environment
+        try:
+            spec = spec_of(preset, model, server, options)
+            (home / "service.json").write_text(spec.model_dump_json(by_alias=True))
+            gateway, http = processes.start(log=home / "gateway.log")
+            processes.ready(gateway, http)
+            start = time.monotonic()
+            for number in range(options.workers):
+                gpus = {} if options.workers == 1 else {"CUDA_VISIBLE_DEVICES": str(number)}
+                processes.start_worker("--ranks", str(options.ranks), **gpus)
+            found = workers_ready(processes, spec, options.workers)
+            seconds = round(time.monotonic() - start, 1)
+            state = {
+                "url": str(http.base_url),
+                "profile": options.profile,
+                "ranks": options.ranks,
+                "size": str(spec.sizes[0]),
+                "secondsToReady": seconds,
+                "workers": [facts(each) for each in found],
+            }
+            print(json.dumps(state), flush=True)
+            yield http, state
+        finally:
+            for process in processes.running:
+                process.terminate()
+            for process in processes.running:
+                process.communicate()
+            for path in home.glob("*.log"):
+                sys.stderr.write(path.read_text()[-20000:])
+
+
+def take(http: httpx.Client, state: dict[str, Any], options: argparse.Namespace) -> None:
+    """Have clips made, as many at once as there are workers, and add their rows to the file."""
+    rows = json.loads(options.out.read_text()) if options.out.is_file() else []
+    done = {(row["clip"], row["ranks"]) for row in rows}
+    wanted = [each for each in options.clip if (each, state["ranks"]) not in done]
+    width, height = map(int, state["size"].split("x"))
+    client = Client(http, photo(width, height))
+
+    def made(name: str) -> dict[str, Any]:
+        fields = dict(CLIPS[name])
+        found = client.made(*fields.pop("adapters", ()), seed=1, **fields)
+        return {"clip": name, **CLIPS[name], "ranks": state["ranks"], **found}
+
+    with ThreadPoolExecutor(len(state["workers"])) as pool:
+        for each in as_completed([pool.submit(made, name) for name in wanted]):
+            rows.append(each.result() | {"start": state})
+            print(json.dumps(each.result()), flush=True)
+            options.out.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def spec_of(
+    preset: Preset, model: Path, server: ObjectStore, options: argparse.Namespace
+) -> ServiceSpec:
+    """One size, the preset's own length, one distilled adapter whose files are in the bucket."""
+    adapter = {
+        "name": TURBO,
+        "files": dict.fromkeys(
+            (Expert.HIGH_NOISE, Expert.LOW_NOISE), f"s3://{BUCKET}/{TURBO}.safetensors"
+        ),
+        "distilled": {"steps": 4, "shift": 5.0},
+    }
+    spec = ServiceSpec.model_validate(
+        {
+            "namespace": "gpu",
+            "name": "clips",
+            "uid": "0f9e8d7c-0000-4000-8000-000000000000",
+            "model": {"preset": preset.name, "path": str(model)},
+            "store": server.spec(prefix="serving").model_dump(),
+            "sizes": [{"width": preset.width, "height": preset.height}],
+            "profile": options.profile,
+            "defaults": {"steps": STEPS},
+            "adapters": [adapter],
+        }
+    )
+    alone(upload_adapter, preset, spec)
+    return spec
+
+
+def write_model(preset: Preset, folder: Path) -> None:
+    start = time.monotonic()
+    random_model.write(preset, folder, compute_device(), quiet=True)
+    print(f"model written in {time.monotonic() - start:.0f} s", flush=True)
+
+
+def upload_adapter(preset: Preset, spec: ServiceSpec) -> None:
+    """In the layout of lightx2v's: factors with an alpha, differences of biases and norms."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "turbo.safetensors"
+        tensors: dict[str, torch.Tensor] = {}
+        for layer, (b, a) in random_model.adapter(preset, RANK, 0).items():
+            key = f"diffusion_model.{layer}"
+            tensors[f"{key}.lora_up.weight"] = b.bfloat16()
+            tensors[f"{key}.lora_down.weight"] = a.bfloat16()
+            tensors[f"{key}.alpha"] = torch.tensor(float(RANK))
+            tensors[f"{key}.diff_b"] = (torch.ones(b.shape[0]) * 1e-3).bfloat16()
+        for number in range(2):
+            key = f"diffusion_model.blocks.{number}.norm3"
+            width = next(iter(tensors.values())).shape[0]
+            tensors[f"{key}.diff"] = (torch.ones(width) * 1e-3).bfloat16()
+        save_file(tensors, path)
+        Store.connect(spec.store).put_file(f"{TURBO}.safetensors", path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
