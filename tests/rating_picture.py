@@ -22,6 +22,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
 from rating_panels import Material, RunningPage
 from screen import CHROMIUM, SANDBOX
+from studio_page import until
 from videos import pixels
 from wan_runtime.artifacts.store import Store
 
@@ -67,7 +68,7 @@ def judge(page: Page) -> None:
         for key in ("4", "3", "5", "4", "Enter"):
             page.keyboard.press(key)
     expect(page.get_by_role("heading", level=2)).to_have_text("Video 3 of 12")
-    page.wait_for_function("document.querySelector('video').readyState > 2")
+    until(page, "document.querySelector('video').readyState > 2")
     for key in ("4", "3"):
         page.keyboard.press(key)
     page.keyboard.press(" ")

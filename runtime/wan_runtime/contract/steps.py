@@ -74,7 +74,8 @@ class StepFacts:
     serves_people: bool = False
     """Whether its pod serves a page to people."""
     checks_cache: bool = False
-    """Whether it checks that the store takes what later steps will write to the latent cache."""
+    """Whether it checks that the store takes what later steps will write to the cache of all runs.
+    """
     must_commit: bool = False
     """Whether it is done only with a manifest: the result of its run."""
     cleanup: str | None = None
@@ -130,6 +131,7 @@ FACTS: dict[Step, StepFacts] = {
         module="wan_runtime.evaluation.collect",
         help="check the clips that candidates are compared on (CPU)",
         verifies=True,
+        checks_cache=True,
     ),
     Step.GENERATE: StepFacts(
         module="wan_runtime.evaluation.generate",

@@ -149,8 +149,9 @@ def _all(store: Store, refs: Iterable[ManifestRef], name: str, kind: type[T]) ->
 
 
 def _joined(parts: list[Scores]) -> Scores:
-    """The scores of all parts; what measured is stated by the first."""
+    """The scores of all parts, and all that measured; versions and settings are of one image."""
     measured = tuple(each for part in parts for each in part.measured)
     if not parts:
         return Scores(measured=())
-    return parts[0].model_copy(update={"measured": measured})
+    device = "; ".join(dict.fromkeys(part.device for part in parts if part.device))
+    return parts[0].model_copy(update={"measured": measured, "device": device})

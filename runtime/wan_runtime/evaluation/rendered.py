@@ -130,12 +130,16 @@ class Candidate:
         self._cache = RenderCache(store, job.cache_prefix, work)
         self._device = compute_device()
         tuned, self._adapters = self._weights()
-        report.update(activity="fetching the model")
         self._fine_tune = tuned.lineage if tuned else None
-        self._files = tuned_files(
-            tuned, job.base, results.imported(job), needed(job), store, work, report
-        )
-        self._digest = digest_of(self._files)
+        self._bring = partial(
+            tuned_files, tuned, job.base, results.imported(job), store=store, work=work,
+            report=report,
+        )  # fmt: skip
+        self._parts = needed(job)
+        # What an import verified is known by its digests: a model is large, and all videos may be
+        # in the cache.
+        self._listed = self._bring(())
+        self._digest = digest_of(self._listed)
         self._model: Model | None = None
         self._loras = AdapterCache(ADAPTER_BYTES, compute_dtype(self._device))
 
@@ -187,7 +191,8 @@ class Candidate:
             self._model = None  # first: there is room for one
             self._tidy()
             policy = self._spec.step_cache or DEFAULT_STEP_CACHE
-            self._model = Model(self._files, alone(), self._device, profile, policy)
+            files = self._bring(self._parts)
+            self._model = Model(files, alone(), self._device, profile, policy)
         return Renderer(self._model, self._loras)
 
     def _weights(self) -> tuple[FullWeights | None, tuple[AppliedAdapter, ...]]:
@@ -243,7 +248,7 @@ class Candidate:
     @cached_property
     def _encoders(self) -> str:
         """Digest of what reads prompts and pictures, and of what decodes the video."""
-        return files_digest(encoder_files(self._files), self._files.verified)
+        return files_digest(encoder_files(self._listed), self._listed.verified)
 
     def _render(
         self, order: VideoOrder, profile: Profile, first_frame: Path, advance: Callable[[], None]

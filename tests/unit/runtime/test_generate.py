@@ -20,7 +20,7 @@ from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.finetune import Dialect
 from wan_runtime.contract.job import Certificate
 from wan_runtime.contract.reasons import Reason
-from wan_runtime.contract.sampling import Profile, StepCachePolicy
+from wan_runtime.contract.sampling import DEFAULT_STEP_CACHE, Profile, StepCachePolicy
 from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.data.decode import timeline
 from wan_runtime.data.facts import Facts
@@ -146,6 +146,25 @@ def test_a_killed_pod_and_another_evaluation_render_nothing_twice(
     assert np.abs(shown - moving_picture(0)[0]).mean() < 40, "it starts from the first frame"
 
 
+def test_no_model_is_fetched_where_all_videos_are_there(
+    collected: Evaluation, rendered: Rendered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brought: list[bool] = []
+    fetch = rendered_here.tuned_files
+
+    def noting(*arguments: object, **more: object) -> ModelFiles:
+        brought.append(bool(arguments[3]))
+        return fetch(*arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(rendered_here, "tuned_files", noting)
+    collected.add("base", preset=PRESET)
+    collected.work["sampling"]["guidance"] = 1.25
+    collected.generate("base", shard=SHARD)
+    assert brought == [False, True]
+    collected.generate("base", shard=SHARD)
+    assert brought == [False, True, False]
+
+
 def test_a_clip_that_fails_stops_no_other(collected: Evaluation, rendered: Rendered) -> None:
     collected.add("base", preset=PRESET)
     rendered.fails = {"a drifting picture 1"}
@@ -237,11 +256,11 @@ def test_other_encoders_make_other_videos(
 def test_steps_left_out_by_another_estimate_make_another_video(
     collected: Evaluation, rendered: Rendered
 ) -> None:
-    collected.add("easy", preset=PRESET, profile="Fast")
+    collected.add("default", preset=PRESET, profile="Fast")
     collected.add("tea", preset=PRESET, profile="Fast", stepCache="TeaCache")
-    keys = {collected.generate(name, shard=SHARD)[0].video.uri for name in ("easy", "tea")}
+    keys = {collected.generate(name, shard=SHARD)[0].video.uri for name in ("default", "tea")}
     assert len(keys) == 2
-    assert rendered.policies == {None, "TeaCache"}
+    assert rendered.policies == {DEFAULT_STEP_CACHE, "TeaCache"}
 
 
 @pytest.mark.parametrize(("profile", "again"), [("Lossless", 0), ("Balanced", 1)])

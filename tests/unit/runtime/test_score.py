@@ -75,15 +75,18 @@ def test_what_cannot_be_measured_stays_as_a_failure(collected: Evaluation) -> No
     cut = collected.store.get_bytes(collected.store.parse(whole)[1])
     collected.store.put_bytes(f"{place}/clip-0003.mp4", cut[: len(cut) * 2 // 3])
     collected.put("close/clip-0004.mp4", noisy(3, 4))
+    collected.put("close/clip-0006.mp4", noisy(5, 4))
     collected.go(Step.GENERATE, candidate="close")
     collected.put("close/clip-0004.mp4", noisy(4, 4))
-    good, short, broken, changed, missing, *_ = scores(collected)
+    collected.store.delete([f"{place}/clip-0006.mp4"])
+    good, short, broken, changed, missing, deleted, *_ = scores(collected)
     assert good.failure == ""
     assert good.frames == FRAMES - 1
     assert 30 < good.values["psnr"] < 40
     assert short.failure == "it has 5 frames at 16 fps, and the clip 9"
     assert "does not decode" in broken.failure
     assert changed.failure.startswith("it was changed after it was found: ")
+    assert deleted.failure.startswith("it was changed after it was found: ")
     assert missing.failure.endswith("has no clip-0005.mp4 and no clip4.mp4")
 
 

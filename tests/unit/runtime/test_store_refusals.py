@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from minio.credentials import AssumeRoleProvider
 
+from evaluations import Evaluation
 from job_files import make_job
 from object_store import ACCESS_KEY, BUCKET, SECRET_KEY, ObjectStore, policy
 from wan_runtime.artifacts.credentials import FOLDER, VARIABLES, withheld
@@ -129,13 +130,22 @@ def test_steps_without_a_gpu_begin_with_it(
     assert caught.value.reason is reason
 
 
-def test_the_first_step_finds_what_is_denied_to_the_latent_cache(
-    server: ObjectStore, given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["fine-tune", "evaluation"])
+def test_the_first_step_finds_what_is_denied_to_the_cache(
+    server: ObjectStore,
+    store: Store,
+    given: Given,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
 ) -> None:
     monkeypatch.setattr(process_step, "_run", lambda *_: pytest.fail("it began"))
     own = f"arn:aws:s3:::{BUCKET}/runs/team-a/*"
     given(*server.user_who_may(tmp_path, *READ, "s3:PutObject", "s3:DeleteObject", where=own))
-    job = make_job(store=server.spec(prefix="runs").model_dump())
+    spec = server.spec(prefix="runs")
+    job = make_job(store=spec.model_dump())
+    if kind == "evaluation":
+        job = Evaluation(store, spec, tmp_path, "compare").job(Step.COLLECT)
     with pytest.raises(InfrastructureError, match="s3:PutObject of 'runs/cache/") as caught:
         process_step.perform(job, tmp_path, Reporter(job.step_id))
     assert caught.value.reason is Reason.STORE_ACCESS_DENIED

@@ -13,9 +13,14 @@ BEFORE = tuple(step for step, facts in FACTS.items() if facts.verifies)
 """Steps that may have run when an edit of the fixed fields still starts the run over."""
 
 
+LATE = frozenset({"legacy_psnr"})
+"""Fixed fields that no step reads before a candidate is at work: an edit needs no start."""
+
+
 def digest(spec: WanEvaluationSpec) -> str:
-    """Hex SHA-256 of the fields that the API server fixes later."""
-    content = spec.model_dump(mode="json", by_alias=True, include={*FIXED}, exclude_defaults=True)
+    """Hex SHA-256 of the fields that the API server fixes later, and that a step has read."""
+    fields = {*FIXED} - LATE
+    content = spec.model_dump(mode="json", by_alias=True, include=fields, exclude_defaults=True)
     for field in MOVABLE:
         content.get("ratings", {}).pop(field, None)
     return hashed(content)

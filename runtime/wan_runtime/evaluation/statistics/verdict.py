@@ -106,7 +106,7 @@ def _enough(each: Difference, settings: Settings) -> str:
     if half <= 0:
         return ""
     spread = half / quantile((1 - settings.level) / 2, found.clips - 1) * math.sqrt(found.clips)
-    clips = clips_for(found.value / spread, settings.level)
+    clips = max(settings.minimum_clips, clips_for(found.value / spread, settings.level))
     if clips > MOST_CLIPS:
         return f"; over {MOST_CLIPS} clips would be needed to tell so little"
     about = int(float(f"{clips:.2g}"))
