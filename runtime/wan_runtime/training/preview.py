@@ -20,7 +20,7 @@ from wan_runtime.contract.job import JobSpec
 from wan_runtime.contract.steps import Expert
 from wan_runtime.data.latents import EncodedClip, Latents, LocalCache, pad_text
 from wan_runtime.models.dit.forward import Conditions
-from wan_runtime.models.dit.parallel import alone
+from wan_runtime.models.dit.parallel import Mesh, Ranks, alone
 from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.encoders import VideoDecoder
 from wan_runtime.models.flow import add_noise
@@ -46,22 +46,38 @@ class Previews:
     cache: LocalCache
     device: torch.device
     dtype: torch.dtype
+    ranks: Mesh
 
-    def make(self, transformer: Transformer, step: int) -> Frames:
+    def make(self, transformer: Transformer, step: int) -> Frames | None:
         """Render, store as `previews/step-00000050.mp4` of this step's output, and return the
-        frames [F, H, W, 3].
+        frames [F, H, W, 3]; on other ranks than the first, which share the sampling where they can,
+        None. Collective.
 
         Leaves random states and the training mode as they were.
         """
-        clip = self.latents.probed[0]
+        sampling = self._ranks(transformer)
+        if sampling.world < self.ranks.world and self.ranks.rank:
+            return None
         with transformer.evaluated():
-            frames = self._decode(self._sample(transformer, clip))
+            latents = self._sample(transformer, self.latents.probed[0], sampling)
+        if self.ranks.rank:
+            return None
+        frames = self._decode(latents)
         name = f"{name_of(step)}.mp4"
         write_mp4(frames, self.work / name, finetune_of(self.job).dataset.fps)
         self.store.put_file(f"{self.job.output_prefix}/previews/{name}", self.work / name)
         return frames
 
-    def _sample(self, transformer: Transformer, clip: EncodedClip) -> Tensor:
+    def _ranks(self, transformer: Transformer) -> Ranks:
+        """All ranks, if they can share the attention heads of a step with guidance; else one."""
+        ranks = self.ranks.video
+        try:
+            transformer.check_heads(ranks.half.shares)
+        except ValueError:
+            return alone()
+        return ranks if preset_of(self.job).guidance != 1.0 else alone()
+
+    def _sample(self, transformer: Transformer, clip: EncodedClip, ranks: Ranks) -> Tensor:
         """Clean latents [1, 16, T, H, W]."""
         batch = load_batch(self.cache, [clip], self.device, self.dtype)
         steps = schedule_of(self.job)
@@ -71,7 +87,7 @@ class Previews:
             steps,
             add_noise(batch.clean_BCTHW, seen, torch.tensor([steps[0].sigma])),
             Prompted(batch.conditions, self._negative(batch.conditions)),
-            alone(),
+            ranks,
         )
 
     def _negative(self, conditions: Conditions) -> Conditions:

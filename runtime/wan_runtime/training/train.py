@@ -179,7 +179,7 @@ class Trainer:
             total=total,
             ranks=ranks,
             probes=Probes(latents.probed, cache, levels, spec.seed, device, dtype, ranks),
-            previews=Previews(job, store, work, files, latents, cache, device, dtype),
+            previews=Previews(job, store, work, files, latents, cache, device, dtype, ranks),
             best=BestWeights(store, f"{job.output_prefix}/best", work, lineage, method),
         )
         return cls(

@@ -27,8 +27,8 @@ from wan_runtime.training.probes import Probes
 
 @dataclass
 class Validation:
-    """Call `run_due` on all ranks, once before the first step and after every one. The probes are
-    shared; all else is done by the first rank."""
+    """Call `run_due` on all ranks, once before the first step and after every one. Probes and
+    previews are shared; all else is done by the first rank."""
 
     job: JobSpec
     store: Store
@@ -47,13 +47,14 @@ class Validation:
         fresh = step > self._resumed_from
         probed = self._probe() if self._due(spec.probe_every) else False
         previewed = spec.preview_every and (fresh or step == 0) and self._due(spec.preview_every)
+        picture = self.previews.make(self.transformer, step) if previewed else None
         if self.ranks.rank == 0:
             if fresh:
                 self._record(self.state.history["steps"][-1])
             if probed:
                 self._note(self.state.history["probes"][-1])
-            if previewed:
-                self.events.picture(step, "preview", self.previews.make(self.transformer, step))
+            if picture is not None:
+                self.events.picture(step, "preview", picture)
             if probed or previewed:
                 self.events.upload()
         if probed or previewed:

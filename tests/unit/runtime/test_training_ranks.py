@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -10,6 +11,8 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -25,6 +28,7 @@ from wan_runtime.models.dit.parallel import World
 from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.process import stopping
 from wan_runtime.process.progress import Reporter
+from wan_runtime.rendering.media import Frames
 from wan_runtime.training import gradients, train
 from wan_runtime.training.meet import check
 
@@ -34,6 +38,7 @@ TRAINING = {
     "steps": 4, "batchSize": 2, "gradientAccumulation": 2, "captionDropout": 0.5, "probeEvery": 2,
     "schedule": "Cosine",
 }  # fmt: skip
+PREVIEWS: dict[str, dict[str, int]] = {"lora": {"previewEvery": 4}, "full": {}}
 Ranks = tuple[int, int]
 """Number of all, and of those that split the tokens of a clip."""
 
@@ -103,6 +108,14 @@ def differences(run: Run, other: Run) -> dict[str, float]:
     }
 
 
+def preview(run: Run) -> Frames:
+    """The last one."""
+    prefix = f"{run.job(Step.TRAIN).output_prefix}/previews/"
+    last = max(entry.key for entry in run.store.list(prefix))
+    with av.open(io.BytesIO(run.store.get_bytes(last))) as video:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)])
+
+
 class Alone:
     """Runs on one rank that nothing interrupts, one for each method."""
 
@@ -112,7 +125,7 @@ class Alone:
     def __getitem__(self, method: str) -> Run:
         if method not in self._runs:
             self._runs[method] = self._encoded.fork(f"alone-{method}", method)
-            go(self._runs[method], (1, 1))
+            go(self._runs[method], (1, 1), **PREVIEWS[method])
         return self._runs[method]
 
 
@@ -138,9 +151,13 @@ def test_a_run_is_that_of_one_rank(
     method: str, ranks: Ranks, policy: str, mixed21: Run, alone: Alone
 ) -> None:
     run = mixed21.fork(f"ranks-{method}", method)
-    ends = go(run, ranks, gradientCheckpointing=policy)
+    ends = go(run, ranks, gradientCheckpointing=policy, **PREVIEWS[method])
     assert ends == [run.inputs["train"]] * ranks[0], "the first commits for all"
     check_same(run, alone[method])
+    if PREVIEWS[method]:
+        mine, its = (preview(each) for each in (run, alone[method]))
+        assert mine.shape == its.shape
+        assert np.abs(mine.astype(int) - its).mean() < 0.1, "ranks share the sampling"
 
 
 def test_a_run_goes_on_on_another_number_of_ranks(mixed21: Run, alone: Alone) -> None:

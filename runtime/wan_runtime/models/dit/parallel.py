@@ -173,6 +173,8 @@ class Mesh(World):
     """Neighbours that split the tokens of each of their clips."""
     data: Group
     """The rank of the same place in each such group: they take different clips."""
+    video: Ranks
+    """All of them, or one alone where they have no halves, for videos on the way."""
 
     def first_on_node(self, action: Callable[[], T]) -> T:
         """Do something on each rank, after the first of its node has done it: what that leaves on
@@ -202,10 +204,7 @@ def join(rank: int, world: int, rendezvous: Path, parallel: ParallelSpec | None 
     if world % 2:
         raise ValueError(f"{world} ranks have no halves: take 1, or an even number")
     _meet(rank, world, f"file://{rendezvous}")
-    middle = world // 2
-    everyone = _group([tuple(range(world))], rank)
-    half = _group([tuple(range(middle)), tuple(range(middle, world))], rank)
-    pair = _group([(place, place + middle) for place in range(middle)], rank)
+    everyone, half, pair = _halves(rank, world)
     if parallel is not None:
         found = xdit.join(rank, world, parallel.ring)
         everyone = replace(everyone, exchange=found.everyone)
@@ -227,8 +226,11 @@ def join_mesh(rank: int, world: int, local: int, sequence: int, address: str) ->
     _meet(rank, world, address)
     neighbours = [tuple(range(first, first + sequence)) for first in range(0, world, sequence)]
     apart = [tuple(range(place, world, sequence)) for place in range(sequence)]
-    everyone = _group([tuple(range(world))], rank)
-    return Mesh(rank, world, everyone, local, _group(neighbours, rank), _group(apart, rank))
+    groups = _group(neighbours, rank), _group(apart, rank)
+    if world % 2:
+        return Mesh(rank, world, _group([tuple(range(world))], rank), local, *groups, alone())
+    video = Ranks(rank, world, *_halves(rank, world))
+    return Mesh(rank, world, video.everyone, local, *groups, video)
 
 
 def alone() -> Ranks:
@@ -240,7 +242,7 @@ def alone() -> Ranks:
 def lone_mesh() -> Mesh:
     """One process that trains by itself, and never communicates."""
     group = Group((0,), 0)
-    return Mesh(0, 1, group, 0, group, group)
+    return Mesh(0, 1, group, 0, group, group, alone())
 
 
 def _meet(rank: int, world: int, address: str) -> None:
@@ -248,6 +250,14 @@ def _meet(rank: int, world: int, address: str) -> None:
     dist.init_process_group(
         backend, init_method=address, rank=rank, world_size=world, timeout=TIMEOUT
     )
+
+
+def _halves(rank: int, world: int) -> tuple[Group, Group, Group]:
+    """(everyone, half, pair) of a `Ranks`."""
+    middle = world // 2
+    everyone = _group([tuple(range(world))], rank)
+    half = _group([tuple(range(middle)), tuple(range(middle, world))], rank)
+    return everyone, half, _group([(place, place + middle) for place in range(middle)], rank)
 
 
 def _group(ranks: list[tuple[int, ...]], rank: int) -> Group:

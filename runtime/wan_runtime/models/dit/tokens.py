@@ -110,7 +110,7 @@ def _exchange(x: Tensor, group: Group, lengths: list[int], *, to_heads: bool) ->
         got_LBd = x.new_empty(sum(lengths), *sent_NlBd.shape[2:])
         sent = sent_NlBd.flatten(0, 1).contiguous()
         dist.all_to_all_single(got_LBd, sent, lengths, [own] * size, group=group.handle)
-        return got_LBd.transpose(0, 1)
+        return got_LBd.transpose(0, 1).contiguous()  # no copy of a batch of one
     sent_LBd = x.transpose(0, 1).contiguous()
     got = x.new_empty(own * size, *sent_LBd.shape[1:])
     dist.all_to_all_single(got, sent_LBd, [own] * size, lengths, group=group.handle)
