@@ -1,12 +1,12 @@
 """Wan2.2-I2V-A14B in its released shapes and layout, with random weights: 41 GB.
 
 Its experts share one set of files: a link takes no room, and costs a worker what two sets would,
-but for reading them. (Wan2.1's CLIP is recognised by a text tower too, which nothing here builds.)
+but for reading them. The tokenizer is the Tiny models', whose ids are all below umT5's. (Wan2.1's
+CLIP is recognised by a text tower too, which nothing here builds.)
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,13 +18,10 @@ from wan_runtime.models import layout, tiny
 from wan_runtime.models.adapters.changes import Factors
 from wan_runtime.models.digest import file_digest
 from wan_runtime.models.shapes import Shapes, expected
-from wan_runtime.presets import PRESETS, Preset
+from wan_runtime.presets import Preset
 from wan_runtime.threads import in_order
 
 SHARD_BYTES = 5 * 10**9
-TINY = PRESETS["Wan2.2-I2V-Tiny"]
-"""Whose tokenizer does: its ids are all below umT5's."""
-
 
 QUIET = 0.1
 """Factor of the weights of the VAE's last layer for a quiet picture."""
@@ -36,9 +33,7 @@ def write(preset: Preset, folder: Path, device: torch.device, *, quiet: bool = F
     if preset.tiny:
         tiny.write(preset, folder)
         return
-    small = folder.with_name(f"{folder.name}-tiny")
-    tiny.write(TINY, small)
-    shutil.copytree(small / layout.TOKENIZER, folder / layout.TOKENIZER)
+    tiny._write_tokenizer(folder / layout.TOKENIZER)
     torch.manual_seed(0)
     first, *others = preset.experts
     home = folder / layout.EXPERT_FOLDERS[first]

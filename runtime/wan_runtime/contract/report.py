@@ -47,6 +47,9 @@ class Startup(Contract):
     loaded."""
     warm_up_seconds: float
     """All other rendering of the warm-up."""
+    parts: dict[str, float] = Field(default_factory=dict)
+    """Seconds of each part of the first rank's start, by name. Empty: a release that does not
+    report it."""
 
 
 class AdapterNote(Contract):

@@ -24,12 +24,15 @@ from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.steps import Expert
 from wan_runtime.errors import InputError
 from wan_runtime.model_parts import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE
-from wan_runtime.models import shapes, tiny, tokenizer
+from wan_runtime.models import reading, shapes, tiny, tokenizer
 from wan_runtime.models.headers import joined
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.presets import Preset
 
 log = logging.getLogger(__name__)
+
+LARGE = 2**30
+"""Bytes of a part from which several threads read it."""
 
 
 def compute_device() -> torch.device:
@@ -175,11 +178,22 @@ def _load(
         pool.auto_load_model(
             _argument(paths),
             vram_config={**vram, "computation_dtype": dtype, "computation_device": str(device)},
+            state_dict=_read_ahead(paths, dtype, device),
         )
         model = pool.fetch_model(name)
     if not isinstance(model, nn.Module):
         raise InputError(Reason.MODEL_INVALID, f"{files.folder}: {listing} holds no {name}")
     return model.eval().requires_grad_(False)
+
+
+def _read_ahead(
+    paths: tuple[Path, ...], dtype: torch.dtype, device: torch.device
+) -> dict[str, Tensor] | None:
+    """The tensors of large safetensors files; None: diffsynth reads them, one after the other."""
+    size = sum(path.stat().st_size for path in paths)
+    if size < LARGE or any(path.suffix != ".safetensors" for path in paths):
+        return None
+    return reading.read(paths, dtype, device)
 
 
 def _require(preset: Preset, part: str, paths: Iterable[Path]) -> None:

@@ -24,6 +24,7 @@ from wan_runtime.models.dit.transformer import Choice, Transformer
 from wan_runtime.models.encoders import TextEncoder, VideoDecoder, VideoEncoder
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.rendering.step_cache import Caching
+from wan_runtime.rendering.times import Times
 
 SHARE = 0.6
 """Share of the GPU's memory that resident transformers may take: the rest is for activations."""
@@ -39,20 +40,25 @@ class Model:
         device: torch.device,
         profile: Profile = DEFAULT_PROFILE,
         policy: StepCachePolicy = DEFAULT_STEP_CACHE,
+        times: Times | None = None,
     ) -> None:
         """Raises InputError(MODEL_INVALID) if diffsynth does not recognise the files; ValueError
-        if the ranks cannot share the attention heads, or `policy` is not for this model."""
+        if the ranks cannot share the attention heads, or `policy` is not for this model. `times`:
+        where seconds of loading are counted."""
+        times = times or Times()
         host = torch.device("cpu")
         self.preset, self.ranks, self.device = files.preset, ranks, device
         self.profile, self.caching = profile, Caching(policy, files.preset)
         self.dtype = load.compute_dtype(device)
-        self.digest = digest_of(files)
+        with times.of("digests"):
+            self.digest = digest_of(files)
         self.transformers: dict[Expert, Transformer] = {}
         takes_turns = _fills(files, device)
         for expert in files.preset.experts:
-            made = Transformer.load(
-                files, expert, device, self.dtype, profile=profile, offloaded=takes_turns
-            )
+            with times.of("transformers"):
+                made = Transformer.load(
+                    files, expert, device, self.dtype, profile=profile, offloaded=takes_turns
+                )
             made.check_heads(ranks.everyone.shares)
             self.transformers[expert] = made
         self.text: TextEncoder | None = None
@@ -60,8 +66,10 @@ class Model:
         self.decoder: VideoDecoder | None = None
         fused = profile != "Exact"
         if ranks.rank == 0:
-            self.text = TextEncoder(files, self.dtype, device, home=host)
-            self.video = VideoEncoder(files, self.dtype, device, tiled=False, fused=fused)
+            with times.of("text encoder"):
+                self.text = TextEncoder(files, self.dtype, device, home=host)
+            with times.of("VAE and CLIP"):
+                self.video = VideoEncoder(files, self.dtype, device, tiled=False, fused=fused)
             self.decoder = self.video
         elif fused:
             self.decoder = VideoDecoder(files, self.dtype, device, tiled=False, fused=True)

@@ -31,6 +31,7 @@ from wan_runtime.models.layout import locate
 from wan_runtime.models.weights import SafetensorsFiles
 from wan_runtime.presets import preset_named
 from wan_runtime.rendering.order import State
+from wan_runtime.rendering.times import Times
 from wan_runtime.serving.worker import production
 from wan_runtime.serving.worker.rank import open_rank
 from wan_runtime.training import full_export
@@ -175,7 +176,7 @@ async def test_a_rank_refuses_weights_that_are_none(
 ) -> None:
     spec = faulty(video_service, tuned, fault).spec
     with pytest.raises(InputError) as caught:
-        open_rank(spec, rank=0, world=1, meet=tmp_path / "meet", work=tmp_path)
+        open_rank(spec, rank=0, world=1, meet=tmp_path / "meet", work=tmp_path, times=Times())
     assert FAULTS[fault] in caught.value.message
 
 

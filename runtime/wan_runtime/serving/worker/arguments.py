@@ -21,6 +21,7 @@ environment:
   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY   credentials of the store
   WAN_POD_NAME, WAN_REVISION                 names of the pod, and of the revision that it runs
   WAN_MODEL_CACHE    folder for the base model, shared by the pods of a node (the scratch folder)
+  WAN_COMPILE_CACHE  folder for compiled kernels (`compiled` in WAN_MODEL_CACHE, if that is set)
   WAN_PROGRESS_PORT  port of /healthz, /readyz, /metrics and /info (9400)
 
 Until the database admits it, it waits and tries again: /state has the cause.

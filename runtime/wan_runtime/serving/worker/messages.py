@@ -62,6 +62,8 @@ class Ready(Contract):
     """Seconds that the first video took longer than its repetition."""
     warm_up_seconds: float
     """All else of the warm-up."""
+    parts: dict[str, float] = Field(default_factory=dict)
+    """Seconds of each part of the start, that of the process first."""
     paces: dict[str, Pace]
     """Pace of each size at the service's default number of frames."""
     peak_gib: float | None

@@ -41,7 +41,8 @@ from wan_runtime.process import child, logs
 from wan_runtime.rendering.model import Model
 from wan_runtime.rendering.order import Stage
 from wan_runtime.rendering.render import Renderer
-from wan_runtime.serving.worker import warm_up
+from wan_runtime.rendering.times import Times, since_process_start
+from wan_runtime.serving.worker import compile_cache, warm_up
 from wan_runtime.serving.worker.adapter_checks import Checks
 from wan_runtime.serving.worker.messages import (
     Beat,
@@ -170,7 +171,9 @@ class Opened:
     """Where the model has full weights in place of the released ones."""
 
 
-def open_rank(service: ServiceSpec, rank: int, world: int, meet: Path, work: Path) -> Opened:
+def open_rank(
+    service: ServiceSpec, rank: int, world: int, meet: Path, work: Path, times: Times
+) -> Opened:
     """Load this rank's part of the model. Collective; rank 0 fetches first what all need, and
     looks at the service's adapters.
 
@@ -182,7 +185,9 @@ def open_rank(service: ServiceSpec, rank: int, world: int, meet: Path, work: Pat
     if torch.cuda.is_available():
         torch.cuda.set_device(rank)
     device = compute_device()
-    ranks = join(rank, world, meet, service.parallel)
+    compile_cache.use(device)
+    with times.of("ranks"):
+        ranks = join(rank, world, meet, service.parallel)
     store = Store.connect(service.store)
     ref = service.weights
     tuned = None if ref is None else FullWeights.load(store, ref, preset)
@@ -193,16 +198,18 @@ def open_rank(service: ServiceSpec, rank: int, world: int, meet: Path, work: Pat
     def fetch() -> ModelFiles:
         return tuned_files(tuned, service.model, service.imported, parts, store, work)
 
-    ranks.together(fetch if rank == 0 else lambda: None)
-    files = fetch()
+    with times.of("files"):
+        ranks.together(fetch if rank == 0 else lambda: None)
+        files = fetch()
     profile = service.profile or DEFAULT_PROFILE
     policy = service.step_cache or DEFAULT_STEP_CACHE
-    model = ranks.together(lambda: Model(files, ranks, device, profile, policy))
+    model = ranks.together(lambda: Model(files, ranks, device, profile, policy, times))
     cache = AdapterCache(ADAPTER_BYTES, compute_dtype(device))
     files_of_adapters = AdapterFiles(store, work / ADAPTERS_FOLDER, preset)
     checks = Checks(files_of_adapters, cache, model.transformers)
     checked = service.adapters if rank == 0 else ()
-    notes = ranks.together(lambda: tuple(map(checks.first, checked)))
+    with times.of("adapters"):
+        notes = ranks.together(lambda: tuple(map(checks.first, checked)))
     return Opened(ranks, Renderer(model, cache), checks, notes, tuned.lineage if tuned else None)
 
 
@@ -224,17 +231,20 @@ def main(arguments: list[str] | None = None) -> int:
     logs.configure(f"rank {options.rank}")
     channel = Channel(socket.socket(fileno=options.channel))
     rank = options.rank
+    times = Times()
+    times.add("process", since_process_start())
     try:
         started = time.monotonic()
         service = ServiceSpec.model_validate(json.loads(options.service.read_bytes()))
-        opened = open_rank(service, rank, options.world, options.meet, options.work)
+        opened = open_rank(service, rank, options.world, options.meet, options.work, times)
         loaded = round(time.monotonic() - started, 1)
-        warm = warm_up.run(service, opened.renderer, options.work)
+        warm = warm_up.run(service, opened.renderer, options.work, times)
     except Exception as error:
         problem = problem_of(error)
         log.error("%s", problem.message, exc_info=True)
         channel.send(Failed(rank=rank, job_id=None, code=problem.code, message=problem.message))
         return 1
+    log.info("start: %s", times)
     model = opened.renderer.model
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     channel.send(
@@ -243,6 +253,7 @@ def main(arguments: list[str] | None = None) -> int:
             load_seconds=loaded,
             compile_seconds=warm.compile_seconds,
             warm_up_seconds=warm.seconds,
+            parts=times.seconds,
             paces=warm.paces,
             peak_gib=peak_gib(),
             weights=model.digest,

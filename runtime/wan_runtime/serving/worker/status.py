@@ -150,6 +150,7 @@ class Status:
                 load_seconds=max(each.load_seconds for each in self.ready),
                 compile_seconds=first.compile_seconds,
                 warm_up_seconds=first.warm_up_seconds,
+                parts=first.parts,
             ),
             "seconds_per_clip": {
                 size: clip_seconds(pace, steps) for size, pace in first.paces.items()

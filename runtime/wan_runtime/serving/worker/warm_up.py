@@ -19,6 +19,7 @@ from wan_runtime.planner.architecture import tokens_of
 from wan_runtime.presets import Preset
 from wan_runtime.rendering.order import Stage, VideoOrder
 from wan_runtime.rendering.render import Renderer
+from wan_runtime.rendering.times import Times
 from wan_runtime.serving.worker.messages import Pace
 
 STEPS = 2
@@ -39,7 +40,7 @@ class Warm:
     """All else."""
 
 
-def run(service: ServiceSpec, renderer: Renderer, work: Path) -> Warm:
+def run(service: ServiceSpec, renderer: Renderer, work: Path, times: Times | None = None) -> Warm:
     """Render a short video twice, then each size once. Collective.
 
     Raises:
@@ -49,12 +50,17 @@ def run(service: ServiceSpec, renderer: Renderer, work: Path) -> Warm:
     started = time.monotonic()
     preset, defaults = renderer.model.preset, service.defaults
     short = warm_order(preset, defaults, service.sizes[0], SHORT)
-    (once, taken), (again, repeated) = (_render(renderer, short, work) for _ in range(2))
+    times = times or Times()
+    with times.of("first short video"):
+        once, taken = _render(renderer, short, work)
+    with times.of("the same again"):
+        again, repeated = _render(renderer, short, work)
     compiled = max(0.0, _total(taken) - _total(repeated))
     _check(renderer, once, again)
     paces: dict[str, Pace] = {}
     for size in service.sizes:
-        latents, paces[str(size)] = _render(renderer, warm_order(preset, defaults, size), work)
+        with times.of(f"video of {size}"):
+            latents, paces[str(size)] = _render(renderer, warm_order(preset, defaults, size), work)
         _check(renderer, latents)
     return Warm(paces, round(compiled, 1), round(time.monotonic() - started - compiled, 1))
 
