@@ -33,6 +33,15 @@ SHAPES = (
 """Of the rows of train_step_14b.py: ours beside the peer's, on one transformer."""
 
 
+CLIPS_OF_SERVICES = (
+    ("fast", "--profile", "Fast", "--clip", "fast", "--clip", "distilled-fast"),
+    ("balanced", "--profile", "Balanced", "--clip", "balanced"),
+    ("distilled", "--clip", "distilled"),
+    ("lossless-two-gpus", "--ranks", "2", "--clip", "lossless"),
+)
+"""Of the rows of clips_14b.py: whole clips, each row's in less than the limit."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     name: str
@@ -126,6 +135,15 @@ def of_serving(content: Any) -> list[str]:
     ]
 
 
+def of_clips(content: Any) -> list[str]:
+    return [
+        f"{row['clip']}, GPUs: {row['ranks']}: {row['seconds']} s ("
+        + ", ".join(f"{stage} {took:.1f}" for stage, took in row["stages"].items())
+        + f"), ready after {row['start']['secondsToReady']} s"
+        for row in content
+    ]
+
+
 def of_checks(content: Any) -> list[str]:
     failed = [check["check"] for check in content["checks"] if not check["passed"]]
     return [
@@ -175,6 +193,10 @@ ROWS = (
     Row("clip", ("clip_14b.py",), of_clip, ("--small",)),
     Row("adapters", ("adapters.py",), of_adapters),
     Row("serve", ("serve_14b.py",), of_serving, ("--small",)),
+    *(
+        Row(f"clip-{name}", ("clips_14b.py", "run", *arguments), of_clips, ("--small",))
+        for name, *arguments in CLIPS_OF_SERVICES
+    ),
 )
 
 
