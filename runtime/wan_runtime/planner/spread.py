@@ -15,6 +15,8 @@ HOST_LINK = 20e9
 """Bytes a second between a GPU and host memory."""
 HOST_ADAM = 100e9
 """Bytes a second that an optimizer on the CPUs of a node moves."""
+OUTER_BLOCKS = 2
+"""Blocks whose linear layers stay in bfloat16 where the others are kept in FP8."""
 GATHERED_BLOCKS = 2
 """Blocks whose weights are whole at a time under ZeRO 3: the one at work and the next."""
 EXCHANGES = 4
@@ -33,11 +35,12 @@ def resident_gib(work: Training) -> Terms:
     held = 1 if stage < 3 else ranks
     terms: Terms
     if work.method == "lora":
-        per_weight = 1.0 if work.precision == "FP8" else 2.0
+        in_8_bits = (shape.layers - OUTER_BLOCKS) * shape.block_linears
+        frozen = 2.0 * p - (in_8_bits if work.precision == "FP8" else 0)
         each = 20.0 if work.ema else 16.0
         states = each if stage == 0 else 4.0 + (each - 4.0) / ranks
         terms = {
-            "base weights": per_weight * p / held / GIB,
+            "base weights": frozen / held / GIB,
             "adapter, gradients, optimizer": states * work.trainable / GIB,
         }
     elif stage == 0:

@@ -12,9 +12,6 @@ from wan_runtime.planner.workload import GIB, Clip, Terms, Training
 BACKWARD_OF_ATTENTION = 2.5
 """FLOPs of attention's backward over those of its forward (FlashAttention)."""
 
-OUTER_BLOCKS = 2
-"""Blocks whose linear layers stay in bfloat16 where the others are kept in FP8."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Efficiency:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from wan_runtime.models.dit import float8_base
-from wan_runtime.planner import terms
+from wan_runtime.planner import spread
 from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_name
 from wan_runtime.planner.training import plan_training
 from wan_runtime.planner.workload import Training
@@ -32,5 +32,5 @@ def test_base_weights_in_8_bits_take_half_but_for_the_outer_blocks() -> None:
     assert fp8.gib < 50, "81 frames of 1280x720"
     shorter = replace(WAN21, frames=61, checkpointing="Offload", precision="FP8")
     assert plan_training(shorter, gpu("L40S-48GB")).verdict == "yes"
-    assert terms.OUTER_BLOCKS == 2 * float8_base.KEPT
+    assert spread.OUTER_BLOCKS == 2 * float8_base.KEPT
     assert fp8.memory_confidence == "Estimated"
