@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from wan_operator.reconcile.observed import Observed, Raw, WarningEvent, condition
+from wan_operator.resources.pods import GPU
 
 RETRY_SECONDS = 3.0
 """Interval at which what the API server refuses is tried again: nothing says that the quota or the
@@ -67,6 +68,8 @@ def pod_waiting(pod: Raw, kind: str, state: Raw, observed: Observed | None = Non
     if scheduled is not None and scheduled["status"] == "False":
         text = scheduled.get("message", "not scheduled yet")
         if "persistentvolumeclaim" not in text.lower():
+            gpus = _gpus(pod)
+            text += f"; pod {name} needs {gpus} GPUs on one node" if gpus > 1 else ""
             return Waiting("Unschedulable", text)
         return Waiting("VolumePending", "; ".join((text, *_of_claims(pod, observed))))
     warned = observed.warning_about(pod) if observed else None
@@ -75,6 +78,12 @@ def pod_waiting(pod: Raw, kind: str, state: Raw, observed: Observed | None = Non
         waiting = _container_waiting(state, name, pod)
         return setup if setup and waiting.is_unexplained else waiting
     return setup or Waiting("StepStarting", f"pod {name} waits for the scheduler or the kubelet")
+
+
+def _gpus(pod: Raw) -> int:
+    containers = pod.get("spec", {}).get("containers", [])
+    limits = (each.get("resources", {}).get("limits", {}) for each in containers)
+    return sum(int(each.get(GPU, 0)) for each in limits)
 
 
 def _of_claims(pod: Raw, observed: Observed | None) -> Iterable[str]:

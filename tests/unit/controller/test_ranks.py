@@ -87,8 +87,13 @@ def test_the_rank_that_cannot_start_says_why() -> None:
     world.rank(1)
     scheduled = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes have a GPU"}
     world.pods[f"{JOB}-2"]["status"]["conditions"] = [scheduled]
+    container = {"image": "registry.example/x", "resources": {"limits": {"nvidia.com/gpu": "4"}}}
+    world.pods[f"{JOB}-2"]["spec"]["containers"] = [container]
     world.settle()
     assert world.leading == ("Reconciling", "Unschedulable")
+    waits = world.condition("Reconciling")
+    assert waits is not None
+    assert waits["message"] == (f"0/3 nodes have a GPU; pod {JOB}-2-abcde needs 4 GPUs on one node")
 
 
 def test_a_rank_that_has_no_pod_is_awaited() -> None:
