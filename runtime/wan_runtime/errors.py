@@ -7,6 +7,7 @@ where, and what would be right.
 from __future__ import annotations
 
 import errno
+import re
 import sys
 
 from wan_runtime.contract.job import ExitClass
@@ -92,7 +93,8 @@ def classify(error: BaseException) -> StepError:
             Reason.DISK_FULL, f"no space left for {error.filename or 'the work folder'}"
         )
     if _is_lost_rank(error):
-        said = text.strip().split("\n", 1)[0]
+        # Without the place in the library's source, and its advice.
+        said = re.sub(r"^\[\S+:\d+\] |\. This is typically.*", "", text.strip().split("\n", 1)[0])
         return InfrastructureError(Reason.RANK_LOST, f"another rank is lost: {said}")
     return InfrastructureError(Reason.UNEXPECTED, f"{type(error).__name__}: {text}")
 

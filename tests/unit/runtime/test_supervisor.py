@@ -235,6 +235,23 @@ def test_gpu_memory_is_told_from_host_memory(monkeypatch: pytest.MonkeyPatch) ->
     assert classify(OSError(errno.EIO, "bad disk")).reason is Reason.UNEXPECTED
 
 
+def test_a_lost_rank_is_known_by_what_collectives_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    class DistError(RuntimeError):
+        pass
+
+    double = SimpleNamespace(
+        cuda=SimpleNamespace(OutOfMemoryError=MemoryError),
+        distributed=SimpleNamespace(DistError=DistError),
+    )
+    monkeypatch.setitem(sys.modules, "torch", double)
+    said = "[/w/gloo/transport/tcp/pair.cc:561] Connection closed by peer [10.0.0.7]:39847"
+    found = classify(RuntimeError(f"{said}. This is typically caused by a crash. GLHF!"))
+    assert found.reason is Reason.RANK_LOST
+    assert found.message == "another rank is lost: Connection closed by peer [10.0.0.7]:39847"
+    assert classify(DistError("NCCL error: remote process exited")).reason is Reason.RANK_LOST
+    assert classify(RuntimeError("shape mismatch")).reason is Reason.UNEXPECTED
+
+
 def test_a_result_fits_the_termination_message() -> None:
     ref = ManifestRef(uri="s3://b/" + "k" * 200, sha256="0" * 64)
     long = Result(
