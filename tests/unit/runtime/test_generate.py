@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import av
 import numpy as np
@@ -31,7 +33,7 @@ from wan_runtime.models.dit.parallel import Ranks
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import load_dit
 from wan_runtime.rendering.model import Model, digest_of
-from wan_runtime.rendering.order import VideoOrder
+from wan_runtime.rendering.order import Stage, VideoOrder
 from wan_runtime.rendering.render import Renderer, Shot
 
 pytest_plugins = ["ml_fixtures", "evaluation_fixtures"]
@@ -47,6 +49,8 @@ class Rendered:
         self.stop_after = 100
         self.fails: set[str] = set()
         self.policies: set[StepCachePolicy | None] = set()
+        self.made_up = False
+        """Whether no model is loaded, and videos are of a moving picture."""
 
     def prompts(self) -> list[str]:
         found = [each.prompt[-1] for each in self.orders]
@@ -73,6 +77,8 @@ def rendered(monkeypatch: pytest.MonkeyPatch, loaded: dict[str, Model]) -> Rende
     ) -> Model:
         key = f"{profile} {policy} {digest_of(files)}"
         made.policies.add(policy)
+        if made.made_up:
+            return cast(Model, SimpleNamespace(profile=profile, ranks=ranks))
         if key not in loaded:
             loaded[key] = Model(files, ranks, device, profile, policy)
         return loaded[key]
@@ -85,10 +91,20 @@ def rendered(monkeypatch: pytest.MonkeyPatch, loaded: dict[str, Model]) -> Rende
         made.orders.append(order)
         if order.prompt in made.fails:
             raise NumericalError(Reason.NON_FINITE_LOSS, "sampling gave NaN or infinite pixels")
+        if made.made_up:
+            frames = moving_picture(order.seed % 100, order.frames)
+            return Shot(frames, torch.zeros(1), dict.fromkeys(Stage, 1.0))
         return render(self, order, *rest)
 
     monkeypatch.setattr(Renderer, "render", noting)
     return made
+
+
+@pytest.fixture
+def made_up(rendered: Rendered) -> Rendered:
+    """For tests of what is rendered when, and of its name: no pixel matters."""
+    rendered.made_up = True
+    return rendered
 
 
 @pytest.fixture
@@ -147,7 +163,7 @@ def test_a_killed_pod_and_another_evaluation_render_nothing_twice(
 
 
 def test_no_model_is_fetched_where_all_videos_are_there(
-    collected: Evaluation, rendered: Rendered, monkeypatch: pytest.MonkeyPatch
+    collected: Evaluation, made_up: Rendered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     brought: list[bool] = []
     fetch = rendered_here.tuned_files
@@ -165,9 +181,9 @@ def test_no_model_is_fetched_where_all_videos_are_there(
     assert brought == [False, True, False]
 
 
-def test_a_clip_that_fails_stops_no_other(collected: Evaluation, rendered: Rendered) -> None:
+def test_a_clip_that_fails_stops_no_other(collected: Evaluation, made_up: Rendered) -> None:
     collected.add("base", preset=PRESET)
-    rendered.fails = {"a drifting picture 1"}
+    made_up.fails = {"a drifting picture 1"}
     first, bad, last = collected.generate("base")
     assert bad.video is None
     assert bad.failure == "sampling gave NaN or infinite pixels"
@@ -176,16 +192,16 @@ def test_a_clip_that_fails_stops_no_other(collected: Evaluation, rendered: Rende
 
 
 def test_a_damaged_video_of_the_cache_is_rendered_again(
-    collected: Evaluation, rendered: Rendered, store: Store, tmp_path: Path
+    collected: Evaluation, made_up: Rendered, store: Store, tmp_path: Path
 ) -> None:
     collected.add("base", preset=PRESET)
     collected.work["sampling"]["negative_prompt"] = ""
     (video,) = collected.generate("base", shard=SHARD)
     assert video.video is not None
     store.put_bytes(store.parse(video.video.uri)[1], b"half a video")
-    rendered.prompts()
+    made_up.prompts()
     (again,) = collected.generate("base", shard=SHARD)
-    assert rendered.prompts() == ["0"]
+    assert made_up.prompts() == ["0"]
     assert again.video is not None
     assert again.video.uri == video.video.uri
     store.download(store.parse(again.video.uri)[1], tmp_path / "whole", sha256=again.video.sha256)
@@ -214,7 +230,7 @@ def test_weights_settings_and_other_seeds_make_other_videos(
 
 
 def test_the_noise_floor_is_rendered_with_other_kernels_too(
-    collected: Evaluation, rendered: Rendered
+    collected: Evaluation, made_up: Rendered
 ) -> None:
     collected.add("base", preset=PRESET)
     collected.add("exact", preset=PRESET, profile="Exact")
@@ -223,11 +239,11 @@ def test_the_noise_floor_is_rendered_with_other_kernels_too(
     first, again = collected.generate("base", shard=SHARD)
     assert (first.render, first.profile) == ("First", "Lossless")
     assert (again.render, again.profile, again.seed) == ("OtherKernels", "Exact", first.seed)
-    rendered.prompts()
+    made_up.prompts()
     collected.work["noise_floor"] = "exact"
     both = collected.generate("exact", shard=SHARD)
     assert [each.video for each in both] == [again.video, first.video]
-    assert rendered.prompts() == [], "each is the other's repeat, and in the store"
+    assert made_up.prompts() == [], "each is the other's repeat, and in the store"
     collected.add("fast", preset=PRESET, profile="Fast")
     collected.work["noise_floor"] = "fast"
     with pytest.raises(InputError, match="Exact or Lossless, not Fast"):
@@ -235,7 +251,7 @@ def test_the_noise_floor_is_rendered_with_other_kernels_too(
 
 
 def test_other_encoders_make_other_videos(
-    collected: Evaluation, rendered: Rendered, tiny21: ModelFiles, tmp_path: Path
+    collected: Evaluation, made_up: Rendered, tiny21: ModelFiles, tmp_path: Path
 ) -> None:
     """The transformers are the same: what differs is the VAE, by one byte of a note in it."""
     collected.add("base", preset=PRESET)
@@ -254,19 +270,19 @@ def test_other_encoders_make_other_videos(
 
 
 def test_steps_left_out_by_another_estimate_make_another_video(
-    collected: Evaluation, rendered: Rendered
+    collected: Evaluation, made_up: Rendered
 ) -> None:
     collected.add("default", preset=PRESET, profile="Fast")
     collected.add("tea", preset=PRESET, profile="Fast", stepCache="TeaCache")
     keys = {collected.generate(name, shard=SHARD)[0].video.uri for name in ("default", "tea")}
     assert len(keys) == 2
-    assert rendered.policies == {DEFAULT_STEP_CACHE, "TeaCache"}
+    assert made_up.policies == {DEFAULT_STEP_CACHE, "TeaCache"}
 
 
 @pytest.mark.parametrize(("profile", "again"), [("Lossless", 0), ("Balanced", 1)])
 def test_a_video_in_8_bits_belongs_to_the_type_of_its_gpu(
     collected: Evaluation,
-    rendered: Rendered,
+    made_up: Rendered,
     monkeypatch: pytest.MonkeyPatch,
     profile: str,
     again: int,
@@ -274,10 +290,10 @@ def test_a_video_in_8_bits_belongs_to_the_type_of_its_gpu(
     """Balanced is Lossless where the GPU has no 8 bits: such a video says nothing about it."""
     collected.add("ours", preset=PRESET, profile=profile)
     collected.generate("ours", shard=SHARD)
-    rendered.prompts()
+    made_up.prompts()
     monkeypatch.setattr(rendered_here.Candidate, "gpu", "NVIDIA H200")
     collected.generate("ours", shard=SHARD)
-    assert len(rendered.prompts()) == again
+    assert len(made_up.prompts()) == again
 
 
 def exported(store: Store, name: str, file: Path, **summary: int) -> dict[str, str]:
