@@ -12,6 +12,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from wan_runtime.contract.service import ParallelSpec
 from wan_runtime.models.dit.parallel import Ranks, join
 from wan_runtime.process.launch import Place
 
@@ -19,9 +20,11 @@ LIMIT = 120.0
 """Seconds until an answer must be there."""
 
 
-def on_ranks(world: int, folder: Path, action: Callable[[Ranks], Any]) -> list[Any]:
+def on_ranks(
+    world: int, folder: Path, action: Callable[[Ranks], Any], parallel: ParallelSpec | None = None
+) -> list[Any]:
     """What an action returns on each rank, in order; an error's text where it raised one."""
-    return _forked(world, lambda rank: action(join(rank, world, folder / "meet")))
+    return _forked(world, lambda rank: action(join(rank, world, folder / "meet", parallel)))
 
 
 def in_places(world: int, action: Callable[[int], Any]) -> list[Any]:

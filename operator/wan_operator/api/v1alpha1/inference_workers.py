@@ -36,8 +36,8 @@ class Parallelism(ApiModel):
 
     backend: Literal["Native", "xDiT"] = "Native"
     """Code by which GPUs exchange the tokens that they share. Native: two exchanges for each
-    attention, of exactly the tokens that there are. xDiT: the groups and the attention of the
-    package xfuser."""
+    attention, of exactly the tokens that there are. xDiT: the groups of the package xfuser,
+    and the attention of yunchang, on which it stands."""
     ring: Annotated[int, Field(ge=1, le=4), Cel("self in [1, 2, 4]", "must be 1, 2 or 4")] = 1
     """Number of groups of GPUs among which keys and values go round, each group with the tokens of
     its own part. 1: none; GPUs share the attention heads alone. Rings add up in another order: the

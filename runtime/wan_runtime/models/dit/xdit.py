@@ -1,12 +1,13 @@
-"""Exchange of tokens by xDiT: groups of xfuser, and its attention over long contexts.
+"""Exchange of tokens by xDiT: groups of xfuser, and yunchang's attention over long contexts.
 
 Ulysses and ring attention together (Fang and Zhao 2024, USP, section 3): ranks share the heads, and
 in a ring keys and values go round among groups of such ranks. Only the CUDA flavour of the runtime
-image has both libraries. xfuser cannot be imported where torch has no CUDA; yunchang, which it
-stands on, does the same on CPUs.
+image has both libraries. xfuser cannot be imported where torch has no CUDA; on CPUs yunchang, which
+it stands on, makes the groups. xfuser's own class of that attention adds what is not wanted here,
+and imports from yunchang what no release of it has.
 
-Their attention takes the same number of tokens of each rank, and attends to what fills them up.
-Here the kernel is ours, and sees none of that.
+The attention takes the same number of tokens of each rank, and attends to what fills them up. Here
+the kernel is ours, and sees none of that.
 """
 
 from __future__ import annotations
@@ -48,14 +49,7 @@ class LongContext:
     def __init__(self, ring: int) -> None:
         """Attention of the group that yunchang has at present."""
         self.ring = ring
-        options = {"attn_type": _package("yunchang.kernels").AttnType.TORCH_MATH}
-        if torch.cuda.is_available():
-            made = _package("xfuser.core.long_ctx_attention").xFuserLongContextAttention(**options)
-            self._attend = partial(made, None)
-        else:
-            made = _package(YUNCHANG).LongContextAttention(**options)
-            self._attend = partial(made)
-        self._attention = made
+        self._attention = _package(YUNCHANG).LongContextAttention()
 
     def attend(
         self, tokens: Sequence[Tensor], heads: int, lengths: Sequence[int], kernel: Kernel
@@ -69,7 +63,7 @@ class LongContext:
         own = tokens[0].shape[1]
         q, k, v = (_by_head(_filled(each, max(lengths)), heads) for each in tokens)
         self._attention.ring_attn_fn = partial(_around, lengths=lengths, kernel=kernel)
-        found: Tensor = self._attend(q, k, v)
+        found: Tensor = self._attention(q, k, v)
         return found[:, :own].flatten(2)
 
 
@@ -105,7 +99,7 @@ def _around(
     kernel: Kernel, **_: object,
 ) -> Tensor:  # fmt: skip
     """Attention of the queries of this rank's heads to the keys of all parts of a ring, of which
-    each is at one rank at first: in the place of the libraries' own. Collective."""
+    each is at one rank at first: in the place of yunchang's own. Collective."""
     parts = _package("yunchang.ring.utils")
     ring = parts.RingComm(group)
     heads = q_1PHd.shape[2]
