@@ -14,7 +14,6 @@ class Contract(BaseModel):
         populate_by_name=True,
         extra="forbid",
         frozen=True,
-        use_attribute_docstrings=True,
     )
 
     def stated(self, *but: str) -> dict[str, object]:
