@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import yaml
 from wan_operator.kubectl.__main__ import main
 from wan_runtime.planner.gpus import DEFAULTS
 
+pytest_plugins = ["plan_fixtures"]
+Plan = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "finetune-wan21-720p-lora.yaml"
 SHOWN = re.compile(r"^\$ kubectl wan (plan .*)\n((?:(?!```|\$ ).*\n)*)", re.MULTILINE)
@@ -43,24 +45,6 @@ def on_h100(**spec: Any) -> dict[str, Any]:
     return document(podTemplate={"nodeSelector": selector}, **spec)
 
 
-@pytest.fixture
-def plan(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Any:
-    """(exit status, stdout, stderr) of the command over documents given on standard input."""
-
-    def run(*arguments: str, of: Any) -> tuple[int, str, str]:
-        text = (
-            of if isinstance(of, str) else yaml.safe_dump_all(of if isinstance(of, list) else [of])
-        )
-        monkeypatch.setattr("sys.stdin", io.StringIO(text))
-        status = main(["plan", "-f", "-", *arguments])
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return run
-
-
 def test_documented_output_is_what_is_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -73,7 +57,7 @@ def test_documented_output_is_what_is_printed(
         assert capsys.readouterr().out == output, command
 
 
-def test_a_run_that_fits_and_one_that_does_not(plan: Any) -> None:
+def test_a_run_that_fits_and_one_that_does_not(plan: Plan) -> None:
     small, large = on_h100(training={"steps": 100}), on_h100()
     small["spec"]["dataset"]["frames"] = 49
     status, out, _ = plan(of=small)
@@ -92,7 +76,7 @@ def test_a_run_that_fits_and_one_that_does_not(plan: Any) -> None:
     assert "unknown: say how many clips with --clips" in out
 
 
-def test_the_gpu_asked_for_wins_over_the_selector(plan: Any) -> None:
+def test_the_gpu_asked_for_wins_over_the_selector(plan: Plan) -> None:
     status, out, _ = plan("--gpu", "H200-141GB", of=on_h100())
     assert status == 0
     assert re.search(r"^GPU +H200-141GB", out, re.MULTILINE)
@@ -102,7 +86,7 @@ def test_the_gpu_asked_for_wins_over_the_selector(plan: Any) -> None:
 
 
 @pytest.mark.parametrize("arguments", [(), ("--compare",)])
-def test_without_a_known_gpu_all_are_compared(plan: Any, arguments: tuple[str, ...]) -> None:
+def test_without_a_known_gpu_all_are_compared(plan: Plan, arguments: tuple[str, ...]) -> None:
     """What fits comes first, and of that the cheapest."""
     status, out, _ = plan(*arguments, "--clips", "90", "-o", "json", of=document())
     assert status == 0
@@ -118,7 +102,7 @@ def test_without_a_known_gpu_all_are_compared(plan: Any, arguments: tuple[str, .
     assert costs == sorted(costs)
 
 
-def test_json_has_the_terms(plan: Any) -> None:
+def test_json_has_the_terms(plan: Plan) -> None:
     status, out, _ = plan("--clips", "90", "-o", "json", of=on_h100())
     [one] = json.loads(out)
     assert status == 1
@@ -129,7 +113,7 @@ def test_json_has_the_terms(plan: Any) -> None:
     assert one["gpuGibRange"][0] < one["gpuGib"] < one["gpuGibRange"][1]
 
 
-def test_every_bucket_is_shown_and_the_largest_is_planned(plan: Any) -> None:
+def test_every_bucket_is_shown_and_the_largest_is_planned(plan: Plan) -> None:
     sizes = [(832, 480, 33), (480, 832, 81), (832, 480, 81)]
     buckets = [dict(zip(("width", "height", "frames"), size, strict=True)) for size in sizes]
     mixed = on_h100(dataset={"source": "s3://data/clips", "buckets": buckets})
@@ -148,7 +132,7 @@ def test_every_bucket_is_shown_and_the_largest_is_planned(plan: Any) -> None:
     assert first == second, "as if all clips were of the largest"
 
 
-def test_both_experts_take_twice_as_long(plan: Any) -> None:
+def test_both_experts_take_twice_as_long(plan: Plan) -> None:
     one, both = on_h100(experts=["LowNoise"]), on_h100()
     for each in (one, both):
         each["spec"]["model"]["preset"] = "Wan2.2-I2V-A14B"
@@ -158,7 +142,7 @@ def test_both_experts_take_twice_as_long(plan: Any) -> None:
     assert second["hours"] == pytest.approx(2 * first["hours"], abs=0.02)
 
 
-def test_tiny_presets_fit_everywhere(plan: Any) -> None:
+def test_tiny_presets_fit_everywhere(plan: Plan) -> None:
     tiny = document(model={"preset": "Wan2.2-I2V-Tiny"})
     status, out, _ = plan(of=tiny)
     assert (status, out) == (
@@ -170,7 +154,7 @@ def test_tiny_presets_fit_everywhere(plan: Any) -> None:
 
 
 @pytest.mark.parametrize("form", ["list", "values"])
-def test_a_catalogue_of_ones_own(plan: Any, tmp_path: Path, form: str) -> None:
+def test_a_catalogue_of_ones_own(plan: Plan, tmp_path: Path, form: str) -> None:
     entry = {
         "name": "H100-80GB", "products": ["NVIDIA-H100-80GB-HBM3"], "memoryGib": 79.18,
         "bf16Tflops": 989, "bandwidthGbs": 3350, "pricePerHour": 30,
@@ -252,14 +236,14 @@ WRONG: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("of", "message"), WRONG, ids=[message for _, message in WRONG])
-def test_bad_input_is_refused_with_file_and_field(plan: Any, of: Any, message: str) -> None:
+def test_bad_input_is_refused_with_file_and_field(plan: Plan, of: Any, message: str) -> None:
     status, out, error = plan(of=of)
     assert (status, out) == (2, "")
     assert message in error
     assert error.startswith("kubectl wan: ")
 
 
-def test_a_file_that_is_not_there(plan: Any) -> None:
+def test_a_file_that_is_not_there(plan: Plan) -> None:
     status, _, error = plan("-f", "/nonexistent.yaml", of=on_h100())
     assert status == 2
     assert "/nonexistent.yaml cannot be read" in error
@@ -277,7 +261,7 @@ def test_a_file_that_is_not_there(plan: Any) -> None:
     ],
 )
 def test_files_that_are_no_yaml(
-    plan: Any, tmp_path: Path, content: bytes | None, message: str
+    plan: Plan, tmp_path: Path, content: bytes | None, message: str
 ) -> None:
     file = tmp_path / "mine.yaml"
     file.mkdir() if content is None else file.write_bytes(content)
@@ -286,7 +270,7 @@ def test_files_that_are_no_yaml(
     assert error == f"kubectl wan: {file} {message}\n"
 
 
-def test_a_file_in_utf16_is_read(plan: Any, tmp_path: Path) -> None:
+def test_a_file_in_utf16_is_read(plan: Plan, tmp_path: Path) -> None:
     """PowerShell's `>` writes it."""
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump(document()), encoding="utf-16")
@@ -309,7 +293,7 @@ def test_a_file_in_utf16_is_read(plan: Any, tmp_path: Path) -> None:
         ("[{price: .nan, memoryGib: .inf}]", "gpuCatalogue[0].memoryGib: must be at most 100000"),
     ],
 )
-def test_a_catalogue_that_is_none(plan: Any, tmp_path: Path, content: str, message: str) -> None:
+def test_a_catalogue_that_is_none(plan: Plan, tmp_path: Path, content: str, message: str) -> None:
     file = tmp_path / "catalogue.yaml"
     file.write_text(content)
     status, out, error = plan("--catalogue", str(file), of=on_h100())
@@ -319,7 +303,7 @@ def test_a_catalogue_that_is_none(plan: Any, tmp_path: Path, content: str, messa
     assert error.count("\n") == 1
 
 
-def test_other_kinds_beside_it_are_passed_over_and_lists_are_read(plan: Any) -> None:
+def test_other_kinds_beside_it_are_passed_over_and_lists_are_read(plan: Plan) -> None:
     config = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "x"}}
     listed = {"kind": "List", "apiVersion": "v1", "items": [config, document()]}
     status, out, _ = plan("--gpu", "H200-141GB", "-o", "json", of=[config, listed, on_h100()])
@@ -345,7 +329,7 @@ def test_without_arguments_it_says_what_it_can_do(capsys: pytest.CaptureFixture[
     assert "plan" in capsys.readouterr().out
 
 
-def test_the_gpus_that_share_the_work_are_shown(plan: Any) -> None:
+def test_the_gpus_that_share_the_work_are_shown(plan: Plan) -> None:
     several = on_h100(
         parallelism={"nodes": 2, "gpusPerNode": 4, "sequence": 2},
         training={"steps": 100, "gradientAccumulation": 4},

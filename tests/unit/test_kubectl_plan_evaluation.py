@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import pytest
-import yaml
-
-from wan_operator.kubectl.__main__ import main
 from wan_runtime.planner.gpus import DEFAULTS, by_name
 from wan_runtime.planner.serving import plan_serving
 from wan_runtime.planner.workload import Serving
@@ -18,6 +13,7 @@ from wan_runtime.planner.workload import Serving
 H100 = "NVIDIA-H100-80GB-HBM3"
 WAN21 = {"preset": "Wan2.1-I2V-14B-480P", "source": {"s3": "s3://models/wan21"}}
 HELD_OUT = {"fineTuneRef": {"name": "tune"}}
+pytest_plugins = ["plan_fixtures"]
 Plan = Callable[..., tuple[int, str, str]]
 
 
@@ -51,20 +47,6 @@ TUNE = {
         "podTemplate": {"nodeSelector": {"nvidia.com/gpu.product": H100}},
     },
 }
-
-
-@pytest.fixture
-def plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Plan:
-    """(exit status, stdout, stderr) of the command over documents."""
-
-    def run(*arguments: str, of: list[dict[str, Any]]) -> tuple[int, str, str]:
-        file = tmp_path / "documents.yaml"
-        file.write_text(yaml.safe_dump_all(of))
-        status = main(["plan", "-f", str(file), *arguments])
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return run
 
 
 def test_the_numbers_are_the_planners_and_the_size_is_the_fine_tunes(plan: Plan) -> None:

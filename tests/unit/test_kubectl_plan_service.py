@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
-from wan_operator.kubectl.__main__ import main
 from wan_runtime.planner.gpus import DEFAULTS, by_name
 from wan_runtime.planner.serving import plan_serving
 from wan_runtime.planner.workload import Serving
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 H100 = "NVIDIA-H100-80GB-HBM3"
+pytest_plugins = ["plan_fixtures"]
 Plan = Callable[..., tuple[int, str, str]]
 
 
@@ -33,20 +33,6 @@ def service(**spec: Any) -> dict[str, Any]:
             **spec,
         },
     }
-
-
-@pytest.fixture
-def plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Plan:
-    """(exit status, stdout, stderr) of the command over documents."""
-
-    def run(*arguments: str, of: list[dict[str, Any]]) -> tuple[int, str, str]:
-        file = tmp_path / "documents.yaml"
-        file.write_text(yaml.safe_dump_all(of))
-        status = main(["plan", "-f", str(file), *arguments])
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return run
 
 
 def one(plan: Plan, *arguments: str, **spec: Any) -> dict[str, Any]:
