@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,19 @@ from wan_runtime.models import tiny
 from wan_runtime.presets import PRESETS
 
 
+def executed(
+    module: str, *arguments: str, env: Mapping[str, str], log: int
+) -> subprocess.Popen[bytes]:
+    """`python -m MODULE`. `log`: file descriptor of standard output and error."""
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.Popen(command, env=env, stdout=log, stderr=log)
+
+
 class Processes:
     """Of one service; each gateway on a port of its own."""
+
+    run: Callable[..., subprocess.Popen[Any]] = staticmethod(executed)
+    """Starts a worker."""
 
     def __init__(self, folder: Path, server: ObjectStore, database: str) -> None:
         self.folder = folder
@@ -33,8 +45,8 @@ class Processes:
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
             "WAN_PROGRESS_PORT": "0",
         }
-        self.running: list[subprocess.Popen[str]] = []
-        self.workers: list[subprocess.Popen[str]] = []
+        self.running: list[subprocess.Popen[Any]] = []
+        self.workers: list[subprocess.Popen[Any]] = []
 
     def start(
         self, *, log: Path | None = None, **environment: str
@@ -69,20 +81,14 @@ class Processes:
             except httpx.TransportError:
                 time.sleep(0.05)
 
-    def start_worker(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    def start_worker(self, *arguments: str, **environment: str) -> subprocess.Popen[Any]:
         number = len(self.running)
         with (self.folder / f"worker-{number}.log").open("w") as log:
-            process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "wan_runtime", "worker"),
-                    *("--service", str(self.folder / "service.json")),
-                    *("--work", str(self.folder / f"work-{number}")),
-                    *arguments,
-                ],
+            process = self.run(
+                *("wan_runtime", "worker", "--service", str(self.folder / "service.json")),
+                *("--work", str(self.folder / f"work-{number}"), *arguments),
                 env={**self.environment, **environment},
-                stdout=log,
-                stderr=log,
-                text=True,
+                log=log.fileno(),
             )
         self.running.append(process)
         self.workers.append(process)

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 import torch
 
+from forked_modules import forked_ranks
 from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
 from postgres import Postgres
 from renders import write_lora
@@ -47,5 +48,6 @@ async def video_service(
     store.put_file("lora/good", write_lora(folder / "good.safetensors", dit, 1))
     good = AdapterSpec(name="good", files={Expert.ONLY: store.uri("lora/good")})
     opened = await Service.open(postgres.url(), objects, folder / "model", folder, good)
-    yield opened
+    with forked_ranks():
+        yield opened
     await opened.queue.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from forked_modules import Forked
 from integration.apiserver import ApiServer, free_ports, stop
 
 T = TypeVar("T")
@@ -62,13 +62,13 @@ def controllers(server: ApiServer, *others: str) -> Iterator[None]:
 
 @dataclass
 class Operator:
-    """`python -m wan_operator run` in a process of its own."""
+    """`python -m wan_operator run` as a process: a fork of this one."""
 
     server: ApiServer
     namespace: str
     settings: dict[str, str] = field(default_factory=dict)
     kubeconfig: Path | None = None
-    process: subprocess.Popen[bytes] | None = None
+    process: Forked | None = None
     port: int = 0
     starts: int = 0
 
@@ -98,12 +98,10 @@ class Operator:
             **self.settings,
         }
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "wan_operator", "run"],
-                env=environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+            self.process = Forked(
+                "wan_operator", "run", shares="wan_operator.process", env=environment,
+                log=log.fileno(),
+            )  # fmt: skip
         eventually(self.is_ready, "the operator to be ready")
         return self
 

@@ -24,14 +24,16 @@ def test_runs_to_its_weights(cluster: Cluster, operator: Operator) -> None:
     assert status["artifact"]["sha256"] == "a" * 64
     assert status["observedGeneration"] == 1
     assert cluster.job_names("demo") == sorted(f"demo-{step}-1" for step in STEPS)
-    told = cluster.server.request(
-        "GET", f"/apis/events.k8s.io/v1/namespaces/{cluster.namespace}/events"
-    )["items"]
-    ours = [event for event in told if event["reportingController"].startswith("wan-operator")]
-    assert [event["action"] for event in sorted(ours, key=lambda e: e["eventTime"])] == [
-        *(["StartStep", "FinishStep"] * 4),
-        "FinishRun",
-    ]
+    path = f"/apis/events.k8s.io/v1/namespaces/{cluster.namespace}/events"
+
+    def actions() -> list[str]:
+        found = cluster.server.request("GET", path)["items"]
+        ours = [each for each in found if each["reportingController"].startswith("wan-operator")]
+        return [each["action"] for each in sorted(ours, key=lambda each: each["eventTime"])]
+
+    # The last are posted after the status that has been waited for.
+    eventually(lambda: "FinishRun" in actions(), "the Event of the run's end")
+    assert actions() == [*(["StartStep", "FinishStep"] * 4), "FinishRun"]
     assert operator.terminate() == 0
 
 

@@ -8,12 +8,14 @@ import os
 import random
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import av
 import openai
 import pytest
 
+from forked_modules import Forked, forked_ranks
 from object_store import ObjectStore
 from running_gateway import KEYS
 from serving_processes import Whole
@@ -28,13 +30,22 @@ LIMIT = 300 + 30 * VIDEOS
 """Seconds; each killed worker costs the rest of its lease and the start of another."""
 
 
+class Forks(Whole):
+    """Workers and their ranks are forks of this process."""
+
+    run = staticmethod(partial(Forked, shares="wan_runtime.serving.worker.rank"))
+
+
 @pytest.fixture
 def whole(tmp_path: Path, server: ObjectStore, database: str) -> Iterator[Whole]:
-    made = Whole(tmp_path, server, database)
-    yield made
+    made = Forks(tmp_path, server, database)
+    with forked_ranks():
+        yield made
     for process in made.running:
         process.kill()
-        process.communicate()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 @pytest.mark.timeout(LIMIT + 60)

@@ -8,13 +8,15 @@ import signal
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from forked_modules import ForkedProcess
 from ml_runs import HEIGHT, WIDTH
 from object_store import free_port
 from orders import found, sql
@@ -31,14 +33,27 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 PAGES = ("/healthz", "/readyz", "/metrics", "/info")
 
 
+async def executed(*arguments: str, env: dict[str, str]) -> asyncio.subprocess.Process:
+    """Python with its own imports, and ranks with theirs."""
+    return await asyncio.create_subprocess_exec(sys.executable, "-m", *arguments, env=env)
+
+
+async def forked(*arguments: str, env: dict[str, str]) -> ForkedProcess:
+    return ForkedProcess(*arguments, shares="wan_runtime.serving.worker.rank", env=env)
+
+
 @asynccontextmanager
 async def process(
-    video_service: Service, postgres: Postgres, work: Path, *options: str
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+    video_service: Service,
+    postgres: Postgres,
+    work: Path,
+    *options: str,
+    start: Callable[..., Awaitable[Any]] = forked,
+) -> AsyncIterator[tuple[Any, int]]:
     """`wan-runtime worker`, and the port of its pages; killed at the end."""
     port = free_port()
-    running = await asyncio.create_subprocess_exec(
-        sys.executable, *("-m", "wan_runtime", "worker", "--service", str(video_service.file)),
+    running = await start(
+        *("wan_runtime", "worker", "--service", str(video_service.file)),
         *("--work", str(work), *options),
         env={
             **os.environ,
@@ -49,7 +64,7 @@ async def process(
             "WAN_REVISION": "5f",
             "WAN_TERMINATION_FILE": str(work / "last-words"),
         },
-    )  # fmt: skip
+    )
     try:
         yield running, port
     finally:
@@ -58,11 +73,17 @@ async def process(
         await running.wait()
 
 
-@pytest.mark.parametrize(("grace", "steps"), [(60, 40), (6, LONG)], ids=["fits", "does not"])
+@pytest.mark.parametrize(
+    ("grace", "steps", "start"),
+    [(60, 40, executed), (6, LONG, forked)],
+    ids=["fits", "does not"],
+)
 async def test_sigterm_in_the_middle_of_a_video(
-    video_service: Service, postgres: Postgres, tmp_path: Path, grace: int, steps: int
-) -> None:
-    async with process(video_service, postgres, tmp_path, "--grace", str(grace)) as (worker, _):
+    video_service: Service, postgres: Postgres, tmp_path: Path, grace: int, steps: int,
+    start: Callable[..., Awaitable[Any]],
+) -> None:  # fmt: skip
+    options = ("--grace", str(grace))
+    async with process(video_service, postgres, tmp_path, *options, start=start) as (worker, _):
         job = await video_service.until(await video_service.submit(steps=steps), at_step)
         worker.send_signal(signal.SIGTERM)
         assert await worker.wait() == 0
