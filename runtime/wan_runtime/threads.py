@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+
+def cores() -> set[int]:
+    """Processors that this process may use."""
+    return os.sched_getaffinity(0)
+
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")

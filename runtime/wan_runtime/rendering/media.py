@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from av.codec.context import Flags
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from wan_runtime.threads import cores, in_order
 
 # Shapes: F frames, H W pixels; colours last.
 
@@ -35,6 +38,8 @@ EXACT = (
 """A chroma sample is the mean of its four pixels, rounded; FFmpeg's default is a sixth of a level
 too low."""
 CRF = 12
+SEGMENT = 16
+"""Frames that one encoder makes, the first of which can be decoded alone: several work at once."""
 ENCODING = {
     "preset": "medium",
     # Where EXACT puts chroma, and where browsers take it from.
@@ -67,21 +72,49 @@ def write_mp4(
     Colours are converted by ITU-R BT.709 in limited range, and the stream and the container say so:
     without a tag, players guess the matrix by the height. Equal frames are equal bytes.
     """
-    count, height, width = frames_FHWC.shape[:3]
+    rate = Fraction(fps).limit_denominator(1000)
+    starts = range(0, len(frames_FHWC), SEGMENT)
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         container.metadata.update(metadata or {})
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        codec = stream.codec_context
-        codec.colorspace = MATRIX
-        codec.color_primaries = ColorPrimaries.BT709
-        codec.color_trc = ColorTrc.BT709
-        codec.color_range = ColorRange.MPEG
-        stream.options = {**ENCODING, "crf": str(crf)}
-        for index in range(count):
-            frame = av.VideoFrame.from_ndarray(frames_FHWC[index], format="rgb24")
-            container.mux(stream.encode(_yuv(frame)))
-        container.mux(stream.encode())
+        stream = container.add_stream("libx264", rate=rate)
+        _prepare(stream.codec_context, frames_FHWC, rate, crf)
+
+        def segment(start: int) -> list[av.Packet]:
+            codec = stream.codec_context
+            if start:
+                made = av.CodecContext.create("libx264", "w")
+                assert isinstance(made, av.VideoCodecContext)
+                codec = made
+                _prepare(codec, frames_FHWC, rate, crf)
+            return list(_encoded(codec, frames_FHWC[start : start + SEGMENT], start, 1 / rate))
+
+        for packets in in_order(segment, starts, threads=min(len(starts), len(cores()))):
+            for packet in packets:
+                packet.stream = stream
+                container.mux(packet)
+
+
+def _prepare(codec: av.VideoCodecContext, frames_FHWC: Frames, rate: Fraction, crf: int) -> None:
+    """Have an encoder make a part of the video that goes with all other parts."""
+    codec.height, codec.width = frames_FHWC.shape[1:3]
+    codec.pix_fmt, codec.time_base, codec.framerate = "yuv420p", 1 / rate, rate
+    codec.colorspace = MATRIX
+    codec.color_primaries = ColorPrimaries.BT709
+    codec.color_trc = ColorTrc.BT709
+    codec.color_range = ColorRange.MPEG
+    codec.options = {**ENCODING, "crf": str(crf)}
+    codec.flags |= Flags.global_header
+
+
+def _encoded(
+    codec: av.VideoCodecContext, frames_FHWC: Frames, start: int, time_base: Fraction
+) -> Iterator[av.Packet]:
+    """Packets of a part of the video that begins at frame `start`."""
+    for number, pixels in enumerate(frames_FHWC, start):
+        frame = _yuv(av.VideoFrame.from_ndarray(pixels, format="rgb24"))
+        frame.pts, frame.time_base = number, time_base
+        yield from codec.encode(frame)
+    yield from codec.encode()
 
 
 def _yuv(frame: av.VideoFrame) -> av.VideoFrame:
