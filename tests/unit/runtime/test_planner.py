@@ -190,21 +190,18 @@ def test_what_does_not_fit_comes_with_the_smallest_changes_that_do() -> None:
     changes = remedies(WAN21, gpu(), DEFAULTS)
     offload = "gradientCheckpointing: Offload"
     float8, larger = "basePrecision: FP8", "a GPU of type H100-NVL-94GB"
-    assert changes == [offload, float8, "65 frames", "832x480", larger]
+    two, four = (f"parallelism.gpusPerNode: {count}" for count in (2, 4))
+    assert changes == [offload, float8, two, "65 frames", "832x480", larger]
     assert plan_training(replace(WAN21, precision="FP8"), gpu()).fits
     assert plan_training(replace(WAN21, checkpointing="Offload"), gpu()).fits
     assert not plan_training(replace(WAN21, checkpointing="KeepAttention"), gpu()).fits
     assert plan_training(replace(WAN21, frames=65), gpu()).fits
     assert not plan_training(replace(WAN21, frames=69), gpu()).fits
     small = replace(WAN21, width=480, height=832)
-    assert remedies(small, gpu("L40S-48GB"), DEFAULTS) == [
-        offload,
-        float8,
-        "33 frames",
-        "a GPU of type A100-80GB",
-    ]
+    found = remedies(small, gpu("L40S-48GB"), DEFAULTS)
+    assert found == [offload, float8, four, "33 frames", "a GPU of type A100-80GB"]
     repeated = replace(small, deterministic=True)
-    assert remedies(repeated, gpu("L40S-48GB"), DEFAULTS)[:2] == [float8, "33 frames"]
+    assert remedies(repeated, gpu("L40S-48GB"), DEFAULTS)[:3] == [float8, four, "33 frames"]
     assert remedies(replace(WAN21, frames=45, checkpointing="None"), gpu(), DEFAULTS)[0] == (
         "gradientCheckpointing: Full"
     )
@@ -237,6 +234,7 @@ def test_remedies_hold_for_every_bucket() -> None:
     assert remedies(WAN21, gpu(), DEFAULTS, [near, wide]) == [
         "gradientCheckpointing: Offload",
         "basePrecision: FP8",
+        "parallelism.gpusPerNode: 2",
         "at most 65 frames",
         "buckets without 1280x720x81, 720x1280x77",
         "a GPU of type H100-NVL-94GB",
