@@ -20,6 +20,7 @@ from wan_runtime.artifacts.store import Store, file_sha256
 from wan_runtime.contract.clip_scores import ClipScores, Score
 from wan_runtime.contract.evaluation import evaluation_of
 from wan_runtime.contract.job import JobSpec, ManifestRef
+from wan_runtime.contract.metric_names import METRICS, MetricName
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.results import collected, generated
 from wan_runtime.data.dataset import bring
@@ -135,6 +136,11 @@ class Scoring:
             digests["vmaf"] = file_digest(program)
         self._mounted = Mounted(ffmpeg=program, weights=folder)
         self._cache = ScoreCache(store, job.cache_prefix, digests)
+        self._absent = {
+            name: Score(reason="NotMounted", message=f"{METRICS[name].mounted}: not mounted")
+            for name in self._spec.metrics
+            if METRICS[name].mounted is not None and name not in digests
+        }
 
     def measure(self, clip: TestClip) -> list[Measured]:
         """All videos of a clip. Its files are on the disk for as long as it takes."""
@@ -202,7 +208,10 @@ class Scoring:
             }
         )
         known = self._cache.find(key, order.metrics)
-        scores = {} if known is None else known.scores
+        scores: dict[MetricName, Score] = {}
+        if known is not None:
+            # What is not mounted has no number yet, and is no reason to decode the clips again.
+            scores = {**self._absent, **known.scores}
         missing = [name for name in order.metrics if name not in scores]
         if known is None or missing:
             if not reference.exists():

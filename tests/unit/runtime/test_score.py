@@ -192,6 +192,7 @@ def test_nothing_is_measured_twice(
         collected.put(f"close/clip{clip}.mp4", noisy(clip, 4))
     collected.go(Step.GENERATE, candidate="close")
     monkeypatch.setattr(score, "THREADS", 1)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
 
     def measured(
         limit: int = 99, **work: object
@@ -208,6 +209,7 @@ def test_nothing_is_measured_twice(
     asked, first = measured()
     assert asked == [("clip-0002", both), ("clip-0003", both)]
     assert measured() == ([], first)
+    assert measured(metrics=["psnr", "vmaf"]) == ([], first), "nothing is decoded for VMAF"
     asked, values = measured(metrics=["flicker", "psnr"])
     assert asked == [(f"clip-000{number}", ["flicker"]) for number in (1, 2, 3)]
     assert values == first
