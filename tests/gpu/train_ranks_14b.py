@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import socket
 import statistics
 import subprocess
@@ -164,13 +165,19 @@ def rank(options: argparse.Namespace) -> None:
     done = {each["row"] for each in content["rows"]}
     for row in rows(world, options.measured):
         late = time.monotonic() - began > options.seconds
-        if mesh.any(late) or row.name in done:
+        wanted = re.search(options.rows, row.name) and row.name not in done
+        if mesh.any(late) or not wanted:
             continue
         if mesh.rank < row.ranks:
             content["rows"].append(bench.measure(row))
         mesh.any(False)  # the others wait on their CPUs
         write(mesh, options.out, content, content["rows"][-1:])
-    if bench.cuda and "profile" not in content and not mesh.any(time.monotonic() - began > 440):
+    if (
+        bench.cuda
+        and not options.rows
+        and "profile" not in content
+        and not mesh.any(time.monotonic() - began > 440)
+    ):
         content["profile"] = bench.profile()
         write(mesh, options.out, content, content["profile"])
     content |= summary(content["rows"], world)
@@ -189,23 +196,25 @@ def summary(found: list[dict[str, Any]], world: int) -> dict[str, Any]:
     named = {each["row"]: each for each in found}
     one = [named[row.name] for row in rows(world, 1) if row.ranks == 1 and row.name in named]
     split = [named[row.name] for row in rows(world, 1) if row.sequence > 1 and row.name in named]
-    if not one or not split:
+    if not one:
         return {}
-    alone, together = (
-        statistics.median(s for each in turns for s in each["seconds"][1:])
-        for turns in (one, split)
-    )
-    made = {
-        "oneGpu": alone,
-        "sequence": together,
-        "speedup": round(alone / together, 3),
-        "lossOff": abs(split[0]["losses"][0] / one[0]["losses"][0] - 1),
-        "normOff": abs(split[0]["norms"][0] / one[0]["norms"][0] - 1),
-    }
+    alone = _median(one)
+    made = {"oneGpu": alone}
+    if split:
+        made |= {
+            "sequence": _median(split),
+            "speedup": round(alone / _median(split), 3),
+            "lossOff": abs(split[0]["losses"][0] / one[0]["losses"][0] - 1),
+            "normOff": abs(split[0]["norms"][0] / one[0]["norms"][0] - 1),
+        }
     apart = named.get(rows(world, 1)[-1].name)
     if apart is not None:
         made["dataSpeedup"] = round(world * alone / apart["secondsPerStep"], 3)
     return made
+
+
+def _median(turns: list[dict[str, Any]]) -> float:
+    return statistics.median(seconds for turn in turns for seconds in turn["seconds"][1:])
 
 
 def main() -> int:
@@ -215,6 +224,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=81)
     parser.add_argument("--measured", type=int, default=1, help="steps after the first")
     parser.add_argument("--seconds", type=float, default=400, help="start no row after this")
+    parser.add_argument("--rows", default="", help="only rows whose name this pattern finds")
     parser.add_argument("--small", action="store_true", help="tiny shapes, to try the code out")
     options = parser.parse_args()
     if launch.place().world > 1:
