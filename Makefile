@@ -118,5 +118,5 @@ $(VENV)/ready:
 	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
 	@VIRTUAL_ENV=$(VENV) $(VENV)/bin/uv pip install --quiet --compile-bytecode \
-	  --require-hashes -r requirements/dev.txt
+	  --require-hashes --build-constraints requirements/build.txt -r requirements/dev.txt
 	@touch $@

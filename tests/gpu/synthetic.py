@@ -19,7 +19,7 @@ from wan_runtime.contract.job import JobSpec, ManifestRef
 from wan_runtime.contract.steps import Step
 from wan_runtime.data.latents import EncodedClip, Entry, Latents
 from wan_runtime.models.dit import transformer
-from wan_runtime.models.dit.parallel import lone_mesh
+from wan_runtime.models.dit.parallel import Mesh, lone_mesh
 from wan_runtime.models.load import compute_dtype
 from wan_runtime.presets import Preset
 from wan_runtime.process.progress import Reporter
@@ -124,6 +124,7 @@ def build(
     *,
     deterministic: bool = False,
     training: Mapping[str, Any] = MappingProxyType({}),
+    ranks: Mesh | None = None,
 ) -> tuple[Trainer, Synthetic]:
     """The real `Trainer.build`; only where weights and latents come from is replaced."""
     expert = preset.experts[0]
@@ -165,7 +166,7 @@ def build(
         ),
     ):
         trainer = Trainer.build(
-            job, mock.Mock(), Path(), Reporter("train", terminal=False), lone_mesh()
+            job, mock.Mock(), Path(), Reporter("train", terminal=False), ranks or lone_mesh()
         )
     cache.feed(trainer)
     return trainer, cache

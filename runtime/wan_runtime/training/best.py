@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from wan_runtime.artifacts import manifest
@@ -57,14 +56,14 @@ class BestWeights:
         keys = [entry.key for entry in self._store.list(f"{self._prefix}/")]
         self._store.delete([key for key in keys if not key.startswith(wanted)])
 
-    def restore(self, step: int, weights: Mapping[str, Tensor]) -> None:
-        """Overwrite `weights` with those of that step. Raises ArtifactCorrupt."""
+    def restore(self, step: int, write: Callable[[str, Tensor], None]) -> None:
+        """Write those of that step, one after another. Raises ArtifactCorrupt."""
         found = manifest.find(self._store, self._at(step))
         assert found is not None, f"the best weights, of step {step}, were never saved"
         for path in manifest.fetch_pieces(self._store, found[0], self._fresh()):
-            with SafetensorsFiles([path]) as tensors, torch.no_grad():
+            with SafetensorsFiles([path]) as tensors:
                 for name in tensors:
-                    weights[name].copy_(tensors[name])
+                    write(name, tensors[name])
 
     def _fresh(self) -> Path:
         folder = self._work / "best"

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,11 @@ from wan_runtime.models.weights import (
     SafetensorsFiles,
     shard_name,
     shards,
+    stream_safetensors,
     write_safetensors,
 )
 from wan_runtime.training.ema import Average
-from wan_runtime.training.update import PlainUpdate
+from wan_runtime.training.update import Update
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ class TrainState:
     """What changes from step to step."""
 
     trainable: dict[str, nn.Parameter]
-    update: PlainUpdate
+    update: Update
     generator: torch.Generator
     """Draws noise levels and noise, on the CPU: alike on every device."""
     device: torch.device
@@ -71,14 +73,42 @@ class TrainState:
             yield
 
     @property
-    def sets(self) -> set[str]:
-        """Labels of `tensors`."""
-        return {*self.update.labels, *(["average"] if self.average else [])}
+    def sets(self) -> list[str]:
+        """Labels of what a checkpoint holds of each parameter."""
+        return [*self.update.labels, *(["average"] if self.average else [])]
 
-    def tensors(self) -> dict[str, Mapping[str, Tensor]]:
-        """The live tensors that a checkpoint holds, by set and name of the parameter."""
-        average = {"average": self.average.tensors} if self.average else {}
-        return {**self.update.tensors(), **average}
+    def read(self, label: str, name: str) -> Tensor:
+        """A tensor that a checkpoint holds."""
+        if label == "average" and self.average:
+            return self.average.tensors[name]
+        return self.update.read(label, name)
+
+    def write(self, label: str, name: str, tensor: Tensor) -> None:
+        """Overwrite such a tensor."""
+        if label == "average" and self.average:
+            self.average.tensors[name].copy_(tensor)
+        else:
+            self.update.write(label, name, tensor)
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """The trained weights, each read when it is taken; inside `judged`, their average."""
+        return Weights(self.update)
+
+
+class Weights(Mapping[str, Tensor]):
+    """Trained weights by name, each read when it is taken."""
+
+    def __init__(self, update: Update) -> None:
+        self._update = update
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._update.read("weights", name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._update.shapes)
+
+    def __len__(self) -> int:
+        return len(self._update.shapes)
 
 
 class Checkpoints:
@@ -117,7 +147,7 @@ class Checkpoints:
     def check_space(self, state: TrainState, beside: int = 0) -> None:
         """Whether saving and resuming will find room; also called before training starts, with the
         bytes that are still to come beside a checkpoint."""
-        size = sum(parameter.nbytes for parameter in state.trainable.values())
+        size = sum(4 * shape.numel() for shape in state.update.shapes.values())
         self._folder.mkdir(parents=True, exist_ok=True)
         size = min(len(state.sets) * size, IN_FLIGHT * PIECE_BYTES)
         what = "a checkpoint beside the latents" if beside else "a checkpoint"
@@ -195,11 +225,15 @@ def name_of(step: int) -> str:
 
 def _write(state: TrainState, folder: Path) -> Iterator[tuple[str, Path]]:
     """The files one after another: `weights-00001-of-00030.safetensors` and the like."""
-    for label, tensors in state.tensors().items():
-        groups = shards({name: tensor.nbytes for name, tensor in tensors.items()}, PIECE_BYTES)
+    layout = {name: (torch.float32, shape) for name, shape in state.update.shapes.items()}
+    groups = shards(
+        {name: 4 * shape.numel() for name, shape in state.update.shapes.items()}, PIECE_BYTES
+    )
+    for label in state.sets:
         for number, names in enumerate(groups):
             path = folder / shard_name(label, number, len(groups))
-            write_safetensors(path, {name: tensors[name] for name in names}, {})
+            chosen = {name: layout[name] for name in names}
+            stream_safetensors(path, chosen, partial(state.read, label), {})
             yield path.name, path
     random = {"noise": state.generator.get_state(), "cpu": torch.get_rng_state()}
     if state.device.type == "cuda":
@@ -219,8 +253,7 @@ def _write(state: TrainState, folder: Path) -> Iterator[tuple[str, Path]]:
 def _read(state: TrainState, paths: Iterator[Path]) -> None:
     """Overwrite `state` with the files. Raises ArtifactCorrupt if some of it is left."""
     state.update.begin_moments()
-    targets = state.tensors()
-    left = {(label, name) for label, tensors in targets.items() for name in tensors}
+    left = {(label, name) for label in state.sets for name in state.update.shapes}
     for path in paths:
         if path.name == STATE:
             _restore_counts(state, json.loads(path.read_text()))
@@ -230,7 +263,7 @@ def _read(state: TrainState, paths: Iterator[Path]) -> None:
             label = re.split(r"[-.]", path.name)[0]
             with SafetensorsFiles([path]) as tensors, torch.no_grad():
                 for name in tensors:
-                    targets[label][name].copy_(tensors[name])
+                    state.write(label, name, tensors[name])
                     left.discard((label, name))
     if left:
         raise ArtifactCorrupt(f"the checkpoint lacks {len(left)} tensors, {min(left)} among them")

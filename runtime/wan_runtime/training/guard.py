@@ -7,11 +7,11 @@ parameters without a gradient, AdamW skips them, and nothing errors. The first t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import NumericalError
@@ -66,11 +66,21 @@ def check_divergence(probes: Sequence[Mapping[str, Any]]) -> None:
         )
 
 
-def check_gradients(trainable: Mapping[str, nn.Parameter], step: int) -> None:
+def check_gradients(
+    trainable: Mapping[str, nn.Parameter],
+    step: int,
+    *,
+    gradient: Callable[[nn.Parameter], Tensor | None] = lambda parameter: parameter.grad,
+    whole: Callable[[str], Tensor] | None = None,
+) -> None:
     """Call after backward of steps 1 and 2, before clipping.
 
     An adapter's B starts at zero, so at step 1 the gradient of A is zero by nature and only B is
     looked at; at step 2, when B has moved, both.
+
+    Args:
+        gradient: that of a parameter, whole; None without one.
+        whole: the values of a parameter by name, where ranks have only pieces of it.
 
     Raises:
         NumericalError: DEAD_GRADIENTS with the layers that got none; NON_FINITE_LOSS if one is not
@@ -78,14 +88,16 @@ def check_gradients(trainable: Mapping[str, nn.Parameter], step: int) -> None:
     """
     dead: list[str] = []
     for name, parameter in trainable.items():
-        if ".lora_A." in name and not bool(trainable[name.replace("_A.", "_B.")].any()):
-            continue
-        gradient = parameter.grad
-        if gradient is not None and not bool(torch.isfinite(gradient).all()):
+        if ".lora_A." in name:
+            other = name.replace("_A.", "_B.")
+            if not bool((whole(other) if whole else trainable[other]).any()):
+                continue
+        found = gradient(parameter)
+        if found is not None and not bool(torch.isfinite(found).all()):
             raise NumericalError(
                 Reason.NON_FINITE_LOSS, f"the gradient of {name} is not finite at step {step}"
             )
-        if gradient is None or not bool((gradient != 0).any()):
+        if found is None or not bool((found != 0).any()):
             dead.append(layer_of(name))
     if dead:
         layers = list(dict.fromkeys(dead))

@@ -6,7 +6,7 @@ import torch
 
 from wan_runtime.contract.finetune import FineTuneWork
 from wan_runtime.contract.reasons import Reason
-from wan_runtime.contract.training import Parallelism
+from wan_runtime.contract.training import KEEPING, Parallelism, TrainingSpec
 from wan_runtime.errors import InputError
 from wan_runtime.models.dit.parallel import Mesh, join_mesh, lone_mesh
 from wan_runtime.models.dit.transformer import Transformer
@@ -36,5 +36,25 @@ def check(work: FineTuneWork, transformer: Transformer) -> None:
         text = (
             f"lora.dropout is {lora.dropout}, but what {ranks.world} GPUs drop would depend on "
             "their number: train without it, or on one GPU"
+        )
+        raise InputError(Reason.JOB_INVALID, text)
+    if ranks.zero_stage:
+        _check_zero(work.training)
+
+
+def _check_zero(spec: TrainingSpec) -> None:
+    """Raises InputError(JOB_INVALID) for what needs all of what ZeRO divides."""
+    for field, value, needed in (
+        ("emaDecay", spec.ema_decay, None),
+        ("basePrecision", spec.base_precision, "BF16"),
+    ):
+        if value != needed:
+            text = f"training.{field} is {value}: with ZeRO leave it out, or take zeroStage 0"
+            raise InputError(Reason.JOB_INVALID, text)
+    kept = spec.gradient_checkpointing
+    if spec.parallelism.zero_stage == 3 and kept in KEEPING:
+        text = (
+            f"training.gradientCheckpointing is {kept}: ZeRO 3 gathers a block's weights anew for "
+            "its gradient, as Full does: take Full, or zeroStage 2"
         )
         raise InputError(Reason.JOB_INVALID, text)

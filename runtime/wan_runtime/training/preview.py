@@ -56,7 +56,8 @@ class Previews:
         Leaves random states and the training mode as they were.
         """
         sampling = self._ranks(transformer)
-        if sampling.world < self.ranks.world and self.ranks.rank:
+        alike = sampling.world == self.ranks.world or transformer.gathers
+        if self.ranks.rank and not alike:
             return None
         with transformer.evaluated():
             latents = self._sample(transformer, self.latents.probed[0], sampling)

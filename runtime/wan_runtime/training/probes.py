@@ -54,16 +54,24 @@ class Probes:
         data = self._ranks.data
         errors_sc = torch.zeros(len(self.sigmas), len(self._clips), dtype=torch.float64)
         with transformer.evaluated():
-            for number, (s, c) in enumerate(product(*map(range, errors_sc.shape))):
+            for number, (s, c) in enumerate(self._shared(transformer, errors_sc.shape)):
                 if number % data.size == data.index:
                     error = self._error(transformer, self._clips[c], self.sigmas[s])
-                    if self._ranks.sequence.index == 0:  # all of its group have this error
+                    # All of its group have this error, and the last may have been done before.
+                    if self._ranks.sequence.index == 0 and number < errors_sc.numel():
                         errors_sc[s, c] = error
         losses: dict[str, float] = {}
         for sigma, errors in zip(self.sigmas, self._ranks.add(errors_sc).tolist(), strict=True):
             losses[f"{sigma:.3f}"] = sum(errors) / len(errors)
         losses["mean"] = sum(losses.values()) / len(losses)
         return losses
+
+    def _shared(self, transformer: Transformer, shape: Sequence[int]) -> list[tuple[int, ...]]:
+        """Places of the probes, in turn for each rank."""
+        places = list(product(*map(range, shape)))
+        if transformer.gathers:  # all take as many: a few do the last one once more
+            places += [places[-1]] * (-len(places) % self._ranks.data.size)
+        return places
 
     def _error(self, transformer: Transformer, clip: EncodedClip, sigma: float) -> float:
         batch = load_batch(self._cache, [clip], self._device, self._dtype)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InfrastructureError
@@ -44,19 +41,10 @@ def share(state: TrainState, ranks: World, *, resumed: bool) -> None:
     Args:
         resumed: the optimizer has taken steps.
     """
-    if ranks.world == 1:
-        return
     counts = state.step, state.position, state.update.scheduled, state.history
     state.step, state.position, scheduled, state.history = ranks.broadcast(counts)
     state.generator.set_state(ranks.broadcast(state.generator.get_state()))
-    if resumed and ranks.rank:
-        state.update.begin_moments()
-        state.update.restore_counts(state.step, scheduled)
-    tensors: dict[str, Mapping[str, Tensor]] = {"weights": state.trainable}
-    if resumed:
-        tensors = state.tensors()
-    if state.average is not None:
-        tensors["average"] = state.average.tensors
-    for label in sorted(tensors):
-        for tensor in tensors[label].values():
-            dist.broadcast(tensor.detach(), src=0)
+    state.update.share(state.step, scheduled=scheduled, resumed=resumed)
+    if ranks.world > 1 and state.average is not None:
+        for tensor in state.average.tensors.values():
+            dist.broadcast(tensor, src=0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 SAMPLED = 256
 """Elements of each parameter that are looked at: a fixed, even choice, cheap at 14B."""
@@ -26,7 +26,7 @@ def sample(parameters: Iterable[Tensor]) -> Tensor:
 
 
 def lost_share(
-    before: Tensor, parameters: Iterable[nn.Parameter], optimizer: torch.optim.Optimizer
+    before: Tensor, parameters: Iterable[Tensor], optimizer: torch.optim.Optimizer
 ) -> float:
     """Share of the sampled elements moved by AdamW that still have the value from `before` the
     step; 0 if none was moved.

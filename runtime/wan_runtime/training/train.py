@@ -49,12 +49,13 @@ from wan_runtime.training.method import Method, method_of
 from wan_runtime.training.preview import Previews
 from wan_runtime.training.probes import MAX_CLIPS, Probes
 from wan_runtime.training.sampler import total_steps
-from wan_runtime.training.update import PlainUpdate
+from wan_runtime.training.update import PlainUpdate, Update
 from wan_runtime.training.validation import Validation
+from wan_runtime.training.zero import DeepSpeedUpdate
 
 # Shapes: B batch, C channels, T latent frames, H W latent rows and columns.
 
-RECORD, PICTURE = "training.json", "loss.png"
+RECORD, PICTURE, ZERO = "training.json", "loss.png", "deepspeed.json"
 
 
 def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
@@ -74,7 +75,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
                 trainer.save()
         replicas.check_equal(trainer.state, ranks)
         with trainer.state.judged():
-            return ranks.decided(trainer.commit)
+            return trainer.state.update.led(trainer.commit)
 
 
 @dataclass
@@ -157,14 +158,13 @@ class Trainer:
             batch=spec.batch_size,
             accumulation=spec.gradient_accumulation,
         )
-        update = PlainUpdate(
-            trainable,
-            method.groups(trainable),
-            method.learning_rate,
-            spec,
-            total,
-            ranks,
-            fused=device.type == "cuda",
+        groups, rate = method.groups(trainable), method.learning_rate
+        update: Update = (
+            DeepSpeedUpdate(transformer, trainable, groups, rate, spec, total, ranks)
+            if spec.parallelism.zero_stage
+            else PlainUpdate(
+                trainable, groups, rate, spec, total, ranks, fused=device.type == "cuda"
+            )
         )
         levels = NoiseLevels.build(preset_of(job), job.expert, spec.loss_weighting)
         state = TrainState(trainable, update, torch.Generator().manual_seed(spec.seed), device)
@@ -204,7 +204,7 @@ class Trainer:
 
     def start(self) -> None:
         """Go on from the newest checkpoint, or begin; on all ranks alike. Collective."""
-        resumed = self.ranks.decided(self._resume)
+        resumed = self.state.update.led(self._resume)
         replicas.share(self.state, self.ranks, resumed=resumed)
         self.report_checkpoint()
         self.resumed_from = self.saved = self.state.step
@@ -292,7 +292,7 @@ class Trainer:
         if self.state.step not in (self.saved, self.total):
             replicas.check_equal(self.state, self.ranks)
             with self.report.uncounted():
-                self.ranks.decided(self._save)
+                self.state.update.led(self._save)
             self.saved = self.state.step
             self.report_checkpoint()
 
@@ -320,9 +320,13 @@ class Trainer:
         record, picture = self.work / RECORD, self.work / PICTURE
         record.write_text(json.dumps({**about, **settings, **history}, indent=1))
         curve.draw(history, picture, f"{self.job.namespace}/{self.job.name} · {self.job.step_id}")
+        beside = [(RECORD, record), (PICTURE, picture)]
+        if self.state.update.config is not None:
+            (self.work / ZERO).write_text(json.dumps(self.state.update.config, indent=1))
+            beside.append((ZERO, self.work / ZERO))
         files = chain(
-            [(RECORD, record), (PICTURE, picture)],
-            self.method.write(self.state.trainable, self.work, about),
+            beside,
+            self.method.write(self.state.weights(), self.work, about),
         )
         seconds = sorted(entry["seconds"] for entry in history["steps"])
         means = {probe["step"]: probe["losses"]["mean"] for probe in history["probes"]}

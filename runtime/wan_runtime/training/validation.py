@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ class Validation:
         probed = self._probe() if self._due(spec.probe_every) else False
         previewed = spec.preview_every and (fresh or step == 0) and self._due(spec.preview_every)
         picture = self.previews.make(self.transformer, step) if previewed else None
+        if probed and spec.weights == "Best":
+            self._keep_best()
         if self.ranks.rank == 0:
             if fresh:
                 self._record(self.state.history["steps"][-1])
@@ -77,7 +79,7 @@ class Validation:
         if finetune_of(self.job).training.weights == "Last" or best in (None, self.state.step):
             return self.state.step
         assert best is not None
-        self.best.restore(best, self.state.trainable)
+        self.best.restore(best, partial(self.state.update.write, "weights"))
         return best
 
     def close(self) -> None:
@@ -112,9 +114,12 @@ class Validation:
         return True
 
     def _note(self, evaluated: dict[str, Any]) -> None:
-        """Record the losses of the probes, and keep the weights if they are the best so far."""
+        """Record the losses of the probes."""
         step, losses = evaluated["step"], evaluated["losses"]
         self.events.scalars(step, {f"probe/{name}": loss for name, loss in losses.items()})
-        best = best_step(self.state.history["probes"])
-        if finetune_of(self.job).training.weights == "Best" and best == step:
-            self.best.save(step, self.state.trainable)
+
+    def _keep_best(self) -> None:
+        """Keep the weights, if they are the best so far. Collective."""
+        step = self.state.step
+        if best_step(self.state.history["probes"]) == step:
+            self.state.update.led(lambda: self.best.save(step, self.state.weights()))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
+from wan_runtime.models.dit.gathered import PLACE, Parts
 from wan_runtime.models.dit.tokens import TokenSplit
 
 # Shapes: B batch, C channels, T latent frames, H W latent rows and columns, L tokens, D model
@@ -94,8 +95,9 @@ def predict_velocity(
 def modulation_of(dit: Any, sigmas_B: Tensor) -> tuple[Tensor, Tensor]:
     """The time embedding [B, D] of noise levels, and the modulation of the blocks [B, 6, D];
     float32."""
-    t_BD = dit.time_embedding(sinusoidal_embedding_1d(dit.freq_dim, sigmas_B * 1000))
-    return t_BD, dit.time_projection(t_BD).unflatten(1, (6, dit.dim))
+    waves = sinusoidal_embedding_1d(dit.freq_dim, sigmas_B * 1000)
+    t_BD = run(dit.time_embedding, torch.float32, waves)
+    return t_BD, run(dit.time_projection, torch.float32, t_BD).unflatten(1, (6, dit.dim))
 
 
 def context_of(dit: Any, conditions: Conditions, dtype: torch.dtype) -> Tensor:
@@ -140,6 +142,17 @@ def run(module: nn.Module, dtype: torch.dtype, *inputs: Tensor) -> Any:
     """`module` on its weights rounded to `dtype`. Inside a checkpoint, so that the rounded copies
     live no longer than the module runs.
     """
+    part = module.__dict__.get(PLACE)
+    return _rounded(module, dtype, *inputs) if part is None else part(*inputs, dtype=dtype)
+
+
+def parts_of(dit: nn.Module) -> Parts:
+    """The transformer in parts, each of which is gathered when it runs. From then on it is run
+    through them."""
+    return Parts(dit, _rounded)
+
+
+def _rounded(module: nn.Module, dtype: torch.dtype, *inputs: Tensor) -> Any:
     masters = {
         name: parameter.to(dtype)
         for name, parameter in module.named_parameters()

@@ -7,7 +7,7 @@ its place in memory are changed here and in the modules beside, and nowhere else
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -32,9 +32,11 @@ from wan_runtime.models.dit.forward import (
     diffsynth_blocks,
     keep_time_embedding_fp32,
     modulation_of,
+    parts_of,
     predict_velocity,
 )
 from wan_runtime.models.dit.fused import Blocks, rotation_of
+from wan_runtime.models.dit.gathered import Parts, Whole
 from wan_runtime.models.dit.kept import KeptBlocks
 from wan_runtime.models.dit.kernels import KERNELS, pick, sdpa
 from wan_runtime.models.dit.tokens import TokenSplit
@@ -95,6 +97,9 @@ class Transformer:
         if profile != "Exact":
             self._fused = Blocks(module, self._attention, compiled=device.type == "cuda")
             self._attention.kernel = sdpa
+        self._entire: Callable[..., Tensor] | None = None
+        self.gathers = False
+        """Whether a pass is of all ranks together, which gather the weights for it."""
         self._kept: KeptBlocks | None = None
         if keeping is not None:
             self._kept = KeptBlocks(
@@ -276,6 +281,24 @@ class Transformer:
         self._module.requires_grad_().train()
         return dict(self._module.named_parameters())
 
+    def parts(self) -> Parts:
+        """The transformer in parts that ranks gather one after another; its blocks must keep no
+        more than their inputs. From then on passes go through them."""
+        assert self._kept is None, "kept blocks read weights that are not gathered"
+        return parts_of(self._module)
+
+    def whole(self) -> Whole:
+        """The transformer as one part."""
+        return Whole(self._module)
+
+    def run_in(self, entire: Callable[..., Tensor], *, gathers: bool) -> None:
+        """Have each pass run in `entire`, which is called with a function and its arguments.
+
+        Args:
+            gathers: ranks gather the weights for each pass: it is of all of them together.
+        """
+        self._entire, self.gathers = entire, gathers
+
     @contextmanager
     def evaluated(self) -> Iterator[None]:
         """Switch dropout off for as long as it lasts."""
@@ -308,15 +331,10 @@ class Transformer:
         if self._fused is not None:
             self._attention.kernel = KERNELS[on.choice.attention]
             self._fused.cross = KERNELS[on.choice.cross]
-        return predict_velocity(
-            self._module,
-            noisy_BCTHW,
-            sigmas_B,
-            on.y_BCTHW,
-            on.blocks,
-            dtype=self.dtype,
-            tokens=on.tokens,
-        )
+        inputs = (self._module, noisy_BCTHW, sigmas_B, on.y_BCTHW, on.blocks)
+        if self._entire is None:
+            return predict_velocity(*inputs, dtype=self.dtype, tokens=on.tokens)
+        return self._entire(predict_velocity, *inputs, dtype=self.dtype, tokens=on.tokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,111 @@
+"""DeepSpeed's ZeRO trains as one rank does without it, and goes on from the same checkpoints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from ml_runs import Run
+from rank_runs import Alone, check_same, go, result
+from wan_runtime.contract.finetune import finetune_of
+from wan_runtime.contract.steps import Step
+from wan_runtime.contract.training import Parallelism, TrainingSpec
+from wan_runtime.errors import InputError
+from wan_runtime.training.meet import check
+from wan_runtime.training.zero_config import zero_config
+
+pytest_plugins = ["ml_fixtures"]
+
+CLIP = 0.1
+"""Less than the norm of any step."""
+TWO: dict[str, Any] = {"zeroStage": 2, "offload": "Optimizer"}
+THREE: dict[str, Any] = {"zeroStage": 3}
+
+
+@pytest.fixture(scope="module")
+def alone(mixed21: Run) -> Alone:
+    clipped = {"maxGradientNorm": CLIP}
+    return Alone(mixed21, "zero-alone", lora=clipped, full=clipped)
+
+
+@pytest.fixture(scope="module")
+def divided(mixed21: Run) -> Run:
+    """All weights trained by two ranks under ZeRO 3, which nothing interrupts."""
+    run = mixed21.fork("zero-whole", "full")
+    ends = go(run, (2, 1), zero=THREE, maxGradientNorm=CLIP)
+    assert ends == [run.inputs["train"]] * 2, ends
+    return run
+
+
+def test_a_run_is_that_of_one_rank(divided: Run, alone: Alone) -> None:
+    check_same(divided, alone["full"])
+    config = json.loads((divided.fetch("train") / "deepspeed.json").read_text())
+    assert config["gradient_clipping"] == CLIP
+    assert config["zero_optimization"]["stage"] == 3
+
+
+def test_a_run_goes_on_to_the_bit(mixed21: Run, divided: Run) -> None:
+    run = mixed21.fork("zero-parts", "full")
+    ends = go(run, (2, 1), zero=THREE, stop=2, maxGradientNorm=CLIP)
+    assert all("a checkpoint at step 2" in str(end) for end in ends), ends
+    go(run, (2, 1), zero=THREE, maxGradientNorm=CLIP)
+    (weights, _), (others, _) = result(run), result(divided)
+    assert all(torch.equal(weights[name], other) for name, other in others.items())
+
+
+def test_a_run_goes_on_with_another_stage_on_another_number_of_ranks(
+    mixed21: Run, alone: Alone
+) -> None:
+    run = mixed21.fork("zero-regrouped")
+    offloaded = {**THREE, "offload": "OptimizerAndParameters"}
+    attempts = [(2, offloaded, 1), (1, TWO, 2), (2, TWO, 3)]
+    for world, zero, stop in attempts:
+        ends = go(run, (world, 1), zero=zero, stop=stop, maxGradientNorm=CLIP)
+        assert all(f"a checkpoint at step {stop}" in str(end) for end in ends), ends
+    go(run, (1, 1), maxGradientNorm=CLIP)
+    check_same(run, alone["lora"])
+    assert {weight.dtype for weight in result(run)[0].values()} == {torch.float32}
+
+
+def test_deepspeed_is_imported_where_it_is_at_work_alone(alone: Alone) -> None:
+    """diffsynth would import it."""
+    assert sys.modules["deepspeed"] is None
+
+
+def test_nothing_is_left_to_a_default_that_acts() -> None:
+    ranks = Parallelism(gpus_per_node=2, zero_stage=3, offload="Optimizer")
+    spec = TrainingSpec(
+        batch_size=3, gradient_accumulation=4, max_gradient_norm=0.3, parallelism=ranks
+    )
+    config = zero_config(spec)
+    assert config["gradient_clipping"] == 0.3
+    assert (config["train_micro_batch_size_per_gpu"], config["gradient_accumulation_steps"]) == (
+        3,
+        2,
+    )
+    precisions = ("bf16", "fp16", "torch_autocast")
+    assert not any(config[name]["enabled"] for name in precisions)
+    assert config["data_types"]["grad_accum_dtype"] == config["communication_data_type"] == "fp32"
+    assert config["zero_optimization"]["offload_optimizer"]["device"] == "cpu"
+    assert "offload_param" not in config["zero_optimization"]
+
+
+@pytest.mark.parametrize(
+    ("training", "said"),
+    [
+        ({"emaDecay": 0.9}, "emaDecay is 0.9: with ZeRO leave it out"),
+        ({"basePrecision": "FP8"}, "basePrecision is FP8: with ZeRO leave it out"),
+        ({"gradientCheckpointing": "Offload"}, "gradientCheckpointing is Offload: .*take Full"),
+    ],
+)
+def test_what_zero_cannot_do_is_refused(training: dict[str, Any], said: str, mixed21: Run) -> None:
+    parallelism = {"gpusPerNode": 2, "zeroStage": 3}
+    job = mixed21.job(Step.TRAIN, training={"batchSize": 2, "parallelism": parallelism, **training})
+    transformer: Any = SimpleNamespace(check_heads=lambda _: None)
+    with pytest.raises(InputError, match=said):
+        check(finetune_of(job), transformer)
