@@ -109,6 +109,16 @@ def of_decode(content: Any) -> list[str]:
     ]
 
 
+def of_stream(content: Any) -> list[str]:
+    return [
+        f"{row['size']}: {row['streamed']['seconds']} s{gib(row['streamed']['peakGiB'])}, resident "
+        f"{row['resident']['seconds']} s{gib(row['resident']['peakGiB'])}"
+        + ("" if row["equal"] else ", FAIL: other bits")
+        for row in content
+        if "size" in row
+    ]
+
+
 def of_quality(content: Any) -> list[str]:
     return [
         f"{row['model']}, {row['profile']}: {row['psnr']} dB, SSIM {row['ssim']} of Lossless"
@@ -189,6 +199,7 @@ ROWS = (
     Row("forward", ("forward_14b.py",), of_forward, ("--small",)),
     Row("step", ("step_14b.py",), of_step, ("--small",)),
     Row("decode", ("decode_14b.py",), of_decode, ("--small",)),
+    Row("stream", ("stream_14b.py",), of_stream, ("--small",)),
     Row("quality", ("quality.py",), of_quality, ("--videos", "1")),
     Row("clip", ("clip_14b.py",), of_clip, ("--small",)),
     Row("adapters", ("adapters.py",), of_adapters),

@@ -17,6 +17,7 @@ from wan_runtime.planner.workload import Serving
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 H100 = "NVIDIA-H100-80GB-HBM3"
+EXACT = {"acceleration": {"profile": "Exact"}}
 pytest_plugins = ["plan_fixtures"]
 Plan = Callable[..., tuple[int, str, str]]
 
@@ -45,7 +46,9 @@ def one(plan: Plan, *arguments: str, **spec: Any) -> dict[str, Any]:
 def test_the_numbers_are_the_planners(plan: Plan) -> None:
     gpu = by_name("H100-80GB", DEFAULTS)
     assert gpu is not None
-    wanted = Serving(preset="Wan2.2-I2V-A14B", frames=81, width=1280, height=720, steps=40)
+    wanted = Serving(
+        preset="Wan2.2-I2V-A14B", frames=81, width=1280, height=720, steps=40, streams=True
+    )
     known = plan_serving(wanted, gpu)
     told = one(plan)
     assert told["gpuGib"] == pytest.approx(known.gib, abs=0.01)
@@ -75,7 +78,7 @@ def test_the_services_own_price_wins(plan: Plan) -> None:
 
 
 def test_what_does_not_fit_says_what_would(plan: Plan) -> None:
-    large = service(defaults={"frames": 241}, limits={"frames": 241})
+    large = service(defaults={"frames": 241}, limits={"frames": 241}, **EXACT)
     status, out, _ = plan("--gpu", "A100-40GB", of=[large])
     assert status == 1
     assert re.search(r"^fits +no: the operator refuses it$", out, re.MULTILINE)
@@ -83,10 +86,11 @@ def test_what_does_not_fit_says_what_would(plan: Plan) -> None:
     assert fix == same, "the longest is this one"
     found = re.fullmatch(r"(\d+) frames, or a GPU of type (.*)", fix)
     assert found is not None, fix
-    shorter = service(defaults={"frames": int(found[1])}, limits={"frames": int(found[1])})
+    frames = {"frames": int(found[1])}
+    shorter = service(defaults=frames, limits=frames, **EXACT)
     assert plan("--gpu", "A100-40GB", of=[shorter])[0] == 0
     assert plan("--gpu", found[2], of=[large])[0] == 0
-    smaller = service(defaults={"frames": 121})
+    smaller = service(defaults={"frames": 121}, **EXACT)
     _, out, _ = plan("--gpu", "A100-40GB", of=[smaller])
     assert re.search(r"^  fits with +\d+ frames, or 832x480, or a GPU of type", out, re.MULTILINE)
     smaller["spec"]["sizes"] = [{"width": 832, "height": 480}]
@@ -94,12 +98,23 @@ def test_what_does_not_fit_says_what_would(plan: Plan) -> None:
 
 
 def test_the_longest_video_is_told_if_it_does_not_fit(plan: Plan) -> None:
-    status, out, _ = plan("--gpu", "A100-40GB", of=[service(limits={"frames": 241})])
+    status, out, _ = plan("--gpu", "A100-40GB", of=[service(limits={"frames": 241}, **EXACT)])
     assert status == 1
     assert re.search(r"^longest +241 frames of 1280x720: .* GiB, fits: no, ", out, re.MULTILINE)
     [fix] = re.findall(r"^  fits with +(\d+) frames, or a GPU of type", out, re.MULTILINE)
-    status, out, _ = plan("--gpu", "A100-40GB", of=[service(limits={"frames": int(fix)})])
+    shorter = service(limits={"frames": int(fix)}, **EXACT)
+    status, out, _ = plan("--gpu", "A100-40GB", of=[shorter])
     assert (status, "fits with" in out) == (0, False)
+
+
+def test_what_fills_a_gpu_is_streamed_unless_exact(plan: Plan) -> None:
+    streamed, resident = (
+        one(plan, "--gpu", "A100-40GB", **spec)["gpuGibTerms"] for spec in ({}, EXACT)
+    )
+    assert streamed["base weights"] + streamed["streamed blocks"] < 4
+    assert resident["base weights"] > 26
+    assert "streamed blocks" not in resident
+    assert "streamed blocks" not in one(plan, "--gpu", "H200-141GB")["gpuGibTerms"]
 
 
 def test_time_from_zero_is_not_made_up(plan: Plan) -> None:

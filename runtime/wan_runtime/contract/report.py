@@ -96,6 +96,9 @@ class WorkerInfo(Contract):
     """The kernel at work."""
     linear: str = ""
     """Format that most linear layers compute in. Empty: a release that does not report it."""
+    placement: str = ""
+    """Where the transformers' weights are: Resident, Turns or Streamed. Empty: a release that does
+    not report it."""
     exchange: str = ""
     """How its ranks share a video. Empty: a release that does not report it."""
     profile: str = ""

@@ -20,6 +20,32 @@ ALIGNMENT = 256
 """Bytes; what copies and kernels like."""
 
 
+class Pinned:
+    """Frozen tensors in one block of host memory, page-locked if the device is a GPU."""
+
+    def __init__(self, tensors: list[Tensor], device: torch.device) -> None:
+        """They move there."""
+        self._tensors = tensors
+        self.block = _gather(tensors)
+        if device.type == "cuda" and _lock(self.block):
+            # Memory that is freed and taken again while it counts as locked fails at once.
+            weakref.finalize(self, _unlock, self.block).atexit = False
+        self._home = [tensor.data for tensor in tensors]
+
+    def place(self, copy: Tensor) -> None:
+        """Let the tensors be those of a copy of the block, wherever it is."""
+        start = self.block.data_ptr()
+        for tensor, home in zip(self._tensors, self._home, strict=True):
+            offset = home.data_ptr() - start
+            part = copy[offset : offset + home.nbytes]
+            tensor.data = part.view(home.dtype).view(home.shape)
+
+    def put_back(self) -> None:
+        """Let the tensors be those in host memory."""
+        for tensor, home in zip(self._tensors, self._home, strict=True):
+            tensor.data = home
+
+
 class Offloaded:
     """A frozen module on a device that has no room for it all the time.
 
@@ -29,27 +55,19 @@ class Offloaded:
     def __init__(self, module: nn.Module, device: torch.device) -> None:
         """Its weights move into page-locked memory, if the device is a GPU."""
         self._device = device
-        self._tensors: list[Tensor] = list(chain(module.parameters(), module.buffers()))
-        if device.type == "cuda":
-            block = _gather(self._tensors)
-            if _lock(block):
-                # Memory that is freed and taken again while it counts as locked fails at once.
-                weakref.finalize(self, _unlock, block).atexit = False
-        self._home = [tensor.data for tensor in self._tensors]
+        self._home = Pinned(list(chain(module.parameters(), module.buffers())), device)
         self._away = False
 
     def bring(self) -> None:
         """To the device, where it already may be."""
-        if self._away:
-            return
-        for tensor, home in zip(self._tensors, self._home, strict=True):
-            tensor.data = home.to(self._device, non_blocking=True, copy=True)
-        self._away = True
+        if not self._away:
+            block = self._home.block
+            self._home.place(block.to(self._device, non_blocking=True, copy=True))
+            self._away = True
 
     def leave(self) -> None:
         """Free the device's memory."""
-        for tensor, home in zip(self._tensors, self._home, strict=True):
-            tensor.data = home
+        self._home.put_back()
         self._away = False
 
     def __enter__(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from wan_runtime.planner import bands
 from wan_runtime.planner.calibration import calibration
 from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name
+from wan_runtime.planner.placement import ROOM, placement
 from wan_runtime.planner.rows import Scaling, measured
 from wan_runtime.planner.terms import elementwise_seconds, kernel_seconds, resident_gib
 from wan_runtime.planner.verdict import Verdict, verdict
@@ -67,7 +68,7 @@ def plan_serving(work: Serving, gpu: Gpu) -> ServingPlan:
         work=work,
         gpu=gpu,
         memory={
-            **resident_gib(work),
+            **weights_gib(work, gpu),
             "activations": max(known.live_forward * unit / shards, decode),
             "fragmentation": allocator.fragmentation_gib,
             "CUDA context": allocator.context_gib,
@@ -78,6 +79,20 @@ def plan_serving(work: Serving, gpu: Gpu) -> ServingPlan:
         },
         confidence=bands.of_serving(work, gpu),
     )
+
+
+def weights_gib(work: Serving, gpu: Gpu) -> Terms:
+    """Weights on the GPU: of one transformer, or of what is there of those that are streamed."""
+    shape, experts = work.architecture, len(PRESETS[work.preset].experts)
+    sizes = [2.0 * shape.parameters / GIB] * experts
+    if not work.streams or placement(sizes, gpu.memory_gib, exact=False) == "Resident":
+        return resident_gib(work)
+    # What is not in blocks, most of it in float32, and the room for two of these.
+    others = shape.parameters - shape.layers * shape.block_parameters
+    return {
+        "base weights": experts * 4.0 * others / GIB,
+        "streamed blocks": ROOM * 2.0 * shape.block_parameters / GIB,
+    }
 
 
 def speedup(work: Serving, scaling: Scaling) -> float:

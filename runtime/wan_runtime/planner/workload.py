@@ -95,3 +95,5 @@ class Serving(Clip):
     guided: bool = True
     """Classifier-free guidance: two forward passes a step."""
     gpus: int = 1
+    streams: bool = False
+    """Its transformers may be streamed, see `planner.placement`."""

@@ -1,8 +1,8 @@
 """The parts of a loaded model, and where their weights are.
 
 Rank 0 has the encoders; each rank has the transformers and, but for the profile Exact, the VAE. The
-text encoder waits in host memory: it works for a second a clip. So does one transformer of a pair,
-if both fill the GPU.
+text encoder waits in host memory: it works for a second a clip. So do transformers that would fill
+the GPU, see `planner.placement`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,9 @@ from wan_runtime.models.dit.parallel import Ranks
 from wan_runtime.models.dit.transformer import Choice, Transformer
 from wan_runtime.models.encoders import TextEncoder, VideoDecoder, VideoEncoder
 from wan_runtime.models.layout import ModelFiles
+from wan_runtime.planner.placement import Placement, placement
 from wan_runtime.rendering.step_cache import Caching
 from wan_runtime.rendering.times import Times
-
-SHARE = 0.6
-"""Share of the GPU's memory that resident transformers may take: the rest is for activations."""
 
 
 class Model:
@@ -53,12 +51,13 @@ class Model:
         with times.of("digests"):
             self.digest = digest_of(files)
         self.transformers: dict[Expert, Transformer] = {}
-        takes_turns = _fills(files, device)
+        self.placement = _placement(files, device, profile)
         for expert in files.preset.experts:
             with times.of("transformers"):
                 made = Transformer.load(
-                    files, expert, device, self.dtype, profile=profile, offloaded=takes_turns
-                )
+                    files, expert, device, self.dtype, profile=profile,
+                    offloaded=self.placement == "Turns", streamed=self.placement == "Streamed",
+                )  # fmt: skip
             made.check_heads(ranks.everyone.shares)
             self.transformers[expert] = made
         self.text: TextEncoder | None = None
@@ -99,9 +98,13 @@ def digest_of(files: ModelFiles) -> str:
     return files_digest(shards, files.verified)
 
 
-def _fills(files: ModelFiles, device: torch.device) -> bool:
-    """Whether the transformers together leave a GPU too little room."""
-    if device.type != "cuda" or len(files.preset.experts) == 1:
-        return False
-    size = sum(path.stat().st_size for shards in files.dits.values() for path in shards)
-    return size > SHARE * torch.cuda.mem_get_info(device)[1]
+def _placement(files: ModelFiles, device: torch.device, profile: Profile) -> Placement:
+    """Where the transformers' weights are, by what this process may take of a GPU."""
+    if device.type != "cuda":
+        return "Resident"
+    sizes = [
+        sum(path.stat().st_size for path in files.dits[expert]) for expert in files.preset.experts
+    ]
+    share = torch.cuda.get_per_process_memory_fraction(device)
+    memory = share * torch.cuda.mem_get_info(device)[1]
+    return placement(sizes, memory, exact=profile == "Exact")

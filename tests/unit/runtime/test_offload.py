@@ -27,8 +27,9 @@ def addresses(module: nn.Module) -> list[int]:
 
 
 def test_copies_work_and_the_weights_stay(module: nn.Module) -> None:
-    before, home = copy.deepcopy(module.state_dict()), addresses(module)
+    before = copy.deepcopy(module.state_dict())
     offloaded = Offloaded(module, DEVICE)
+    home = addresses(module)
     for _ in range(2):
         with offloaded:
             assert not set(addresses(module)) & set(home)

@@ -97,6 +97,7 @@ def work(spec: WanInferenceServiceSpec, *, longest: bool = False) -> Serving:
         steps=sampling.steps or preset.inference_steps,
         guided=guidance != 1.0,
         gpus=spec.workers.gpus,
+        streams=spec.acceleration.profile != "Exact",
     )
 
 

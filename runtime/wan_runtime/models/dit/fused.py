@@ -8,7 +8,7 @@ are computed once a video.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -106,6 +106,8 @@ class Blocks:
         self._module, self._attention = module, attention
         self.cross: Kernel = sdpa
         """Kernel of the cross-attentions."""
+        self.each: Callable[[], Iterable[Any]] = lambda: module.blocks
+        """Gives the blocks in turn, each on the device until the next one is asked for."""
         self._before: Part[tuple[Tensor, Tensor, Tensor]] = attention_inputs
         self._between: Part[tuple[Tensor, Tensor]] = cross_query
         self._after: Part[Tensor] = feed_forward
@@ -116,8 +118,9 @@ class Blocks:
 
     def crossed(self, context_BLD: Tensor) -> Sequence[Crossed]:
         """What the blocks' cross-attentions take of a video's texts and photo."""
-        blocks = self._module.blocks
-        return [crossed_of(block.cross_attn, context_BLD, lambda m, x: m(x)) for block in blocks]
+        return [
+            crossed_of(block.cross_attn, context_BLD, lambda m, x: m(x)) for block in self.each()
+        ]
 
     def run(
         self,
@@ -139,7 +142,7 @@ class Blocks:
         """
         rank = _padded_rank(self._module, branches)
         heads, count = self._attention.heads, len(self._module.blocks)
-        for number, (block, pairs) in enumerate(zip(self._module.blocks, crossed, strict=True)):
+        for number, (block, pairs) in enumerate(zip(self.each(), crossed, strict=True)):
             weights = _weights(block, branches, rank)
             inner = float8 and KEPT <= number < count - KEPT
             q, k, v = self._before((x_BLD, *rotation), modulation_B6D, weights, float8=inner)

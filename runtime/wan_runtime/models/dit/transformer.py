@@ -39,6 +39,7 @@ from wan_runtime.models.dit.fused import Blocks, rotation_of
 from wan_runtime.models.dit.gathered import Parts, Whole
 from wan_runtime.models.dit.kept import KeptBlocks
 from wan_runtime.models.dit.kernels import KERNELS, pick, sdpa
+from wan_runtime.models.dit.streamed import Streamed
 from wan_runtime.models.dit.tokens import TokenSplit
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import load_dit, recognised
@@ -71,6 +72,7 @@ class Transformer:
         profile: Profile = "Exact",
         keeping: Keeping | None = None,
         offloaded: bool = False,
+        streamed: bool = False,
     ) -> None:
         """Take over diffsynth's module.
 
@@ -80,6 +82,8 @@ class Transformer:
             keeping: what training keeps of each block besides its input, and where; None: as
                 `begin` says.
             offloaded: the weights stay in host memory; `bring` copies them to the device.
+            streamed: those of the blocks stay in host memory, and each is on the device while it
+                computes. Not with the profile Exact.
         """
         self.device, self.dtype = device, dtype
         own = choose(kernels)
@@ -90,12 +94,18 @@ class Transformer:
         for block in self._module.blocks:
             block.self_attn.attn = self._attention
         keep_time_embedding_fp32(module)
-        self._offloaded = Offloaded(module, device) if offloaded else None
+        self._offloaded: Offloaded | Streamed | None = None
+        if streamed:
+            self._offloaded = Streamed(module, device)
+        elif offloaded:
+            self._offloaded = Offloaded(module, device)
         self._branches: Branches | None = None
         self._fused: Blocks | None = None
         self._profile = profile
         if profile != "Exact":
             self._fused = Blocks(module, self._attention, compiled=device.type == "cuda")
+            if isinstance(self._offloaded, Streamed):
+                self._fused.each = self._offloaded.blocks
             self._attention.kernel = sdpa
         self._entire: Callable[..., Tensor] | None = None
         self.gathers = False
@@ -121,6 +131,7 @@ class Transformer:
         profile: Profile = "Exact",
         keeping: Keeping | None = None,
         offloaded: bool = False,
+        streamed: bool = False,
     ) -> Transformer:
         """Load an expert, frozen, in eval mode.
 
@@ -133,7 +144,7 @@ class Transformer:
             InputError: MODEL_INVALID, if diffsynth does not recognise the files, or 8 bits cannot
                 hold the weights.
         """
-        home = torch.device("cpu") if offloaded or float8 else device
+        home = torch.device("cpu") if offloaded or streamed or float8 else device
         module = load_dit(files, expert, storage or dtype, home)
         if float8:
             float8_base.store(module, device)
@@ -145,6 +156,7 @@ class Transformer:
             profile=profile,
             keeping=keeping,
             offloaded=offloaded,
+            streamed=streamed,
         )
 
     @property

@@ -62,5 +62,6 @@ def _fits(order: VideoOrder, preset: Preset, size: Size, frames: int, gpu: Gpu, 
         steps=order.steps,
         guided=order.guidance != 1.0 or order.guidance_low != 1.0,
         gpus=ranks,
+        streams=order.profile != "Exact",
     )
     return plan_serving(work, gpu).fits

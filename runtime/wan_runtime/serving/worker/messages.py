@@ -79,6 +79,8 @@ class Ready(Contract):
     """Format that most linear layers compute in."""
     exchange: str
     """How the ranks share a video."""
+    placement: str
+    """Where the transformers' weights are."""
     profile: Profile
     device: str
 

@@ -262,6 +262,7 @@ def main(arguments: list[str] | None = None) -> int:
             attention=model.at_work.attention,
             linear=model.linear,
             exchange=opened.ranks.exchange,
+            placement=model.placement,
             profile=model.profile,
             device=name,
         )

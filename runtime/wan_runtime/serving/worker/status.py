@@ -161,6 +161,7 @@ class Status:
             "attention": first.attention,
             "linear": first.linear,
             "exchange": first.exchange,
+            "placement": first.placement,
             "profile": first.profile,
             "device": first.device,
         }
