@@ -312,7 +312,7 @@ def test_everything_is_bounded(kind: Definition, top: str) -> None:
     bounds = {
         "string": {"maxLength", "enum", "format"},
         "array": {"maxItems"},
-        "integer": {"maximum"},
+        "integer": {"maximum", "enum"},
         "number": {"maximum"},
     }
     unbounded = [

@@ -16,6 +16,10 @@ Checkpointing = Literal["None", "Full", Keeping]
 self-attention, on the GPU as far as it fits; or both in pinned host memory."""
 
 
+Stage = Literal[0, 2, 3]
+Offload = Literal["None", "Optimizer", "OptimizerAndParameters"]
+
+
 class LoraSpec(Contract):
     rank: int = 32
     alpha: float = 32.0
@@ -55,10 +59,10 @@ class Parallelism(Contract):
     gpus_per_node: PositiveInt = 1
     sequence: PositiveInt = 1
     """Ranks that split the tokens of one clip. Divides their number and the model's heads."""
-    zero_stage: Literal[0, 2, 3] = 0
+    zero_stage: Stage = 0
     """Stage of DeepSpeed's ZeRO, by what is sharded over the ranks: optimizer states and gradients,
     or weights too. 0: nothing, without DeepSpeed."""
-    offload: Literal["None", "Optimizer", "OptimizerAndParameters"] = "None"
+    offload: Offload = "None"
     """What ZeRO keeps in host memory."""
 
     @property

@@ -67,12 +67,15 @@ def remedies(
 
 
 def wider(work: Training) -> Iterator[Parallelism]:
-    """More GPUs of a node that split each clip, for as many clips in a step."""
+    """More GPUs of a node that split each clip, for as many clips in a step, and all weights that
+    train."""
     now = work.spread
+    zero = 3 if work.method == "full" else now.zero_stage
     for sequence in range(now.sequence + 1, MOST_ON_A_NODE + 1):
         gpus = now.gpus_per_node // now.sequence * sequence
         if HEADS % sequence == 0 and gpus <= MOST_ON_A_NODE:
-            yield now.model_copy(update={"gpus_per_node": gpus, "sequence": sequence})
+            more = {"gpus_per_node": gpus, "sequence": sequence, "zero_stage": zero}
+            yield now.model_copy(update=more)
 
 
 def most_frames(works: Sequence[Training], gpu: Gpu) -> int | None:

@@ -19,51 +19,55 @@ OUTER_BLOCKS = 2
 """Blocks whose linear layers stay in bfloat16 where the others are kept in FP8."""
 GATHERED_BLOCKS = 2
 """Blocks whose weights are whole at a time under ZeRO 3: the one at work and the next."""
+COPY = 4.0
+"""Bytes of the copy of a trained weight that ZeRO updates."""
+BUCKETS_BYTES = 2.4e9
+"""Three buckets of 200 million float32 numbers, in which ZeRO reduces and gathers."""
 EXCHANGES = 4
 """All-to-alls of a block: of q, k, v and the result (DeepSpeed-Ulysses, section 3)."""
 
 
 def resident_gib(work: Training) -> Terms:
-    """Weights and states on each GPU.
+    """Weights and states on each GPU, float32 where they train.
 
-    The plain path keeps float32 weights of what trains. ZeRO keeps bfloat16 weights and gradients,
-    and the float32 copy with its two moments apart (ZeRO: Rajbhandari et al. 2020, section 3).
+    The plain path has all of them on each. ZeRO divides gradients, moments and the copy of the
+    weights that it updates, and in stage 3 the weights (Rajbhandari et al. 2020, section 3); what
+    it offloads is in host memory.
     """
-    shape, ranks, stage = work.architecture, work.gpus, work.spread.zero_stage
+    shape, ranks, zero = work.architecture, work.gpus, work.spread.zero_stage
     p = shape.parameters
-    gathered = 2.0 * GATHERED_BLOCKS * shape.block_parameters / GIB if stage == 3 else 0.0
-    held = 1 if stage < 3 else ranks
+    held = ranks if zero == 3 else 1
     terms: Terms
     if work.method == "lora":
         in_8_bits = (shape.layers - OUTER_BLOCKS) * shape.block_linears
         frozen = 2.0 * p - (in_8_bits if work.precision == "FP8" else 0)
         each = 20.0 if work.ema else 16.0
-        states = each if stage == 0 else 4.0 + (each - 4.0) / ranks
+        states = 4.0 + (each + COPY - 4.0) / ranks if zero else each
         terms = {
             "base weights": frozen / held / GIB,
             "adapter, gradients, optimizer": states * work.trainable / GIB,
         }
-    elif stage == 0:
-        terms = {
-            "weights": 4.0 * p / GIB,
-            "gradients": 4.0 * p / GIB,
-            "optimizer": 8.0 * p / GIB,
-        }
     else:
-        on_gpu = work.spread.offload == "None"
-        weights = 0.0 if work.spread.offload == "OptimizerAndParameters" else 2.0
+        moved = work.spread.offload
+        divided = ranks if zero else 1
+        weights = 0.0 if moved == "OptimizerAndParameters" else 4.0
+        others = 0.0 if moved != "None" else 1.0
         terms = {
             "weights": weights * p / held / GIB,
-            "gradients": 2.0 * p / ranks / GIB,
-            "optimizer": (12.0 * p / ranks if on_gpu else 0.0) / GIB,
+            "gradients": others * 4.0 * p / divided / GIB,
+            "optimizer": others * (8.0 + (COPY if zero else 0.0)) * p / divided / GIB,
         }
-    return terms | ({"gathered blocks": gathered} if gathered else {})
+    if not zero:
+        return terms
+    bytes_each = 4.0 if work.method == "full" else 2.0
+    gathered = bytes_each * GATHERED_BLOCKS * shape.block_parameters if zero == 3 else 0.0
+    return terms | {"gathered weights, buckets": (gathered + BUCKETS_BYTES) / GIB}
 
 
 def offloaded_gib(work: Training) -> float:
-    """Host memory of a pod for what ZeRO keeps there: float32 weights, moments and gradients, and
-    with parameters the bfloat16 weights."""
-    per_weight = {"None": 0.0, "Optimizer": 16.0, "OptimizerAndParameters": 18.0}
+    """Host memory of a pod for what ZeRO keeps there: gradients, moments and the copy of the
+    weights, and with parameters the weights."""
+    per_weight = {"None": 0.0, "Optimizer": 16.0, "OptimizerAndParameters": 20.0}
     share = work.spread.gpus_per_node / work.gpus
     return per_weight[work.spread.offload] * work.trainable * share / GIB
 
@@ -81,14 +85,14 @@ def exchange_seconds(work: Training, passes: float) -> Terms:
     split = spread.sequence
     share = shape.activation_bytes(work.tokens) / split * (split - 1) / split
     tokens = EXCHANGES * shape.layers * share * passes * work.clips_a_rank / NODE_LINK
-    trained = (2.0 if spread.zero_stage else 4.0) * work.trainable
     others = (work.gpus - 1) / work.gpus
-    terms: Terms = {"exchange of gradients": 2.0 * trained * others / link}
+    terms: Terms = {"exchange of gradients": 2.0 * 4.0 * work.trainable * others / link}
     if split > 1:
         terms["exchange of tokens"] = tokens
     if spread.zero_stage == 3:
         batches = work.clips_a_rank / work.micro_batch
-        terms["exchange of weights"] = 2.0 * shape.parameters * others * passes * batches / link
+        weights = (4.0 if work.method == "full" else 2.0) * shape.parameters
+        terms["exchange of weights"] = weights * others * passes * batches / link
     return terms
 
 
@@ -98,6 +102,6 @@ def update_seconds(work: Training, moved: float, bandwidth: float) -> float:
     spread = work.spread
     if spread.offload != "None":
         share = spread.gpus_per_node / work.gpus
-        transfers = 4.0 * work.trainable / work.gpus / HOST_LINK
+        transfers = 8.0 * work.trainable / work.gpus / HOST_LINK
         return moved * share / HOST_ADAM + transfers
     return moved / (work.gpus if spread.zero_stage else 1) / bandwidth

@@ -112,7 +112,7 @@ def memory_terms(work: Training, known: Calibration) -> Terms:
     blocks = shape.layers if work.checkpointing == "None" else 1
     each = known.kept_block if work.checkpointing in KEEPING else known.live_block
     live = {"live block" if blocks == 1 else "all blocks": blocks * each * unit}
-    if work.method == "full" and not work.spread.zero_stage:
+    if work.method == "full":
         # Rounded to bfloat16 as they are used, a block at a time.
         live["block's rounded weights"] = 2.0 * shape.block_parameters * blocks / GIB
     elif work.precision == "FP8":

@@ -149,3 +149,49 @@ def test_clips_that_do_not_fit_one_gpu_are_split() -> None:
     spread = {"gpusPerNode": 8}
     assert chosen("H200-141GB", parallelism=spread, training=training).sequence == 1
     assert chosen("H100-80GB", parallelism=spread, training=training).sequence > 1
+
+
+FULL = {"method": {"full": {}}, "training": {"gradientAccumulation": 8}}
+
+
+def test_all_weights_are_divided_until_they_fit() -> None:
+    for gpu, spread in {
+        "H200-141GB": Parallelism(gpus_per_node=8, zero_stage=3),
+        "H100-80GB": Parallelism(gpus_per_node=8, zero_stage=3, sequence=4),
+    }.items():
+        assert chosen(gpu, **FULL, parallelism={"gpusPerNode": 8}) == spread
+    few = chosen("H200-141GB", **FULL, parallelism={"gpusPerNode": 2})
+    assert (few.zero_stage, few.offload) == (3, "Optimizer")
+    assert chosen("B200-180GB", **FULL, parallelism={"gpusPerNode": 1}).zero_stage == 0
+
+
+def test_a_lora_needs_no_deepspeed() -> None:
+    spread = chosen("H100-80GB", training=EIGHT_CLIPS, parallelism={"gpusPerNode": 8})
+    assert spread.zero_stage == 0
+    wanted = {"gpusPerNode": 8, "zeroStage": 2, "offload": "Optimizer"}
+    spread = chosen("H100-80GB", training=EIGHT_CLIPS, parallelism=wanted)
+    assert (spread.zero_stage, spread.offload) == (2, "Optimizer")
+
+
+def test_an_unknown_gpu_gets_the_least_that_is_not_slow() -> None:
+    made = WanFineTuneSpec.model_validate(
+        {
+            "model": {"preset": "Wan2.1-I2V-14B-720P"}, "dataset": {"source": "s3://a/b"},
+            **FULL, "parallelism": {"gpusPerNode": 8},
+        }
+    )  # fmt: skip
+    spread = workloads(made, None)[0].spread
+    assert (spread.zero_stage, spread.offload) == (3, "None")
+
+
+def test_what_is_offloaded_is_requested() -> None:
+    model = {"preset": "Wan2.1-I2V-14B-720P", "source": {"s3": "s3://wan/models/x"}}
+    spread = {"gpusPerNode": 8, "zeroStage": 3}
+    asked = []
+    for offload in ("None", "Optimizer"):
+        world = World(model=model, **FULL, parallelism={**spread, "offload": offload})
+        world.at_once = 2
+        world.reach("train")
+        [container] = pod_of(world, JOB)["containers"]
+        asked.append(int(container["resources"]["requests"]["memory"].removesuffix("Gi")))
+    assert asked[1] - asked[0] == pytest.approx(1.4 * 16 * 16.4e9 / 2**30, rel=0.05)

@@ -206,7 +206,8 @@ def test_what_does_not_fit_comes_with_the_smallest_changes_that_do() -> None:
         "gradientCheckpointing: Full"
     )
     assert "batchSize: 2" in remedies(replace(WAN21, frames=25, batch=4), gpu(), DEFAULTS)
-    assert remedies(replace(WAN21, method="full", frames=25), gpu(), DEFAULTS) == ["method.lora"]
+    full = replace(WAN21, method="full", frames=25)
+    assert remedies(full, gpu(), DEFAULTS) == ["parallelism.gpusPerNode: 5", "method.lora"]
 
 
 def test_over_buckets_the_largest_must_fit_and_time_is_their_mean() -> None:

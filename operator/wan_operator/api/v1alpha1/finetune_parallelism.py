@@ -50,6 +50,12 @@ SPREAD_RULES: tuple[Schema, ...] = (
         f".format([{_GPUS}, {_CLIPS}, {_GPUS}])",
     ),
     rule(
+        "!has(self.parallelism.zeroStage) || self.parallelism.zeroStage != 3 || "
+        "!(self.training.gradientCheckpointing in ['KeepAttention', 'Offload'])",
+        "under ZeRO 3 a block can keep its input alone: use Auto or Full",
+        ".training.gradientCheckpointing",
+    ),
+    rule(
         f"{_GPUS} == 1 || !has(self.method.lora) || self.method.lora.dropoutPercent == 0",
         "what dropout sets to zero would depend on the number of GPUs: use 0, or one GPU",
         ".method.lora.dropoutPercent",
@@ -70,6 +76,18 @@ class Parallelism(ApiModel):
                 "sequence must divide gpusPerNode: the GPUs that share a clip are in one node",
                 ".sequence",
             ),
+            rule(
+                "!has(self.offload) || self.offload == 'None' || "
+                "(has(self.zeroStage) && self.zeroStage >= 2)",
+                "ZeRO is what offloads: set zeroStage to 2 or 3",
+                ".offload",
+            ),
+            rule(
+                "!has(self.offload) || self.offload != 'OptimizerAndParameters' || "
+                "!has(self.zeroStage) || self.zeroStage != 2",
+                "ZeRO 2 has all parameters on each GPU: use Optimizer, or zeroStage 3",
+                ".offload",
+            ),
         )
     )
 
@@ -89,6 +107,14 @@ class Parallelism(ApiModel):
     for it. The others take clips of their own. Default: the smallest number with which the clips
     can be shared evenly and the planner is sure that they fit; status.effective.parallelism shows
     it."""
+    zero_stage: Literal[0, 2, 3] | None = None
+    """Stage of DeepSpeed's ZeRO, which divides over the GPUs what does not fit each of them. 0:
+    nothing, and DeepSpeed is not used; 2: gradients and the optimizer's states; 3: weights too.
+    Default: 0 for a LoRA; for method.full the first with which the planner is sure that it fits."""
+    offload: Literal["None", "Optimizer", "OptimizerAndParameters"] | None = None
+    """State that ZeRO keeps in host memory, which the pods then request: the optimizer's, with the
+    gradients, or the parameters too. It is slower. Default: the first with which the planner is
+    sure that it fits."""
     environment: (
         Annotated[
             dict[str, Annotated[str, Field(max_length=256)]],

@@ -192,7 +192,7 @@ def checkpointing(
     if gpu is None:
         return "Full"
     choices: list[Checkpointing] = ["None"]
-    if gpu.name in KEPT_ON and may_keep_attention(spec):
+    if gpu.name in KEPT_ON and may_keep_attention(spec) and works[0].spread.zero_stage < 3:
         choices += KEEPING
 
     def surely_fits(choice: Checkpointing) -> bool:
