@@ -14,7 +14,6 @@ from wan_runtime.contract.figures import (
     MetricScore,
     NotNegative,
     Positive,
-    Share,
 )
 from wan_runtime.contract.opinions import Opinions, Preferences
 
@@ -59,10 +58,6 @@ class Gate(Figures):
     """Name of the candidate that is judged. By default the winner by quality."""
     baseline: str | None = None
     """Name of the candidate that it is compared with."""
-    minimum_win_rate: Share | None = None
-    """Share of the clips whose total is better than the baseline's; ties count half."""
-    minimum_preference: Share | None = None
-    """Share of people's choices between the two that it wins; ties count half."""
     maximum_regression: dict[str, NotNegative] = Field(default_factory=dict)
     """Metric or `total` -> how much worse than the baseline its mean may be."""
     minimum: dict[str, float] = Field(default_factory=dict)

@@ -79,7 +79,6 @@ def decide(
             winner,
             scored,
             (*by_total, *by_metric),
-            choices.pairs if choices else (),
             settings.minimum_clips,
         ),
         level=settings.level,

@@ -13,7 +13,6 @@ from wan_runtime.contract.decision import (
     Verdict,
 )
 from wan_runtime.contract.figures import TOTAL, Estimate
-from wan_runtime.contract.opinions import Preference
 
 
 def judge(
@@ -21,7 +20,6 @@ def judge(
     winner: Verdict,
     scores: Sequence[CandidateScore],
     differences: Sequence[Difference],
-    preferences: Sequence[Preference],
     minimum_clips: int,
 ) -> GateVerdict:
     """Verdict of each threshold and of all. What is missing or undecided is null, and null never
@@ -35,8 +33,7 @@ def judge(
     for name in (candidate, gate.baseline):
         if name is not None and name not in names:
             return _closed(gate, candidate, f"{name} is no candidate of this evaluation")
-    beside = gate.maximum_regression or gate.minimum_win_rate is not None
-    if (beside or gate.minimum_preference is not None) and gate.baseline is None:
+    if gate.maximum_regression and gate.baseline is None:
         return _closed(gate, candidate, "the gate compares with a baseline and names none")
     if gate.baseline == candidate:
         return _closed(gate, candidate, f"{candidate} is the baseline itself")
@@ -46,7 +43,7 @@ def judge(
             return _closed(gate, candidate, f"{name} has no score")
     checks = _means(gate, by_name[candidate])
     if gate.baseline is not None:
-        checks += _beside(gate, candidate, gate.baseline, differences, preferences, minimum_clips)
+        checks += _beside(gate, candidate, gate.baseline, differences, minimum_clips)
     if not checks:
         return _closed(gate, candidate, "the gate has no threshold")
     checks = [_enough(each, minimum_clips) for each in checks]
@@ -90,7 +87,6 @@ def _beside(
     candidate: str,
     baseline: str,
     differences: Sequence[Difference],
-    preferences: Sequence[Preference],
     minimum_clips: int,
 ) -> list[Check]:
     by_metric = {
@@ -99,18 +95,12 @@ def _beside(
         if {each.first, each.second} == {candidate, baseline} and each.common
     }
     checks = []
-    if gate.minimum_win_rate is not None:
-        share = _share(by_metric.get(TOTAL), candidate)
-        checks.append(_check("minimumWinRate", share, gate.minimum_win_rate))
-    if gate.minimum_preference is not None:
-        chosen = [p for p in preferences if {p.first, p.second} == {candidate, baseline}]
-        share = _share(chosen[0] if chosen else None, candidate)
-        checks.append(_check("minimumPreference", share, gate.minimum_preference))
     for metric, limit in sorted(gate.maximum_regression.items()):
         of, name = by_metric.get(metric), f"regressions[{metric}]"
-        check = _check(name, None if of is None else _apart(of, candidate, of.alone), -limit)
+        lowest = 0.0 - limit  # no minus before a zero
+        check = _check(name, None if of is None else _apart(of, candidate, of.alone), lowest)
         if of is not None and of.rendered is not None:
-            both = _check(name, _apart(of, candidate, of.rendered), -limit)
+            both = _check(name, _apart(of, candidate, of.rendered), lowest)
             check = _also(check, _enough(both, minimum_clips))
         checks.append(check)
     return checks
@@ -125,25 +115,14 @@ def _also(check: Check, rendered: Check) -> Check:
     return check.model_copy(update={"passed": None, "message": message})
 
 
-def _share(of: Difference | Preference | None, candidate: str) -> Estimate | None:
-    if of is None or of.win_rate is None or of.first == candidate:
-        return None if of is None else of.win_rate
-    return _turned(of.win_rate, 1.0)
-
-
 def _apart(of: Difference, candidate: str, found: Estimate | None) -> Estimate | None:
     """Candidate minus baseline, where more is better. `found`: one of the estimates of `of`, which
     is first minus second."""
     if found is None or of.first == candidate:
         return found
-    return _turned(found, 0.0)
-
-
-def _turned(of: Estimate, whole: float) -> Estimate:
-    """Estimate of the second side of a pair, from that of the first."""
-    low = None if of.high is None else whole - of.high
-    high = None if of.low is None else whole - of.low
-    return of.model_copy(update={"value": whole - of.value, "low": low, "high": high})
+    low = None if found.high is None else -found.high
+    high = None if found.low is None else -found.low
+    return found.model_copy(update={"value": -found.value, "low": low, "high": high})
 
 
 def _enough(check: Check, minimum_clips: int) -> Check:
