@@ -7,6 +7,7 @@ import os
 import signal
 from typing import Any
 
+import matplotlib.backends.backend_agg  # noqa: F401  once, before ranks are forked
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from wan_runtime.process.progress import Reporter
 from wan_runtime.training import train
 
 TRAINING = {
-    "steps": 4, "batchSize": 2, "gradientAccumulation": 2, "captionDropout": 0.5, "probeEvery": 2,
+    "steps": 4, "batchSize": 2, "gradientAccumulation": 2, "captionDropout": 0.5, "probeEvery": 10,
     "schedule": "Cosine",
 }  # fmt: skip
 Ranks = tuple[int, int]
