@@ -80,6 +80,14 @@ def test_dropout_is_for_one_gpu(runs: Runs) -> None:
     runs.create(minimal("several", parallelism=several))
 
 
+@pytest.mark.parametrize("training", [{"ema": {}}, {"basePrecision": "FP8"}], ids=str)
+def test_what_deepspeed_cannot_train_is_refused(runs: Runs, training: Manifest) -> None:
+    with pytest.raises(ApiError, match="DeepSpeed does not go together with") as refused:
+        runs.create(minimal(training=training, parallelism={"zeroStage": 2}))
+    assert refused.value.fields == ["spec.parallelism.zeroStage"]
+    runs.create(minimal(training=training, parallelism={"zeroStage": 0}))
+
+
 def test_gpus_that_share_the_clips_evenly_are_taken(runs: Runs) -> None:
     """Alone, or by splitting clips."""
     runs.create(minimal("split", parallelism={"gpusPerNode": 4}))

@@ -20,7 +20,7 @@ OUTER_BLOCKS = 2
 GATHERED_BLOCKS = 2
 """Blocks whose weights are whole at a time under ZeRO 3: the one at work and the next."""
 COPY = 4.0
-"""Bytes of the copy of a trained weight that ZeRO updates."""
+"""Bytes of the copy of a trained weight that ZeRO 2 updates."""
 BUCKETS_BYTES = 2.4e9
 """Three buckets of 200 million float32 numbers, in which ZeRO reduces and gathers."""
 EXCHANGES = 4
@@ -30,19 +30,19 @@ EXCHANGES = 4
 def resident_gib(work: Training) -> Terms:
     """Weights and states on each GPU, float32 where they train.
 
-    The plain path has all of them on each. ZeRO divides gradients, moments and the copy of the
-    weights that it updates, and in stage 3 the weights (Rajbhandari et al. 2020, section 3); what
-    it offloads is in host memory.
+    The plain path has all of them on each. ZeRO divides gradients and moments, in stage 2 a copy of
+    the weights that it updates, and in stage 3 the weights (Rajbhandari et al. 2020, section 3);
+    what it offloads is in host memory.
     """
     shape, ranks, zero = work.architecture, work.gpus, work.spread.zero_stage
     p = shape.parameters
-    held = ranks if zero == 3 else 1
+    held, copy = (ranks, 0.0) if zero == 3 else (1, COPY)
     terms: Terms
     if work.method == "lora":
         in_8_bits = (shape.layers - OUTER_BLOCKS) * shape.block_linears
         frozen = 2.0 * p - (in_8_bits if work.precision == "FP8" else 0)
         each = 20.0 if work.ema else 16.0
-        states = 4.0 + (each + COPY - 4.0) / ranks if zero else each
+        states = 4.0 + (each + copy - 4.0) / ranks if zero else each
         terms = {
             "base weights": frozen / held / GIB,
             "adapter, gradients, optimizer": states * work.trainable / GIB,
@@ -55,7 +55,7 @@ def resident_gib(work: Training) -> Terms:
         terms = {
             "weights": weights * p / held / GIB,
             "gradients": others * 4.0 * p / divided / GIB,
-            "optimizer": others * (8.0 + (COPY if zero else 0.0)) * p / divided / GIB,
+            "optimizer": others * (8.0 + (copy if zero else 0.0)) * p / divided / GIB,
         }
     if not zero:
         return terms
@@ -65,11 +65,11 @@ def resident_gib(work: Training) -> Terms:
 
 
 def offloaded_gib(work: Training) -> float:
-    """Host memory of a pod for what ZeRO keeps there: gradients, moments and the copy of the
-    weights, and with parameters the weights."""
-    per_weight = {"None": 0.0, "Optimizer": 16.0, "OptimizerAndParameters": 20.0}
-    share = work.spread.gpus_per_node / work.gpus
-    return per_weight[work.spread.offload] * work.trainable * share / GIB
+    """Host memory of a pod for what ZeRO keeps there: gradients, moments and a copy of the weights,
+    or the only one."""
+    if work.spread.offload == "None":
+        return 0.0
+    return 16.0 * work.trainable * work.spread.gpus_per_node / work.gpus / GIB
 
 
 def exchange_seconds(work: Training, passes: float) -> Terms:

@@ -207,7 +207,7 @@ def test_what_does_not_fit_comes_with_the_smallest_changes_that_do() -> None:
     )
     assert "batchSize: 2" in remedies(replace(WAN21, frames=25, batch=4), gpu(), DEFAULTS)
     full = replace(WAN21, method="full", frames=25)
-    assert remedies(full, gpu(), DEFAULTS) == ["parallelism.gpusPerNode: 5", "method.lora"]
+    assert remedies(full, gpu(), DEFAULTS) == ["parallelism.gpusPerNode: 4", "method.lora"]
 
 
 def test_over_buckets_the_largest_must_fit_and_time_is_their_mean() -> None:

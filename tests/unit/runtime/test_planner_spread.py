@@ -51,7 +51,7 @@ def test_a_split_clip_takes_a_part_of_the_activations_of_each_gpu() -> None:
 
 
 def test_zero_shards_the_states() -> None:
-    for ranks, stage, gb in ((4, 3, 82.0), (8, 3, 41.0), (4, 2, 131.2), (8, 2, 98.4)):
+    for ranks, stage, gb in ((4, 3, 65.6), (8, 3, 32.8), (4, 2, 131.2), (8, 2, 98.4)):
         plan = planned(FULL, gpus_per_node=ranks, zero_stage=stage)
         states = sum(plan.memory[name] for name in ("weights", "gradients", "optimizer"))
         assert states * GIB / 1e9 == pytest.approx(gb, rel=0.01)
@@ -64,7 +64,7 @@ def test_what_is_offloaded_is_in_host_memory() -> None:
         planned(FULL, gpus_per_node=8, zero_stage=3, offload=offload)
         for offload in ("None", "Optimizer", "OptimizerAndParameters")
     )
-    assert kept.gib - moved.gib == pytest.approx(16 * P / 8 / GIB)
+    assert kept.gib - moved.gib == pytest.approx(12 * P / 8 / GIB)
     assert moved.gib - all_moved.gib == pytest.approx(4 * P / 8 / GIB)
     assert moved.seconds["optimizer"] > kept.seconds["optimizer"]
     pods = [
@@ -72,7 +72,7 @@ def test_what_is_offloaded_is_in_host_memory() -> None:
         for plan in (kept, moved, all_moved)
     ]
     assert pods[1] - pods[0] == pytest.approx(16 * P / GIB)
-    assert pods[2] - pods[1] == pytest.approx(4 * P / GIB)
+    assert pods[2] == pods[1], "of weights in host memory there is one copy"
     halves = replace(moved.work, spread=moved.work.spread.model_copy(update={"nodes": 2}))
     half = plan_host(halves, Step.TRAIN, fetches_model=False, clips=10)
     assert half.memory["offloaded by ZeRO"] == pytest.approx(8 * P / GIB)

@@ -49,6 +49,18 @@ SPREAD_RULES: tuple[Schema, ...] = (
         "x gradientAccumulation = %d: set gradientAccumulation to a multiple of %d'"
         f".format([{_GPUS}, {_CLIPS}, {_GPUS}])",
     ),
+    *(
+        rule(
+            f"!has(self.parallelism.zeroStage) || self.parallelism.zeroStage == 0 || {without}",
+            f"DeepSpeed does not go together with {what}: set zeroStage to 0, or leave it out",
+            ".parallelism.zeroStage",
+            reason="FieldValueForbidden",
+        )
+        for without, what in (
+            ("!has(self.training.ema)", "training.ema"),
+            ("self.training.basePrecision == 'BF16'", "base weights in FP8"),
+        )
+    ),
     rule(
         "!has(self.parallelism.zeroStage) || self.parallelism.zeroStage != 3 || "
         "!(self.training.gradientCheckpointing in ['KeepAttention', 'Offload'])",
