@@ -72,6 +72,19 @@ def test_the_numbers_are_the_planners_and_the_size_is_the_fine_tunes(plan: Plan)
     ]  # fmt: skip
 
 
+def test_a_candidate_that_fills_a_gpu_is_streamed_unless_exact(plan: Plan) -> None:
+    small = evaluation(
+        candidates=[
+            {"name": "usual", "model": WAN21},
+            {"name": "exact", "model": WAN21, "acceleration": {"profile": "Exact"}},
+        ],
+        noiseFloor="usual",
+        podTemplate={"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-40GB"}},
+    )
+    usual, exact = json.loads(plan("-o", "json", of=[TUNE, small])[1])[1]["candidates"]
+    assert usual["gpuGib"] < exact["gpuGib"] - 25
+
+
 def test_what_the_clips_can_tell_is_said_before_they_are_rendered(plan: Plan) -> None:
     _, out, _ = plan(of=[TUNE, evaluation(clips={**HELD_OUT, "count": 16})])
     assert "0.96 of its deviation from clip to clip, in 95 of 100 evaluations; half" in out

@@ -126,6 +126,10 @@ def workload(
         return None
     preset, sampling = PRESETS[candidate.preset], spec.sampling
     guidance = preset.guidance if sampling.guidance is None else sampling.guidance
+    exact = any(
+        each.name == candidate.name and each.acceleration and each.acceleration.profile == "Exact"
+        for each in spec.candidates
+    )
     return Serving(
         preset=preset.name,
         frames=size.frames,
@@ -133,4 +137,5 @@ def workload(
         height=size.height,
         steps=sampling.steps or preset.inference_steps,
         guided=guidance != 1.0,
+        streams=not exact,
     )
