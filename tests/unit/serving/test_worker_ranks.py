@@ -22,7 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 ORDERS = (
     {"seed": 3},
     {"seed": 3, "guidance": 1.0, "guidance_low": 1.0},
-    {"seed": 3, "profile": "Fast", "steps": 12},
+    {"seed": 3, "profile": "Fast", "steps": 18},
 )
 
 
