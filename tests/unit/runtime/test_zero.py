@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -17,27 +19,46 @@ from wan_runtime.contract.steps import Step
 from wan_runtime.contract.training import Parallelism, TrainingSpec
 from wan_runtime.errors import InputError
 from wan_runtime.training.meet import check
+from wan_runtime.training.update import Applied
+from wan_runtime.training.zero import DeepSpeedUpdate
 from wan_runtime.training.zero_config import zero_config
 
 pytest_plugins = ["ml_fixtures"]
 
 CLIP = 0.1
 """Less than the norm of any step."""
+TRAINING: dict[str, Any] = {"maxGradientNorm": CLIP, "weights": "Best"}
 TWO: dict[str, Any] = {"zeroStage": 2, "offload": "Optimizer"}
 THREE: dict[str, Any] = {"zeroStage": 3}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def watched() -> Iterator[None]:
+    """Each update finds float32 parameters, and under ZeRO 3 one copy of each."""
+    real = DeepSpeedUpdate.apply
+
+    def apply(update: DeepSpeedUpdate, step: int) -> Applied:
+        divided = update._divided
+        assert all(each.dtype is torch.float32 for each in update._trainable.values())
+        flats = getattr(divided, "fp16_partitioned_groups_flat", [])
+        for piece, flat in zip(update._pieces, flats, strict=False):
+            assert piece.data_ptr() == flat.data_ptr()
+        return real(update, step)
+
+    with mock.patch.object(DeepSpeedUpdate, "apply", apply):
+        yield
+
+
 @pytest.fixture(scope="module")
 def alone(mixed21: Run) -> Alone:
-    clipped = {"maxGradientNorm": CLIP}
-    return Alone(mixed21, "zero-alone", lora=clipped, full=clipped)
+    return Alone(mixed21, "zero-alone", lora=TRAINING, full=TRAINING)
 
 
 @pytest.fixture(scope="module")
 def divided(mixed21: Run) -> Run:
     """All weights trained by two ranks under ZeRO 3, which nothing interrupts."""
     run = mixed21.fork("zero-whole", "full")
-    ends = go(run, (2, 1), zero=THREE, maxGradientNorm=CLIP)
+    ends = go(run, (2, 1), zero=THREE, **TRAINING)
     assert ends == [run.inputs["train"]] * 2, ends
     return run
 
@@ -51,9 +72,9 @@ def test_a_run_is_that_of_one_rank(divided: Run, alone: Alone) -> None:
 
 def test_a_run_goes_on_to_the_bit(mixed21: Run, divided: Run) -> None:
     run = mixed21.fork("zero-parts", "full")
-    ends = go(run, (2, 1), zero=THREE, stop=2, maxGradientNorm=CLIP)
+    ends = go(run, (2, 1), zero=THREE, stop=2, **TRAINING)
     assert all("a checkpoint at step 2" in str(end) for end in ends), ends
-    go(run, (2, 1), zero=THREE, maxGradientNorm=CLIP)
+    go(run, (2, 1), zero=THREE, **TRAINING)
     (weights, _), (others, _) = result(run), result(divided)
     assert all(torch.equal(weights[name], other) for name, other in others.items())
 
@@ -65,9 +86,9 @@ def test_a_run_goes_on_with_another_stage_on_another_number_of_ranks(
     offloaded = {**THREE, "offload": "OptimizerAndParameters"}
     attempts = [(2, offloaded, 1), (1, TWO, 2), (2, TWO, 3)]
     for world, zero, stop in attempts:
-        ends = go(run, (world, 1), zero=zero, stop=stop, maxGradientNorm=CLIP)
+        ends = go(run, (world, 1), zero=zero, stop=stop, **TRAINING)
         assert all(f"a checkpoint at step {stop}" in str(end) for end in ends), ends
-    go(run, (1, 1), maxGradientNorm=CLIP)
+    go(run, (1, 1), **TRAINING)
     check_same(run, alone["lora"])
     assert {weight.dtype for weight in result(run)[0].values()} == {torch.float32}
 
