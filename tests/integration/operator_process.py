@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -62,15 +63,17 @@ def controllers(server: ApiServer, *others: str) -> Iterator[None]:
 
 @dataclass
 class Operator:
-    """`python -m wan_operator run` as a process: a fork of this one."""
+    """`python -m wan_operator run`."""
 
     server: ApiServer
     namespace: str
     settings: dict[str, str] = field(default_factory=dict)
     kubeconfig: Path | None = None
-    process: Forked | None = None
+    process: Forked | subprocess.Popen[bytes] | None = None
     port: int = 0
     starts: int = 0
+    is_fork: bool = True
+    """Of this process, whose imports it shares, and whose memory counts as its own."""
 
     def start(self) -> Operator:
         (self.port,) = free_ports(1)
@@ -98,10 +101,14 @@ class Operator:
             **self.settings,
         }
         with open(self.log, "ab") as log:
-            self.process = Forked(
-                "wan_operator", "run", shares="wan_operator.process", env=environment,
-                log=log.fileno(),
-            )  # fmt: skip
+            if self.is_fork:
+                self.process = Forked(
+                    "wan_operator", "run", shares="wan_operator.process", env=environment,
+                    log=log.fileno(),
+                )  # fmt: skip
+            else:
+                command = [sys.executable, "-m", "wan_operator", "run"]
+                self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         eventually(self.is_ready, "the operator to be ready")
         return self
 

@@ -69,6 +69,7 @@ def test_a_hundred_idle_resources_cost_no_write_and_little_memory(
     operator.settings |= {"WAN_SWEEP_SECONDS": "2", "WAN_WRITES_PER_SECOND": "200"}
     for number in range(100):
         cluster.create(f"idle-{number}")
+    operator.is_fork = False
     operator.start()
 
     def started() -> bool:
