@@ -20,6 +20,7 @@ from wan_operator.api.v1alpha1.finetune import (
     FormatStatus,
     WanFineTuneStatus,
 )
+from wan_operator.api.v1alpha1.finetune_status import EffectiveParallelism
 from wan_operator.api.v1alpha1.runs import CheckpointStatus, LastFailure, ProgressStatus, StepStatus
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -79,6 +80,13 @@ def full_status() -> WanFineTuneStatus:
             run_prefix="s3://wan/runs/team/run/0123abcd",
             gradient_checkpointing="None",
             checkpoint_every_steps=50,
+            parallelism=EffectiveParallelism(
+                nodes=2,
+                gpus_per_node=4,
+                sequence=2,
+                zero_stage=3,
+                offload="Optimizer",
+            ),
             plan=EffectivePlan(
                 gpu="H100-80GB",
                 gpu_gib=78.3,
