@@ -115,6 +115,7 @@ def test_what_fills_a_gpu_is_streamed_unless_exact(plan: Plan) -> None:
     assert resident["base weights"] > 26
     assert "streamed blocks" not in resident
     assert "streamed blocks" not in one(plan, "--gpu", "H200-141GB")["gpuGibTerms"]
+    assert plan("--gpu", "L4-24GB", of=[service()])[0] == 0
 
 
 def test_time_from_zero_is_not_made_up(plan: Plan) -> None:

@@ -79,7 +79,7 @@ def test_a_run_that_cannot_fit_starts_no_pod_and_says_what_would() -> None:
         (H200, spec(**selecting("NVIDIA-H100-80GB-HBM3")), True),
         (H100, spec(**selecting("NVIDIA-H200")), False),
         (H100, spec(**selecting("NVIDIA-H100-80GB-HBM3-MIG-1g.10gb")), True),
-        (H100, spec(**selecting("NVIDIA-L4")), False),
+        (H100, spec(**selecting("NVIDIA-T4")), False),
         (SETTINGS, spec(), False),
         (SETTINGS, spec(frames=241), True),
         # 49.5 GiB, 46.6 at the lower end: neither sure to fit 47.4 nor sure not to.
