@@ -146,7 +146,7 @@ def train_and_hang(job: JobSpec, store: Store, work: Path, report: Reporter) -> 
         report.update(activity="training", current=number, total=9, unit="steps")
         time.sleep(0.1)
     with report.uncounted():
-        time.sleep(2.0)  # longer than a step may take
+        time.sleep(3.5)  # longer than a step may take
     (work / "hangs").touch()
     return wait_here()
 

@@ -28,7 +28,7 @@ from wan_runtime.process import children
 from wan_runtime.process.stuck import Patience
 children.LAST_WORDS_SECONDS = 1.0
 logs.configure(sys.argv[3])
-impatient = Patience(factor=5.0, least=1.5, every=0.05, dump=0.3)
+impatient = Patience(factor=5.0, least=3.0, every=0.05, dump=0.3)
 sys.exit(supervise(Step(sys.argv[3]), Path(sys.argv[1]), Path(sys.argv[2]), module="step_double",
                    patience=impatient))
 """
