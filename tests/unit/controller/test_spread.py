@@ -126,6 +126,14 @@ def test_an_edit_reaches_the_next_attempt_alone() -> None:
     assert job_file(world, "train").parallelism.gpus_per_node == 4
 
 
+def test_what_another_release_chose_is_chosen_anew() -> None:
+    world = trained(parallelism={"gpusPerNode": 2}, training=EIGHT_CLIPS)
+    was = dict(world.status["effective"]["parallelism"])
+    world.status["effective"]["parallelism"] |= {"offload": "Disk", "zeroStage": 4}
+    world.settle()
+    assert world.status["effective"]["parallelism"] == was
+
+
 @pytest.mark.parametrize(
     ("spread", "clips", "sequence"),
     [

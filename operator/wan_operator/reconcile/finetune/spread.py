@@ -7,6 +7,8 @@ from dataclasses import replace
 from itertools import product
 from typing import get_args
 
+from pydantic import ValidationError
+
 from wan_operator.api.v1alpha1.finetune import Effective, EffectiveParallelism, WanFineTuneSpec
 from wan_runtime.contract.training import Offload, Parallelism, Stage
 from wan_runtime.planner.architecture import HEADS, TINY_HEADS
@@ -45,9 +47,14 @@ def spread_of(
 
 
 def parallelism_of(effective: Effective) -> Parallelism:
-    """What is in use."""
+    """What is in use; one GPU alone for words of another release, so that it is chosen anew."""
     found = effective.parallelism
-    return Parallelism() if found is None else Parallelism(**found.model_dump())
+    if found is None:
+        return Parallelism()
+    try:
+        return Parallelism.model_validate(found.model_dump())
+    except ValidationError:
+        return Parallelism()
 
 
 def stated(spread: Parallelism) -> EffectiveParallelism | None:
