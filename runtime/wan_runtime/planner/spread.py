@@ -66,10 +66,10 @@ def resident_gib(work: Training) -> Terms:
 
 def offloaded_gib(work: Training) -> float:
     """Host memory of a pod for what ZeRO keeps there: gradients, moments and a copy of the weights,
-    or the only one."""
-    if work.spread.offload == "None":
-        return 0.0
-    return 16.0 * work.trainable * work.spread.gpus_per_node / work.gpus / GIB
+    or the only one, which is pinned: up to twice its size, as PyTorch pins powers of two."""
+    per_weight = {"None": 0.0, "Optimizer": 16.0, "OptimizerAndParameters": 20.0}
+    share = work.spread.gpus_per_node / work.gpus
+    return per_weight[work.spread.offload] * work.trainable * share / GIB
 
 
 def exchange_seconds(work: Training, passes: float) -> Terms:

@@ -72,7 +72,7 @@ def test_what_is_offloaded_is_in_host_memory() -> None:
         for plan in (kept, moved, all_moved)
     ]
     assert pods[1] - pods[0] == pytest.approx(16 * P / GIB)
-    assert pods[2] == pods[1], "of weights in host memory there is one copy"
+    assert pods[2] - pods[1] == pytest.approx(4 * P / GIB), "pinned weights may take twice"
     halves = replace(moved.work, spread=moved.work.spread.model_copy(update={"nodes": 2}))
     half = plan_host(halves, Step.TRAIN, fetches_model=False, clips=10)
     assert half.memory["offloaded by ZeRO"] == pytest.approx(8 * P / GIB)
