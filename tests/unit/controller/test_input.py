@@ -178,7 +178,7 @@ def test_what_the_api_server_refuses_then_is_not_asked_for_without_a_pause() -> 
     world.refuses["demo-prepare-2"] = "exceeded quota: team"
     world.settle()
     due = world.step("prepare")["nextAttemptTime"]
-    world.passes(10)
+    world.passes(9)
     world.settle()
     assert world.step("prepare")["nextAttemptTime"] == due
     assert world.step("prepare")["reason"] == "RequestRefused"

@@ -162,6 +162,8 @@ def test_a_service_stays_as_it_is(name: str) -> None:
         key: old_form(each) if key[0] in CHANGED else each for key, each in world.objects.items()
     }
     assert same_objects(now, before)
+    said = world.status["effective"].pop("parallelism")
+    assert said == ("Native: CFG 2 x Ulysses 1" if name == "all-fields" else "one GPU"), "is new"
     assert without_texts(world.status) == without_texts(status)
     assert world.status.get("revision") == status.get("revision")
 
