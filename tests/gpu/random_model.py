@@ -1,12 +1,13 @@
 """Wan2.2-I2V-A14B in its released shapes and layout, with random weights: 41 GB.
 
-Its experts share one set of files: a link takes no room, and costs a worker what two sets would,
-but for reading them. The tokenizer is the Tiny models', whose ids are all below umT5's. (Wan2.1's
-CLIP is recognised by a text tower too, which nothing here builds.)
+Its experts share all files but the head's: a link takes no room, and costs a worker what two sets
+would, but for reading them. (Wan2.1's CLIP is recognised by a text tower too, which nothing here
+builds.)
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from wan_runtime.presets import Preset
 from wan_runtime.threads import in_order
 
 SHARD_BYTES = 5 * 10**9
+STEM = "diffusion_pytorch_model"
 
 QUIET = 0.1
 """Factor of the weights of the VAE's last layer for a quiet picture."""
@@ -33,15 +35,22 @@ def write(preset: Preset, folder: Path, device: torch.device, *, quiet: bool = F
     if preset.tiny:
         tiny.write(preset, folder)
         return
-    tiny._write_tokenizer(folder / layout.TOKENIZER)
+    _write_tokenizer(folder / layout.TOKENIZER, expected(preset, "text_encoder"))
     torch.manual_seed(0)
-    first, *others = preset.experts
-    home = folder / layout.EXPERT_FOLDERS[first]
-    home.mkdir(parents=True, exist_ok=True)
-    shards = list(_shards(expected(preset, "dit"), torch.bfloat16))
-    _write(shards, home / "diffusion_pytorch_model", torch.bfloat16, device)
-    for other in others:
-        (folder / layout.EXPERT_FOLDERS[other]).symlink_to(home.name)
+    whole = expected(preset, "dit")
+    heads = {name: shape for name, shape in whole.items() if name.startswith("head.")}
+    rest = {name: shape for name, shape in whole.items() if name not in heads}
+    shards = [*_shards(rest, torch.bfloat16), heads]
+    first, *others = (folder / layout.EXPERT_FOLDERS[expert] for expert in preset.experts)
+    first.mkdir(parents=True)
+    written = _write(shards, first / STEM, torch.bfloat16, device)
+    for other in others:  # the head tells experts apart
+        other.mkdir()
+        _write([heads], other / STEM, torch.bfloat16, device)
+        (other / f"{STEM}.safetensors").rename(other / written[-1].name)
+        for path in written[:-1]:
+            for each in (path, path.with_name(f"{path.name}.sha256.json")):
+                (other / each.name).symlink_to(Path("..", first.name, each.name))
     for part, name, dtype in (
         ("text_encoder", layout.TEXT_ENCODER[0], torch.bfloat16),
         ("vae", layout.VAE[0], torch.float32),
@@ -74,7 +83,7 @@ def _write(
     dtype: torch.dtype,
     device: torch.device,
     factors: Mapping[str, float] = {},
-) -> None:
+) -> list[Path]:
     paths = []
     for number, shapes in enumerate(shards, 1):
         place = f"-{number:05}-of-{len(shards):05}" if len(shards) > 1 else ""
@@ -85,6 +94,18 @@ def _write(
         save_file(drawn, paths[-1])
     for _ in in_order(file_digest, paths, threads=len(paths)):  # noted, as after an import
         pass
+    return paths
+
+
+def _write_tokenizer(folder: Path, text_encoder: Shapes) -> None:
+    """The Tiny models', with as many tokens as the text encoder knows; the others never occur."""
+    tiny._write_tokenizer(folder)
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    vocabulary = content["model"]["vocab"]
+    for number in range(len(vocabulary), text_encoder["token_embedding.weight"][0]):
+        vocabulary[f"<unused {number}>"] = number
+    path.write_text(json.dumps(content))
 
 
 def _shards(shapes: Shapes, dtype: torch.dtype) -> Iterator[Shapes]:
