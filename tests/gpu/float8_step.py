@@ -76,7 +76,7 @@ def main() -> None:
             row["losses"] = [each["loss"] for each in trainer.state.history["steps"]]
         except Exception as error:  # a row of the table, whatever it is
             row["error"] = f"{type(error).__name__}: {error}"[:300]
-            trainer.state.optimizer.zero_grad(set_to_none=True)
+            trainer.state.update.optimizer.zero_grad(set_to_none=True)
         if cuda:
             row["allocatedGiB"] = round(torch.cuda.max_memory_allocated() / GIB, 2)
             row["reservedGiB"] = round(torch.cuda.max_memory_reserved() / GIB, 2)

@@ -67,7 +67,7 @@ class Steps:
         state = self.trainer.state
         for name, each in state.trainable.items():
             each.data.copy_(self.start[name])
-        state.optimizer.state.clear()
+        state.update.optimizer.state.clear()
         state.generator.manual_seed(5)
         state.step = state.position = 0
         if cuda:
@@ -121,6 +121,8 @@ def main() -> None:
         for mode, taken in found.items():
             taken.append(steps.take(mode))
             print(f"{mode}: {taken[-1][0]:.2f} s", flush=True)
+    if "default" not in found:
+        return
     usual = statistics.median(seconds for seconds, _ in found["default"])
     for mode, taken in found.items():
         seconds = statistics.median(each for each, _ in taken)
