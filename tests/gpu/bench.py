@@ -68,6 +68,15 @@ def of_full(content: Any) -> list[str]:
     return found
 
 
+def of_zero(content: Any) -> list[str]:
+    before, after = content["probes"]
+    return [
+        f"{content['ranks']} GPUs, ZeRO {content['stage']}, offload {content['offload']}: "
+        f"{content['last']['seconds']:.4g} s a step{gib(content.get('allocatedGiB'))}, "
+        f"loss of probes {before:.3f} -> {after:.3f}"
+    ]
+
+
 def of_gradients(content: Any) -> list[str]:
     worst = {
         (row["model"], code): max(each[code] for each in content if each["model"] == row["model"])
@@ -178,6 +187,7 @@ def gib(value: float | None) -> str:
     return "" if value is None else f", {value:.1f} GiB"
 
 
+SMALL_ZERO = ("--small", "--frames", "5", "--rate", "1e-3")
 ROWS = (
     *(
         Row(
@@ -190,6 +200,10 @@ ROWS = (
         for frames in lengths
     ),
     Row("full", ("train_step_full.py",), of_full, ("--layers", "0")),
+    *(
+        Row(f"zero-3-{offload}", ("zero_full.py", "--offload", offload), of_zero, SMALL_ZERO)
+        for offload in ("None", "Optimizer")
+    ),
     Row("gradients", ("block_gradients.py",), of_gradients, ("--small", "--frames", "5")),
     Row("repeats", ("repeat_steps.py",), of_repeats),
     *(

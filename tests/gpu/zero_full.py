@@ -43,7 +43,7 @@ CLIPS = 2
 
 
 def launch(options: argparse.Namespace) -> int:
-    """Start a process for each rank, and wait for all."""
+    """Start a process for each rank, and wait for all, or for the first that fails."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -56,7 +56,8 @@ def launch(options: argparse.Namespace) -> int:
         for rank in range(world)
     ]
     try:
-        return max(each.wait() for each in processes)
+        codes = (os.waitstatus_to_exitcode(os.wait()[1]) for _ in processes)
+        return int(any(codes))
     finally:
         for each in processes:
             each.kill()
