@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -93,9 +94,15 @@ def test_a_run_goes_on_with_another_stage_on_another_number_of_ranks(
     assert {weight.dtype for weight in result(run)[0].values()} == {torch.float32}
 
 
-def test_deepspeed_is_imported_where_it_is_at_work_alone(alone: Alone) -> None:
-    """diffsynth would import it."""
-    assert sys.modules["deepspeed"] is None
+def test_diffsynth_does_not_find_deepspeed() -> None:
+    """It would import it, in each process."""
+    program = (
+        "import importlib.util, wan_runtime.models; print(importlib.util.find_spec('deepspeed'))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert ended.stdout == "None\n"
 
 
 def test_nothing_is_left_to_a_default_that_acts() -> None:
