@@ -22,8 +22,9 @@ def placement(sizes: Sequence[float], memory: float, *, exact: bool) -> Placemen
         memory: of the GPU, in the same unit.
         exact: the profile Exact, whose blocks cannot be streamed.
     """
-    if sum(sizes) <= SHARE * memory:
+    room = SHARE * memory
+    if sum(sizes) <= room:
         return "Resident"
-    if not exact:
+    if not exact and max(sizes) > room:
         return "Streamed"
     return "Turns" if len(sizes) > 1 else "Resident"

@@ -85,7 +85,7 @@ def weights_gib(work: Serving, gpu: Gpu) -> Terms:
     """Weights on the GPU: of one transformer, or of what is there of those that are streamed."""
     shape, experts = work.architecture, len(PRESETS[work.preset].experts)
     sizes = [2.0 * shape.parameters / GIB] * experts
-    if not work.streams or placement(sizes, gpu.memory_gib, exact=False) == "Resident":
+    if not work.streams or placement(sizes, gpu.memory_gib, exact=False) != "Streamed":
         return resident_gib(work)
     # What is not in blocks, most of it in float32, and the room for two of these.
     others = shape.parameters - shape.layers * shape.block_parameters

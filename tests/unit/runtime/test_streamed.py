@@ -103,7 +103,8 @@ def test_a_pass_that_broke_off_spoils_none_after_it(
         ([33], 48, False, "Streamed"),
         ([33], 24, True, "Resident"),
         ([29, 29], 141, False, "Resident"),
-        ([29, 29], 80, False, "Streamed"),
+        ([29, 29], 80, False, "Turns"),
+        ([29, 29], 48, False, "Streamed"),
         ([29, 29], 80, True, "Turns"),
     ],
 )
