@@ -11,6 +11,7 @@ from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InfrastructureError
 from wan_runtime.serving.gateway import checks
 from wan_runtime.serving.gateway.keys import Keys
+from wan_runtime.serving.webhook_secret import WebhookSecret
 
 
 class KeysThatAre:
@@ -34,7 +35,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 async def found(answers: list[bool], *given: bool) -> list[list[str]]:
     """Reasons of the faults after each of these answers."""
     answers += given
-    made = checks.Checks(cast(Store, None), "probe", cast(Keys, KeysThatAre()))
+    made = checks.Checks(cast(Store, None), "probe", cast(Keys, KeysThatAre()), WebhookSecret())
     reasons = []
     for _ in given:
         await made.take()

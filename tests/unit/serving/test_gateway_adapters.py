@@ -75,7 +75,7 @@ def test_what_needs_it_is_refused_with_the_cause_until_it_is_mended(
 
     base, effect = http.get("/v1/models").json()["data"]
     assert (base["available"], effect["available"]) == (True, False)
-    told = {"name": "fairy", "strength": 1.0, "trigger": ""}
+    told = {"name": "fairy", "strength": 1.0, "trigger": "", "distilled": None}
     assert effect["adapters"] == [{**told, "available": False, "problem": CAUSE}]
 
     tell(worker("a", GOOD))
