@@ -4,7 +4,6 @@ it take four seconds of a processor. Each module has a test that executes it, to
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import importlib
 import logging
@@ -26,7 +25,8 @@ import pytest
 from wan_runtime.process import ranks
 
 PAUSE = 0.01
-THRESHOLD, M_MMAP_THRESHOLD = "MALLOC_MMAP_THRESHOLD_", -3
+EXECUTED = ranks._start
+"""Starts a rank with memory of its own."""
 
 
 class Forked:
@@ -126,8 +126,6 @@ def _become(
         if env is not None:
             os.environ.clear()
             os.environ.update(env)
-        if THRESHOLD in os.environ:  # read by the C library as a program begins
-            ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, int(os.environ[THRESHOLD]))
         sys.argv = [module, *arguments]
         runpy.run_module(module, run_name="__main__", alter_sys=True)
         code = 0

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from forked_modules import EXECUTED
 from renders import save_odd
 from wan_runtime.models.adapters.files import FOLDER
+from wan_runtime.process import ranks
 from wan_runtime.rendering.order import State
 from wan_runtime.serving.worker.processes import Patience
 from worker_service import LONG, Service, Working, at_step, starve
@@ -36,8 +38,9 @@ async def alone(video_service: Service) -> list[bytes]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def two(video_service: Service, alone: list[bytes]) -> AsyncIterator[Working]:
     """The only worker by now. What its ranks free, they give back to the system: the lack of
-    memory is felt by a small video too."""
+    memory is felt by a small video too, and by no fork, which has what its origin has freed."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranks, "_start", EXECUTED)
         patch.setenv("MALLOC_MMAP_THRESHOLD_", str(2**16))
         async with video_service.worker(ranks=2, patience=Patience(floor_seconds=10)) as running:
             yield running
