@@ -125,7 +125,7 @@ class Nodes:
 def nodes(kubernetes: ApiServer) -> Iterator[Nodes]:
     made = Nodes(kubernetes)
     made.put({"name": "roomy", "gpus": 4})
-    for product in ("NVIDIA-H200", "NVIDIA-L40", "NVIDIA-A100-SXM4-40GB"):
+    for product in ("NVIDIA-H200", "NVIDIA-L40", "NVIDIA-L4"):
         made.put(
             {"name": product.lower(), "labels": {"nvidia.com/gpu.product": product}, "gpus": 4}
         )

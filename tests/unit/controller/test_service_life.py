@@ -181,14 +181,15 @@ def test_a_video_that_cannot_fit_is_refused_before_a_worker_starts() -> None:
     cr = example("canary")
     cr["spec"]["model"].pop("fineTuneRef")
     cr["spec"]["workers"]["gpus"] = 1
-    small = '[{"name":"small","products":[],"memoryGib":24,"bf16Tflops":200,"fp8Tflops":400,'
+    small = '[{"name":"small","products":[],"memoryGib":12,"bf16Tflops":200,"fp8Tflops":400,'
     small += '"bandwidthGbs":800,"pricePerHour":1}]'
     world = World(cr, WAN_GPU_CATALOGUE=small, WAN_GPU_TYPE="small")
     world.turn()
     assert world.objects == {}
     assert world.condition("Stalled")[1] == "DoesNotFit"
     said = world.condition("Stalled")[2]
-    assert "small has 24: it fits with a GPU of type L40-48GB. To try it all the same, set" in said
+    assert "and small has 12: it fits with " in said
+    assert "or a GPU of type L4-24GB. To try it all the same, set" in said
     world.cr["metadata"]["annotations"] = {"wan-operator.dev/fit-check": "disabled"}
     world.turn()
     assert world.running("worker")
@@ -197,14 +198,14 @@ def test_a_video_that_cannot_fit_is_refused_before_a_worker_starts() -> None:
 def test_a_limit_that_cannot_fit_is_refused_with_what_would() -> None:
     cr = example("canary", limits={"frames": 241})
     cr["spec"]["model"].pop("fineTuneRef")
-    product = "NVIDIA-A100-SXM4-40GB"
+    product = "NVIDIA-L4"
     cr["spec"]["workers"]["podTemplate"] = {"nodeSelector": {"nvidia.com/gpu.product": product}}
     world = World(cr)
     world.turn()
     assert world.condition("Stalled")[1] == "DoesNotFit"
     said = world.condition("Stalled")[2]
     assert said.startswith("the largest video that spec.limits.frames allows, of 1280x720 and 241 ")
-    most = re.search(r"A100-40GB has 39: it fits with (\d+) frames, or .*a GPU of type ", said)
+    most = re.search(r"L4-24GB has 22: it fits with (\d+) frames, or .*a GPU of type ", said)
     assert most is not None, said
     world.edit(limits={"frames": int(most[1])})
     world.turn()
