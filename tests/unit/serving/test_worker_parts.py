@@ -43,7 +43,7 @@ SIZES = (Size(width=832, height=480), Size(width=1280, height=720))
     ],
 )
 def test_advice_of_the_planner(device: str, told: str) -> None:
-    order = make_order(size=SIZES[1], frames=401, steps=40)
+    order = make_order(size=SIZES[1], frames=161, steps=40)
     text = advice(order, PAIR, SIZES, device, 1)
     assert told in text
     assert ("or size 832x480 or a GPU of type " in text) == ("L40S" in device)
