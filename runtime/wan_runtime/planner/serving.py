@@ -20,8 +20,8 @@ class ServingPlan:
     work: Serving
     gpu: Gpu
     memory: Terms
-    """GiB of one GPU, with one transformer resident: T5, CLIP and the other expert of Wan2.2 wait
-    in host memory, as the sample step keeps them."""
+    """GiB of one GPU. T5 and CLIP wait in host memory, and the other expert of Wan2.2 where there
+    is no room for both."""
     seconds: Terms
     """Seconds of one clip, without those of text and first frame, which have not been measured."""
     confidence: Confidence
@@ -82,11 +82,15 @@ def plan_serving(work: Serving, gpu: Gpu) -> ServingPlan:
 
 
 def weights_gib(work: Serving, gpu: Gpu) -> Terms:
-    """Weights on the GPU: of one transformer, or of what is there of those that are streamed."""
+    """Weights on the GPU: of all transformers, of one, or what is there of those that are
+    streamed."""
     shape, experts = work.architecture, len(PRESETS[work.preset].experts)
     sizes = [2.0 * shape.parameters / GIB] * experts
-    if not work.streams or placement(sizes, gpu.memory_gib, exact=False) != "Streamed":
+    chosen = placement(sizes, gpu.memory_gib, exact=False) if work.streams else "Turns"
+    if chosen == "Turns":
         return resident_gib(work)
+    if chosen == "Resident":
+        return {"base weights": sum(sizes)}
     # What is not in blocks, most of it in float32, and the room for two of these.
     others = shape.parameters - shape.layers * shape.block_parameters
     return {

@@ -23,7 +23,9 @@ from wan_runtime.models.dit.parallel import Ranks
 from wan_runtime.models.dit.transformer import Choice, Transformer
 from wan_runtime.models.encoders import TextEncoder, VideoDecoder, VideoEncoder
 from wan_runtime.models.layout import ModelFiles
+from wan_runtime.planner.architecture import architecture_of
 from wan_runtime.planner.placement import Placement, placement
+from wan_runtime.presets import Preset
 from wan_runtime.rendering.step_cache import Caching
 from wan_runtime.rendering.times import Times
 
@@ -51,7 +53,7 @@ class Model:
         with times.of("digests"):
             self.digest = digest_of(files)
         self.transformers: dict[Expert, Transformer] = {}
-        self.placement = _placement(files, device, profile)
+        self.placement = placement_of(files.preset, device, profile)
         for expert in files.preset.experts:
             with times.of("transformers"):
                 made = Transformer.load(
@@ -98,13 +100,12 @@ def digest_of(files: ModelFiles) -> str:
     return files_digest(shards, files.verified)
 
 
-def _placement(files: ModelFiles, device: torch.device, profile: Profile) -> Placement:
+def placement_of(preset: Preset, device: torch.device, profile: Profile) -> Placement:
     """Where the transformers' weights are, by what this process may take of a GPU."""
-    if device.type != "cuda":
+    if device.type != "cuda" or preset.tiny:
         return "Resident"
-    sizes = [
-        sum(path.stat().st_size for path in files.dits[expert]) for expert in files.preset.experts
-    ]
+    # In bfloat16, as the planner counts: the files may have float32.
+    sizes = [2.0 * architecture_of(preset.name).parameters] * len(preset.experts)
     share = torch.cuda.get_per_process_memory_fraction(device)
     memory = share * torch.cuda.mem_get_info(device)[1]
     return placement(sizes, memory, exact=profile == "Exact")

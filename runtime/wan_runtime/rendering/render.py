@@ -138,7 +138,8 @@ class Renderer:
         """Frames, on rank 0. Collective."""
         decoder = self.model.decoder
         if decoder is not None and decoder.fused:
-            return self.ranks.together(lambda: decoder.frames(latents, self.ranks))
+            # Not together: the ranks send to each other here, and what fails on one ends all.
+            return decoder.frames(latents, self.ranks)
         if self.model.video is None:
             return None
         pixels = self.model.video.decode(latents).numpy()

@@ -13,6 +13,8 @@ from wan_runtime.models.dit.streamed import Streamed
 from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.planner.placement import ROOM, Placement, placement
+from wan_runtime.presets import PRESETS
+from wan_runtime.rendering.model import placement_of
 
 pytest_plugins = ["ml_fixtures"]
 
@@ -112,3 +114,20 @@ def test_weights_are_where_there_is_room(
     sizes: list[float], memory: float, exact: bool, wanted: Placement
 ) -> None:
     assert placement(sizes, memory, exact=exact) == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "gib", "wanted"),
+    [
+        ("Wan2.2-I2V-A14B", 139.8, "Resident"),
+        ("Wan2.2-I2V-A14B", 79.2, "Turns"),
+        ("Wan2.1-I2V-14B-720P", 79.2, "Resident"),
+        ("Wan2.1-I2V-14B-720P", 39.4, "Streamed"),
+    ],
+)
+def test_what_is_loaded_counts_not_the_files(
+    monkeypatch: pytest.MonkeyPatch, name: str, gib: float, wanted: Placement
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda _: 1.0)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (0, gib * 2**30))
+    assert placement_of(PRESETS[name], torch.device("cuda", 0), "Lossless") == wanted
