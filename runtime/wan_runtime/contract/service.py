@@ -14,7 +14,6 @@ from pydantic import Field, field_validator, model_validator
 from wan_runtime.contract.base import Contract
 from wan_runtime.contract.sampling import (
     DEFAULT_PROFILE,
-    DEFAULT_STEP_CACHE,
     Profile,
     SamplingSpec,
     Size,
@@ -25,10 +24,10 @@ from wan_runtime.contract.stored import ManifestRef, ModelSpec, StoreSpec
 
 __all__ = [
     "DEFAULT_PROFILE",
-    "DEFAULT_STEP_CACHE",
     "KEYS_FOLDER",
     "ONE",
     "SERVICE_FILE",
+    "UNWRITTEN_STEP_CACHE",
     "AdapterSpec",
     "AdapterUse",
     "Distilled",
@@ -48,6 +47,9 @@ __all__ = [
 ]
 
 SERVICE_FILE = "/etc/wan/service.json"
+UNWRITTEN_STEP_CACHE: StepCachePolicy = "EasyCache"
+"""Rule of a service file that names none: the default of releases before `Spaced`, which they did
+not write. Changed, it would give all their workers another revision."""
 KEYS_FOLDER = "/etc/wan/keys"
 """Mounted Secret: a file an API key, its name the key's name, its content the key."""
 
@@ -195,7 +197,7 @@ class ServiceSpec(Contract):
     profile: Profile | None = None
     """None: `DEFAULT_PROFILE`."""
     step_cache: StepCachePolicy | None = None
-    """None: `DEFAULT_STEP_CACHE`."""
+    """None: `UNWRITTEN_STEP_CACHE`."""
     parallel: ParallelSpec | None = None
     """None: the runtime's own exchange of tokens."""
     store: StoreSpec
@@ -233,6 +235,11 @@ class ServiceSpec(Contract):
     def id(self) -> str:
         """The service's uid, after the id of its cluster if it has one."""
         return "/".join(filter(None, (self.cluster, self.uid)))
+
+    @property
+    def policy(self) -> StepCachePolicy:
+        """Rule by which Balanced and Fast leave out steps."""
+        return self.step_cache or UNWRITTEN_STEP_CACHE
 
     @property
     def prefix(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from wan_runtime.contract.service import (
+from wan_runtime.contract.sampling import (
     DEFAULT_PROFILE,
     DEFAULT_STEP_CACHE,
     Profile,

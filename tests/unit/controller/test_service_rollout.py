@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from unit.controller.service_world import World, report, tiny, track
+from wan_runtime.contract.service import Profile, ServiceSpec
 
 CANARY = {
     "strategy": "Canary",
@@ -64,19 +65,30 @@ def test_another_profile_is_another_revision_and_the_default_is_none() -> None:
     assert world.served("worker")["profile"] == "Exact"
 
 
-def test_another_step_cache_is_another_revision_and_the_default_is_none() -> None:
-    world = World(tiny())
+@pytest.mark.parametrize("profile", get_args(Profile))
+def test_the_step_cache_that_older_releases_stored_stays_unwritten(profile: Profile) -> None:
+    """The API server stored their default, EasyCache, in each service; their operator wrote none.
+    So their workers are the workers that this release would make, and go on with that rule."""
+    world = World(tiny(acceleration={"profile": profile, "stepCache": "EasyCache"}))
     world.settle()
     before = world.status["revision"]
-    assert "stepCache" not in world.served("worker")
-    world.edit(acceleration={"stepCache": "Spaced"})
-    world.settle()
-    assert world.status["revision"] == before
-    for other in ("TeaCache", "EasyCache"):
-        world.edit(acceleration={"stepCache": other})
+    served = world.served("worker")
+    assert "stepCache" not in served
+    assert ServiceSpec.model_validate(served).policy == "EasyCache"
+    for other in ("TeaCache", "Spaced"):
+        world.edit(acceleration={"profile": profile, "stepCache": other})
         world.settle()
         assert world.status["revision"] != before
         assert world.served("worker")["stepCache"] == other
+    world.edit(acceleration={"profile": profile, "stepCache": "EasyCache"})
+    world.settle()
+    assert world.status["revision"] == before
+
+
+def test_a_new_service_has_spaced_steps() -> None:
+    world = World(tiny())
+    world.settle()
+    assert ServiceSpec.model_validate(world.served("worker")).policy == "Spaced"
 
 
 def test_xdit_is_another_revision_and_the_own_exchange_is_none() -> None:

@@ -45,8 +45,11 @@ def restored(name: str) -> World:
 
 
 def restored_service(name: str) -> service_world.World:
-    """As `restored`."""
+    """As `restored`, with what the API server stored before `Spaced` was the default."""
     state = written_before.read("services")[name]
+    acceleration = state["cr"]["spec"].setdefault("acceleration", {})
+    assert "stepCache" not in acceleration
+    acceleration["stepCache"] = "EasyCache"
     world = service_world.World(state["cr"])
     world.objects = {(each["kind"], each["name"]): each["object"] for each in state["objects"]}
     world.finetunes = state["finetunes"]

@@ -15,7 +15,7 @@ from wan_operator.reconcile.store import model_spec, store_spec
 from wan_operator.resources.service import network
 from wan_runtime.contract.service import (
     DEFAULT_PROFILE,
-    DEFAULT_STEP_CACHE,
+    UNWRITTEN_STEP_CACHE,
     AdapterUse,
     Distilled,
     EffectSpec,
@@ -48,9 +48,9 @@ def of_workers(
         model=model_spec(spec.model),
         imported=reference(base.artifact if base else None),
         weights=reference(followed.weights),
-        # The default is left out: what older releases wrote is what this one would write.
+        # Left out as older releases left them out: their workers keep their revision.
         profile=None if profile == DEFAULT_PROFILE else profile,
-        step_cache=None if policy == DEFAULT_STEP_CACHE else policy,
+        step_cache=None if policy == UNWRITTEN_STEP_CACHE else policy,
         parallel=parallel_of(spec),
         store=store_spec(effective.store, with_ca),
         sizes=sizes_of(spec),

@@ -24,7 +24,7 @@ import torch
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.base import Contract
 from wan_runtime.contract.report import AdapterNote
-from wan_runtime.contract.service import DEFAULT_PROFILE, DEFAULT_STEP_CACHE, ServiceSpec
+from wan_runtime.contract.service import DEFAULT_PROFILE, ServiceSpec
 from wan_runtime.contract.steps import Step
 from wan_runtime.errors import StepError
 from wan_runtime.model_parts import VAE, dit_part, loaded_by
@@ -202,8 +202,7 @@ def open_rank(
         ranks.together(fetch if rank == 0 else lambda: None)
         files = fetch()
     profile = service.profile or DEFAULT_PROFILE
-    policy = service.step_cache or DEFAULT_STEP_CACHE
-    model = ranks.together(lambda: Model(files, ranks, device, profile, policy, times))
+    model = ranks.together(lambda: Model(files, ranks, device, profile, service.policy, times))
     cache = AdapterCache(ADAPTER_BYTES, compute_dtype(device))
     files_of_adapters = AdapterFiles(store, work / ADAPTERS_FOLDER, preset)
     checks = Checks(files_of_adapters, cache, model.transformers)

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from wan_runtime.contract.report import PROBLEM_CHARACTERS, AdapterNote, Startup, WorkerInfo
-from wan_runtime.contract.sampling import DEFAULT_STEP_CACHE, computed_steps
+from wan_runtime.contract.sampling import computed_steps
 from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.presets import preset_named
 from wan_runtime.process.pages import Page, json_page, plain_page
@@ -32,7 +32,7 @@ class Status:
     ) -> None:
         self.worker, self.ranks, self.pod, self.revision = worker, ranks, pod, revision
         self._steps = service.defaults.steps or preset_named(service.model.preset).inference_steps
-        self._spaced = (service.step_cache or DEFAULT_STEP_CACHE) == "Spaced"
+        self._spaced = service.policy == "Spaced"
         self.ready: tuple[Ready, ...] = ()
         """What the ranks at work reported; empty while there are none."""
         self.notes: dict[str, AdapterNote] = {}
