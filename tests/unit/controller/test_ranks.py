@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from unit.controller.world import REASON_OF, World
-from wan_operator.reconcile.observed import Observed, finished
+from wan_operator.reconcile.observed import Observed, finished, is_deleting
 from wan_operator.reconcile.runs.attempted import RANK, Attempted
 from wan_operator.reconcile.runs.report import progress_addresses
 from wan_runtime.contract.job import ExitClass, ManifestRef, Result
@@ -136,6 +136,7 @@ def test_a_lost_rank_is_the_cause_of_nothing_and_blames_no_node() -> None:
     alone.rank(0, ExitClass.INFRASTRUCTURE, reason=Reason.RANK_LOST)
     alone._finish_job(JOB, "Failed")
     alone.settle()
+    del alone.pods[f"{JOB}-1"], alone.pods[f"{JOB}-2"]
     alone.passes(30)
     alone.settle()
     assert alone.status["lastFailure"]["reason"] == "RankLost"
@@ -148,6 +149,41 @@ def test_one_rank_that_fails_ends_the_attempt_while_others_run() -> None:
     world.rank(1, ExitClass.NUMERICAL)
     world.settle()
     assert world.is_true("Failed")
+
+
+def test_a_rank_that_fails_keeps_its_log_and_the_next_attempt_waits_for_the_others() -> None:
+    world = Ranks()
+    world.all_start()
+    world.rank(1, ExitClass.INFRASTRUCTURE)
+    world.settle()
+    assert world.step("train")["state"] == "Waiting"
+    assert not is_deleting(world.jobs[JOB]), "its controller has not counted the pod"
+    world._finish_job(JOB, "Failed")
+    for rank in (0, 2):
+        end = world.now + timedelta(seconds=120)
+        world.pods[f"{JOB}-{rank}"]["metadata"]["deletionTimestamp"] = end.isoformat()
+    world.passes(60)
+    world.settle()
+    waits = world.condition("Reconciling")
+    assert waits is not None
+    assert waits["message"] == f"waits until Job {JOB} has stopped"
+    world.rank(0, ExitClass.STOPPED)
+    world.passes(60)
+    world.settle()
+    assert world.created[-1] == JOB, "rank 2 may be about to end"
+    world.passes(60)
+    world.settle()
+    assert world.created[-1] == "demo-train-2", "the node of rank 2 is lost"
+    assert JOB in world.jobs
+
+
+def test_a_job_that_a_queue_holds_does_not_end_by_itself() -> None:
+    world = Ranks()
+    world.all_start()
+    world.rank(1, ExitClass.NUMERICAL)
+    world.jobs[JOB]["spec"]["suspend"] = True
+    world.settle()
+    assert JOB not in world.jobs
 
 
 def test_it_is_done_once_all_ranks_are_and_rank_0_has_the_result() -> None:
@@ -198,11 +234,11 @@ def test_it_is_over_and_stopping_by_all_its_pods() -> None:
     def attempted() -> Attempted:
         return Attempted.read(world.jobs[JOB], world.pods.values())
 
-    assert (attempted().is_over, attempted().is_stopping, attempted().is_running) == (
+    assert (attempted().is_over, attempted().is_stopping(world.now), attempted().is_running) == (
         False, True, True,
     )  # fmt: skip
     world.rank(1, ExitClass.STOPPED)
     world.rank(2, ExitClass.STOPPED)
-    assert (attempted().is_over, attempted().is_stopping, attempted().is_running) == (
+    assert (attempted().is_over, attempted().is_stopping(world.now), attempted().is_running) == (
         True, False, False,
     )  # fmt: skip

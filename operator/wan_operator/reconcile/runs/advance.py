@@ -210,6 +210,7 @@ def obstacle(run: Run[Spec, Status], wanted: tuple[Manifest, ...], step: StepSta
         if name in names:
             return f"waits until {name} of an earlier {run.owner.kind} of this name is removed"
     for item in run.observed.jobs:
-        if step_of(item) == step.name and Attempted.read(item, run.observed.pods).is_stopping:
+        attempted = Attempted.read(item, run.observed.pods)
+        if step_of(item) == step.name and attempted.is_stopping(run.now):
             return f"waits until Job {item['metadata']['name']} has stopped"
     return ""

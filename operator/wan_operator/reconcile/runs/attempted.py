@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from wan_operator.reconcile.observed import (
     Raw,
@@ -12,13 +12,18 @@ from wan_operator.reconcile.observed import (
     container_state,
     controller_uid,
     created,
+    finished,
     is_deleting,
+    is_suspended,
     label,
     parse_time,
 )
 
 RANK = "batch.kubernetes.io/job-completion-index"
 """Label of the pods of an Indexed Job. Without it a pod is its Job's only one, of rank 0."""
+LOST = timedelta(seconds=30)
+"""Interval after the end of a pod's grace after which its node is taken to be lost: such a pod is
+listed as running until the node is back or removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +88,20 @@ class Attempted:
         return bool(self.newest) and all(map(_has_ended, self.newest))
 
     @property
-    def is_stopping(self) -> bool:
-        """Whether its Job is being deleted, and a pod still writes where the next attempt would."""
-        return is_deleting(self.job) and bool(self.newest) and not self.is_over
+    def ends_itself(self) -> bool:
+        """Whether a pod has failed, after which the Job's controller ends the others, unless a
+        queue holds the Job. Deleting the Job would take the failed pod and its log away."""
+        failed = any(pod.get("status", {}).get("phase") == "Failed" for pod in self.newest)
+        return failed and not is_suspended(self.job)
+
+    def is_stopping(self, now: datetime) -> bool:
+        """Whether its Job is being deleted or one of its ranks has failed, and a pod still writes
+        where the next attempt would."""
+        if is_deleting(self.job):
+            return bool(self.newest) and not self.is_over
+        if len(self.ranks) == 1 or not (self.ends_itself or finished(self.job)):
+            return False
+        return any(not _has_ended(pod) and not _is_lost(pod, now) for pod in self.newest)
 
 
 def rank_of(pod: Raw) -> int:
@@ -96,3 +112,8 @@ def rank_of(pod: Raw) -> int:
 def _has_ended(pod: Raw) -> bool:
     phase = pod.get("status", {}).get("phase")
     return container_state(pod)[0] == "terminated" or phase in ("Failed", "Succeeded")
+
+
+def _is_lost(pod: Raw, now: datetime) -> bool:
+    # The time of a pod's deletion is that of the request and the pod's grace.
+    return is_deleting(pod) and now > parse_time(pod["metadata"]["deletionTimestamp"]) + LOST

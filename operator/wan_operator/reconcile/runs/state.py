@@ -229,16 +229,18 @@ def deadline(run: Run[Spec, Status]) -> datetime | None:
 
 def orphans(run: Run[Spec, Status]) -> tuple[Delete, ...]:
     """Jobs of ours that run and should not: after the end, or of steps that an edit took out of the
-    plan."""
+    plan. Those that end by themselves stay, for their logs."""
     attempts = [open_attempt(run, step) for step in run.running]
     current = [attempted.job for attempted in attempts if attempted is not None]
-    return tuple(
-        Delete.of(item, "Job", "Foreground")
+    others = (
+        Attempted.read(item, run.observed.pods)
         for item in run.observed.jobs
-        if item not in current
-        and not finished(item)
-        and not is_deleting(item)
-        and not Attempted.read(item, run.observed.pods).is_over
+        if item not in current and not finished(item) and not is_deleting(item)
+    )
+    return tuple(
+        Delete.of(attempted.job, "Job", "Foreground")
+        for attempted in others
+        if not attempted.is_over and not attempted.ends_itself
     )
 
 
