@@ -83,6 +83,28 @@ def test_a_candidate_that_fills_a_gpu_is_streamed_unless_exact(plan: Plan) -> No
     )
     usual, exact = json.loads(plan("-o", "json", of=[TUNE, small])[1])[1]["candidates"]
     assert usual["gpuGib"] < exact["gpuGib"] - 25
+    small["spec"]["noiseFloorRenders"] = ["OtherSeed", "OtherKernels"]
+    usual, _ = json.loads(plan("-o", "json", of=[TUNE, small])[1])[1]["candidates"]
+    assert usual["gpuGib"] == exact["gpuGib"], "one of its renders is Exact"
+
+
+def test_a_pair_of_experts_stays_on_a_large_gpu_for_the_render_that_is_not_exact(
+    plan: Plan,
+) -> None:
+    model = {"preset": "Wan2.2-I2V-A14B", "source": {"s3": "s3://models/wan22"}}
+    large = evaluation(
+        candidates=[
+            {"name": "usual", "model": model},
+            {"name": "exact", "model": model, "acceleration": {"profile": "Exact"}},
+        ],
+        noiseFloor="exact",
+        podTemplate={"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-H200"}},
+    )
+    usual, exact = json.loads(plan("-o", "json", of=[TUNE, large])[1])[1]["candidates"]
+    assert usual["gpuGib"] > exact["gpuGib"] + 20
+    large["spec"]["noiseFloorRenders"] = ["OtherKernels"]
+    _, exact = json.loads(plan("-o", "json", of=[TUNE, large])[1])[1]["candidates"]
+    assert exact["gpuGib"] == usual["gpuGib"], "the other of its renders is Lossless"
 
 
 def test_what_the_clips_can_tell_is_said_before_they_are_rendered(plan: Plan) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from wan_operator.api.v1alpha1.evaluation import WanEvaluationSpec
@@ -10,7 +11,7 @@ from wan_operator.reconcile.gpus import gpu_of, is_fit_checked, way_out
 from wan_operator.reconcile.observed import Raw
 from wan_operator.settings import Settings
 from wan_runtime.contract.dataset import Bucket
-from wan_runtime.contract.evaluation import DEFAULT_FLOOR
+from wan_runtime.contract.evaluation import DEFAULT_FLOOR, FloorRender
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.host import HostPlan, plan_worker
 from wan_runtime.planner.remedies import serving_remedies
@@ -58,10 +59,13 @@ def with_plans(
 
 def videos_of(spec: WanEvaluationSpec, candidate: EffectiveCandidate) -> int:
     """Number of videos of a candidate, if there are as many clips as the spec allows."""
-    again = (
-        len(spec.noise_floor_renders or DEFAULT_FLOOR) if spec.noise_floor == candidate.name else 0
-    )
+    again = len(floor_renders(spec)) if spec.noise_floor == candidate.name else 0
     return (1 + again) * spec.clips.count
+
+
+def floor_renders(spec: WanEvaluationSpec) -> Sequence[FloorRender]:
+    """Renders of the noise floor, of the candidate that has one."""
+    return spec.noise_floor_renders or DEFAULT_FLOOR
 
 
 def refusal(
@@ -93,10 +97,16 @@ def size_of(effective: EffectiveEvaluation) -> Bucket:
 def plan_of(
     spec: WanEvaluationSpec, size: Bucket, candidate: EffectiveCandidate, gpu: Gpu
 ) -> ServingPlan | None:
-    """Plan of one video; None where nothing is rendered, and for a Tiny preset, which fits
-    everywhere."""
+    """Plan of one video, of the render that needs the most memory; None where nothing is rendered,
+    and for a Tiny preset, which fits everywhere."""
     work = workload(spec, size, candidate)
-    return None if work is None else plan_serving(work, gpu)
+    if work is None:
+        return None
+    works = [work]
+    if spec.noise_floor == candidate.name and "OtherKernels" in floor_renders(spec):
+        # Exact and Lossless, of which one streams its weights or keeps all on the GPU.
+        works.append(replace(work, streams=not work.streams))
+    return max((plan_serving(each, gpu) for each in works), key=lambda each: each.gib)
 
 
 def host_plan(
