@@ -77,7 +77,11 @@ class ScoreCache:
         return kept.facts.model_copy(update={"scores": found}) if found else None
 
     def keep(self, key: str, found: ClipScores) -> None:
-        """Write what will come out the same whenever it is measured, beside what is known."""
+        """Write what will come out the same whenever it is measured, beside what is known. Nothing
+        of clips that were not compared: a time limit leaves no facts, and would hide those that are
+        known."""
+        if not found.frames_compared:
+            return
         new = {
             name: Known(score=score, by=self._by[name])
             for name, score in found.scores.items()

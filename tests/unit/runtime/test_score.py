@@ -19,6 +19,7 @@ from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.steps import Step
 from wan_runtime.errors import InputError
 from wan_runtime.evaluation import kept_scores, measuring, score
+from wan_runtime.evaluation.kept_scores import ScoreCache
 from wan_runtime.evaluation.measuring import Measurers, Order
 from wan_runtime.evaluation.metrics.score import Limits
 from wan_runtime.evaluation.records import SCORES, Measured, Scores
@@ -232,6 +233,23 @@ def test_a_damaged_object_of_the_cache_is_measured_again(collected: Evaluation) 
     for each in [*collected.store.list(prefix)]:
         collected.store.put_bytes(each.key, json.dumps({"known": 1}).encode())
     assert scores(collected)[0].values == first
+
+
+def test_a_time_limit_leaves_what_is_known_of_a_video(evaluation: Evaluation) -> None:
+    """A video that is too small for a metric is so whether the other metrics end in time or not."""
+    cache = ScoreCache(evaluation.store, evaluation.name)
+    small = Score(reason="TooSmall")
+    cache.keep("known", ClipScores(scores={"psnr": Score(value=30)}, frames_compared=FRAMES - 1))
+    late = {"ssim": small, "flicker": Score(reason="TimedOut")}
+    cache.keep("known", ClipScores(scores=late))
+    found = cache.find("known", ["psnr", "ssim"])
+    assert found is not None
+    assert found.frames_compared == FRAMES - 1
+    assert found.scores == {"psnr": Score(value=30)}
+    cache.keep("known", ClipScores(scores={"ssim": small}, frames_compared=FRAMES - 1))
+    found = cache.find("known", ["psnr", "ssim"])
+    assert found is not None
+    assert found.scores["ssim"] == small
 
 
 def test_weights_of_metrics_are_brought_and_what_is_missing_is_said_before_a_gpu_works(
