@@ -240,6 +240,8 @@ def test_the_first_true_condition_is_shown(runs: Runs) -> None:
 
 
 def test_explain_has_the_words_of_the_models(runs: Runs) -> None:
+    # `explain` takes the names that kubectl last saw, which may be older than the CRDs.
+    runs.kubectl("get", "wft")
     said = " ".join(runs.kubectl("explain", "wft.spec.dataset.rejectedClips").stdout.split())
     assert "Skip: the clip is left out and counted. Default: Fail." in said
     assert "ENUM: Fail Skip" in said
