@@ -104,18 +104,19 @@ class Watch:
         read: Callable[[], tuple[Progress, bool]],
         patience: Patience,
         *,
-        ends: bool,
+        leads: bool,
     ) -> None:
         """Start it.
 
         Args:
             folders: run folders of the ranks, by place.
             read: the progress, and whether a step is at work.
-            ends: whether the ranks are killed. Where another pod reports, stacks alone are logged.
+            leads: whether the first of all ranks is here. Elsewhere, ranks that all wait in a
+                collective are left running: what they wait for is in another pod.
         """
         self.found: Found | None = None
         self._children, self._folders, self._read = children, folders, read
-        self._patience, self._ends = patience, ends
+        self._patience, self._leads = patience, leads
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -136,9 +137,10 @@ class Watch:
         stacks = [_stacks(folder) for folder in self._folders]
         for place, text in enumerate(stacks):
             log.error("%s; stacks of local rank %d: %s", message, place, text or "none")
-        if self._ends and not self._over.is_set():
-            waiting = (place for place, text in enumerate(stacks) if waits(text))
-            self.found = Found(message, frozenset(waiting))
+        waiting = frozenset(place for place, text in enumerate(stacks) if waits(text))
+        is_here = self._leads or len(waiting) < len(stacks)
+        if is_here and not self._over.is_set():
+            self.found = Found(message, waiting)
             self._children.kill()
 
 

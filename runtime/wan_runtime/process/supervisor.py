@@ -91,7 +91,7 @@ def _together(
     def read() -> tuple[Progress, bool]:
         return source.read(), not (folder / UNCOUNTED_FILE).exists()
 
-    watch = Watch(children, folders, read, patience, ends=places[0].leads)
+    watch = Watch(children, folders, read, patience, leads=places[0].leads)
     ended = children.wait()
     watch.close()
     ends = [End(places[each.place].rank, each, _read_result(folders[each.place])) for each in ended]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -19,7 +20,7 @@ from wan_runtime.errors import InputError
 from wan_runtime.process import launch
 from wan_runtime.process.children import Ended
 from wan_runtime.process.ends import End, judge_all
-from wan_runtime.process.stuck import Found, Pace, Patience, waits
+from wan_runtime.process.stuck import STACKS_FILE, Found, Pace, Patience, Watch, waits
 
 Start = Callable[..., Pod]
 
@@ -105,6 +106,38 @@ def test_a_stuck_rank_is_named_and_its_stack_logged(start: Start) -> None:
     stacks = [each["message"] for each in logged if "stacks of local rank" in each["message"]]
     assert len(stacks) == 2
     assert all("in wait_here" in each for each in stacks)
+
+
+IN_A_STEP = 'Current thread 0x2 (most recent call first):\n  File "a/train.py", line 9 in step\n'
+IN_A_COLLECTIVE = IN_A_STEP + '  File "/lib/torch/distributed/c10d.py", line 2 in all_reduce\n'
+
+
+@pytest.mark.parametrize(
+    ("stacks", "leads", "waiting"),
+    [
+        ([IN_A_COLLECTIVE, IN_A_STEP], False, {0}),
+        (["", IN_A_COLLECTIVE], False, {1}),
+        ([IN_A_COLLECTIVE, IN_A_COLLECTIVE], False, None),
+        ([IN_A_COLLECTIVE, IN_A_COLLECTIVE], True, {0, 1}),
+    ],
+)
+def test_the_pod_of_the_stuck_rank_ends(
+    tmp_path: Path, stacks: list[str], leads: bool, waiting: set[int] | None
+) -> None:
+    folders = [tmp_path / str(place) for place in range(2)]
+    for folder, text in zip(folders, stacks, strict=True):
+        folder.mkdir()
+        (folder / STACKS_FILE).write_text(text)
+    steps = iter(range(8))
+    children = Mock()
+    watch = Watch(
+        children, folders, lambda: (at(next(steps, 7)), True),
+        Patience(factor=0, least=0.01, every=0.001, dump=0), leads=leads,
+    )  # fmt: skip
+    watch._thread.join(10)
+    watch.close()
+    assert watch.found is None if waiting is None else watch.found.waiting == waiting
+    assert children.kill.called == (waiting is not None)
 
 
 def ended(rank: int, status: int, reason: Reason | None = None, killed: bool = False) -> End:
