@@ -9,6 +9,7 @@ import pytest
 
 from integration.apiserver import ApiError
 from integration.runs import Manifest, Runs, minimal
+from integration.test_crd_evaluations import minimal as minimal_evaluation
 from integration.test_crd_services import minimal as minimal_service
 from pod_templates import FULL
 from unit.controller.test_pod_template import all_pods
@@ -166,6 +167,24 @@ def test_a_service_has_a_name_that_services_take(services: Runs, name: str, is_r
         return
     with pytest.raises(ApiError, match="must begin with a letter: a Service has") as refused:
         dry(services, minimal_service(name))
+    assert refused.value.fields == ["metadata.name"]
+
+
+def test_a_run_of_several_nodes_has_a_name_that_services_take(runs: Runs) -> None:
+    several = {"parallelism": {"nodes": 2}, "training": {"gradientAccumulation": 2}}
+    dry(runs, minimal("9lives"))
+    dry(runs, minimal("v9", **several))
+    with pytest.raises(ApiError, match=r"a letter where parallelism\.nodes is") as refused:
+        dry(runs, minimal("9lives", **several))
+    assert refused.value.fields == ["metadata.name"]
+
+
+def test_an_evaluation_with_a_page_has_a_name_that_services_take(evaluations: Runs) -> None:
+    rated = {"ratings": {"raters": ["bob"]}}
+    dry(evaluations, minimal_evaluation("9lives"))
+    dry(evaluations, minimal_evaluation("v9", **rated))
+    with pytest.raises(ApiError, match="a letter where ratings are wanted") as refused:
+        dry(evaluations, minimal_evaluation("9lives", **rated))
     assert refused.value.fields == ["metadata.name"]
 
 

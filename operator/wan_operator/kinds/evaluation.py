@@ -23,7 +23,7 @@ DEFINITION = Definition(
     status=api.WanEvaluationStatus,
     name_limit=api.NAME_LIMIT,
     example="examples/evaluation-minimal.yaml",
-    rules=api.FIXED_RULES,
+    rules=(*api.FIXED_RULES, api.PAGE),
     columns=(
         *STATE_COLUMNS,
         Column(

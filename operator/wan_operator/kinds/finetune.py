@@ -20,7 +20,7 @@ DEFINITION = Definition(
     status=api.WanFineTuneStatus,
     name_limit=api.NAME_LIMIT,
     example="examples/finetune-minimal.yaml",
-    rules=(*api.FIXED_RULES, api.EXPORTED),
+    rules=(*api.FIXED_RULES, api.EXPORTED, api.MEETING),
     columns=(
         *STATE_COLUMNS,
         Column(

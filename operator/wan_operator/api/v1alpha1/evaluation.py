@@ -18,7 +18,7 @@ from wan_operator.api.v1alpha1.evaluation_candidate import (
     CandidateSampling,
     Clips,
 )
-from wan_operator.api.v1alpha1.evaluation_rules import FIXED_RULES, RULES
+from wan_operator.api.v1alpha1.evaluation_rules import FIXED_RULES, PAGE, RULES
 from wan_operator.api.v1alpha1.evaluation_status import WanEvaluationStatus
 from wan_operator.api.v1alpha1.pods import PodTemplate, ResourceOverrides
 from wan_operator.api.v1alpha1.runs import Retries
@@ -31,6 +31,7 @@ __all__ = [
     "KIND",
     "LABEL",
     "NAME_LIMIT",
+    "PAGE",
     "PLURAL",
     "SHORT_NAME",
     "Candidate",

@@ -186,3 +186,11 @@ FIXED_RULES: tuple[Schema, ...] = (
 )
 """Rules over the whole object. Until the first candidate is at work everything may be mended, and
 starts the run over: no GPU has worked for it."""
+
+PAGE = rule(
+    "!has(self.spec.ratings) || self.metadata.name.matches('^[a-z]')",
+    "must begin with a letter where ratings are wanted: the name of the Service of their page "
+    "begins with it",
+    ".metadata.name",
+)
+"""Rule over the whole object."""

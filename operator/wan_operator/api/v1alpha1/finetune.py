@@ -49,6 +49,7 @@ __all__ = [
     "EXPORTED",
     "KIND",
     "LABEL",
+    "MEETING",
     "NAME_LIMIT",
     "PLURAL",
     "SHORT_NAME",
@@ -243,3 +244,11 @@ EXPORTED = rule(
 )
 """Rule over the whole object. Until the export begins, an edit takes effect: no GPU has worked on
 it."""
+
+MEETING = rule(
+    "self.spec.parallelism.nodes == 1 || self.metadata.name.matches('^[a-z]')",
+    "must begin with a letter where parallelism.nodes is more than 1: the name of the Service by "
+    "which the nodes meet begins with it",
+    ".metadata.name",
+)
+"""Rule over the whole object."""
