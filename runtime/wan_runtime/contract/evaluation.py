@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from wan_runtime.contract.base import Contract
 from wan_runtime.contract.dataset import DatasetSpec
-from wan_runtime.contract.metric_names import MetricName
+from wan_runtime.contract.metric_names import METRICS, MetricName
 from wan_runtime.contract.sampling import Profile, SamplingSpec, StepCachePolicy
 from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.contract.stored import ManifestRef
@@ -237,6 +237,25 @@ class EvaluationWork(Work):
             name: stated[name] for name in ("noise_floor_renders",) if name in stated
         }
 
+    @property
+    def decisive(self) -> frozenset[str]:
+        """Metrics without which there is no winner, or no gate passes."""
+        gate = self.gate
+        limits = {*gate.minimums, *gate.largest_regressions} if gate is not None else set()
+        return frozenset(filter(None, (*limits, self.decision.metric)))
+
+    def _checked(self) -> dict[str, object]:
+        """What the first step checks of metrics that need weights or a program, so that it checks
+        again after an edit. Empty without such metrics."""
+        found: dict[str, object] = {}
+        wanted = sorted(name for name in self.metrics if METRICS[name].weights is not None)
+        if self.metric_weights is not None and wanted:
+            found["weights"] = {"folder": self.metric_weights, "metrics": wanted}
+        mounted = {name for name, each in METRICS.items() if each.mounted is not None}
+        if decisive := sorted(self.decisive & mounted):
+            found["decisive"] = decisive
+        return found
+
     def candidate(self, name: str) -> CandidateSpec:
         """Candidate of this name. Raises KeyError."""
         found = next((each for each in self.candidates if each.name == name), None)
@@ -248,7 +267,8 @@ class EvaluationWork(Work):
         match job.step:
             case Step.COLLECT:
                 size = self.sampling.model_dump(mode="json", include={"size", "frames", "fps"})
-                return {"clips": self.clips.stated(), "size": size, "seed": self.seed}
+                chosen = {"clips": self.clips.stated(), "size": size, "seed": self.seed}
+                return {**chosen, **self._checked()}
             case Step.GENERATE:
                 assert job.candidate is not None
                 mine = self.candidate(job.candidate)

@@ -34,9 +34,9 @@ def check(spec: EvaluationWork, store: Store) -> None:
             files = ", no ".join(dict.fromkeys(missing))
             text = f"metricWeights {spec.metric_weights} has no {files}"
             raise InputError(Reason.MODEL_NOT_FOUND, text)
-    elif deciding := [name for name in wanted if name in _deciding(spec)]:
+    elif deciding := [name for name in wanted if name in spec.decisive]:
         raise _without(deciding[0], "name their folder in metricWeights")
-    if "vmaf" in _deciding(spec) and ffmpeg() is None:
+    if "vmaf" in spec.decisive and ffmpeg() is None:
         raise _without("vmaf", "take a runtime image that has one")
 
 
@@ -81,13 +81,6 @@ def _without(metric: MetricName, cure: str) -> InputError:
 def _wanted(spec: EvaluationWork) -> dict[MetricName, Weights]:
     found = {name: METRICS[name].weights for name in spec.metrics}
     return {name: weights for name, weights in found.items() if weights is not None}
-
-
-def _deciding(spec: EvaluationWork) -> set[str]:
-    """Metrics without which there is no winner, or no gate passes."""
-    gate = spec.gate
-    limits = {*gate.minimums, *gate.largest_regressions} if gate is not None else set()
-    return limits | {spec.decision.metric or ""}
 
 
 def _at(store: Store, uri: str) -> Store:

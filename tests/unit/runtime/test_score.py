@@ -252,6 +252,33 @@ def test_a_time_limit_leaves_what_is_known_of_a_video(evaluation: Evaluation) ->
     assert found.scores["ssim"] == small
 
 
+def test_an_edit_of_what_needs_weights_is_checked_again(evaluation: Evaluation) -> None:
+    """A step that has committed is not run again for a job of the same identity."""
+
+    def identity(**work: object) -> dict[str, object]:
+        return evaluation.job(Step.COLLECT, work=work).identity
+
+    plain = identity(metrics=["psnr"])
+    assert plain.keys() == {"step", "inputs", "clips", "size", "seed"}, "as earlier releases had it"
+    assert identity(metrics=["psnr", "ssim"], decision={"metric": "ssim"}) == plain
+    assert identity(metrics=["psnr", "lpips"]) == plain, "without weights it has no number"
+    there: dict[str, object] = {"metric_weights": "s3://wan/weights"}
+    assert identity(metrics=["psnr"], **there) == plain
+    lpips: dict[str, object] = {"metrics": ["psnr", "lpips"], **there}
+    both: dict[str, object] = {**lpips, "metrics": ["lpips", "clip_similarity"]}
+    limit: dict[str, object] = {"gate": {"largest_regressions": {"lpips": 0.1}}}
+    edits = [
+        plain,
+        identity(**lpips),
+        identity(**lpips, **limit),
+        identity(**both),
+        identity(**{**lpips, "metric_weights": "s3://wan/others"}),
+        identity(metrics=["psnr", "lpips"], decision={"metric": "lpips"}),
+        identity(metrics=["psnr", "vmaf"], gate={"minimums": {"vmaf": 90}}),
+    ]
+    assert all(one not in edits[:number] for number, one in enumerate(edits))
+
+
 def test_weights_of_metrics_are_brought_and_what_is_missing_is_said_before_a_gpu_works(
     collected: Evaluation, processes: Measurers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
