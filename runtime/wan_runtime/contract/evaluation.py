@@ -10,7 +10,13 @@ from pydantic import Field, model_validator
 from wan_runtime.contract.base import Contract
 from wan_runtime.contract.dataset import DatasetSpec
 from wan_runtime.contract.metric_names import METRICS, MetricName
-from wan_runtime.contract.sampling import Profile, SamplingSpec, StepCachePolicy
+from wan_runtime.contract.sampling import (
+    COMPUTED_SHARE,
+    DEFAULT_STEP_CACHE,
+    Profile,
+    SamplingSpec,
+    StepCachePolicy,
+)
 from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.contract.stored import ManifestRef
 from wan_runtime.contract.work import Work
@@ -276,6 +282,9 @@ class EvaluationWork(Work):
                 part = {} if job.shard is None else {"shard": job.shard.stated()}
                 settings = {"sampling": self.sampling.stated(), "seed": self.seed, **again, **part}
                 model = {} if job.model is None else {"model": job.model.stated()}
+                if mine.profile in COMPUTED_SHARE and mine.step_cache is None:
+                    # The default of an earlier release made other videos.
+                    mine = mine.model_copy(update={"step_cache": DEFAULT_STEP_CACHE})
                 return {**model, "candidate": mine.stated("training"), **settings}
             case Step.SCORE:
                 part = {} if job.shard is None else {"shard": job.shard.stated()}

@@ -279,6 +279,26 @@ def test_an_edit_of_what_needs_weights_is_checked_again(evaluation: Evaluation) 
     assert all(one not in edits[:number] for number, one in enumerate(edits))
 
 
+def test_videos_by_the_default_of_an_earlier_release_are_others(evaluation: Evaluation) -> None:
+    """Where steps are left out, the identity names the rule; elsewhere it is as it was."""
+    preset = "Wan2.1-I2V-Tiny"
+
+    def candidate(**fields: object) -> object:
+        made = [{"name": "made", "preset": preset, **fields}]
+        job = evaluation.job(Step.GENERATE, candidate="made", work={"candidates": made})
+        return job.identity["candidate"]
+
+    for profile in ("Balanced", "Fast"):
+        stated = {"name": "made", "preset": preset, "profile": profile}
+        assert candidate(profile=profile) == {**stated, "step_cache": "Spaced"}
+        assert candidate(profile=profile, stepCache="Spaced") == candidate(profile=profile)
+        other = candidate(profile=profile, stepCache="EasyCache")
+        assert other == {**stated, "step_cache": "EasyCache"}
+    assert candidate() == {"name": "made", "preset": preset}
+    exact = {"name": "made", "preset": preset, "profile": "Exact"}
+    assert candidate(profile="Exact") == exact
+
+
 def test_weights_of_metrics_are_brought_and_what_is_missing_is_said_before_a_gpu_works(
     collected: Evaluation, processes: Measurers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
