@@ -26,8 +26,13 @@ LEAST_COMPUTED = 16
 """Number of steps that are computed at least, of a video that has as many."""
 
 
-def computed_steps(profile: Profile, steps: int) -> int:
-    """Number of steps that Spaced computes of a video."""
+def computed_steps(
+    profile: Profile, steps: int, policy: StepCachePolicy = DEFAULT_STEP_CACHE
+) -> int:
+    """Number of steps that are computed of a video: all but what Spaced leaves out, since nobody
+    knows before a video what an estimate will."""
+    if policy != "Spaced":
+        return steps
     return min(steps, max(LEAST_COMPUTED, ceil(COMPUTED_SHARE.get(profile, 1.0) * steps)))
 
 

@@ -87,6 +87,13 @@ class Renderer:
             frames = self._decode(latents)
         return Shot(frames, latents, clock.seconds)
 
+    def computed(self, order: VideoOrder) -> frozenset[int]:
+        """Numbers of the steps that are computed, see `Caching.computed`."""
+        steps = schedule_of(self.model.preset, order)
+        sigmas, experts = [each.sigma for each in steps], [each.expert for each in steps]
+        profile = order.profile_on(self.model.profile)
+        return self.model.caching.computed(profile, sigmas, experts)
+
     def _applied(self, adapters: Sequence[AppliedAdapter]) -> AbstractContextManager[None]:
         return applied(self.model.transformers, adapters, self.adapters)
 

@@ -189,6 +189,17 @@ class Caching:
             raise ValueError(f"no polynomial of TeaCache was published for {preset.name}")
         self._policy, self._polynomial = policy, preset.teacache or ()
 
+    def computed(
+        self, profile: Profile, sigmas: Sequence[float], experts: Sequence[Expert]
+    ) -> frozenset[int]:
+        """Numbers of a video's steps that are computed, as far as they are known before it begins:
+        an estimate may leave out some of them yet.
+
+        Args:
+            sigmas, experts: of all steps of the video.
+        """
+        return spaced(sigmas, experts, computed_steps(profile, len(sigmas), self._policy))
+
     def begin(
         self,
         profile: Profile | None,
@@ -204,7 +215,7 @@ class Caching:
         if profile not in COMPUTED_SHARE:
             return None
         if self._policy == "Spaced":
-            return Spaced(spaced(sigmas, experts, computed_steps(profile, len(sigmas))))
+            return Spaced(self.computed(profile, sigmas, experts))
         if profile != "Fast":
             return None
         estimate = (

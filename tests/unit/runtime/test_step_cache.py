@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diffusers_peer import random_inputs
 from forked_ranks import on_ranks
-from renders import CPU, make_task, rendered
+from renders import CPU, make_order, make_task, rendered
 from wan_runtime.contract.sampling import Profile, StepCachePolicy, computed_steps
 from wan_runtime.contract.steps import Expert
 from wan_runtime.models.adapters.cache import AdapterCache
@@ -151,8 +151,11 @@ def test_fewer_steps_are_computed_and_show_the_same(
         made[each] = rendered(renderer, make_task(tmp_path, steps=STEPS, profile=each)).frames
         levels = list(dict.fromkeys(computed))
         assert len(computed) == 2 * len(levels), "both branches, or none"
+        ahead = renderer.computed(make_order(steps=STEPS, profile=each))
         if each == "Lossless":
             every = levels
+        known = STEPS if policy == "EasyCache" else len(levels)
+        assert len(ahead) == known, "as workers count what is left"
     assert len(every) == STEPS
     assert [*levels[:4], levels[-1]] == [*every[:4], every[-1]]
     assert least <= len(levels) <= most

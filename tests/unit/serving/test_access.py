@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from wan_runtime.contract.service import Size
+from wan_runtime.contract.service import Profile, Size
 from wan_runtime.rendering.order import Advance, Job, Rendered, Stage, State, VideoOrder
 from wan_runtime.serving.gateway import addresses, video_response, webhooks
 from wan_runtime.serving.gateway.keys import Key, Keys
@@ -186,7 +186,25 @@ def test_predictions_follow_what_is_seen() -> None:
     assert predictor.seconds(ORDER) == pytest.approx(2 * planned)
     assert predictor.seconds(ORDER.model_copy(update=fast)) == pytest.approx(planned / 2)
     quick = short.model_copy(update=fast)
-    assert predictor.seconds(quick) == pytest.approx(predictor.planned(short) / 2)
+    factor = planned / 2 / predictor.planned(ORDER.model_copy(update=fast))
+    assert predictor.seconds(quick) == pytest.approx(factor * predictor.planned(quick))
+
+
+def test_steps_that_are_left_out_take_no_time() -> None:
+    profiles: tuple[Profile, ...] = ("Lossless", "Balanced", "Fast")
+    orders = [ORDER.model_copy(update={"profile": each}) for each in profiles]
+    whole, half, least = map(Predictor("Wan2.2-I2V-A14B").seconds, orders)
+    assert 0.5 < half / whole < 0.55, "20 of 40 steps, and all of the decoding"
+    assert 0.4 < least / whole < 0.45
+    fast = Predictor("Wan2.2-I2V-A14B", profile="Fast")
+    assert fast.seconds(ORDER) == least, "as the service has it"
+    spent = {Stage.DENOISING: 160.0, Stage.DECODING: 3.0}
+    rendered = Rendered(files={}, bytes=1, sha256="0" * 64, seconds=spent)
+    fast.learn(job(State.COMPLETED, rendered=rendered))
+    twenty = ORDER.model_copy(update={"steps": 20})
+    assert fast.seconds(twenty) == pytest.approx(163.0), "16 steps of 20, too"
+    estimated = Predictor("Wan2.2-I2V-A14B", profile="Fast", policy="EasyCache")
+    assert estimated.seconds(ORDER) == whole, "nobody knows how many it leaves out"
 
 
 def test_a_clip_like_the_last_ones_takes_its_steps_by_their_seconds() -> None:

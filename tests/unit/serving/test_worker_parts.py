@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -23,11 +24,15 @@ from wan_runtime.errors import InfrastructureError, InputError, StepError
 from wan_runtime.models.adapters import files as adapter_files
 from wan_runtime.models.adapters.files import AdapterFiles, by_expert
 from wan_runtime.presets import PRESETS
-from wan_runtime.rendering.order import Problem
+from wan_runtime.rendering.order import Job, Problem, Stage
+from wan_runtime.serving.worker import production
 from wan_runtime.serving.worker.adapter_notes import noted
 from wan_runtime.serving.worker.advice import advice
+from wan_runtime.serving.worker.attempt import Attempt, Timing
+from wan_runtime.serving.worker.messages import Beat, Pace, Ready
 from wan_runtime.serving.worker.problems import UNFORESEEN, problem_of
 from wan_runtime.serving.worker.processes import RanksFailed
+from wan_runtime.serving.worker.production import Eta
 from wan_runtime.serving.worker.restarts import BUDGET, Restarts
 
 PAIR, ONE = PRESETS["Wan2.2-I2V-A14B"], PRESETS["Wan2.1-I2V-14B-720P"]
@@ -47,6 +52,33 @@ def test_advice_of_the_planner(device: str, told: str) -> None:
     text = advice(order, PAIR, SIZES, device, 1)
     assert told in text
     assert ("or size 832x480 or a GPU of type " in text) == ("L40S" in device)
+
+
+def test_the_end_is_told_by_the_steps_that_are_left_to_compute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order = make_order(steps=40, profile="Balanced")
+    size = str(order.size)
+    pace = Pace(tokens=10**6, step_seconds=10.0, stages={Stage.DECODING: 5.0})
+    ready = Ready.model_construct(paces={size: pace}, profile="Lossless")
+    attempt = Attempt(
+        cast(Any, None), "w", Job.model_construct(id="video_1", order=order), Timing()
+    )
+    clock = Eta(ready, attempt, pace.tokens, writing=2.0)
+    now = 100.0
+    monkeypatch.setattr(production.time, "monotonic", lambda: now)
+
+    def told(stage: Stage, step: int, left: int) -> float | None:
+        clock.beat(Beat(rank=0, job_id="video_1", stage=stage, step=step, left=left))
+        return attempt.advance.eta_seconds
+
+    assert told(Stage.LOADING, 0, 20) == 20 * 10.0 + 7.0
+    assert told(Stage.DENOISING, 0, 20) == 20 * 10.0 + 7.0
+    now += 4 * 8.0
+    assert told(Stage.DENOISING, 4, 16) == 16 * 8.0 + 7.0
+    assert told(Stage.DENOISING, 10, 16) == 16 * 8.0 + 7.0, "none of the six was computed"
+    now += 16 * 8.0
+    assert told(Stage.DECODING, 40, 0) == 7.0
 
 
 def test_the_file_of_each_transformer() -> None:

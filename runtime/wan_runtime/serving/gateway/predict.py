@@ -7,7 +7,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from wan_runtime.contract.service import Profile, Size
+from wan_runtime.contract.sampling import (
+    DEFAULT_PROFILE,
+    DEFAULT_STEP_CACHE,
+    Profile,
+    Size,
+    StepCachePolicy,
+    computed_steps,
+)
 from wan_runtime.planner.architecture import tokens_of
 from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name
 from wan_runtime.planner.serving import plan_serving
@@ -29,7 +36,7 @@ class Seen:
 
     like: Like
     step: float
-    """Seconds, each."""
+    """Seconds of each that was computed."""
     others: float
     """Seconds of all other stages except writing."""
     ratio: float
@@ -38,11 +45,20 @@ class Seen:
 
 class Predictor:
     """Seconds of a clip. Of one like the last clips in size, length, guidance and profile: its
-    steps by their seconds, and their other stages. Of any other: planned, times a factor, measured
-    over planned, of clips of its profile if there are any. All are medians of the last clips, so
-    that an outlier moves nothing and a faster GPU shows within a few clips."""
+    computed steps by their seconds, and their other stages. Of any other: planned, times a factor,
+    measured over planned, of clips of its profile if there are any. All are medians of the last
+    clips, so that an outlier moves nothing and a faster GPU shows within a few clips."""
 
-    def __init__(self, preset: str, gpu: Gpu | None = None) -> None:
+    def __init__(
+        self,
+        preset: str,
+        gpu: Gpu | None = None,
+        *,
+        profile: Profile = DEFAULT_PROFILE,
+        policy: StepCachePolicy = DEFAULT_STEP_CACHE,
+    ) -> None:
+        """`profile`, `policy`: the service's."""
+        self._profile, self._policy = profile, policy
         self._preset = PRESETS[preset]
         self._gpu = gpu or by_name(MEASURED_ON, DEFAULTS)
         self._seen: deque[Seen] = deque(maxlen=SEEN)
@@ -52,7 +68,7 @@ class Predictor:
         like = [each for each in self._seen if each.like == like_of(order)]
         if like:
             step = statistics.median(each.step for each in like)
-            return order.steps * step + statistics.median(each.others for each in like)
+            return self._steps(order) * step + statistics.median(each.others for each in like)
         alike = [each for each in self._seen if each.like[-1] == order.profile]
         ratios = [each.ratio for each in alike or self._seen]
         return (statistics.median(ratios) if ratios else 1.0) * self.planned(order)
@@ -60,14 +76,14 @@ class Predictor:
     def planned(self, order: VideoOrder) -> float:
         """Seconds for one clip without correction by earlier clips: from the planner, or for a Tiny
         model from the number of tokens."""
-        guided = is_guided(order)
+        guided, steps = is_guided(order), self._steps(order)
         if self._preset.tiny:
             tokens = tokens_of(order.frames, order.size.width, order.size.height)
-            return 0.5 + TINY_SECONDS * tokens * (order.steps * (2 if guided else 1) + 8) / 8
+            return 0.5 + TINY_SECONDS * tokens * (steps * (2 if guided else 1) + 8) / 8
         assert self._gpu is not None
         work = Serving(
             preset=self._preset.name, frames=order.frames, width=order.size.width,
-            height=order.size.height, steps=order.steps, guided=guided,
+            height=order.size.height, steps=steps, guided=guided,
         )  # fmt: skip
         return plan_serving(work, self._gpu).seconds_per_clip
 
@@ -77,8 +93,11 @@ class Predictor:
         spent.pop(Stage.WRITING, None)
         if spent:
             denoising, whole = spent.get(Stage.DENOISING, 0.0), sum(spent.values())
-            step, ratio = denoising / order.steps, whole / self.planned(order)
+            step, ratio = denoising / self._steps(order), whole / self.planned(order)
             self._seen.append(Seen(like_of(order), step, whole - denoising, ratio))
+
+    def _steps(self, order: VideoOrder) -> int:
+        return computed_steps(order.profile_on(self._profile), order.steps, self._policy)
 
 
 def like_of(order: VideoOrder) -> Like:

@@ -101,6 +101,8 @@ class Beat(Contract):
     job_id: str
     stage: Stage
     step: int = 0
+    left: int
+    """Number of steps, this one among them, that are yet to be computed."""
 
 
 class Done(Contract):

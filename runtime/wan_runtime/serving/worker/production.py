@@ -225,21 +225,21 @@ class Eta:
     tokens: int
     writing: float
     _began: float = 0.0
+    _computing: int = 0
+    """Number of steps that are computed, all told."""
 
     def beat(self, beat: Beat) -> None:
         """Tell the owner where it is."""
         self.attempt.report(beat.stage, beat.step, self._left(beat))
 
     def _left(self, beat: Beat) -> float | None:
-        order = self.attempt.job.order
-        pace = self.ready.paces.get(str(order.size))
+        pace = self.ready.paces.get(str(self.attempt.job.order.size))
         if pace is None:
             return None
         growth = max(1.0, self.tokens / pace.tokens) ** 2
         step, now = pace.step_seconds * growth, time.monotonic()
         if beat.stage is Stage.DENOISING:
-            self._began = self._began or now
-            if beat.step:
-                step = (now - self._began) / beat.step
-        steps = order.steps - beat.step
-        return round(steps * step + pace.stages[Stage.DECODING] * growth + self.writing, 1)
+            self._began, self._computing = self._began or now, self._computing or beat.left
+            if computed := self._computing - beat.left:
+                step = (now - self._began) / computed
+        return round(beat.left * step + pace.stages[Stage.DECODING] * growth + self.writing, 1)

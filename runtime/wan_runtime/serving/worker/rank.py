@@ -139,11 +139,14 @@ class Rank:
     def _render(self, task: Render) -> Done:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
+        computed = self._renderer.computed(task.order)
         shot = self._renderer.render(
             task.order,
             Path(task.image),
             task.adapters,
-            lambda stage, step: self._report(task, stage, step),
+            lambda stage, step: self._report(
+                task.job_id, stage, step, sum(number >= step for number in computed)
+            ),
         )
         if shot.frames is not None:
             np.save(task.frames, shot.frames)
@@ -151,10 +154,11 @@ class Rank:
             rank=self._ranks.rank, job_id=task.job_id, seconds=shot.seconds, peak_gib=peak_gib()
         )
 
-    def _report(self, task: Render, stage: Stage, step: int) -> None:
+    def _report(self, job_id: str, stage: Stage, step: int, left: int) -> None:
         """Collective: rank 0's word on whether to go on holds for all."""
-        self._channel.send(Beat(rank=self._ranks.rank, job_id=task.job_id, stage=stage, step=step))
-        if self._ranks.broadcast(self._channel.is_cancelled(task.job_id)):
+        rank = self._ranks.rank
+        self._channel.send(Beat(rank=rank, job_id=job_id, stage=stage, step=step, left=left))
+        if self._ranks.broadcast(self._channel.is_cancelled(job_id)):
             raise Cancelled
 
 

@@ -32,7 +32,7 @@ class Status:
     ) -> None:
         self.worker, self.ranks, self.pod, self.revision = worker, ranks, pod, revision
         self._steps = service.defaults.steps or preset_named(service.model.preset).inference_steps
-        self._spaced = service.policy == "Spaced"
+        self._policy = service.policy
         self.ready: tuple[Ready, ...] = ()
         """What the ranks at work reported; empty while there are none."""
         self.notes: dict[str, AdapterNote] = {}
@@ -143,7 +143,7 @@ class Status:
 
     def _of_ranks(self) -> dict[str, object]:
         first = self.ready[0]
-        steps = computed_steps(first.profile, self._steps) if self._spaced else self._steps
+        steps = computed_steps(first.profile, self._steps, self._policy)
         peaks = [self._peak_gib, *(each.peak_gib for each in self.ready)]
         return {
             "startup": Startup(
