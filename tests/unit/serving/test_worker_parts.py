@@ -49,9 +49,20 @@ SIZES = (Size(width=832, height=480), Size(width=1280, height=720))
 )
 def test_advice_of_the_planner(device: str, told: str) -> None:
     order = make_order(size=SIZES[1], frames=161, steps=40)
-    text = advice(order, PAIR, SIZES, device, 1)
+    text = advice(order, PAIR, SIZES, device, "Lossless", 1)
     assert told in text
     assert ("or size 832x480 or a GPU of type " in text) == ("L40S" in device)
+
+
+def test_advice_is_of_transformers_as_the_worker_has_them() -> None:
+    order = make_order(size=SIZES[1], frames=81, steps=40)
+    assert order.profile is None, "the service's"
+    streamed, whole = (
+        advice(order, PAIR, SIZES, "NVIDIA GeForce RTX 4090", own, 1)
+        for own in ("Lossless", "Exact")
+    )
+    assert "by the planner it fits a GPU of type RTX-4090-24GB" in streamed
+    assert whole == "by the planner, what would fit: a GPU of type A100-40GB"
 
 
 def test_the_end_is_told_by_the_steps_that_are_left_to_compute(

@@ -80,18 +80,18 @@ class Production:
             await attempt.hand_back("its worker was stopped", counts=False)
             raise
         except Unrenderable as error:
-            await self._fail(attempt, error.problem, ranks.ready[0].device)
+            await self._fail(attempt, error.problem, ranks.ready[0])
         except RanksFailed as lost:
             if lost.problem is None:
                 await attempt.hand_back(str(lost), counts=True)
             else:
-                await self._fail(attempt, lost.problem, ranks.ready[0].device)
+                await self._fail(attempt, lost.problem, ranks.ready[0])
             raise
         except Refusal as refusal:
             problem = Problem(code=refusal.code, message=refusal.message)
-            await self._fail(attempt, problem, ranks.ready[0].device)
+            await self._fail(attempt, problem, ranks.ready[0])
         except InputError as error:
-            await self._fail(attempt, problem_of(error), ranks.ready[0].device)
+            await self._fail(attempt, problem_of(error), ranks.ready[0])
         except QueueAway:
             raise
         except InfrastructureError as error:
@@ -207,10 +207,10 @@ class Production:
                 return
         await moderation.check(self.service, side, job.id, job.order, pictures)
 
-    async def _fail(self, attempt: Attempt, problem: Problem, device: str) -> None:
+    async def _fail(self, attempt: Attempt, problem: Problem, ready: Ready) -> None:
         if problem.code == Code.OUT_OF_MEMORY:
             order, sizes = attempt.job.order, self.service.sizes
-            what = advice(order, self.preset, sizes, device, self.status.ranks)
+            what = advice(order, self.preset, sizes, ready.device, ready.profile, self.status.ranks)
             problem = Problem(code=problem.code, message=f"{problem.message}; {what}")
         await attempt.fail(problem)
         self.status.videos.labels("failed").inc()
