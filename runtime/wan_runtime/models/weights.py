@@ -25,6 +25,8 @@ SHARD_BYTES = 5 * 10**9
 PIECE_BYTES = 2 * 10**9
 """Bytes of one file of float32 state on its way between GPU and store: several are on the disk at a
 time."""
+Layout = Mapping[str, tuple[torch.dtype, torch.Size]]
+"""Dtypes and shapes of tensors, by name."""
 DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -48,7 +50,7 @@ def write_safetensors(
 
 def stream_safetensors(
     path: Path,
-    layout: Mapping[str, tuple[torch.dtype, torch.Size]],
+    layout: Layout,
     tensor: Callable[[str], Tensor],
     metadata: Mapping[str, str],
 ) -> None:
@@ -73,6 +75,23 @@ def stream_safetensors(
         for name in names:
             data = tensor(name).detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             file.write(data.numpy().data)
+
+
+def stream_shards(
+    stem: Path,
+    layout: Layout,
+    tensor: Callable[[str], Tensor],
+    metadata: Mapping[str, str],
+    limit: int,
+) -> Iterator[tuple[str, Path]]:
+    """As `stream_safetensors`, into files of at most `limit` bytes that are named by `shard_name`;
+    one after another, with their names."""
+    sizes = {name: shape.numel() * dtype.itemsize for name, (dtype, shape) in layout.items()}
+    groups = shards(sizes, limit)
+    for number, names in enumerate(groups):
+        path = stem.with_name(shard_name(stem.name, number, len(groups)))
+        stream_safetensors(path, {name: layout[name] for name in names}, tensor, metadata)
+        yield path.name, path
 
 
 def shards(sizes: Mapping[str, int], limit: int) -> list[list[str]]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import Store
-from wan_runtime.models.weights import SafetensorsFiles
+from wan_runtime.models.weights import Layout, SafetensorsFiles
 from wan_runtime.training.checkpoint import name_of
 from wan_runtime.training.method import Method
 
@@ -38,13 +38,13 @@ class BestWeights:
         self._store, self._prefix, self._work = store, prefix, work
         self._lineage, self._method = lineage, method
 
-    def save(self, step: int, weights: Mapping[str, Tensor]) -> None:
+    def save(self, step: int, layout: Layout, weight: Callable[[str], Tensor]) -> None:
         """Commit the weights of this step."""
         about = {"preset": self._lineage.preset, "expert": str(self._lineage.expert)}
         manifest.commit_pieces(
             self._store,
             self._at(step),
-            self._method.write(weights, self._fresh(), about),
+            self._method.write(layout, weight, self._fresh(), about),
             kind=KIND,
             lineage=self._lineage,
             summary={"step": step},

@@ -31,10 +31,9 @@ from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound, Store
 from wan_runtime.contract.job import Checkpoint, ManifestRef
 from wan_runtime.models.weights import (
     PIECE_BYTES,
+    Layout,
     SafetensorsFiles,
-    shard_name,
-    shards,
-    stream_safetensors,
+    stream_shards,
     write_safetensors,
 )
 from wan_runtime.training.ema import Average
@@ -77,6 +76,11 @@ class TrainState:
         """Labels of what a checkpoint holds of each parameter."""
         return [*self.update.labels, *(["average"] if self.average else [])]
 
+    @property
+    def layout(self) -> Layout:
+        """Dtypes and shapes of the tensors of each set."""
+        return {name: (torch.float32, shape) for name, shape in self.update.shapes.items()}
+
     def read(self, label: str, name: str) -> Tensor:
         """A tensor that a checkpoint holds."""
         if label == "average" and self.average:
@@ -89,26 +93,6 @@ class TrainState:
             self.average.tensors[name].copy_(tensor)
         else:
             self.update.write(label, name, tensor)
-
-    def weights(self) -> Mapping[str, Tensor]:
-        """The trained weights, each read when it is taken; inside `judged`, their average."""
-        return Weights(self.update)
-
-
-class Weights(Mapping[str, Tensor]):
-    """Trained weights by name, each read when it is taken."""
-
-    def __init__(self, update: Update) -> None:
-        self._update = update
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._update.read("weights", name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._update.shapes)
-
-    def __len__(self) -> int:
-        return len(self._update.shapes)
 
 
 class Checkpoints:
@@ -225,16 +209,9 @@ def name_of(step: int) -> str:
 
 def _write(state: TrainState, folder: Path) -> Iterator[tuple[str, Path]]:
     """The files one after another: `weights-00001-of-00030.safetensors` and the like."""
-    layout = {name: (torch.float32, shape) for name, shape in state.update.shapes.items()}
-    groups = shards(
-        {name: 4 * shape.numel() for name, shape in state.update.shapes.items()}, PIECE_BYTES
-    )
     for label in state.sets:
-        for number, names in enumerate(groups):
-            path = folder / shard_name(label, number, len(groups))
-            chosen = {name: layout[name] for name in names}
-            stream_safetensors(path, chosen, partial(state.read, label), {})
-            yield path.name, path
+        tensor = partial(state.read, label)
+        yield from stream_shards(folder / label, state.layout, tensor, {}, PIECE_BYTES)
     random = {"noise": state.generator.get_state(), "cpu": torch.get_rng_state()}
     if state.device.type == "cuda":
         random["cuda"] = torch.cuda.get_rng_state(state.device)

@@ -10,7 +10,7 @@ bfloat16 working copy with float32 masters beside it takes as much and accumulat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,7 @@ from torch import Tensor, nn
 
 from wan_runtime.contract.training import FullSpec
 from wan_runtime.models.dit.transformer import Transformer
-from wan_runtime.models.weights import (
-    PIECE_BYTES,
-    shard_name,
-    shards,
-    write_safetensors,
-)
+from wan_runtime.models.weights import PIECE_BYTES, Layout, stream_shards
 
 STEM = "full"
 """Stem of the names of the trained weights' files: `full.safetensors`, or shards."""
@@ -61,13 +56,13 @@ class Full:
         return {"full": self.spec.model_dump(mode="json")}
 
     def write(
-        self, weights: Mapping[str, Tensor], folder: Path, metadata: Mapping[str, str]
+        self,
+        layout: Layout,
+        weight: Callable[[str], Tensor],
+        folder: Path,
+        metadata: Mapping[str, str],
     ) -> Iterator[tuple[str, Path]]:
-        groups = shards({name: weights[name].nbytes for name in weights}, PIECE_BYTES)
-        for number, names in enumerate(groups):
-            path = folder / shard_name(STEM, number, len(groups))
-            write_safetensors(path, {name: weights[name] for name in names}, metadata)
-            yield path.name, path
+        return stream_shards(folder / STEM, layout, weight, metadata, PIECE_BYTES)
 
 
 def trained_files(folder: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from wan_runtime.contract.training import LoraSpec
 from wan_runtime.models.dit.transformer import Transformer
-from wan_runtime.models.weights import write_safetensors
+from wan_runtime.models.weights import Layout, stream_safetensors
 
 WEIGHTS = "lora.safetensors"
 """Trained weights, under the names of `Transformer.add_lora`."""
@@ -41,8 +41,12 @@ class Lora:
         return {"lora": self.spec.model_dump(mode="json")}
 
     def write(
-        self, weights: Mapping[str, Tensor], folder: Path, metadata: Mapping[str, str]
+        self,
+        layout: Layout,
+        weight: Callable[[str], Tensor],
+        folder: Path,
+        metadata: Mapping[str, str],
     ) -> Iterator[tuple[str, Path]]:
         scale = {"rank": str(self.spec.rank), "alpha": repr(self.spec.alpha)}
-        write_safetensors(folder / WEIGHTS, weights, {**metadata, **scale})
+        stream_safetensors(folder / WEIGHTS, layout, weight, {**metadata, **scale})
         yield WEIGHTS, folder / WEIGHTS

@@ -6,7 +6,7 @@ of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.contract.job import JobSpec
 from wan_runtime.models.dit.transformer import Transformer
+from wan_runtime.models.weights import Layout
 from wan_runtime.training.full import Full
 from wan_runtime.training.lora import Lora
 
@@ -40,9 +41,14 @@ class Method(Protocol):
         """For training.json: the method's name and its fields."""
 
     def write(
-        self, weights: Mapping[str, Tensor], folder: Path, metadata: Mapping[str, str]
+        self,
+        layout: Layout,
+        weight: Callable[[str], Tensor],
+        folder: Path,
+        metadata: Mapping[str, str],
     ) -> Iterator[tuple[str, Path]]:
-        """Files of the trained weights, in float32, one after another, with their names."""
+        """Files of the trained weights, in float32, one after another, with their names. Each
+        weight is asked for once, when it is written."""
 
 
 def method_of(job: JobSpec) -> Method:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import NoReturn
@@ -326,7 +327,9 @@ class Trainer:
             beside.append((ZERO, self.work / ZERO))
         files = chain(
             beside,
-            self.method.write(self.state.weights(), self.work, about),
+            self.method.write(
+                self.state.layout, partial(self.state.read, "weights"), self.work, about
+            ),
         )
         seconds = sorted(entry["seconds"] for entry in history["steps"])
         means = {probe["step"]: probe["losses"]["mean"] for probe in history["probes"]}

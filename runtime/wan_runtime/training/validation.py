@@ -122,4 +122,5 @@ class Validation:
         """Keep the weights, if they are the best so far. Collective."""
         step = self.state.step
         if best_step(self.state.history["probes"]) == step:
-            self.state.update.led(lambda: self.best.save(step, self.state.weights()))
+            weight = partial(self.state.read, "weights")
+            self.state.update.led(lambda: self.best.save(step, self.state.layout, weight))

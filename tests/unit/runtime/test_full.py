@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from wan_runtime.models import load
 from wan_runtime.models.dit.forward import Conditions, keep_time_embedding_fp32
 from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.layout import ModelFiles
-from wan_runtime.models.weights import SafetensorsFiles
+from wan_runtime.models.weights import Layout, SafetensorsFiles
 from wan_runtime.planner import host
 from wan_runtime.training import full, full_export, train
 from wan_runtime.training.full import Full
@@ -85,12 +84,13 @@ def test_what_is_on_its_way_is_no_more_than_the_planner_counts(
 ) -> None:
     sizes: list[int] = []
 
-    def measured(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-        sizes.append(sum(tensor.nbytes for tensor in tensors.values()))
+    def measured(path: Path, layout: Layout, *_: Any) -> None:
+        sizes.append(sum(dtype.itemsize * shape.numel() for dtype, shape in layout.values()))
 
-    monkeypatch.setattr(full, "write_safetensors", measured)
-    weights = {str(number): torch.empty(10**8, device="meta") for number in range(140)}
-    names = [name for name, _ in Full(FullSpec()).write(weights, tmp_path, {})]
+    monkeypatch.setattr("wan_runtime.models.weights.stream_safetensors", measured)
+    layout = {str(number): (torch.float32, torch.Size([10**8])) for number in range(140)}
+    files = Full(FullSpec()).write(layout, lambda name: torch.empty(0), tmp_path, {})
+    names = [name for name, _ in files]
     assert len(names) == len(sizes)
     assert sum(sizes) == 56e9
     assert manifest.IN_FLIGHT * max(sizes) <= host.PIECES_BYTES

@@ -10,8 +10,15 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch import Tensor
 
-from wan_runtime.models.weights import SafetensorsFiles, shard_name, shards, write_safetensors
+from wan_runtime.models.weights import (
+    SafetensorsFiles,
+    shard_name,
+    shards,
+    stream_shards,
+    write_safetensors,
+)
 
 TENSORS = {
     "odd": torch.arange(3, dtype=torch.uint8),
@@ -60,6 +67,21 @@ def test_equal_content_is_equal_bytes_and_aligned(tmp_path: Path) -> None:
 )
 def test_shards_hold_at_most_the_limit(sizes: dict[str, int], wanted: list[list[str]]) -> None:
     assert shards(sizes, 10) == wanted
+
+
+def test_each_tensor_is_asked_for_once_when_it_is_written(tmp_path: Path) -> None:
+    asked = []
+
+    def tensor(name: str) -> Tensor:
+        asked.append((name, len(list(tmp_path.iterdir()))))
+        return TENSORS[name]
+
+    layout = {name: (each.dtype, each.shape) for name, each in TENSORS.items()}
+    made = dict(stream_shards(tmp_path / "x", layout, tensor, {}, 1))
+    assert asked == [(name, number) for number, name in enumerate(TENSORS, 1)]
+    assert list(made) == [shard_name("x", number, len(TENSORS)) for number in range(len(TENSORS))]
+    with SafetensorsFiles(list(made.values())) as files:
+        assert all(torch.equal(files[name], each) for name, each in TENSORS.items())
 
 
 def test_files_read_as_one_mapping(tmp_path: Path) -> None:
