@@ -16,7 +16,12 @@ import torch
 from torch import Tensor
 
 from wan_runtime.models.dit import repeatable
-from wan_runtime.models.dit.kernels import package
+from wan_runtime.models.dit.kernels import (
+    KernelWithSums,
+    by_head,
+    flash_attention_3_with_sums,
+    sdpa_with_sums,
+)
 from wan_runtime.models.dit.tokens import TokenSplit
 
 # Shapes: B batch, L tokens, H heads, d width of a head, D all heads together; where ranks split the
@@ -30,8 +35,7 @@ class Attention:
     """Attention of q, k, v [B, L, D]."""
 
     name: str
-    forward: Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
-    """(q, k, v, heads) -> (result [B, L, D], log-sum-exp [B, H, L] in float32)."""
+    forward: KernelWithSums
     backward: Callable[..., tuple[Tensor, Tensor, Tensor]]
     """(gradient of the result, q, k, v, result, log-sum-exp, heads) -> gradients of q, k, v."""
 
@@ -111,17 +115,11 @@ def choose(device: torch.device, *, own: bool = False) -> Attention:
 
 def _heads_first(x_BLD: Tensor, heads: int) -> Tensor:
     """[B, H, L, d]."""
-    return x_BLD.view(*x_BLD.shape[:2], heads, -1).transpose(1, 2)
+    return by_head(x_BLD, heads).transpose(1, 2)
 
 
 def _tokens_first(x_BHLd: Tensor) -> Tensor:
     return x_BHLd.transpose(1, 2).flatten(2)
-
-
-def _cpu_forward(q: Tensor, k: Tensor, v: Tensor, heads: int) -> tuple[Tensor, Tensor]:
-    q, k, v = (_heads_first(each, heads) for each in (q, k, v))
-    found, sums = aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
-    return _tokens_first(found), sums
 
 
 def _cpu_backward(
@@ -155,13 +153,7 @@ def _cudnn_backward(
     return dq, dk, dv
 
 
-def _flash_3_forward(q: Tensor, k: Tensor, v: Tensor, heads: int) -> tuple[Tensor, Tensor]:
-    q, k, v = (each.view(*each.shape[:2], heads, -1) for each in (q, k, v))
-    found, sums = package("fa3_fwd_interface").flash_attn_func(q, k, v, return_attn_probs=True)
-    return found.flatten(2), sums
-
-
-CPU = Attention("SDPA", _cpu_forward, _cpu_backward)
+CPU = Attention("SDPA", sdpa_with_sums, _cpu_backward)
 CUDNN = Attention("cuDNN", _cudnn_forward, _cudnn_backward)
-FLASH_3 = Attention("FlashAttention-3", _flash_3_forward, _cudnn_backward)
+FLASH_3 = Attention("FlashAttention-3", flash_attention_3_with_sums, _cudnn_backward)
 """cuDNN's gradient takes FlashAttention-3's result and log-sum-exp as they are."""

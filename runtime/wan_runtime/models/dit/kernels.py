@@ -44,13 +44,13 @@ distribution: a third more than rounding to E4M3 alone gives."""
 
 def sdpa(q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int) -> Tensor:
     """PyTorch's own, which is cuDNN's on recent GPUs."""
-    q, k, v = (_by_head(each, heads).transpose(1, 2) for each in (q_BLD, k_BLD, v_BLD))
+    q, k, v = (by_head(each, heads).transpose(1, 2) for each in (q_BLD, k_BLD, v_BLD))
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 def flash_attention_3(q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int) -> Tensor:
     """FlashAttention-3 (Shah et al. 2024), forward only, as the package fa3-fwd has it."""
-    q, k, v = (_by_head(each, heads) for each in (q_BLD, k_BLD, v_BLD))
+    q, k, v = (by_head(each, heads) for each in (q_BLD, k_BLD, v_BLD))
     made: Tensor = package("fa3_fwd_interface").flash_attn_func(q, k, v)
     return made.flatten(2)
 
@@ -59,7 +59,7 @@ def sdpa_with_sums(
     q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int
 ) -> tuple[Tensor, Tensor]:
     """PyTorch's flash attention."""
-    q, k, v = (_by_head(each, heads).transpose(1, 2) for each in (q_BLD, k_BLD, v_BLD))
+    q, k, v = (by_head(each, heads).transpose(1, 2) for each in (q_BLD, k_BLD, v_BLD))
     aten = torch.ops.aten
     if q.device.type == "cuda":
         found, sums = aten._scaled_dot_product_flash_attention(q, k, v)[:2]
@@ -72,7 +72,7 @@ def flash_attention_3_with_sums(
     q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int
 ) -> tuple[Tensor, Tensor]:
     """FlashAttention-3."""
-    q, k, v = (_by_head(each, heads) for each in (q_BLD, k_BLD, v_BLD))
+    q, k, v = (by_head(each, heads) for each in (q_BLD, k_BLD, v_BLD))
     attend = package("fa3_fwd_interface").flash_attn_func
     found, sums = attend(q, k, v, return_attn_probs=True)
     return found.flatten(2), sums
@@ -81,7 +81,7 @@ def flash_attention_3_with_sums(
 def sage(q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int) -> Tensor:
     """SageAttention (Zhang et al. 2024): queries and keys in 8-bit integers."""
     # It subtracts the keys' mean in place, and keys of the texts are used again.
-    q, k, v = (_by_head(each, heads) for each in (q_BLD, k_BLD.clone(), v_BLD))
+    q, k, v = (by_head(each, heads) for each in (q_BLD, k_BLD.clone(), v_BLD))
     made: Tensor = package("sageattention").sageattn(q, k, v, tensor_layout="NHD")
     return made.flatten(2)
 
@@ -173,7 +173,8 @@ WITH_SUMS: dict[Kernel, KernelWithSums] = {
 """Kernels of all profiles, as a ring needs them."""
 
 
-def _by_head(x_BLD: Tensor, heads: int) -> Tensor:
+def by_head(x_BLD: Tensor, heads: int) -> Tensor:
+    """[B, L, H, d]."""
     return x_BLD.view(*x_BLD.shape[:2], heads, -1)
 
 

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InputError
-from wan_runtime.models.dit.kernels import WITH_SUMS, Kernel
+from wan_runtime.models.dit.kernels import WITH_SUMS, Kernel, by_head
 
 # Shapes: a batch of 1, l tokens of this rank, P of each rank with what fills them up, H heads, d
 # width of a head, D all heads together.
@@ -61,7 +61,7 @@ class LongContext:
             lengths: number of tokens of each rank.
         """
         own = tokens[0].shape[1]
-        q, k, v = (_by_head(_filled(each, max(lengths)), heads) for each in tokens)
+        q, k, v = (by_head(_filled(each, max(lengths)), heads) for each in tokens)
         self._attention.ring_attn_fn = partial(_around, lengths=lengths, kernel=kernel)
         found: Tensor = self._attention(q, k, v)
         return found[:, :own].flatten(2)
@@ -109,7 +109,7 @@ def _around(
     q = _kept(q_1PHd, mine)
     if ring.world_size == 1:
         found = kernel(q, _kept(k_1PHd, mine), _kept(v_1PHd, mine), heads)
-        return _refilled(_by_head(found, heads), mine, max(lengths))
+        return _refilled(by_head(found, heads), mine, max(lengths))
     total, sums = None, None
     coming = [k_1PHd.contiguous(), v_1PHd.contiguous()]
     for turn in range(ring.world_size):
@@ -119,15 +119,11 @@ def _around(
             ring.commit()
         of = lengths_of[(ring.rank - turn) % ring.world_size]
         found, own_sums = WITH_SUMS[kernel](q, _kept(here[0], of), _kept(here[1], of), heads)
-        total, sums = parts.update_out_and_lse(total, sums, _by_head(found, heads), own_sums)
+        total, sums = parts.update_out_and_lse(total, sums, by_head(found, heads), own_sums)
         if turn + 1 < ring.world_size:
             ring.wait()
     assert total is not None
     return _refilled(total.to(q_1PHd.dtype), mine, max(lengths))
-
-
-def _by_head(x_1LD: Tensor, heads: int) -> Tensor:
-    return x_1LD.view(*x_1LD.shape[:2], heads, -1)
 
 
 def _filled(x_1lD: Tensor, count: int) -> Tensor:
