@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, PositiveInt, model_validator
@@ -137,3 +138,11 @@ class TrainingSpec(Contract):
                 f"a step has {clips} clips, which cannot be spread evenly over {data} ranks"
             )
         return self
+
+    def parts(self, groups: int) -> tuple[int, int]:
+        """Number of clips that go through the transformer together, and of times that each of so
+        many groups of ranks has some do so in an optimizer step."""
+        own = self.batch_size * self.gradient_accumulation // groups
+        # Of a batch and of a group's share alike: so no part belongs to two of either.
+        size = math.gcd(self.batch_size, own)
+        return size, own // size

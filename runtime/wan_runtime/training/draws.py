@@ -6,7 +6,6 @@ changes nothing that is drawn, and a run goes on from its checkpoint on another 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -61,12 +60,9 @@ class Draws:
         self._empty_text, self._spec = empty_text, spec
         self._sampler = Sampler([clip.bucket for clip in clips], spec.seed, spec.batch_size)
         self.clips_a_step = spec.batch_size * spec.gradient_accumulation
-        own = self.clips_a_step // data.size
-        # Of a batch and of a rank's share alike: so no part belongs to two of either.
-        self._size = math.gcd(spec.batch_size, own)
-        self.parts = self.clips_a_step // self._size
+        self._size, count = spec.parts(data.size)
+        self.parts = data.size * count
         """Number of parts of a step, of all ranks. All are of equal size."""
-        count = own // self._size
         self._mine = range(data.index * count, (data.index + 1) * count)
 
     def step(self, position: int, generator: torch.Generator) -> Iterator[Part]:

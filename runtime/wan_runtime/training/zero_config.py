@@ -6,7 +6,6 @@ adapters where a precision is named, and keeps small parameters whole.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from wan_runtime.contract.training import TrainingSpec
@@ -22,8 +21,7 @@ def zero_config(spec: TrainingSpec) -> dict[str, Any]:
     the forward pass rounds weights as it uses them.
     """
     ranks = spec.parallelism
-    own = spec.batch_size * spec.gradient_accumulation // ranks.data
-    size = math.gcd(spec.batch_size, own)
+    size, count = spec.parts(ranks.data)
     zero: dict[str, Any] = {
         "stage": ranks.zero_stage,
         "contiguous_gradients": True,
@@ -48,7 +46,7 @@ def zero_config(spec: TrainingSpec) -> dict[str, Any]:
         zero["offload_param"] = {"device": "cpu", "pin_memory": False}
     return {
         "train_micro_batch_size_per_gpu": size,
-        "gradient_accumulation_steps": own // size,
+        "gradient_accumulation_steps": count,
         "gradient_clipping": spec.max_gradient_norm,
         "bf16": {"enabled": False},
         "fp16": {"enabled": False},
