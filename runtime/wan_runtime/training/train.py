@@ -50,7 +50,7 @@ from wan_runtime.training.method import Method, method_of
 from wan_runtime.training.preview import Previews
 from wan_runtime.training.probes import MAX_CLIPS, Probes
 from wan_runtime.training.sampler import total_steps
-from wan_runtime.training.update import PlainUpdate, Update
+from wan_runtime.training.update import PlainUpdate, Update, make_optimizer
 from wan_runtime.training.validation import Validation
 from wan_runtime.training.zero import DeepSpeedUpdate
 
@@ -159,13 +159,18 @@ class Trainer:
             batch=spec.batch_size,
             accumulation=spec.gradient_accumulation,
         )
-        groups, rate = method.groups(trainable), method.learning_rate
+        divided = spec.parallelism.zero_stage > 0
+        optimizer, schedule = make_optimizer(
+            method.groups(trainable),
+            method.learning_rate,
+            spec,
+            total,
+            fused=divided or device.type == "cuda",  # also on the CPU, where ZeRO may have it
+        )
         update: Update = (
-            DeepSpeedUpdate(transformer, trainable, groups, rate, spec, total, ranks)
-            if spec.parallelism.zero_stage
-            else PlainUpdate(
-                trainable, groups, rate, spec, total, ranks, fused=device.type == "cuda"
-            )
+            DeepSpeedUpdate(transformer, trainable, optimizer, schedule, spec, ranks)
+            if divided
+            else PlainUpdate(trainable, optimizer, schedule, spec.max_gradient_norm, ranks)
         )
         levels = NoiseLevels.build(preset_of(job), job.expert, spec.loss_weighting)
         state = TrainState(trainable, update, torch.Generator().manual_seed(spec.seed), device)

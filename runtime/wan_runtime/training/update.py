@@ -90,29 +90,19 @@ class PlainUpdate:
     def __init__(
         self,
         trainable: dict[str, nn.Parameter],
-        groups: Sequence[Mapping[str, Any]],
-        learning_rate: float,
-        spec: TrainingSpec,
-        total: int,
+        optimizer: AdamW,
+        schedule: LambdaLR,
+        max_norm: float,
         ranks: World,
-        *,
-        fused: bool,
     ) -> None:
         """
         Args:
-            groups: parameter groups for the optimizer.
-            learning_rate: before the schedule's factor.
-            total: steps of the whole run.
+            max_norm: of all gradients, to which longer ones are scaled down.
             ranks: those that each hold all of `trainable`.
-            fused: one kernel without temporaries the size of the model; it counts its steps on the
-                GPU.
         """
-        self.trainable, self._ranks, self._fused = trainable, ranks, fused
+        self.trainable, self.optimizer, self.schedule = trainable, optimizer, schedule
+        self._max_norm, self._ranks = max_norm, ranks
         self.shapes = {name: each.shape for name, each in trainable.items()}
-        self._max_norm = spec.max_gradient_norm
-        self.optimizer, self.schedule = make_optimizer(
-            groups, learning_rate, spec, total, fused=fused
-        )
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a part's share of the loss."""
@@ -170,9 +160,10 @@ class PlainUpdate:
 
     def begin_moments(self) -> None:
         """Moments as AdamW makes them at its first step, to be overwritten."""
+        fused = self.optimizer.defaults["fused"]  # counts its steps where the parameters are
         for parameter in self.trainable.values():
             self.optimizer.state[parameter] = {
-                "step": torch.tensor(0.0, device=parameter.device if self._fused else "cpu"),
+                "step": torch.tensor(0.0, device=parameter.device if fused else "cpu"),
                 **{moment: torch.zeros_like(parameter) for moment in MOMENTS},
             }
 
@@ -211,7 +202,13 @@ def make_optimizer(
     *,
     fused: bool,
 ) -> tuple[AdamW, LambdaLR]:
-    """AdamW of parameter groups, and the schedule of its rate over a run of `total` steps."""
+    """AdamW of parameter groups, and the schedule of its rate.
+
+    Args:
+        learning_rate: before the schedule's factor.
+        total: steps of the whole run.
+        fused: one kernel without temporaries the size of the model.
+    """
     optimizer = AdamW(
         [dict(group) for group in groups],
         lr=learning_rate,

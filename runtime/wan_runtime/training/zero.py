@@ -12,20 +12,22 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
 
 from wan_runtime.contract.training import TrainingSpec
 from wan_runtime.models.dit.parallel import World
 from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.training import guard, rounding
 from wan_runtime.training.orders import Order, Orders
-from wan_runtime.training.update import MOMENTS, Applied, make_optimizer, set_scheduled
+from wan_runtime.training.update import MOMENTS, Applied, set_scheduled
 from wan_runtime.training.zero_config import zero_config
 
 T = TypeVar("T")
@@ -40,26 +42,19 @@ class DeepSpeedUpdate:
         self,
         transformer: Transformer,
         trainable: dict[str, nn.Parameter],
-        groups: Sequence[Mapping[str, Any]],
-        learning_rate: float,
+        optimizer: AdamW,
+        schedule: LambdaLR,
         spec: TrainingSpec,
-        total: int,
         ranks: World,
     ) -> None:
         """
         Args:
-            groups: parameter groups for the optimizer.
-            learning_rate: before the schedule's factor.
-            total: steps of the whole run.
             ranks: those that the state is divided over.
         """
         self._trainable, self._transformer, self._ranks = trainable, transformer, ranks
+        self.optimizer, self.schedule = optimizer, schedule
         self.shapes = {name: each.shape for name, each in trainable.items()}
         self.config: dict[str, Any] | None = zero_config(spec)
-        # In one kernel, of which torch has one for the CPU too.
-        self.optimizer, self.schedule = make_optimizer(
-            groups, learning_rate, spec, total, fused=True
-        )
         self._stage = spec.parallelism.zero_stage
         self._offloads = spec.parallelism.offload != "None"
         self._engine: Any = None
