@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -33,15 +32,19 @@ import torch
 from safetensors.torch import save_file
 
 from gpu import random_model
-from gpu.serve_14b import Client, alone, facts, photo, workers_ready
-from object_store import BUCKET, ObjectStore
-from postgres import Postgres
+from gpu.serve_14b import (
+    Client,
+    adapter_of,
+    alone,
+    facts,
+    photo,
+    ready,
+    running,
+    spec_of,
+)
 from running_gateway import KEYS
-from serving_processes import Processes
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.service import ServiceSpec
-from wan_runtime.contract.steps import Expert
-from wan_runtime.models.load import compute_device
 from wan_runtime.presets import PRESETS, Preset
 
 RANK = 32
@@ -135,46 +138,33 @@ KEY = {"Authorization": f"Bearer {KEYS['app']}"}
 def service(options: argparse.Namespace) -> Iterator[tuple[httpx.Client, dict[str, Any]]]:
     """A service whose workers are ready, and how its start went."""
     preset = PRESETS["Wan2.2-I2V-Tiny" if options.small else "Wan2.2-I2V-A14B"]
-    model = options.work / preset.name
-    if not model.is_dir():
-        alone(write_model, preset, model)
-    with (
-        tempfile.TemporaryDirectory(dir=options.work) as folder,
-        ObjectStore(Path(folder) / "minio") as server,
-        Postgres(fsync="on") as database,
-    ):
-        home = Path(folder) / "service"
-        home.mkdir()
-        processes = Processes(home, server, database.url())
-        os.environ |= processes.environment
-        try:
-            spec = spec_of(preset, model, server, options)
-            (home / "service.json").write_text(spec.model_dump_json(by_alias=True))
-            gateway, http = processes.start(log=home / "gateway.log")
-            processes.ready(gateway, http)
-            start = time.monotonic()
-            for number in range(options.workers):
-                gpus = {} if options.workers == 1 else {"CUDA_VISIBLE_DEVICES": str(number)}
-                processes.start_worker("--ranks", str(options.ranks), **gpus)
-            found = workers_ready(processes, spec, options.workers)
-            seconds = round(time.monotonic() - start, 1)
-            state = {
-                "url": str(http.base_url),
-                "profile": options.profile,
-                "ranks": options.ranks,
-                "size": str(spec.sizes[0]),
-                "secondsToReady": seconds,
-                "workers": [facts(each) for each in found],
-            }
-            print(json.dumps(state), flush=True)
-            yield http, state
-        finally:
-            for process in processes.running:
-                process.terminate()
-            for process in processes.running:
-                process.communicate()
-            for path in home.glob("*.log"):
-                sys.stderr.write(path.read_text()[-20000:])
+    with running(preset, options.work, quiet=True) as (processes, server):
+        turbo = adapter_of(TURBO) | {"distilled": {"steps": 4, "shift": 5.0}}
+        spec = spec_of(
+            "clips", preset, options.work, server,
+            profile=options.profile, defaults={"steps": STEPS}, adapters=[turbo],
+        )  # fmt: skip
+        alone(upload_adapter, preset, spec)
+        home = processes.folder
+        (home / "service.json").write_text(spec.model_dump_json(by_alias=True))
+        gateway, http = processes.start(log=home / "gateway.log")
+        processes.ready(gateway, http)
+        start = time.monotonic()
+        for number in range(options.workers):
+            gpus = {} if options.workers == 1 else {"CUDA_VISIBLE_DEVICES": str(number)}
+            processes.start_worker("--ranks", str(options.ranks), **gpus)
+        found = ready(processes, spec)
+        seconds = round(time.monotonic() - start, 1)
+        state = {
+            "url": str(http.base_url),
+            "profile": options.profile,
+            "ranks": options.ranks,
+            "size": str(spec.sizes[0]),
+            "secondsToReady": seconds,
+            "workers": [facts(each) for each in found],
+        }
+        print(json.dumps(state), flush=True)
+        yield http, state
 
 
 def take(http: httpx.Client, state: dict[str, Any], options: argparse.Namespace) -> None:
@@ -195,40 +185,6 @@ def take(http: httpx.Client, state: dict[str, Any], options: argparse.Namespace)
             rows.append(each.result() | {"start": state})
             print(json.dumps(each.result()), flush=True)
             options.out.write_text(json.dumps(rows, indent=1) + "\n")
-
-
-def spec_of(
-    preset: Preset, model: Path, server: ObjectStore, options: argparse.Namespace
-) -> ServiceSpec:
-    """One size, the preset's own length, one distilled adapter whose files are in the bucket."""
-    adapter = {
-        "name": TURBO,
-        "files": dict.fromkeys(
-            (Expert.HIGH_NOISE, Expert.LOW_NOISE), f"s3://{BUCKET}/{TURBO}.safetensors"
-        ),
-        "distilled": {"steps": 4, "shift": 5.0},
-    }
-    spec = ServiceSpec.model_validate(
-        {
-            "namespace": "gpu",
-            "name": "clips",
-            "uid": "0f9e8d7c-0000-4000-8000-000000000000",
-            "model": {"preset": preset.name, "path": str(model)},
-            "store": server.spec(prefix="serving").model_dump(),
-            "sizes": [{"width": preset.width, "height": preset.height}],
-            "profile": options.profile,
-            "defaults": {"steps": STEPS},
-            "adapters": [adapter],
-        }
-    )
-    alone(upload_adapter, preset, spec)
-    return spec
-
-
-def write_model(preset: Preset, folder: Path) -> None:
-    start = time.monotonic()
-    random_model.write(preset, folder, compute_device(), quiet=True)
-    print(f"model written in {time.monotonic() - start:.0f} s", flush=True)
 
 
 def upload_adapter(preset: Preset, spec: ServiceSpec) -> None:

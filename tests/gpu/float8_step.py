@@ -11,7 +11,6 @@ says of it. `--small` is the dry run on a CPU.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 
 from gpu.synthetic import build
+from gpu.train_step_14b import GIB, free_memory
 from wan_runtime.models import tiny
 from wan_runtime.models.load import compute_device
 from wan_runtime.models.shapes import DIT21, DIT22
@@ -28,7 +28,6 @@ from wan_runtime.planner.training import plan_training
 from wan_runtime.planner.workload import Training
 from wan_runtime.presets import PRESETS
 
-GIB = 2**30
 CAP = 48e9
 """Bytes of a 48 GB card."""
 ROWS = ((81, False), (61, True), (81, True))
@@ -52,7 +51,7 @@ def main() -> None:
         tiny.register()
     training = {"basePrecision": options.precision, "gradientCheckpointing": "Offload"}
     trainer, cache = build(preset, config, device, training=training)
-    free(cuda)
+    free_memory(cuda)
     content: dict[str, Any] = {"preset": preset.name, "precision": options.precision, "rows": []}
     if cuda:
         content["device"] = torch.cuda.get_device_name()
@@ -60,7 +59,7 @@ def main() -> None:
         print(json.dumps(content), flush=True)
     for frames, capped in ROWS:
         cache.frames = 9 if options.small else frames
-        free(cuda)
+        free_memory(cuda)
         if cuda:
             total = torch.cuda.get_device_properties(device).total_memory
             torch.cuda.set_per_process_memory_fraction(CAP / total if capped else 1.0)
@@ -90,12 +89,6 @@ def main() -> None:
         print(json.dumps(row), flush=True)
         if options.out:
             options.out.write_text(json.dumps(content, indent=1))
-
-
-def free(cuda: bool) -> None:
-    gc.collect()
-    if cuda:
-        torch.cuda.empty_cache()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +121,29 @@ def main() -> int:
     parser.add_argument("--small", action="store_true", help="the Tiny model, on a CPU")
     options = parser.parse_args()
     preset = PRESETS["Wan2.2-I2V-Tiny" if options.small else "Wan2.2-I2V-A14B"]
-    options.work.mkdir(parents=True, exist_ok=True)
-    model = options.work / preset.name
-    if not model.is_dir():
-        alone(write_model, preset, model)
+    with running(preset, options.work) as (processes, server):
+        service = spec_of(
+            "serve", preset, options.work, server,
+            defaults={"steps": STEPS}, adapters=[adapter_of(name) for name in ADAPTERS],
+        )  # fmt: skip
+        alone(upload_adapters, preset, service)
+        row = measure(processes, service, options.small)
+    options.out.write_text(json.dumps(row, indent=1))
+    print(json.dumps(row, indent=1))
+    return 0
+
+
+@contextmanager
+def running(
+    preset: Preset, work: Path, *, quiet: bool = False
+) -> Iterator[tuple[Processes, ObjectStore]]:
+    """Processes of a service, and its store: they end with the context, and their logs are shown. A
+    model that is in `work` is used again. `quiet`: see `random_model.write`."""
+    work.mkdir(parents=True, exist_ok=True)
+    if not (work / preset.name).is_dir():
+        alone(write_model, preset, work / preset.name, quiet)
     with (
-        tempfile.TemporaryDirectory(dir=options.work) as folder,
+        tempfile.TemporaryDirectory(dir=work) as folder,
         ObjectStore(Path(folder) / "minio") as server,
         Postgres(fsync="on") as database,
     ):
@@ -134,17 +152,14 @@ def main() -> int:
         processes = Processes(home, server, database.url())
         os.environ |= processes.environment
         try:
-            row = measure(processes, service_of(preset, model, server), options.small)
+            yield processes, server
         finally:
             for process in processes.running:
                 process.terminate()
             for process in processes.running:
                 process.communicate()
-            for path in home.glob("worker-*.log"):
-                sys.stderr.write(path.read_text())
-    options.out.write_text(json.dumps(row, indent=1))
-    print(json.dumps(row, indent=1))
-    return 0
+            for path in home.glob("*.log"):
+                sys.stderr.write(path.read_text()[-20000:])
 
 
 def measure(processes: Processes, service: ServiceSpec, small: bool) -> dict[str, Any]:
@@ -157,14 +172,14 @@ def measure(processes: Processes, service: ServiceSpec, small: bool) -> dict[str
     row: dict[str, Any] = {"model": service.model.preset, "size": str(size), "steps": STEPS}
     with Memory() if not small else nullcontext() as memory:
         start = time.monotonic()
-        worker = processes.start_worker()
-        row["worker"] = facts(ready(processes, service, worker))
+        processes.start_worker()
+        row["worker"] = facts(*ready(processes, service))
         say(row, "secondsToReady", round(time.monotonic() - start, 1))
         say(row, "first", client.made(seed=1, steps=STEPS))
         say(row, "newLora", client.made("one", seed=1, steps=2))
         say(row, "cancelSeconds", client.cancelled("two", seed=1, steps=200 if small else STEPS))
         say(row, "sameOrderAgain", client.made(seed=1, steps=STEPS))
-        row["worker"] = facts(ready(processes, service, worker))
+        row["worker"] = facts(*ready(processes, service))
         if memory:
             row["gpuPeakGiB"] = round(memory.peak_gib, 1)
     assert row["first"]["sha256"] == row["sameOrderAgain"]["sha256"], "not the same video again"
@@ -183,64 +198,40 @@ def say(row: dict[str, Any], name: str, value: Any) -> None:
     print(f"{name}: {value}", flush=True)
 
 
-def service_of(preset: Preset, model: Path, server: ObjectStore) -> ServiceSpec:
-    """One size, the preset's own length, two adapters whose files are in the bucket."""
-    service = ServiceSpec.model_validate(
+def spec_of(
+    name: str, preset: Preset, work: Path, server: ObjectStore, **fields: Any
+) -> ServiceSpec:
+    """One size, the preset's own length."""
+    return ServiceSpec.model_validate(
         {
             "namespace": "gpu",
-            "name": "serve",
+            "name": name,
             "uid": "0f9e8d7c-0000-4000-8000-000000000000",
-            "model": {"preset": preset.name, "path": str(model)},
+            "model": {"preset": preset.name, "path": str(work / preset.name)},
             "store": server.spec(prefix="serving").model_dump(),
             "sizes": [{"width": preset.width, "height": preset.height}],
-            "defaults": {"steps": STEPS},
-            "adapters": [
-                {
-                    "name": name,
-                    "files": {
-                        Expert.HIGH_NOISE: f"s3://{BUCKET}/{name}.safetensors",
-                        Expert.LOW_NOISE: f"s3://{BUCKET}/{name}.safetensors",
-                    },
-                }
-                for name in ADAPTERS
-            ],
+            **fields,
         }
     )
-    alone(upload_adapters, preset, service)
-    return service
 
 
-def ready(
-    processes: Processes, service: ServiceSpec, worker: subprocess.Popen[str]
-) -> WorkerReport:
-    """What the worker tells, once it is ready and idle."""
-
-    async def ask() -> WorkerReport:
-        queue = await Queue.of(service, processes.environment["WAN_DATABASE_URL"])
-        try:
-            async with asyncio.timeout(LIMIT):
-                while True:
-                    for each in (await queue.report()).workers:
-                        if each.ready and not each.busy:
-                            return each
-                    assert worker.poll() is None, "the worker ended: see its log"
-                    await asyncio.sleep(0.2)
-        finally:
-            await queue.close()
-
-    return asyncio.run(ask())
+def adapter_of(name: str) -> dict[str, Any]:
+    """An adapter of a service, whose file in the bucket is of both experts."""
+    file = f"s3://{BUCKET}/{name}.safetensors"
+    return {"name": name, "files": {Expert.HIGH_NOISE: file, Expert.LOW_NOISE: file}}
 
 
-def workers_ready(processes: Processes, service: ServiceSpec, count: int) -> list[WorkerReport]:
-    """What the workers tell, once so many are ready."""
+def ready(processes: Processes, service: ServiceSpec) -> list[WorkerReport]:
+    """What the workers tell, once all are ready and idle."""
 
     async def ask() -> list[WorkerReport]:
         queue = await Queue.of(service, processes.environment["WAN_DATABASE_URL"])
         try:
             async with asyncio.timeout(LIMIT):
                 while True:
-                    found = [each for each in (await queue.report()).workers if each.ready]
-                    if len(found) == count:
+                    told = (await queue.report()).workers
+                    found = [each for each in told if each.ready and not each.busy]
+                    if len(found) == len(processes.workers):
                         return found
                     ended = [each for each in processes.workers if each.poll() is not None]
                     assert not ended, "a worker ended: see its log"
@@ -258,12 +249,12 @@ def facts(report: WorkerReport) -> dict[str, Any]:
     )
 
 
-def write_model(preset: Preset, folder: Path) -> None:
+def write_model(preset: Preset, folder: Path, quiet: bool) -> None:
     from gpu import random_model
     from wan_runtime.models.load import compute_device
 
     start = time.monotonic()
-    random_model.write(preset, folder, compute_device())
+    random_model.write(preset, folder, compute_device(), quiet=quiet)
     print(f"model written in {time.monotonic() - start:.0f} s", flush=True)
 
 

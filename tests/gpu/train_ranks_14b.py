@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import socket
 import statistics
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -26,6 +23,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from gpu import ranks
 from gpu.synthetic import Synthetic, build
 from gpu.train_step_14b import GIB, free_memory, variant
 from wan_runtime.contract.finetune import finetune_of
@@ -231,26 +229,7 @@ def main() -> int:
         rank(options)
         dist.destroy_process_group()
         return 0
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    places = [
-        launch.Place(each, options.ranks, each, options.ranks, "127.0.0.1", port)
-        for each in range(options.ranks)
-    ]
-    ranks = [
-        subprocess.Popen([sys.executable, *sys.argv], env=os.environ | place.environment())
-        for place in places
-    ]
-    try:
-        while all(each.poll() in (None, 0) for each in ranks):
-            if all(each.poll() == 0 for each in ranks):
-                return 0
-            time.sleep(0.5)
-        return 1
-    finally:
-        for each in ranks:
-            each.kill()
+    return ranks.launch(options.ranks)
 
 
 if __name__ == "__main__":

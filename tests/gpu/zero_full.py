@@ -13,10 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
-import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -26,6 +23,7 @@ from unittest import mock
 import torch
 import torch.distributed as dist
 
+from gpu import ranks
 from gpu.synthetic import build
 from wan_runtime.contract.training import Parallelism
 from wan_runtime.models import tiny
@@ -33,34 +31,13 @@ from wan_runtime.models.dit import transformer
 from wan_runtime.models.load import compute_device
 from wan_runtime.models.shapes import DIT22
 from wan_runtime.presets import PRESETS
-from wan_runtime.process.launch import Place
+from wan_runtime.process import launch
 from wan_runtime.training import checkpoint, replicas
 from wan_runtime.training.meet import meet
 from wan_runtime.training.train import Trainer
 
 GIB = 2**30
 CLIPS = 2
-
-
-def launch(options: argparse.Namespace) -> int:
-    """Start a process for each rank, and wait for all, or for the first that fails."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    world = options.ranks
-    processes = [
-        subprocess.Popen(
-            [sys.executable, *sys.argv, "--rank", str(rank)],
-            env=os.environ | Place(rank, world, rank, world, "127.0.0.1", port).environment(),
-        )
-        for rank in range(world)
-    ]
-    try:
-        codes = (os.waitstatus_to_exitcode(os.wait()[1]) for _ in processes)
-        return int(any(codes))
-    finally:
-        for each in processes:
-            each.kill()
 
 
 class Row:
@@ -146,11 +123,11 @@ def main() -> int:
     parser.add_argument("--save", type=Path)
     parser.add_argument("--load", type=Path)
     parser.add_argument("--small", action="store_true")
-    parser.add_argument("--rank", type=int)
     options = parser.parse_args()
-    if options.rank is None and options.ranks > 1:
-        return launch(options)
-    options.rank = options.rank or 0
+    place = launch.place()
+    if place.world < options.ranks:
+        return ranks.launch(options.ranks)
+    options.rank = place.rank
     if torch.cuda.is_available():
         torch.cuda.set_device(options.rank)
     device = compute_device()
