@@ -6,7 +6,6 @@ What was measured is kept in the store video by video: an attempt goes on where 
 from __future__ import annotations
 
 import logging
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -49,7 +48,7 @@ from wan_runtime.evaluation.records import (
 from wan_runtime.models.digest import file_digest
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
-from wan_runtime.threads import in_order
+from wan_runtime.threads import cores, in_order
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +72,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     videos = videos_of(store, generated(job))
     measured: list[Measured] = []
     report.update(activity="measuring", total=len(clips), unit="clips")
-    threads = min(THREADS, len(os.sched_getaffinity(0)))
+    threads = min(THREADS, len(cores()))
     with measurers() as processes:
         scoring = Scoring(job, store, work, videos, processes)
         for done, found in enumerate(in_order(scoring.measure, clips, threads=threads), 1):

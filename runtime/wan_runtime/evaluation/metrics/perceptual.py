@@ -43,7 +43,7 @@ class Lpips(Mean):
             features.load_state_dict(
                 {name.removeprefix("features."): each for name, each in kept.items()}, assign=True
             )
-            self._layers = features.eval().requires_grad_(False).to(self._device)
+            self._layers = on_device(features)
             heads = torch.load(files[1], map_location="cpu", weights_only=True)
             self._heads = [
                 heads[f"lin{number}.model.1.weight"].to(self._device)
@@ -85,16 +85,13 @@ class ClipSimilarity(Mean):
         """Raises NoScore(NotMounted)."""
         super().__init__(self._similarity)
         files = files_of("clip_similarity", folder)
-        from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+        from transformers import CLIPImageProcessor
 
-        source = str(files[0].parent)
-        self._device = _device()
         with readable(files):
-            self._prepare: Any = CLIPImageProcessor.from_pretrained(source, local_files_only=True)
-            model: Any = CLIPVisionModelWithProjection.from_pretrained(
-                source, local_files_only=True
+            self._prepare: Any = CLIPImageProcessor.from_pretrained(
+                str(files[0].parent), local_files_only=True
             )
-            self._model = model.eval().to(self._device)
+        self._model = clip_encoder(files)
         self._start: torch.Tensor | None = None
 
     def _similarity(self, pair: Pair) -> float:
@@ -108,7 +105,7 @@ class ClipSimilarity(Mean):
 
         with torch.inference_mode():
             pixels = self._prepare(images=frame.rgb, return_tensors="pt")["pixel_values"]
-            found: torch.Tensor = self._model(pixels.to(self._device)).image_embeds
+            found: torch.Tensor = self._model(pixels.to(self._model.device)).image_embeds
             return torch.nn.functional.normalize(found)
 
 
@@ -137,6 +134,16 @@ def readable(files: list[Path]) -> Iterator[None]:
         log.exception("weights in %s", files[0].parent)
         text = f"{files[0].parent} holds other weights, or damaged ones: the log says more"
         raise NoScore("NotMounted", text) from error
+
+
+def clip_encoder(files: list[Path]) -> Any:
+    """CLIP's image encoder, by the files of its weights. Raises NoScore(NotMounted)."""
+    from transformers import CLIPVisionModelWithProjection
+
+    with readable(files):
+        source = str(files[0].parent)
+        model: Any = CLIPVisionModelWithProjection.from_pretrained(source, local_files_only=True)
+        return on_device(model)
 
 
 def on_device(model: Any) -> Any:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,16 @@ class _Scoring:
             scorer.close()
 
 
+OF_NETWORKS: Mapping[MetricName, Callable[[Path | None], Scorer]] = {
+    "lpips": Lpips,
+    "clip_similarity": ClipSimilarity,
+    "vbench_subject_consistency": VbenchSubjectConsistency,
+    "vbench_background_consistency": VbenchBackgroundConsistency,
+    "vbench_aesthetic_quality": VbenchAestheticQuality,
+}
+"""What scores by the folder of its weights."""
+
+
 def _builders(mounted: Mounted, deadline: float) -> dict[MetricName, Callable[[], Scorer]]:
     return {
         "psnr": fidelity.Psnr,
@@ -197,24 +208,14 @@ def _builders(mounted: Mounted, deadline: float) -> dict[MetricName, Callable[[]
         "vmaf": lambda: Vmaf(mounted.ffmpeg, deadline),
         "ffmpeg_psnr": FfmpegPsnr,
         "ffmpeg_ssim": FfmpegSsim,
-        "lpips": lambda: Lpips(mounted.folder("lpips")),
         "motion_ratio": MotionRatio,
         "camera_agreement": CameraAgreement,
         "first_frame_fidelity": fidelity.FirstFrameFidelity,
         "identity_drift": IdentityDrift,
         "colour_shift": ColourShift,
         "sharpness": Sharpness,
-        "clip_similarity": lambda: ClipSimilarity(mounted.folder("clip_similarity")),
         "flicker": Flicker,
         "warping_error": WarpingError,
         "vbench_temporal_flickering": VbenchTemporalFlickering,
-        "vbench_subject_consistency": lambda: VbenchSubjectConsistency(
-            mounted.folder("vbench_subject_consistency")
-        ),
-        "vbench_background_consistency": lambda: VbenchBackgroundConsistency(
-            mounted.folder("vbench_background_consistency")
-        ),
-        "vbench_aesthetic_quality": lambda: VbenchAestheticQuality(
-            mounted.folder("vbench_aesthetic_quality")
-        ),
+        **{name: partial(make, mounted.folder(name)) for name, make in OF_NETWORKS.items()},
     }

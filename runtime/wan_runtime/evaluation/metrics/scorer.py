@@ -23,17 +23,17 @@ class Scorer(Protocol):
 
 
 class Mean:
-    """Mean of one number of each frame but the first."""
+    """Mean of one number of each frame, mostly but the first."""
 
-    def __init__(self, score: Callable[[Pair], float | None]) -> None:
-        """`score`: of one pair; None: it says nothing there."""
-        self._score = score
+    def __init__(self, score: Callable[[Pair], float | None], *, first: bool = False) -> None:
+        """`score`: of one pair; None: it says nothing there. `first`: score the first pair too."""
+        self._score, self._from = score, 0 if first else 1
         self._total = 0.0
         self._count = 0
 
     def add(self, pair: Pair) -> None:
-        """Score a pair, unless it is the first."""
-        if pair.index and (found := self._score(pair)) is not None:
+        """Score a pair."""
+        if pair.index >= self._from and (found := self._score(pair)) is not None:
             self._total += found
             self._count += 1
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 
+from wan_runtime.contract.metric_names import MetricName
 from wan_runtime.evaluation.metrics.frame import Frame, Pair
-from wan_runtime.evaluation.metrics.perceptual import files_of, on_device, readable
-from wan_runtime.evaluation.metrics.scorer import too_short
+from wan_runtime.evaluation.metrics.perceptual import clip_encoder, files_of, on_device, readable
+from wan_runtime.evaluation.metrics.scorer import Mean
 
 if TYPE_CHECKING:
     import torch
@@ -19,63 +20,45 @@ SIDE = 224
 CLIP_COLOURS = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 DINO_COLOURS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and deviation of red, green and blue, as the networks were trained."""
-HEAD = "sa_0_4_vit_l_14_linear.pth"
 FULL_MARK = 10.0
 """Best mark of the aesthetic predictor."""
 
 
-class VbenchTemporalFlickering:
+class VbenchTemporalFlickering(Mean):
     """One minus the mean absolute difference of neighbouring frames, over 255."""
 
     def __init__(self) -> None:
-        self._total, self._count = 0.0, 0
-
-    def add(self, pair: Pair) -> None:
-        """Take a frame."""
-        now = pair.candidate
-        if now.before is not None:
-            self._total += float(cv2.absdiff(now.rgb, now.before.rgb).mean())
-            self._count += 1
+        super().__init__(_change)
 
     def value(self) -> float:
         """Between 0 and 1. Raises NoScore(TooShort)."""
-        if not self._count:
-            raise too_short()
-        return 1 - self._total / self._count / 255
-
-    def close(self) -> None:
-        """Nothing is open."""
+        return 1 - super().value() / 255
 
 
-class _Consistency:
+def _change(pair: Pair) -> float:
+    now = pair.candidate
+    assert now.before is not None
+    return float(cv2.absdiff(now.rgb, now.before.rgb).mean())
+
+
+class _Consistency(Mean):
     """Mean of the cosines between the features of a frame and those of the frame before and of the
     first, negative ones as 0."""
 
     def __init__(self, network: Clip | Dino) -> None:
+        super().__init__(self._cosine, first=True)
         self._network = network
-        self._first: torch.Tensor | None = None
+        self._start: torch.Tensor | None = None
         self._before: torch.Tensor | None = None
-        self._total, self._count = 0.0, 0
 
-    def add(self, pair: Pair) -> None:
-        """Take a frame."""
-        found = self._network.features(pair.candidate)
-        if self._first is None or self._before is None:
-            self._first = found
-        else:
-            cosines = (float((found * each).sum()) for each in (self._before, self._first))
-            self._total += sum(max(0.0, each) for each in cosines) / 2
-            self._count += 1
+    def _cosine(self, pair: Pair) -> float | None:
+        found, before = self._network.features(pair.candidate), self._before
         self._before = found
-
-    def value(self) -> float:
-        """Between 0 and 1. Raises NoScore(TooShort)."""
-        if not self._count:
-            raise too_short()
-        return self._total / self._count
-
-    def close(self) -> None:
-        """Nothing is open."""
+        if self._start is None or before is None:
+            self._start = found
+            return None
+        cosines = (float((found * each).sum()) for each in (before, self._start))
+        return sum(max(0.0, each) for each in cosines) / 2
 
 
 class VbenchSubjectConsistency(_Consistency):
@@ -94,49 +77,36 @@ class VbenchBackgroundConsistency(_Consistency):
         super().__init__(Clip("vbench_background_consistency", folder))
 
 
-class VbenchAestheticQuality:
+class VbenchAestheticQuality(Mean):
     """Mean mark of LAION's aesthetic predictor, over its best one."""
 
     def __init__(self, folder: Path | None) -> None:
         """Raises NoScore(NotMounted)."""
         import torch
 
+        super().__init__(self._mark, first=True)
         self._network = Clip("vbench_aesthetic_quality", folder)
-        files = files_of("vbench_aesthetic_quality", folder)
+        files = self._network.files
         with readable(files):
             head = torch.load(files[-1], map_location="cpu", weights_only=True)
             self._weight, self._bias = head["weight"][0].float(), float(head["bias"])
-        self._total, self._count = 0.0, 0
 
-    def add(self, pair: Pair) -> None:
-        """Take a frame."""
+    def _mark(self, pair: Pair) -> float:
         found = self._network.features(pair.candidate)[0].cpu()
-        self._total += float(found @ self._weight) + self._bias
-        self._count += 1
+        return float(found @ self._weight) + self._bias
 
     def value(self) -> float:
         """About 0 to 1. Raises NoScore(TooShort)."""
-        if not self._count:
-            raise too_short()
-        return self._total / self._count / FULL_MARK
-
-    def close(self) -> None:
-        """Nothing is open."""
+        return super().value() / FULL_MARK
 
 
 class Clip:
     """CLIP's image encoder."""
 
-    def __init__(self, metric: Any, folder: Path | None) -> None:
-        files = files_of(metric, folder)
-        from transformers import CLIPVisionModelWithProjection
-
-        with readable(files):
-            source = str(files[0].parent)
-            model: Any = CLIPVisionModelWithProjection.from_pretrained(
-                source, local_files_only=True
-            )
-            self._model = on_device(model)
+    def __init__(self, metric: MetricName, folder: Path | None) -> None:
+        """Raises NoScore(NotMounted)."""
+        self.files = files_of(metric, folder)
+        self._model = clip_encoder(self.files)
 
     def features(self, frame: Frame) -> torch.Tensor:
         """[1, D], of length 1, of the centre square."""
