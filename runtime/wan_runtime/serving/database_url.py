@@ -108,7 +108,12 @@ def _check(name: str, text: str) -> None:
     if name == "channel_binding" and text in ("prefer", "disable"):
         raise _refused(f"has the parameter {name}: it changes nothing here: take it out")
     if name in FILES:
-        if not Path(text).is_file():
+        if "-----BEGIN" in text:  # never said: it may be a key
+            raise _refused(
+                f"has {name} with the content of a file in place of its name: take it out, with "
+                "sslmode=require at most"
+            )
+        if not os.path.isfile(text):
             raise _refused(
                 f"has {name}={value(text)[1:-1]}, a file that the pod does not have: take it out, "
                 "with sslmode=require at most"

@@ -80,6 +80,11 @@ def test_it_is_understood(url: str, server: str) -> None:
             "sslrootcert=/certs/rds.pem, a file that the pod does not have",
         ),
         (
+            f"{RDS}?sslmode=require&sslkey=-----BEGIN+PRIVATE+KEY-----%0A{PASSWORD * 50}",
+            "sslkey with the content of a file in place of its name",
+        ),
+        (f"{RDS}?sslmode=require&sslcert={'x' * 300}", "a file that the pod does not have"),
+        (
             f"postgresql://ann:{PASSWORD}@/videos?host=/cloudsql/project:region:wan",
             "host=/cloudsql/project:region:wan, a socket, as the proxy of Cloud SQL makes it",
         ),
