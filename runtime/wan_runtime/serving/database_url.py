@@ -6,12 +6,12 @@ Nothing is passed on that the client would send to the server as a setting, or i
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InputError
 from wan_runtime.faults import value
+from wan_runtime.serving import mounted
 
 VARIABLE = "WAN_DATABASE_URL"
 FILE = "WAN_DATABASE_URL_FILE"
@@ -54,11 +54,7 @@ def current(url: str) -> str:
 
     Raises InputError(JOB_INVALID) as `checked` does.
     """
-    file = os.environ.get(FILE)
-    try:
-        return checked(Path(file).read_text(errors="surrogateescape") if file else url)
-    except OSError:  # the kubelet has not mounted it, or replaces it
-        return checked(url)
+    return checked(mounted.text(os.environ.get(FILE), url))
 
 
 def checked(url: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from wan_runtime.contract.reasons import GatewayReason, Reason
 from wan_runtime.contract.report import Fault
 from wan_runtime.errors import InputError
+from wan_runtime.serving import mounted
 
 VARIABLE = "WAN_WEBHOOK_SECRET"
 FILE = "WAN_WEBHOOK_SECRET_FILE"
@@ -63,11 +64,7 @@ class WebhookSecret:
         return Fault.of(GatewayReason.WEBHOOK_SECRET_INVALID, text)
 
     def _read(self) -> str:
-        try:
-            text = self._file.read_text(errors="surrogateescape") if self._file else self._text
-        except OSError:  # the kubelet has not mounted it, or replaces it
-            text = self._text
-        return text.strip()
+        return mounted.text(self._file, self._text).strip()
 
 
 def key_of(secret: str) -> bytes:
