@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from wan_operator.api.markers import rule
 from wan_operator.api.v1alpha1 import inference as api
 from wan_operator.api.v1alpha1.evaluation import KIND as EVALUATION
 from wan_operator.api.v1alpha1.finetune import KIND as FINETUNE
+from wan_operator.api.v1alpha1.syntax import names_a_service
 from wan_operator.conditions.service import VOCABULARY
 from wan_operator.crdgen.crd import MODEL_COLUMN, STATE_COLUMNS, Column, Definition
 from wan_operator.kinds.kind import Follows, Kind, Page
@@ -30,13 +30,7 @@ DEFINITION = Definition(
     spec=api.WanInferenceServiceSpec,
     status=api.WanInferenceServiceStatus,
     name_limit=api.NAME_LIMIT,
-    rules=(
-        rule(
-            "self.metadata.name.matches('^[a-z]')",
-            "must begin with a letter: a Service has this name",
-            ".metadata.name",
-        ),
-    ),
+    rules=(names_a_service("must begin with a letter: a Service has this name"),),
     scalable=True,
     example="examples/inference-minimal.yaml",
     columns=(

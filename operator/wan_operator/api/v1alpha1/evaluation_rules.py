@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic.alias_generators import to_camel
 
 from wan_operator.api.markers import Schema, rule
+from wan_operator.api.v1alpha1.syntax import names_a_service
 from wan_runtime.contract.figures import SUBJECTIVE, TOTAL
 from wan_runtime.contract.metric_names import METRICS
 
@@ -187,10 +188,9 @@ FIXED_RULES: tuple[Schema, ...] = (
 """Rules over the whole object. Until the first candidate is at work everything may be mended, and
 starts the run over: no GPU has worked for it."""
 
-PAGE = rule(
-    "!has(self.spec.ratings) || self.metadata.name.matches('^[a-z]')",
+PAGE = names_a_service(
     "must begin with a letter where ratings are wanted: the name of the Service of their page "
     "begins with it",
-    ".metadata.name",
+    unless="!has(self.spec.ratings)",
 )
 """Rule over the whole object."""

@@ -41,6 +41,7 @@ from wan_operator.api.v1alpha1.model import (
 )
 from wan_operator.api.v1alpha1.pods import PodTemplate, ResourceOverrides
 from wan_operator.api.v1alpha1.runs import Retries
+from wan_operator.api.v1alpha1.syntax import names_a_service
 from wan_runtime.contract.finetune import FineTuneWork
 from wan_runtime.contract.model_import import ImportWork
 from wan_runtime.contract.steps import FACTS
@@ -245,10 +246,9 @@ EXPORTED = rule(
 """Rule over the whole object. Until the export begins, an edit takes effect: no GPU has worked on
 it."""
 
-MEETING = rule(
-    "self.spec.parallelism.nodes == 1 || self.metadata.name.matches('^[a-z]')",
+MEETING = names_a_service(
     "must begin with a letter where parallelism.nodes is more than 1: the name of the Service by "
     "which the nodes meet begins with it",
-    ".metadata.name",
+    unless="self.spec.parallelism.nodes == 1",
 )
 """Rule over the whole object."""

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from wan_operator.api.markers import Cel, syntax
+from wan_operator.api.markers import Cel, Schema, rule, syntax
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = f"{_LABEL}([.]{_LABEL})*"
@@ -39,6 +39,16 @@ def key_is_valid(key: str, prefix: str = _SUBDOMAIN) -> str:
     return (
         f"({key}.matches('^({prefix}/)?{_WORD}$') && {key}.matches('^(.{{1,253}}/)?[^/]{{1,63}}$'))"
     )
+
+
+def names_a_service(message: str, *, unless: str | None = None) -> Schema:
+    """Rule over a whole object with whose name that of a Service begins. Names of Services, which
+    are parts of host names, begin with a letter; those of other objects may begin with a digit.
+
+    `unless`: CEL expression for objects that have no such Service.
+    """
+    letter = "self.metadata.name.matches('^[a-z]')"
+    return rule(f"{unless} || {letter}" if unless else letter, message, ".metadata.name")
 
 
 def _keys(of: str, prefix: str = _SUBDOMAIN) -> Cel:
