@@ -238,10 +238,9 @@ class EvaluationWork(Work):
         return self
 
     def _again(self) -> dict[str, object]:
-        stated = self.stated()
-        return {"again": True} | {
-            name: stated[name] for name in ("noise_floor_renders",) if name in stated
-        }
+        if self.noise_floor_renders == DEFAULT_FLOOR:  # as it was before others could be named
+            return {"again": True}
+        return {"again": True, "noise_floor_renders": [*self.noise_floor_renders]}
 
     @property
     def decisive(self) -> frozenset[str]:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from wan_operator.api.v1alpha1.evaluation import Candidate, WanEvaluationSpec
 from wan_operator.api.v1alpha1.evaluation_status import EffectiveCandidate, EffectiveEvaluation
+from wan_operator.reconcile.evaluation.fit import floor_renders
 from wan_operator.reconcile.evaluation.plan import EvaluationStep
 from wan_operator.reconcile.store import mounted, store_spec
 from wan_operator.resources.jobs import API_KEY_PATH
 from wan_operator.resources.labels import Owner
 from wan_runtime.contract.dataset import Bucket, Columns, DatasetSpec
 from wan_runtime.contract.evaluation import (
-    DEFAULT_FLOOR,
     AdapterFile,
     CandidateSpec,
     ClipsSpec,
@@ -79,7 +79,7 @@ def evaluation_work(
         sampling=SamplingSpec.model_validate(spec.sampling.model_dump()),
         seed=spec.seed,
         noise_floor=spec.noise_floor,
-        noise_floor_renders=tuple(spec.noise_floor_renders or DEFAULT_FLOOR),
+        noise_floor_renders=tuple(floor_renders(spec)),
         metrics=tuple(spec.metrics),
         metric_weights=spec.metric_weights,
         legacy_psnr=spec.legacy_psnr,
