@@ -109,22 +109,28 @@ def as_before(spec: Manifest) -> tuple[Manifest, Manifest]:
     """A pod's spec as earlier releases made it: without the Secrets of store and database as files
     and the store's session token, and the oldest without the request for ephemeral storage
     either."""
-    [only] = spec["containers"]
-    before = only | {
-        "env": without(only["env"], STORE_FOLDER, SESSION_TOKEN, DATABASE_FILE),
-        "volumeMounts": without(only["volumeMounts"], STORE_SECRET, DATABASE_SECRET),
-    }
+    before = without(
+        spec,
+        env=(STORE_FOLDER, SESSION_TOKEN, DATABASE_FILE),
+        volumes=(STORE_SECRET, DATABASE_SECRET),
+    )
+    [only] = before["containers"]
     requests = {
         name: each for name, each in only["resources"]["requests"].items() if name != STORAGE
     }
-    oldest = before | {"resources": only["resources"] | {"requests": requests}}
-    pod = spec | {"volumes": without(spec["volumes"], STORE_SECRET, DATABASE_SECRET)}
-    return pod | {"containers": [before]}, pod | {"containers": [oldest]}
+    oldest = only | {"resources": only["resources"] | {"requests": requests}}
+    return before, before | {"containers": [oldest]}
 
 
-def without(items: list[Manifest], *names: str) -> list[Manifest]:
-    """Named items, such as volumes, but those of some names."""
-    return [each for each in items if each["name"] not in names]
+def without(spec: Manifest, *, env: Collection[str], volumes: Collection[str]) -> Manifest:
+    """The spec of a pod of one container, without the variables and volumes of these names."""
+
+    def others(items: list[Manifest], names: Collection[str]) -> list[Manifest]:
+        return [each for each in items if each["name"] not in names]
+
+    [only] = spec["containers"]
+    left = {"env": others(only["env"], env), "volumeMounts": others(only["volumeMounts"], volumes)}
+    return spec | {"containers": [only | left], "volumes": others(spec["volumes"], volumes)}
 
 
 def security_context() -> Manifest:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from wan_operator.api.v1alpha1.common import ConfigMapKey
@@ -118,18 +117,11 @@ def kept(manifest: Manifest, live: Manifest | None) -> Manifest:
     return manifest
 
 
-def _earlier(pod: Manifest) -> Iterator[Manifest]:
+def _earlier(pod: Manifest) -> tuple[Manifest, ...]:
     """A pod's spec as earlier releases made it: without the secret of webhooks as a file, and what
     came before that."""
-    [only] = pod["containers"]
-    before = only | {
-        "env": without(only["env"], WEBHOOK_FILE),
-        "volumeMounts": without(only["volumeMounts"], WEBHOOK_SECRET),
-    }
-    volumes = without(pod["volumes"], WEBHOOK_SECRET)
-    spec = pod | {"containers": [before], "volumes": volumes}
-    yield spec
-    yield from as_before(spec)
+    spec = without(pod, env=(WEBHOOK_FILE,), volumes=(WEBHOOK_SECRET,))
+    return (spec, *as_before(spec))
 
 
 def container(gateway: GatewayPods) -> Manifest:
