@@ -64,6 +64,11 @@ class Owner:
         }
 
 
+def selector(owner: Owner, step: str) -> dict[str, str]:
+    """Labels by which a Service or a NetworkPolicy finds the pods of a step."""
+    return {owner.label: owner.name, STEP: step}
+
+
 def labels(owner: Owner, step: str, attempt: int | None = None) -> dict[str, str]:
     made = {
         "app.kubernetes.io/name": f"wan-{owner.kind.removeprefix('Wan').lower()}",
@@ -71,8 +76,7 @@ def labels(owner: Owner, step: str, attempt: int | None = None) -> dict[str, str
         "app.kubernetes.io/component": step,
         "app.kubernetes.io/part-of": MANAGER,
         MANAGED_BY: MANAGER,
-        owner.label: owner.name,
-        STEP: step,
+        **selector(owner, step),
     }
     return made if attempt is None else made | {ATTEMPT: str(attempt)}
 

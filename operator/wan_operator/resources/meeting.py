@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wan_operator.resources.labels import STEP, Manifest, Owner, job_name, labels, metadata
+from wan_operator.resources.labels import Manifest, Owner, job_name, labels, metadata, selector
 
 MEETING_PORT = 29500
 """Where rank 0 awaits the others. Once they have met, they connect at ports of their own."""
@@ -16,7 +16,7 @@ def meeting_service(owner: Owner, step: str) -> Manifest:
     """Headless Service that gives the pods of all attempts of a step their names in DNS."""
     spec = {
         "clusterIP": "None",
-        "selector": {owner.label: owner.name, STEP: step},
+        "selector": selector(owner, step),
         # The pods are ready for others before they are ready for anything else.
         "publishNotReadyAddresses": True,
         "ports": [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wan_operator.resources.labels import STEP, Manifest, Owner, labels, metadata
+from wan_operator.resources.labels import Manifest, Owner, labels, metadata, selector
 from wan_runtime.contract.evaluation import RATING_PORT
 from wan_runtime.contract.job import PROGRESS_PORT
 
@@ -23,7 +23,7 @@ def url(owner: Owner) -> str:
 def page_service(owner: Owner, step: str) -> Manifest:
     """Service of the pod of a step, which serves the page."""
     port = {"name": "http", "port": HTTP, "targetPort": RATING_PORT, "protocol": "TCP"}
-    spec = {"type": "ClusterIP", "selector": _pods(owner, step), "ports": [port]}
+    spec = {"type": "ClusterIP", "selector": selector(owner, step), "ports": [port]}
     return _child(owner, step, "v1", "Service", spec)
 
 
@@ -35,15 +35,11 @@ def page_policy(owner: Owner, step: str) -> Manifest:
         "ports": [{"port": PROGRESS_PORT, "protocol": "TCP"}],
     }
     spec = {
-        "podSelector": {"matchLabels": _pods(owner, step)},
+        "podSelector": {"matchLabels": selector(owner, step)},
         "policyTypes": ["Ingress"],
         "ingress": [page, progress],
     }
     return _child(owner, step, "networking.k8s.io/v1", "NetworkPolicy", spec)
-
-
-def _pods(owner: Owner, step: str) -> dict[str, str]:
-    return {owner.label: owner.name, STEP: step}
 
 
 def _child(owner: Owner, step: str, api_version: str, kind: str, spec: dict[str, Any]) -> Manifest:
