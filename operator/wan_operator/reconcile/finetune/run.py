@@ -46,27 +46,26 @@ class FineTunePlan(Plan[WanFineTuneSpec, WanFineTuneStatus]):
 
     def files(self, run: FineTuneRun, id: str) -> tuple[Manifest, ...]:
         assert run.status.effective is not None
-        steps = plan_steps(run.spec)
         spec = job_spec(
             run.owner,
             run.spec,
             run.status.effective,
-            _step(steps, id),
-            inputs_of(run.status.steps, sources(steps, id)),
+            _step(run, id),
+            inputs_of(run.status.steps, sources(plan_steps(run.spec), id)),
             with_ca=ca_bundle(run.spec.store, run.settings) is not None,
         )
         return (job_config_map(run.owner, spec),)
 
     def services(self, run: FineTuneRun, id: str) -> tuple[Manifest, ...]:
-        nodes = _spread(run, _step(plan_steps(run.spec), id).step).nodes
+        nodes = _spread(run, _step(run, id).step).nodes
         return (meeting_service(run.owner, id),) if nodes > 1 else ()
 
     def job(self, run: FineTuneRun, id: str, number: int) -> Manifest:
-        return job(_attempt(run, _step(plan_steps(run.spec), id), number))
+        return job(_attempt(run, _step(run, id), number))
 
     def finished(self, run: FineTuneRun, id: str, result: Result) -> FineTuneRun:
         """The run with the exported weights and their certificates."""
-        if not _step(plan_steps(run.spec), id).must_commit or result.manifest is None:
+        if not _step(run, id).must_commit or result.manifest is None:
             return run
         artifact = Artifact(uri=result.manifest.uri, sha256=result.manifest.sha256)
         formats = [_certified(each) for each in result.certificates]
@@ -93,17 +92,17 @@ class FineTunePlan(Plan[WanFineTuneSpec, WanFineTuneStatus]):
         return f"the weights are at {artifact.uri}" if artifact else "all steps are done"
 
     def repeats_on(self, run: FineTuneRun, id: str) -> int:
-        step = _step(plan_steps(run.spec), id).step
+        step = _step(run, id).step
         return _spread(run, step).world if FACTS[step].repeats else 0
 
 
-def _step(steps: Sequence[FineTuneStep], id: str) -> FineTuneStep:
-    return next(step for step in steps if step.id == id)
+def _step(run: FineTuneRun, id: str) -> FineTuneStep:
+    return next(step for step in plan_steps(run.spec) if step.id == id)
 
 
 def _attempt(run: FineTuneRun, planned: FineTuneStep, number: int) -> Attempt:
     assert run.status.effective is not None
-    source = run.spec.model.source
+    source, spread = run.spec.model.source, _spread(run, planned.step)
     return Attempt(
         owner=run.owner,
         step_id=planned.id,
@@ -113,8 +112,8 @@ def _attempt(run: FineTuneRun, planned: FineTuneStep, number: int) -> Attempt:
         needs_gpu=planned.needs_gpu,
         deterministic=planned.trains and run.spec.training.deterministic,
         host=fit.host_plan(run, planned),
-        gpus=_spread(run, planned.step).gpus_per_node,
-        nodes=_spread(run, planned.step).nodes,
+        gpus=spread.gpus_per_node,
+        nodes=spread.nodes,
         environment=(run.spec.parallelism.environment or {}) if FACTS[planned.step].spreads else {},
         image=run.status.effective.image,
         image_pull_policy=run.settings.image_pull_policy,
