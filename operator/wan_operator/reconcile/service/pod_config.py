@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from wan_operator.api.v1alpha1 import inference_model as api
 from wan_operator.api.v1alpha1.inference import Effect, EffectiveService
 from wan_operator.reconcile.service.adapters import reference, spec_of
 from wan_operator.reconcile.service.finetunes import Followed
@@ -78,11 +77,13 @@ def of_gateways(
 ) -> ServiceSpec:
     """What every revision that is at work can render: a video may meet any of them."""
     spec, limits = service.spec, service.spec.limits
-    schedules = {each.name: each.distilled for each in spec.adapters if each.distilled}
+    schedules = {
+        each.name: Distilled(**each.distilled.model_dump())
+        for each in spec.adapters
+        if each.distilled is not None
+    }
     adapters = [
-        each
-        if each.name not in schedules
-        else each.model_copy(update={"distilled": _schedule(schedules[each.name])})
+        each.model_copy(update={"distilled": schedules.get(each.name)})
         for each in desired.adapters
         if all(each.name in _names(w) for w in at_work)
     ]
@@ -120,10 +121,6 @@ def of_gateways(
 
 def _names(service: ServiceSpec) -> Iterable[str]:
     return {each.name for each in service.adapters}
-
-
-def _schedule(distilled: api.Distilled) -> Distilled:
-    return Distilled(steps=distilled.steps, shift=distilled.shift)
 
 
 def _effect(effect: Effect) -> EffectSpec:
