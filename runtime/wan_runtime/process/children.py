@@ -93,9 +93,6 @@ class Children:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def __len__(self) -> int:
-        return len(self._processes)
-
     def wait(self) -> list[Ended]:
         """Reap until all have ended: their ends, the first one first.
 

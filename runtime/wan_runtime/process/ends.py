@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from wan_runtime.contract.job import ExitClass, Result
 from wan_runtime.contract.reasons import Reason
-from wan_runtime.process.children import Ended
+from wan_runtime.process.children import GOOD_ENDS, Ended
 from wan_runtime.process.stuck import Found
 
 
@@ -62,14 +62,13 @@ def judge_all(step_id: str, ends: Sequence[End], stuck: Found | None, stopping: 
     """
     judged = [(end, _judged(step_id, end, stopping)) for end in ends]
     first = min(judged, key=lambda each: each[0].rank)[1]
-    if first.exit_class in (ExitClass.DONE, ExitClass.STOPPED):
+    if first.exit_class in GOOD_ENDS:
         return first
     saved = next((each.checkpoint for _, each in judged if each.checkpoint is not None), None)
     faults = [
         (end, each)
         for end, each in judged
-        if each.exit_class not in (ExitClass.DONE, ExitClass.STOPPED)
-        and not (end.process.killed and end.result is None)
+        if each.exit_class not in GOOD_ENDS and not (end.process.killed and end.result is None)
     ]
     causes = [each for each in faults if each[1].reason is not Reason.RANK_LOST] or faults
     if causes:
