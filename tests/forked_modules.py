@@ -10,13 +10,12 @@ import logging
 import os
 import runpy
 import signal
-import socket
 import sys
 import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
@@ -25,7 +24,7 @@ import pytest
 from wan_runtime.process import ranks
 
 PAUSE = 0.01
-EXECUTED = ranks._start
+EXECUTED = ranks._execute
 """Starts a rank with memory of its own."""
 
 
@@ -93,18 +92,15 @@ def forked_ranks() -> Iterator[None]:
     """Ranks of workers are forks of the worker meanwhile. They share what this process imports, as
     long as a worker is in this process, or a fork of it."""
 
-    async def start(arguments: Callable[[int], Sequence[str]]) -> ranks.Rank:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            _, module, *rest = arguments(theirs.fileno())
-            process = ForkedProcess(
-                module, *rest, shares="wan_runtime.serving.worker.rank",
-                pass_fds=[theirs.fileno()], start_new_session=True,
-            )  # fmt: skip
-        return ranks.Rank(process, *await asyncio.open_connection(sock=ours))  # type: ignore[arg-type]
+    async def fork(arguments: Sequence[str], channel: int) -> ForkedProcess:
+        _, module, *rest = arguments
+        return ForkedProcess(
+            module, *rest, shares="wan_runtime.serving.worker.rank",
+            pass_fds=[channel], start_new_session=True,
+        )  # fmt: skip
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranks, "_start", start)
+        patch.setattr(ranks, "_execute", fork)
         yield
 
 

@@ -124,14 +124,15 @@ class RankProcesses(Generic[M]):
 async def _start(arguments: Callable[[int], Sequence[str]]) -> Rank:
     ours, theirs = socket.socketpair()
     with theirs:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *arguments(theirs.fileno()),
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-        )
+        process = await _execute(arguments(theirs.fileno()), theirs.fileno())
     reader, writer = await asyncio.open_connection(sock=ours)
     return Rank(process, reader, writer)
+
+
+async def _execute(arguments: Sequence[str], channel: int) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, pass_fds=[channel], start_new_session=True
+    )
 
 
 def _ended(code: int) -> str:

@@ -40,7 +40,7 @@ async def two(video_service: Service, alone: list[bytes]) -> AsyncIterator[Worki
     """The only worker by now. What its ranks free, they give back to the system: the lack of
     memory is felt by a small video too, and by no fork, which has what its origin has freed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranks, "_start", EXECUTED)
+        patch.setattr(ranks, "_execute", EXECUTED)
         patch.setenv("MALLOC_MMAP_THRESHOLD_", str(2**16))
         async with video_service.worker(ranks=2, patience=Patience(floor_seconds=10)) as running:
             yield running
