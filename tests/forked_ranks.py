@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from typing import Any
 import torch.distributed as dist
 
 from wan_runtime.contract.service import ParallelSpec
+from wan_runtime.contract.training import Parallelism
 from wan_runtime.models.dit.parallel import Ranks, join
-from wan_runtime.process.launch import Place
+from wan_runtime.process import launch
 
 LIMIT = 120.0
 """Seconds until an answer must be there."""
@@ -29,12 +29,10 @@ def on_ranks(
 
 def in_places(world: int, action: Callable[[int], Any]) -> list[Any]:
     """As `on_ranks`, of an action that meets the other ranks by its environment; from its rank."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    places = launch.places(Parallelism(gpus_per_node=world))
 
     def run(rank: int) -> Any:
-        os.environ |= Place(rank, world, rank, world, "127.0.0.1", port).environment()
+        os.environ |= places[rank].environment()
         return action(rank)
 
     return _forked(world, run)
