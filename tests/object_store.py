@@ -8,7 +8,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from pathlib import Path
 from types import TracebackType
 from uuid import uuid4
@@ -17,6 +16,7 @@ from minio import Minio
 from minio.credentials import StaticProvider
 from minio.minioadmin import MinioAdmin
 
+from starting import until_ready
 from wan_runtime.contract.job import StoreSpec
 
 ACCESS_KEY = "test-access"
@@ -74,7 +74,7 @@ class ObjectStore:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        self._process = subprocess.Popen(
+        process = self._process = subprocess.Popen(
             [
                 binary(),
                 "server",
@@ -94,11 +94,7 @@ class ObjectStore:
             stdout=self._log,
             stderr=self._log,
         )
-        deadline = time.monotonic() + 60
-        while not self._ready():
-            assert self._process.poll() is None, f"MinIO ended; see {self._log.name}"
-            assert time.monotonic() < deadline, f"MinIO is not ready; see {self._log.name}"
-            time.sleep(0.05)
+        until_ready("MinIO", self._ready, lambda: process.poll() is None, Path(self._log.name))
 
     def kill(self) -> None:
         """Kill it outright, as a lost node does."""

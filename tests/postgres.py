@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from object_store import free_port
+from starting import until_ready
 
 USER = "wan"
 OPTIONS = {
@@ -103,7 +104,7 @@ class Postgres:
     def start(self) -> None:
         """Start it and wait until it answers."""
         options = [part for item in self._options.items() for part in ("-c", "=".join(item))]
-        self._process = subprocess.Popen(
+        process = self._process = subprocess.Popen(
             [
                 self._bin / "postgres",
                 *("-D", self._data, "-p", str(self.port), "-k", self._folder, *options),
@@ -114,12 +115,7 @@ class Postgres:
             group=self._user,
             cwd=self._folder,
         )
-        deadline = time.monotonic() + 60
-        while not self._ready():
-            log = (self._folder / "log").read_text(errors="replace")[-2000:]
-            assert self._process.poll() is None, f"PostgreSQL ended:\n{log}"
-            assert time.monotonic() < deadline, f"PostgreSQL is not ready:\n{log}"
-            time.sleep(0.02)
+        until_ready("PostgreSQL", self._ready, lambda: process.poll() is None, self._folder / "log")
 
     def kill(self) -> None:
         """Kill all of its processes outright, as a lost node does."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-import time
 from collections.abc import Coroutine
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +15,7 @@ import httpx
 import uvicorn
 
 from object_store import BUCKET, ObjectStore
+from starting import until_ready
 from wan_runtime.artifacts.patience import Patience
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.service import ServiceSpec
@@ -99,11 +99,7 @@ class RunningServer:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        deadline = time.monotonic() + 60
-        while not self.started:
-            assert self._thread.is_alive(), f"{type(self).__name__} ended while it started"
-            assert time.monotonic() < deadline, f"{type(self).__name__} does not start"
-            time.sleep(0.01)
+        until_ready(type(self).__name__, lambda: self.started, self._thread.is_alive)
         return self
 
     def __exit__(
