@@ -40,6 +40,9 @@ too low."""
 CRF = 12
 SEGMENT = 16
 """Frames that one encoder makes, the first of which can be decoded alone: several work at once."""
+SHORTEST = 3
+"""Frames of the last segment, at least: fewer are not reordered, and the gap that this leaves
+between decoding times would have players count fewer frames a second."""
 ENCODING = {
     "preset": "medium",
     # Where EXACT puts chroma, and where browsers take it from.
@@ -73,7 +76,7 @@ def write_mp4(
     without a tag, players guess the matrix by the height. Equal frames are equal bytes.
     """
     rate = Fraction(fps).limit_denominator(1000)
-    starts = range(0, len(frames_FHWC), SEGMENT)
+    starts = range(0, max(1, len(frames_FHWC) - SHORTEST + 1), SEGMENT)
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         container.metadata.update(metadata or {})
         stream = container.add_stream("libx264", rate=rate)
@@ -86,7 +89,8 @@ def write_mp4(
                 assert isinstance(made, av.VideoCodecContext)
                 codec = made
                 _prepare(codec, frames_FHWC, rate, crf)
-            return list(_encoded(codec, frames_FHWC[start : start + SEGMENT], start, 1 / rate))
+            end = None if start == starts[-1] else start + SEGMENT
+            return list(_encoded(codec, frames_FHWC[start:end], start, 1 / rate))
 
         for packets in in_order(segment, starts, threads=min(len(starts), len(cores()))):
             for packet in packets:

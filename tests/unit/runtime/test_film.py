@@ -89,20 +89,26 @@ def test_contact_sheet_has_a_row_a_video(tmp_path: Path) -> None:
     assert list(dict.fromkeys(value for value in column if value in (40, 90))) == [40, 90]
 
 
-def test_parts_that_are_encoded_side_by_side_are_one_video(tmp_path: Path) -> None:
-    levels = [20 + 6 * number for number in range(37)]
+@pytest.mark.parametrize(
+    ("count", "keyframes"),
+    [(1, [0]), (17, [0]), (18, [0]), (19, [0, 16]), (33, [0, 16]), (37, [0, 16, 32])],
+)
+def test_parts_that_are_encoded_side_by_side_are_one_video(
+    count: int, keyframes: list[int], tmp_path: Path
+) -> None:
+    levels = [20 + 6 * number for number in range(count)]
     frames = np.stack([np.full((48, 64, 3), level, np.uint8) for level in levels])
     path = tmp_path / "long.mp4"
     write_mp4(frames, path, 16)
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        assert (stream.frames, stream.average_rate) == (37, 16)
+        assert (stream.frames, stream.average_rate) == (count, 16)
         packets = [each for each in container.demux(stream) if each.pts is not None]
         tick = 1 / (16 * stream.time_base)
-    assert sorted(each.pts for each in packets) == [number * tick for number in range(37)]
+    assert sorted(each.pts for each in packets) == [number * tick for number in range(count)]
     order = [each.dts for each in packets]
     assert order == sorted(set(order))
-    assert [each.pts / tick for each in packets if each.is_keyframe] == [0, 16, 32]
+    assert [each.pts / tick for each in packets if each.is_keyframe] == keyframes
     with av.open(str(path)) as container:
         shown = [each.to_ndarray(format="gray").mean() for each in container.decode(video=0)]
     assert shown == pytest.approx(levels, abs=3)
