@@ -58,6 +58,23 @@ def test_it_waits_for_a_fine_tune_and_takes_what_that_made() -> None:
     assert work.clips.held_out.sha256 == "c" * 64
 
 
+def test_training_costs_the_gpus_that_each_step_has() -> None:
+    """One for each encoding, none to gather their lists, and all that train together."""
+    status = exported()
+    times = {each: status["steps"][1][each] for each in ("startTime", "completionTime")}
+    status["steps"] += [
+        {"name": name, "state": "Complete", **times}
+        for name in ("encode-part1", "encode-part2", "encode")
+    ]
+    status["effective"]["parallelism"] = {"nodes": 2, "gpusPerNode": 8, "sequence": 4}
+    world = EvaluationWorld(candidates=[BASE, TUNED])
+    world.finetune(**status)
+    world.settle()
+    tuned = world.work_of("collect").candidate("tuned")
+    assert tuned.training is not None
+    assert tuned.training.gpu_seconds == (16 + 2) * 3600
+
+
 def test_what_a_fine_tune_made_stays_when_it_is_deleted_or_made_anew() -> None:
     world = EvaluationWorld(candidates=[BASE, TUNED])
     world.finetune(**exported())

@@ -37,12 +37,17 @@ class FineTune:
     @property
     def gpu_seconds(self) -> float:
         """GPU-seconds from the start to the end of its encode and train steps."""
-        pods = self.spec.parallelism.gpus_per_node
+        effective = self.status.effective
+        spread = None if effective is None else effective.parallelism
+        training = 1 if spread is None else spread.nodes * spread.gpus_per_node
+        # What several encodings left is gathered without a GPU.
+        gathers = any(step.name.startswith(f"{Step.ENCODE}-") for step in self.status.steps)
         return sum(
             (step.completion_time - step.start_time).total_seconds()
-            * (pods * self.spec.parallelism.nodes if step.name.startswith(CHECKPOINTED) else pods)
+            * (training if step.name.startswith(CHECKPOINTED) else 1)
             for step in self.status.steps
             if step.name.startswith((Step.ENCODE, *CHECKPOINTED))
+            and not (gathers and step.name == Step.ENCODE)
             and step.start_time is not None
             and step.completion_time is not None
         )
