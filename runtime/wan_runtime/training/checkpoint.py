@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors.torch import load_file
@@ -28,7 +28,9 @@ from torch import Tensor, nn
 from wan_runtime.artifacts import manifest, space
 from wan_runtime.artifacts.manifest import IN_FLIGHT, Lineage, Manifest
 from wan_runtime.artifacts.store import ArtifactCorrupt, ObjectNotFound, Store
-from wan_runtime.contract.job import Checkpoint, ManifestRef
+from wan_runtime.contract.finetune import finetune_of
+from wan_runtime.contract.job import Checkpoint, JobSpec, ManifestRef
+from wan_runtime.contract.training import Checkpointing
 from wan_runtime.models.weights import (
     PIECE_BYTES,
     Layout,
@@ -98,9 +100,21 @@ class TrainState:
 class Checkpoints:
     """The checkpoints of one training run, at `<prefix>/step-00000100/`."""
 
-    def __init__(self, store: Store, prefix: str, work: Path, lineage: Lineage, keep: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        prefix: str,
+        work: Path,
+        lineage: Lineage,
+        keep: int,
+        alike: frozenset[str] = frozenset(),
+    ) -> None:
+        """
+        Args:
+            alike: hashes of other jobs whose checkpoints are gone on from as well.
+        """
         self._store, self._prefix, self._folder = store, prefix, work / "checkpoint"
-        self._lineage = lineage
+        self._lineage, self._jobs = lineage, alike | {lineage.config_hash}
         self._keep = max(keep, 1)
         self.newest: Checkpoint | None = None
         """The last that was saved or resumed from."""
@@ -173,7 +187,7 @@ class Checkpoints:
     def _fits(self, ref: ManifestRef, content: Manifest, state: TrainState) -> bool:
         """Whether it is of this job, base model and form."""
         mine, its = self._lineage, content.lineage
-        same = (its.config_hash, its.base_weights) == (mine.config_hash, mine.base_weights)
+        same = its.config_hash in self._jobs and its.base_weights == mine.base_weights
         held = {re.split(r"[-.]", entry.path)[0] for entry in content.files}
         whole = held == {*state.sets, "state", "random"}
         if content.kind != KIND or not same or not whole:
@@ -200,6 +214,18 @@ class Checkpoints:
         # The manifest first: what is half removed is then no checkpoint any more.
         self._store.delete([prefix + manifest.NAME])
         self._store.delete([entry.key for entry in self._store.list(prefix)])
+
+
+def jobs_alike(job: JobSpec) -> frozenset[str]:
+    """Hashes of the jobs that differ from `job` in what blocks keep between forward and backward,
+    and so in rounding alone: an edit of the number of GPUs has that chosen anew."""
+    work = finetune_of(job)
+    found = set()
+    for policy in get_args(Checkpointing):
+        training = work.training.model_copy(update={"gradient_checkpointing": policy})
+        other = job.model_copy(update={"work": work.model_copy(update={"training": training})})
+        found.add(manifest.job_hash(other))
+    return frozenset(found)
 
 
 def name_of(step: int) -> str:

@@ -42,7 +42,7 @@ from wan_runtime.process.progress import Reporter
 from wan_runtime.training import curve, guard, init_from, replicas
 from wan_runtime.training.batches import load_batch
 from wan_runtime.training.best import BestWeights
-from wan_runtime.training.checkpoint import Checkpoints, TrainState
+from wan_runtime.training.checkpoint import Checkpoints, TrainState, jobs_alike
 from wan_runtime.training.draws import Draws, Part
 from wan_runtime.training.ema import Average
 from wan_runtime.training.meet import check, meet
@@ -201,7 +201,12 @@ class Trainer:
             cache=cache,
             validation=validation,
             checkpoints=Checkpoints(
-                store, f"{job.output_prefix}/checkpoints", work, lineage, spec.keep_checkpoints
+                store,
+                f"{job.output_prefix}/checkpoints",
+                work,
+                lineage,
+                spec.keep_checkpoints,
+                jobs_alike(job),
             ),
             lineage=lineage,
             total=total,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from unit.controller.world import World
+from unit.controller.world import SETTINGS, World
 from wan_operator.api.v1alpha1.finetune import WanFineTuneSpec
 from wan_operator.reconcile.finetune.fit import workloads
 from wan_runtime.contract.job import JobSpec
@@ -124,6 +125,29 @@ def test_an_edit_reaches_the_next_attempt_alone() -> None:
     world.passes(60)
     world.settle()
     assert job_file(world, "train").parallelism.gpus_per_node == 4
+
+
+def test_an_edit_has_auto_chosen_anew() -> None:
+    """Blocks that keep their attention are none of ZeRO 3, and one GPU has less room than two."""
+    h200 = replace(SETTINGS, gpu_type="H200-141GB")
+    model = {"preset": "Wan2.1-I2V-14B-720P", "source": {"s3": "s3://wan/models/x"}}
+    two = {"gpusPerNode": 2, "sequence": 2}
+    world = World(h200, model=model, parallelism=two, training={"seed": 1})
+
+    def kept() -> str:
+        world.settle()
+        return str(world.status["effective"]["gradientCheckpointing"])
+
+    world.at_once = 2
+    world.reach("train")
+    began = kept()
+    assert began == "KeepAttention"
+    world.edit(parallelism={**two, "zeroStage": 3})
+    assert kept() == "Full"
+    world.edit(parallelism={**two, "environment": {"NCCL_DEBUG": "WARN"}})
+    assert kept() == began
+    world.status["effective"]["gradientCheckpointing"] = "Offload"  # by an earlier catalogue
+    assert kept() == "Offload"
 
 
 def test_what_another_release_chose_is_chosen_anew() -> None:

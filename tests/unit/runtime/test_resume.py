@@ -277,6 +277,13 @@ def test_checkpoints_of_another_job_or_base_are_not_resumed(
     assert steps_of(other) == [1, 2, 3, 4, 5, 6]
 
 
+def test_what_blocks_keep_may_change_between_attempts(encoded21: Run) -> None:
+    run = encoded21.fork("kept-otherwise")
+    stop(run, 3)
+    all_kept = {**EXACT["lora"]["training"], "gradientCheckpointing": "None"}
+    assert steps_of(run, training=all_kept) == [4, 5, 6]
+
+
 def test_only_the_newest_checkpoints_are_kept(encoded21: Run) -> None:
     run = encoded21.fork("kept")
     place = f"{run.job(Step.TRAIN).output_prefix}/checkpoints"

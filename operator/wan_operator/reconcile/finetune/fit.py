@@ -22,7 +22,7 @@ from wan_operator.reconcile.finetune.plan import (
     prepare_of,
     trains_in_parallel,
 )
-from wan_operator.reconcile.finetune.spread import spread_of, stated
+from wan_operator.reconcile.finetune.spread import parallelism_of, spread_of, stated
 from wan_operator.reconcile.finetune.work import checkpointing_of, initial_weights
 from wan_operator.reconcile.gpus import gpu_of, is_fit_checked, way_out
 from wan_operator.reconcile.observed import Raw
@@ -47,8 +47,8 @@ UNCOUNTED_CLIPS = 1000
 
 
 def planned(run: FineTuneRun, effective: Effective, steps: Sequence[StepStatus]) -> Effective:
-    """With the plan and what it decides. What was decided when the run began stays: the catalogue
-    may change under it."""
+    """With the plan and what it decides. What was decided when the run began stays, while its
+    parallelism is not edited: the catalogue may change under it."""
     spec, gpu = run.spec, _gpu(run)
     works = workloads(spec, gpu, _begun(run))
     spread = works[0].spread if works else spread_of(spec, None, gpu, _begun(run))
@@ -181,11 +181,12 @@ def workload(spec: WanFineTuneSpec, bucket: Bucket) -> Training:
 def checkpointing(
     spec: WanFineTuneSpec, works: Sequence[Training], gpu: Gpu | None, begun: Effective | None
 ) -> Checkpointing:
-    """The policy of the spec. `Auto` is the fastest that surely fits, else Full."""
+    """The policy of the spec. `Auto` is the fastest that surely fits, else Full; chosen anew for
+    other GPUs than the run began on."""
     policy = spec.training.gradient_checkpointing
     if policy != "Auto":
         return policy
-    if begun is not None:
+    if begun is not None and (not works or parallelism_of(begun) == works[0].spread):
         return checkpointing_of(begun)
     if not works:
         return "None"
