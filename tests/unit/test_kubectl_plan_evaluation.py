@@ -88,6 +88,23 @@ def test_a_candidate_that_fills_a_gpu_is_streamed_unless_exact(plan: Plan) -> No
     assert usual["gpuGib"] == exact["gpuGib"], "one of its renders is Exact"
 
 
+def test_steps_that_a_profile_leaves_out_take_no_time(plan: Plan) -> None:
+    fast = {"profile": "Fast"}
+    some = evaluation(
+        candidates=[
+            {"name": "usual", "model": WAN21},
+            {"name": "fast", "model": WAN21, "acceleration": fast},
+            {"name": "guessed", "model": WAN21, "acceleration": {**fast, "stepCache": "TeaCache"}},
+        ],
+        noiseFloor="usual",
+        sampling={"steps": 40},
+    )
+    usual, spaced, guessed = json.loads(plan("-o", "json", of=[TUNE, some])[1])[1]["candidates"]
+    assert spaced["secondsPerVideo"] < 0.45 * usual["secondsPerVideo"]
+    assert guessed["secondsPerVideo"] == usual["secondsPerVideo"]
+    assert "10 videos of 40 steps, 16 of them computed:" in plan(of=[TUNE, some])[1]
+
+
 def test_a_pair_of_experts_stays_on_a_large_gpu_for_the_render_that_is_not_exact(
     plan: Plan,
 ) -> None:

@@ -65,6 +65,28 @@ def test_the_numbers_are_the_planners(plan: Plan) -> None:
         assert sum(told[terms].values()) == pytest.approx(told[total], abs=0.1)
 
 
+def test_steps_that_a_profile_leaves_out_take_no_time(plan: Plan) -> None:
+    all_of_them = one(plan)["secondsTerms"]["transformer"]
+    for by, computed in (
+        ({"profile": "Balanced"}, 20),
+        ({"profile": "Fast"}, 16),
+        ({"profile": "Fast", "stepCache": "EasyCache"}, 40),
+    ):
+        told = one(plan, acceleration=by)
+        wanted = all_of_them * computed / 40
+        assert told["secondsTerms"]["transformer"] == pytest.approx(wanted, abs=0.02), by
+        assert told["longest"]["secondsPerVideo"] == one(plan)["longest"]["secondsPerVideo"]
+    _, out, _ = plan(of=[service(acceleration={"profile": "Fast"})])
+    assert "40 steps, 16 of them computed, guided" in out
+
+
+def test_guidance_of_one_expert_is_guidance(plan: Plan) -> None:
+    both = one(plan)["secondsTerms"]["transformer"]
+    lone = {"guidance": 1, "guidanceLow": 3.5}
+    assert one(plan, defaults=lone)["secondsTerms"]["transformer"] == both
+    assert one(plan, defaults={"guidance": 1})["secondsTerms"]["transformer"] < 0.6 * both
+
+
 def test_of_several_gpus_each_costs(plan: Plan) -> None:
     alone = one(plan, "--gpu", "H100-80GB", workers={"gpus": 1})
     both = one(plan, "--gpu", "H100-80GB", workers={"gpus": 2})

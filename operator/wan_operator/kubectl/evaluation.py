@@ -11,7 +11,7 @@ from wan_operator.api.v1alpha1.evaluation import WanEvaluationSpec
 from wan_operator.api.v1alpha1.evaluation_status import EffectiveCandidate
 from wan_operator.kubectl.kind import Document, PlannedKind
 from wan_operator.kubectl.table import aligned
-from wan_operator.kubectl.words import EXPLAINED, explained, ranged, rounded
+from wan_operator.kubectl.words import EXPLAINED, explained, ranged, rounded, steps_of
 from wan_operator.reconcile.evaluation.finetunes import FineTune
 from wan_operator.reconcile.evaluation.fit import HOUR, plan_of, videos_of
 from wan_operator.reconcile.evaluation.plan import plan_steps
@@ -197,7 +197,7 @@ def _candidate(each: PlannedCandidate) -> str:
     if plan is None:
         return f"{preset}, fits everywhere and is not planned"
     return (
-        f"{preset}, {each.videos} videos of {plan.work.steps} steps: {plan.gib:.1f} GiB, "
+        f"{preset}, {each.videos} videos of {steps_of(plan.work)}: {plan.gib:.1f} GiB, "
         f"{plan.seconds_per_clip:.0f} s each, {each.hours:.1f} GPU-hours"
     )
 

@@ -10,7 +10,14 @@ from typing import Any
 from wan_operator.api.v1alpha1.inference import WanInferenceServiceSpec
 from wan_operator.kubectl.kind import Document, PlannedKind
 from wan_operator.kubectl.table import aligned
-from wan_operator.kubectl.words import EXPLAINED, explained, ranged, rounded, term_rows
+from wan_operator.kubectl.words import (
+    EXPLAINED,
+    explained,
+    ranged,
+    rounded,
+    steps_of,
+    term_rows,
+)
 from wan_operator.reconcile.service.resolve import drain_seconds, pod_size, work
 from wan_operator.resources.jobs import Size
 from wan_operator.settings import Settings
@@ -141,7 +148,7 @@ def summary(plan: ServingPlan) -> str:
     together = "" if video.gpus == 1 else f", {video.gpus} GPUs a worker"
     return (
         f"{video.preset}, {video.frames} frames of {video.width}x{video.height} "
-        f"({video.tokens:,} tokens), {video.steps} steps, {guided}{together}"
+        f"({video.tokens:,} tokens), {steps_of(video)}, {guided}{together}"
     )
 
 

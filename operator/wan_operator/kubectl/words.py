@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wan_runtime.planner.workload import Terms
+from wan_runtime.planner.workload import Serving, Terms
 
 EXPLAINED = {
     "yes": "yes",
@@ -18,6 +18,12 @@ def term_rows(terms: Terms, form: str) -> list[tuple[str, str]]:
 
 def ranged(value: float, band: float, unit: str) -> str:
     return f"{value:.1f} {unit} ({value * (1 - band):.1f} to {value * (1 + band):.1f})"
+
+
+def steps_of(video: Serving) -> str:
+    """Number of a video's steps, and of those that are computed where others are left out."""
+    some = "" if video.computed in (None, video.steps) else f", {video.computed} of them computed"
+    return f"{video.steps} steps{some}"
 
 
 def explained(confidence: str) -> str:

@@ -57,7 +57,8 @@ def plan_serving(work: Serving, gpu: Gpu) -> ServingPlan:
     known = calibration()
     forward = sum(kernel_seconds(work, gpu, known.efficiency).values())
     forward += elementwise_seconds(work, gpu, known.passes)
-    passes = work.steps * (2 if work.guided else 1)
+    steps = work.steps if work.computed is None else work.computed
+    passes = steps * (2 if work.guided else 1)
     speed = speedup(work, measured().scaling)
     unit = work.architecture.activation_bytes(work.tokens) / GIB
     # One GPU decodes; it holds no activations of the transformer then.

@@ -92,6 +92,8 @@ class Serving(Clip):
     """One clip, rendered."""
 
     steps: int
+    computed: int | None = None
+    """Number of steps that the transformer computes; None: all."""
     guided: bool = True
     """Classifier-free guidance: two forward passes a step."""
     gpus: int = 1

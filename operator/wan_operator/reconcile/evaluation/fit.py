@@ -12,6 +12,13 @@ from wan_operator.reconcile.observed import Raw
 from wan_operator.settings import Settings
 from wan_runtime.contract.dataset import Bucket
 from wan_runtime.contract.evaluation import DEFAULT_FLOOR, FloorRender
+from wan_runtime.contract.sampling import (
+    DEFAULT_PROFILE,
+    DEFAULT_STEP_CACHE,
+    Profile,
+    StepCachePolicy,
+    computed_steps,
+)
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.host import HostPlan, plan_worker
 from wan_runtime.planner.remedies import serving_remedies
@@ -136,16 +143,27 @@ def workload(
         return None
     preset, sampling = PRESETS[candidate.preset], spec.sampling
     guidance = preset.guidance if sampling.guidance is None else sampling.guidance
-    exact = any(
-        each.name == candidate.name and each.acceleration and each.acceleration.profile == "Exact"
-        for each in spec.candidates
-    )
+    low = guidance if sampling.guidance_low is None else sampling.guidance_low
+    profile, policy = rendered_by(spec, candidate)
+    steps = sampling.steps or preset.inference_steps
     return Serving(
         preset=preset.name,
         frames=size.frames,
         width=size.width,
         height=size.height,
-        steps=sampling.steps or preset.inference_steps,
-        guided=guidance != 1.0,
-        streams=not exact,
+        steps=steps,
+        computed=computed_steps(profile, steps, policy),
+        guided=guidance != 1.0 or low != 1.0,
+        streams=profile != "Exact",
     )
+
+
+def rendered_by(
+    spec: WanEvaluationSpec, candidate: EffectiveCandidate
+) -> tuple[Profile, StepCachePolicy]:
+    """Arithmetic of a candidate, and the rule by which its steps are left out."""
+    named = next(each for each in spec.candidates if each.name == candidate.name)
+    given = named.acceleration
+    if given is None:
+        return DEFAULT_PROFILE, DEFAULT_STEP_CACHE
+    return given.profile, given.step_cache or DEFAULT_STEP_CACHE

@@ -11,6 +11,7 @@ from wan_operator.reconcile import gpus
 from wan_operator.reconcile.store import resolve_store
 from wan_operator.resources.jobs import TINY, Size, size_for
 from wan_operator.settings import Settings
+from wan_runtime.contract.sampling import computed_steps
 from wan_runtime.contract.service import ParallelSpec, SamplingSpec, layout_of
 from wan_runtime.contract.service import Size as VideoSize
 from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name
@@ -85,19 +86,23 @@ def gpu_of(spec: WanInferenceServiceSpec, settings: Settings) -> Gpu | None:
 
 
 def work(spec: WanInferenceServiceSpec, *, longest: bool = False) -> Serving:
-    """A video of the default size and length; or of the largest that a request may ask for."""
+    """A video of the default size and length; or of the largest that a request may ask for, which
+    computes all steps."""
     sampling, preset, sizes = sampling_of(spec), _preset(spec), sizes_of(spec)
     size = max(sizes, key=lambda each: each.width * each.height) if longest else sizes[0]
     guidance = preset.guidance if sampling.guidance is None else sampling.guidance
+    low = guidance if sampling.guidance_low is None else sampling.guidance_low
+    steps, by = sampling.steps or preset.inference_steps, spec.acceleration
     return Serving(
         preset=preset.name,
         frames=spec.limits.frames if longest else sampling.frames or preset.frames,
         width=size.width,
         height=size.height,
-        steps=sampling.steps or preset.inference_steps,
-        guided=guidance != 1.0,
+        steps=steps,
+        computed=None if longest else computed_steps(by.profile, steps, by.step_cache),
+        guided=guidance != 1.0 or low != 1.0,
         gpus=spec.workers.gpus,
-        streams=spec.acceleration.profile != "Exact",
+        streams=by.profile != "Exact",
     )
 
 
