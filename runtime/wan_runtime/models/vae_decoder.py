@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wan_runtime.contract.reasons import Reason
-from wan_runtime.contract.strides import SPATIAL_STRIDE, TEMPORAL_STRIDE
+from wan_runtime.contract.strides import LATENT_STRIDE, TEMPORAL_STRIDE
 from wan_runtime.errors import NumericalError
 from wan_runtime.models.dit.parallel import Ranks
 from wan_runtime.models.host_frames import HostFrames
@@ -24,8 +24,6 @@ from wan_runtime.models.vae_layers import Layers, Memory, Shape
 NOT_FINITE = "sampling gave NaN or infinite pixels"
 AT_ONCE = 2
 """Frames of full size that are decoded at once: four are no faster, and take more memory."""
-SIDE = SPATIAL_STRIDE // 2
-"""Rows and columns of pixels of one latent's."""
 
 
 class Decoder:
@@ -83,7 +81,12 @@ class Decoder:
         if ranks.rank >= len(bands):
             return None
         own, finite = bands[ranks.rank], []
-        shape = (TEMPORAL_STRIDE * (count - 1) + 1, SIDE * height, SIDE * width, 3)
+        shape = (
+            TEMPORAL_STRIDE * (count - 1) + 1,
+            LATENT_STRIDE * height,
+            LATENT_STRIDE * width,
+            3,
+        )
         host = None if ranks.rank else HostFrames(shape, latents_1CTHW.device)
 
         def take(pixels_THWC: Tensor) -> None:
@@ -141,7 +144,7 @@ def _joined(first_THW3: Tensor, bands: Sequence[Band], ranks: Ranks) -> Tensor:
     frames, _, *others = first_THW3.shape
     parts = [first_THW3]
     for number, band in enumerate(bands[1:], start=1):
-        part = first_THW3.new_empty(frames, SIDE * (band.last - band.first), *others)
+        part = first_THW3.new_empty(frames, LATENT_STRIDE * (band.last - band.first), *others)
         dist.recv(part, number, group=ranks.everyone.handle)
         parts.append(part)
     return torch.cat(parts, 1) if len(parts) > 1 else first_THW3

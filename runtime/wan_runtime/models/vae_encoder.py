@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from wan_runtime.contract.strides import TEMPORAL_STRIDE
 from wan_runtime.models.vae_layers import REMEMBERED, Layers, Memory, Shape
 
 # Shapes: a batch of 1, F frames of a video, T frames at work, H W rows and columns, C channels, N =
 # T H W pixels.
 
-STRIDE = 4
-"""Frames of a latent frame but the first, which stands for one."""
 AT_ONCE = 4
 """Latent frames that the layers of small pictures take at once."""
 ALIGNED = 16
@@ -57,7 +56,9 @@ class Encoder:
         """Latents [16, T, h, w] of uint8 frames [F, H, W, 3], F = 4 n + 1."""
         pixels, memory = self._pixels(frames_FHWC), Memory()
         parts = [pixels[:1]]
-        parts += [pixels[at : at + STRIDE] for at in range(1, len(pixels), STRIDE)]
+        parts += [
+            pixels[at : at + TEMPORAL_STRIDE] for at in range(1, len(pixels), TEMPORAL_STRIDE)
+        ]
         return self._small([self._large(part, memory) for part in parts])
 
     @torch.no_grad()
@@ -65,9 +66,9 @@ class Encoder:
         """Latents [16, T, h, w] of a uint8 image [H, W, 3] and of grey frames behind it: `count`
         frames in all, 4 n + 1."""
         pixels, memory = self._pixels(image_HWC[None]), Memory()
-        grey = pixels.new_zeros(STRIDE, *pixels.shape[1:])
+        grey = pixels.new_zeros(TEMPORAL_STRIDE, *pixels.shape[1:])
         made = [self._large(pixels, memory)]
-        for number in range(1, 1 + (count - 1) // STRIDE):
+        for number in range(1, 1 + (count - 1) // TEMPORAL_STRIDE):
             made.append(self._large(grey, memory) if number <= self._settled else made[-1])
         return self._small(made)
 
@@ -76,7 +77,7 @@ class Encoder:
         """First latent frame of which the layers of large pictures see nothing but what is behind
         the first frame: their reach before its own four frames, and one before these."""
         convolutions = 1 + 2 * sum(isinstance(each, ResidualBlock) for each in self._upper)
-        return -(-(REMEMBERED * convolutions + STRIDE + 1) // STRIDE)
+        return -(-(REMEMBERED * convolutions + TEMPORAL_STRIDE + 1) // TEMPORAL_STRIDE)
 
     def _pixels(self, frames_FHWC: NDArray[np.uint8]) -> Tensor:
         """[F, H, W, 3], -1 to 1."""

@@ -9,12 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from wan_runtime import model_parts
-from wan_runtime.contract.strides import SPATIAL_STRIDE, TEMPORAL_STRIDE
+from wan_runtime.contract.strides import LATENT_CHANNELS, SPATIAL_STRIDE, TEMPORAL_STRIDE
 from wan_runtime.presets import PRESETS
 
 TEXT_TOKENS = 512
 IMAGE_TOKENS = 257
-LATENT_CHANNELS = 16
 HEADS, TINY_HEADS = 40, 4
 """Attention heads of the 14B transformers and of the Tiny ones."""
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from wan_runtime.contract.service import Profile
 from wan_runtime.contract.steps import Expert
-from wan_runtime.contract.strides import SPATIAL_STRIDE, TEMPORAL_STRIDE
+from wan_runtime.contract.strides import latents_shape
 from wan_runtime.models.dit.forward import Conditions
 from wan_runtime.models.dit.parallel import Ranks
 from wan_runtime.models.dit.tokens import split_over
@@ -27,9 +27,6 @@ from wan_runtime.rendering.order import VideoOrder
 from wan_runtime.rendering.step_cache import Caching, StepCache
 
 # Shapes: C channels, T latent frames, H W latent rows and columns.
-
-CHANNELS = 16
-"""Channels of the latents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +56,8 @@ def noise(shape: Sequence[int], seed: int) -> Tensor:
 
 def initial_noise(order: VideoOrder) -> Tensor:
     """Noise that a video starts from, [1, 16, T, H, W] float32."""
-    frames = (order.frames - 1) // TEMPORAL_STRIDE + 1
-    side = SPATIAL_STRIDE // 2
-    shape = (1, CHANNELS, frames, order.size.height // side, order.size.width // side)
-    return noise(shape, order.seed)
+    shape = latents_shape(order.frames, order.size.height, order.size.width)
+    return noise((1, *shape), order.seed)
 
 
 def schedule(

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wan_runtime.contract.dataset import Bucket
-from wan_runtime.contract.strides import SPATIAL_STRIDE, TEMPORAL_STRIDE
+from wan_runtime.contract.strides import latents_shape
 from wan_runtime.contract.training import TrainingSpec
 from wan_runtime.data.latents import EncodedClip, Entry
 from wan_runtime.models.dit.parallel import Group
@@ -21,8 +20,6 @@ from wan_runtime.models.flow import NoiseLevels
 from wan_runtime.training.sampler import Sampler, drops_caption
 
 # Shapes: B clips of a part, C channels, T latent frames, H W latent rows and columns.
-
-CHANNELS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +74,9 @@ class Draws:
         for _ in range(self._spec.gradient_accumulation):
             clips = self._take()
             sigmas, weights = self.levels.draw(len(clips), generator)
-            noise = torch.randn(len(clips), *latents_shape(clips[0].bucket), generator=generator)
+            bucket = clips[0].bucket
+            shape = latents_shape(bucket.frames, bucket.height, bucket.width)
+            noise = torch.randn(len(clips), *shape, generator=generator)
             for first in range(0, len(clips), self._size):
                 here = slice(first, first + self._size)
                 if number in self._mine:
@@ -94,10 +93,3 @@ class Draws:
                 clip = clip.model_copy(update={"text": self._empty_text})
             chosen.append(clip)
         return chosen
-
-
-def latents_shape(bucket: Bucket) -> tuple[int, int, int, int]:
-    """[C, T, H, W] of a clip's latents."""
-    side = SPATIAL_STRIDE // 2
-    frames = (bucket.frames - 1) // TEMPORAL_STRIDE + 1
-    return CHANNELS, frames, bucket.height // side, bucket.width // side

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from wan_runtime.contract.dataset import Bucket
+from wan_runtime.contract.strides import latents_shape
 from wan_runtime.contract.training import TrainingSpec
 from wan_runtime.data.latents import EncodedClip, Entry
 from wan_runtime.models.dit.parallel import Group
 from wan_runtime.models.flow import NoiseLevels
 from wan_runtime.presets import PRESETS
-from wan_runtime.training.draws import Draws, Part, latents_shape
+from wan_runtime.training.draws import Draws, Part
 
 SPEC = TrainingSpec(batch_size=4, gradient_accumulation=3, caption_dropout=0.4, seed=5)
 STEPS = 3
@@ -49,7 +50,9 @@ def drawn(ranks: int) -> tuple[list[list[Part]], list[torch.Tensor]]:
         ]
         assert len(taken) == STEPS * draws.parts // ranks
         assert all(
-            part.noise_BCTHW.shape[1:] == latents_shape(part.clips[0].bucket) for part in taken
+            part.noise_BCTHW.shape[1:] == latents_shape(bucket.frames, bucket.height, bucket.width)
+            for part in taken
+            for bucket in [part.clips[0].bucket]
         )
         parts.append(taken)
         states.append(generator.get_state())
