@@ -104,6 +104,12 @@ def architecture_of(preset: str) -> Architecture:
     return Architecture(image_input=PRESETS[preset].uses_clip)
 
 
+def loaded_bytes(preset: str) -> list[float]:
+    """Bytes of each of a preset's transformers in bfloat16, as they render: the files may have
+    float32."""
+    return [2.0 * architecture_of(preset).parameters] * len(PRESETS[preset].experts)
+
+
 def tokens_of(frames: int, width: int, height: int) -> int:
     """Tokens of a clip. Raises ValueError with the field for a size that Wan cannot hold."""
     if frames < 1 or (frames - 1) % TEMPORAL_STRIDE:

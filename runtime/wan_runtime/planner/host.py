@@ -11,6 +11,7 @@ from wan_runtime.planner.architecture import (
     TEXT_ENCODER_PARAMETERS,
     VAE_PARAMETERS,
     cached_clip_bytes,
+    loaded_bytes,
     released_bytes,
 )
 from wan_runtime.planner.spread import offloaded_gib
@@ -91,14 +92,11 @@ def plan_host(
 
 def _memory(work: Training, step: Step) -> Terms:
     terms = {"process": PROCESS_GIB}
-    encoders = 2.0 * TEXT_ENCODER_PARAMETERS
-    if PRESETS[work.preset].uses_clip:
-        encoders += 2.0 * IMAGE_ENCODER_PARAMETERS
+    encoders = _encoders_bytes(work.preset)
     match step:
         case Step.TRAIN:
-            bytes_each = 4.0 if work.method == "full" else 2.0
-            parameters = work.architecture.parameters
-            terms["weights on their way to the GPU"] = bytes_each * parameters / GIB
+            weights = work.bytes_a_weight * work.architecture.parameters
+            terms["weights on their way to the GPU"] = weights / GIB
             terms["kept for the backward pass"] = host_gib(work)
             terms["checkpoint on its way"] = min(work.checkpoint_bytes, PIECES_BYTES) / GIB
             here = {name: gib * work.spread.gpus_per_node for name, gib in terms.items()}
@@ -109,7 +107,7 @@ def _memory(work: Training, step: Step) -> Terms:
             terms["a decoded clip"] = 12.0 * work.frames * work.width * work.height / GIB
         case Step.SAMPLE:
             # Every part waits in host memory while another is at work.
-            terms["transformers"] = _weights(work) / GIB
+            terms["transformers"] = sum(loaded_bytes(work.preset)) / GIB
             terms["encoders and VAE"] = (encoders + 2.0 * VAE_PARAMETERS) / GIB
             terms["rendered clips"] = 24.0 * work.frames * work.width * work.height / GIB
         case Step.EXPORT:
@@ -120,8 +118,9 @@ def _memory(work: Training, step: Step) -> Terms:
     return terms
 
 
-def _weights(work: Training) -> float:
-    return 2.0 * work.architecture.parameters * _experts(work)
+def _encoders_bytes(preset: str) -> float:
+    image = IMAGE_ENCODER_PARAMETERS if PRESETS[preset].uses_clip else 0.0
+    return 2.0 * (TEXT_ENCODER_PARAMETERS + image)
 
 
 def _experts(work: Training) -> int:
@@ -131,10 +130,6 @@ def _experts(work: Training) -> int:
 def plan_worker(work: Serving, *, fetches_model: bool) -> HostPlan:
     """Plan for the pod of a serving worker with `work.gpus` ranks. Each rank holds what it loads;
     rank 0 also holds the encoders and the frames."""
-    encoders = 2.0 * TEXT_ENCODER_PARAMETERS
-    if PRESETS[work.preset].uses_clip:
-        encoders += 2.0 * IMAGE_ENCODER_PARAMETERS
-    transformers = 2.0 * work.architecture.parameters * len(PRESETS[work.preset].experts)
     pixels = work.frames * work.width * work.height
     scratch = {"working files": SCRATCH_GIB, "frames being written": 3 * 3.0 * pixels / GIB}
     if fetches_model:
@@ -142,8 +137,8 @@ def plan_worker(work: Serving, *, fetches_model: bool) -> HostPlan:
         scratch["base model, as released"] = released_bytes(work.preset, loaded) / GIB
     memory = {
         "processes": PROCESS_GIB * work.gpus,
-        "transformers": work.gpus * transformers / GIB,
-        "encoders and VAE": (encoders + 2.0 * VAE_PARAMETERS) / GIB,
+        "transformers": work.gpus * sum(loaded_bytes(work.preset)) / GIB,
+        "encoders and VAE": (_encoders_bytes(work.preset) + 2.0 * VAE_PARAMETERS) / GIB,
         "a rendered video": 24.0 * pixels / GIB,
         "adapters": ADAPTERS_GIB * work.gpus,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wan_runtime.planner import bands
+from wan_runtime.planner.architecture import loaded_bytes
 from wan_runtime.planner.calibration import calibration
 from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name
 from wan_runtime.planner.placement import ROOM, placement
@@ -85,17 +86,16 @@ def plan_serving(work: Serving, gpu: Gpu) -> ServingPlan:
 def weights_gib(work: Serving, gpu: Gpu) -> Terms:
     """Weights on the GPU: of all transformers, of one, or what is there of those that are
     streamed."""
-    shape, experts = work.architecture, len(PRESETS[work.preset].experts)
-    sizes = [2.0 * shape.parameters / GIB] * experts
-    chosen = placement(sizes, gpu.memory_gib, exact=False) if work.streams else "Turns"
+    shape, sizes = work.architecture, loaded_bytes(work.preset)
+    chosen = placement(sizes, gpu.memory_gib * GIB, exact=False) if work.streams else "Turns"
     if chosen == "Turns":
         return resident_gib(work)
     if chosen == "Resident":
-        return {"base weights": sum(sizes)}
+        return {"base weights": sum(sizes) / GIB}
     # What is not in blocks, most of it in float32, and the room for two of these.
     others = shape.parameters - shape.layers * shape.block_parameters
     return {
-        "base weights": experts * 4.0 * others / GIB,
+        "base weights": len(sizes) * 4.0 * others / GIB,
         "streamed blocks": ROOM * 2.0 * shape.block_parameters / GIB,
     }
 

@@ -59,8 +59,8 @@ def resident_gib(work: Training) -> Terms:
         }
     if not zero:
         return terms
-    bytes_each = 4.0 if work.method == "full" else 2.0
-    gathered = bytes_each * GATHERED_BLOCKS * shape.block_parameters if zero == 3 else 0.0
+    blocks = GATHERED_BLOCKS if zero == 3 else 0
+    gathered = work.bytes_a_weight * blocks * shape.block_parameters
     return terms | {"gathered weights, buckets": (gathered + BUCKETS_BYTES) / GIB}
 
 
@@ -68,8 +68,7 @@ def offloaded_gib(work: Training) -> float:
     """Host memory of a pod for what ZeRO keeps there: gradients, moments and a copy of the weights,
     or the only one, which is pinned: up to twice its size, as PyTorch pins powers of two."""
     per_weight = {"None": 0.0, "Optimizer": 16.0, "OptimizerAndParameters": 20.0}
-    share = work.spread.gpus_per_node / work.gpus
-    return per_weight[work.spread.offload] * work.trainable * share / GIB
+    return per_weight[work.spread.offload] * work.trainable / work.spread.nodes / GIB
 
 
 def exchange_seconds(work: Training, passes: float) -> Terms:
@@ -83,15 +82,15 @@ def exchange_seconds(work: Training, passes: float) -> Terms:
         return {}
     link = NODE_LINK if spread.nodes == 1 else NETWORK_LINK
     split = spread.sequence
-    share = shape.activation_bytes(work.tokens) / split * (split - 1) / split
-    tokens = EXCHANGES * shape.layers * share * passes * work.clips_a_rank / NODE_LINK
     others = (work.gpus - 1) / work.gpus
     terms: Terms = {"exchange of gradients": 2.0 * 4.0 * work.trainable * others / link}
     if split > 1:
-        terms["exchange of tokens"] = tokens
+        share = shape.activation_bytes(work.tokens) / split * (split - 1) / split
+        tokens = EXCHANGES * shape.layers * share * passes * work.clips_a_rank
+        terms["exchange of tokens"] = tokens / NODE_LINK
     if spread.zero_stage == 3:
         batches = work.clips_a_rank / work.micro_batch
-        weights = (4.0 if work.method == "full" else 2.0) * shape.parameters
+        weights = work.bytes_a_weight * shape.parameters
         terms["exchange of weights"] = weights * others * passes * batches / link
     return terms
 
@@ -101,7 +100,6 @@ def update_seconds(work: Training, moved: float, bandwidth: float) -> float:
     the CPUs."""
     spread = work.spread
     if spread.offload != "None":
-        share = spread.gpus_per_node / work.gpus
         transfers = 8.0 * work.trainable / work.gpus / HOST_LINK
-        return moved * share / HOST_ADAM + transfers
+        return moved / spread.nodes / HOST_ADAM + transfers
     return moved / (work.gpus if spread.zero_stage else 1) / bandwidth

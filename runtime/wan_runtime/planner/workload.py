@@ -82,6 +82,11 @@ class Training(Clip):
         return self.architecture.lora_parameters(self.rank, self.targets)
 
     @property
+    def bytes_a_weight(self) -> float:
+        """Bytes of a weight of the transformer as it is loaded: float32 where it trains."""
+        return 4.0 if self.method == "full" else 2.0
+
+    @property
     def checkpoint_bytes(self) -> float:
         """Weights that train, AdamW's two moments and the mean, in float32."""
         return (16.0 if self.ema else 12.0) * self.trainable

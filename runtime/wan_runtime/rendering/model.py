@@ -23,7 +23,7 @@ from wan_runtime.models.dit.parallel import Ranks
 from wan_runtime.models.dit.transformer import Choice, Transformer
 from wan_runtime.models.encoders import TextEncoder, VideoDecoder, VideoEncoder
 from wan_runtime.models.layout import ModelFiles
-from wan_runtime.planner.architecture import architecture_of
+from wan_runtime.planner.architecture import loaded_bytes
 from wan_runtime.planner.placement import Placement, placement
 from wan_runtime.presets import Preset
 from wan_runtime.rendering.step_cache import Caching
@@ -104,8 +104,6 @@ def placement_of(preset: Preset, device: torch.device, profile: Profile) -> Plac
     """Where the transformers' weights are, by what this process may take of a GPU."""
     if device.type != "cuda" or preset.tiny:
         return "Resident"
-    # In bfloat16, as the planner counts: the files may have float32.
-    sizes = [2.0 * architecture_of(preset.name).parameters] * len(preset.experts)
     share = torch.cuda.get_per_process_memory_fraction(device)
     memory = share * torch.cuda.mem_get_info(device)[1]
-    return placement(sizes, memory, exact=profile == "Exact")
+    return placement(loaded_bytes(preset.name), memory, exact=profile == "Exact")
