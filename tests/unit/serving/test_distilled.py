@@ -84,6 +84,31 @@ def test_what_contradicts_the_schedule_is_refused(
     assert text in refused.value.message
 
 
+@pytest.mark.parametrize(
+    ("uses", "missing"),
+    [
+        ([{"name": "turbo", "expert": "high_noise"}], "none is on LowNoise here"),
+        ([{"name": "upper"}], "none is on LowNoise here"),
+        ([{"name": "turbo", "strength": 0}], "none is on HighNoise here"),
+    ],
+)
+def test_each_transformer_needs_one(uses: list[dict[str, Any]], missing: str) -> None:
+    upper = turbo("upper") | {"files": {"HighNoise": "s3://wan/high"}}
+    with pytest.raises(Refusal) as refused:
+        made({"adapters": uses}, distilled(upper))
+    assert f"was distilled for 4 steps with shift 5, and {missing}" in refused.value.message
+    lower = {"name": "turbo", "expert": "low_noise"}
+    assert made({"adapters": [{"name": "upper"}, lower]}, distilled(upper)).steps == 4
+
+
+def test_one_that_does_nothing_decides_nothing() -> None:
+    quick = turbo() | {"files": {"Only": "s3://wan/turbo.safetensors"}}
+    spec = service("Wan2.1-I2V-14B-720P", adapters=[quick], effects=[])
+    assert made(WITH, spec).steps == 4
+    with pytest.raises(Refusal, match="it has strength 0"):
+        made({"adapters": [{"name": "turbo", "strength": 0}]}, spec)
+
+
 def test_two_of_one_schedule_work_together() -> None:
     both = {"adapters": [{"name": "turbo"}, {"name": "other"}]}
     assert made(both, distilled(turbo("other"))).steps == 4

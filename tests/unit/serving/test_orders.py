@@ -106,6 +106,11 @@ def test_adapters_of_the_request_come_after_the_effects() -> None:
     ]  # fmt: skip
 
 
+def test_an_adapter_may_have_a_strength_for_each_expert() -> None:
+    uses = [{"name": "fairy", "expert": each} for each in ("high_noise", "low_noise")]
+    assert len(made({"adapters": uses}).adapters) == 2
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "size": ({"size": "64x64"}, "size", "832x480, 480x832"),
     "size form": ({"size": "large"}, "size", "must have the form"),
@@ -120,6 +125,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "seed": ({"seed": -1}, "seed", "at least 0"),
     "guidance": ({"guidance": float("nan")}, "guidance", "finite"),
     "adapter": ({"adapters": [{"name": "ghost"}]}, "adapters", "fairy, film"),
+    "adapter twice": ({"adapters": [{"name": "fairy"}] * 2}, "adapters", "fairy is named twice"),
+    "adapter twice for an expert": (
+        {"adapters": [{"name": "fairy", "expert": "low_noise"}, {"name": "fairy"}]},
+        "adapters",
+        "fairy is named twice for one transformer: name it once",
+    ),
+    "adapter of the effect": (
+        {"model": "anime-fairy", "adapters": [{"name": "fairy", "strength": 0.5}]},
+        "adapters",
+        "effect anime-fairy has fairy already: leave it out, or the effect",
+    ),
     "strength": (
         {"adapters": [{"name": "fairy", "strength": 9}]},
         "adapters[0].strength",

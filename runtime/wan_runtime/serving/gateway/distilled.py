@@ -6,7 +6,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wan_runtime.contract.service import AdapterUse, EffectSpec, SamplingSpec, ServiceSpec
+from wan_runtime.contract.service import (
+    AdapterSpec,
+    AdapterUse,
+    EffectSpec,
+    SamplingSpec,
+    ServiceSpec,
+)
+from wan_runtime.contract.steps import Expert
+from wan_runtime.presets import PRESETS
 from wan_runtime.serving.gateway.video_request import Ask
 from wan_runtime.serving.problems import Code, Refusal
 
@@ -29,9 +37,11 @@ def schedule(adapters: Sequence[AdapterUse], service: ServiceSpec) -> Schedule |
     """Schedule of a video with these adapters; None if none of them was distilled.
 
     Raises:
-        Refusal: INVALID_REQUEST, if two were, for different schedules.
+        Refusal: INVALID_REQUEST, if two were, for different schedules, or none for one of the
+            experts: without guidance, a few steps of the released one make no video.
     """
     found: Schedule | None = None
+    left = {*PRESETS[service.model.preset].experts}
     for use in adapters:
         spec = service.adapter(use.name)
         if spec is None or spec.distilled is None:
@@ -47,7 +57,22 @@ def schedule(adapters: Sequence[AdapterUse], service: ServiceSpec) -> Schedule |
             text = f"{found.adapter} was distilled for {found}, {one.adapter} for {one}"
             raise _refused("adapters", f"{text}: use one of them")
         found = found or one
+        left -= _experts(spec, use)
+    if found is not None and left:
+        who = f"{found.adapter} was distilled for {found}, and"
+        which = "it has strength 0" if left == {Expert.ONLY} else f"none is on {min(left)} here"
+        raise _refused("adapters", f"{who} {which}: use one on each transformer, or leave it out")
     return found
+
+
+def _experts(spec: AdapterSpec, use: AdapterUse) -> set[Expert]:
+    """Transformers that an adapter works on, as far as names of its files say so."""
+    if use.strength == 0:
+        return set()
+    of = {*(spec.files or Expert)}
+    if Expert.ONLY in of:
+        of = {*Expert}
+    return of if use.expert is None else of & {use.expert}
 
 
 def check(ask: Ask, effect: EffectSpec | None, fixed: Schedule) -> None:

@@ -167,7 +167,7 @@ def _prompt(ask: Ask, effect: EffectSpec | None, service: ServiceSpec) -> str:
 
 def _adapters(ask: Ask, effect: EffectSpec | None, service: ServiceSpec) -> tuple[AdapterUse, ...]:
     uses = [*(effect.adapters if effect else ()), *(each.use() for each in ask.adapters)]
-    resolved = []
+    resolved: list[AdapterUse] = []
     experts = PRESETS[service.model.preset].experts
     for use in uses:
         adapter = service.adapter(use.name)
@@ -176,9 +176,24 @@ def _adapters(ask: Ask, effect: EffectSpec | None, service: ServiceSpec) -> tupl
             raise _refused("adapters", f"{use.name!r} is not served here; there are: {known}")
         if use.expert is not None and use.expert not in experts:
             raise _refused("adapters", f"{use.name}: {service.model.preset} has no such expert")
+        if any(_overlap(use, each) for each in resolved):
+            raise _refused("adapters", _twice(use.name, effect))
         strength = adapter.strength if use.strength is None else use.strength
         resolved.append(use.model_copy(update={"strength": strength}))
     return tuple(resolved)
+
+
+def _overlap(one: AdapterUse, other: AdapterUse) -> bool:
+    """Whether both are one adapter on one transformer."""
+    same = one.expert == other.expert or None in (one.expert, other.expert)
+    return same and one.name == other.name
+
+
+def _twice(name: str, effect: EffectSpec | None) -> str:
+    """What is to say of an adapter whose strengths would add up."""
+    if effect is not None and any(each.name == name for each in effect.adapters):
+        return f"effect {effect.name} has {name} already: leave it out, or the effect"
+    return f"{name} is named twice for one transformer: name it once"
 
 
 def _refused(param: str, text: str) -> Refusal:
