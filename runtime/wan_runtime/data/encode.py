@@ -28,6 +28,7 @@ from wan_runtime.data.latents import EncodedClip, Encoders, Entry, Latents
 from wan_runtime.data.pixels import first_frame_of, frames_of
 from wan_runtime.errors import NumericalError
 from wan_runtime.model_parts import IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER, VAE
+from wan_runtime.models import compile_cache
 from wan_runtime.models.digest import canonical_json, files_digest
 from wan_runtime.models.encoders import Own, TextEncoder, VideoEncoder
 from wan_runtime.models.layout import ModelFiles
@@ -45,6 +46,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     dataset = load_dataset(store, prepared(job))
     files = base_model(job, store, work, report, parts=())  # what the cache lacks may need none
     device = compute_device()
+    compile_cache.use(device)
     dtype = compute_dtype(device)
     report.update(activity="hashing the encoders")
     picture = files.image_encoder

@@ -35,6 +35,7 @@ from wan_runtime.errors import InputError, NumericalError
 from wan_runtime.evaluation.records import Render, TestClip, Video
 from wan_runtime.evaluation.renders import RenderCache
 from wan_runtime.model_parts import needed
+from wan_runtime.models import compile_cache
 from wan_runtime.models.absent import store_faults
 from wan_runtime.models.adapters.applied import AppliedAdapter
 from wan_runtime.models.adapters.cache import AdapterCache
@@ -129,6 +130,7 @@ class Candidate:
         self._sampling, self._preset = evaluation_of(job).sampling, preset_of(job)
         self._cache = RenderCache(store, job.cache_prefix, work)
         self._device = compute_device()
+        compile_cache.use(self._device)
         tuned, self._adapters = self._weights()
         self._fine_tune = tuned.lineage if tuned else None
         self._bring = partial(

@@ -27,6 +27,7 @@ from wan_runtime.contract.summary import TRAINED_STEPS
 from wan_runtime.contract.training import KEEPING, Keeping, TrainingSpec
 from wan_runtime.data.latents import Latents, LocalCache, load_latents
 from wan_runtime.errors import InputError
+from wan_runtime.models import compile_cache
 from wan_runtime.models.digest import files_digest
 from wan_runtime.models.dit.parallel import Mesh
 from wan_runtime.models.dit.tokens import split_over
@@ -113,6 +114,7 @@ class Trainer:
         # Before anything runs on the GPU. Not `warn_only`: with that, attention keeps its backward.
         torch.use_deterministic_algorithms(spec.deterministic)
         device = compute_device()
+        compile_cache.use(device)
         dtype = compute_dtype(device)
 
         def fetch() -> tuple[ModelFiles, Latents]:

@@ -28,6 +28,7 @@ from wan_runtime.contract.service import DEFAULT_PROFILE, ServiceSpec
 from wan_runtime.contract.steps import Step
 from wan_runtime.errors import StepError
 from wan_runtime.model_parts import VAE, dit_part, loaded_by
+from wan_runtime.models import compile_cache
 from wan_runtime.models.adapters.cache import AdapterCache
 from wan_runtime.models.adapters.files import FOLDER as ADAPTERS_FOLDER
 from wan_runtime.models.adapters.files import AdapterFiles
@@ -42,7 +43,7 @@ from wan_runtime.rendering.model import Model
 from wan_runtime.rendering.order import Stage
 from wan_runtime.rendering.render import Renderer
 from wan_runtime.rendering.times import Times, since_process_start
-from wan_runtime.serving.worker import compile_cache, warm_up
+from wan_runtime.serving.worker import warm_up
 from wan_runtime.serving.worker.adapter_checks import Checks
 from wan_runtime.serving.worker.messages import (
     Beat,

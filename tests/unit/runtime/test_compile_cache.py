@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 
-from wan_runtime.serving.worker import compile_cache
+from gpu.synthetic import build
+from wan_runtime.data import encode
+from wan_runtime.evaluation import rendered
+from wan_runtime.models import compile_cache, tiny
+from wan_runtime.presets import PRESETS
 
 GPU = torch.device("cuda")
 
@@ -49,3 +55,32 @@ def test_nothing_is_set_where_there_is_no_folder_or_no_gpu(
     monkeypatch.setenv("WAN_COMPILE_CACHE", str(tmp_path))
     assert compile_cache.use(torch.device("cpu")) is None
     assert os.environ["TRITON_CACHE_DIR"] == "as it was"
+
+
+class Used(Exception):
+    """The step has chosen a folder."""
+
+
+def train() -> None:
+    build(PRESETS["Wan2.1-I2V-Tiny"], tiny.DIT21, torch.device("cpu"))
+
+
+def encoding() -> None:
+    given = {"load_dataset": mock.Mock(), "prepared": mock.Mock(), "base_model": mock.Mock()}
+    with mock.patch.multiple(encode, **given):
+        encode.run(mock.Mock(), mock.Mock(), Path(), mock.Mock())
+
+
+def rendering() -> None:
+    given = {"evaluation_of": mock.Mock(), "preset_of": mock.Mock(), "RenderCache": mock.Mock()}
+    with mock.patch.multiple(rendered, **given):
+        rendered.Candidate(mock.Mock(), mock.Mock(), mock.Mock(), Path(), mock.Mock())
+
+
+@pytest.mark.parametrize("step", [train, encoding, rendering])
+def test_each_step_that_compiles_keeps_its_kernels(
+    step: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compile_cache, "use", mock.Mock(side_effect=Used))
+    with pytest.raises(Used):
+        step()

@@ -1,4 +1,4 @@
-"""Compiled kernels in a folder that outlives the pod: the next worker compiles nothing anew."""
+"""Compiled kernels in a folder that outlives the pod: the next pod compiles nothing anew."""
 
 from __future__ import annotations
 
