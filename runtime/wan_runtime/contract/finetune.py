@@ -76,7 +76,9 @@ class FineTuneWork(Work):
         model = model_identity(job)
         match job.step:
             case Step.PREPARE:
-                return {"dataset": self.dataset.stated()}
+                # Weights to start from are verified for what is trained on them.
+                start = {"starts": self.starts, **model, **method} if self.starts else {}
+                return {"dataset": self.dataset.stated(), **start}
             case Step.ENCODE:
                 part = {} if job.shard is None else {"shard": job.shard.stated()}
                 return {**model, "size": size, "tiled_vae": self.training.tiled_vae, **part}

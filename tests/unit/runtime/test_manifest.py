@@ -233,6 +233,19 @@ def test_the_job_hash_covers_what_shapes_the_output(
     assert (manifest.job_hash(before) == manifest.job_hash(after)) is same
 
 
+def test_weights_to_start_from_are_verified_again_for_another_training() -> None:
+    def prepared(uri: str | None, rank: int = 4) -> str:
+        job = make_job(step=Step.PREPARE, lora={"rank": rank})
+        starts = None if uri is None else {Expert.ONLY: uri}
+        work = job.work.model_copy(update={"starts": starts})
+        return manifest.job_hash(job.model_copy(update={"work": work}))
+
+    assert prepared(None) == prepared(None, 8), "nothing is verified"
+    found = [prepared("s3://a/b.safetensors"), prepared("s3://a/c.safetensors")]
+    found += [prepared("s3://a/b.safetensors", 8), prepared(None)]
+    assert len(set(found)) == len(found)
+
+
 def test_the_job_hash_outlives_a_release_with_more_fields() -> None:
     class Later(TrainingSpec):
         novelty: float = 0.0
