@@ -148,9 +148,10 @@ _OWN: dict[str, Explanation] = {
     "EvaluationUnsuitable": Explanation(
         "An evaluation has no winner, or one that the service cannot serve in this place; the "
         "message has what would be right.",
-        "The evaluation ended in a tie, or the winner has another preset or method.",
-        "Change what the message names with `kubectl edit wis/NAME`; for a tie, name a candidate "
-        "in `fromEvaluation.candidate`.",
+        "The evaluation ended without a winner, or the winner has another preset or method.",
+        "Change what the message names with `kubectl edit wis/NAME`; without a winner, name a "
+        "candidate in `fromEvaluation.candidate`, as `status.cheapestGood` of the evaluation, or "
+        "compare on more clips.",
     ),
     "DatabaseNotConfigured": Explanation(
         "Neither spec.database nor the operator's settings name the Secret with the database's "

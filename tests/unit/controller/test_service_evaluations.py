@@ -22,6 +22,9 @@ from wan_runtime.contract.verdict import Verdict
 
 Raw = dict[str, Any]
 WINNER = {"name": "best", "fromEvaluation": {"name": "compare"}}
+UNDECIDED = VERDICT.model_copy(update={"decision": "Inconclusive"})
+NEITHER = VERDICT.model_copy(update={"decision": "Tie", "cheapest_good": None})
+NAME_ONE = "has no winner: name one of its candidates in fromEvaluation.candidate"
 ROLLOUT = {
     "strategy": "Canary",
     "deadlineSeconds": 600,
@@ -102,7 +105,12 @@ def test_a_named_candidate_is_served_whoever_wins() -> None:
         ("adapters", {"winner": "base"}, "is no LoRA: name it in spec.model.fromEvaluation"),
         ("model", {}, "is a LoRA: name it in spec.adapters[].fromEvaluation"),
         ("model", {"winner": "other"}, "is of Wan2.2-I2V-Tiny, the service of Wan2.1-I2V-Tiny"),
-        ("model", {"winner": ""}, "has no winner: Winner: base leads other"),
+        ("model", {"winner": "", "verdict": UNDECIDED}, f"{NAME_ONE}, as base, the cheapest"),
+        (
+            "model",
+            {"winner": "", "verdict": NEITHER},
+            f"{NAME_ONE}, or compare on more clips; Tie: ",
+        ),
         ("model", {"winner": "nobody"}, "has no candidate nobody"),
         (
             "model",

@@ -81,8 +81,7 @@ def find(service: Service, wanted: FromEvaluation, method: str, before: Artifact
         return _unfinished(name, status, before)
     candidate = status.winner if wanted.candidate == WINNER else wanted.candidate
     if not candidate:
-        text = f"WanEvaluation {name} has no winner: {status.decision}: {status.message}"
-        return Found(before, "EvaluationUnsuitable", text)
+        return Found(before, "EvaluationUnsuitable", _undecided(name, status))
     listed = status.effective.candidates if status.effective is not None else []
     found = next((each for each in listed if each.name == candidate), None)
     if found is None:
@@ -103,6 +102,17 @@ def _unfinished(name: str, status: WanEvaluationStatus, before: Artifact | None)
     at = status.progress.display if status.progress else ""
     return Found(
         before, "WaitingForEvaluation", f"WanEvaluation {name} is not done: {at or 'not started'}"
+    )
+
+
+def _undecided(name: str, status: WanEvaluationStatus) -> str:
+    """What to do without a winner, before the reasons, which may be many."""
+    cheapest = status.cheapest_good
+    hint = f", as {cheapest}, the cheapest that is not worse beyond the noise" if cheapest else ""
+    return (
+        f"WanEvaluation {name} has no winner: name one of its candidates in "
+        f"fromEvaluation.candidate{hint}, or compare on more clips; {status.decision}: "
+        f"{status.message}"
     )
 
 
