@@ -9,7 +9,6 @@ import torch
 import torch.distributed as dist
 from diffsynth.models.wan_video_vae import Resample
 from torch import Tensor
-from torch.nn import functional as F
 
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.strides import LATENT_STRIDE, TEMPORAL_STRIDE
@@ -17,6 +16,7 @@ from wan_runtime.errors import NumericalError
 from wan_runtime.models.dit.parallel import Ranks
 from wan_runtime.models.host_frames import HostFrames
 from wan_runtime.models.vae_bands import Band, Rows, bands_of, cut
+from wan_runtime.models.vae_doubling import Doubling
 from wan_runtime.models.vae_layers import Layers, Memory, Shape
 
 # Shapes: a batch of 1, T frames at work, H W rows and columns, C channels, N = T H W pixels.
@@ -39,6 +39,8 @@ class Decoder:
         self._model, self._scale = vae.model, vae.scale
         self._layers = Layers(vae.model.decoder, compiled=compiled)
         self._upper, self._lower = _halves(vae.model.decoder)
+        stages = [each for each in (*self._upper, *self._lower) if isinstance(each, Resample)]
+        self._doubled = {each: Doubling(each.resample[1]) for each in stages}
 
     @torch.no_grad()
     def decode(
@@ -132,11 +134,7 @@ class Decoder:
             frames *= 2
             x_1NC = pairs.reshape(1, frames * height * width, -1)
         x = x_1NC.view(frames, height, width, -1).permute(0, 3, 1, 2)
-        conv = layer.resample[1]
-        y = F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest-exact"), conv.weight,
-                     padding=1)  # fmt: skip
-        rows = y.permute(0, 2, 3, 1).flatten(0, 2)[None]
-        return self._layers.added((rows,), conv.bias), (frames, 2 * height, 2 * width)
+        return self._doubled[layer](x)[None], (frames, 2 * height, 2 * width)
 
 
 def _joined(first_THW3: Tensor, bands: Sequence[Band], ranks: Ranks) -> Tensor:
