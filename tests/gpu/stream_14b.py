@@ -19,6 +19,7 @@ import torch
 from diffsynth.models.wan_video_vae import WanVideoVAE
 from forward_14b import LARGE, SMALL, VIDEO, draw, inputs
 
+from wan_runtime.models import offload
 from wan_runtime.models.dit.parallel import alone
 from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.vae_decoder import Decoder
@@ -59,7 +60,7 @@ def main() -> None:
         options.out.write_text(json.dumps(rows, indent=1) + "\n")
     streamed.leave()
     if not options.small:
-        rows.append({"decode": decoded(device)})
+        rows.append({"decode": decoded(device), "refused": refused(device)})
         print(json.dumps(rows[-1]), flush=True)
         options.out.write_text(json.dumps(rows, indent=1) + "\n")
 
@@ -81,6 +82,16 @@ def timed(transformer: Transformer, latent: tuple[int, int, int]) -> tuple[dict[
     peak = torch.cuda.max_memory_reserved() / 2**30 if cuda else 0.0
     facts = {"first": seconds[0], "seconds": min(seconds[1:]), "peakGiB": round(peak, 1)}
     return facts, velocity
+
+
+def refused(device: torch.device) -> bool:
+    """Whether memory that CUDA does not lock harms nothing that comes after."""
+    block = torch.empty(2**26, dtype=torch.uint8)
+    assert offload._lock(block, device)
+    locked = offload._lock(block, device)  # twice, which CUDA refuses
+    sound = float(torch.ones(8, device=device).sum()) == 8
+    offload._unlock(block)
+    return sound and not locked
 
 
 def decoded(device: torch.device) -> dict[str, float]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import weakref
+from contextlib import suppress
 from itertools import chain
 from types import TracebackType
 from typing import Any
@@ -27,7 +28,7 @@ class Pinned:
         """They move there."""
         self._tensors = tensors
         self.block = _gather(tensors)
-        if device.type == "cuda" and _lock(self.block):
+        if device.type == "cuda" and _lock(self.block, device):
             # Memory that is freed and taken again while it counts as locked fails at once.
             weakref.finalize(self, _unlock, self.block).atexit = False
         self._home = [tensor.data for tensor in tensors]
@@ -96,7 +97,7 @@ def _gather(tensors: list[Tensor]) -> Tensor:
     return block
 
 
-def _lock(block: Tensor) -> bool:
+def _lock(block: Tensor, device: torch.device) -> bool:
     """Whether it is page-locked now."""
     cuda: Any = torch.cuda
     answer = cuda.cudart().cudaHostRegister(block.data_ptr(), block.nbytes, 0)
@@ -104,6 +105,9 @@ def _lock(block: Tensor) -> bool:
         log.warning(
             "no page-locked memory for %.1f GiB: CUDA says %s", block.nbytes / 2**30, answer
         )
+        # CUDA keeps the error for the next kernel's start, which torch would take for its own.
+        with suppress(RuntimeError):
+            torch.ones(1, device=device)
     return int(answer) == 0
 
 

@@ -47,7 +47,7 @@ def test_memory_is_unlocked_when_nothing_holds_it(
     """CUDA refuses memory that overlaps with what was locked, freed and taken again."""
     locked: list[int] = []
     unlocked: list[int] = []
-    monkeypatch.setattr(offload, "_lock", lambda block: locked.append(block.data_ptr()) or True)
+    monkeypatch.setattr(offload, "_lock", lambda block, _: locked.append(block.data_ptr()) or True)
     monkeypatch.setattr(offload, "_unlock", lambda block: unlocked.append(block.data_ptr()))
     offloaded = Offloaded(module, torch.device("cuda"))
     assert locked

@@ -93,8 +93,31 @@ def test_a_pass_that_broke_off_spoils_none_after_it(
     broken = places.blocks()
     next(broken)
     next(broken)
-    broken.close()  # type: ignore[attr-defined]
+    broken.close()
     assert torch.equal(velocity(streamed), velocity(loaded(tiny21, streamed=False)))
+
+
+def test_an_error_in_a_block_leaves_none_on_the_device(streamed: Transformer) -> None:
+    blocks = streamed._module.blocks
+    homes = [block.self_attn.q.weight.data_ptr() for block in blocks]
+    with pytest.raises(RuntimeError, match="no memory") as caught:
+        fail_in(streamed, number=1)
+    assert caught.tb, "what failed is still known, and with it what was at work"
+    assert [block.self_attn.q.weight.data_ptr() for block in blocks] == homes
+
+
+def fail_in(transformer: Transformer, number: int) -> None:
+    """A pass that fails in a block."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("no memory")
+
+    last = transformer._module.blocks[number].cross_attn.norm_k
+    hook = last.register_forward_pre_hook(refuse)
+    try:
+        velocity(transformer)
+    finally:
+        hook.remove()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ are computed once a video.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -106,7 +107,8 @@ class Blocks:
         self._module, self._attention = module, attention
         self.cross: Kernel = sdpa
         """Kernel of the cross-attentions."""
-        self.each: Callable[[], Iterable[Any]] = lambda: module.blocks
+        self.each: Callable[[], AbstractContextManager[Iterable[Any]]]
+        self.each = lambda: nullcontext(module.blocks)
         """Gives the blocks in turn, each on the device until the next one is asked for."""
         self._before: Part[tuple[Tensor, Tensor, Tensor]] = attention_inputs
         self._between: Part[tuple[Tensor, Tensor]] = cross_query
@@ -118,9 +120,10 @@ class Blocks:
 
     def crossed(self, context_BLD: Tensor) -> Sequence[Crossed]:
         """What the blocks' cross-attentions take of a video's texts and photo."""
-        return [
-            crossed_of(block.cross_attn, context_BLD, lambda m, x: m(x)) for block in self.each()
-        ]
+        with self.each() as blocks:
+            return [
+                crossed_of(block.cross_attn, context_BLD, lambda m, x: m(x)) for block in blocks
+            ]
 
     def run(
         self,
@@ -142,14 +145,15 @@ class Blocks:
         """
         rank = _padded_rank(self._module, branches)
         heads, count = self._attention.heads, len(self._module.blocks)
-        for number, (block, pairs) in enumerate(zip(self.each(), crossed, strict=True)):
-            weights = _weights(block, branches, rank)
-            inner = float8 and KEPT <= number < count - KEPT
-            q, k, v = self._before((x_BLD, *rotation), modulation_B6D, weights, float8=inner)
-            own = self._attention(q, k, v)
-            x_BLD, q = self._between((x_BLD, own), modulation_B6D, weights, float8=inner)
-            found = [self.cross(q, key, value, heads) for key, value in pairs]
-            x_BLD = self._after((x_BLD, *found), modulation_B6D, weights, float8=inner)
+        with self.each() as blocks:
+            for number, (block, pairs) in enumerate(zip(blocks, crossed, strict=True)):
+                weights = _weights(block, branches, rank)
+                inner = float8 and KEPT <= number < count - KEPT
+                q, k, v = self._before((x_BLD, *rotation), modulation_B6D, weights, float8=inner)
+                own = self._attention(q, k, v)
+                x_BLD, q = self._between((x_BLD, own), modulation_B6D, weights, float8=inner)
+                found = [self.cross(q, key, value, heads) for key, value in pairs]
+                x_BLD = self._after((x_BLD, *found), modulation_B6D, weights, float8=inner)
         return x_BLD
 
 

@@ -8,7 +8,7 @@ two experts when its turn comes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import chain
 from typing import Any
 
@@ -54,8 +54,9 @@ class Streamed:
             torch.cuda.current_stream(self._device).wait_stream(self._stream)
         self._rooms, self._holds = [], [None] * ROOM
 
-    def blocks(self) -> Iterator[nn.Module]:
-        """Each block in turn, on the device until the next one is asked for."""
+    def blocks(self) -> Generator[nn.Module]:
+        """Each block in turn, on the device until the next one is asked for. To be closed by who
+        leaves it early: the block at work stays where it is until then."""
         self.bring()
         for number, block in enumerate(self._blocks):
             self._fetch(number)
@@ -77,17 +78,18 @@ class Streamed:
         room = number % ROOM
         if self._holds[room] == number:
             return
-        self._holds[room] = number
+        self._holds[room] = None  # a copy that fails leaves neither
         source = self._homes[number].block
         target = self._rooms[room][: source.nbytes]
         if self._stream is None:
             target.copy_(source)
-            return
-        # What computed with the block that was there is done with it by then.
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(self._stream):
-            target.copy_(source, non_blocking=True)
-            self._came[room] = self._stream.record_event()
+        else:
+            # What computed with the block that was there is done with it by then.
+            self._stream.wait_stream(torch.cuda.current_stream(self._device))
+            with torch.cuda.stream(self._stream):
+                target.copy_(source, non_blocking=True)
+                self._came[room] = self._stream.record_event()
+        self._holds[room] = number
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -105,7 +105,8 @@ class Transformer:
         if profile != "Exact":
             self._fused = Blocks(module, self._attention, compiled=device.type == "cuda")
             if isinstance(self._offloaded, Streamed):
-                self._fused.each = self._offloaded.blocks
+                blocks = self._offloaded.blocks
+                self._fused.each = lambda: closing(blocks())
             self._attention.kernel = sdpa
         self._entire: Callable[..., Tensor] | None = None
         self.gathers = False
