@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import imageio_ffmpeg
 import numpy as np
 
 import coloured
@@ -32,7 +33,7 @@ import json, sys, time
 from pathlib import Path
 from wan_runtime.evaluation.metrics.score import score_clip
 started = time.process_time()
-scores = score_clip(*map(Path, sys.argv[1:3]), metrics=("psnr", "ssim")).scores
+scores = score_clip(*map(Path, sys.argv[1:3]), metrics=sys.argv[3:]).scores
 taken = time.process_time() - started
 print(json.dumps({"seconds": taken, **{name: each.value for name, each in scores.items()}}))
 """
@@ -111,6 +112,18 @@ def pair_of(folder: Path, frames: int) -> tuple[Path, Path]:
     return candidate, reference
 
 
+def libvmaf(candidate: Path, reference: Path, model: str) -> float:
+    """What FFmpeg's program says of all frames but the first."""
+    cut = "select=gte(n\\,1),setpts=N"
+    graph = f"[0]{cut}[a];[1]{cut}[b];[a][b]libvmaf=model=version={model}"
+    inputs = ["-i", str(candidate), "-i", str(reference)]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", *inputs]
+    done = subprocess.run(
+        [*command, "-lavfi", graph, "-f", "null", "-"], capture_output=True, text=True, check=True
+    )
+    return float(done.stderr.rpartition("VMAF score:")[2].split()[0])
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -120,7 +133,7 @@ def main() -> None:
         pair = pair_of(folder, FRAMES)
         ours, theirs = [], []
         for _ in range(ROUNDS):
-            ours.append(run(OURS, *pair))
+            ours.append(run(OURS, *pair, "psnr", "ssim"))
             theirs.append(run(THEIRS, *pair, peers=peers))
         same = run(SAME_PICTURES, *pair, peers=peers)
         seconds = [statistics.median(each["seconds"] for each in all) for all in (ours, theirs)]
@@ -132,6 +145,11 @@ def main() -> None:
                 f"  {name}: ours {ours[0][name]:.5f}, scikit-image {same[name]:.5f} {unit}", end=""
             )
             print(f" of the same pictures, {theirs[0][name]:.5f} as OpenCV decodes them")
+        vmaf = run(OURS, *pair, "vmaf")
+        print(f"VMAF alone: {vmaf['seconds']:.2f} s, {vmaf['vmaf']:.4f};", end=" ")
+        for model in ("vmaf_float_v0.6.1", "vmaf_v0.6.1"):
+            print(f"{model} of libvmaf {libvmaf(*pair, model):.4f}", end=" ")
+        print()
         peaks = run(MANY, *pair_of(folder, SHORT), str(CLIPS))
         print(f"peak of memory: {peaks['first']:.0f} MiB after 1 clip with every metric,", end=" ")
         print(f"{peaks['last']:.0f} MiB after {CLIPS}")

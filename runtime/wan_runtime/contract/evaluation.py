@@ -250,8 +250,8 @@ class EvaluationWork(Work):
         return frozenset(filter(None, (*limits, self.decision.metric)))
 
     def _checked(self) -> dict[str, object]:
-        """What the first step checks of metrics that need weights or a program, so that it checks
-        again after an edit. Empty without such metrics."""
+        """What the first step checks of metrics that need weights, so that it checks again after
+        an edit. Empty without such metrics."""
         found: dict[str, object] = {}
         wanted = sorted(name for name in self.metrics if METRICS[name].weights is not None)
         if self.metric_weights is not None and wanted:

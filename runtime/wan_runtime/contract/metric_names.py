@@ -69,10 +69,9 @@ class MetricDefinition(Contract):
     cap: float | None = None
     """Largest value, where the formula has none."""
     mounted: str | None = None
-    """What has to be mounted for it, since no image holds it: weights, or a program. None:
-    nothing."""
+    """Weights that have to be mounted for it, since no image holds them. None: none."""
     weights: Weights | None = None
-    """Its weights, if that is what has to be mounted."""
+    """Their files."""
 
 
 def _definitions() -> tuple[MetricDefinition, ...]:
@@ -106,11 +105,11 @@ def _definitions() -> tuple[MetricDefinition, ...]:
         ),
         MetricDefinition(
             name="vmaf",
-            definition="VMAF by the model vmaf_v0.6.1 on luma: mean over all frames but the "
-            "first. A clip of which nothing moves scores about 97 beside itself.",
+            definition="VMAF by Netflix' model vmaf_float_v0.6.1 on luma: mean over all frames but "
+            "the first. A clip of which nothing moves scores about 97 beside itself.",
+            version=2,
             better="Higher",
             beside="Reference",
-            mounted="an ffmpeg program with libvmaf",
         ),
         MetricDefinition(
             name="ffmpeg_psnr",

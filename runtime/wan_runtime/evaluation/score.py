@@ -45,7 +45,6 @@ from wan_runtime.evaluation.records import (
     Video,
     Videos,
 )
-from wan_runtime.models.digest import file_digest
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
 from wan_runtime.threads import cores, in_order
@@ -129,11 +128,9 @@ class Scoring:
         """Names of all that measured."""
         self._spec, self._store, self._work = evaluation_of(job), store, work
         self._videos, self._processes = videos, processes
-        program, folder = weights.ffmpeg(), work / "weights"
+        folder = work / "weights"
         digests = weights.fetch(self._spec, store, folder)
-        if program is not None:
-            digests["vmaf"] = file_digest(program)
-        self._mounted = Mounted(ffmpeg=program, weights=folder)
+        self._mounted = Mounted(weights=folder)
         self._cache = ScoreCache(store, job.cache_prefix, digests)
         self._absent = {
             name: Score(reason="NotMounted", message=f"{METRICS[name].mounted}: not mounted")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from pathlib import Path
 
 from wan_runtime.artifacts.errors import ObjectNotFound
@@ -35,15 +34,12 @@ def check(spec: EvaluationWork, store: Store) -> None:
             text = f"metricWeights {spec.metric_weights} has no {files}"
             raise InputError(Reason.MODEL_NOT_FOUND, text)
     elif deciding := [name for name in wanted if name in spec.decisive]:
-        raise _without(deciding[0], "name their folder in metricWeights")
-    if "vmaf" in spec.decisive and ffmpeg() is None:
-        raise _without("vmaf", "take a runtime image that has one")
-
-
-def ffmpeg() -> Path | None:
-    """The program of an image that has one, which is none of ours: VMAF needs it."""
-    found = shutil.which("ffmpeg")
-    return None if found is None else Path(found)
+        name = deciding[0]
+        raise InputError(
+            Reason.MODEL_NOT_FOUND,
+            f"{name} decides or is a limit of the gate, and needs {METRICS[name].mounted}: name "
+            "their folder in metricWeights, or take another metric",
+        )
 
 
 def fetch(spec: EvaluationWork, store: Store, folder: Path) -> dict[MetricName, str]:
@@ -68,14 +64,6 @@ def fetch(spec: EvaluationWork, store: Store, folder: Path) -> dict[MetricName, 
             found[file] = got.sha256
         digests[name] = hashlib.sha256(canonical_json(found)).hexdigest()
     return digests
-
-
-def _without(metric: MetricName, cure: str) -> InputError:
-    return InputError(
-        Reason.MODEL_NOT_FOUND,
-        f"{metric} decides or is a limit of the gate, and needs {METRICS[metric].mounted}: {cure}, "
-        "or take another metric",
-    )
 
 
 def _wanted(spec: EvaluationWork) -> dict[MetricName, Weights]:

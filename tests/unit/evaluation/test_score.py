@@ -16,7 +16,7 @@ from scored_clips import film, lossless, noisy
 from wan_runtime.contract.clip_scores import ClipScores, Score
 from wan_runtime.contract.metric_names import METRIC_NAMES, METRICS, MetricName
 from wan_runtime.evaluation.metrics import score
-from wan_runtime.evaluation.metrics.score import Limits, Mounted, score_clip
+from wan_runtime.evaluation.metrics.score import Limits, score_clip
 
 PROGRAM = Path(imageio_ffmpeg.get_ffmpeg_exe())
 COMPUTED = [name for name, each in METRICS.items() if each.mounted is None]
@@ -57,14 +57,13 @@ def after(text: str, label: str) -> float:
 
 def test_values_are_those_of_ffmpeg(pair: tuple[Path, Path]) -> None:
     names: list[MetricName] = ["vmaf", "ffmpeg_psnr", "ffmpeg_ssim"]
-    found = values(score_clip(*pair, metrics=names, mounted=Mounted(ffmpeg=PROGRAM)))
+    found = values(score_clip(*pair, metrics=names))
     assert found["ffmpeg_psnr"] == pytest.approx(
         after(by_program(*pair, "psnr"), "average:"), abs=1e-4
     )
     assert found["ffmpeg_ssim"] == pytest.approx(after(by_program(*pair, "ssim"), "All:"), abs=1e-5)
-    assert found["vmaf"] == pytest.approx(
-        after(by_program(*pair, "libvmaf"), "VMAF score:"), abs=1e-4
-    )
+    libvmaf = by_program(*pair, "libvmaf=model=version=vmaf_float_v0.6.1")
+    assert found["vmaf"] == pytest.approx(after(libvmaf, "VMAF score:"), abs=1e-3)
 
 
 def test_every_metric_has_a_number_or_a_reason(pair: tuple[Path, Path]) -> None:
@@ -72,7 +71,6 @@ def test_every_metric_has_a_number_or_a_reason(pair: tuple[Path, Path]) -> None:
     assert tuple(scores.scores) == METRIC_NAMES
     assert {name for name, each in scores.scores.items() if each.value is None} == {*UNMOUNTED}
     assert {scores.scores[name].reason for name in UNMOUNTED} == {"NotMounted"}
-    assert scores.scores["vmaf"].message == "no ffmpeg program with libvmaf is mounted"
     assert (scores.frames_compared, scores.fps, scores.width, scores.height) == (7, 16, 240, 176)
     assert {"opencv", "numpy", "av", "libavcodec", "libswscale"} <= scores.versions.keys()
     assert scores.device.startswith("cpu: ")
@@ -89,14 +87,6 @@ def test_a_clip_beside_itself_is_capped(pair: tuple[Path, Path]) -> None:
         "ssim", "ms_ssim", "ffmpeg_ssim", "motion_ratio", "camera_agreement",
     )  # fmt: skip
     assert {same[name] for name in alike} == {1}
-
-
-def test_vmaf_of_a_still_is_below_100(tmp_path: Path) -> None:
-    """As libvmaf has it: motion is a part of the model."""
-    still = tmp_path / "still.mp4"
-    videos.write(still, iter(videos.pixels("bikes")[:1, :176, :240].repeat(5, axis=0)))
-    found = score_clip(still, still, metrics=["vmaf"], mounted=Mounted(ffmpeg=PROGRAM))
-    assert found.scores["vmaf"].value == pytest.approx(97.43, abs=0.05)
 
 
 def test_one_equal_frame_does_not_make_the_mean_infinite(tmp_path: Path) -> None:
@@ -148,11 +138,11 @@ def test_a_clip_that_is_cut_off_has_no_score_at_all(
 ) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(videos.damage(videos.cut(broken, frames=16)).read_bytes())
-    scores = score_clip(broken, pair[1], metrics=["psnr", "flicker", "vmaf"])
+    scores = score_clip(broken, pair[1], metrics=["psnr", "flicker", "lpips"])
     assert scores.scores["psnr"] == scores.scores["flicker"]
     assert scores.scores["psnr"].reason == "CandidateUnreadable"
     assert scores.scores["psnr"].message.startswith("broken.mp4 does not decode after frame")
-    assert scores.scores["vmaf"].reason == "NotMounted"
+    assert scores.scores["lpips"].reason == "NotMounted"
     missing = score_clip(pair[0], tmp_path / "no.mp4", metrics=["psnr"])
     assert missing.scores["psnr"].reason == "ReferenceUnreadable"
     text = tmp_path / "first.png"
@@ -186,37 +176,6 @@ def test_narrow_clips_are_scored(tmp_path: Path, size: tuple[int, int]) -> None:
     one = lossless(tmp_path / "one.mkv", film(5, *size))
     other = lossless(tmp_path / "two.mkv", film(5, *size, start=3))
     assert reasons(score_clip(one, other, metrics=COMPUTED)) <= {None, "TooSmall", "NoCameraTrack"}
-
-
-def test_a_program_that_hangs_is_ended(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    program = tmp_path / "ffmpeg"
-    program.write_text("#!/bin/sh\nexec sleep 600\n")
-    program.chmod(0o755)
-    limits = Limits(seconds=1)
-    found = score_clip(*pair, metrics=["vmaf"], limits=limits, mounted=Mounted(ffmpeg=program))
-    assert found.scores["vmaf"].reason == "TimedOut"
-
-
-@pytest.mark.parametrize(
-    ("script", "reason", "message"),
-    [
-        ("echo \"No such filter: 'libvmaf'\" >&2; exit 1", "NotMounted", "has no libvmaf"),
-        ("echo 'disk full' >&2; exit 3", "Failed", "disk full"),
-        (None, "NotMounted", "does not start"),
-    ],
-)
-def test_a_program_that_fails_says_why(
-    pair: tuple[Path, Path], tmp_path: Path, script: str | None, reason: str, message: str
-) -> None:
-    program = tmp_path / "ffmpeg"
-    if script is not None:
-        program.write_text(f"#!/bin/sh\n{script}\n")
-        program.chmod(0o755)
-    metrics: list[MetricName] = ["vmaf", "psnr"]
-    found = score_clip(*pair, metrics=metrics, mounted=Mounted(ffmpeg=program)).scores
-    assert found["vmaf"].reason == reason
-    assert message in found["vmaf"].message
-    assert found["psnr"].value is not None, "the others go on"
 
 
 def test_an_error_of_one_metric_is_its_own(

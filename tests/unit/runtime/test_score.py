@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
@@ -194,7 +193,6 @@ def test_nothing_is_measured_twice(
         collected.put(f"close/clip{clip}.mp4", noisy(clip, 4))
     collected.go(Step.GENERATE, candidate="close")
     monkeypatch.setattr(score, "THREADS", 1)
-    monkeypatch.setattr(shutil, "which", lambda _: None)
 
     def measured(
         limit: int = 99, **work: object
@@ -211,7 +209,7 @@ def test_nothing_is_measured_twice(
     asked, first = measured()
     assert asked == [("clip-0002", both), ("clip-0003", both)]
     assert measured() == ([], first)
-    assert measured(metrics=["psnr", "vmaf"]) == ([], first), "nothing is decoded for VMAF"
+    assert measured(metrics=["psnr", "lpips"]) == ([], first), "nothing is decoded for LPIPS"
     asked, values = measured(metrics=["flicker", "psnr"])
     assert asked == [(f"clip-000{number}", ["flicker"]) for number in (1, 2, 3)]
     assert values == first
@@ -274,7 +272,6 @@ def test_an_edit_of_what_needs_weights_is_checked_again(evaluation: Evaluation) 
         identity(**both),
         identity(**{**lpips, "metric_weights": "s3://wan/others"}),
         identity(metrics=["psnr", "lpips"], decision={"metric": "lpips"}),
-        identity(metrics=["psnr", "vmaf"], gate={"minimums": {"vmaf": 90}}),
     ]
     assert all(one not in edits[:number] for number, one in enumerate(edits))
 
@@ -310,10 +307,6 @@ def test_weights_of_metrics_are_brought_and_what_is_missing_is_said_before_a_gpu
     collected.work["decision"] = {"metric": "lpips"}
     with pytest.raises(InputError, match=r"lpips decides .* name their folder in metricWeights"):
         collected.go(Step.COLLECT)
-    monkeypatch.setattr(shutil, "which", lambda _: None)
-    vmaf = {"metrics": ["vmaf"], "gate": {"minimums": {"vmaf": 90}}, "decision": {}}
-    with pytest.raises(InputError, match="vmaf decides or is a limit of the gate, and needs an ff"):
-        collected.go(Step.COLLECT, work=vmaf)
     folder = f"{collected.name}/weights"
     collected.work["metric_weights"] = f"s3://{collected.store.bucket}/{folder}"
     collected.store.put_bytes(f"{folder}/lpips/alex.pth", b"heads")

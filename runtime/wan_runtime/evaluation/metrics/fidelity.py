@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from wan_runtime.evaluation.metrics import similarity
 from wan_runtime.evaluation.metrics.frame import Pair
-from wan_runtime.evaluation.metrics.scorer import Mean, reference_of, start_of, too_short
-from wan_runtime.evaluation.metrics.unscored import NoScore
+from wan_runtime.evaluation.metrics.scorer import (
+    Mean,
+    reference_of,
+    start_of,
+    too_short,
+    too_small,
+)
 
 
 class Psnr:
@@ -83,8 +88,7 @@ def _pictures(pair: Pair, smallest: int) -> tuple[similarity.Picture, similarity
     rgb, other = pair.candidate.rgb, reference_of(pair).rgb
     height, width = rgb.shape[:2]
     if min(height, width) < smallest:
-        text = f"needs {smallest} pixels at the shorter side: the clips have {width}x{height}"
-        raise NoScore("TooSmall", f"{text} in common")
+        raise too_small(smallest, height, width)
     return rgb, other
 
 

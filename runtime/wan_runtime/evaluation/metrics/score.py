@@ -55,8 +55,6 @@ class Limits:
 class Mounted:
     """What no image holds. None: it is not there."""
 
-    ffmpeg: Path | None = None
-    """Program with libvmaf."""
     weights: Path | None = None
     """Folder with a folder for each metric that needs weights: the definitions name them."""
 
@@ -132,7 +130,7 @@ class _Scoring:
         self._legacy = fidelity.LegacyPsnr() if legacy else None
         self._wanted = tuple(dict.fromkeys(metrics))
         self._running: dict[MetricName, Scorer] = {}
-        builders = _builders(mounted, deadline)
+        builders = _builders(mounted)
         for name in self._wanted:
             with self._kept(name):
                 self._running[name] = builders[name]()
@@ -200,12 +198,12 @@ OF_NETWORKS: Mapping[MetricName, Callable[[Path | None], Scorer]] = {
 """What scores by the folder of its weights."""
 
 
-def _builders(mounted: Mounted, deadline: float) -> dict[MetricName, Callable[[], Scorer]]:
+def _builders(mounted: Mounted) -> dict[MetricName, Callable[[], Scorer]]:
     return {
         "psnr": fidelity.Psnr,
         "ssim": fidelity.ssim,
         "ms_ssim": fidelity.ms_ssim,
-        "vmaf": lambda: Vmaf(mounted.ffmpeg, deadline),
+        "vmaf": Vmaf,
         "ffmpeg_psnr": FfmpegPsnr,
         "ffmpeg_ssim": FfmpegSsim,
         "motion_ratio": MotionRatio,

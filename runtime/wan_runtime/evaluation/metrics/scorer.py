@@ -52,6 +52,12 @@ def too_short() -> NoScore:
     return NoScore("TooShort", "has too few frames in common with the reference, without the first")
 
 
+def too_small(smallest: int, height: int, width: int) -> NoScore:
+    """The pictures have too few pixels at their shorter side."""
+    text = f"needs {smallest} pixels at the shorter side: the clips have {width}x{height} in common"
+    return NoScore("TooSmall", text)
+
+
 def reference_of(pair: Pair) -> Frame:
     """The reference's frame. Raises NoScore(NoReference)."""
     if pair.reference is None:

@@ -1,126 +1,118 @@
-"""VMAF by an ffmpeg program that is mounted: no package of a permissive licence holds libvmaf."""
+"""VMAF by Netflix' model on features of our own: no package of a permissive licence has it."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import tempfile
-import threading
-import time
+import math
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from wan_runtime.evaluation.metrics.adm import detail
 from wan_runtime.evaluation.metrics.frame import Pair
-from wan_runtime.evaluation.metrics.planes import FORMAT, planes_of, yuv_pair
-from wan_runtime.evaluation.metrics.scorer import reference_of, too_short
-from wan_runtime.evaluation.metrics.unscored import NoScore
+from wan_runtime.evaluation.metrics.planes import planes_of, yuv_pair
+from wan_runtime.evaluation.metrics.scorer import too_short, too_small
+from wan_runtime.evaluation.metrics.vif import Luma, averaged, fidelity, window
 
-MODEL = "vmaf_v0.6.1"
-LINE = 300
-"""Characters of what the program says that are handed on, at most."""
+MODEL = "vmaf_float_v0.6.1"
+FILE = Path(__file__).with_name(f"{MODEL}.json")
+BEST = 100.0
+SMALLEST = 32
+"""Pixels at the shorter side, at least: libvmaf's own numbers of smaller pictures are none."""
+BLUR = window(5, 1.0)
+"""What motion is measured behind."""
 
 
 class Vmaf:
-    """Hands both clips to the program as one stream, the candidate above the reference: of two
-    streams it may wait for one while the other waits for it."""
+    """Mean of the scores of all frames but the first. A frame's score waits for the next one: its
+    motion is the smaller one of those from the frame before and to the frame after."""
 
-    def __init__(self, program: Path | None, deadline: float) -> None:
-        """`deadline`: of time.monotonic(), at which the program is ended."""
-        if program is None:
-            raise NoScore("NotMounted", "no ffmpeg program with libvmaf is mounted")
-        self._program, self._deadline = program, deadline
-        self._process: subprocess.Popen[bytes] | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._timer: threading.Timer | None = None
+    def __init__(self) -> None:
+        self._total, self._count = 0.0, 0
+        self._before: Luma | None = None
+        self._waiting: list[float] | None = None
+        self._motion = 0.0
 
     def add(self, pair: Pair) -> None:
-        """Hand over a pair, unless it is the first."""
-        reference_of(pair)
+        """Measure a pair, unless it is the first. Raises NoScore(NoReference, TooSmall)."""
         if not pair.index:
             return
-        frames = yuv_pair(pair)
-        process = self._process or self._started(*frames)
-        assert process.stdin is not None
-        stacked = zip(*map(planes_of, frames), strict=True)
-        try:
-            for planes in stacked:
-                process.stdin.write(np.vstack(planes).tobytes())
-        except OSError:  # it has ended
-            raise self._failure() from None
+        picture, reference = (planes_of(each)[0].astype(np.float32) for each in yuv_pair(pair))
+        if min(picture.shape) < SMALLEST:
+            raise too_small(SMALLEST, *picture.shape)
+        blurred = averaged(reference, BLUR)
+        motion = 0.0
+        if self._before is not None:
+            motion = float(cv2.norm(blurred, self._before, cv2.NORM_L1)) / blurred.size
+        self._score(min(self._motion, motion))
+        self._before, self._motion = blurred, motion
+        self._waiting = [detail(picture, reference), *fidelity(picture, reference)]
 
     def value(self) -> float:
-        """Between 0 and 100."""
-        if self._process is None or self._folder is None:
+        """Between 0 and 100. Raises NoScore(TooShort)."""
+        self._score(self._motion)
+        if not self._count:
             raise too_short()
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.close()
-        except OSError:
-            raise self._failure() from None
-        if self._process.wait() != 0:
-            raise self._failure()
-        log = json.loads((Path(self._folder.name) / "log.json").read_text())
-        return float(log["pooled_metrics"]["vmaf"]["mean"])
+        return self._total / self._count
 
     def close(self) -> None:
-        """End the program, and remove what it wrote."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stderr):
-                if pipe is not None:
-                    _closed(pipe)
-        if self._folder is not None:
-            self._folder.cleanup()
+        """Nothing is open."""
 
-    def _started(self, frame: Any, other: Any) -> subprocess.Popen[bytes]:
-        width, height = frame.width, frame.height
-        self._folder = tempfile.TemporaryDirectory(prefix="vmaf-")
-        graph = (
-            f"split[a][b];[a]crop={width}:{height}:0:0[one];[b]crop={width}:{height}:0:{height}"
-            f"[other];[one][other]libvmaf=model=version={MODEL}:log_fmt=json:log_path=log.json"
-        )
-        command = [
-            str(self._program), "-hide_banner", "-loglevel", "error", "-nostdin", "-f", "rawvideo",
-            "-pixel_format", FORMAT, "-video_size", f"{width}x{2 * height}", "-i", "pipe:0",
-            "-filter_complex", graph, "-f", "null", "-",
-        ]  # fmt: skip
-        try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                cwd=self._folder.name,
-            )
-        except OSError as error:
-            text = f"{self._program} does not start: {error.strerror}"
-            raise NoScore("NotMounted", text) from error
-        self._timer = threading.Timer(self._deadline - time.monotonic(), self._process.kill)
-        self._timer.daemon = True
-        self._timer.start()
-        return self._process
-
-    def _failure(self) -> NoScore:
-        assert self._process is not None
-        assert self._process.stderr is not None
-        self._process.kill()
-        said = self._process.stderr.read().decode(errors="replace").strip().splitlines()
-        self._process.wait()
-        if time.monotonic() >= self._deadline:
-            return NoScore("TimedOut", "the time limit ended it")
-        if any("libvmaf" in line for line in said):
-            return NoScore("NotMounted", f"{self._program} has no libvmaf")
-        last = said[-1][:LINE] if said else f"exit status {self._process.returncode}"
-        return NoScore("Failed", f"{self._program} failed: {last}")
+    def _score(self, motion: float) -> None:
+        """Add the score of the frame that waits, if one does."""
+        if self._waiting is None:
+            return
+        loss, *information = self._waiting
+        self._waiting = None
+        self._total += model().score([loss, motion, *information])
+        self._count += 1
 
 
-def _closed(pipe: Any) -> None:
-    try:
-        pipe.close()
-    except OSError:  # what was not written yet finds no reader
-        return
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Support vectors of a regression with radial kernels."""
+
+    slopes: NDArray[np.float64]
+    """[1 + features], of the score first."""
+    intercepts: NDArray[np.float64]
+    gamma: float
+    offset: float
+    weights: NDArray[np.float64]
+    """[vectors]"""
+    vectors: NDArray[np.float64]
+    """[vectors, features]"""
+
+    def score(self, features: list[float]) -> float:
+        """Score of a frame, between 0 and 100. `features`: details, motion, and information by
+        scale."""
+        scaled = np.array(features) * self.slopes[1:] + self.intercepts[1:]
+        near = np.exp(-self.gamma * ((self.vectors - scaled) ** 2).sum(axis=1))
+        found = float(self.weights @ near) - self.offset
+        score = (found - float(self.intercepts[0])) / float(self.slopes[0])
+        return min(BEST, max(0.0, score)) if math.isfinite(score) else math.nan
+
+
+@cache
+def model() -> Model:
+    """The model as Netflix publishes it: a JSON file around one of libsvm's."""
+    stated = json.loads(FILE.read_text())["model_dict"]
+    head, _, body = stated["model"].partition("SV\n")
+    facts = dict(line.split(maxsplit=1) for line in head.splitlines())
+    lines = [line.split() for line in body.splitlines()]
+    vectors = np.zeros((len(lines), len(stated["slopes"]) - 1))
+    for vector, (_, *entries) in zip(vectors, lines, strict=True):
+        for entry in entries:  # what is zero is left out
+            number, _, value = entry.partition(":")
+            vector[int(number) - 1] = float(value)
+    return Model(
+        slopes=np.array(stated["slopes"]),
+        intercepts=np.array(stated["intercepts"]),
+        gamma=float(facts["gamma"]),
+        offset=float(facts["rho"]),
+        weights=np.array([float(weight) for weight, *_ in lines]),
+        vectors=vectors,
+    )
