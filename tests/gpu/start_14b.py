@@ -27,6 +27,8 @@ FOUND = ("empty", "filled")
 def take(options: argparse.Namespace) -> dict[str, Any]:
     """The parts of this process's start, in seconds."""
     marks = {"python": options.began, "imports": time.time()}
+    import torch
+
     from gpu.synthetic import build
     from wan_runtime.models import tiny
     from wan_runtime.models.load import compute_device
@@ -48,7 +50,10 @@ def take(options: argparse.Namespace) -> dict[str, Any]:
     trainer.step()
     ends = [*list(marks.values())[1:], time.time()]
     parts = {name: round(end - at, 1) for (name, at), end in zip(marks.items(), ends, strict=True)}
-    return {"toFirstStep": round(marks["second step"] - options.began, 1), "parts": parts}
+    found = {"toFirstStep": round(marks["second step"] - options.began, 1), "parts": parts}
+    if device.type == "cuda":
+        found["allocatedGiB"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
+    return found
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ ESTIMATED = {"GiB": 0.25, "seconds": 0.40}
 LEAST = {"GiB": 0.02, "seconds": 0.05}
 SAFETY = 2.0
 """A band is that many times the largest residual: the rows are few."""
-KEPT_ON = (MEASURED_ON, "H200-141GB")
-"""GPUs of one chip, on which the rows without attention computed twice were taken."""
+ONE_CHIP = (MEASURED_ON, "H200-141GB")
+"""GPUs of one chip, on which all rows were taken."""
 ORDER: tuple[Confidence, ...] = ("Measured", "Extrapolated", "Estimated")
 
 
@@ -59,11 +59,14 @@ def of_training_memory(work: Training, gpu: Gpu | None) -> Confidence:
 
 
 def of_training_time(work: Training, gpu: Gpu) -> Confidence:
-    if _kept_as_measured(work) and gpu.name in KEPT_ON:
-        return "Extrapolated"
-    if not _as_measured(work) or gpu.name != MEASURED_ON or work.deterministic:
+    if gpu.name not in ONE_CHIP or work.deterministic:
         return "Estimated"
-    return "Measured" if work.batch == 1 and _among_rows(work) else "Extrapolated"
+    if _kept_as_measured(work):
+        return "Extrapolated"
+    if not _as_measured(work):
+        return "Estimated"
+    near = gpu.name == MEASURED_ON and work.batch == 1 and _among_rows(work)
+    return "Measured" if near else "Extrapolated"
 
 
 def of_serving(work: Serving, gpu: Gpu) -> Confidence:

@@ -1,28 +1,44 @@
 """The few numbers that the memory and time models take from the measured rows, and how well the
 rows agree on them.
 
-Each is one least-squares fit of relative errors over the rows that know it:
+Each is part of a least-squares fit of relative errors over the rows that know it:
 
-  passes        times that a block's element-wise work reads or writes u (one bfloat16 activation)
-                for each forward's worth
-  live block    activations that one block's backward holds, in u
-  live forward  the same of a forward pass
+  attention's backward  share of the GPU's dense rate. Kernels alone, which do not heat a GPU up to
+                        its power limit, are faster than within a step
+  passes                times that a block's element-wise work reads or writes u (one bfloat16
+                        activation) for each forward's worth
+  live block            activations that one block's backward holds, in u
+  live image            activations that it holds more where it attends to CLIP's tokens
+  live forward          activations of a forward pass
 
-The rates of matrix and attention kernels are measured apart and not fitted.
+and where attention is not computed twice, with blocks that are compiled and FlashAttention-3:
+
+  kept attention        time of attention, over what these rates make of it
+  kept element-wise     likewise
+  kept block            as live block
+  kept copies           activations on their way to host memory or back
+
+The rates of matrix kernels and of attention's forward are measured apart and not fitted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
+from wan_runtime.contract.training import Parallelism
 from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_name
-from wan_runtime.planner.rows import Kind, Measured, Row, measured
+from wan_runtime.planner.least_squares import Equation, fit
+from wan_runtime.planner.rows import Measured, Row, measured
+from wan_runtime.planner.spread import exchanged_bytes
 from wan_runtime.planner.terms import (
-    BACKWARD_OF_ATTENTION,
     Efficiency,
+    backward_of_attention,
+    dense_gib,
     elementwise_seconds,
+    forward_passes,
     kernel_seconds,
     resident_gib,
 )
@@ -30,18 +46,27 @@ from wan_runtime.planner.workload import GIB, Clip, Serving, Training
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Calibration:
+class Rates:
+    """How fast a GPU computes."""
+
     efficiency: Efficiency
     passes: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration:
+    rates: Rates
     deterministic: float
     """Seconds that deterministic kernels add for each second of attention."""
     live_block: float
+    live_image: float
     live_forward: float
     kept_block: float
-    """As `live_block`, where attention is not computed twice."""
-    kept_seconds: float
-    """Time of a step in which attention is not computed twice, over the sum of its terms: its
-    blocks are compiled and its attention is FlashAttention-3's."""
+    kept_copies: float
+    kept_attention: float
+    kept_elementwise: float
+    token_link: float
+    """Bytes of activations that ranks exchange a second, with the copies around it."""
     decode_seconds: float
     """Seconds of the VAE's decoder for each token of the clip, on the GPU measured."""
     decode_bytes: float
@@ -60,62 +85,65 @@ def calibrate(table: Measured) -> Calibration:
     assert decode.seconds is not None
     assert decode.allocated_gib is not None
     tokens = clip_of(decode).tokens
+    rates = fit_rates(table)
+    live_block, live_image = fit_live(table)
+    (live_forward,) = fit(map(_forward_memory, table.calibrating("Forward")))
+    kept_block, kept_copies = fit(map(_kept_memory, table.kept()))
+    kept_attention, kept_elementwise = fit(_kept_seconds(row, rates) for row in table.kept())
     return Calibration(
-        efficiency=efficiency_of(table),
-        passes=fit_passes(table),
-        deterministic=deterministic_of(table),
-        live_block=fit_live(table, "Training"),
-        live_forward=fit_live(table, "Forward"),
-        kept_block=_fit(table.kept(), _memory),
-        kept_seconds=kept_seconds(table),
+        rates=rates,
+        deterministic=deterministic_of(table, rates),
+        live_block=live_block,
+        live_image=live_image,
+        live_forward=live_forward,
+        kept_block=kept_block,
+        kept_copies=kept_copies,
+        kept_attention=kept_attention,
+        kept_elementwise=kept_elementwise,
+        token_link=token_link_of(table.split, rates, kept_attention, kept_elementwise),
         decode_seconds=decode.seconds / tokens,
         decode_bytes=decode.allocated_gib * GIB / tokens,
     )
 
 
-def efficiency_of(table: Measured) -> Efficiency:
-    kernels = table.kernels
-    peak = _gpu(kernels.gpu).bf16_tflops
-    both = (1 + BACKWARD_OF_ATTENTION) / kernels.attention_both
-    backward = BACKWARD_OF_ATTENTION / (both - 1 / kernels.attention_forward)
-    return Efficiency(
-        linears=kernels.linears / peak,
-        attention_forward=kernels.attention_forward / peak,
-        attention_backward=backward / peak,
-    )
-
-
-def fit_passes(table: Measured) -> float:
+def fit_rates(table: Measured) -> Rates:
     """From the times of training steps and forward passes."""
-    efficiency = efficiency_of(table)
     rows = (*table.calibrating("Training"), *table.calibrating("Forward"))
-    return _fit(rows, lambda row: _time(row, efficiency))
+    slowness, passes = fit(_seconds(row, table) for row in rows)
+    return Rates(efficiency=_with_backward(table, 1 / slowness), passes=passes)
 
 
-def deterministic_of(table: Measured) -> float:
+def fit_live(table: Measured) -> tuple[float, float]:
+    """(live block, live image), from the memory of training steps."""
+    live, image = fit(map(_training_memory, table.calibrating("Training")))
+    return live, image
+
+
+def deterministic_of(table: Measured, rates: Rates) -> float:
     """From one row. Which kernels take the time was not measured; attention's backward is the one
     that adds in no fixed order, so its share is taken."""
-    row, efficiency = table.deterministic, efficiency_of(table)
-    seconds, known, unit = _time(row, efficiency)
-    assert seconds is not None
-    attention = kernel_seconds(clip_of(row), _gpu(row.gpu), efficiency)["attention"]
-    return (seconds - known - unit * fit_passes(table)) / attention
+    row = table.deterministic
+    assert row.seconds is not None
+    kernels = kernel_seconds(clip_of(row), _gpu(row.gpu), rates.efficiency)
+    usual = sum(kernels.values()) + elementwise_seconds(clip_of(row), _gpu(row.gpu), rates.passes)
+    return (row.seconds - usual) / kernels["attention"]
 
 
-def kept_seconds(table: Measured) -> float:
-    """Mean over the rows, of which each knows it."""
-    efficiency, passes = efficiency_of(table), fit_passes(table)
-    shares = []
-    for row in table.kept():
-        seconds, known, unit = _time(row, efficiency)
-        assert seconds is not None
-        shares.append(seconds / (known + unit * passes))
-    return sum(shares) / len(shares)
+def token_link_of(row: Row, rates: Rates, attention: float, elementwise: float) -> float:
+    """From one row: bytes over what its step takes beyond its part of one GPU's.
 
-
-def fit_live(table: Measured, kind: Kind) -> float:
-    """From the memory of the rows of one kind."""
-    return _fit(table.calibrating(kind), _memory)
+    Args:
+        attention: as `Calibration.kept_attention`.
+        elementwise: as `Calibration.kept_elementwise`.
+    """
+    work, equation = clip_of(row), _kept_seconds(row, rates)
+    assert isinstance(work, Training)
+    computing = equation.at((attention, elementwise))
+    return (
+        exchanged_bytes(work, sum(forward_passes(work)))
+        * row.sequence
+        / (equation.measured - computing)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,52 +163,89 @@ class Residual:
 
 def leave_one_out(table: Measured) -> list[Residual]:
     """For every row that calibrates and every quantity that other rows say something of. What only
-    one row knows (memory of a forward pass, the VAE's decoder) is taken as it is, and no plan that
-    rests on it counts as measured."""
+    one row knows (memory of a forward pass, the VAE's decoder, the exchange of tokens) is taken as
+    it is, and no plan that rests on it counts as measured."""
     found = []
-    for row in (*table.calibrating("Training"), *table.calibrating("Forward")):
+    for row in (*table.calibrating("Training"), *table.calibrating("Forward"), *table.kept()):
         rest = table.without(row.id)
-        if row.seconds is not None:
-            _, known, unit = _time(row, efficiency_of(rest))
-            predicted = known + unit * fit_passes(rest)
-            found.append(Residual(row, "seconds", row.seconds, predicted))
-        if row.allocated_gib is not None and rest.calibrating(row.kind):
-            _, known, unit = _memory(row)
-            predicted = known + unit * fit_live(rest, row.kind)
-            found.append(Residual(row, "GiB", row.allocated_gib, predicted))
+        for quantity, equation, unknowns in _both(row, rest):
+            found.append(Residual(row, quantity, equation.measured, equation.at(unknowns)))
     return found
 
 
-Known = tuple[float | None, float, float]
-"""(measured, what is known of it, what one unit of the unknown adds)."""
+def _both(row: Row, rest: Measured) -> Iterator[tuple[str, Equation, tuple[float, ...]]]:
+    """(quantity, its equation, the unknowns by the other rows)."""
+    rates = fit_rates(rest)
+    if row.code == "kept":
+        kept = [_kept_seconds(each, rates) for each in rest.kept()]
+        yield "seconds", _kept_seconds(row, rates), fit(kept)
+        yield "GiB", _kept_memory(row), fit(map(_kept_memory, rest.kept()))
+        return
+    unknowns = 1 / rates.efficiency.attention_backward, rates.passes
+    yield "seconds", _seconds(row, rest), unknowns
+    if row.kind == "Training":
+        yield "GiB", _training_memory(row), fit_live(rest)
 
 
-def _fit(rows: Iterable[Row], equation: Callable[[Row], Known]) -> float:
-    """x that minimises the sum of ((known + x unit - measured) / measured)^2."""
-    top = bottom = 0.0
-    for row in rows:
-        value, known, unit = equation(row)
-        if value is not None:
-            top += (value - known) * unit / value**2
-            bottom += (unit / value) ** 2
-    if not bottom:
-        raise ValueError("no measured row is left to calibrate from")
-    return top / bottom
+def _with_backward(table: Measured, backward: float) -> Efficiency:
+    kernels = table.kernels
+    peak = _gpu(kernels.gpu).bf16_tflops
+    return Efficiency(
+        linears=kernels.linears / peak,
+        attention_forward=kernels.attention_forward / peak,
+        attention_backward=backward,
+    )
 
 
-def _time(row: Row, efficiency: Efficiency) -> Known:
+def _seconds(row: Row, table: Measured) -> Equation:
+    """Unknowns: (1 / attention's backward, passes)."""
     clip, gpu = clip_of(row), _gpu(row.gpu)
-    known = sum(kernel_seconds(clip, gpu, efficiency).values())
-    return row.seconds, known, elementwise_seconds(clip, gpu, passes=1.0)
+    assert row.seconds is not None
+    known = sum(kernel_seconds(clip, gpu, _with_backward(table, math.inf)).values())
+    units = backward_of_attention(clip, gpu), elementwise_seconds(clip, gpu, passes=1.0)
+    return Equation(row.seconds, known, units)
 
 
-def _memory(row: Row) -> Known:
-    clip = clip_of(row)
-    unit = clip.architecture.activation_bytes(clip.tokens) / GIB
+def _kept_seconds(row: Row, rates: Rates) -> Equation:
+    """Seconds of all GPUs together. Unknowns: (kept attention, kept element-wise)."""
+    clip, gpu = clip_of(row), _gpu(row.gpu)
+    assert row.seconds is not None
+    kernels = kernel_seconds(clip, gpu, rates.efficiency)
+    elementwise = elementwise_seconds(clip, gpu, rates.passes)
+    return Equation(
+        row.seconds * row.sequence, kernels["linear layers"], (kernels["attention"], elementwise)
+    )
+
+
+def _training_memory(row: Row) -> Equation:
+    """Unknowns: (live block, live image)."""
+    clip, unit = clip_of(row), _unit(row)
+    assert row.allocated_gib is not None
     known = sum(resident_gib(clip).values())
-    if row.checkpointing == "KeepAttention":
-        known += clip.architecture.layers * unit  # there was room for it on the GPU
-    return row.allocated_gib, known, unit
+    return Equation(row.allocated_gib, known, (unit, unit * clip.architecture.image_input))
+
+
+def _forward_memory(row: Row) -> Equation:
+    """Unknown: live forward."""
+    assert row.allocated_gib is not None
+    return Equation(row.allocated_gib, sum(resident_gib(clip_of(row)).values()), (_unit(row),))
+
+
+def _kept_memory(row: Row) -> Equation:
+    """Unknowns: (kept block, kept copies)."""
+    clip, unit = clip_of(row), _unit(row)
+    assert isinstance(clip, Training)
+    assert row.allocated_gib is not None
+    known = sum(resident_gib(clip).values()) + dense_gib(clip)
+    if row.checkpointing == "Offload":
+        return Equation(row.allocated_gib, known, (unit, unit))
+    known += clip.architecture.layers * unit  # there was room for it on the GPU
+    return Equation(row.allocated_gib, known, (unit, 0.0))
+
+
+def _unit(row: Row) -> float:
+    clip = clip_of(row)
+    return clip.architecture.activation_bytes(clip.tokens) / row.sequence / GIB
 
 
 def clip_of(row: Row) -> Clip:
@@ -188,7 +253,8 @@ def clip_of(row: Row) -> Clip:
     if row.kind == "Training":
         return Training(
             preset=row.preset, frames=row.frames, width=row.width, height=row.height,
-            checkpointing=row.checkpointing,
+            checkpointing=row.checkpointing, precision=row.precision,
+            spread=Parallelism(gpus_per_node=row.sequence, sequence=row.sequence),
         )  # fmt: skip
     return Serving(
         preset=row.preset, frames=row.frames, width=row.width, height=row.height,

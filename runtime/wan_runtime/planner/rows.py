@@ -32,8 +32,6 @@ class Kernels(_Model):
     gpu: str
     linears: float
     attention_forward: float
-    attention_both: float
-    """Forward and backward together, counted as 1 + 2.5 forward passes."""
     source: str
 
 
@@ -55,7 +53,7 @@ class Scaling(_Model):
 
 class Row(_Model):
     """One measurement. LoRA of rank 32 on q, k, v, o, ffn.0 and ffn.2, every block recomputed
-    unless `checkpointing` says otherwise, bfloat16, batch 1."""
+    unless `checkpointing` says otherwise, a bfloat16 base unless `precision` does, batch 1."""
 
     id: str
     kind: Kind
@@ -63,6 +61,9 @@ class Row(_Model):
     """`deterministic`: the runtime with training.deterministic. `kept`: the runtime with
     `checkpointing`."""
     checkpointing: Checkpointing = "Full"
+    precision: Literal["BF16", "FP8"] = "BF16"
+    sequence: int = 1
+    """GPUs that share the tokens of the clip."""
     gpu: str
     preset: str
     frames: int
@@ -91,8 +92,14 @@ class Measured(_Model):
         return [row for row in self.rows if row.kind == kind and row.calibrates]
 
     def kept(self) -> list[Row]:
-        """Training steps in which no attention was computed twice."""
-        return [row for row in self.rows if row.code == "kept"]
+        """Training steps on one GPU in which no attention was computed twice."""
+        return [row for row in self.rows if row.code == "kept" and row.sequence == 1]
+
+    @property
+    def split(self) -> Row:
+        """The one training step whose tokens were split over GPUs."""
+        (row,) = (row for row in self.rows if row.sequence > 1)
+        return row
 
     @property
     def deterministic(self) -> Row:

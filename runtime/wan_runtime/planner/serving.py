@@ -56,8 +56,8 @@ class ServingPlan:
 
 def plan_serving(work: Serving, gpu: Gpu) -> ServingPlan:
     known = calibration()
-    forward = sum(kernel_seconds(work, gpu, known.efficiency).values())
-    forward += elementwise_seconds(work, gpu, known.passes)
+    forward = sum(kernel_seconds(work, gpu, known.rates.efficiency).values())
+    forward += elementwise_seconds(work, gpu, known.rates.passes)
     steps = work.steps if work.computed is None else work.computed
     passes = steps * (2 if work.guided else 1)
     speed = speedup(work, measured().scaling)

@@ -1,4 +1,4 @@
-"""What a training holds and exchanges on each of several GPUs. Predicted: no row is of it.
+"""What a training holds and exchanges on each of several GPUs.
 
 P parameters, N ranks, s ranks that split the tokens of a clip.
 """
@@ -71,23 +71,29 @@ def offloaded_gib(work: Training) -> float:
     return per_weight[work.spread.offload] * work.trainable / work.spread.nodes / GIB
 
 
-def exchange_seconds(work: Training, passes: float) -> Terms:
+def exchanged_bytes(work: Training, passes: float) -> float:
+    """Bytes of activations that each rank sends in one optimizer step to those that share its
+    clips."""
+    split, shape = work.spread.sequence, work.architecture
+    share = shape.activation_bytes(work.tokens) / split * (split - 1) / split
+    return EXCHANGES * shape.layers * share * passes * work.clips_a_rank
+
+
+def exchange_seconds(work: Training, passes: float, token_link: float) -> Terms:
     """Seconds of one optimizer step in which ranks exchange, as far as that is not hidden.
 
     Args:
         passes: through all blocks for one clip, backward ones among them.
+        token_link: bytes of activations that a rank exchanges a second.
     """
     spread, shape = work.spread, work.architecture
     if work.gpus == 1:
         return {}
     link = NODE_LINK if spread.nodes == 1 else NETWORK_LINK
-    split = spread.sequence
     others = (work.gpus - 1) / work.gpus
     terms: Terms = {"exchange of gradients": 2.0 * 4.0 * work.trainable * others / link}
-    if split > 1:
-        share = shape.activation_bytes(work.tokens) / split * (split - 1) / split
-        tokens = EXCHANGES * shape.layers * share * passes * work.clips_a_rank
-        terms["exchange of tokens"] = tokens / NODE_LINK
+    if spread.sequence > 1:
+        terms["exchange of tokens"] = exchanged_bytes(work, passes) / token_link
     if spread.zero_stage == 3:
         batches = work.clips_a_rank / work.micro_batch
         weights = work.bytes_a_weight * shape.parameters

@@ -38,6 +38,11 @@ def unit_gib(clip: Training) -> float:
     return clip.micro_batch * of_clip / GIB
 
 
+def dense_gib(clip: Training) -> float:
+    """The weights of the block at work, where they rest in 8 bits."""
+    return 2.0 * clip.architecture.block_linears / GIB if clip.precision == "FP8" else 0.0
+
+
 def host_gib(clip: Training) -> float:
     """What blocks of one rank keep in host memory: results of attention, which may find no room on
     the GPU, and the inputs of blocks."""
@@ -68,8 +73,16 @@ def kernel_seconds(clip: Clip, gpu: Gpu, efficiency: Efficiency) -> Terms:
     return {
         "linear layers": matrices / (peak * efficiency.linears),
         "attention": attention * forward / (peak * efficiency.attention_forward)
-        + attention * BACKWARD_OF_ATTENTION * backward / (peak * efficiency.attention_backward),
+        + backward_of_attention(clip, gpu) / efficiency.attention_backward,
     }
+
+
+def backward_of_attention(clip: Clip, gpu: Gpu) -> float:
+    """Seconds of attention's backward for one batch of one clip, were it to run at the GPU's dense
+    rate."""
+    _, backward = forward_passes(clip)
+    flops = clip.architecture.attention_flops(clip.tokens) * BACKWARD_OF_ATTENTION * backward
+    return flops / (gpu.bf16_tflops * 1e12)
 
 
 def elementwise_seconds(clip: Clip, gpu: Gpu, passes: float) -> float:

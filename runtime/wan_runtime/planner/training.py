@@ -12,6 +12,7 @@ from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.rows import measured
 from wan_runtime.planner.spread import exchange_seconds, update_seconds
 from wan_runtime.planner.terms import (
+    dense_gib,
     elementwise_seconds,
     forward_passes,
     kernel_seconds,
@@ -110,13 +111,18 @@ def memory_terms(work: Training, known: Calibration) -> Terms:
     shape = work.architecture
     unit = unit_gib(work)
     blocks = shape.layers if work.checkpointing == "None" else 1
-    each = known.kept_block if work.checkpointing in KEEPING else known.live_block
+    keeping = work.checkpointing in KEEPING
+    each = known.live_block + (known.live_image if shape.image_input else 0.0)
+    if keeping:
+        each = known.kept_block
     live = {"live block" if blocks == 1 else "all blocks": blocks * each * unit}
+    if keeping:
+        live["copies for host memory"] = known.kept_copies * unit
     if work.method == "full":
         # Rounded to bfloat16 as they are used, a block at a time.
         live["block's rounded weights"] = 2.0 * shape.block_parameters * blocks / GIB
     elif work.precision == "FP8":
-        live["block's dense weights"] = 2.0 * shape.block_linears / GIB
+        live["block's dense weights"] = dense_gib(work)
     allocator = measured().allocator
     return {
         **resident_gib(work),
@@ -130,14 +136,17 @@ def time_terms(work: Training, gpu: Gpu, known: Calibration) -> Terms:
     """Seconds of one optimizer step."""
     # Of one rank, which takes a part of the tokens of each of its clips.
     clips = work.clips_a_rank / work.spread.sequence
-    kernels = kernel_seconds(work, gpu, known.efficiency)
+    kernels = kernel_seconds(work, gpu, known.rates.efficiency)
     if work.deterministic:
         kernels["deterministic kernels"] = known.deterministic * kernels["attention"]
-    share = known.kept_seconds if work.checkpointing in KEEPING else 1.0
+    elementwise = elementwise_seconds(work, gpu, known.rates.passes)
+    if work.checkpointing in KEEPING:
+        kernels["attention"] *= known.kept_attention
+        elementwise *= known.kept_elementwise
     update = update_seconds(work, ADAMW_BYTES * work.trainable, gpu.bandwidth_gbs * 1e9)
     return {
-        **{name: seconds * clips * share for name, seconds in kernels.items()},
-        "element-wise": clips * share * elementwise_seconds(work, gpu, known.passes),
+        **{name: seconds * clips for name, seconds in kernels.items()},
+        "element-wise": clips * elementwise,
         "optimizer": update,
-        **exchange_seconds(work, sum(forward_passes(work))),
+        **exchange_seconds(work, sum(forward_passes(work)), known.token_link),
     }

@@ -72,7 +72,7 @@ def test_each_row_is_predicted_from_the_others() -> None:
 
 def test_every_calibrating_row_of_training_was_left_out() -> None:
     left_out = {(each.row.id, each.quantity) for each in leave_one_out(measured())}
-    for row in measured().calibrating("Training"):
+    for row in (*measured().calibrating("Training"), *measured().kept()):
         assert {(row.id, "GiB"), (row.id, "seconds")} <= left_out
     assert ("forward-wan21-81", "seconds") in left_out
 
@@ -151,7 +151,7 @@ def test_deterministic_kernels_take_what_they_were_measured_to_take() -> None:
     assert plan.gib == plan_training(replace(short, deterministic=False), gpu()).gib
     assert (plan.memory_confidence, plan.confidence) == ("Extrapolated", "Estimated")
     altered = with_row(measured(), "train-wan21-25-deterministic", seconds=1.0)
-    assert calibrate(altered).passes == calibrate(measured()).passes, "it calibrates nothing else"
+    assert calibrate(altered).rates == calibrate(measured()).rates, "it calibrates nothing else"
 
 
 def test_full_fine_tuning_takes_sixteen_bytes_a_parameter() -> None:
@@ -197,7 +197,7 @@ def test_what_does_not_fit_comes_with_the_smallest_changes_that_do() -> None:
     assert not plan_training(replace(WAN21, checkpointing="KeepAttention"), gpu()).fits
     assert plan_training(replace(WAN21, frames=65), gpu()).fits
     assert not plan_training(replace(WAN21, frames=69), gpu()).fits
-    small = replace(WAN21, width=480, height=832)
+    small = replace(WAN21, width=480, height=832, frames=77)
     found = remedies(small, gpu("L40S-48GB"), DEFAULTS)
     assert found == [offload, float8, four, "33 frames", "a GPU of type A100-80GB"]
     repeated = replace(small, deterministic=True)
@@ -250,10 +250,11 @@ def test_steps_that_keep_attention_are_as_measured(row: Row) -> None:
     plan = plan_training(work, on)
     assert row.seconds is not None
     assert row.allocated_gib is not None
-    assert plan.seconds_per_step == pytest.approx(row.seconds, rel=0.03)
+    assert plan.seconds_per_step == pytest.approx(row.seconds, rel=0.02)
     beside = plan.memory["fragmentation"] + plan.memory["CUDA context"]
-    results = host_gib(work) if row.checkpointing == "KeepAttention" else 0.0
-    assert plan.gib - beside + results == pytest.approx(row.allocated_gib, rel=0.025)
+    if row.checkpointing == "KeepAttention":  # there was room for all results on the GPU
+        beside += plan.memory["copies for host memory"] - host_gib(work)
+    assert plan.gib - beside == pytest.approx(row.allocated_gib, rel=0.01)
     assert (
         plan.seconds_per_step
         < 0.8 * plan_training(replace(work, checkpointing="Full"), on).seconds_per_step

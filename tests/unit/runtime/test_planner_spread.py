@@ -8,10 +8,14 @@ import pytest
 
 from wan_runtime.contract.steps import Step
 from wan_runtime.contract.training import Parallelism
+from wan_runtime.planner.calibration import clip_of
 from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name
 from wan_runtime.planner.host import plan_host
 from wan_runtime.planner.remedies import remedies
+from wan_runtime.planner.rows import measured
 from wan_runtime.planner.run import plan_run
+from wan_runtime.planner.spread import exchanged_bytes
+from wan_runtime.planner.terms import host_gib
 from wan_runtime.planner.training import TrainingPlan, plan_training
 from wan_runtime.planner.workload import GIB, Training
 
@@ -46,7 +50,8 @@ def test_a_split_clip_takes_a_part_of_the_activations_of_each_gpu() -> None:
         assert split.memory[name] == pytest.approx(one.memory[name] / 8)
     assert split.memory["base weights"] == one.memory["base weights"]
     # 41 GB over NVLink, of forward, recomputation and backward
-    assert split.seconds["exchange of tokens"] * 200 == pytest.approx(40.6, rel=0.05)
+    # Of forward, recomputation and backward.
+    assert exchanged_bytes(split.work, 3.0) == pytest.approx(40.6e9, rel=0.05)
     assert 6 < one.seconds_per_step / split.seconds_per_step < 8
 
 
@@ -109,3 +114,19 @@ def test_what_does_not_fit_is_split_over_the_fewest_gpus() -> None:
         assert f"parallelism.gpusPerNode: {count}" in remedies(LORA, gpu(name), DEFAULTS)
     pairs = replace(LORA, spread=Parallelism(gpus_per_node=4, sequence=1))
     assert "parallelism.gpusPerNode: 8" in remedies(pairs, gpu(), DEFAULTS), "as many groups"
+
+
+def test_two_gpus_that_split_a_clip_are_as_measured() -> None:
+    row = measured().split
+    work = clip_of(row)
+    assert isinstance(work, Training)
+    on = gpu(row.gpu)
+    assert row.seconds is not None
+    assert row.allocated_gib is not None
+    plan = plan_training(work, on)
+    assert plan.seconds_per_step == pytest.approx(row.seconds, rel=0.001)
+    beside = plan.memory["fragmentation"] + plan.memory["CUDA context"]
+    beside += plan.memory["copies for host memory"] - host_gib(work)
+    assert plan.gib - beside == pytest.approx(row.allocated_gib, rel=0.05)
+    whole = plan_training(replace(work, spread=Parallelism()), on)
+    assert 1.85 < whole.seconds_per_step / plan.seconds_per_step < 1.95

@@ -30,7 +30,7 @@ from wan_runtime.contract.dataset import Bucket
 from wan_runtime.contract.steps import FACTS
 from wan_runtime.contract.summary import TRAIN_WINDOWS, windows_in
 from wan_runtime.contract.training import KEEPING, Checkpointing, TrainingSpec
-from wan_runtime.planner.bands import KEPT_ON
+from wan_runtime.planner.bands import ONE_CHIP
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.host import HostPlan, plan_host
 from wan_runtime.planner.remedies import remedies
@@ -193,7 +193,7 @@ def checkpointing(
     if gpu is None:
         return "Full"
     choices: list[Checkpointing] = ["None"]
-    if gpu.name in KEPT_ON and may_keep_attention(spec) and works[0].spread.zero_stage < 3:
+    if gpu.name in ONE_CHIP and may_keep_attention(spec) and works[0].spread.zero_stage < 3:
         choices += KEEPING
 
     def surely_fits(choice: Checkpointing) -> bool:

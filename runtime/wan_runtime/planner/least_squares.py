@@ -1,0 +1,52 @@
+"""Numbers that agree best with equations, by relative error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Equation:
+    """measured = known + the sum of units x unknowns."""
+
+    measured: float
+    known: float
+    units: tuple[float, ...]
+    """As many in each equation."""
+
+    def at(self, unknowns: tuple[float, ...]) -> float:
+        """What the equation makes of its unknowns."""
+        return self.known + sum(unit * x for unit, x in zip(self.units, unknowns, strict=True))
+
+
+def fit(equations: Iterable[Equation]) -> tuple[float, ...]:
+    """Unknowns that minimise the sum of ((known + units x unknowns - measured) / measured)^2, by
+    the normal equations. Raises ValueError if the equations leave one of them open."""
+    rows = [
+        (
+            tuple(unit / each.measured for unit in each.units),
+            (each.measured - each.known) / each.measured,
+        )
+        for each in equations
+    ]
+    count = len(rows[0][0]) if rows else 0
+    if not count:
+        raise ValueError("no measured row is left to calibrate from")
+    table = [
+        [sum(units[i] * units[j] for units, _ in rows) for j in range(count)]
+        + [sum(units[i] * value for units, value in rows)]
+        for i in range(count)
+    ]
+    for at in range(count):
+        pivot = max(range(at, count), key=lambda row: abs(table[row][at]))
+        table[at], table[pivot] = table[pivot], table[at]
+        if abs(table[at][at]) < 1e-12:
+            raise ValueError("the measured rows that are left do not say all that they are to")
+        table[at] = [value / table[at][at] for value in table[at]]
+        for row in range(count):
+            if row != at:
+                factor = table[row][at]
+                pairs = zip(table[row], table[at], strict=True)
+                table[row] = [value - factor * of_pivot for value, of_pivot in pairs]
+    return tuple(row[-1] for row in table)
