@@ -27,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="wan-operator",
-        description="Runs WanFineTune and WanInferenceService resources on Kubernetes. "
-        "Configured by WAN_* environment variables.",
+        description="Runs WanFineTune, WanInferenceService and WanEvaluation resources on "
+        "Kubernetes. Configured by WAN_* environment variables.",
     )
     made.add_argument("--version", action="version", version=f"wan-operator {version()}")
     commands = made.add_subparsers(title="commands", metavar="")

@@ -119,14 +119,14 @@ class Settings:
         "must be Always, IfNotPresent or Never",
         "IfNotPresent",
     )
-    """Pull policy of all pods of fine-tunes and services. Default IfNotPresent: images are pinned
-    by digest, and pulling again gains nothing."""
+    """Pull policy of all pods of fine-tunes, services and evaluations. Default IfNotPresent: images
+    are pinned by digest, and pulling again gains nothing."""
 
     image_pull_secrets: tuple[str, ...] = _setting(
         "WAN_IMAGE_PULL_SECRETS", _names, "must be Secret names, separated by commas", ()
     )
-    """Names of the pull Secrets of all pods of fine-tunes and services, in addition to those of
-    podTemplate. They must exist in the namespace of the resource. Default none."""
+    """Names of the pull Secrets of all pods of fine-tunes, services and evaluations, in addition to
+    those of podTemplate. They must exist in the namespace of the resource. Default none."""
 
     store_endpoint: str = _setting(
         "WAN_STORE_ENDPOINT",

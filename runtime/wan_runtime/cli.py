@@ -1,4 +1,4 @@
-"""`wan-runtime`: what the pods of fine-tunes and services run."""
+"""`wan-runtime`: what the pods of fine-tunes, evaluations and services run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     root = argparse.ArgumentParser(
         prog="wan-runtime",
-        description="Runs one step of a Wan fine-tune, as the operator's Jobs do.\n"
+        description="Does what the operator's pods do: a step of a fine-tune or an evaluation,\n"
+        "the gateway or a worker of a service.\n"
         "Every step may be run again: it goes on where it stopped.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import yaml
 
 from wan_operator import cli as operator
 from wan_operator.kubectl import __main__ as kubectl
+from wan_runtime import __main__ as entry
 from wan_runtime import cli as runtime
 from wan_runtime.models import layout, load
 from wan_runtime.presets import PRESETS
@@ -230,3 +232,33 @@ def chart_values() -> set[str]:
 
     text = (ROOT / "charts" / "wan-operator" / "values.yaml").read_text()
     return set(paths(yaml.safe_load(text), ""))
+
+
+@pytest.mark.parametrize(("lacking", "named"), [("minio.api", "minio.api"), ("wan_runtime.x", "")])
+def test_a_package_that_is_not_installed_is_named(
+    lacking: str, named: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """But none of ours, which would be a bug."""
+
+    def main() -> int:
+        raise ModuleNotFoundError(f"No module named {lacking!r}", name=lacking)
+
+    monkeypatch.setattr(runtime, "main", main)
+    monkeypatch.setattr(entry.early, "catch", lambda: None)
+    if not named:
+        with pytest.raises(ModuleNotFoundError):
+            entry.main()
+        return
+    assert entry.main() == 10
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: wan-runtime needs the package {named}, which is not installed:")
+
+
+def test_who_reads_a_plan_may_stop_reading() -> None:
+    plan = ["plan", "-f", str(ROOT / "examples/finetune-minimal.yaml")]
+    command = [sys.executable, "-m", "wan_operator.kubectl", *plan]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        assert running.stderr.read() == b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +16,8 @@ PROGRAM = "kubectl wan"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0 done; 1 something does not fit; 2 the input or the command line is wrong."""
+    if argv is None and hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a word
     given = sys.argv[1:] if argv is None else argv
     if not given:  # as kubectl does
         parser().print_help()

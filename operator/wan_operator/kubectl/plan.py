@@ -36,7 +36,7 @@ Shows what a WanFineTune, a WanInferenceService or a WanEvaluation needs before 
 memory and time by part, hours or seconds per video, cost, and if it does not fit, the smallest
 changes that make it fit. It needs no cluster.
 
-Every number comes from a table of measurements on one H100. The ranges show how far it may be off,
+Every number comes from measurements on an H100 and an H200. The ranges show how far it may be off,
 and are wide where nothing has been measured. Rules that span several fields are checked by the API
 server only: kubectl apply --dry-run=server.
 """
