@@ -18,7 +18,7 @@ from wan_runtime.contract.job import ManifestRef
 from wan_runtime.contract.steps import Step
 from wan_runtime.process import stopping
 from wan_runtime.process.progress import Reporter
-from wan_runtime.training import train
+from wan_runtime.training import train, trainer
 
 TRAINING = {
     "steps": 4, "batchSize": 2, "gradientAccumulation": 2, "captionDropout": 0.5, "probeEvery": 10,
@@ -72,7 +72,7 @@ def go(
 def result(run: Run) -> tuple[dict[str, Tensor], dict[str, Any]]:
     folder = run.fetch("train")
     weights = {k: v for path in folder.glob("*.safetensors") for k, v in load_file(path).items()}
-    record: dict[str, Any] = json.loads((folder / train.RECORD).read_text())
+    record: dict[str, Any] = json.loads((folder / trainer.RECORD).read_text())
     return weights, record
 
 

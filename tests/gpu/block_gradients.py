@@ -27,7 +27,7 @@ from wan_runtime.models.load import compute_device
 from wan_runtime.models.shapes import DIT21, DIT22
 from wan_runtime.presets import PRESETS
 from wan_runtime.training.batches import Batch
-from wan_runtime.training.train import Trainer
+from wan_runtime.training.trainer import Trainer
 
 CONFIGS = {"Wan2.1-I2V-14B-720P": DIT21, "Wan2.2-I2V-A14B": DIT22}
 Gradients = dict[int, Tensor]

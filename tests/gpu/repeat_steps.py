@@ -25,7 +25,7 @@ from wan_runtime.models.load import compute_device
 from wan_runtime.models.shapes import DIT21
 from wan_runtime.presets import PRESETS
 from wan_runtime.training import checkpoint
-from wan_runtime.training.train import Trainer
+from wan_runtime.training.trainer import Trainer
 
 TINY_LORA = {"lora": {"rank": 8, "alpha": 16, "learningRate": 3e-3}}
 

@@ -30,7 +30,7 @@ from wan_runtime.models.dit.kept import KeptBlocks
 from wan_runtime.models.load import compute_device
 from wan_runtime.models.shapes import DIT21
 from wan_runtime.presets import PRESETS
-from wan_runtime.training.train import Trainer
+from wan_runtime.training.trainer import Trainer
 
 MODES = {
     "default": None,

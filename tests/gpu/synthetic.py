@@ -23,9 +23,9 @@ from wan_runtime.models.dit.parallel import Mesh, lone_mesh
 from wan_runtime.models.load import compute_dtype
 from wan_runtime.presets import Preset
 from wan_runtime.process.progress import Reporter
-from wan_runtime.training import train
+from wan_runtime.training import trainer as loop
 from wan_runtime.training.batches import Batch, load_batch
-from wan_runtime.training.train import Trainer
+from wan_runtime.training.trainer import Trainer
 
 
 class Synthetic:
@@ -158,7 +158,7 @@ def build(
     with (
         made,
         mock.patch.multiple(
-            train,
+            loop,
             base_model=lambda *_: SimpleNamespace(dits={expert: ()}, verified={}),
             files_digest=lambda *_: "0" * 64,
             load_latents=lambda *_: latents(),

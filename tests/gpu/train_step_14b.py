@@ -44,8 +44,7 @@ from wan_runtime.models.dit.kept import KeptBlocks
 from wan_runtime.models.load import compute_device
 from wan_runtime.models.shapes import DIT21, DIT22
 from wan_runtime.presets import PRESETS
-from wan_runtime.training import train
-from wan_runtime.training.train import Trainer
+from wan_runtime.training.trainer import Trainer
 
 MEASURED = 3
 GIB = 2**30
@@ -177,7 +176,7 @@ def measure(trainer: Trainer, cache: Synthetic, row: Row) -> dict[str, Any]:
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     checked: list[int] = []
-    guard = train.guard.check_gradients
+    guard = trainer.guard.check_gradients
 
     def counting(trainable: Any, number: int) -> None:
         guard(trainable, number)
@@ -190,7 +189,7 @@ def measure(trainer: Trainer, cache: Synthetic, row: Row) -> dict[str, Any]:
     trainer.state.step = 0
     try:
         with (
-            mock.patch.object(train.guard, "check_gradients", counting),
+            mock.patch.object(trainer.guard, "check_gradients", counting),
             variant(trainer, row.code),
         ):
             for _ in range(1 + row.measured):

@@ -24,7 +24,7 @@ from wan_runtime.models.load import compute_device
 from wan_runtime.models.shapes import DIT21
 from wan_runtime.presets import PRESETS
 from wan_runtime.training import checkpoint, full
-from wan_runtime.training.train import Trainer
+from wan_runtime.training.trainer import Trainer
 
 METHOD = {"full": {"learningRate": 1e-5}}
 STEPS = 40

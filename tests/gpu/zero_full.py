@@ -34,7 +34,7 @@ from wan_runtime.presets import PRESETS
 from wan_runtime.process import launch
 from wan_runtime.training import checkpoint, replicas
 from wan_runtime.training.meet import meet
-from wan_runtime.training.train import Trainer
+from wan_runtime.training.trainer import Trainer
 
 GIB = 2**30
 CLIPS = 2

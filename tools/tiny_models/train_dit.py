@@ -45,6 +45,7 @@ from wan_runtime.models.load import compute_device
 from wan_runtime.presets import NEGATIVE_PROMPT, PRESETS, Preset
 from wan_runtime.process.progress import Reporter
 from wan_runtime.training import train, update
+from wan_runtime.training import trainer as loop
 from wan_runtime.training.full import Full
 
 HEIGHT, WIDTH = 120, 160
@@ -262,7 +263,7 @@ def train_expert(
     """Folder with full.safetensors and training.json."""
     device = compute_device()
     held = _hold_latents(device)
-    training: Any = train
+    training: Any = loop
     training.method_of = seeded
     seconds, error = deadline - time.time(), None
     for attempt in range(3):
@@ -339,13 +340,13 @@ def _hold_latents(device: torch.device) -> dict[str, dict[str, Tensor]]:
 def _go_by_the_clock(deadline: float, label: str) -> None:
     """Warm up, fall along a cosine and end in time, not in steps: the speed is not known."""
     began = time.time()
-    training: Any = train
+    training: Any = loop
     rates: Any = update
     step = getattr(training.Trainer, "one_step", training.Trainer.step)
     training.Trainer.one_step = step
     printed = [began]
 
-    def timely(trainer: train.Trainer) -> None:
+    def timely(trainer: loop.Trainer) -> None:
         step(trainer)
         now = time.time()
         if now > deadline:

@@ -33,7 +33,7 @@ from wan_runtime.process.progress import Reporter
 from wan_runtime.training import full, full_export, lora
 from wan_runtime.training.card import model_card
 from wan_runtime.training.certificate import CONSUMERS, certify
-from wan_runtime.training.train import PICTURE, RECORD
+from wan_runtime.training.trainer import PICTURE, RECORD
 
 ENDINGS = {
     Dialect.DIFFSYNTH: ".safetensors",

@@ -14,7 +14,7 @@ from wan_runtime.contract.dataset import Bucket
 from wan_runtime.contract.steps import Step
 from wan_runtime.data.dataset import load_dataset
 from wan_runtime.data.latents import Latents, LocalCache, load_latents
-from wan_runtime.training import preview, probes, train
+from wan_runtime.training import preview, probes, trainer
 from wan_runtime.training.batches import load_batch
 
 pytest_plugins = ["ml_fixtures"]
@@ -50,7 +50,7 @@ def test_batches_are_of_one_shape_and_see_all_clips(
         seen.extend(clip.path for clip in clips)
         return batch
 
-    monkeypatch.setattr(train, "load_batch", watched)
+    monkeypatch.setattr(trainer, "load_batch", watched)
     run = mixed21.fork("mixed-batches")
     content = listing(run, tmp_path)
     run.go(Step.TRAIN, training={"steps": len(content.train), "batchSize": 2})

@@ -24,7 +24,7 @@ from wan_runtime.models.dit.lora import delta_factors
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.process import step
 from wan_runtime.process.progress import Reporter
-from wan_runtime.training import export, lora, train
+from wan_runtime.training import export, lora, trainer
 from wan_runtime.training.certificate import TOLERANCE, certify, relative_difference
 
 pytest_plugins = ["ml_fixtures"]
@@ -245,5 +245,5 @@ def test_difference_of_factors_equals_that_of_products() -> None:
 
 def test_record_and_weights_agree(exported21: Run) -> None:
     folder = exported21.fetch("train")
-    record = json.loads((folder / train.RECORD).read_text())
+    record = json.loads((folder / trainer.RECORD).read_text())
     assert (record["lora"]["rank"], record["lora"]["alpha"]) == (4, 8)

@@ -27,7 +27,7 @@ from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.weights import Layout, SafetensorsFiles
 from wan_runtime.planner import host
-from wan_runtime.training import full, full_export, train
+from wan_runtime.training import full, full_export, trainer
 from wan_runtime.training.full import Full
 from wan_runtime.training.full_export import certify
 
@@ -43,7 +43,7 @@ def trained(run: Run, name: str = "train") -> dict[str, Tensor]:
 
 
 def record(run: Run, name: str = "train") -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((run.fetch(name) / train.RECORD).read_text())
+    content: dict[str, Any] = json.loads((run.fetch(name) / trainer.RECORD).read_text())
     return content
 
 
@@ -148,7 +148,7 @@ def test_masters_keep_what_bfloat16_would_round_away(
     encoded21: Run, monkeypatch: pytest.MonkeyPatch, tiny21: ModelFiles
 ) -> None:
     """The precision of GPUs, on the CPU, at the rate of real models."""
-    monkeypatch.setattr(train, "compute_dtype", lambda _: torch.bfloat16)
+    monkeypatch.setattr(trainer, "compute_dtype", lambda _: torch.bfloat16)
     run = encoded21.fork("masters", "full")
     run.go(Step.TRAIN, training={"steps": 5}, full={"learningRate": 1e-5})
     weights, base = trained(run), load_file(tiny21.dits[Expert.ONLY][0])

@@ -29,7 +29,7 @@ from wan_runtime.models.dit.lora import delta_factors
 from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.weights import write_safetensors
-from wan_runtime.training import init_files, init_from, train
+from wan_runtime.training import init_files, init_from, trainer
 from wan_runtime.training.method import method_of
 
 pytest_plugins = ["ml_fixtures"]
@@ -134,7 +134,7 @@ def test_a_run_goes_on_where_another_ended_and_says_so(exported21: Run) -> None:
     run.go(Step.TRAIN, training={"steps": 1}, lora={"initFrom": uri})
     run.go(Step.EXPORT)
     before, after = (
-        json.loads((each.fetch("train") / train.RECORD).read_text()) for each in (exported21, run)
+        json.loads((each.fetch("train") / trainer.RECORD).read_text()) for each in (exported21, run)
     )
     first, last = after["probes"][0]["losses"]["mean"], before["probes"][-1]["losses"]["mean"]
     assert first == pytest.approx(last, rel=1e-4)

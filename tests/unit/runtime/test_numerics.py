@@ -17,7 +17,7 @@ from wan_runtime.data.latents import FILE, Latents
 from wan_runtime.models.dit.lora import inject
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import load_dit
-from wan_runtime.training import lora, rounding, train
+from wan_runtime.training import lora, rounding, trainer
 from wan_runtime.training.ema import Average
 from wan_runtime.training.probes import Probes
 from wan_runtime.training.sampler import drops_caption
@@ -31,7 +31,7 @@ TRAINING = {"steps": STEPS, "probeEvery": 3, "checkpointEvery": 1, "keepCheckpoi
 
 
 def record(run: Run) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((run.fetch("train") / train.RECORD).read_text())
+    content: dict[str, Any] = json.loads((run.fetch("train") / trainer.RECORD).read_text())
     return content
 
 
@@ -119,13 +119,13 @@ def test_captions_are_dropped_for_the_empty_one(
     run = encoded21.fork(f"dropped-{share}")
     latents = Latents.model_validate_json((run.fetch("encode") / FILE).read_bytes())
     seen = []
-    real = train.load_batch
+    real = trainer.load_batch
 
     def spy(cache: Any, clips: Any, *rest: Any) -> Any:
         seen.extend(clip.text for clip in clips)
         return real(cache, clips, *rest)
 
-    monkeypatch.setattr(train, "load_batch", spy)
+    monkeypatch.setattr(trainer, "load_batch", spy)
     run.go(Step.TRAIN, training={"steps": 8, "batchSize": 2, "captionDropout": share})
     dropped = [drops_caption(0, place, share) for place in range(16)]
     assert [text == latents.empty_text for text in seen] == dropped
@@ -184,13 +184,13 @@ def test_steps_are_optimizer_steps_of_whole_batches(
     encoded21: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    real = train.load_batch
+    real = trainer.load_batch
 
     def spy(cache: Any, clips: Any, *rest: Any) -> Any:
         sizes.append(len(clips))
         return real(cache, clips, *rest)
 
-    monkeypatch.setattr(train, "load_batch", spy)
+    monkeypatch.setattr(trainer, "load_batch", spy)
     run = encoded21.fork("batches")
     run.go(Step.TRAIN, training={"steps": 3, "batchSize": 2, "gradientAccumulation": 4})
     assert sizes == [2] * 12
@@ -209,14 +209,14 @@ def test_equal_seeds_train_alike_and_others_do_not(encoded21: Run) -> None:
 def test_a_level_of_weight_zero_is_no_dead_gradient(
     encoded21: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, drawn = train.NoiseLevels.draw, [0]
+    real, drawn = trainer.NoiseLevels.draw, [0]
 
     def first_weightless(levels: Any, *rest: Any) -> tuple[Tensor, Tensor]:
         drawn[0] += 1
         sigmas, level_weights = real(levels, *rest)
         return sigmas, level_weights * (drawn[0] > 1)
 
-    monkeypatch.setattr(train.NoiseLevels, "draw", first_weightless)
+    monkeypatch.setattr(trainer.NoiseLevels, "draw", first_weightless)
     run = encoded21.fork("weightless")
     run.go(Step.TRAIN, training={"lossWeighting": "Bell"})
     assert record(run)["steps"][0]["loss"] == 0

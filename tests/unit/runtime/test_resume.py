@@ -25,7 +25,7 @@ from wan_runtime.contract.steps import Expert, Step, step_id
 from wan_runtime.errors import InfrastructureError, Stopped
 from wan_runtime.process import stopping
 from wan_runtime.process.progress import Reporter
-from wan_runtime.training import checkpoint, train
+from wan_runtime.training import checkpoint, trainer
 
 pytest_plugins = ["ml_fixtures"]
 
@@ -92,7 +92,7 @@ def result(run: Run, name: str = "train") -> tuple[dict[str, Tensor], dict[str, 
     """Weights, and the record without times."""
     folder = run.fetch(name)
     weights = {k: v for path in folder.glob("*.safetensors") for k, v in load_file(path).items()}
-    record: dict[str, Any] = json.loads((folder / train.RECORD).read_text())
+    record: dict[str, Any] = json.loads((folder / trainer.RECORD).read_text())
     for step in record["steps"]:
         del step["seconds"]
     return weights, record
@@ -273,7 +273,7 @@ def test_checkpoints_of_another_job_or_base_are_not_resumed(
 
     other = encoded21.fork("other-base")
     stop(other, 3)
-    monkeypatch.setattr(train, "files_digest", lambda *_: "1" * 64)
+    monkeypatch.setattr(trainer, "files_digest", lambda *_: "1" * 64)
     assert steps_of(other) == [1, 2, 3, 4, 5, 6]
 
 

@@ -20,7 +20,7 @@ from wan_runtime.contract.training import TrainingSpec
 from wan_runtime.errors import InputError, NumericalError
 from wan_runtime.models import load
 from wan_runtime.models.dit import lora, transformer
-from wan_runtime.training import train
+from wan_runtime.training import trainer
 from wan_runtime.training.curve import smooth
 from wan_runtime.training.lora import WEIGHTS
 from wan_runtime.training.update import rate_factor
@@ -31,7 +31,7 @@ pytest_plugins = ["ml_fixtures"]
 def result(run: Run, name: str = "train") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Weights and record of a finished train step."""
     folder = run.fetch(name)
-    record: dict[str, Any] = json.loads((folder / train.RECORD).read_text())
+    record: dict[str, Any] = json.loads((folder / trainer.RECORD).read_text())
     return load_file(folder / WEIGHTS), record
 
 
@@ -52,8 +52,8 @@ def test_training_lowers_the_loss_of_held_out_probes(exported21: Run) -> None:
 def test_summary_and_picture(exported22: Run) -> None:
     for name in ("train-high-noise", "train-low-noise"):
         folder = exported22.fetch(name)
-        assert (folder / train.PICTURE).read_bytes().startswith(b"\x89PNG")
-        record = json.loads((folder / train.RECORD).read_text())
+        assert (folder / trainer.PICTURE).read_bytes().startswith(b"\x89PNG")
+        record = json.loads((folder / trainer.RECORD).read_text())
         low, high = (0.9, 1.0) if "high" in name else (0.0, 0.9)
         sigmas = [float(sigma) for sigma in record["probes"][0]["losses"] if sigma != "mean"]
         assert all(low <= sigma <= high for sigma in sigmas)
@@ -124,13 +124,13 @@ def test_loss_that_turns_nan_later_stops_the_run(
     encoded21: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     targets: list[Tensor] = []
-    real = train.velocity
+    real = trainer.velocity
 
     def nan_at_the_third(*arguments: Tensor) -> Tensor:
         targets.append(real(*arguments))
         return targets[-1] * (float("nan") if len(targets) == 3 else 1)
 
-    monkeypatch.setattr(train, "velocity", nan_at_the_third)
+    monkeypatch.setattr(trainer, "velocity", nan_at_the_third)
     with pytest.raises(NumericalError, match="the loss is nan at step 3") as caught:
         encoded21.fork("nan-loss").go(Step.TRAIN)
     assert caught.value.reason is Reason.NON_FINITE_LOSS
@@ -217,7 +217,7 @@ def test_bfloat16_base_trains_a_float32_adapter(
     encoded21: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The precision of GPUs, on the CPU."""
-    monkeypatch.setattr(train, "compute_dtype", lambda _: torch.bfloat16)
+    monkeypatch.setattr(trainer, "compute_dtype", lambda _: torch.bfloat16)
     run = encoded21.fork("bfloat16")
     run.go(Step.TRAIN, training={"steps": 12})
     weights, record = result(run)
