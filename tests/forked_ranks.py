@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from wan_runtime.contract.service import ParallelSpec
 from wan_runtime.contract.training import Parallelism
+from wan_runtime.errors import classify
 from wan_runtime.models.dit.parallel import Ranks, join
 from wan_runtime.process import launch
 
@@ -23,7 +24,8 @@ LIMIT = 120.0
 def on_ranks(
     world: int, folder: Path, action: Callable[[Ranks], Any], parallel: ParallelSpec | None = None
 ) -> list[Any]:
-    """What an action returns on each rank, in order; an error's text where it raised one."""
+    """What an action returns on each rank, in order; an error's reason and text where it raised
+    one, and None where its process was killed."""
     return _forked(world, lambda rank: action(join(rank, world, folder / "meet", parallel)))
 
 
@@ -40,27 +42,35 @@ def in_places(world: int, action: Callable[[int], Any]) -> list[Any]:
 
 def _forked(world: int, run: Callable[[int], Any]) -> list[Any]:
     context = multiprocessing.get_context("fork")
-    pipes = [context.Pipe(duplex=False) for _ in range(world)]
-    processes = [
-        context.Process(target=_rank, args=(rank, run, sender))
-        for rank, (_, sender) in enumerate(pipes)
-    ]
-    for process in processes:
-        process.start()
+    processes, receivers = [], []
+    for rank in range(world):
+        receiver, sender = context.Pipe(duplex=False)
+        processes.append(context.Process(target=_rank, args=(rank, run, sender)))
+        receivers.append(receiver)
+        processes[-1].start()
+        sender.close()  # or another process had it, and the end of this one would not close it
     try:
-        assert all(receiver.poll(LIMIT) for receiver, _ in pipes), "a rank does not answer"
-        return [pickle.loads(receiver.recv_bytes()) for receiver, _ in pipes]
+        assert all(receiver.poll(LIMIT) for receiver in receivers), "a rank does not answer"
+        return [_answer(receiver) for receiver in receivers]
     finally:
         for process in processes:
             process.kill()
             process.join()
 
 
+def _answer(receiver: Any) -> Any:
+    try:
+        return pickle.loads(receiver.recv_bytes())
+    except EOFError:
+        return None
+
+
 def _rank(rank: int, run: Callable[[int], Any], sender: Any) -> None:
     try:
         answer = run(rank)
     except Exception as error:
-        answer = f"{type(error).__name__}: {error}"
+        found = classify(error)
+        answer = f"{found.reason}: {found.message}"
     # By value: torch would leave tensors in memory that ends with this process.
     sender.send_bytes(pickle.dumps(answer))
     dist.barrier()

@@ -29,26 +29,28 @@ Ranks = tuple[int, int]
 
 
 class Watch(Reporter):
-    """Sends this process SIGTERM while it reports step `at`."""
+    """Sends this process a signal while it reports step `at`."""
 
-    def __init__(self, at: int | None) -> None:
+    def __init__(self, at: int | None, sent: signal.Signals) -> None:
         super().__init__("train")
-        self._at = at
+        self._at, self._sent = at, sent
 
     def update(self, **change: Any) -> None:
         super().update(**change)
         if change.get("activity") == "training" and change["current"] == self._at:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), self._sent)
 
 
 def go(
-    run: Run, ranks: Ranks, *, stop: int | None = None, zero: dict[str, Any] | None = None,
-    **training: Any,
+    run: Run, ranks: Ranks, *, stop: int | None = None, kill: int | None = None,
+    zero: dict[str, Any] | None = None, **training: Any,
 ) -> list[Any]:  # fmt: skip
-    """Train on ranks that share a disk. What each ends with: the manifest, or an error's text.
+    """Train on ranks that share a disk. What each ends with: the manifest; an error's text; or None
+    where it was killed.
 
     Args:
         stop: step at which the last rank, and no other, is to stop.
+        kill: step at which that rank dies.
         zero: fields of `parallelism` for DeepSpeed.
     """
     world, sequence = ranks
@@ -60,7 +62,8 @@ def go(
 
     def attempt(rank: int) -> ManifestRef | None:
         stopping.install()
-        report = Watch(stop if rank == world - 1 else None)
+        at, sent = (stop, signal.SIGTERM) if kill is None else (kill, signal.SIGKILL)
+        report = Watch(at if rank == world - 1 else None, sent)
         return train.run(job, Store.connect(run.spec), work, report).manifest
 
     ends = in_places(world, attempt)
@@ -69,18 +72,23 @@ def go(
     return ends
 
 
-def result(run: Run) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    folder = run.fetch("train")
+Result = tuple[dict[str, Tensor], dict[str, Any]]
+"""Weights and record of a train step."""
+
+
+def result(run: Run, name: str = "train") -> Result:
+    folder = run.fetch(name)
     weights = {k: v for path in folder.glob("*.safetensors") for k, v in load_file(path).items()}
     record: dict[str, Any] = json.loads((folder / trainer.RECORD).read_text())
     return weights, record
 
 
-def differences(run: Run, other: Run) -> dict[str, float]:
+def differences(one: Result, two: Result) -> dict[str, float]:
     """Largest relative differences of two runs."""
-    (weights, record), (others, its) = result(run), result(other)
+    (weights, record), (others, its) = one, two
     assert weights.keys() == others.keys()
-    assert [step["step"] for step in record["steps"]] == [1, 2, 3, 4]
+    numbers = [step["step"] for step in record["steps"]]
+    assert numbers == [step["step"] for step in its["steps"]]
 
     def far(one: list[float], two: list[float]) -> float:
         return max(abs(a - b) / abs(b) for a, b in zip(one, two, strict=True))
@@ -117,7 +125,14 @@ class Alone:
 
 
 def check_same(run: Run, other: Run) -> None:
-    found = differences(run, other)
+    """Of whole runs."""
+    check_alike(result(run), result(other))
+    assert len(result(run)[1]["steps"]) == TRAINING["steps"]
+
+
+def check_alike(one: Result, two: Result) -> None:
+    """But for rounding."""
+    found = differences(one, two)
     assert found["loss"] < 1e-5, found
     assert found["gradientNorm"] < 1e-5, found
     assert found["probes"] < 1e-5, found

@@ -28,7 +28,7 @@ def loaded_by(
     facts = FACTS[step]
     transformers = {
         "None": [],
-        "Own": [dit_part(expert)],
+        "Own": [dit_part(each) for each in PRESETS[preset].experts_of(expert)],
         "All": [dit_part(each) for each in PRESETS[preset].experts],
     }
     encoders = [TOKENIZER, TEXT_ENCODER, VAE] if facts.encoders else []

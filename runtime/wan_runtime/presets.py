@@ -56,6 +56,20 @@ class Preset:
             return 0.0, 1.0
         return (self.boundary, 1.0) if expert is Expert.HIGH_NOISE else (0.0, self.boundary)
 
+    def experts_of(self, expert: Expert) -> tuple[Expert, ...]:
+        """Transformers that a training of `expert` has: both of a pair for ONLY."""
+        return self.experts if expert is Expert.ONLY else (expert,)
+
+    @property
+    def high_noise_share(self) -> float:
+        """Share of the noise levels of training that the high-noise expert of a pair handles."""
+        if self.boundary is None:
+            return 0.0
+        count = NUM_TRAIN_TIMESTEPS
+        even = (place / count for place in range(1, count + 1))
+        levels = (self.shift * each / (1 + (self.shift - 1) * each) for each in even)
+        return sum(level >= self.boundary for level in levels) / count
+
 
 TEACACHE_720P = (8107.0546, 2133.93892, -372.934672, 16.6203073, -0.0417769401)
 

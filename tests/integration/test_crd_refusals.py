@@ -88,6 +88,25 @@ def test_what_deepspeed_cannot_train_is_refused(runs: Runs, training: Manifest) 
     runs.create(minimal(training=training, parallelism={"zeroStage": 0}))
 
 
+def test_a_joint_run_is_of_both_experts(runs: Runs) -> None:
+    joint = {"parallelism": {"experts": "Joint"}}
+    pair = {"model": {"preset": "Wan2.2-I2V-Tiny"}, **joint}
+    for spec, field, said in (
+        (joint, "parallelism.experts", "only the two experts of Wan2.2 can train"),
+        ({**pair, "experts": ["LowNoise"]}, "parallelism.experts", "or in one Job: use Sequential"),
+        ({**pair, "training": {"steps": 1}}, "training.steps", "at least 2 where"),
+        (
+            {**pair, "method": {"lora": {"dropoutPercent": 5}}},
+            "method.lora.dropoutPercent",
+            "would depend on the steps of the other",
+        ),
+    ):
+        with pytest.raises(ApiError, match=said) as refused:
+            runs.create(minimal(**spec))
+        assert refused.value.fields == [f"spec.{field}"]
+    runs.create(minimal(**pair, training={"steps": 2}))
+
+
 def test_gpus_that_share_the_clips_evenly_are_taken(runs: Runs) -> None:
     """Alone, or by splitting clips."""
     runs.create(minimal("split", parallelism={"gpusPerNode": 4}))
@@ -171,6 +190,15 @@ def test_what_the_result_depends_on_is_fixed_once_a_gpu_has_worked(runs: Runs, f
             runs.patch("run", {"spec": {field: OTHER[field]}})
         assert refused.value.fields == [f"spec.{field}"]
         assert runs.server.request("GET", f"{runs.path}/run")["spec"] == before["spec"]
+
+
+def test_a_run_becomes_no_joint_one_once_a_gpu_has_worked(runs: Runs) -> None:
+    runs.create(minimal(model={"preset": "Wan2.2-I2V-Tiny"}))
+    steps_are(runs, prepare="Complete", encode="Running")
+    runs.patch("run", {"spec": {"parallelism": {"experts": "Parallel"}}})
+    with pytest.raises(ApiError, match="Joint is fixed once a GPU has worked") as refused:
+        runs.patch("run", {"spec": {"parallelism": {"experts": "Joint"}}})
+    assert refused.value.fields == ["spec.parallelism.experts"]
 
 
 def test_a_store_is_fixed_whether_it_appears_changes_or_goes(runs: Runs) -> None:

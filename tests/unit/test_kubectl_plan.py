@@ -144,6 +144,17 @@ def test_both_experts_take_twice_as_long(plan: Plan) -> None:
     assert second["hours"] == pytest.approx(2 * first["hours"], abs=0.02)
 
 
+def test_one_run_of_both_experts_counts_the_steps_of_both(plan: Plan) -> None:
+    run = document(parallelism={"experts": "Joint"}, training={"steps": 1000})
+    run["spec"]["model"]["preset"] = "Wan2.2-I2V-A14B"
+    _, text, _ = plan("--gpu", "H200-141GB", of=run)
+    assert "LoRA of rank 32, both experts in one Job, 81 frames" in text
+    assert re.search(r"^run +1,000 steps: ", text, re.MULTILINE)
+    _, text, _ = plan("--gpu", "H200-141GB", "-o", "json", of=run)
+    [row] = json.loads(text)
+    assert (row["experts"], row["steps"]) == (2, 1000)
+
+
 def test_tiny_presets_fit_everywhere(plan: Plan) -> None:
     tiny = document(model={"preset": "Wan2.2-I2V-Tiny"})
     status, out, _ = plan(of=tiny)

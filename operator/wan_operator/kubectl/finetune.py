@@ -87,6 +87,7 @@ def summary(plan: RunPlan) -> str:
     work = plan.training.work
     method = f"LoRA of rank {work.rank}" if work.method == "lora" else "full fine-tuning"
     largest = "" if len(plan.buckets) == 1 else f", the largest of {len(plan.buckets)} buckets"
+    method += ", both experts in one Job" if work.experts > 1 else ""
     return (
         f"{work.preset}, {method}, {work.frames} frames of {work.width}x{work.height} "
         f"({work.tokens:,} tokens{largest}), gradientCheckpointing {work.checkpointing}"
@@ -198,7 +199,7 @@ def as_json(one: Planned) -> dict[str, Any]:
         "secondsPerStep": rounded(training.seconds_per_step),
         "secondsTerms": {name: rounded(value) for name, value in training.seconds.items()},
         "timeErrorPercent": math.ceil(100 * plan.time_band),
-        "experts": plan.experts,
+        "experts": plan.experts * work.experts,
         "steps": plan.steps,
         "hours": rounded(plan.hours),
         "cost": rounded(plan.cost),

@@ -225,6 +225,20 @@ def find(store: Store, prefix: str) -> tuple[ManifestRef, Manifest] | None:
     return ref, _parse(ref, data)
 
 
+def committed(store: Store, job: JobSpec) -> tuple[ManifestRef, Manifest] | None:
+    """What an earlier attempt committed for this job, whole; None if there is nothing, or what is
+    there is damaged."""
+    found = find(store, job.output_prefix)
+    if found is None or found[1].lineage.config_hash != job_hash(job):
+        return None
+    try:
+        verify(store, found[0])
+    except ArtifactCorrupt as error:
+        log.warning("the committed output is damaged and is made again: %s", error)
+        return None
+    return found
+
+
 def load(store: Store, ref: ManifestRef) -> Manifest:
     """The manifest that `ref` names, of any bucket of the store's endpoint.
 

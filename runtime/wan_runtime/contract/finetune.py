@@ -42,7 +42,7 @@ class FineTuneWork(Work):
     """What is trained: exactly one of the two."""
     starts: dict[Expert, str] | None = None
     """Addresses of the weights that experts start from, in the job that verifies them before a GPU
-    is asked for."""
+    is asked for, and in one that trains both."""
     training: TrainingSpec = TrainingSpec()
     sample: SampleSpec = SampleSpec()
     formats: tuple[Dialect, ...] = (Dialect.DIFFSYNTH,)
@@ -85,7 +85,9 @@ class FineTuneWork(Work):
             case Step.TRAIN:
                 # A run goes on from its checkpoints on another number of GPUs.
                 how = ("checkpoint_every", "keep_checkpoints", "preview_every", "parallelism")
-                return {**model, **method, "size": size, "training": self.training.stated(*how)}
+                starts = {} if self.starts is None else {"starts": self.starts}
+                training = self.training.stated(*how)
+                return {**model, **method, **starts, "size": size, "training": training}
             case Step.EXPORT:
                 return {**model, **method, "formats": self.formats}
             case Step.SAMPLE:

@@ -52,9 +52,15 @@ def encoded_parts(job: JobSpec) -> list[ManifestRef]:
     return [ref for name, ref in job.inputs.items() if name.startswith(f"{Step.ENCODE}-part")]
 
 
+def training_id(expert: Expert) -> str:
+    """Id of the step that trains an expert alone."""
+    return step_id(Step.TRAIN, expert)
+
+
 def trained(job: JobSpec) -> dict[Expert, ManifestRef]:
-    """The weights of each expert that was trained, in the order of sampling."""
-    ids = {expert: step_id(Step.TRAIN, expert) for expert in Expert}
+    """What each train step committed, by its expert, in the order of sampling. ONLY for a pair: it
+    trained both."""
+    ids = {expert: training_id(expert) for expert in Expert}
     return {expert: job.inputs[id] for expert, id in ids.items() if id in job.inputs}
 
 

@@ -54,6 +54,7 @@ def of_training_memory(work: Training, gpu: Gpu | None) -> Confidence:
     if not _as_measured(work):
         return "Estimated"
     same = gpu is not None and gpu.name == MEASURED_ON and work.batch == 1 and work.rank <= 64
+    same = same and work.experts == 1
     near = same and not work.deterministic and _among_rows(work)
     return "Measured" if near else "Extrapolated"
 

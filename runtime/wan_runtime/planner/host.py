@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wan_runtime.contract.steps import Step
+from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.model_parts import loaded_by
 from wan_runtime.planner.architecture import (
     IMAGE_ENCODER_PARAMETERS,
@@ -69,7 +69,8 @@ def plan_host(
     """
     scratch = {"working files": SCRATCH_GIB}
     if fetches_model:
-        expert = PRESETS[work.preset].experts[0]  # either: they are of one size
+        # One of a pair may be either: they are of one size.
+        expert = Expert.ONLY if work.experts > 1 else PRESETS[work.preset].experts[0]
         loaded = loaded_by(step, work.preset, expert, previews=previews)
         scratch["base model, as released"] = released_bytes(work.preset, loaded) / GIB
     if step is Step.TRAIN:

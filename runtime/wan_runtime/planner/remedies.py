@@ -41,6 +41,8 @@ def remedies(
         found += [f"gradientCheckpointing: {each}" for each in list(kept)[:1]]
     if work.method == "lora" and work.precision == "BF16" and fit_with(precision="FP8"):
         found.append("basePrecision: FP8")
+    if work.experts > 1 and fit_with(experts=1):
+        found.append("parallelism.experts: Sequential")
     if work.batch > 1:
         batch = next((b for b in range(work.batch - 1, 0, -1) if fit_with(batch=b)), None)
         if batch is not None:

@@ -57,18 +57,19 @@ def resident_gib(work: Training) -> Terms:
             "gradients": others * 4.0 * p / divided / GIB,
             "optimizer": others * (8.0 + (copy if zero else 0.0)) * p / divided / GIB,
         }
-    if not zero:
-        return terms
-    blocks = GATHERED_BLOCKS if zero == 3 else 0
-    gathered = work.bytes_a_weight * blocks * shape.block_parameters
-    return terms | {"gathered weights, buckets": (gathered + BUCKETS_BYTES) / GIB}
+    if zero:
+        blocks = GATHERED_BLOCKS if zero == 3 else 0
+        gathered = work.bytes_a_weight * blocks * shape.block_parameters
+        terms["gathered weights, buckets"] = (gathered + BUCKETS_BYTES) / GIB
+    return {name: work.experts * gib for name, gib in terms.items()}
 
 
 def offloaded_gib(work: Training) -> float:
     """Host memory of a pod for what ZeRO keeps there: gradients, moments and a copy of the weights,
     or the only one, which is pinned: up to twice its size, as PyTorch pins powers of two."""
     per_weight = {"None": 0.0, "Optimizer": 16.0, "OptimizerAndParameters": 20.0}
-    return per_weight[work.spread.offload] * work.trainable / work.spread.nodes / GIB
+    weights = work.experts * work.trainable
+    return per_weight[work.spread.offload] * weights / work.spread.nodes / GIB
 
 
 def exchanged_bytes(work: Training, passes: float) -> float:

@@ -43,7 +43,7 @@ class Clip:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training(Clip):
-    """One train step of a run: one expert."""
+    """One train step of a run: one expert, or both."""
 
     method: Literal["lora", "full"] = "lora"
     rank: int = 32
@@ -59,6 +59,8 @@ class Training(Clip):
     """Also keeps the mean of an adapter's weights."""
     spread: Parallelism = ALONE
     """GPUs that train together."""
+    experts: int = 1
+    """Transformers that are trained by turns in one process, each step one of them."""
 
     @property
     def gpus(self) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from wan_runtime.artifacts import manifest, probe
-from wan_runtime.artifacts.store import ArtifactCorrupt, Store
+from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.job import Certificate, ExitClass, JobSpec, Result
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.steps import FACTS, Step
@@ -146,15 +146,10 @@ def write_result(folder: Path, result: Result) -> None:
 
 def _committed(job: JobSpec, store: Store) -> Result | None:
     """The Result of an earlier attempt that committed and was lost, for instance with its node."""
-    found = manifest.find(store, job.output_prefix)
-    if found is None or found[1].lineage.config_hash != manifest.job_hash(job):
+    found = manifest.committed(store, job)
+    if found is None:
         return None
     ref, content = found
-    try:
-        manifest.verify(store, ref)
-    except ArtifactCorrupt as error:
-        log.warning("the committed output is damaged and is made again: %s", error)
-        return None
     log.info("already committed: %s", ref.uri)
     return Result(
         step_id=job.step_id,

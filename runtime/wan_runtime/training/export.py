@@ -21,8 +21,8 @@ from wan_runtime.artifacts.manifest import Lineage, Manifest
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.finetune import Dialect, finetune_of
 from wan_runtime.contract.job import Certificate, JobSpec, ManifestRef
-from wan_runtime.contract.results import trained
-from wan_runtime.contract.steps import SUFFIXES, Expert, Step, step_id
+from wan_runtime.contract.results import training_id
+from wan_runtime.contract.steps import SUFFIXES, Expert
 from wan_runtime.models.adapters.dialects import write_adapter
 from wan_runtime.models.dit.lora import delta_factors
 from wan_runtime.models.load import prepare
@@ -33,6 +33,7 @@ from wan_runtime.process.progress import Reporter
 from wan_runtime.training import full, full_export, lora
 from wan_runtime.training.card import model_card
 from wan_runtime.training.certificate import CONSUMERS, certify
+from wan_runtime.training.experts import PREFIXES, weights_of
 from wan_runtime.training.trainer import PICTURE, RECORD
 
 ENDINGS = {
@@ -82,8 +83,8 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     spec = finetune_of(job)
     preset = preset_of(job)
     parts = []
-    for expert, ref in trained(job).items():
-        report.update(activity=f"fetching {step_id(Step.TRAIN, expert)}")
+    for expert, ref in weights_of(job, store).items():
+        report.update(activity=f"fetching {training_id(expert)}")
         folder = work / "trained" / expert
         parts.append(Trained(expert, ref, manifest.fetch(store, ref, folder), folder))
 
@@ -103,9 +104,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     if spec.full is None:
         summary["rank"] = int(_record_lora(parts[0])["rank"])
     for part in parts:
-        prefix = {Expert.ONLY: "", Expert.HIGH_NOISE: "highNoise.", Expert.LOW_NOISE: "lowNoise."}[
-            part.expert
-        ]
+        prefix = PREFIXES[part.expert]
         summary |= {f"{prefix}{key}": value for key, value in part.manifest.summary.items()}
     source = parts[0].manifest.lineage
     ref = manifest.commit(
@@ -131,11 +130,6 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
         summary=summary,
         certificates=certificates,
     )
-
-
-def trained_experts(job: JobSpec) -> tuple[Expert, ...]:
-    """Experts of the preset that this run trains: of a pair, it may be one."""
-    return tuple(trained(job))
 
 
 def export_format(

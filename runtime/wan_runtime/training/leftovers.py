@@ -10,6 +10,7 @@ from wan_runtime.contract.job import JobSpec, ManifestRef
 from wan_runtime.contract.left import FOLDERS
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InfrastructureError
+from wan_runtime.training.experts import parts_of, prefixes, trains_both
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +20,11 @@ def remove(job: JobSpec, store: Store, result: ManifestRef) -> None:
 
     Raises ArtifactCorrupt if the result is not whole; then the next attempt resumes from them.
     """
-    manifest.verify(store, result)
-    places = [f"{job.output_prefix}/{folder}/" for folder in FOLDERS]
+    whole = manifest.verify(store, result)
+    if trains_both(job):
+        for part in parts_of(whole, job).values():
+            manifest.verify(store, part)
+    places = [f"{prefix}/{folder}/" for prefix in prefixes(job) for folder in FOLDERS]
     try:
         for place in places:
             store.delete([entry.key for entry in store.list(place)])

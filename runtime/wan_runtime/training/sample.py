@@ -37,7 +37,8 @@ from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
 from wan_runtime.rendering.media import Frames, Pixels, contact_sheet, quantize, write_mp4
 from wan_runtime.training.card import MODULES
-from wan_runtime.training.export import file_name, trained_experts
+from wan_runtime.training.experts import trained_experts
+from wan_runtime.training.export import file_name
 
 SHEET = "contact-sheet.png"
 

@@ -1,4 +1,4 @@
-"""The train step."""
+"""The train step: one expert, or both of a pair in one run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from wan_runtime.contract.job import JobSpec
 from wan_runtime.process import stopping
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
+from wan_runtime.training.experts import trains_both
+from wan_runtime.training.joint import Joint
 from wan_runtime.training.meet import meet
 from wan_runtime.training.trainer import Trainer
 
@@ -18,6 +20,8 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     """Train, or go on training from the newest checkpoint, and commit weights, record and curve.
     Each of the ranks calls it; the first reports, saves and commits for all."""
     ranks = meet(finetune_of(job).training.parallelism)
+    if trains_both(job):
+        return Joint.build(job, store, work, report, ranks).run()
     trainer = Trainer.build(job, store, work, report, ranks)
     with stopping.deferred():
         trainer.start()

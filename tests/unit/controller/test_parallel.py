@@ -275,7 +275,7 @@ def test_a_stranger_in_the_way_of_one_does_not_hold_the_other() -> None:
 # -- The plan
 
 
-@pytest.mark.parametrize("experts", ["Sequential", "Parallel"])
+@pytest.mark.parametrize("experts", ["Sequential", "Parallel", "Joint"])
 @pytest.mark.parametrize("preset", ["Wan2.1-I2V-Tiny", "Wan2.2-I2V-Tiny"])
 def test_the_plan_is_listed_in_an_order_in_which_it_could_run(experts: str, preset: str) -> None:
     spec = WanFineTuneSpec.model_validate(

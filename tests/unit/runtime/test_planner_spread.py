@@ -130,3 +130,20 @@ def test_two_gpus_that_split_a_clip_are_as_measured() -> None:
     assert plan.gib - beside == pytest.approx(row.allocated_gib, rel=0.05)
     whole = plan_training(replace(work, spread=Parallelism()), on)
     assert 1.85 < whole.seconds_per_step / plan.seconds_per_step < 1.95
+
+
+def test_both_experts_take_their_weights_twice_and_a_step_as_long() -> None:
+    one = Training(preset="Wan2.2-I2V-A14B", frames=81, width=1280, height=720)
+    one = replace(one, checkpointing="KeepAttention")
+    both = replace(one, experts=2)
+    first, second = plan_training(one, gpu()), plan_training(both, gpu())
+    for name, gib in first.memory.items():
+        twice = name in ("base weights", "adapter, gradients, optimizer")
+        assert second.memory[name] == gib * (2 if twice else 1), name
+    assert second.seconds == first.seconds
+    assert "parallelism.experts: Sequential" in remedies(both, gpu(), [])
+    hosts = [
+        plan_host(work, Step.TRAIN, fetches_model=True, clips=10).scratch for work in (one, both)
+    ]
+    name = "base model, as released"
+    assert hosts[1][name] == 2 * hosts[0][name]

@@ -13,7 +13,7 @@ from wan_operator.api.markers import Schema, list_set, rule
 from wan_operator.api.v1alpha1.common import GROUP, MAX_INT32, ApiModel, Store, rules
 from wan_operator.api.v1alpha1.dataset import Columns
 from wan_operator.api.v1alpha1.finetune_dataset import Bucket, Dataset, Split
-from wan_operator.api.v1alpha1.finetune_parallelism import SPREAD_RULES, Parallelism
+from wan_operator.api.v1alpha1.finetune_parallelism import EXPERT_RULES, SPREAD_RULES, Parallelism
 from wan_operator.api.v1alpha1.finetune_status import (
     Effective,
     EffectiveBucket,
@@ -150,14 +150,7 @@ class WanFineTuneSpec(ApiModel):
             *init_rules("lora"),
             *init_rules("full"),
             *SPREAD_RULES,
-            rule(
-                "self.parallelism.experts == 'Sequential' || "
-                "(self.model.preset.startsWith('Wan2.2') && "
-                "(!has(self.experts) || self.experts.size() == 2))",
-                "only the two experts of Wan2.2 can train in parallel: use Sequential",
-                ".parallelism.experts",
-                reason="FieldValueForbidden",
-            ),
+            *EXPERT_RULES,
         )
     )
 
@@ -231,6 +224,13 @@ def _fixed(name: str, *, optional: bool = False) -> Schema:
 FIXED_RULES = (
     *(_fixed(name) for name in (*FIXED, PROBED)),
     *(_fixed(name, optional=True) for name in FIXED_OPTIONAL),
+    rule(
+        "(self.spec.parallelism.experts == 'Joint') == "
+        f"(oldSelf.spec.parallelism.experts == 'Joint') || {_FREE}",
+        f"Joint {FROZEN}",
+        ".spec.parallelism.experts",
+        reason="FieldValueForbidden",
+    ),
 )
 """Rules over the whole object."""
 

@@ -76,6 +76,31 @@ SPREAD_RULES: tuple[Schema, ...] = (
 )
 """Rules over the whole spec."""
 
+_JOINT = "self.parallelism.experts != 'Joint'"
+EXPERT_RULES: tuple[Schema, ...] = (
+    rule(
+        "self.parallelism.experts == 'Sequential' || "
+        "(self.model.preset.startsWith('Wan2.2') && "
+        "(!has(self.experts) || self.experts.size() == 2))",
+        "only the two experts of Wan2.2 can train in parallel, or in one Job: use Sequential",
+        ".parallelism.experts",
+        reason="FieldValueForbidden",
+    ),
+    rule(
+        f"{_JOINT} || !has(self.training.steps) || self.training.steps >= 2",
+        "must be at least 2 where parallelism.experts is Joint: one for each expert",
+        ".training.steps",
+    ),
+    rule(
+        f"{_JOINT} || !has(self.method.lora) || self.method.lora.dropoutPercent == 0",
+        "what dropout sets to zero in one expert would depend on the steps of the other where "
+        "parallelism.experts is Joint: use 0, or Sequential",
+        ".method.lora.dropoutPercent",
+        reason="FieldValueForbidden",
+    ),
+)
+"""Rules over the whole spec."""
+
 
 class Parallelism(ApiModel):
     """GPUs that train one transformer together. An optimizer step has batchSize x
@@ -140,7 +165,10 @@ class Parallelism(ApiModel):
     ) = None
     """Environment variables of NCCL and Gloo in the pods that train, such as NCCL_SOCKET_IFNAME.
     """
-    experts: Literal["Sequential", "Parallel"] = "Sequential"
+    experts: Literal["Sequential", "Parallel", "Joint"] = "Sequential"
     """Order in which the two transformers of Wan2.2 train. Sequential: one after the other.
     Parallel: at the same time, each in a Job on GPUs of its own, which takes twice the GPUs and
-    half the time."""
+    half the time. Joint: in one Job with both on its GPUs. The noise level of each optimizer step
+    is drawn first, and the step trains the transformer that it falls to: training.steps and epochs
+    count the steps of both, of which 36 percent fall to HighNoise. Each transformer is trained as
+    if alone for so many steps."""

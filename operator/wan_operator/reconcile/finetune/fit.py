@@ -21,6 +21,7 @@ from wan_operator.reconcile.finetune.plan import (
     has_begun,
     prepare_of,
     trains_in_parallel,
+    trains_jointly,
 )
 from wan_operator.reconcile.finetune.spread import parallelism_of, spread_of, stated
 from wan_operator.reconcile.finetune.work import checkpointing_of, initial_weights
@@ -35,7 +36,7 @@ from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.host import HostPlan, plan_host
 from wan_runtime.planner.remedies import remedies
 from wan_runtime.planner.run import RunPlan, plan_run
-from wan_runtime.planner.steps import checkpoint_interval, total_steps
+from wan_runtime.planner.steps import checkpoint_interval, joint_steps, total_steps
 from wan_runtime.planner.training import TrainingPlan, plan_training
 from wan_runtime.planner.workload import Training
 from wan_runtime.presets import PRESETS
@@ -89,10 +90,14 @@ def long_warm_up(run: FineTuneRun) -> str | None:
     if clips is None or not run.is_before_gpus:
         return None
     steps = steps_for(run.spec, clips)
+    has = "the run has"
+    if trains_jointly(run.spec) and steps > 1:
+        has = "an expert of the run has"
+        steps = min(joint_steps(PRESETS[run.spec.model.preset], steps).values())
     if warm_up <= steps:
         return None
     return (
-        f"spec.training.schedule.warmupSteps is {warm_up}, more than the {steps} that the run has "
+        f"spec.training.schedule.warmupSteps is {warm_up}, more than the {steps} that {has} "
         f"with its epochs and training windows ({clips}): the learning rate would never be "
         "reached. Set fewer warm-up steps, or more epochs"
     )
@@ -171,6 +176,7 @@ def workload(spec: WanFineTuneSpec, bucket: Bucket) -> Training:
         accumulation=training.gradient_accumulation,
         precision=training.base_precision,
         deterministic=training.deterministic,
+        experts=len(experts_of(spec)) if trains_jointly(spec) else 1,
     )
     if lora is None:
         return replace(work, method="full")
@@ -217,11 +223,12 @@ def checkpoint_every(spec: WanFineTuneSpec, plan: RunPlan | None, begun: Effecti
     if plan is None or spec.method.full is None or plan.training.gpu is None:
         return CHECKPOINT_EVERY
     training = plan.training
-    return checkpoint_interval(training.work.checkpoint_bytes, training.seconds_per_step)
+    saved = training.work.checkpoint_bytes * training.work.experts
+    return checkpoint_interval(saved, training.seconds_per_step)
 
 
 def steps_for(spec: WanFineTuneSpec, clips: int) -> int:
-    """Optimizer steps of one expert, with so many windows of clips to train on."""
+    """Optimizer steps of a train step, with so many windows of clips to train on."""
     training = spec.training
     return total_steps(
         clips,
@@ -242,7 +249,7 @@ def run_plan(
 ) -> RunPlan:
     """`clips`: that are trained on; None while they are not counted. `counts`: of each bucket."""
     steps = spec.training.steps if clips is None else steps_for(spec, clips)
-    experts = len(experts_of(spec))
+    experts = 1 if trains_jointly(spec) else len(experts_of(spec))
     return plan_run(
         works[0],
         gpu,

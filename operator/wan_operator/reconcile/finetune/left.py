@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 from wan_operator.api.v1alpha1.finetune import WanFineTuneStatus
 from wan_operator.conditions.merge import is_true
 from wan_operator.conditions.runs import COMPLETE, FAILED
-from wan_operator.reconcile.finetune.plan import FineTuneRun
+from wan_operator.reconcile.finetune.plan import FineTuneRun, experts_of, trains_jointly
 from wan_operator.reconcile.store import ca_bundle, store_spec
 from wan_operator.resources.labels import Manifest
 from wan_operator.resources.left import clearing_job, folders
 from wan_runtime.contract.left import FOLDERS, Left, LeftFolders
+from wan_runtime.contract.results import training_id
 from wan_runtime.contract.steps import CHECKPOINTED
 
 ENDING = timedelta(seconds=600)
@@ -50,12 +51,15 @@ def clearing(run: FineTuneRun, over: datetime, due: datetime) -> Manifest:
     """Job that removes them. `over`: when the run failed or was deleted."""
     effective = run.status.effective
     assert effective is not None, "a step has begun"
+    steps = trained(run.status)
+    if trains_jointly(run.spec) and steps:  # each expert has its own in the place of its own step
+        steps = [training_id(expert) for expert in experts_of(run.spec)]
     bundle = ca_bundle(run.spec.store, run.settings)
     wanted = Left(
         store=store_spec(effective.store, bundle is not None),
         due=due,
         folders=LeftFolders(
-            keys=folders(effective.run_prefix, trained(run.status), FOLDERS),
+            keys=folders(effective.run_prefix, steps, FOLDERS),
             ended_at=over + ENDING,
         ),
     )

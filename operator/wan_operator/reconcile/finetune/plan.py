@@ -115,7 +115,10 @@ def encodings(spec: WanFineTuneSpec, needs: tuple[str, ...]) -> list[FineTuneSte
 
 
 def trainings(spec: WanFineTuneSpec, needs: tuple[str, ...]) -> list[FineTuneStep]:
-    """One for each expert; in sequence, each after the one before."""
+    """One for each expert; in sequence, each after the one before. One for both where they train
+    jointly."""
+    if trains_jointly(spec):
+        return [FineTuneStep(Step.TRAIN, needs=needs)]
     made: list[FineTuneStep] = []
     for expert in experts_of(spec):
         after = () if trains_in_parallel(spec) else tuple(earlier.id for earlier in made)
@@ -125,6 +128,11 @@ def trainings(spec: WanFineTuneSpec, needs: tuple[str, ...]) -> list[FineTuneSte
 
 def trains_in_parallel(spec: WanFineTuneSpec) -> bool:
     return spec.parallelism.experts == "Parallel"
+
+
+def trains_jointly(spec: WanFineTuneSpec) -> bool:
+    """Whether one step trains both experts."""
+    return spec.parallelism.experts == "Joint"
 
 
 def prepare_of(steps: Iterable[StepStatus]) -> StepStatus | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from wan_operator.api.v1alpha1.finetune import FIXED, FIXED_OPTIONAL, WanFineTuneSpec
 from wan_operator.reconcile.decision import Decision
 from wan_operator.reconcile.finetune.left import trained
-from wan_operator.reconcile.finetune.plan import FineTuneRun
+from wan_operator.reconcile.finetune.plan import FineTuneRun, trains_jointly
 from wan_operator.reconcile.runs.restart import hashed, started_over
 
 
@@ -14,6 +14,8 @@ def digest(spec: WanFineTuneSpec) -> str:
     names = {*FIXED, *FIXED_OPTIONAL}
     content = spec.model_dump(mode="json", by_alias=True, include=names, exclude_defaults=True)
     content["everySteps"] = spec.validation.every_steps
+    if trains_jointly(spec):
+        content["joint"] = True
     return hashed(content)
 
 

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from typing import cast, get_args
 
 from wan_operator.api.v1alpha1.finetune import Effective, WanFineTuneSpec
-from wan_operator.reconcile.finetune.plan import FineTuneStep, buckets_of, experts_of, windows_of
+from wan_operator.reconcile.finetune.plan import (
+    FineTuneStep,
+    buckets_of,
+    experts_of,
+    trains_jointly,
+    windows_of,
+)
 from wan_operator.reconcile.finetune.spread import parallelism_of
 from wan_operator.reconcile.store import model_spec, store_spec
 from wan_operator.resources.labels import Owner
@@ -52,10 +58,11 @@ def job_spec(
 
 def work_of(spec: WanFineTuneSpec, effective: Effective, planned: FineTuneStep) -> FineTuneWork:
     """The work of a step but the import. The first step verifies what the trainings start from."""
+    both = planned.trains and trains_jointly(spec)
     work = finetune_work(spec, effective, planned.expert)
     named = {expert: initial_weights(spec, expert) for expert in experts_of(spec)}
     starts = {expert: uri for expert, uri in named.items() if uri is not None}
-    if planned.step is not Step.PREPARE or not starts:
+    if not (planned.step is Step.PREPARE or both) or not starts:
         return work
     return work.model_copy(update={"starts": starts})
 

@@ -265,6 +265,12 @@ class Transformer:
             finally:
                 self._branches = None
 
+    def share_host_memory(self, other: Transformer) -> None:
+        """Keep what training keeps in host memory where `other` does: they are never between
+        forward and backward at the same time."""
+        if self._kept is not None and other._kept is not None:
+            self._kept.copies = other._kept.copies
+
     def add_lora(self, spec: LoraSpec, seed: int) -> dict[str, nn.Parameter]:
         """Put a LoRA to be trained beside the frozen weights; its parameters by name, in float32.
 
