@@ -44,6 +44,7 @@ from gpu.serve_14b import (
 )
 from running_gateway import KEYS
 from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.sampling import DEFAULT_STEP_CACHE
 from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.presets import PRESETS, Preset
 
@@ -143,6 +144,7 @@ def service(options: argparse.Namespace) -> Iterator[tuple[httpx.Client, dict[st
         spec = spec_of(
             "clips", preset, options.work, server,
             profile=options.profile, defaults={"steps": STEPS}, adapters=[turbo],
+            step_cache=DEFAULT_STEP_CACHE,
         )  # fmt: skip
         alone(upload_adapter, preset, spec)
         home = processes.folder

@@ -36,14 +36,16 @@ LARGE = 2**30
 
 
 def compute_device() -> torch.device:
-    """The GPU if there is one, else the CPU, where torch is then held to one thread.
+    """The process's GPU, by its index, if there is one, else the CPU, where torch is then held to
+    one thread.
 
     CPUs run only the tiny models. Threads gain them nothing, spin for ever where a pod's CPU limit
     is below the node's cores (30 times slower, measured), and would sum in another order on another
     node, so that a resumed run would differ in its last bits.
     """
     if torch.cuda.is_available():
-        return torch.device("cuda")
+        # Some functions of torch.cuda refuse a device without an index.
+        return torch.device("cuda", torch.cuda.current_device())
     torch.set_num_threads(1)
     return torch.device("cpu")
 

@@ -12,6 +12,7 @@ from wan_runtime.models.adapters.changes import Changes
 from wan_runtime.models.dit.streamed import Streamed
 from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.layout import ModelFiles
+from wan_runtime.models.load import compute_device
 from wan_runtime.planner.placement import ROOM, Placement, placement
 from wan_runtime.presets import PRESETS
 from wan_runtime.rendering.model import placement_of
@@ -151,6 +152,9 @@ def test_weights_are_where_there_is_room(
 def test_what_is_loaded_counts_not_the_files(
     monkeypatch: pytest.MonkeyPatch, name: str, gib: float, wanted: Placement
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda _: 1.0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    # As torch has it: this one wants to know which.
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda d: 1.0 + 0 * d.index)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (0, gib * 2**30))
-    assert placement_of(PRESETS[name], torch.device("cuda", 0), "Lossless") == wanted
+    assert placement_of(PRESETS[name], compute_device(), "Lossless") == wanted

@@ -195,5 +195,6 @@ def test_cpus_use_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert load.compute_device() == CPU
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert load.compute_device().type == "cuda"
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert load.compute_device() == torch.device("cuda", 1)
     assert counts == [1]
