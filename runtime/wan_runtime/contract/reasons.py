@@ -192,8 +192,8 @@ class Reason(Explained):
     )
     STEP_STUCK = (
         "StepStuck",
-        "Processes that train together made no progress for many times the length of a step; the "
-        "message names those that are stuck.",
+        "Training made no progress for many times the length of a step; the message names the "
+        "processes that are stuck.",
         "A GPU or a link between GPUs is broken, or a driver hangs.",
         "The pod's log has the stacks of all its processes. It is tried again from the last "
         "checkpoint, on another node where one fits. If it comes back on one node, take it out: "

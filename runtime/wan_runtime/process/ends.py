@@ -50,6 +50,19 @@ def judge(
     return ended(ExitClass.INFRASTRUCTURE, Reason.UNEXPECTED, f"the step {how} without a result")
 
 
+def judge_one(
+    step_id: str, ended: Ended, result: Result | None, stuck: Found | None, stopping: bool
+) -> Result:
+    """The Result of a child that did a step alone, from what it left.
+
+    Args:
+        stuck: what was found before it was killed for it.
+    """
+    if stuck is not None and result is None and ended.killed:
+        return _stuck(step_id, "the step", stuck, Reason.STEP_STUCK)
+    return judge(step_id, ended.status, result, ended.last_lines, stopping)
+
+
 def judge_all(step_id: str, ends: Sequence[End], stuck: Found | None, stopping: bool) -> Result:
     """The Result of ranks that did a step together.
 
@@ -76,7 +89,7 @@ def judge_all(step_id: str, ends: Sequence[End], stuck: Found | None, stopping: 
         text = f"rank {end.rank}: {cause.message}"
         return cause.model_copy(update={"message": text, "checkpoint": saved})
     if stuck is not None:
-        return _stuck(step_id, ends, stuck).model_copy(update={"checkpoint": saved})
+        return _all_stuck(step_id, ends, stuck).model_copy(update={"checkpoint": saved})
     return next(each for _, each in judged if each.exit_class is ExitClass.STOPPED)
 
 
@@ -89,10 +102,14 @@ def _judged(step_id: str, end: End, stopping: bool) -> Result:
     return judge(step_id, end.process.status, end.result, end.process.last_lines, stopping)
 
 
-def _stuck(step_id: str, ends: Sequence[End], stuck: Found) -> Result:
+def _all_stuck(step_id: str, ends: Sequence[End], stuck: Found) -> Result:
     numbers = sorted(end.rank for end in ends if end.process.place not in stuck.waiting)
     # Where each waits for others, those others are in another pod.
     reason = Reason.STEP_STUCK if numbers else Reason.RANK_LOST
     who = f"rank {', '.join(map(str, numbers))}" if numbers else "a rank of another pod"
+    return _stuck(step_id, who, stuck, reason)
+
+
+def _stuck(step_id: str, who: str, stuck: Found, reason: Reason) -> Result:
     text = f"{who} is stuck: {stuck.message}; the log has the stacks"
     return Result(step_id=step_id, exit_class=ExitClass.INFRASTRUCTURE, reason=reason, message=text)

@@ -106,8 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
     logs.configure(options.step, rank=place.rank if place.world > 1 else None)
     folder: Path = launch.run_folder(options.run, place.local)
     folder.mkdir(exist_ok=True)
-    if place.world > 1:
-        stuck.dump_on_signal(folder)
+    stuck.dump_on_signal(folder)
     step_id = str(options.step)
     report: Reporter | None = None
     try:

@@ -1,6 +1,6 @@
-"""Notices that processes which train together make no progress any more.
+"""Notices that training makes no progress any more.
 
-A rank that is stuck in a driver or on a broken link ends nothing: the others wait for it in a
+What is stuck in a driver or on a broken link ends nothing: the other ranks wait for it in a
 collective for as long as that waits. The steps of one training take about as long as one another,
 so one that takes many times the median is a sign.
 """

@@ -21,12 +21,12 @@ from pydantic import ValidationError
 
 from wan_runtime.contract.job import TERMINATION_FILE, ExitClass, Progress, Result
 from wan_runtime.contract.reasons import Reason
-from wan_runtime.contract.steps import Step
+from wan_runtime.contract.steps import FACTS, Step
 from wan_runtime.errors import StepError
 from wan_runtime.faults import described
 from wan_runtime.process import launch
 from wan_runtime.process.children import LAST_WORDS_SECONDS, Children
-from wan_runtime.process.ends import End, judge, judge_all
+from wan_runtime.process.ends import End, judge, judge_all, judge_one
 from wan_runtime.process.pages import ProgressFile, Server, chosen_port
 from wan_runtime.process.progress import FILE as PROGRESS_FILE
 from wan_runtime.process.progress import UNCOUNTED_FILE
@@ -48,7 +48,7 @@ def supervise(
 
     Args:
         module: what the children run, with the arguments of `wan_runtime.process.step`.
-        patience: how long ranks that train together may be without progress.
+        patience: how long training may be without progress.
     """
     with ExitStack() as stack:
         folder = _run_folder(stack)
@@ -65,19 +65,19 @@ def supervise(
         children = stack.enter_context(Children(command, environments))
         source = ProgressFile(folder, step_id)
         _serve(stack, source)
-        if places == [launch.ALONE]:
+        if FACTS[step].has_checkpoints:
+            result = _watched(step_id, children, places, folder, source, patience)
+        else:
             [only] = children.wait()
             found = _read_result(folder)
             result = judge(step_id, only.status, found, only.last_lines, children.stop_requested)
-        else:
-            result = _together(step_id, children, places, folder, source, patience)
         _write_termination(result)
     level = logging.INFO if result.exit_class is ExitClass.DONE else logging.ERROR
     log.log(level, "%s: %s: %s", step_id, result.reason, result.message)
     return int(result.exit_class)
 
 
-def _together(
+def _watched(
     step_id: str,
     children: Children,
     places: Sequence[launch.Place],
@@ -85,7 +85,8 @@ def _together(
     source: ProgressFile,
     patience: Patience,
 ) -> Result:
-    """The Result of several ranks, or of one whose others are in other pods."""
+    """The Result of a process that may be stuck: alone, one of several ranks, or one whose others
+    are in other pods."""
     folders = [launch.run_folder(folder, each.local) for each in places]
 
     def read() -> tuple[Progress, bool]:
@@ -94,6 +95,9 @@ def _together(
     watch = Watch(children, folders, read, patience, leads=places[0].leads)
     ended = children.wait()
     watch.close()
+    if places == [launch.ALONE]:
+        result = _read_result(folder)
+        return judge_one(step_id, ended[0], result, watch.found, children.stop_requested)
     ends = [End(places[each.place].rank, each, _read_result(folders[each.place])) for each in ended]
     result = judge_all(step_id, ends, watch.found, children.stop_requested)
     if result.reason is Reason.RANK_LOST and len(places) < places[0].world:

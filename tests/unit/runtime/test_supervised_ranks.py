@@ -29,8 +29,8 @@ Start = Callable[..., Pod]
 def start(
     tmp_path: Path, server: ObjectStore, credentials: None, request: pytest.FixtureRequest
 ) -> Start:
-    def start(does: str, nodes: int = 1, **environment: str) -> Pod:
-        spread = {"nodes": nodes, "gpusPerNode": 2}
+    def start(does: str, nodes: int = 1, gpus: int = 2, **environment: str) -> Pod:
+        spread = {"nodes": nodes, "gpusPerNode": gpus}
         pod = Pod(
             tmp_path, server, does, Step.TRAIN, environment,
             parallelism=spread, gradientAccumulation=4,
@@ -96,15 +96,16 @@ def test_a_stop_lets_all_ranks_save(start: Start) -> None:
     assert ended.result.checkpoint is not None
 
 
-def test_a_stuck_rank_is_named_and_its_stack_logged(start: Start) -> None:
-    pod = start("train_and_hang")
+@pytest.mark.parametrize(("gpus", "who"), [(2, "rank 0, 1"), (1, "the step")])
+def test_what_is_stuck_is_named_and_its_stack_logged(gpus: int, who: str, start: Start) -> None:
+    pod = start("train_and_hang", gpus=gpus)
     ended = pod.end()
     assert (pod.work / "hangs").exists(), "what is not counted may take longer"
     assert ended.result.reason is Reason.STEP_STUCK
-    assert ended.result.message.startswith("rank 0, 1 is stuck: no progress for ")
+    assert ended.result.message.startswith(f"{who} is stuck: no progress for ")
     logged = [json.loads(line) for line in ended.output.splitlines()]
     stacks = [each["message"] for each in logged if "stacks of local rank" in each["message"]]
-    assert len(stacks) == 2
+    assert len(stacks) == gpus
     assert all("in wait_here" in each for each in stacks)
 
 
