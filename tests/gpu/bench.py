@@ -60,6 +60,49 @@ def of_steps(content: Any) -> list[str]:
     ]
 
 
+def of_turns(content: Any) -> list[str]:
+    return [
+        f"{content['preset']}, {content['frames']} frames, {code}: {seconds(row)}"
+        f"{gib(row.get('allocatedGiB'))}, {row['over']} of ours"
+        for code, row in content["rows"].items()
+    ]
+
+
+def of_float8(content: Any) -> list[str]:
+    return [
+        f"{row['frames']} frames{', held to 48 GB' if row['capped'] else ''}: "
+        + (row.get("error") or f"{row['seconds'][-1]:.4g} s a step{gib(row.get('allocatedGiB'))}")
+        for row in content["rows"]
+    ]
+
+
+def of_repeatable(content: Any) -> list[str]:
+    return [
+        f"{mode}: {row['overDefault']} of the default step, equal steps differ by "
+        f"{row['stepsDifferBy']:.2g}"
+        for mode, row in content.items()
+        if isinstance(row, dict)
+    ]
+
+
+def of_ranks(content: Any) -> list[str]:
+    return [
+        f"{row['row']}: {seconds(row)}{gib(row.get('allocatedGiB'))}" for row in content["rows"]
+    ]
+
+
+def of_encode(content: Any) -> list[str]:
+    return [
+        f"{row['encoder']}: {row['clipsPerSecond']} clips a second"
+        for row in content["rows"]
+        if "clipsPerSecond" in row
+    ]
+
+
+def of_start(content: Any) -> list[str]:
+    return [f"compiled kernels {row['folder']}: {row['toFirstStep']} s" for row in content]
+
+
 def of_full(content: Any) -> list[str]:
     found = [f"learns: {content['learns']['learns']}", f"restores: {content['restores']['equal']}"]
     costs = content.get("costs")
@@ -187,6 +230,8 @@ def gib(value: float | None) -> str:
     return "" if value is None else f", {value:.1f} GiB"
 
 
+TURNS = (("Wan2.1-I2V-14B-720P", 61), ("Wan2.1-I2V-14B-720P", 81), ("Wan2.2-I2V-A14B", 81))
+"""Shapes of the training step at which all codes take turns."""
 SMALL_ZERO = ("--small", "--frames", "5", "--rate", "1e-3")
 ROWS = (
     *(
@@ -199,6 +244,20 @@ ROWS = (
         for model, lengths in SHAPES
         for frames in lengths
     ),
+    *(
+        Row(
+            f"turns-{model}-{frames}",
+            ("train_turns.py", "--preset", model, "--frames", str(frames)),
+            of_turns,
+            ("--small",),
+        )
+        for model, frames in TURNS
+    ),
+    Row("float8", ("float8_step.py",), of_float8, ("--small",)),
+    Row("repeatable", ("repeatable_step.py",), of_repeatable, ("--small", "--frames", "5")),
+    Row("ranks", ("train_ranks_14b.py",), of_ranks, ("--small",)),
+    Row("encode", ("encode_clips.py",), of_encode, ("--small", "--clips", "2", "--rounds", "1")),
+    Row("start", ("start_14b.py",), of_start, ("--small", "--frames", "5")),
     Row("full", ("train_step_full.py",), of_full, ("--layers", "0")),
     *(
         Row(f"zero-3-{offload}", ("zero_full.py", "--offload", offload), of_zero, SMALL_ZERO)

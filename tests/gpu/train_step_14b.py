@@ -136,8 +136,14 @@ def peer(trainer: Trainer, cache: Synthetic) -> Callable[[], float]:
 
 
 @contextmanager
-def variant(trainer: Trainer, code: str) -> Iterator[None]:
-    """Inside, the change that a row's code names."""
+def variant(
+    trainer: Trainer, code: str, made: dict[str, KeptBlocks] | None = None
+) -> Iterator[None]:
+    """Inside, the change that a row's code names.
+
+    Args:
+        made: blocks by policy, to be used again: they have pinned host memory.
+    """
     layers = [
         m for m in trainer.transformer._module.modules() if hasattr(m, "cast_input_dtype_enabled")
     ]
@@ -148,7 +154,10 @@ def variant(trainer: Trainer, code: str) -> Iterator[None]:
     changed = trainer.transformer
     if policy in KEEPING:
         sizes = changed.device, changed.dtype, changed._attention.heads
-        changed._kept = KeptBlocks(changed._module, *sizes, cast(Keeping, policy))
+        made = {} if made is None else made
+        if policy not in made:
+            made[policy] = KeptBlocks(changed._module, *sizes, cast(Keeping, policy))
+        changed._kept = made[policy]
     # As training.deterministic does.
     torch.use_deterministic_algorithms(code == "ours-deterministic")
     try:
