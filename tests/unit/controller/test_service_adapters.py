@@ -295,6 +295,24 @@ def test_an_old_worker_stays_until_the_new_one_can_have_told() -> None:
     assert "minReadySeconds" not in found["spec"]
 
 
+def test_a_schedule_is_that_of_the_files_that_all_workers_have() -> None:
+    """Else a few steps without guidance would meet files that were made for another schedule."""
+    world, old, new = begun("Surge", [GOOD, OLD], [GOOD, NEW | {"distilled": {}}])
+
+    def offered() -> list[str]:
+        return [each["name"] for each in world.served()["adapters"]]
+
+    assert offered() == ["good"], "workers of both revisions are at work"
+    world.roll()
+    hears(world, worker(new, usable=("good", "style")))
+    world.turn(60)
+    assert world.status["revision"] == new != old
+    assert offered() == ["good", "style"]
+    world.edit(adapters=[GOOD, OLD | {"distilled": {}}])
+    world.turn()
+    assert offered() == ["good"]
+
+
 def test_a_schedule_reaches_gateways_and_replaces_no_worker() -> None:
     world, revision = serving(OLD)
     world.edit(adapters=[OLD | {"distilled": {}}])

@@ -84,7 +84,7 @@ def spec_of(adapter: Adapter, artifact: Artifact | None) -> AdapterSpec:
     return AdapterSpec(
         name=adapter.name,
         artifact=reference(artifact),
-        files={} if adapter.files is None else _files(adapter.files),
+        files=files_of(adapter.files),
         strength=adapter.strength,
         trigger=adapter.trigger,
     )
@@ -113,7 +113,10 @@ def _is_of(service: Service, report: AdapterReport, adapter: AdapterSpec) -> boo
     return served is not None and is_same(served, adapter)
 
 
-def _files(files: AdapterFiles) -> dict[Expert, str]:
+def files_of(files: AdapterFiles | None) -> dict[Expert, str]:
+    """URIs of an adapter's own files, by expert; none of one that follows a fine-tune."""
+    if files is None:
+        return {}
     named = {
         Expert.ONLY: files.uri,
         Expert.HIGH_NOISE: files.high_noise,

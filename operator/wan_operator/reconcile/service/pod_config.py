@@ -3,10 +3,10 @@ offer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 from wan_operator.api.v1alpha1.inference import Effect, EffectiveService
-from wan_operator.reconcile.service.adapters import reference, spec_of
+from wan_operator.reconcile.service.adapters import files_of, reference, spec_of
 from wan_operator.reconcile.service.finetunes import Followed
 from wan_operator.reconcile.service.resolve import gpu_of, parallel_of, sampling_of, sizes_of
 from wan_operator.reconcile.service.state import Service
@@ -75,17 +75,19 @@ def of_workers(
 def of_gateways(
     service: Service, desired: ServiceSpec, at_work: Sequence[ServiceSpec]
 ) -> ServiceSpec:
-    """What every revision that is at work can render: a video may meet any of them."""
+    """What every revision that is at work can render: a video may meet any of them. Of a distilled
+    adapter all must have the files that its schedule is for."""
     spec, limits = service.spec, service.spec.limits
     schedules = {
         each.name: Distilled(**each.distilled.model_dump())
         for each in spec.adapters
         if each.distilled is not None
     }
+    files = {each.name: files_of(each.files) for each in spec.adapters if each.name in schedules}
     adapters = [
         each.model_copy(update={"distilled": schedules.get(each.name)})
         for each in desired.adapters
-        if all(each.name in _names(w) for w in at_work)
+        if all(_has(w, each.name, files.get(each.name)) for w in (desired, *at_work))
     ]
     sizes = [each for each in desired.sizes if all(each in other.sizes for other in at_work)]
     offered = {each.name for each in adapters}
@@ -119,8 +121,10 @@ def of_gateways(
     )
 
 
-def _names(service: ServiceSpec) -> Iterable[str]:
-    return {each.name for each in service.adapters}
+def _has(service: ServiceSpec, name: str, files: Mapping[Expert, str] | None) -> bool:
+    """Whether a revision has an adapter of this name, and of these files, if any are given."""
+    found = service.adapter(name)
+    return found is not None and files in (None, found.files)
 
 
 def _effect(effect: Effect) -> EffectSpec:
