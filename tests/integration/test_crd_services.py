@@ -81,7 +81,7 @@ def test_rings_have_room_and_no_equal_bits(
 
 def test_an_effect_and_an_adapter_have_two_names(services: Runs) -> None:
     adapters = [{"name": "anime", "files": {"uri": "s3://wan/anime.safetensors"}}]
-    with pytest.raises(ApiError, match="have the same name"):
+    with pytest.raises(ApiError, match="have the name of an adapter"):
         services.create(minimal(adapters=adapters, effects=[{"name": "anime"}]))
     services.create(minimal(adapters=adapters, effects=[{"name": "anime-fairy"}]))
 

@@ -58,6 +58,13 @@ def syntax(expression: str, message: str) -> Cel:
     return Cel(expression, message, computed=f"'{escaped}; it is \"%s\"'.format([self])")
 
 
+def one_of(*numbers: int) -> Cel:
+    """Rule over a whole number, whose error names the number."""
+    message = f"must be {', '.join(map(str, numbers[:-1]))} or {numbers[-1]}"
+    expression = f"self in {list(numbers)}"
+    return Cel(expression, message, computed=f"'{message}; it is %d'.format([self])")
+
+
 @dataclass(frozen=True, slots=True)
 class Extension:
     """Any other `x-kubernetes-*` keys of a field."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from safetensors.torch import load, load_file
 from torch import Tensor, nn
 
 from ml_runs import Run
+from wan_operator.api.v1alpha1.finetune_training import LAYER
 from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.contract.training import LoraSpec
 from wan_runtime.data.latents import FILE, Latents
@@ -220,6 +222,20 @@ def test_a_level_of_weight_zero_is_no_dead_gradient(
     run = encoded21.fork("weightless")
     run.go(Step.TRAIN, training={"lossWeighting": "Bell"})
     assert record(run)["steps"][0]["loss"] == 0
+
+
+@pytest.mark.parametrize("preset", ["tiny21", "tiny22"])
+def test_the_api_takes_the_name_of_each_linear_layer(
+    preset: str, request: pytest.FixtureRequest
+) -> None:
+    files: ModelFiles = request.getfixturevalue(preset)
+    expert = Expert.ONLY if preset == "tiny21" else Expert.HIGH_NOISE
+    dit = load_dit(files, expert, torch.float32, torch.device("cpu"))
+    linear = [name for name, each in dit.named_modules() if isinstance(each, nn.Linear)]
+    assert len(linear) > 20
+    for name in linear:
+        assert re.match(LAYER, name), name
+        assert re.match(LAYER, name.removeprefix("blocks.0.")), name
 
 
 def test_adapters_do_not_widen_their_input_and_compute_the_same(

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from wan_operator.api.markers import Cel, list_map, list_set
+from wan_operator.api.markers import list_map, list_set, syntax
 from wan_operator.api.v1alpha1.common import GROUP, MAX_INT32, ApiModel, Store, rules
 from wan_operator.api.v1alpha1.evaluation_candidate import (
     MAX_CANDIDATES,
@@ -60,7 +60,7 @@ Weight = Annotated[float, Field(ge=0, le=1)]
 RaterName = Annotated[
     str,
     Field(min_length=1, max_length=63),
-    Cel(
+    syntax(
         "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
         "must be lower-case letters, digits and '-'",
     ),

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from wan_operator.api.markers import Cel, rule, syntax
+from wan_operator.api.markers import rule, syntax
 from wan_operator.api.v1alpha1.common import ApiModel, DataKey, LocalObjectReference, rules
 from wan_operator.api.v1alpha1.dataset import COLUMN_RULES, Columns
 from wan_operator.api.v1alpha1.model import AdapterFiles, Frames, Model, VideoSize
@@ -22,7 +22,7 @@ CandidateName = Annotated[
         "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
         "must be lower-case letters, digits and '-', and begin and end with a letter or digit",
     ),
-    Cel(
+    syntax(
         f"!(self in ['{REFERENCE}', '{WINNER}']) && !self.matches('-part[0-9]+$')",
         f"must not be '{REFERENCE}', which stands for the recorded clips, nor '{WINNER}', nor end "
         "like a part of a step, as in '-part1'",

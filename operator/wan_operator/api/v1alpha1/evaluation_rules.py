@@ -34,13 +34,18 @@ def _is_measured(metric: str) -> str:
     )
 
 
+_MEASURED = "one of spec.metrics, total, or, with ratings in the mode Scores, subjective"
+
+
 def _limits(field: str) -> Schema:
     """Rule: limits of the gate are on numbers that there will be."""
+    measured = _is_measured("each.metric")
     return rule(
-        f"!has(self.gate) || !has(self.gate.{field}) || "
-        f"self.gate.{field}.all(each, {_is_measured('each.metric')})",
-        "must be on spec.metrics, total, or, with ratings in the mode Scores, subjective",
+        f"!has(self.gate) || !has(self.gate.{field}) || self.gate.{field}.all(each, {measured})",
+        f"each metric must be {_MEASURED}",
         f".gate.{field}",
+        computed=f"'each metric must be {_MEASURED}; these are not: %s'.format("
+        f"[self.gate.{field}.filter(each, !{measured}).map(each, each.metric)])",
     )
 
 
@@ -51,6 +56,14 @@ RULES: tuple[Schema, ...] = (
     _candidate("noiseFloor", "has(self.noiseFloor)"),
     _candidate("gate.candidate", "has(self.gate) && has(self.gate.candidate)"),
     _candidate("gate.baseline", "has(self.gate) && has(self.gate.baseline)"),
+    rule(
+        "!has(self.gate) || !has(self.gate.candidate) || !has(self.gate.baseline) || "
+        "self.gate.candidate != self.gate.baseline",
+        "must be another candidate than gate.candidate",
+        ".gate.baseline",
+        computed="'must be another candidate than gate.candidate; both are %s'"
+        ".format([self.gate.baseline])",
+    ),
     rule(
         "!has(self.noiseFloor) || self.candidates.all(each, each.name != self.noiseFloor || "
         f"{_RENDERED})",
@@ -74,8 +87,9 @@ RULES: tuple[Schema, ...] = (
     ),
     rule(
         f"!has(self.decision.metric) || {_is_measured('self.decision.metric')}",
-        "must be one of spec.metrics, total, or, with ratings in the mode Scores, subjective",
+        f"must be {_MEASURED}",
         ".decision.metric",
+        computed=f"'must be {_MEASURED}; it is %s'.format([self.decision.metric])",
     ),
     rule(
         f"!{_DECIDES_BY_TOTAL} || "

@@ -118,6 +118,13 @@ class WanFineTuneSpec(ApiModel):
                 reason="FieldValueForbidden",
             ),
             rule(
+                "self.model.preset.startsWith('Wan2.1') || !has(self.method.lora) || "
+                "!self.method.lora.targetModules.exists(each, each.matches('_img$|proj[.][13]$'))",
+                "only Wan2.1 attends to the picture by layers of its own: leave k_img, v_img and "
+                "img_emb.proj out",
+                ".method.lora.targetModules",
+            ),
+            rule(
                 "!has(self.method.full) || !has(self.training.ema)",
                 "training.ema applies to method.lora only: a mean of all weights would be a second "
                 "copy of them",

@@ -24,15 +24,21 @@ _EVENLY = (
     "the GPUs must share the batchSize x gradientAccumulation clips of an optimizer step evenly"
 )
 
+_IS_VARIABLE = "name.matches('^(NCCL|TORCH_NCCL|GLOO)_[A-Z0-9_]{1,50}$')"
+_VARIABLE = "begin with NCCL_, TORCH_NCCL_ or GLOO_, and go on with A to Z, 0 to 9 and _"
+
 SPREAD_RULES: tuple[Schema, ...] = (
     rule(
         f"!{_GIVEN} || self.parallelism.sequence in {_SHARES}",
         f"sequence must divide the model's attention heads, of which each GPU takes as many: "
         f"{HEADS}, or {TINY_HEADS} for a Tiny preset",
         ".parallelism.sequence",
+        computed="'sequence must divide the model\\'s attention heads, of which each GPU takes as "
+        f"many: {HEADS}, or {TINY_HEADS} for a Tiny preset; it is %d'"
+        ".format([self.parallelism.sequence])",
     ),
     rule(
-        f"!{_GIVEN} || {_CLIPS} * self.parallelism.sequence % ({_GPUS}) == 0",
+        f"!{_GIVEN} || {_GPUS} < 1 || {_CLIPS} * self.parallelism.sequence % ({_GPUS}) == 0",
         f"{_EVENLY}, in groups of parallelism.sequence that share a clip",
         ".parallelism",
         computed="'%d GPUs, %d for each clip, cannot share the clips of an optimizer step evenly, "
@@ -41,7 +47,7 @@ SPREAD_RULES: tuple[Schema, ...] = (
         f"{_GPUS} / self.parallelism.sequence])",
     ),
     rule(
-        f"{_GIVEN} || {_SHARES}.exists(count, "
+        f"{_GIVEN} || {_GPUS} < 1 || {_SHARES}.exists(count, "
         f"self.parallelism.gpusPerNode % count == 0 && {_CLIPS} * count % ({_GPUS}) == 0)",
         f"{_EVENLY}, or split them within a node",
         ".parallelism",
@@ -109,9 +115,11 @@ class Parallelism(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             rule(
-                "!has(self.sequence) || self.gpusPerNode % self.sequence == 0",
+                "!has(self.sequence) || self.sequence < 1 || self.gpusPerNode % self.sequence == 0",
                 "sequence must divide gpusPerNode: the GPUs that share a clip are in one node",
                 ".sequence",
+                computed="'sequence must divide gpusPerNode, %d: the GPUs that share a clip are in "
+                "one node; it is %d'.format([self.gpusPerNode, self.sequence])",
             ),
             rule(
                 "!has(self.offload) || self.offload == 'None' || "
@@ -157,8 +165,10 @@ class Parallelism(ApiModel):
             dict[str, Annotated[str, Field(max_length=256)]],
             Field(max_length=32),
             Cel(
-                "self.all(name, name.matches('^(NCCL|TORCH_NCCL|GLOO)_[A-Z0-9_]{1,50}$'))",
-                "names must begin with NCCL_, TORCH_NCCL_ or GLOO_",
+                f"self.all(name, {_IS_VARIABLE})",
+                f"names must {_VARIABLE}",
+                computed=f"'these names do not {_VARIABLE}: %s'"
+                f".format([self.filter(name, !{_IS_VARIABLE})])",
             ),
         ]
         | None

@@ -52,6 +52,20 @@ def init_rules(method: str) -> tuple[Schema, Schema]:
     )
 
 
+LAYER = (
+    "^((blocks[.][0-9]+[.])?((self_attn|cross_attn)[.])?[qkvo]"
+    "|(blocks[.][0-9]+[.])?(cross_attn[.])?[kv]_img"
+    "|(blocks[.][0-9]+[.])?ffn[.][02]"
+    "|(text|time)_embedding[.][02]|time_projection[.]1|(img_emb[.])?proj[.][13]|(head[.])?head)$"
+)
+"""Ends of the names of linear layers of Wan's transformers."""
+_IS_LAYER = f"each.matches('{LAYER}')"
+_LAYERS = (
+    "q, k, v, o, ffn.0, ffn.2, k_img and v_img of Wan2.1, and longer names such as self_attn.q or "
+    "blocks.0.ffn.2"
+)
+
+
 class Lora(ApiModel):
     """Settings of a LoRA: low-rank adapters are trained beside the frozen weights."""
 
@@ -66,6 +80,12 @@ class Lora(ApiModel):
         list[Annotated[str, Field(min_length=1, max_length=64)]],
         list_set(),
         Field(min_length=1, max_length=16),
+        Cel(
+            f"self.all(each, {_IS_LAYER})",
+            f"must end the names of linear layers: {_LAYERS}",
+            computed=f"'these end the name of no linear layer: %s; there are {_LAYERS}'"
+            f".format([self.filter(each, !{_IS_LAYER})])",
+        ),
     ] = Field(default=["q", "k", "v", "o", "ffn.0", "ffn.2"])
     """Linear layers that get an adapter, by the end of their name."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-4

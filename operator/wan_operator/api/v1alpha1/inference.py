@@ -27,7 +27,7 @@ from wan_operator.api.v1alpha1.inference_model import (
     FromEvaluation,
     Sampling,
 )
-from wan_operator.api.v1alpha1.inference_rules import PARALLEL_RULES, SAMPLING_RULES
+from wan_operator.api.v1alpha1.inference_rules import ADAPTER_RULES, PARALLEL_RULES, SAMPLING_RULES
 from wan_operator.api.v1alpha1.inference_status import (
     AdapterStatus,
     BaseModelStatus,
@@ -151,6 +151,8 @@ class Autoscaling(ApiModel):
                 "self.minReplicas <= self.maxReplicas",
                 "minReplicas must not be larger than maxReplicas",
                 ".minReplicas",
+                computed="'minReplicas must not be larger than maxReplicas, %d; it is %d'"
+                ".format([self.maxReplicas, self.minReplicas])",
             ),
         )
     )
@@ -299,26 +301,7 @@ class WanInferenceServiceSpec(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            rule(
-                "!has(self.adapters) || self.model.preset.startsWith('Wan2.2') || "
-                "self.adapters.all(each, !has(each.files) || has(each.files.uri))",
-                "only Wan2.2 has experts: set files.uri",
-                ".adapters",
-                reason="FieldValueForbidden",
-            ),
-            rule(
-                "!has(self.effects) || self.effects.all(effect, !has(effect.adapters) || "
-                "effect.adapters.all(use, has(self.adapters) && "
-                "self.adapters.exists(each, each.name == use.name)))",
-                "an effect uses an adapter that spec.adapters does not list",
-                ".effects",
-            ),
-            rule(
-                "!has(self.effects) || !has(self.adapters) || self.effects.all(effect, "
-                "!self.adapters.exists(each, each.name == effect.name))",
-                "an effect and an adapter have the same name: both are names of models in the API",
-                ".effects",
-            ),
+            *ADAPTER_RULES,
             rule(
                 "self.acceleration.stepCache != 'TeaCache' || "
                 "self.model.preset.startsWith('Wan2.1')",

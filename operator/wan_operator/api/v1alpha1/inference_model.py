@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from wan_operator.api.markers import list_map, rule, syntax
+from wan_operator.api.markers import Cel, list_map, rule, syntax
 from wan_operator.api.v1alpha1.common import ApiModel, LocalObjectReference, rules
 from wan_operator.api.v1alpha1.model import AdapterFiles, Frames, VideoSize
 from wan_operator.api.v1alpha1.syntax import PREVIEW, ObjectName
@@ -24,6 +24,9 @@ ServedName = Annotated[
         "must be lower-case letters, digits and '-'",
     ),
 ]
+_REST = "self.replace('{prompt}', '')"
+_PLACEHOLDER = "[{][A-Za-z_][A-Za-z0-9_ ]*[}]"
+
 Strength = Annotated[float, Field(ge=-4, le=4)]
 Guidance = Annotated[float, Field(ge=1, le=30)]
 
@@ -137,7 +140,16 @@ class Effect(ApiModel):
         default=[]
     )
     """Adapters that the effect applies."""
-    prompt: Annotated[str, Field(max_length=4000)] = "{prompt}"
+    prompt: Annotated[
+        str,
+        Field(max_length=4000),
+        Cel(
+            f"!{_REST}.matches('{_PLACEHOLDER}')",
+            "must have no placeholder but {prompt}",
+            computed="'must have no placeholder but {prompt}; it has %s'.format("
+            f"[{_REST}.find('{_PLACEHOLDER}')])",
+        ),
+    ] = "{prompt}"
     """Template of the prompt. `{prompt}` is replaced by the request's prompt, which may be empty.
     """
     sampling: Sampling = Sampling()

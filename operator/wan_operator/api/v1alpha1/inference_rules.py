@@ -95,6 +95,39 @@ SAMPLING_RULES: tuple[Schema, ...] = (
     ),
 )
 
+_ONE_FILE = "!has(each.files) || has(each.files.uri)"
+_KNOWN = (
+    "!has(effect.adapters) || effect.adapters.all(use, has(self.adapters) && "
+    "self.adapters.exists(each, each.name == use.name))"
+)
+_OWN_NAME = "!self.adapters.exists(each, each.name == effect.name)"
+
+ADAPTER_RULES: tuple[Schema, ...] = (
+    rule(
+        "!has(self.adapters) || self.model.preset.startsWith('Wan2.2') || "
+        f"self.adapters.all(each, {_ONE_FILE})",
+        "only Wan2.2 has experts: set files.uri",
+        ".adapters",
+        reason="FieldValueForbidden",
+        computed="'only Wan2.2 has experts: set files.uri of these adapters: %s'.format("
+        f"[self.adapters.filter(each, !({_ONE_FILE})).map(each, each.name)])",
+    ),
+    rule(
+        f"!has(self.effects) || self.effects.all(effect, {_KNOWN})",
+        "an effect uses an adapter that spec.adapters does not list",
+        ".effects",
+        computed="'these effects use an adapter that spec.adapters does not list: %s'"
+        f".format([{_broken(_KNOWN)}])",
+    ),
+    rule(
+        f"!has(self.effects) || !has(self.adapters) || self.effects.all(effect, {_OWN_NAME})",
+        "an effect and an adapter have the same name: both are names of models in the API",
+        ".effects",
+        computed="'these effects have the name of an adapter: %s; both are names of models in the "
+        f"API'.format([{_broken(_OWN_NAME)}])",
+    ),
+)
+
 PARALLEL_RULES: tuple[Schema, ...] = (
     rule(
         "self.parallelism.backend == 'Native' || self.workers.gpus > 1",
@@ -111,6 +144,8 @@ PARALLEL_RULES: tuple[Schema, ...] = (
         "2 * self.parallelism.ring <= self.workers.gpus",
         "must be at most half of workers.gpus, which compute one branch of guidance together",
         ".parallelism.ring",
+        computed="'must be at most half of workers.gpus, %d, which compute one branch of guidance "
+        "together; it is %d'.format([self.workers.gpus, self.parallelism.ring])",
     ),
     rule(
         "self.parallelism.ring == 1 || self.acceleration.profile != 'Exact'",

@@ -134,6 +134,7 @@ CPU_WITHIN_LIMIT = rule(
     "|| !quantity(self.cpuLimit).isLessThan(quantity(self.cpu))",
     "must not be below cpu",
     ".cpuLimit",
+    computed="'must not be below cpu, %s; it is %s'.format([self.cpu, self.cpuLimit])",
 )
 
 

@@ -114,12 +114,14 @@ S3Uri = Annotated[
     Field(max_length=1024),
     syntax(
         _IS_S3,
-        "must be an S3 address: s3://bucket/path, without '//', '.' or '..' in the path",
+        "must be an S3 address: s3://bucket/path, where the bucket has 3 to 63 lower-case letters, "
+        "digits, '.' and '-', and the path no '//', '.' or '..'",
     ),
 ]
 PREVIEW = syntax(
     f"self == '' || self.matches('^https://[^ ]+$') || {_IS_S3}",
-    "must be an s3:// or https:// address, without '//', '.' or '..' in the path of s3://",
+    "must be an s3:// or https:// address; of s3://bucket/path, the bucket has 3 to 63 lower-case "
+    "letters, digits, '.' and '-', and the path no '//', '.' or '..'",
 )
 """Rule over the address of a clip."""
 BUCKET = syntax(
