@@ -26,6 +26,9 @@ _REFUSALS = (
     ("no PriorityClass with name", "PriorityClassNotFound"),
     ("error looking up service account", "ServiceAccountNotFound"),
 )
+_INSUFFICIENT = re.compile(r"Insufficient ([a-z0-9./-]*[a-z0-9])")
+_PREEMPTION = re.compile(r"[,.]? ?(no new claims to deallocate,)? ?preemption: .*", re.DOTALL)
+"""Ends the scheduler's message, and says of nobody what to change."""
 _MOUNT = re.compile(r'for volume "([^"]+)" ?: (.*)', re.DOTALL)
 _UNEXPLAINED = frozenset({"StepStarting", "PodStarting", "PodNotCreated", "VolumePending"})
 
@@ -68,9 +71,9 @@ def pod_waiting(pod: Raw, kind: str, state: Raw, observed: Observed | None = Non
     if scheduled is not None and scheduled["status"] == "False":
         text = scheduled.get("message", "not scheduled yet")
         if "persistentvolumeclaim" not in text.lower():
-            gpus = _gpus(pod)
-            text += f"; pod {name} needs {gpus} GPUs on one node" if gpus > 1 else ""
-            return Waiting("Unschedulable", text)
+            return Waiting(
+                "Unschedulable", "; ".join((_PREEMPTION.sub("", text), *_needs(pod, text)))
+            )
         return Waiting("VolumePending", "; ".join((text, *_of_claims(pod, observed))))
     warned = observed.warning_about(pod) if observed else None
     setup = _of_setup(pod, warned) if warned else None
@@ -78,6 +81,22 @@ def pod_waiting(pod: Raw, kind: str, state: Raw, observed: Observed | None = Non
         waiting = _container_waiting(state, name, pod)
         return setup if setup and waiting.is_unexplained else waiting
     return setup or Waiting("StepStarting", f"pod {name} waits for the scheduler or the kubelet")
+
+
+def _needs(pod: Raw, said: str) -> Iterable[str]:
+    """What a pod asks of a node, as far as the scheduler found no node with it."""
+    name, spec = pod["metadata"]["name"], pod.get("spec", {})
+    if "node affinity/selector" in said and spec.get("nodeSelector"):
+        labels = ", ".join(f"{key}={value}" for key, value in spec["nodeSelector"].items())
+        yield f"podTemplate.nodeSelector needs a node with the labels {labels}"
+    wanted = [each.get("resources", {}).get("requests", {}) for each in spec.get("containers", [])]
+    lacking = dict.fromkeys(_INSUFFICIENT.findall(said))
+    requested = [f"{key} {each[key]}" for each in wanted for key in lacking if key in each]
+    if requested:
+        yield f"pod {name} requests {', '.join(requested)}"
+    gpus = _gpus(pod)
+    if gpus > 1:
+        yield f"pod {name} needs {gpus} GPUs on one node"
 
 
 def _gpus(pod: Raw) -> int:

@@ -60,6 +60,44 @@ def test_the_schedulers_words_are_passed_on(text: str, reason: str) -> None:
     assert world.status["conditions"][0]["message"] == where
 
 
+LABELS = {"nvidia.com/gpu.product": "H100"}
+NO_NODE = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector"
+PREEMPTION = (
+    ". no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not "
+    "helpful for scheduling."
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "needs"),
+    [
+        (
+            NO_NODE + PREEMPTION,
+            f"{NO_NODE}; podTemplate.nodeSelector needs a node with the labels "
+            "nvidia.com/gpu.product=H100",
+        ),
+        (
+            "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory. preemption: none.",
+            "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory; pod "
+            "demo-prepare-1-abcde requests cpu 500m, memory 1Gi",
+        ),
+    ],
+)
+def test_what_a_pod_asks_of_a_node_is_said(said: str, needs: str) -> None:
+    world = World()
+    world.settle()
+    pod = world.pods["demo-prepare-1"]
+    pod["spec"]["nodeSelector"] = LABELS
+    [container] = pod["spec"]["containers"]
+    container["resources"] = {"requests": {"cpu": "500m", "memory": "1Gi"}}
+    refused = {"type": "PodScheduled", "status": "False", "message": said}
+    pod["status"]["conditions"] = [refused]
+    world.settle()
+    assert world.status["conditions"][0]["message"] == needs.replace(
+        "demo-prepare-1-abcde", pod["metadata"]["name"]
+    )
+
+
 def test_a_job_without_a_pod_is_told_after_a_minute_and_a_queued_one_at_once() -> None:
     world = World()
     world.settle()
