@@ -127,6 +127,7 @@ def full_status() -> WanFineTuneStatus:
             display="train 40/200",
             eta="4m10s",
             loss="0.123",
+            waits_for="http://minio:9000: nothing listens there",
             time=NOW,
         ),
         artifact=artifact,

@@ -92,7 +92,7 @@ _OF_OPERATOR: dict[str, Explanation] = {
     ),
     "RequestRefused": Explanation(
         "The API server refuses an object that the operator has to create; the message is its "
-        "answer. The operator tries again every half minute.",
+        "answer. The operator tries again every ten seconds.",
         "A quota, an admission rule or missing rights of the operator's service account.",
         "Change what the message names: the quota (`kubectl describe quota`), the rule, the "
         "`podTemplate` (`kubectl edit KIND/NAME`, which is acted on at once), or the rights "

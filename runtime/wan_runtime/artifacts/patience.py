@@ -29,7 +29,7 @@ TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Patience:
-    """How long and how often to try again."""
+    """How long and how often to try again, and who hears of it."""
 
     seconds: float = 180.0
     """From the first failure to giving up: a store that restarts must not fail a step."""
@@ -39,14 +39,19 @@ class Patience:
     read_seconds: float = READ_SECONDS
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
+    heard: Callable[[str], None] = lambda _: None
+    """Called with the server's address and the cause while a request waits, and with an empty text
+    once one is answered. In any thread."""
 
 
 class Retrier:
     """Waits between attempts of one operation; `wait` returns False once patience is spent."""
 
-    def __init__(self, patience: Patience, what: str) -> None:
+    def __init__(self, patience: Patience, what: str, server: str = "") -> None:
+        """`server`: address of what the operation asks."""
         self._patience = patience
         self._what = what
+        self._server = server
         self._failures = 0
         self._since: float | None = None
 
@@ -69,11 +74,15 @@ class Retrier:
             pause,
             left,
         )
+        if self._server:
+            self._patience.heard(f"{self._server}: {cause}")
         self._patience.sleep(pause)
         return True
 
     def progressed(self) -> None:
         """The store answered: the next failure is a new outage."""
+        if self._server and self._since is not None:
+            self._patience.heard("")
         self._failures, self._since = 0, None
 
 
@@ -99,8 +108,9 @@ class PatientPool(urllib3.PoolManager):
     ) -> urllib3.BaseHTTPResponse:
         """As PoolManager.urlopen. Raises urllib3 HTTPError once patience is spent, or at once for a
         certificate that is not trusted, which no waiting heals."""
-        path = urllib3.util.parse_url(url).path or "/"
-        retrier = Retrier(self._patience, f"{method} {path}")
+        parts = urllib3.util.parse_url(url)
+        server = f"{parts.scheme}://{parts.netloc}"
+        retrier = Retrier(self._patience, f"{method} {parts.path or '/'}", server)
         kwargs["retries"] = False
         while True:
             try:
@@ -110,6 +120,7 @@ class PatientPool(urllib3.PoolManager):
                     raise
                 continue
             if response.status not in TRANSIENT_STATUS:
+                retrier.progressed()
                 return response
             if not retrier.wait(f"HTTP {response.status}"):
                 return response

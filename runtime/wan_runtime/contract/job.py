@@ -196,6 +196,8 @@ class Progress(Contract):
     updates_lost: float | None = None
     """Share of parameter updates of the last step that rounding swallowed."""
     checkpoint: Checkpoint | None = None
+    waits_for: str = ""
+    """Address of a store that gives no answer, and the cause; empty while none is waited for."""
     updated: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
 
 

@@ -57,6 +57,8 @@ class Reporter:
         self._pace: deque[tuple[float, int]] = deque(maxlen=RATE_WINDOW)
         self._logged = self._published = float("-inf")
         self._bar: tqdm[Any] | None = None
+        self._waits_for = ""
+        self._one = threading.Lock()
         self.progress = Progress(step_id=step_id, activity="starting")
         self._publish()
 
@@ -134,6 +136,13 @@ class Reporter:
         self.progress = self.progress.model_copy(update={"checkpoint": checkpoint})
         self._publish()
 
+    def waits_for(self, what: str) -> None:
+        """Something outside gives no answer, which `what` names; empty once it does. Published at
+        once. Call it from any thread."""
+        if what != self._waits_for:
+            self._waits_for = what
+            self._publish()
+
     @contextmanager
     def uncounted(self) -> Iterator[None]:
         """Something between two counts that takes its time: no rank is stuck meanwhile."""
@@ -178,8 +187,10 @@ class Reporter:
         if self._folder is None:
             return
         partial = self._folder / f".{FILE}.{os.getpid()}"
-        partial.write_text(self.progress.model_dump_json(by_alias=True))
-        partial.replace(self._folder / FILE)  # atomic: the supervisor never reads half a file
+        with self._one:
+            now = self.progress.model_copy(update={"waits_for": self._waits_for})
+            partial.write_text(now.model_dump_json(by_alias=True))
+            partial.replace(self._folder / FILE)  # atomic: the supervisor never reads half a file
 
     def _draw(self) -> None:
         from tqdm import tqdm  # the gateway's image has none, and draws none

@@ -16,6 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from wan_runtime.artifacts import manifest, probe
+from wan_runtime.artifacts.patience import Patience
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.job import Certificate, ExitClass, JobSpec, Result
 from wan_runtime.contract.reasons import Reason
@@ -56,7 +57,7 @@ def load_job(path: Path, step: Step) -> JobSpec:
 
 def perform(job: JobSpec, work: Path, report: Reporter) -> Result:
     """Do the job, or recognise it as done. Raises StepError and whatever else goes wrong."""
-    store = Store.connect(job.store)
+    store = Store.connect(job.store, patience=Patience(heard=report.waits_for))
     result = _committed(job, store)
     if result is None:
         _check(job, store)

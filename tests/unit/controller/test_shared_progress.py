@@ -42,6 +42,31 @@ def test_progress_is_the_sum_and_the_slowest_decides_when() -> None:
     assert world.status["progress"]["display"] == "train 240/400"
 
 
+def test_a_store_that_gives_no_answer_is_named_until_it_does() -> None:
+    world = World()
+    world.settle()
+    world.starts()
+    word = "http://minio:9000: nothing listens there"
+    world.says(Progress(step_id="prepare", activity="starting", waits_for=word))
+    world.settle()
+    assert world.leading == ("Running", "StoreUnreachable")
+    assert word in world.status["conditions"][0]["message"]
+    world.answers.clear()
+    world.passes(5)
+    world.settle()
+    assert world.leading == ("Running", "StoreUnreachable"), "not read again yet"
+    world.says(Progress(step_id="prepare", activity="checking clips"))
+    world.passes(60)
+    world.settle()
+    assert world.leading == ("Running", "StepRunning")
+    world.says(Progress(step_id="prepare", activity="checking clips", waits_for=word))
+    world.passes(60)
+    world.settle()
+    world.ends(ExitClass.INFRASTRUCTURE)
+    world.settle()
+    assert not world.status["progress"].get("waitsFor"), "what has ended waits for nothing"
+
+
 def test_the_progress_of_parts_counts_those_that_are_done_by_their_own_words() -> None:
     world = World(dataset={"source": "s3://data/clips", "encodeParallelism": 3})
     world.at_once = 3

@@ -46,6 +46,18 @@ def test_the_estimate_follows_the_recent_pace_and_ignores_a_hiccup(clock: Clock)
     assert report.progress.eta_seconds == 0
 
 
+def test_what_gives_no_answer_is_published_at_once_until_it_does(
+    tmp_path: Path, clock: Clock
+) -> None:
+    report = Reporter("prepare", tmp_path, clock=clock, terminal=False)
+    assert not published(tmp_path).waits_for
+    report.waits_for("http://minio:9000: nothing listens there")
+    report.update(activity="checking clips", total=3)
+    assert published(tmp_path).waits_for == "http://minio:9000: nothing listens there"
+    report.waits_for("")
+    assert not published(tmp_path).waits_for
+
+
 def test_the_estimate_counts_units_not_updates(clock: Clock) -> None:
     report = Reporter("encode", clock=clock, terminal=False)
     report.update(activity="encoding", total=100)

@@ -141,11 +141,14 @@ def test_an_absent_store_is_given_up_with_one_line_a_wait(
         pauses.append(seconds)
         now[0] += seconds
 
-    store = Store.connect(spec, patience=Patience(sleep=sleep, clock=lambda: now[0]))
+    heard = list[str]()
+    patience = Patience(sleep=sleep, clock=lambda: now[0], heard=heard.append)
+    store = Store.connect(spec, patience=patience)
     with caplog.at_level(logging.WARNING), pytest.raises(InfrastructureError) as caught:
         store.get_bytes("t/away")
     assert caught.value.reason is Reason.STORE_UNREACHABLE
     assert "did not answer for 180 s" in caught.value.message
+    assert set(heard) == {f"{spec.endpoint}: nothing listens there"}
     assert sum(pauses) == pytest.approx(180, abs=0.1)
     assert len([line for line in caplog.messages if "follows in" in line]) == len(pauses)
     assert max(pauses) <= 10
@@ -177,7 +180,8 @@ def test_an_upload_outlives_the_death_of_the_store(
             waited.set()
             time.sleep(min(seconds, 0.3))
 
-        store = Store.connect(server.spec(), patience=Patience(sleep=sleep))
+        heard = list[str]()
+        store = Store.connect(server.spec(), patience=Patience(sleep=sleep, heard=heard.append))
         server.kill()  # before the first byte: the transfer meets a store that is away ...
         sender = threading.Thread(target=store.put_file, args=("t/outage", tmp_path / "file"))
         sender.start()
@@ -196,6 +200,8 @@ def test_an_upload_outlives_the_death_of_the_store(
         server.start()
         sender.join(120)
         assert not sender.is_alive()
+        assert heard[0].startswith(f"{store.endpoint}: ")
+        assert heard[-1] == "", "it answers again"
         found = store.stat("t/outage")
         assert found is not None
         assert found.sha256 == sha(data)

@@ -110,6 +110,8 @@ class ProgressStatus(ApiModel):
     """
     loss: Short = ""
     """Loss of the last training step, one number for each expert that runs."""
+    waits_for: Annotated[str, Field(max_length=1024)] | None = None
+    """Address of the store that gives no answer, and the cause. Left out while it answers."""
     time: datetime
     """Time at which the progress was last refreshed."""
 

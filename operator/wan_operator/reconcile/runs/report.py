@@ -59,7 +59,7 @@ def together(news: Iterable[Wanted]) -> list[Wanted]:
     for each in news:
         by_type.setdefault(each.type, []).append(each)
     return [
-        replace(same[0], message="; ".join(each.message for each in same))
+        replace(same[0], message="; ".join(dict.fromkeys(each.message for each in same)))
         for same in by_type.values()
     ]
 
@@ -122,7 +122,9 @@ def halted(run: Run[Spec, Status], **changes: str) -> Run[Spec, Status]:
     """The run with the progress that it had made: what does not run has no time of arrival."""
     if run.status.progress is None:
         return run
-    progress = run.status.progress.model_copy(update={"activity": "", "eta": "", **changes})
+    progress = run.status.progress.model_copy(
+        update={"activity": "", "eta": "", "waits_for": None, **changes}
+    )
     if progress == run.status.progress:
         return run
     return run.with_status(progress=progress.model_copy(update={"time": run.now}))
@@ -148,6 +150,7 @@ def summed(label: str, said: Sequence[Progress], others: Sequence[StepStatus]) -
         unit=said[0].unit,
         display=f"{label} {counted}" if known else label,
         eta=duration(eta) if eta is not None and whole else "",
+        waits_for="; ".join(dict.fromkeys(filter(None, (each.waits_for for each in said)))) or None,
         loss=", ".join(f"{each.loss:.4g}" for each in said if each.loss is not None),
         time=max(each.updated for each in said),
     )

@@ -16,6 +16,7 @@ from wan_operator.reconcile.runs.plan import Spec, Status
 from wan_operator.reconcile.runs.state import Run, deadline, open_attempt, orphans
 from wan_operator.reconcile.waiting import Waiting
 from wan_operator.resources.labels import Manifest
+from wan_runtime.contract.reasons import Reason
 
 FIRST_POLL_SECONDS = 2.0
 """Interval until a pod that has just started answers with its progress."""
@@ -81,7 +82,9 @@ def watch(run: Run[Spec, Status], *starting: Wanted) -> Decision:
         text = f"{report.joined(names)} {'is' if len(names) == 1 else 'are'} next"
         news.append(Wanted(RECONCILING, True, "StepStarting", text))
         delays.append(0.0)
-    run = report.with_conditions(report.progressed(run, computing), *news)
+    run = report.progressed(run, computing)
+    news = [unanswered(run, each) if each.type == RUNNING else each for each in news]
+    run = report.with_conditions(run, *news)
     return Decision(
         children=tuple(files),
         deletes=orphans(run),
@@ -140,6 +143,18 @@ def where(run: Run[Spec, Status], step: StepStatus, current: Attempted) -> str:
     place = f"{step.name} (step {number} of {len(run.status.steps)}) runs as pod {name} on {node}"
     place += f" and {others} more" if others else ""
     return f"{place}, attempt {step.attempts}" if step.attempts > 1 else place
+
+
+def unanswered(run: Run[Spec, Status], running: Wanted) -> Wanted:
+    """The news of a step that runs, with the store that it waits for."""
+    waits_for = run.status.progress.waits_for if run.status.progress else None
+    if not waits_for:
+        return running
+    text = (
+        f"{running.message}, and waits for the store: check that it is up, and its endpoint in "
+        f"spec.store or the Helm values, {waits_for}"
+    )
+    return replace(running, reason=Reason.STORE_UNREACHABLE.value, message=text)
 
 
 def until(run: Run[Spec, Status], seconds: float) -> float:
