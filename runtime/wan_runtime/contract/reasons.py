@@ -309,3 +309,12 @@ NEEDS_SOMEBODY = frozenset(
     }
 )
 """Reasons why requests fail that no waiting ends."""
+OF_SECRETS = frozenset(
+    {
+        Reason.STORE_ACCESS_DENIED,
+        GatewayReason.DATABASE_REFUSED,
+        GatewayReason.NO_API_KEY,
+        GatewayReason.WEBHOOK_SECRET_INVALID,
+    }
+)
+"""Reasons why requests fail that a change of a mounted Secret may end."""

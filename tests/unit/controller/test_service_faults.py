@@ -10,8 +10,13 @@ from unit.controller.service_world import Raw, World, report, tiny
 from wan_operator.conditions.service import VOCABULARY
 from wan_operator.reconcile.service.reconcile import addresses
 from wan_runtime.contract.job import STORE_SECRET
-from wan_runtime.contract.reasons import GatewayReason, Reason
+from wan_runtime.contract.reasons import OF_SECRETS, GatewayReason, Reason
 from wan_runtime.contract.report import Fault, GatewayState
+
+RESTART = (
+    ". A change of a Secret reaches its pods within two minutes, or at once with kubectl -n team "
+    "rollout restart deployment demo-gateway"
+)
 
 
 def serving() -> World:
@@ -43,6 +48,7 @@ def test_a_service_whose_requests_fail_is_not_ready(
     world.faults = (Fault.of(reason, "the store's own words"),)
     assert world.turn().requeue_after == 5, "so that the cure is seen soon"
     said = "requests fail: the store's own words"
+    said += RESTART if reason in OF_SECRETS else ""
     assert world.condition("Ready") == ("False", reason.value, said)
     assert world.condition(type_) == ("True", reason.value, said)
     assert f"{reason.value}: the store's own words" in world.events
@@ -67,7 +73,7 @@ def test_the_secret_of_the_store_is_named(store: dict[str, Any], named: str) -> 
     world.settle()
     world.faults = (Fault.of(Reason.STORE_ACCESS_DENIED, f"correct it in {STORE_SECRET}"),)
     world.turn()
-    assert world.condition("Ready")[2] == f"requests fail: correct it in {named}"
+    assert world.condition("Ready")[2] == f"requests fail: correct it in {named}{RESTART}"
 
 
 def test_every_reason_of_a_fault_is_documented() -> None:
@@ -80,7 +86,7 @@ def test_it_is_the_cause_of_workers_that_are_not_ready() -> None:
     world.faults = (Fault.of(Reason.STORE_ACCESS_DENIED, "denied"),)
     world.roll(ready=False)
     world.turn()
-    assert world.condition("Ready")[1:] == ("StoreAccessDenied", "requests fail: denied")
+    assert world.condition("Ready")[1:] == ("StoreAccessDenied", f"requests fail: denied{RESTART}")
 
 
 def running(world: World, part: str, ready: bool) -> Raw:
@@ -112,7 +118,7 @@ def test_a_gateway_that_does_not_begin_says_why_beside_one_that_serves(
     assert world.condition("Stalled")[:2] == ("True", "DatabaseRefused")
     del pages[well]
     world.turn()
-    said = f"requests fail: {REFUSED.message}"
+    said = f"requests fail: {REFUSED.message}{RESTART}"
     assert world.condition("Ready") == ("False", "DatabaseRefused", said), "once, not twice"
 
 

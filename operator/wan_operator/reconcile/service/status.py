@@ -13,8 +13,9 @@ from wan_operator.reconcile.observed import Raw, condition, container_state, cre
 from wan_operator.reconcile.service.causes import causes, obstacle
 from wan_operator.reconcile.service.state import Service, count
 from wan_operator.resources.service import network
-from wan_operator.resources.service.names import Part, selector
+from wan_operator.resources.service.names import Part, name_of, selector
 from wan_runtime.contract.reasons import NEEDS_SOMEBODY as LASTING
+from wan_runtime.contract.reasons import OF_SECRETS
 from wan_runtime.contract.report import WorkerReport
 
 
@@ -189,6 +190,12 @@ def _refusing(service: Service) -> list[Wanted]:
     faults, held = service.faults, obstacle(service, *Part)
     reason, text = faults[0].reason, "; ".join(each.message for each in faults)
     text = f"requests fail: {text}"
+    if any(each.reason in OF_SECRETS for each in faults):
+        gateway = name_of(service.owner, Part.GATEWAY)
+        text = (
+            f"{text}. A change of a Secret reaches its pods within two minutes, or at once with "
+            f"kubectl -n {service.owner.namespace} rollout restart deployment {gateway}"
+        )
     if held is not None:
         text = f"{text}. A change waits: {held.message}"
     lasts = any(each.reason in LASTING for each in faults)
