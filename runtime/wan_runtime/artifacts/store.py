@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -194,6 +195,13 @@ class Store:
         while (entry := self._call(LIST, prefix, lambda: next(found, None))) is not None:
             size, modified = int(entry.size or 0), entry.last_modified
             yield ObjectInfo(str(entry.object_name), size, None, entry.etag, modified)
+
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        """Names of the folders directly below a prefix that is empty or ends with `/`, at most the
+        first 1000 entries of it."""
+        found = self._client.list_objects(self.bucket, prefix=prefix)
+        listed = self._call(LIST, prefix, lambda: tuple(islice(found, 1000)))
+        return tuple(str(each.object_name)[len(prefix) : -1] for each in listed if each.is_dir)
 
     def presigned(self, key: str, seconds: int) -> str:
         """A URL that reads the object without credentials for that long."""

@@ -57,6 +57,9 @@ class Source(Protocol):
     def files(self, below: str = "") -> Iterator[Found]:
         """All files of the folder `below` and the folders in it, in order of their paths."""
 
+    def beside(self) -> list[str]:
+        """Names of the folders in the one that the dataset's own is in."""
+
     def size(self, path: str) -> int | None:
         """Bytes of a file; None if there is none."""
 
@@ -88,6 +91,10 @@ class StoreSource:
         for entry in self._store.list(folder):
             if not entry.key.endswith("/"):
                 yield Found(entry.key.removeprefix(start), entry.bytes)
+
+    def beside(self) -> list[str]:
+        above, slash, _ = self._prefix.rpartition("/")
+        return list(self._store.folders(f"{above}{slash}"))
 
     def size(self, path: str) -> int | None:
         found = self._store.stat(self.key(path))
@@ -130,6 +137,9 @@ class FolderSource:
             size = self.size(path)
             if size is not None:
                 yield Found(path, size)
+
+    def beside(self) -> list[str]:
+        return [each.name for each in self._folder.parent.iterdir() if each.is_dir()]
 
     def size(self, path: str) -> int | None:
         try:

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.dataset import Columns, DatasetFormat
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.data.formats import webdataset
 from wan_runtime.data.formats.reader import read_listing
 from wan_runtime.data.formats.rows import Row
-from wan_runtime.data.source import FolderSource, Place
+from wan_runtime.data.source import FolderSource, Place, StoreSource
 from wan_runtime.errors import InputError
 
 CAPTIONS = {"a": "a fox, running", "b": "zwei Füchse"}
@@ -268,6 +269,34 @@ def test_another_format_is_recognised(tmp_path: Path, files: dict[str, str], say
         found = error_of(tmp_path / "set", format, {**files}, Reason.DATASET_NOT_FOUND)  # type: ignore[arg-type]
         assert says in found
         assert "check dataset.source and dataset.format" in found
+
+
+def test_a_folder_of_nearly_that_name_is_named(tmp_path: Path) -> None:
+    for name in ("demo", "film"):
+        tmp_path.joinpath(name).mkdir()
+    found = error_of(tmp_path / "dmeo", "DiffSynth", {}, Reason.DATASET_NOT_FOUND)
+    assert found.endswith(f"It holds nothing at all; there is a folder {tmp_path}/demo")
+    found = error_of(tmp_path / "cartoons", "DiffSynth", {}, Reason.DATASET_NOT_FOUND)
+    assert found.endswith("It holds nothing at all")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "says"),
+    [
+        (
+            "sets/demo/metadata.csv",
+            "it is a file: end dataset.source with the folder that it is in",
+        ),
+        ("sets/dmeo", "there is a folder s3://wan/sets/demo"),
+        ("sets/cartoons", "It holds nothing at all"),
+    ],
+)
+def test_in_a_bucket_likewise(store: Store, prefix: str, says: str) -> None:
+    for name in ("demo", "film"):
+        store.put_bytes(f"sets/{name}/metadata.csv", b"video,prompt\n")
+    with pytest.raises(InputError) as caught:
+        read_listing(StoreSource(store, prefix), "DiffSynth", Columns())
+    assert caught.value.message.endswith(says)
 
 
 def test_a_dataset_of_no_clip_is_empty(tmp_path: Path) -> None:

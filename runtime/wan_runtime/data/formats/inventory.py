@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import PurePosixPath
 
@@ -12,7 +13,7 @@ from wan_runtime.contract.reasons import Reason
 from wan_runtime.data.formats.left_out import in_icloud, named
 from wan_runtime.data.formats.suffixes import evicted, is_junk, is_video, suffix
 from wan_runtime.data.source import Source
-from wan_runtime.errors import InputError
+from wan_runtime.errors import InputError, StepError
 
 EXAMINED = 1000
 """Files that an error message counts."""
@@ -28,11 +29,26 @@ def not_found(source: Source, wanted: str, format: DatasetFormat) -> InputError:
     plain = [path for path in paths if not is_junk(path)]
     away = sorted(filter(None, map(evicted, paths)))
     said = [_holds(paths, plain, format), *([in_icloud(away)] if away else advice(plain, format))]
+    said += [] if paths else _elsewhere(source)
     return InputError(
         Reason.DATASET_NOT_FOUND,
         f"{source.uri('')} holds no {wanted}: check dataset.source and dataset.format. "
         f"It holds {'; '.join(said)}",
     )
+
+
+def _elsewhere(source: Source) -> list[str]:
+    """Where a dataset may be whose folder has no file."""
+    uri, name = source.uri(""), PurePosixPath(source.key("")).name
+    if not name:
+        return []
+    try:
+        if source.size("") is not None:
+            return ["it is a file: end dataset.source with the folder that it is in"]
+        near = get_close_matches(name, [each for each in source.beside() if each != name], 1)
+    except (StepError, OSError):  # only the dataset's own folder may be read
+        return []
+    return [f"there is a folder {uri.removesuffix(name)}{each}" for each in near]
 
 
 def _holds(paths: Sequence[str], plain: Sequence[str], format: DatasetFormat) -> str:
