@@ -47,6 +47,12 @@ def remedies(
         batch = next((b for b in range(work.batch - 1, 0, -1) if fit_with(batch=b)), None)
         if batch is not None:
             found.append(f"batchSize: {batch}")
+    if work.method == "full" and work.spread.world > 1:
+        stages = (each for each in (2, 3) if each > work.spread.zero_stage)
+        spreads = (work.spread.model_copy(update={"zero_stage": each}) for each in stages)
+        divided = next((each for each in spreads if fit_with(spread=each)), None)
+        if divided is not None:
+            found.append(f"parallelism.zeroStage: {divided.zero_stage}")
     split = next((each for each in wider(work) if fit_with(spread=each)), None)
     if split is not None:
         found.append(f"parallelism.gpusPerNode: {split.gpus_per_node}")

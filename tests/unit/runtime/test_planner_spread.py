@@ -114,6 +114,8 @@ def test_what_does_not_fit_is_split_over_the_fewest_gpus() -> None:
         assert f"parallelism.gpusPerNode: {count}" in remedies(LORA, gpu(name), DEFAULTS)
     pairs = replace(LORA, spread=Parallelism(gpus_per_node=4, sequence=1))
     assert "parallelism.gpusPerNode: 8" in remedies(pairs, gpu(), DEFAULTS), "as many groups"
+    whole = replace(FULL, frames=25, spread=Parallelism(gpus_per_node=8))
+    assert remedies(whole, gpu("H200-141GB"), DEFAULTS)[0].startswith("parallelism.zeroStage: ")
 
 
 def test_two_gpus_that_split_a_clip_are_as_measured() -> None:
