@@ -1,7 +1,8 @@
 """`make measure`: the figures of docs/measurements.md that need a cluster.
 
-Seconds from `kubectl apply` to the first training step, split by step; then the operator's memory
-and its writes to the API server while 100 suspended runs are at rest.
+Seconds from `kubectl apply` to the first training step, split by step; the operator's memory and
+its writes to the API server while 100 suspended runs are at rest; seconds from the end of a quota
+that let runs have no pod to their containers.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from pathlib import Path
 from clips import CUTS, write_dataset
 from conftest import finetune
 from finetunes import Run
-from stack import BUCKET, SYSTEM_NAMESPACE, Stack, wait_until
+from stack import BUCKET, SYSTEM_NAMESPACE, CommandError, Manifest, Stack, wait_until
 
 IDLE_RUNS = 100
 REST_SECONDS = 60.0
+REFUSED_RUNS = 5
+REFUSED_SECONDS = 240.0
 WRITES = "wan_operator_api_writes_total"
 
 
@@ -31,6 +34,7 @@ def main() -> int:
     try:
         time_to_first_step(stack, namespace)
         rest(stack, namespace)
+        mended_quotas(stack, namespace)
     finally:
         stack.kubectl("delete", "namespace", namespace, "--wait=false")
     return 0
@@ -81,6 +85,45 @@ def rest(stack: Stack, namespace: str) -> None:
     rss = metric(stack, "process_resident_memory_bytes") / 2**20
     told = f"{rss:.0f} MiB RSS, {after - before:.0f} writes in {REST_SECONDS:.0f} s"
     print(f"{IDLE_RUNS} idle runs: {told}")
+
+
+def mended_quotas(stack: Stack, prefix: str) -> None:
+    """One quota after another is raised, each of a namespace with one run."""
+    places = [f"{prefix}-quota-{number}" for number in range(REFUSED_RUNS)]
+    try:
+        for place in places:
+            stack.make_namespace(place)
+            held = finetune(stack, place, "held", f"s3://{BUCKET}/{place}")
+            stack.apply(quota(place, pods=0), held)
+        time.sleep(REFUSED_SECONDS)  # the pauses of the controller of Jobs grow with it
+        seconds = [seconds_to_container(stack, place) for place in places]
+    finally:
+        stack.kubectl("delete", "namespace", *places, "--wait=false", "--ignore-not-found")
+    each = ", ".join(f"{each:.1f}" for each in seconds)
+    print(f"a quota is raised to a running container: {each}; at most {max(seconds):.1f} s")
+
+
+def seconds_to_container(stack: Stack, place: str) -> float:
+    run = Run(stack, place, "held")
+    if run.pods():
+        raise CommandError(f"{place} has a pod: {run.story()}")
+    began = time.monotonic()
+    stack.apply(quota(place, pods=9))
+
+    def runs() -> bool:
+        return any(pod["status"]["phase"] != "Pending" for pod in run.pods())
+
+    wait_until(runs, seconds=120, what=run.story, every=0.1)
+    return time.monotonic() - began
+
+
+def quota(namespace: str, *, pods: int) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "team", "namespace": namespace},
+        "spec": {"hard": {"pods": str(pods)}},
+    }
 
 
 def writes(stack: Stack) -> float:
