@@ -31,6 +31,8 @@ MetricName = Literal[
     "vbench_subject_consistency",
     "vbench_background_consistency",
     "vbench_aesthetic_quality",
+    "vbench_dynamic_degree",
+    "vbench_i2v_subject",
 ]
 Better = Literal["Higher", "Lower", "NearerToOne"]
 Beside = Literal["Reference", "FirstFrame", "Nothing"]
@@ -259,6 +261,26 @@ def _definitions() -> tuple[MetricDefinition, ...]:
                 folder="clip-vit-large-patch14",
                 files=(*TRANSFORMERS, "sa_0_4_vit_l_14_linear.pth"),
             ),
+        ),
+        MetricDefinition(
+            name="vbench_dynamic_degree",
+            definition="VBench's dynamic degree: 1 if at least a quarter of the frames move, of "
+            "about 8 a second, else 0. A frame moves whose fastest 5 % of pixels do, by RAFT's "
+            "optical flow, on average by more than 6 pixels of 256 of the shorter side.",
+            better="Higher",
+            beside="Nothing",
+            mounted="the weights of RAFT",
+            weights=Weights(folder="raft", files=("raft_large_C_T_V1-22a6c225.pth",)),
+        ),
+        MetricDefinition(
+            name="vbench_i2v_subject",
+            definition="VBench's I2V subject: 0.4 times the largest cosine between the DINO "
+            "features of a frame and of the picture that the clip starts from, 0.3 times the mean "
+            "and 0.3 times the smallest one between a frame and the next, negative ones as 0.",
+            better="Higher",
+            beside="FirstFrame",
+            mounted="the weights of DINO ViT-B/16",
+            weights=Weights(folder="dino-vitb16", files=TRANSFORMERS),
         ),
     )
 

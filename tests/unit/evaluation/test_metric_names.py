@@ -13,7 +13,7 @@ from wan_runtime.contract.metric_names import METRIC_NAMES, METRICS
 
 def test_every_name_has_its_definition_and_its_order() -> None:
     assert tuple(METRICS) == METRIC_NAMES
-    assert all(re.fullmatch("[a-z][a-z_]*", name) for name in METRIC_NAMES)
+    assert all(re.fullmatch("[a-z][a-z0-9_]*", name) for name in METRIC_NAMES)
 
 
 @pytest.mark.parametrize("name", METRIC_NAMES)

@@ -27,7 +27,7 @@ def value(scorer: Scorer, candidate: Sequence[Picture], reference: Sequence[Pict
     for index, picture in enumerate(candidate):
         one = Frame(picture, one)
         other = None if reference is None else Frame(reference[index], other)
-        scorer.add(Pair(index, one, other, start))
+        scorer.add(Pair(index, one, other, start, 16))
     return scorer.value()
 
 

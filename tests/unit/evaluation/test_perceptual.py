@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.models import alexnet
-from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize
+from torchvision.models.optical_flow import raft_large
+from torchvision.transforms import (
+    CenterCrop,
+    Compose,
+    InterpolationMode,
+    Normalize,
+    PILToTensor,
+    Resize,
+)
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
@@ -19,7 +29,11 @@ from transformers import (
 
 from scored_clips import film, lossless, noisy
 from wan_runtime.contract.metric_names import METRICS, MetricName
+from wan_runtime.evaluation.metrics import dynamic
+from wan_runtime.evaluation.metrics.dynamic import VbenchDynamicDegree
+from wan_runtime.evaluation.metrics.frame import Frame, Pair
 from wan_runtime.evaluation.metrics.score import Mounted, score_clip
+from wan_runtime.evaluation.metrics.unscored import NoScore
 
 CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -36,7 +50,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def mounted(tmp_path_factory: pytest.TempPathFactory) -> Mounted:
     weights = tmp_path_factory.mktemp("weights")
-    for name in ("lpips", "clip", "clip-vit-base-patch32", "clip-vit-large-patch14"):
+    for name in ("raft", "lpips", "clip", "clip-vit-base-patch32", "clip-vit-large-patch14"):
         (weights / name).mkdir()
     with torch.device("meta"):
         shapes = {name: each.shape for name, each in alexnet().features.state_dict().items()}
@@ -61,6 +75,7 @@ def mounted(tmp_path_factory: pytest.TempPathFactory) -> Mounted:
     torch.save(head, weights / "clip-vit-large-patch14" / "sa_0_4_vit_l_14_linear.pth")
     dino = ViTModel(ViTConfig(**small), add_pooling_layer=False)
     dino.save_pretrained(weights / "dino-vitb16")
+    torch.save(raft_large().state_dict(), weights / "raft" / "raft_large_C_T_V1-22a6c225.pth")
     return Mounted(weights=weights)
 
 
@@ -117,6 +132,82 @@ def test_dimensions_of_vbench_are_by_its_definitions(
         expected = float((cosine.clamp(min=0) + first.clamp(min=0)).mean() / 2)
         value = found[f"vbench_{name}_consistency"]
         assert value == pytest.approx(expected, abs=1e-5), name
+
+    cubic = InterpolationMode.BICUBIC
+    tail = [CenterCrop(224), lambda x: x / 255, Normalize(*IMAGENET)]
+    start = Compose([Resize(256, cubic), PILToTensor(), *tail])(Image.fromarray(film(1)[0]))
+    rest = Compose([Resize(256, cubic, antialias=False), *tail])(batch)
+    with torch.inference_mode():
+        first, *subjects = dino(torch.cat([start[None], rest])).last_hidden_state[:, 0]
+    largest = max(float(torch.cosine_similarity(first, each, dim=0)) for each in subjects)
+    steps = torch.cosine_similarity(torch.stack(subjects[1:]), torch.stack(subjects[:-1]))
+    expected = 0.4 * largest + 0.3 * float(steps.mean()) + 0.3 * float(steps.min())
+    assert found["vbench_i2v_subject"] == pytest.approx(expected, abs=1e-5)
+    assert found["vbench_dynamic_degree"] is None, "128 pixels are needed"
+
+
+def shown(numbers: Iterable[int], fps: float, height: int = 130) -> list[Pair]:
+    """Pairs of a film at these places of the timeline."""
+    pictures = film(9, height, 160)
+    return [Pair(number, Frame(pictures[number % 9]), None, None, fps) for number in numbers]
+
+
+def test_speeds_are_those_of_the_fastest_pixels_by_raft(
+    mounted: Mounted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = VbenchDynamicDegree(mounted.folder("vbench_dynamic_degree"))
+    speeds: list[float] = []
+    measure = scorer._speed
+    monkeypatch.setattr(scorer, "_speed", lambda *pair: speeds.append(measure(*pair)) or speeds[-1])
+    one, other = shown([0, 3], fps=25)
+    scorer.add(one)
+    scorer.add(shown([2], fps=25)[0])  # between two that are looked at
+    scorer.add(other)
+    model = raft_large().eval()
+    assert mounted.weights is not None
+    model.load_state_dict(torch.load(mounted.weights / "raft" / "raft_large_C_T_V1-22a6c225.pth"))
+    padded = [
+        np.pad(each.candidate.rgb, ((3, 3), (0, 0), (0, 0)), mode="edge") for each in (one, other)
+    ]
+    batch = torch.from_numpy(np.stack(padded)).permute(0, 3, 1, 2) / 255 * 2 - 1
+    with torch.inference_mode():
+        flow = model(batch[:1], batch[1:], num_flow_updates=20)[-1][0]
+    lengths = np.sort(flow.norm(dim=0).flatten().numpy())
+    assert speeds == [pytest.approx(float(lengths[-int(len(lengths) * 0.05) :].mean()), rel=1e-3)]
+
+
+def test_large_pictures_wait_for_a_gpu(mounted: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would take so long that the clip's time runs out, and all its metrics with it."""
+    monkeypatch.setattr(dynamic, "MOST", 130 * 160 - 1)
+    scorer = VbenchDynamicDegree(mounted.folder("vbench_dynamic_degree"))
+    with pytest.raises(NoScore) as none:
+        scorer.add(shown([0], fps=8)[0])
+    assert none.value.reason == "NotMounted"
+    assert none.value.message == "RAFT needs a GPU for pictures of 160x130, and none is mounted"
+
+
+@pytest.mark.parametrize(
+    ("fps", "speeds", "value"),
+    [
+        (8, [3.1] * 4 + [0] * 11, 1),
+        (8, [3.1] * 3 + [0] * 12, 0),
+        (8, [3.0] * 15, 0),
+        (16, [3.1] * 2 + [0] * 6, 1),
+        (16, [3.1] * 1 + [0] * 6, 0),
+    ],
+    ids=["a quarter", "less", "slower", "every second frame", "less of them"],
+)
+def test_a_clip_moves_if_a_quarter_of_its_frames_do(
+    mounted: Mounted, monkeypatch: pytest.MonkeyPatch, fps: float, speeds: list[float], value: int
+) -> None:
+    """6 pixels of 256 are 3 of 128."""
+    scorer = VbenchDynamicDegree(mounted.folder("vbench_dynamic_degree"))
+    left = iter(speeds)
+    monkeypatch.setattr(scorer, "_speed", lambda *_: next(left))
+    for pair in shown(range((len(speeds) + 1) * round(fps / 8)), fps, height=128):
+        scorer.add(pair)
+    assert [*left] == []
+    assert scorer.value() == value
 
 
 NEEDING = {name: each.weights for name, each in METRICS.items() if each.weights is not None}

@@ -43,7 +43,7 @@ def ours(candidate: list[av.VideoFrame], reference: list[av.VideoFrame]) -> floa
     scorer = Vmaf()
     for number, frames in zip(count(1), zip(candidate, reference, strict=True)):
         one, other = (Frame(each.to_ndarray(format="rgb24"), decoded=each) for each in frames)
-        scorer.add(Pair(number, one, other, None))
+        scorer.add(Pair(number, one, other, None, 16))
     return scorer.value()
 
 
@@ -111,9 +111,9 @@ def test_the_first_frame_is_apart() -> None:
     one, two = (yuv(each[:176, :240]) for each in videos.pixels("bikes", 2))
     frames = [Frame(each.to_ndarray(format="rgb24"), decoded=each) for each in (one, two)]
     scorer = Vmaf()
-    scorer.add(Pair(0, frames[1], frames[0], None))
+    scorer.add(Pair(0, frames[1], frames[0], None, 16))
     with pytest.raises(NoScore) as none:
         scorer.value()
     assert none.value.reason == "TooShort"
-    scorer.add(Pair(1, frames[0], frames[0], None))
+    scorer.add(Pair(1, frames[0], frames[0], None, 16))
     assert scorer.value() == pytest.approx(97.43, abs=0.05)

@@ -113,7 +113,7 @@ class Aligned:
                 if other is None:
                     break
             start = start or other
-            yield Pair(self.frames, one, other, start)
+            yield Pair(self.frames, one, other, start, self.fps)
             self.frames += 1
             self._check_time()
         for _ in ours.rest():

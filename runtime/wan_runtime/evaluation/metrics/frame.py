@@ -82,6 +82,8 @@ class Pair:
     reference: Frame | None
     start: Frame | None
     """The picture that the clip starts from, of the same size."""
+    fps: float
+    """Pairs a second."""
 
     @property
     def moved(self) -> bool:

@@ -24,6 +24,7 @@ from wan_runtime.evaluation.metrics.appearance import (
     IdentityDrift,
     Sharpness,
 )
+from wan_runtime.evaluation.metrics.dynamic import VbenchDynamicDegree
 from wan_runtime.evaluation.metrics.ffmpeg import FfmpegPsnr, FfmpegSsim
 from wan_runtime.evaluation.metrics.frame import Pair
 from wan_runtime.evaluation.metrics.motion import CameraAgreement, MotionRatio, WarpingError
@@ -33,6 +34,7 @@ from wan_runtime.evaluation.metrics.unscored import NoScore
 from wan_runtime.evaluation.metrics.vbench import (
     VbenchAestheticQuality,
     VbenchBackgroundConsistency,
+    VbenchI2vSubject,
     VbenchSubjectConsistency,
     VbenchTemporalFlickering,
 )
@@ -194,6 +196,8 @@ OF_NETWORKS: Mapping[MetricName, Callable[[Path | None], Scorer]] = {
     "vbench_subject_consistency": VbenchSubjectConsistency,
     "vbench_background_consistency": VbenchBackgroundConsistency,
     "vbench_aesthetic_quality": VbenchAestheticQuality,
+    "vbench_dynamic_degree": VbenchDynamicDegree,
+    "vbench_i2v_subject": VbenchI2vSubject,
 }
 """What scores by the folder of its weights."""
 

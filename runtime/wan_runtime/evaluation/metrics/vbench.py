@@ -6,17 +6,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from wan_runtime.contract.metric_names import MetricName
 from wan_runtime.evaluation.metrics.frame import Frame, Pair
 from wan_runtime.evaluation.metrics.perceptual import clip_encoder, files_of, on_device, readable
-from wan_runtime.evaluation.metrics.scorer import Mean
+from wan_runtime.evaluation.metrics.scorer import Mean, start_of, too_short
 
 if TYPE_CHECKING:
     import torch
 
 SIDE = 224
 """Pixels of the shorter side that the networks see."""
+WIDER = 256
+"""Pixels of the shorter side of what the centre is cut from, beside a picture."""
 CLIP_COLOURS = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 DINO_COLOURS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and deviation of red, green and blue, as the networks were trained."""
@@ -66,7 +71,42 @@ class VbenchSubjectConsistency(_Consistency):
 
     def __init__(self, folder: Path | None) -> None:
         """Raises NoScore(NotMounted)."""
-        super().__init__(Dino(folder))
+        super().__init__(Dino("vbench_subject_consistency", folder))
+
+
+class VbenchI2vSubject:
+    """Agreement of the subject with the picture that the clip starts from, and from frame to frame:
+    the largest cosine with that picture, and the mean and the smallest one of neighbours."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """Raises NoScore(NotMounted)."""
+        self._network = Dino("vbench_i2v_subject", folder)
+        self._start: torch.Tensor | None = None
+        self._before: torch.Tensor | None = None
+        self._largest = 0.0
+        self._neighbours: list[float] = []
+
+    def add(self, pair: Pair) -> None:
+        """Compare a frame, the first one too. Raises NoScore(NoFirstFrame)."""
+        start = start_of(pair)
+        if self._start is None:
+            picture = Image.fromarray(start.rgb)
+            self._start = self._network.seen(cut_of(picture, DINO_COLOURS))
+        found = self._network.seen(cut_of(pair.candidate.rgb, DINO_COLOURS))
+        self._largest = max(self._largest, float((found * self._start).sum()))
+        if self._before is not None:
+            self._neighbours.append(max(0.0, float((found * self._before).sum())))
+        self._before = found
+
+    def value(self) -> float:
+        """Between 0 and 1. Raises NoScore(TooShort)."""
+        if not self._neighbours:
+            raise too_short()
+        mean = sum(self._neighbours) / len(self._neighbours)
+        return 0.4 * self._largest + 0.3 * mean + 0.3 * min(self._neighbours)
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class VbenchBackgroundConsistency(_Consistency):
@@ -121,8 +161,9 @@ class Clip:
 class Dino:
     """DINO's ViT-B/16 (Caron et al. 2021), without its head."""
 
-    def __init__(self, folder: Path | None) -> None:
-        files = files_of("vbench_subject_consistency", folder)
+    def __init__(self, metric: MetricName, folder: Path | None) -> None:
+        """Raises NoScore(NotMounted)."""
+        files = files_of(metric, folder)
         from transformers import ViTModel
 
         with readable(files):
@@ -133,10 +174,13 @@ class Dino:
 
     def features(self, frame: Frame) -> torch.Tensor:
         """[1, D], of length 1, of the whole picture."""
+        return self.seen(pixels_of(frame, DINO_COLOURS, cubic=False, square=False))
+
+    def seen(self, pixels: torch.Tensor) -> torch.Tensor:
+        """[1, D], of length 1. `pixels`: [1, 3, H, W]."""
         import torch
 
         with torch.inference_mode():
-            pixels = pixels_of(frame, DINO_COLOURS, cubic=False, square=False)
             out = self._model(pixels.to(self._model.device), interpolate_pos_encoding=True)
             found: torch.Tensor = out.last_hidden_state[:, 0]
             return torch.nn.functional.normalize(found)
@@ -157,4 +201,26 @@ def pixels_of(
         pixels = scaling.center_crop(pixels, [SIDE, SIDE])
     mean, deviation = ([*each] for each in colours)
     normal: torch.Tensor = scaling.normalize(pixels.float() / 255, mean, deviation)
+    return normal
+
+
+def cut_of(
+    picture: Image.Image | NDArray[np.uint8], colours: tuple[tuple[float, ...], tuple[float, ...]]
+) -> torch.Tensor:
+    """[1, 3, 224, 224]: the centre, at 256 pixels of the shorter side. As in VBench's comparison
+    with a picture, Pillow's are smoothed as they are made smaller, and arrays [H, W, 3] are not."""
+    import torch
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms import functional as scaling
+
+    cubic = InterpolationMode.BICUBIC
+    if isinstance(picture, Image.Image):
+        small = np.asarray(scaling.resize(picture, WIDER, interpolation=cubic))
+        pixels = torch.from_numpy(small.copy()).permute(2, 0, 1)[None]
+    else:
+        pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None]
+        pixels = scaling.resize(pixels, WIDER, interpolation=cubic, antialias=False)
+    mean, deviation = ([*each] for each in colours)
+    cut = scaling.center_crop(pixels, [SIDE, SIDE])
+    normal: torch.Tensor = scaling.normalize(cut.float() / 255, mean, deviation)
     return normal
