@@ -129,7 +129,9 @@ def main() -> None:
         row[mode] = {
             "seconds": round(seconds, 3),
             "overDefault": round(seconds / usual, 3),
-            "stepsDifferBy": max(distance(taken[0][1], weights) for _, weights in taken[1:]),
+            "stepsDifferBy": max(
+                (distance(taken[0][1], weights) for _, weights in taken[1:]), default=None
+            ),
             "fromDefault": distance(found["default"][0][1], taken[0][1]),
         }
     print(json.dumps(row), flush=True)

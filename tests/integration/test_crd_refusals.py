@@ -64,6 +64,16 @@ def test_a_mean_of_all_weights_is_refused(runs: Runs) -> None:
     runs.create(minimal(method={"lora": {}}, training={"ema": {"decay": 0.99}}))
 
 
+def test_blocks_that_are_computed_again_draw_no_dropout_anew(runs: Runs) -> None:
+    kept = {"gradientCheckpointing": "Offload"}
+    with pytest.raises(ApiError, match="Offload train without dropout: use Auto") as refused:
+        runs.create(minimal(method={"lora": {"dropoutPercent": 5}}, training=kept))
+    assert refused.value.fields == ["spec.training.gradientCheckpointing"]
+    with pytest.raises(ApiError, match="Offload train a LoRA: use Auto or Full"):
+        runs.create(minimal(method={"full": {}}, training=kept))
+    runs.create(minimal(training={**kept, "deterministic": True}))
+
+
 def test_weights_that_are_trained_are_never_rounded(runs: Runs) -> None:
     with pytest.raises(ApiError, match=r"method\.full trains them, so use BF16") as refused:
         runs.create(minimal(method={"full": {}}, training={"basePrecision": "FP8"}))

@@ -36,7 +36,7 @@ def remedies(
 
     if work.checkpointing == "None" and fit_with(checkpointing="Full"):
         found.append("gradientCheckpointing: Full")
-    if work.method == "lora" and not work.deterministic:
+    if work.method == "lora":
         kept = (each for each in KEEPING if fit_with(checkpointing=each))
         found += [f"gradientCheckpointing: {each}" for each in list(kept)[:1]]
     if work.method == "lora" and work.precision == "BF16" and fit_with(precision="FP8"):

@@ -51,6 +51,14 @@ class Scaling(_Model):
     source: str
 
 
+class Repeatable(_Model):
+    """Time of attention's gradient that repeats to the bit over one that does not, where attention
+    is not computed twice."""
+
+    over_default: float
+    source: str
+
+
 class Row(_Model):
     """One measurement. LoRA of rank 32 on q, k, v, o, ffn.0 and ffn.2, every block recomputed
     unless `checkpointing` says otherwise, a bfloat16 base unless `precision` does, batch 1."""
@@ -86,6 +94,7 @@ class Measured(_Model):
     kernels: Kernels
     allocator: Allocator
     scaling: Scaling
+    repeatable: Repeatable
     rows: tuple[Row, ...]
 
     def calibrating(self, kind: Kind) -> list[Row]:

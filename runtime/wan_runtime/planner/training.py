@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 
 from wan_runtime.contract.training import KEEPING
 from wan_runtime.planner import bands
+from wan_runtime.planner.architecture import HEADS
 from wan_runtime.planner.calibration import Calibration, calibration
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.rows import measured
 from wan_runtime.planner.spread import exchange_seconds, update_seconds
 from wan_runtime.planner.terms import (
+    backward_of_attention,
     dense_gib,
     elementwise_seconds,
     forward_passes,
@@ -21,6 +23,7 @@ from wan_runtime.planner.terms import (
 )
 from wan_runtime.planner.verdict import Verdict, verdict
 from wan_runtime.planner.workload import GIB, Confidence, Terms, Training
+from wan_runtime.planner.workspace import workspace_bytes
 
 ADAMW_BYTES = 28.0
 """Bytes that an update moves for each parameter: weight, gradient and two moments are read, all but
@@ -118,6 +121,8 @@ def memory_terms(work: Training, known: Calibration) -> Terms:
     live = {"live block" if blocks == 1 else "all blocks": blocks * each * unit}
     if keeping:
         live["copies for host memory"] = known.kept_copies * unit
+    if keeping and work.deterministic:
+        live["repeatable gradient"] = _repeatable_bytes(work) / GIB
     if work.method == "full":
         # Rounded to bfloat16 as they are used, a block at a time.
         live["block's rounded weights"] = 2.0 * shape.block_parameters * blocks / GIB
@@ -132,17 +137,27 @@ def memory_terms(work: Training, known: Calibration) -> Terms:
     }
 
 
+def _repeatable_bytes(work: Training) -> int:
+    """Bytes that the gradient of self-attention works in on one rank."""
+    return workspace_bytes(
+        work.micro_batch, HEADS // work.spread.sequence, work.tokens, work.tokens
+    )
+
+
 def time_terms(work: Training, gpu: Gpu, known: Calibration) -> Terms:
     """Seconds of one optimizer step."""
     # Of one rank, which takes a part of the tokens of each of its clips.
     clips = work.clips_a_rank / work.spread.sequence
     kernels = kernel_seconds(work, gpu, known.rates.efficiency)
-    if work.deterministic:
-        kernels["deterministic kernels"] = known.deterministic * kernels["attention"]
     elementwise = elementwise_seconds(work, gpu, known.rates.passes)
+    more = known.deterministic * kernels["attention"]
     if work.checkpointing in KEEPING:
         kernels["attention"] *= known.kept_attention
         elementwise *= known.kept_elementwise
+        backward = backward_of_attention(work, gpu) / known.rates.efficiency.attention_backward
+        more = (measured().repeatable.over_default - 1) * known.kept_attention * backward
+    if work.deterministic:
+        kernels["deterministic kernels"] = more
     update = update_seconds(work, ADAMW_BYTES * work.trainable, gpu.bandwidth_gbs * 1e9)
     return {
         **{name: seconds * clips for name, seconds in kernels.items()},

@@ -104,6 +104,8 @@ class Trainer:
         spec, method = finetune_of(job).training, method_of(job)
         # Before anything runs on the GPU. Not `warn_only`: with that, attention keeps its backward.
         torch.use_deterministic_algorithms(spec.deterministic)
+        # Nothing reads what was not written: to fill it first would only cost time.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         device = compute_device()
         compile_cache.use(device)
         dtype = compute_dtype(device)

@@ -222,7 +222,11 @@ SMALL = {"source": "s3://data/clips", "frames": 5, "width": 256, "height": 256}
         (H100, spec(frames=25, **AUTO), "KeepAttention"),
         (H100, spec(**AUTO), "Offload"),
         (H200, spec(**AUTO), "KeepAttention"),
-        (H200, spec(training={"gradientCheckpointing": "Auto", "deterministic": True}), "Full"),
+        (
+            H200,
+            spec(training={"gradientCheckpointing": "Auto", "deterministic": True}),
+            "KeepAttention",
+        ),
         (H200, spec(method={"lora": {"dropoutPercent": 5}}, **AUTO), "Full"),
         (H200, spec(frames=25, **AUTO, **selecting("NVIDIA-A100-SXM4-80GB")), "Full"),
         (H100, spec(**AUTO) | {"dataset": SMALL}, "None"),

@@ -11,7 +11,7 @@ import torch
 from diffsynth.models.wan_video_dit import WanModel
 
 from wan_runtime.contract.steps import Step
-from wan_runtime.contract.training import Checkpointing, LoraSpec, Parallelism
+from wan_runtime.contract.training import LoraSpec, Parallelism
 from wan_runtime.models import shapes, tiny
 from wan_runtime.models.dit import lora
 from wan_runtime.planner.architecture import (
@@ -33,11 +33,10 @@ from wan_runtime.planner.gpus import (
 )
 from wan_runtime.planner.host import plan_host
 from wan_runtime.planner.remedies import remedies
-from wan_runtime.planner.rows import Measured, Row, measured
+from wan_runtime.planner.rows import Measured, measured
 from wan_runtime.planner.run import plan_run
 from wan_runtime.planner.serving import plan_serving
 from wan_runtime.planner.steps import CHECKPOINT_SHARE, STORE_GB_PER_SECOND, checkpoint_interval
-from wan_runtime.planner.terms import host_gib
 from wan_runtime.planner.training import plan_training
 from wan_runtime.planner.workload import Serving, Training
 
@@ -201,7 +200,8 @@ def test_what_does_not_fit_comes_with_the_smallest_changes_that_do() -> None:
     found = remedies(small, gpu("L40S-48GB"), DEFAULTS)
     assert found == [offload, float8, four, "33 frames", "a GPU of type A100-80GB"]
     repeated = replace(small, deterministic=True)
-    assert remedies(repeated, gpu("L40S-48GB"), DEFAULTS)[:3] == [float8, four, "33 frames"]
+    assert remedies(repeated, gpu("L40S-48GB"), DEFAULTS) == found[1:], "no room for Offload then"
+    assert remedies(replace(WAN21, deterministic=True), gpu(), DEFAULTS) == changes
     assert remedies(replace(WAN21, frames=45, checkpointing="None"), gpu(), DEFAULTS)[0] == (
         "gradientCheckpointing: Full"
     )
@@ -241,34 +241,6 @@ def test_remedies_hold_for_every_bucket() -> None:
         "a GPU of type H100-NVL-94GB",
     ]
     assert "buckets" not in " ".join(remedies(WAN21, gpu(), DEFAULTS, [near]))
-
-
-@pytest.mark.parametrize("row", measured().kept(), ids=lambda row: row.id)
-def test_steps_that_keep_attention_are_as_measured(row: Row) -> None:
-    on, work = gpu(row.gpu), clip_of(row)
-    assert isinstance(work, Training)
-    plan = plan_training(work, on)
-    assert row.seconds is not None
-    assert row.allocated_gib is not None
-    assert plan.seconds_per_step == pytest.approx(row.seconds, rel=0.02)
-    beside = plan.memory["fragmentation"] + plan.memory["CUDA context"]
-    if row.checkpointing == "KeepAttention":  # there was room for all results on the GPU
-        beside += plan.memory["copies for host memory"] - host_gib(work)
-    assert plan.gib - beside == pytest.approx(row.allocated_gib, rel=0.01)
-    assert (
-        plan.seconds_per_step
-        < 0.8 * plan_training(replace(work, checkpointing="Full"), on).seconds_per_step
-    )
-
-
-def test_what_is_kept_in_host_memory_is_asked_of_the_node() -> None:
-    def memory(checkpointing: Checkpointing) -> float:
-        work = replace(WAN21, checkpointing=checkpointing)
-        return plan_host(work, Step.TRAIN, fetches_model=False, clips=1).gib
-
-    kept = WAN21.architecture.layers * WAN21.architecture.activation_bytes(WAN21.tokens) / 2**30
-    assert memory("KeepAttention") == pytest.approx(memory("Full") + kept)
-    assert memory("Offload") == pytest.approx(memory("Full") + 2 * kept)
 
 
 def test_a_run_costs_its_hours() -> None:

@@ -151,7 +151,6 @@ class WanFineTuneSpec(ApiModel):
                         "!has(self.method.lora) || self.method.lora.dropoutPercent == 0",
                         "without dropout",
                     ),
-                    ("!self.training.deterministic", "with kernels that do not repeat to the bit"),
                 )
             ),
             *init_rules("lora"),

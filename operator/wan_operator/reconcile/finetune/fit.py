@@ -211,7 +211,7 @@ def checkpointing(
 def may_keep_attention(spec: WanFineTuneSpec) -> bool:
     """Whether KeepAttention and Offload can train it."""
     lora = spec.method.lora
-    return lora is not None and not lora.dropout_percent and not spec.training.deterministic
+    return lora is not None and not lora.dropout_percent
 
 
 def checkpoint_every(spec: WanFineTuneSpec, plan: RunPlan | None, begun: Effective | None) -> int:

@@ -23,6 +23,7 @@ from wan_runtime.models.dit.kernels import (
     sdpa_with_sums,
 )
 from wan_runtime.models.dit.tokens import TokenSplit
+from wan_runtime.planner.workspace import workspace_bytes
 
 # Shapes: B batch, L tokens, H heads, d width of a head, D all heads together; where ranks split the
 # tokens, l are those of this rank, and h and c its share of H and D.
@@ -38,6 +39,9 @@ class Attention:
     forward: KernelWithSums
     backward: Callable[..., tuple[Tensor, Tensor, Tensor]]
     """(gradient of the result, q, k, v, result, log-sum-exp, heads) -> gradients of q, k, v."""
+    workspace: Callable[[int, int, int, int], int] = lambda *_: 0
+    """Bytes of device memory that the gradient works in, of many tokens: (batch, heads, queries,
+    keys)."""
 
     def __call__(self, q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int) -> Tensor:
         """The result, for autograd, which keeps all that `backward` needs."""
@@ -75,6 +79,12 @@ class SplitAttention:
     def _split(self, x_BlD: Tensor) -> Tensor:
         return x_BlD if self.tokens is None else self.tokens.split_heads(x_BlD)
 
+    def workspace(self, x_BlD: Tensor) -> int:
+        """Bytes that `backward` works in, for queries of that shape."""
+        batch, tokens, _ = x_BlD.shape
+        tokens *= 1 if self.tokens is None else self.tokens.group.size
+        return self.on.workspace(batch, self._share, tokens, tokens)
+
     @property
     def _share(self) -> int:
         return self.heads if self.tokens is None else self.heads // self.tokens.group.size
@@ -109,8 +119,9 @@ def choose(device: torch.device, *, own: bool = False) -> Attention:
     if not torch.are_deterministic_algorithms_enabled():
         return fastest
     by_cudnn = not own and repeatable.cudnn_works(device)
-    backward = repeatable.cudnn_backward if by_cudnn else repeatable.flash_backward
-    return replace(fastest, backward=backward)
+    if not by_cudnn:
+        return replace(fastest, backward=repeatable.flash_backward)
+    return replace(fastest, backward=repeatable.cudnn_backward, workspace=workspace_bytes)
 
 
 def _heads_first(x_BLD: Tensor, heads: int) -> Tensor:

@@ -100,7 +100,8 @@ class KeptBlocks:
         """Hidden states [B, L, D] after all blocks. Collective, where ranks split the tokens."""
         rotation = rotation_of(freqs_Ld)
         own = SplitAttention(self.attention, self.heads, tokens)
-        self._place(x_BLD, WORKING_UNITS if tokens is None else WORKING_UNITS + EXCHANGED_UNITS)
+        units = WORKING_UNITS if tokens is None else WORKING_UNITS + EXCHANGED_UNITS
+        self._place(x_BLD, units * x_BLD.nbytes + own.workspace(x_BLD))
         for index, (block, pairs) in enumerate(zip(self._module.blocks, crossed, strict=True)):
             weights = _weights(block, x_BLD.dtype)
             if torch.is_grad_enabled():
@@ -124,7 +125,7 @@ class KeptBlocks:
             return [crossed_of(block.cross_attn, context_BLD, apply) for block in blocks]
 
     def _place(self, x_BLD: Tensor, working: int) -> None:
-        """Decide how much of what is kept lies on the device, given the units that a block needs
+        """Decide how much of what is kept lies on the device, given the bytes that a block needs
         while it is computed."""
         layers = len(self._module.blocks)
         self.on_device = 0 if self.keeping == "Offload" else layers
@@ -135,7 +136,7 @@ class KeptBlocks:
         cached = torch.cuda.memory_reserved(x_BLD.device) - torch.cuda.memory_allocated(
             x_BLD.device
         )
-        room = free + cached - SPARE * total - (layers + working) * unit
+        room = free + cached - SPARE * total - layers * unit - working
         self.on_device = max(0, min(layers, int(room // unit)))
 
     def forward(

@@ -10,12 +10,17 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from wan_runtime.models.dit.kernels import by_head
+from wan_runtime.planner.workspace import heads_at_once
 
 log = logging.getLogger(__name__)
 
@@ -51,22 +56,68 @@ class _Kernel:
 
 def cudnn_backward(
     gradient_BLD: Tensor, q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, found_BLD: Tensor,
-    sums_BHL: Tensor, heads: int,
+    sums_BHL: Tensor, heads: int, *, few: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of q, k, v [B, L, D] in bfloat16, from that of the result, the result and its
-    log-sum-exp. Equal arguments give equal bits."""
+    log-sum-exp. Equal arguments give equal bits.
+
+    Args:
+        few: heads at a time; by default as `planner.workspace` says.
+    """
     batch, queries, width = q_BLD.shape
-    sizes = Sizes(q_BLD.device, batch, heads, queries, k_BLD.shape[1], width // heads)
-    kernel = _kernel(sizes)
-    bindings = importlib.import_module(BINDINGS)
-    given = [each.contiguous() for each in (q_BLD, k_BLD, v_BLD, found_BLD, gradient_BLD, sums_BHL)]
-    dq, dk, dv = made = [torch.empty_like(each) for each in given[:3]]
-    space = torch.empty(kernel.graph.get_workspace_size(), dtype=torch.uint8, device=q_BLD.device)
-    bindings.set_stream(
-        handle=kernel.handle, stream=torch.cuda.current_stream(q_BLD.device).cuda_stream
-    )
-    tensors = dict(zip((*kernel.inputs, *kernel.outputs), (*given, *made), strict=True))
-    kernel.graph.execute(tensors, space, handle=kernel.handle)
+    keys = k_BLD.shape[1]
+    few = few or heads_at_once(batch, heads, queries, keys)
+    return _in_turn(
+        _Cudnn(Sizes(q_BLD.device, batch, few, queries, keys, width // heads)),
+        (q_BLD, k_BLD, v_BLD, found_BLD, gradient_BLD), sums_BHL, heads, few,
+    )  # fmt: skip
+
+
+class _Cudnn:
+    """Gradients of some heads, with one workspace for all calls."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        self._kernel = _kernel(sizes)
+        self._space = torch.empty(
+            self._kernel.graph.get_workspace_size(), dtype=torch.uint8, device=sizes.device
+        )
+        importlib.import_module(BINDINGS).set_stream(
+            handle=self._kernel.handle, stream=torch.cuda.current_stream(sizes.device).cuda_stream
+        )
+
+    def __call__(self, given: Sequence[Tensor], sums: Tensor) -> list[Tensor]:
+        made = [torch.empty_like(each) for each in given[:3]]
+        kernel = self._kernel
+        places = (*kernel.inputs, *kernel.outputs)
+        kernel.graph.execute(
+            dict(zip(places, (*given, sums, *made), strict=True)),
+            self._space,
+            handle=kernel.handle,
+        )
+        return made
+
+
+def _in_turn(
+    differentiate: Callable[[Sequence[Tensor], Tensor], Sequence[Tensor]],
+    given_BLD: Sequence[Tensor], sums_BHL: Tensor, heads: int, few: int,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of q, k and v, `few` heads at a time, which are contiguous then.
+
+    Args:
+        differentiate: (q, k, v, result and gradient of these heads; log-sum-exp) -> gradients.
+        given_BLD: q, k, v, result and gradient of all heads.
+    """
+    if few == heads:
+        dq, dk, dv = differentiate([each.contiguous() for each in given_BLD], sums_BHL.contiguous())
+        return dq, dk, dv
+    split = [by_head(each, heads) for each in given_BLD]
+    dq, dk, dv = made = [torch.empty_like(each).contiguous() for each in given_BLD[:3]]
+    for first in range(0, heads, few):
+        part = slice(first, first + few)
+        these = [each[:, :, part].flatten(2).contiguous() for each in split]
+        of_these = differentiate(these, sums_BHL[:, part].contiguous())
+        for whole, each in zip(made, of_these, strict=True):
+            by_head(whole, heads)[:, :, part] = by_head(each, few)
     return dq, dk, dv
 
 
@@ -108,14 +159,18 @@ def cudnn_works(device: torch.device) -> bool:
     found = (logits.softmax(-1) @ leaves[2]).transpose(1, 2).flatten(2)
     wanted = torch.autograd.grad(found, leaves, gradient.float())
     arguments = (gradient, q, k, v, found.detach().bfloat16(), sums, 2)
-    try:
-        made, again = cudnn_backward(*arguments), cudnn_backward(*arguments)
+    try:  # all heads at once and one at a time, as few and many tokens have it
+        made, again = ([cudnn_backward(*arguments, few=few) for few in (2, 1)] for _ in range(2))
     except Exception as error:  # of the bindings, which have their own for each cause
         log.warning("cuDNN's repeatable gradients are left out: %s", str(error).partition("\n")[0])
         return False
     exact = [each.transpose(1, 2).flatten(2) for each in wanted]
-    off = max(float((a.float() - b).norm() / b.norm()) for a, b in zip(made, exact, strict=True))
-    repeats = all(torch.equal(a, b) for a, b in zip(made, again, strict=True))
+    off = max(
+        float((a.float() - b).norm() / b.norm())
+        for each in made
+        for a, b in zip(each, exact, strict=True)
+    )
+    repeats = all(torch.equal(a, b) for a, b in zip(chain(*made), chain(*again), strict=True))
     if not (repeats and off <= MOST_ERROR):
         log.warning("cuDNN's repeatable gradients are off by %.3g and left out", off)
     return repeats and off <= MOST_ERROR
