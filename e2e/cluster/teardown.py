@@ -35,10 +35,16 @@ def _contained() -> set[int]:
     """Pids of all processes in pods."""
     pids: set[int] = set()
     for root in cgroup_roots():
-        for path in root.rglob("cgroup.procs"):
+        for folder in _folders(root):
             with contextlib.suppress(OSError):
-                pids |= {int(word) for word in path.read_text().split()}
+                pids |= {int(word) for word in (folder / "cgroup.procs").read_text().split()}
     return pids
+
+
+def _folders(root: Path) -> list[Path]:
+    """A folder and all below it, the innermost first. Those that vanish meanwhile are left out, for
+    which `rglob` raises."""
+    return [Path(folder) for folder, _, _ in os.walk(root, topdown=False)]
 
 
 def shims(layout: Layout) -> set[int]:
@@ -87,10 +93,9 @@ def _remove_cgroups() -> None:
     deadline = time.monotonic() + 5
     while roots := cgroup_roots():
         for root in roots:
-            for path in [*sorted(root.rglob("*"), key=lambda p: -len(p.parts)), root]:
-                if path.is_dir():
-                    with contextlib.suppress(OSError):
-                        path.rmdir()
+            for folder in _folders(root):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
         if time.monotonic() > deadline:
             raise ClusterError(f"could not remove the cgroups {cgroup_roots()}")
         time.sleep(0.05)
