@@ -277,6 +277,14 @@ class GatewayReason(Explained):
         "24) --dry-run=client -o yaml | kubectl apply -f -`. Gateways read it within two minutes, "
         "and send what waits.",
     )
+    MODERATION_UNREACHABLE = (
+        "ModerationUnreachable",
+        "The server of `spec.moderation.url` does not answer, and nothing is made without it; the "
+        "message has the address and the cause.",
+        "The address is wrong, the server is down, or a NetworkPolicy blocks its port.",
+        "Requests go on once it answers. Correct the address with `kubectl edit wis/NAME`; or, "
+        "where videos without a verdict are right, set `spec.moderation.onError: Allow`.",
+    )
     CHECK_FAILED = (
         "CheckFailed",
         "A gateway cannot check the store or the database, for a cause that it does not know.",

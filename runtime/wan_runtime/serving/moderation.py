@@ -76,6 +76,17 @@ async def check(
         raise Refusal(Code.MODERATION_REFUSED, f"refused by moderation: {verdict.cause}")
 
 
+def unreachable(hook: ModerationSpec, seconds: float) -> str:
+    """Why the server of the hook gives no answer within a time; empty if it gives any. No question
+    is sent."""
+    try:
+        with urllib3.PoolManager() as pool:
+            pool.request("HEAD", hook.url, timeout=seconds, retries=False)
+    except HTTPError as error:
+        return why(error)
+    return ""
+
+
 async def _verdict(hook: ModerationSpec, question: bytes) -> Verdict:
     """Raises Unanswered."""
     try:
