@@ -90,11 +90,11 @@ def _needs(pod: Raw, said: str) -> Iterable[str]:
         labels = ", ".join(f"{key}={value}" for key, value in spec["nodeSelector"].items())
         yield f"podTemplate.nodeSelector needs a node with the labels {labels}"
     wanted = [each.get("resources", {}).get("requests", {}) for each in spec.get("containers", [])]
-    lacking = dict.fromkeys(_INSUFFICIENT.findall(said))
+    gpus = _gpus(pod)
+    lacking = [each for each in _INSUFFICIENT.findall(said) if gpus < 2 or each != GPU]
     requested = [f"{key} {each[key]}" for each in wanted for key in lacking if key in each]
     if requested:
         yield f"pod {name} requests {', '.join(requested)}"
-    gpus = _gpus(pod)
     if gpus > 1:
         yield f"pod {name} needs {gpus} GPUs on one node"
 

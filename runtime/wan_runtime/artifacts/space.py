@@ -24,9 +24,16 @@ def require(folder: Path, size: int, what: str, hint: str = "raise spec.resource
     if free < size:
         raise InfrastructureError(
             Reason.DISK_FULL,
-            f"{what} needs {size / 1e9:.1f} GB in {folder} and {free / 1e9:.1f} GB are free there: "
-            f"{hint}",
+            f"{what} needs {_amount(size)} in {folder} and {_amount(free)} are free there: {hint}",
         )
+
+
+def _amount(count: float) -> str:
+    """Bytes for people."""
+    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f} bytes"
 
 
 def _allowed(folder: Path) -> float:

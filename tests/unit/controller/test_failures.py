@@ -186,11 +186,14 @@ def test_without_a_result_the_end_of_the_log_is_told() -> None:
 def test_the_kernels_kill_is_out_of_memory() -> None:
     world = World()
     world.reach("encode")
+    [container] = world.pods["demo-encode-1"]["spec"]["containers"]
+    container["resources"] = {"limits": {"memory": "3Gi"}}
     world.exits(137, reason="OOMKilled")
     world.settle()
     failed = world.condition("Failed")
     assert failed is not None
     assert failed["reason"] == "HostOutOfMemory"
+    assert "memory limit, 3Gi: raise spec.resources.memory" in failed["message"]
 
 
 def test_a_result_of_another_step_or_class_is_none() -> None:

@@ -215,7 +215,8 @@ def test_the_deadline_names_both_and_stops_both() -> None:
     world.passes(100)
     world.settle()
     assert message(world, "Failed") == (
-        "train-high-noise and train-low-noise were not done 100 s after the start"
+        "train-high-noise and train-low-noise were not done within spec.activeDeadlineSeconds, "
+        "100 s"
     )
     assert not world.running_jobs()
 

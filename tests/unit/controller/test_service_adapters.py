@@ -58,6 +58,8 @@ def test_all_is_served_but_the_adapter_that_is_bad() -> None:
     assert world.condition("AdaptersReady") == ("", "", ""), "no worker has told"
     hears(world, worker(revision, bad()))
     assert world.condition("Ready")[:2] == ("True", "Serving")
+    said = f"; these adapters are not served: style: {CAUSE}"
+    assert world.condition("Ready")[2].endswith(said), "nothing else is in kubectl get wan"
     assert world.condition("Stalled") == ("", "", "")
     assert world.condition("AdaptersReady") == ("False", "AdapterInvalid", f"style: {CAUSE}")
     assert status_of(world) == {
@@ -70,6 +72,7 @@ def test_all_is_served_but_the_adapter_that_is_bad() -> None:
     assert world.events.count(f"style: {CAUSE}") == 1, "it is told once"
     hears(world, worker(revision, usable=("good", "style")))
     assert world.condition("AdaptersReady")[:2] == ("True", "AdaptersLoaded")
+    assert not world.condition("Ready")[2].endswith(said)
     assert "reason" not in {k for k, v in status_of(world).items() if v}
 
 

@@ -90,7 +90,7 @@ def exceed(run: Run[Spec, Status]) -> Decision:
     late = [step.name for step in run.running] or [planned.id for planned in run.ready]
     verb = "was" if len(late) == 1 else "were"
     limit = run.spec.active_deadline_seconds
-    text = f"{report.joined(late)} {verb} not done {limit} s after the start"
+    text = f"{report.joined(late)} {verb} not done within spec.activeDeadlineSeconds, {limit} s"
     return fail(run, run.step(late[0]), "DeadlineExceeded", text)
 
 

@@ -184,10 +184,14 @@ def _without_result(pod: Raw, state: Raw, exit_code: int) -> tuple[ExitClass, st
     said = state.get("message", "").strip()[-500:]
     detail = f": {said}" if said else ""
     if state.get("reason") == "OOMKilled":
+        [container] = pod["spec"]["containers"]
+        memory = container.get("resources", {}).get("limits", {}).get("memory")
+        limit = f", {memory}" if memory else ""
         return (
             ExitClass.OUT_OF_MEMORY,
             Reason.HOST_OUT_OF_MEMORY.value,
-            f"the kernel killed the container at its memory limit (exit code {exit_code})",
+            f"the kernel killed the container at its memory limit{limit}: raise "
+            f"spec.resources.memory (exit code {exit_code})",
         )
     disruption = _disruption(pod)
     if disruption is not None:

@@ -35,13 +35,13 @@ def pod_fault(pod: Raw, observed: Observed | None = None) -> PodFault | None:
     ended = _last_end(pod, container)
     failed = "GatewayFailed" if container == Part.GATEWAY else "WorkerFailed"
     if ended is not None and ended["exitCode"] == ExitClass.INPUT:
-        return PodFault(failed, f"pod {name}: {_said(ended)}", True)
+        return PodFault(failed, f"pod {name}: {_said(ended, container)}", True)
     kind, state = container_state(pod, container)
     if kind == "running":
         return None
     if ended is not None:
         final = _restarts(pod, container) >= RESTARTS
-        return PodFault(failed, f"pod {name}: {_said(ended)}", final)
+        return PodFault(failed, f"pod {name}: {_said(ended, container)}", final)
     return fault_of(pod_waiting(pod, kind, state, observed))
 
 
@@ -72,10 +72,11 @@ def _restarts(pod: Raw, container: str) -> int:
     return next((each["restartCount"] for each in statuses if each["name"] == container), 0)
 
 
-def _said(ended: Raw) -> str:
+def _said(ended: Raw, container: str) -> str:
     """Its last words: of a log, the last line."""
     words = ended.get("message", "").strip().splitlines()
     code, reason = ended["exitCode"], ended.get("reason", "")
     if reason == "OOMKilled":
-        return "it reached its memory limit: raise spec.workers.resources.memory"
+        part = "gateway" if container == Part.GATEWAY else "workers"
+        return f"it reached its memory limit: raise spec.{part}.resources.memory"
     return f"exit code {code}: {words[-1][:600]}" if words else f"exit code {code} ({reason})"

@@ -160,14 +160,21 @@ def _readiness(service: Service) -> list[Wanted]:
 
 
 def _ready(service: Service, reason: str, text: str) -> list[Wanted]:
-    """What serves, and what keeps a change from going on beside it."""
-    held = obstacle(service, *Part)
+    """What serves, what of it does not, and what keeps a change from going on beside it."""
+    held, lacking = obstacle(service, *Part), _lacking(service)
+    text += f"; these adapters are not served: {lacking}" if lacking else ""
     if held is None:
         return [Wanted(READY, True, reason, text)]
     return [
         Wanted(READY, True, reason, f"{text}. A change waits: {held.message}"),
         Wanted(STALLED if held.final else RECONCILING, True, held.reason, held.message),
     ]
+
+
+def _lacking(service: Service) -> str:
+    """The adapters with a fault, and what it is."""
+    bad = (each for each in service.status.adapters if each.reason)
+    return "; ".join(f"{each.name}: {each.message}" for each in bad)
 
 
 def _not_ready(service: Service, lacking: list[tuple[Part, str, str]]) -> list[Wanted]:
