@@ -111,7 +111,7 @@ def test_a_named_candidate_is_served_whoever_wins() -> None:
             {"winner": "", "verdict": NEITHER},
             f"{NAME_ONE}, or compare on more clips; Tie: ",
         ),
-        ("model", {"winner": "nobody"}, "has no candidate nobody"),
+        ("model", {"winner": "nobody"}, "has no candidate nobody: it has base"),
         (
             "model",
             {"winner": "ready", "candidates": [BASE, {"name": "ready", "videos": "s3://a/b"}]},

@@ -85,7 +85,8 @@ def find(service: Service, wanted: FromEvaluation, method: str, before: Artifact
     listed = status.effective.candidates if status.effective is not None else []
     found = next((each for each in listed if each.name == candidate), None)
     if found is None:
-        text = f"WanEvaluation {name} has no candidate {candidate}"
+        there = ", ".join(each.name for each in listed)
+        text = f"WanEvaluation {name} has no candidate {candidate}: it has {there}"
         return Found(None, "EvaluationUnsuitable", text)
     unsuitable = _unsuitable(service, cr, found, method)
     if unsuitable:
