@@ -100,28 +100,25 @@ def test_steps_that_a_profile_leaves_out_take_no_time(plan: Plan) -> None:
         sampling={"steps": 40},
     )
     usual, spaced, guessed = json.loads(plan("-o", "json", of=[TUNE, some])[1])[1]["candidates"]
-    assert spaced["secondsPerVideo"] < 0.45 * usual["secondsPerVideo"]
-    assert guessed["secondsPerVideo"] == usual["secondsPerVideo"]
+    assert spaced["secondsPerVideo"] < 0.45 * guessed["secondsPerVideo"]
+    assert guessed["secondsPerVideo"] < 0.75 * usual["secondsPerVideo"], "of arithmetic alone"
     assert "10 videos of 40 steps, 16 of them computed:" in plan(of=[TUNE, some])[1]
 
 
-def test_a_pair_of_experts_stays_on_a_large_gpu_for_the_render_that_is_not_exact(
-    plan: Plan,
-) -> None:
-    model = {"preset": "Wan2.2-I2V-A14B", "source": {"s3": "s3://models/wan22"}}
+def test_the_render_that_is_exact_streams_no_weights(plan: Plan) -> None:
     large = evaluation(
         candidates=[
-            {"name": "usual", "model": model},
-            {"name": "exact", "model": model, "acceleration": {"profile": "Exact"}},
+            {"name": "usual", "model": WAN21},
+            {"name": "exact", "model": WAN21, "acceleration": {"profile": "Exact"}},
         ],
-        noiseFloor="exact",
-        podTemplate={"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-H200"}},
+        noiseFloor="usual",
+        podTemplate={"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-L40S"}},
     )
     usual, exact = json.loads(plan("-o", "json", of=[TUNE, large])[1])[1]["candidates"]
-    assert usual["gpuGib"] > exact["gpuGib"] + 20
+    assert usual["gpuGib"] < exact["gpuGib"] - 20
     large["spec"]["noiseFloorRenders"] = ["OtherKernels"]
-    _, exact = json.loads(plan("-o", "json", of=[TUNE, large])[1])[1]["candidates"]
-    assert exact["gpuGib"] == usual["gpuGib"], "the other of its renders is Lossless"
+    usual, _ = json.loads(plan("-o", "json", of=[TUNE, large])[1])[1]["candidates"]
+    assert usual["gpuGib"] == exact["gpuGib"], "the other of its renders is Exact"
 
 
 def test_what_the_clips_can_tell_is_said_before_they_are_rendered(plan: Plan) -> None:

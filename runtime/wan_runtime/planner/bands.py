@@ -19,6 +19,8 @@ SAFETY = 2.0
 """A band is that many times the largest residual: the rows are few."""
 ONE_CHIP = (MEASURED_ON, "H200-141GB")
 """GPUs of one chip, on which all rows were taken."""
+MOST_SERVED = 2
+"""GPUs that a video was measured on at once, at most."""
 ORDER: tuple[Confidence, ...] = ("Measured", "Extrapolated", "Estimated")
 
 
@@ -72,7 +74,8 @@ def of_training_time(work: Training, gpu: Gpu) -> Confidence:
 
 def of_serving(work: Serving, gpu: Gpu) -> Confidence:
     """Never measured: one row a quantity."""
-    return "Extrapolated" if gpu.name == MEASURED_ON and work.gpus == 1 else "Estimated"
+    near = gpu.name in ONE_CHIP and work.gpus <= MOST_SERVED
+    return "Extrapolated" if near else "Estimated"
 
 
 def _kept_as_measured(work: Training) -> bool:

@@ -9,7 +9,6 @@ Each is part of a least-squares fit of relative errors over the rows that know i
                         activation) for each forward's worth
   live block            activations that one block's backward holds, in u
   live image            activations that it holds more where it attends to CLIP's tokens
-  live forward          activations of a forward pass
 
 and where attention is not computed twice, with blocks that are compiled and FlashAttention-3:
 
@@ -60,17 +59,12 @@ class Calibration:
     """Seconds that deterministic kernels add for each second of attention."""
     live_block: float
     live_image: float
-    live_forward: float
     kept_block: float
     kept_copies: float
     kept_attention: float
     kept_elementwise: float
     token_link: float
     """Bytes of activations that ranks exchange a second, with the copies around it."""
-    decode_seconds: float
-    """Seconds of the VAE's decoder for each token of the clip, on the GPU measured."""
-    decode_bytes: float
-    """For each token of the clip."""
 
 
 @cache
@@ -81,13 +75,8 @@ def calibration() -> Calibration:
 
 def calibrate(table: Measured) -> Calibration:
     """Raises ValueError if there is no row for one of the numbers."""
-    (decode,) = table.calibrating("Decode")
-    assert decode.seconds is not None
-    assert decode.allocated_gib is not None
-    tokens = clip_of(decode).tokens
     rates = fit_rates(table)
     live_block, live_image = fit_live(table)
-    (live_forward,) = fit(map(_forward_memory, table.calibrating("Forward")))
     kept_block, kept_copies = fit(map(_kept_memory, table.kept()))
     kept_attention, kept_elementwise = fit(_kept_seconds(row, rates) for row in table.kept())
     return Calibration(
@@ -95,14 +84,11 @@ def calibrate(table: Measured) -> Calibration:
         deterministic=deterministic_of(table, rates),
         live_block=live_block,
         live_image=live_image,
-        live_forward=live_forward,
         kept_block=kept_block,
         kept_copies=kept_copies,
         kept_attention=kept_attention,
         kept_elementwise=kept_elementwise,
         token_link=token_link_of(table.split, rates, kept_attention, kept_elementwise),
-        decode_seconds=decode.seconds / tokens,
-        decode_bytes=decode.allocated_gib * GIB / tokens,
     )
 
 
@@ -225,12 +211,6 @@ def _training_memory(row: Row) -> Equation:
     return Equation(row.allocated_gib, known, (unit, unit * clip.architecture.image_input))
 
 
-def _forward_memory(row: Row) -> Equation:
-    """Unknown: live forward."""
-    assert row.allocated_gib is not None
-    return Equation(row.allocated_gib, sum(resident_gib(clip_of(row)).values()), (_unit(row),))
-
-
 def _kept_memory(row: Row) -> Equation:
     """Unknowns: (kept block, kept copies)."""
     clip, unit = clip_of(row), _unit(row)
@@ -258,7 +238,7 @@ def clip_of(row: Row) -> Clip:
         )  # fmt: skip
     return Serving(
         preset=row.preset, frames=row.frames, width=row.width, height=row.height,
-        steps=1, guided=False,
+        steps=1, guided=False, profile=row.profile,
     )  # fmt: skip
 
 

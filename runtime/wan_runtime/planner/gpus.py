@@ -57,7 +57,9 @@ def _gpu(
 
 
 MEASURED_ON = "H100-80GB"
-"""The only type that rows were taken on."""
+"""Type that most rows were taken on."""
+HOPPER = ("H100", "H200")
+"""In names and products: GPUs whose attention can compute in 8 bits."""
 
 DEFAULTS: tuple[Gpu, ...] = (
     _gpu("A100-40GB", 39.4, 312, 0, 1555, 1.30, "A100-SXM4-40GB", "A100-PCIE-40GB"),
@@ -128,6 +130,10 @@ def with_own(own: Iterable[Gpu]) -> tuple[Gpu, ...]:
     labels = {label for gpu in ours for label in gpu.products}
     kept = (gpu for gpu in DEFAULTS if gpu.name not in names and not labels & set(gpu.products))
     return (*kept, *ours)
+
+
+def is_hopper(gpu: Gpu) -> bool:
+    return any(chip in text for chip in HOPPER for text in (gpu.name, *gpu.products))
 
 
 def by_name(name: str, catalogue: Sequence[Gpu]) -> Gpu | None:

@@ -1,8 +1,9 @@
 """The table of measured rows, and which of them calibrate.
 
 A row calibrates if the code it ran is what our images run today: the runtime's own training step,
-and diffsynth's pipeline, which renders samples. Rows of other code stay for comparison. A row that
-ran out of memory calibrates nothing and is checked: the plan must say that it does not fit.
+and diffsynth's pipeline, which renders samples. What a service's profiles take beside that is known
+from a row each. Rows of other code stay for comparison. A row that ran out of memory calibrates
+nothing and is checked: the plan must say that it does not fit.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from wan_runtime.contract.sampling import Profile
 from wan_runtime.contract.training import Checkpointing
 
 Kind = Literal["Training", "Forward", "Decode"]
@@ -48,6 +50,8 @@ class Scaling(_Model):
 
     cfg_parallel: float
     ulysses: float
+    decode: float
+    """Speed of the decoder that all profiles but Exact have."""
     source: str
 
 
@@ -65,9 +69,12 @@ class Row(_Model):
 
     id: str
     kind: Kind
-    code: Literal["runtime", "deterministic", "superseded", "diffsynth", "compiled", "kept"]
+    code: Literal[
+        "runtime", "deterministic", "superseded", "diffsynth", "compiled", "kept", "profile"
+    ]
     """`deterministic`: the runtime with training.deterministic. `kept`: the runtime with
-    `checkpointing`."""
+    `checkpointing`. `profile`: a service with `profile`."""
+    profile: Profile = "Exact"
     checkpointing: Checkpointing = "Full"
     precision: Literal["BF16", "FP8"] = "BF16"
     sequence: int = 1
@@ -109,6 +116,10 @@ class Measured(_Model):
         """The one training step whose tokens were split over GPUs."""
         (row,) = (row for row in self.rows if row.sequence > 1)
         return row
+
+    def profiles(self, kind: Kind) -> dict[Profile, Row]:
+        """What services take with profiles other than Exact, which is diffsynth's code."""
+        return {row.profile: row for row in self.rows if (row.kind, row.code) == (kind, "profile")}
 
     @property
     def deterministic(self) -> Row:

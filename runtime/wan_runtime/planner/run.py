@@ -96,7 +96,7 @@ def plan_run(
     if gpu is not None:
         clip = Serving(
             preset=work.preset, frames=work.frames, width=work.width, height=work.height,
-            steps=inference_steps, guided=is_guided(work.preset),
+            steps=inference_steps, guided=is_guided(work.preset), profile="Exact",
         )  # fmt: skip
         sampling = plan_serving(clip, gpu)
     return RunPlan(

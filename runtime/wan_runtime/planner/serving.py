@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from wan_runtime.planner import bands
 from wan_runtime.planner.architecture import loaded_bytes
 from wan_runtime.planner.calibration import calibration
-from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name
+from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.placement import ROOM, placement
+from wan_runtime.planner.profiles import plain_seconds, profile_on, reference, taken
 from wan_runtime.planner.rows import Scaling, measured
-from wan_runtime.planner.terms import elementwise_seconds, kernel_seconds, resident_gib
+from wan_runtime.planner.terms import resident_gib
 from wan_runtime.planner.verdict import Verdict, verdict
 from wan_runtime.planner.workload import GIB, Confidence, Serving, Terms
 from wan_runtime.presets import PRESETS
@@ -55,15 +57,15 @@ class ServingPlan:
 
 
 def plan_serving(work: Serving, gpu: Gpu) -> ServingPlan:
-    known = calibration()
-    forward = sum(kernel_seconds(work, gpu, known.rates.efficiency).values())
-    forward += elementwise_seconds(work, gpu, known.rates.passes)
+    known = taken()[profile_on(work.profile, gpu)]
+    # An H200 has an H100's limit of power, at which more bandwidth saves no time.
+    timed = reference() if gpu.name in bands.ONE_CHIP else gpu
+    forward = known.share * plain_seconds(work, timed, calibration().rates)
     steps = work.steps if work.computed is None else work.computed
     passes = steps * (2 if work.guided else 1)
     speed = speedup(work, measured().scaling)
     unit = work.architecture.activation_bytes(work.tokens) / GIB
-    # One GPU decodes; it holds no activations of the transformer then.
-    decode = known.decode_bytes * work.tokens / GIB
+    decoding = known.decode_seconds * work.tokens * reference().bf16_tflops / gpu.bf16_tflops
     shards = max(1, work.gpus // (2 if work.guided else 1))
     allocator = measured().allocator
     return ServingPlan(
@@ -71,13 +73,14 @@ def plan_serving(work: Serving, gpu: Gpu) -> ServingPlan:
         gpu=gpu,
         memory={
             **weights_gib(work, gpu),
-            "activations": max(known.live_forward * unit / shards, decode),
+            # Those of the decoder come when the transformer's are gone.
+            "activations": max(known.live * unit / shards, known.decode_bytes * work.tokens / GIB),
             "fragmentation": allocator.fragmentation_gib,
             "CUDA context": allocator.context_gib,
         },
         seconds={
             "transformer": passes * forward / speed,
-            "VAE decode": known.decode_seconds * work.tokens * _slower(gpu),
+            "VAE decode": decoding / decoders_speedup(work, measured().scaling),
         },
         confidence=bands.of_serving(work, gpu),
     )
@@ -87,7 +90,7 @@ def weights_gib(work: Serving, gpu: Gpu) -> Terms:
     """Weights on the GPU: of all transformers, of one, or what is there of those that are
     streamed."""
     shape, sizes = work.architecture, loaded_bytes(work.preset)
-    chosen = placement(sizes, gpu.memory_gib * GIB, exact=False) if work.streams else "Turns"
+    chosen = placement(sizes, gpu.memory_gib * GIB, exact=work.profile == "Exact")
     if chosen == "Turns":
         return resident_gib(work)
     if chosen == "Resident":
@@ -112,11 +115,11 @@ def speedup(work: Serving, scaling: Scaling) -> float:
     return speed
 
 
-def _slower(gpu: Gpu) -> float:
-    """The decoder's convolutions, by the dense rate."""
-    reference = by_name(MEASURED_ON, DEFAULTS)
-    assert reference is not None
-    return reference.bf16_tflops / gpu.bf16_tflops
+def decoders_speedup(work: Serving, scaling: Scaling) -> float:
+    """Speedup of the VAE's decoder, of whose rows each GPU takes some; with Exact one decodes. Each
+    doubling is taken to gain as much as the first."""
+    doublings = 0 if work.profile == "Exact" else math.log2(work.gpus)
+    return scaling.decode**doublings
 
 
 def is_guided(preset: str) -> bool:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from wan_runtime.contract.sampling import Profile
 from wan_runtime.contract.training import Checkpointing, Parallelism
 from wan_runtime.planner.architecture import Architecture, architecture_of, tokens_of
 
@@ -104,5 +105,4 @@ class Serving(Clip):
     guided: bool = True
     """Classifier-free guidance: two forward passes a step."""
     gpus: int = 1
-    streams: bool = False
-    """Its transformers may be streamed, see `planner.placement`."""
+    profile: Profile = "Lossless"

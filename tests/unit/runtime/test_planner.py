@@ -35,10 +35,9 @@ from wan_runtime.planner.host import plan_host
 from wan_runtime.planner.remedies import remedies
 from wan_runtime.planner.rows import Measured, measured
 from wan_runtime.planner.run import plan_run
-from wan_runtime.planner.serving import plan_serving
 from wan_runtime.planner.steps import CHECKPOINT_SHARE, STORE_GB_PER_SECOND, checkpoint_interval
 from wan_runtime.planner.training import plan_training
-from wan_runtime.planner.workload import Serving, Training
+from wan_runtime.planner.workload import Training
 
 ROOT = Path(__file__).parents[3]
 LIMITS = {"GiB": 0.10, "seconds": 0.15}
@@ -258,20 +257,6 @@ def test_a_run_costs_its_hours() -> None:
     assert shown.sample_seconds == pytest.approx(2 * with_samples.sample_seconds), "two previews"
     assert plan_run(work, None, steps=100).hours is None
     assert plan_run(work, gpu()).hours is None
-
-
-def test_a_clip_takes_what_a_forward_pass_was_measured_to_take() -> None:
-    work = Serving(preset=WAN21.preset, frames=81, width=1280, height=720, steps=40)
-    plan = plan_serving(work, gpu())
-    assert plan.seconds["transformer"] == pytest.approx(80 * 12.215, rel=LIMITS["seconds"])
-    assert plan.seconds["VAE decode"] == pytest.approx(4.231)
-    assert plan.gib == pytest.approx(40.2, rel=LIMITS["GiB"])
-    unguided = plan_serving(replace(work, guided=False), gpu())
-    assert unguided.seconds["transformer"] == pytest.approx(plan.seconds["transformer"] / 2)
-    two, four = (plan_serving(replace(work, gpus=count), gpu()) for count in (2, 4))
-    assert plan.seconds["transformer"] / two.seconds["transformer"] == pytest.approx(1.99)
-    assert plan.seconds["transformer"] / four.seconds["transformer"] == pytest.approx(1.99 * 1.91)
-    assert two.confidence == "Estimated"
 
 
 def test_checkpoints_cost_their_share_of_the_time() -> None:

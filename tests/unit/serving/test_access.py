@@ -194,8 +194,8 @@ def test_steps_that_are_left_out_take_no_time() -> None:
     profiles: tuple[Profile, ...] = ("Lossless", "Balanced", "Fast")
     orders = [ORDER.model_copy(update={"profile": each}) for each in profiles]
     whole, half, least = map(Predictor("Wan2.2-I2V-A14B").seconds, orders)
-    assert 0.5 < half / whole < 0.55, "20 of 40 steps, and all of the decoding"
-    assert 0.4 < least / whole < 0.45
+    assert 0.41 < half / whole < 0.43, "20 of 40 steps, each faster, and all of the decoding"
+    assert 0.29 < least / whole < 0.31
     fast = Predictor("Wan2.2-I2V-A14B", profile="Fast")
     assert fast.seconds(ORDER) == least, "as the service has it"
     spent = {Stage.DENOISING: 160.0, Stage.DECODING: 3.0}
@@ -204,7 +204,7 @@ def test_steps_that_are_left_out_take_no_time() -> None:
     twenty = ORDER.model_copy(update={"steps": 20})
     assert fast.seconds(twenty) == pytest.approx(163.0), "16 steps of 20, too"
     estimated = Predictor("Wan2.2-I2V-A14B", profile="Fast", policy="EasyCache")
-    assert estimated.seconds(ORDER) == whole, "nobody knows how many it leaves out"
+    assert estimated.seconds(ORDER) > 2 * least, "nobody knows how many it leaves out"
 
 
 def test_a_clip_like_the_last_ones_takes_its_steps_by_their_seconds() -> None:

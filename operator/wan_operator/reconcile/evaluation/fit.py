@@ -112,7 +112,7 @@ def plan_of(
     works = [work]
     if spec.noise_floor == candidate.name and "OtherKernels" in floor_renders(spec):
         # Exact and Lossless, of which one streams its weights or keeps all on the GPU.
-        works.append(replace(work, streams=not work.streams))
+        works.append(replace(work, profile="Lossless" if work.profile == "Exact" else "Exact"))
     return max((plan_serving(each, gpu) for each in works), key=lambda each: each.gib)
 
 
@@ -154,7 +154,7 @@ def workload(
         steps=steps,
         computed=computed_steps(profile, steps, policy),
         guided=guidance != 1.0 or low != 1.0,
-        streams=profile != "Exact",
+        profile=profile,
     )
 
 

@@ -86,23 +86,24 @@ def gpu_of(spec: WanInferenceServiceSpec, settings: Settings) -> Gpu | None:
 
 
 def work(spec: WanInferenceServiceSpec, *, longest: bool = False) -> Serving:
-    """A video of the default size and length; or of the largest that a request may ask for, which
-    computes all steps."""
+    """A video of the default size and length; or of the largest that a request may ask for, with
+    the slowest profile that it may name."""
     sampling, preset, sizes = sampling_of(spec), _preset(spec), sizes_of(spec)
     size = max(sizes, key=lambda each: each.width * each.height) if longest else sizes[0]
     guidance = preset.guidance if sampling.guidance is None else sampling.guidance
     low = guidance if sampling.guidance_low is None else sampling.guidance_low
     steps, by = sampling.steps or preset.inference_steps, spec.acceleration
+    profile = "Lossless" if longest and by.profile != "Exact" else by.profile
     return Serving(
         preset=preset.name,
         frames=spec.limits.frames if longest else sampling.frames or preset.frames,
         width=size.width,
         height=size.height,
         steps=steps,
-        computed=None if longest else computed_steps(by.profile, steps, by.step_cache),
+        computed=computed_steps(profile, steps, by.step_cache),
         guided=guidance != 1.0 or low != 1.0,
         gpus=spec.workers.gpus,
-        streams=by.profile != "Exact",
+        profile=profile,
     )
 
 

@@ -84,6 +84,7 @@ class Predictor:
         work = Serving(
             preset=self._preset.name, frames=order.frames, width=order.size.width,
             height=order.size.height, steps=steps, guided=guided,
+            profile=order.profile_on(self._profile),
         )  # fmt: skip
         return plan_serving(work, self._gpu).seconds_per_clip
 

@@ -36,7 +36,7 @@ def advice(
         steps=order.steps,
         guided=order.guidance != 1.0 or order.guidance_low != 1.0,
         gpus=ranks,
-        streams=own != "Exact",
+        profile=order.profile_on(own),
     )
 
     def fit_with(on: Gpu = gpu, **change: Any) -> bool:
