@@ -231,6 +231,24 @@ WRONG: list[tuple[Any, str]] = [
     (document(model={"preset": "Wan3"}), "spec.model.preset: must be Wan2.1-I2V-14B-720P, Wan"),
     (document(method={}), "spec.method: set exactly one of lora and full"),
     (document(training={"batchSize": 0}), "spec.training.batchSize: must be at least 1, not 0"),
+    (
+        document(parallelism={"gpusPerNode": 4, "sequence": 8}),
+        "(WanFineTune mine): spec.parallelism.sequence: 8 does not divide gpusPerNode, 4: the GPUs",
+    ),
+    (
+        document(parallelism={"gpusPerNode": 6, "sequence": 3}),
+        "spec.parallelism.sequence: 3 does not divide the model's 40 attention heads",
+    ),
+    (
+        document(parallelism={"gpusPerNode": 2, "offload": "Optimizer"}),
+        "spec.parallelism.offload: Optimizer needs zeroStage 2 or 3",
+    ),
+    (
+        document(parallelism={"nodes": 2, "gpusPerNode": 8}),
+        "spec.parallelism: 16 GPUs, 1 for each clip, cannot share the clips of an optimizer step "
+        "evenly, training.batchSize x gradientAccumulation = 1: set gradientAccumulation to a "
+        "multiple of 16",
+    ),
     (on_h100(dataset={"source": "s3://d/c", "frames": 80}), "spec.dataset.frames must be 4n+1"),
     (
         on_h100(dataset={"source": "s3://d/c", "width": 1000}),

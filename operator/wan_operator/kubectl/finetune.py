@@ -12,6 +12,7 @@ from wan_operator.kubectl.kind import Document, PlannedKind
 from wan_operator.kubectl.table import aligned
 from wan_operator.kubectl.words import EXPLAINED, explained, ranged, rounded, term_rows
 from wan_operator.reconcile.finetune.fit import run_plan, workloads
+from wan_operator.reconcile.finetune.spread import conflict
 from wan_operator.yaml_files import DocumentError
 from wan_runtime.contract.training import Parallelism
 from wan_runtime.planner.gpus import Gpu
@@ -213,7 +214,7 @@ def as_json(one: Planned) -> dict[str, Any]:
 def fault(spec: WanFineTuneSpec) -> str | None:
     method = spec.method
     one = (method.lora is None) != (method.full is None)
-    return None if one else "spec.method: set exactly one of lora and full"
+    return conflict(spec) if one else "spec.method: set exactly one of lora and full"
 
 
 FINETUNE = PlannedKind(
