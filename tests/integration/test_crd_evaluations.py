@@ -126,6 +126,7 @@ FIXED: dict[str, Any] = {
     "seed": 1,
     "metrics": ["psnr", "ssim"],
     "metricWeights": "s3://wan/weights",
+    "scoreOnGpu": True,
     "legacyPsnr": True,
     "noiseFloor": "wan21",
     "noiseFloorRenders": ["OtherKernels"],

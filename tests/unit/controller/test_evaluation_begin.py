@@ -101,8 +101,8 @@ def test_how_candidates_and_the_noise_floor_are_rendered_reaches_the_pods() -> N
     assert work.noise_floor_renders == ("OtherSeed", "OtherKernels")
 
 
-def test_pods_that_score_with_networks_have_room_for_them() -> None:
-    def memory(**spec: object) -> str:
+def test_pods_that_score_with_networks_have_room_for_them_and_a_gpu_if_wanted() -> None:
+    def requests(**spec: object) -> dict[str, str]:
         world = EvaluationWorld(sampling={"frames": 9}, **spec)
         world.settle()
         world.finish("collect")
@@ -110,12 +110,16 @@ def test_pods_that_score_with_networks_have_room_for_them() -> None:
         assert world.running == ["score"]
         (name,) = world.running_jobs()
         pod = world.jobs[name]["spec"]["template"]["spec"]
-        limit: str = pod["containers"][0]["resources"]["requests"]["memory"]
+        found: dict[str, str] = pod["containers"][0]["resources"]["requests"]
         assert world.work_of("score").metric_weights == spec.get("metricWeights")
-        return limit
+        return found
 
-    assert memory() == "1536Mi"
-    assert memory(metricWeights="s3://wan/weights") == "16Gi"
+    weights = {"metricWeights": "s3://wan/weights"}
+    assert requests()["memory"] == "1536Mi"
+    assert requests(**weights)["memory"] == "16Gi"
+    assert "nvidia.com/gpu" not in requests(**weights)
+    on_gpu = requests(**weights, scoreOnGpu=True)
+    assert (on_gpu["memory"], on_gpu["nvidia.com/gpu"]) == ("16Gi", "1")
 
 
 def test_a_fine_tune_of_a_model_without_tea_cache_waits_for_an_edit() -> None:

@@ -183,7 +183,7 @@ def test_large_pictures_wait_for_a_gpu(mounted: Mounted, monkeypatch: pytest.Mon
     with pytest.raises(NoScore) as none:
         scorer.add(shown([0], fps=8)[0])
     assert none.value.reason == "NotMounted"
-    assert none.value.message == "RAFT needs a GPU for pictures of 160x130, and none is mounted"
+    assert none.value.message == "RAFT needs a GPU for pictures of 160x130: set scoreOnGpu"
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,9 @@ class WanEvaluationSpec(ApiModel):
     """S3 folder with the weights of metrics that need some, which no image holds.
     docs/evaluation.md has the folders and files of each. Default: these metrics have no number, and
     a reason."""
+    score_on_gpu: bool = False
+    """Whether each pod that measures has a GPU, on which metrics of networks are many times as
+    fast. vbench_dynamic_degree of pictures above 512x512 needs it."""
     legacy_psnr: bool = False
     """Whether the report also has PSNR as 8-bit arithmetic that wraps around computes it, beside
     figures that were computed so. It means nothing, and decides nothing."""
@@ -226,7 +229,8 @@ class WanEvaluationSpec(ApiModel):
     """S3-compatible bucket that everything is written to. Fields left out come from the operator's
     settings; status.effective.store shows the values in use."""
     resources: ResourceOverrides = ResourceOverrides()
-    """CPU, memory and scratch space of the steps that render. Default: the planner's estimate."""
+    """CPU, memory and scratch space of the steps that have a GPU. Default: the planner's
+    estimate."""
     pod_template: PodTemplate = PodTemplate()
     """Settings of the pods of all steps, in addition to the operator's own."""
     suspend: bool = False

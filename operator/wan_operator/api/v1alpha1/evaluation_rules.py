@@ -86,6 +86,12 @@ RULES: tuple[Schema, ...] = (
         ".noiseFloorRenders",
     ),
     rule(
+        "!self.scoreOnGpu || has(self.metricWeights)",
+        "only metrics of networks compute on a GPU: name their weights in metricWeights, or leave "
+        "it out",
+        ".scoreOnGpu",
+    ),
+    rule(
         f"!has(self.decision.metric) || {_is_measured('self.decision.metric')}",
         f"must be {_MEASURED}",
         ".decision.metric",
@@ -152,6 +158,7 @@ FIXED = (
     "seed",
     "metrics",
     "metric_weights",
+    "score_on_gpu",
     "legacy_psnr",
     "noise_floor",
     "noise_floor_renders",

@@ -30,6 +30,8 @@ class EvaluationStep:
     """What it renders, or whose base model it verifies."""
     shard: Shard | None = None
     """The part of the clips that it takes."""
+    on_gpu: bool = False
+    """It has a GPU whatever it renders."""
     after: tuple[str, ...] = ()
     has_checkpoints: bool = False
 
@@ -59,7 +61,8 @@ class EvaluationStep:
 
     @property
     def needs_gpu(self) -> bool:
-        return FACTS[self.step].gpu and self.candidate is not None and bool(self.candidate.preset)
+        renders = self.candidate is not None and bool(self.candidate.preset)
+        return self.on_gpu or (FACTS[self.step].gpu and renders)
 
 
 def plan_steps(
@@ -76,7 +79,7 @@ def plan_steps(
     ]
     rendered = (collect.id, *(each.id for each in generates))
     scores = [
-        EvaluationStep(Step.SCORE, rendered, shard=shard)
+        EvaluationStep(Step.SCORE, rendered, shard=shard, on_gpu=spec.score_on_gpu)
         for shard in shards(spec.parallelism.score)
     ]
     measured = (*rendered, *(each.id for each in scores))

@@ -60,7 +60,7 @@ class VbenchDynamicDegree:
         if min(height, width) < SMALLEST:
             raise too_small(SMALLEST, height, width)
         if self._device.type == "cpu" and height * width > MOST:
-            text = f"RAFT needs a GPU for pictures of {width}x{height}, and none is mounted"
+            text = f"RAFT needs a GPU for pictures of {width}x{height}: set scoreOnGpu"
             raise NoScore("NotMounted", text)
         now = self._input(pair.candidate)
         if self._before is not None:
