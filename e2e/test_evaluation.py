@@ -76,11 +76,9 @@ def test_candidates_are_compared_while_the_operator_is_killed(
         }
     )
     for step in ("collect", "generate-trained", "score", "rate"):
-        run.wait_running(step)
-        pod = stack.operator_pod()
-        stack.kill(SYSTEM_NAMESPACE, pod)
-        stack.kubectl("-n", SYSTEM_NAMESPACE, "delete", "pod", pod, *NOW)
+        kill_operator(run, step)
     rate_all(run, tmp_path / "judgement.json")
+    kill_operator(run, "compare")
     status = run.wait_complete()
 
     assert {step["attempts"] for step in status["steps"]} == {1}, "no duplicate child"
@@ -104,6 +102,14 @@ def test_candidates_are_compared_while_the_operator_is_killed(
     kept = Ratings.model_validate_json(run.committed("rate")[RATINGS])
     assert kept.complete
     assert {rating.rater for rating in kept.ratings} == {"anna"}
+
+
+def kill_operator(run: Run, step: str) -> None:
+    """While the step runs."""
+    run.wait_running(step)
+    pod = run.stack.operator_pod()
+    run.stack.kill(SYSTEM_NAMESPACE, pod)
+    run.stack.kubectl("-n", SYSTEM_NAMESPACE, "delete", "pod", pod, *NOW)
 
 
 def rate_all(run: Run, file: Path) -> None:
