@@ -25,13 +25,16 @@ export OMP_NUM_THREADS ?= 1
 # Shared with the image build: each package is downloaded once.
 export UV_CACHE_DIR ?= $(WAN_CACHE)/packages/uv
 
-.PHONY: help demo test fmt generate verify unit integration e2e images cluster-up cluster-down clean lock measure soak fuzz-api bench-serving bench-metrics bench-gpu
+.PHONY: help demo compare-four test fmt generate verify unit integration e2e images cluster-up cluster-down clean lock measure soak fuzz-api bench-serving bench-metrics bench-gpu
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 demo: $(VENV)/ready ## Start the cluster, fine-tune a tiny Wan model on real clips, show the result in demo-output/
 	@python e2e/demo.py
+
+compare-four: $(VENV)/ready ## Train four Tiny candidates on the cluster, compare them, make a video by the winner
+	@python e2e/compare_four.py
 
 test: verify unit integration e2e ## Everything that CI runs
 

@@ -228,3 +228,6 @@ def test_the_four_way_comparison_is_taken(evaluations: Runs) -> None:
     made = {each["metadata"]["name"] for each in documents if each["kind"] == "WanFineTune"}
     named = {each["fineTuneRef"]["name"] for each in evaluation["spec"]["candidates"]}
     assert named == made
+    (service,) = [each for each in documents if each["kind"] == "WanInferenceService"]
+    followed = service["spec"]["model"]["fromEvaluation"]
+    assert followed == {"name": evaluation["metadata"]["name"]}
