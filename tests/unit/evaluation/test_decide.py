@@ -122,6 +122,8 @@ def test_a_metric_that_one_candidate_lacks_blocks_the_verdict() -> None:
 def test_a_metric_that_nobody_measured_blocks_the_verdict() -> None:
     decision = decide(trial(1, [0, 5]))  # the recipe's total needs people
     assert (decision.quality.outcome, reasons(decision)) == ("Inconclusive", {"MissingMetric"})
+    (why,) = decision.quality.doubts
+    assert why.message.startswith("nobody rated a video, and marks decide: have people rate anew")
 
 
 def test_a_failed_clip_stays_in_the_denominator() -> None:

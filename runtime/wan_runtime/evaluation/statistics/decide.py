@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wan_runtime.contract.decision import Decision, Difference, Doubt, Gate, Scoring
-from wan_runtime.contract.figures import TOTAL
+from wan_runtime.contract.figures import SUBJECTIVE, TOTAL
 from wan_runtime.evaluation.statistics.cost import cost_table, verdict_by_cost
 from wan_runtime.evaluation.statistics.differences import differences
 from wan_runtime.evaluation.statistics.floor import floor_of_total, floors
@@ -94,8 +94,13 @@ def _doubts(table: Table, scoring: Scoring) -> list[Doubt]:
     if not table.clips:
         return [doubt("NoClips", "the test set has no clip")]
     found = []
-    for candidate in table.candidates:
-        if names := missing(table, scoring, candidate):
+    lacking = {each: missing(table, scoring, each) for each in table.candidates}
+    if not table.raters and any(SUBJECTIVE in names for names in lacking.values()):
+        what = "nobody rated a video, and marks decide: have people rate anew, or name a metric"
+        found.append(doubt("MissingMetric", f"{what} as decision.metric"))
+        lacking = {each: [n for n in names if n != SUBJECTIVE] for each, names in lacking.items()}
+    for candidate, names in lacking.items():
+        if names:
             what = f"{candidate} has no {', '.join(names)}, which the total needs"
             found.append(doubt("MissingMetric", what))
     return found
