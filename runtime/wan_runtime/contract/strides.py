@@ -1,4 +1,4 @@
-"""The grid that the sizes of videos lie on."""
+"""The grid that the sizes of videos lie on, and its ends."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ SPATIAL_STRIDE = 16
 """Pixels a token side: the VAE's 8 times the patch of 2. Width and height are multiples of it."""
 TEMPORAL_STRIDE = 4
 """Frames a latent frame after the first: clips have 4n+1 frames."""
+SIDES, LENGTHS, RATES = (32, 1920), (5, 241), (1, 60)
+"""Least and largest pixels of a side, frames, and frames a second, that a resource can ask for."""
 LATENT_STRIDE = SPATIAL_STRIDE // 2
 """Pixels a latent side."""
 LATENT_CHANNELS = 16

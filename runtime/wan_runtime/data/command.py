@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from wan_runtime.contract.dataset import Bucket, Columns, DatasetFormat, DatasetSpec, WindowKind
 from wan_runtime.contract.job import ExitClass, StoreSpec
 from wan_runtime.contract.reasons import Reason
-from wan_runtime.contract.strides import SPATIAL_STRIDE
+from wan_runtime.contract.strides import LENGTHS, RATES, SIDES, SPATIAL_STRIDE
 from wan_runtime.errors import InputError, StepError
 from wan_runtime.presets import PRESETS
 from wan_runtime.process import logs
@@ -103,7 +103,7 @@ def _add_checks(command: argparse.ArgumentParser) -> None:
         default="Wan2.1-I2V-14B-720P",
         help="default: %(default)s",
     )
-    for name, number in (("frames", _frames), ("fps", _whole), ("width", _side), ("height", _side)):
+    for name, number in (("frames", _frames), ("fps", _rate), ("width", _side), ("height", _side)):
         command.add_argument(f"--{name}", type=number, metavar="N", help="default: the preset's")
     command.add_argument(
         "--bucket",
@@ -325,6 +325,17 @@ def _whole(text: str) -> int:
     return int(text)
 
 
+def _within(text: str, ends: tuple[int, int]) -> int:
+    number, (least, most) = _whole(text), ends
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(f"must be from {least} to {most}, not {number}")
+    return number
+
+
+def _rate(text: str) -> int:
+    return _within(text, RATES)
+
+
 def _bucket(text: str) -> Bucket:
     sides = text.split("x")
     if len(sides) != 3:
@@ -334,7 +345,7 @@ def _bucket(text: str) -> Bucket:
 
 
 def _frames(text: str) -> int:
-    number = _whole(text)
+    number = _within(text, LENGTHS)
     if (number - 1) % 4:
         low = number - (number - 1) % 4
         raise argparse.ArgumentTypeError(f"must be 4n+1: {low} or {low + 4}, not {number}")
@@ -342,7 +353,7 @@ def _frames(text: str) -> int:
 
 
 def _side(text: str) -> int:
-    number = _whole(text)
+    number = _within(text, SIDES)
     if number % SPATIAL_STRIDE:
         low = number - number % SPATIAL_STRIDE
         raise argparse.ArgumentTypeError(

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from wan_operator.api.markers import Cel, rule, syntax
 from wan_operator.api.v1alpha1.common import ApiModel, rules
 from wan_operator.api.v1alpha1.syntax import ObjectName, S3Uri
+from wan_runtime.contract.strides import LENGTHS, SIDES
 
 PresetName = Literal[
     "Wan2.1-I2V-14B-720P",
@@ -31,8 +32,8 @@ FOUR_N_PLUS_1 = Cel(
     ".format([self - (self - 1) % 4, self - (self - 1) % 4 + 4, self])",
 )
 
-Side = Annotated[int, Field(ge=32, le=1920), MULTIPLE_OF_16]
-Frames = Annotated[int, Field(ge=5, le=241), FOUR_N_PLUS_1]
+Side = Annotated[int, Field(ge=SIDES[0], le=SIDES[1]), MULTIPLE_OF_16]
+Frames = Annotated[int, Field(ge=LENGTHS[0], le=LENGTHS[1]), FOUR_N_PLUS_1]
 BY_EXPERT = rule(
     "has(self.uri) != (has(self.highNoise) || has(self.lowNoise))",
     "set uri, or one or both of highNoise and lowNoise",
