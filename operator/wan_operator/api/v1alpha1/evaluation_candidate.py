@@ -72,7 +72,7 @@ class CandidateService(ApiModel):
     name: ObjectName
     """Name of a WanInferenceService in the same namespace."""
     model: Annotated[str, Field(min_length=1, max_length=63)]
-    """Name that requests give as `model`: an effect, an adapter or the service's preset."""
+    """Name that requests give as `model`: an effect, or the service by its own name or preset."""
     key_secret_ref: SecretKey
     """API key of the service: a key of the Secret in its gateway.keysSecretRef."""
 
