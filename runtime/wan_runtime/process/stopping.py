@@ -49,9 +49,11 @@ def fatal() -> Iterator[None]:
     while starting.
 
     For imports: libraries catch every Exception around theirs, and extension modules report another
-    one, so a stop that is raised there would be lost or become an error.
+    one, so a stop that is raised there would be lost or become an error. A stop is never raised in
+    other threads than the main one.
     """
-    if _deferrals or signal.getsignal(signal.SIGTERM) is not _handle:
+    is_main = threading.current_thread() is threading.main_thread()
+    if _deferrals or not is_main or signal.getsignal(signal.SIGTERM) is not _handle:
         yield
         return
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -11,8 +11,6 @@ from pathlib import Path
 import torch
 from diffsynth.core.loader.file import load_state_dict
 from diffsynth.utils.lora.general import GeneralLoRALoader
-from diffusers.loaders.lora_pipeline import WanLoraLoaderMixin
-from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -20,6 +18,7 @@ from wan_runtime.contract.finetune import Dialect
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InfrastructureError
 from wan_runtime.models.adapters.changes import Factors
+from wan_runtime.process.imports import importing
 
 # Shapes: O out and I in features of a layer, R rank. A is [R, I], B is [O, R].
 
@@ -92,6 +91,10 @@ def read_with_diffusers(path: Path, layers: list[str]) -> Factors:
     """The file through diffusers' `load_lora_weights`, up to the model: a layer is where diffusers'
     own conversion of the official checkpoint puts its weight.
     """
+    with importing():  # seconds, that no other format needs
+        from diffusers.loaders.lora_pipeline import WanLoraLoaderMixin
+        from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
+
     weights = convert_wan_transformer_to_diffusers({f"{layer}.weight": None for layer in layers})
     stems = [f"transformer.{name.removesuffix('.weight')}" for name in weights]
     state = WanLoraLoaderMixin.lora_state_dict(str(path))

@@ -21,8 +21,6 @@ import torch
 from diffsynth.configs import MODEL_CONFIGS
 from diffsynth.core.loader.file import hash_model_file, hash_state_dict_keys, load_state_dict
 from diffsynth.utils.state_dict_converters.wan_video_dit import WanVideoDiTFromDiffusers
-from diffusers import WanTransformer3DModel
-from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 from torch import Tensor
 
 from wan_runtime.contract.finetune import Dialect
@@ -36,6 +34,7 @@ from wan_runtime.models.weights import (
     shards,
     stream_safetensors,
 )
+from wan_runtime.process.imports import importing
 
 DTYPE = torch.bfloat16
 CLIP_WIDTH = 1280
@@ -143,6 +142,9 @@ def _names(dialect: Dialect, official: Iterable[str]) -> dict[str, str]:
     same = {name: name for name in official}
     if dialect is not Dialect.DIFFUSERS:
         return same
+    with importing():  # seconds, that no other format needs
+        from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
+
     renamed: dict[str, str] = convert_wan_transformer_to_diffusers(same)
     return renamed
 
@@ -169,6 +171,8 @@ def _check_diffusers(paths: list[Path], trained: SafetensorsFiles) -> dict[str, 
     """diffusers' own model, made from config.json without memory, has just these tensors; their
     names are led back by another's table than the one that gave them.
     """
+    with importing():
+        from diffusers import WanTransformer3DModel
     config = json.loads((paths[0].parent / "config.json").read_text())
     with torch.device("meta"):
         model = WanTransformer3DModel.from_config(config)

@@ -19,8 +19,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from peft.utils.other import get_pattern_key
-
 from wan_runtime.contract.steps import Expert
 from wan_runtime.faults import value
 from wan_runtime.models.adapters.changes import invalid
@@ -161,7 +159,7 @@ def _patterns(address: str, fields: Mapping[str, Any], name: str) -> dict[str, f
         )
     try:
         for pattern in found:
-            re.compile(rf"(.*\.)?({pattern})$")  # as peft does
+            re.compile(_ending(pattern))
     except re.error:
         raise _unreadable(address, f"names no layers: {name} has {value(pattern)}") from None
     return found
@@ -170,10 +168,15 @@ def _patterns(address: str, fields: Mapping[str, Any], name: str) -> dict[str, f
 def _of(patterns: Mapping[str, float], layer: str, default: float) -> float:
     """Value of the first pattern that ends the layer's name, in diffusers or officially."""
     for name in filter(None, (diffusers_name(layer), layer)):
-        key = get_pattern_key(patterns, name)
-        if key in patterns:
-            return patterns[key]
+        for pattern, found in patterns.items():
+            if re.match(_ending(pattern), name):
+                return found
     return default
+
+
+def _ending(pattern: str) -> str:
+    """Whole parts at the end of a layer's name, as peft reads patterns."""
+    return rf"(.*\.)?({pattern})$"
 
 
 def _is_number(given: object) -> TypeGuard[int | float]:

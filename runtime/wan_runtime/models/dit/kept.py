@@ -14,12 +14,11 @@ from itertools import chain
 from typing import Any, cast, get_type_hints
 
 import torch
-from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from wan_runtime.contract.training import Keeping
 from wan_runtime.models.adapters.dialects import ADAPTER
-from wan_runtime.models.dit import gradients
+from wan_runtime.models.dit import gradients, lora
 from wan_runtime.models.dit.compiled import for_any_tokens
 from wan_runtime.models.dit.forward import autocast, run
 from wan_runtime.models.dit.fused import (
@@ -343,7 +342,7 @@ def dense(w: Weights, dtype: torch.dtype) -> Weights:
 def _linear(layer: Any, dtype: torch.dtype) -> Linear:
     """A layer with the LoRA that is trained beside it, if there is one."""
     base, a, b = layer, None, None
-    if isinstance(layer, LoraLayer):
+    if lora.is_adapted(layer):
         base = layer.base_layer
         a = layer.lora_A[ADAPTER].weight.to(dtype)
         b = (layer.lora_B[ADAPTER].weight * layer.scaling[ADAPTER]).to(dtype)
