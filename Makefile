@@ -88,7 +88,7 @@ bench-metrics: $(VENV)/ready ## Take the figures of docs/measurements.md on metr
 	@PYTHONPATH=$(PYTHONPATH):tests python tests/metrics_bench.py
 
 bench-gpu: ## Take the rows of docs/measurements-gpu.md on this machine's GPU; goes on where it was cut short
-	@PATH="$$($(CLUSTER) bin):$$PATH" python tests/gpu/bench.py $(BENCH)
+	@PATH="$$($(CLUSTER) bin):$$PATH" PYTHONPATH=tests python tests/gpu/bench.py $(BENCH)
 
 images: ## Build the images and load them into the embedded cluster
 	$(PYTHON) images/build.py operator runtime

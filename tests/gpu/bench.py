@@ -2,7 +2,9 @@
 
 A row's command leaves its figures in `--out` as JSON. Rows that are there are not taken again, so a
 bench that was cut short, or whose machine was lent for half an hour, is continued by repeating it.
-`--small` runs what has tiny sizes, to try the code out on a CPU.
+In the end `measurements.md` there has the table of all rows, and `measured.json` what the planner
+knows, with these figures: both are for a person to read before they are kept. `--small` runs what
+has tiny sizes, to try the code out on a CPU.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import json
 import os
 import re
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +24,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from gpu.figures import (
+    of_adapters,
+    of_checks,
+    of_clip,
+    of_clips,
+    of_decode,
+    of_encode,
+    of_float8,
+    of_forward,
+    of_full,
+    of_gradients,
+    of_profile,
+    of_quality,
+    of_ranks,
+    of_repeatable,
+    of_repeats,
+    of_serving,
+    of_start,
+    of_step,
+    of_steps,
+    of_stream,
+    of_turns,
+    of_zero,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_SECONDS = 900.0
@@ -51,183 +79,6 @@ class Row:
     """What the table shows of its JSON."""
     small: tuple[str, ...] | None = None
     """Arguments instead, or none: it has no tiny size."""
-
-
-def of_steps(content: Any) -> list[str]:
-    return [
-        f"{row['row']}: {row['error'] or seconds(row)}{gib(row.get('peakAllocatedGiB'))}"
-        for row in content["rows"]
-    ]
-
-
-def of_turns(content: Any) -> list[str]:
-    return [
-        f"{content['preset']}, {content['frames']} frames, {code}: {seconds(row)}"
-        f"{gib(row.get('allocatedGiB'))}, {row['over']} of ours"
-        for code, row in content["rows"].items()
-    ]
-
-
-def of_float8(content: Any) -> list[str]:
-    return [
-        f"{row['frames']} frames{', held to 48 GB' if row['capped'] else ''}: "
-        + (row.get("error") or f"{row['seconds'][-1]:.4g} s a step{gib(row.get('allocatedGiB'))}")
-        for row in content["rows"]
-    ]
-
-
-def of_repeatable(content: Any) -> list[str]:
-    return [
-        f"{mode}: {row['overDefault']} of the default step, equal steps differ by "
-        f"{row['stepsDifferBy']:.2g}"
-        for mode, row in content.items()
-        if isinstance(row, dict)
-    ]
-
-
-def of_ranks(content: Any) -> list[str]:
-    return [
-        f"{row['row']}: {seconds(row)}{gib(row.get('allocatedGiB'))}" for row in content["rows"]
-    ]
-
-
-def of_encode(content: Any) -> list[str]:
-    return [
-        f"{row['encoder']}: {row['clipsPerSecond']} clips a second"
-        for row in content["rows"]
-        if "clipsPerSecond" in row
-    ]
-
-
-def of_start(content: Any) -> list[str]:
-    return [f"compiled kernels {row['folder']}: {row['toFirstStep']} s" for row in content]
-
-
-def of_full(content: Any) -> list[str]:
-    found = [f"learns: {content['learns']['learns']}", f"restores: {content['restores']['equal']}"]
-    costs = content.get("costs")
-    if costs is not None:
-        found.append(f"{costs['layers']} blocks: {seconds(costs)}{gib(costs['peakGiB'])}")
-    return found
-
-
-def of_zero(content: Any) -> list[str]:
-    before, after = content["probes"]
-    return [
-        f"{content['ranks']} GPUs, ZeRO {content['stage']}, offload {content['offload']}: "
-        f"{content['last']['seconds']:.4g} s a step{gib(content.get('allocatedGiB'))}, "
-        f"loss of probes {before:.3f} -> {after:.3f}"
-    ]
-
-
-def of_gradients(content: Any) -> list[str]:
-    worst = {
-        (row["model"], code): max(each[code] for each in content if each["model"] == row["model"])
-        for row in content
-        for code in ("ours", "kept", "diffsynth")
-    }
-    return [f"{model}, {code}: error {error:.2g}" for (model, code), error in worst.items()]
-
-
-def of_repeats(content: Any) -> list[str]:
-    return [
-        f"{row['shape']}, deterministic {row['deterministic']}: {seconds(row)}, "
-        f"two runs differ by {row['twoRunsDifferBy']:.2g}, resumed {row['resumedDiffersBy']:.2g}"
-        for row in content
-    ]
-
-
-def of_forward(content: Any) -> list[str]:
-    passes = [
-        f"{row['name']}: {row['seconds']} s{gib(row['peakGiB'])}" for row in content["passes"]
-    ]
-    return passes + [f"{name}: error {error:.3g}" for name, error in content["errors"].items()]
-
-
-def of_step(content: Any) -> list[str]:
-    return [
-        f"{row['profile']}, guidance {row['guidance']}, {row['ranks']} GPUs, {row['backend']}: "
-        f"{row['seconds']} s"
-        f"{gib(row['peakGiB'])}" + ("" if row["alike"] else ", FAIL: ranks differ")
-        for row in content
-    ]
-
-
-def of_decode(content: Any) -> list[str]:
-    return [
-        f"{row['ranks']} GPUs: {row['seconds']} s{gib(row['peakGiB'])}"
-        + (f", off by {row['off']} levels" if "off" in row else "")
-        for row in content
-    ]
-
-
-def of_stream(content: Any) -> list[str]:
-    return [
-        f"{row['size']}: {row['streamed']['seconds']} s{gib(row['streamed']['peakGiB'])}, resident "
-        f"{row['resident']['seconds']} s{gib(row['resident']['peakGiB'])}"
-        + ("" if row["equal"] else ", FAIL: other bits")
-        for row in content
-        if "size" in row
-    ]
-
-
-def of_quality(content: Any) -> list[str]:
-    return [
-        f"{row['model']}, {row['profile']}: {row['psnr']} dB, SSIM {row['ssim']} of Lossless"
-        for row in content
-    ]
-
-
-def of_clip(content: Any) -> list[str]:
-    return [
-        f"{row['profile']}: {row['stepSeconds']} s a step, decoding {row['seconds']['decoding']} s"
-        f"{gib(row['peakGiB'])}"
-        for row in content
-        if "profile" in row
-    ]
-
-
-def of_serving(content: Any) -> list[str]:
-    stages = ", ".join(f"{stage} {took:.1f}" for stage, took in content["first"]["stages"].items())
-    return [
-        f"ready after {content['secondsToReady']} s{gib(content.get('gpuPeakGiB'))}",
-        f"{content['steps']} steps, {content['size']}: {content['first']['seconds']} s ({stages})",
-        f"another LoRA loads in {content['newLora']['stages']['loading']:.2f} s",
-        f"cancelled in {content['cancelSeconds']} s",
-    ]
-
-
-def of_clips(content: Any) -> list[str]:
-    return [
-        f"{row['clip']}, GPUs: {row['ranks']}: {row['seconds']} s ("
-        + ", ".join(f"{stage} {took:.1f}" for stage, took in row["stages"].items())
-        + f"), ready after {row['start']['secondsToReady']} s"
-        for row in content
-    ]
-
-
-def of_checks(content: Any) -> list[str]:
-    failed = [check["check"] for check in content["checks"] if not check["passed"]]
-    return [
-        f"{len(content['checks']) - len(failed)} checks pass",
-        *(f"FAIL {one}" for one in failed),
-    ]
-
-
-def of_adapters(content: Any) -> list[str]:
-    return [
-        f"{row['preset']}: error {row['error']:.3g}, merged {row['error of merged weights']:.3g}"
-        + ("" if row["ok"] else ", FAIL")
-        for row in content
-    ]
-
-
-def seconds(row: Any) -> str:
-    return f"{row['secondsPerStep']:.4g} s a step"
-
-
-def gib(value: float | None) -> str:
-    return "" if value is None else f", {value:.1f} GiB"
 
 
 TURNS = (("Wan2.1-I2V-14B-720P", 61), ("Wan2.1-I2V-14B-720P", 81), ("Wan2.2-I2V-A14B", 81))
@@ -272,6 +123,8 @@ ROWS = (
     Row("forward", ("forward_14b.py",), of_forward, ("--small",)),
     Row("step", ("step_14b.py",), of_step, ("--small",)),
     Row("decode", ("decode_14b.py",), of_decode, ("--small",)),
+    Row("profile-decode", ("profile_14b.py", "decode"), of_profile, ("--small",)),
+    Row("profile-step", ("profile_14b.py", "step"), of_profile, ("--small",)),
     Row("stream", ("stream_14b.py",), of_stream, ("--small",)),
     Row("quality", ("quality.py",), of_quality, ("--videos", "1")),
     Row("clip", ("clip_14b.py",), of_clip, ("--small",)),
@@ -295,6 +148,11 @@ def main(arguments: Sequence[str] | None = None, rows: Sequence[Row] = ROWS) -> 
     if options.small:
         wanted = [row for row in wanted if row.small is not None]
     failed = [row.name for row in wanted if not take(row, options.out, small=options.small)]
+    shown = "\n".join(table(rows, options.out))
+    (options.out / "measurements.md").write_text(f"{shown}\n")
+    if not options.small and shutil.which("nvidia-smi"):
+        refresh = [sys.executable, str(ROOT / "tests/gpu/refreshed.py"), str(options.out)]
+        subprocess.run(refresh, env=environment(), check=True)
     print("\n".join(table(wanted, options.out)), flush=True)
     return 1 if failed else 0
 

@@ -13,6 +13,8 @@ import pytest
 
 from gpu import bench
 from gpu.bench import ROWS, SHAPES, Row, main
+from gpu.refreshed import refreshed
+from wan_runtime.planner.rows import Measured
 
 SCRIPT = """
 import json, pathlib, sys
@@ -50,7 +52,10 @@ def test_what_is_done_is_not_taken_again_and_what_failed_is(
 def test_small_takes_the_rows_that_have_a_tiny_size(tmp_path: Path) -> None:
     rows = [row(tmp_path, "large", 1), row(tmp_path, "both", 1, small=("--tiny",))]
     assert main(["--out", str(tmp_path / "rows"), "--small"], rows) == 0
-    assert sorted(path.name for path in (tmp_path / "rows").iterdir()) == ["both.json"]
+    assert sorted(path.name for path in (tmp_path / "rows").iterdir()) == [
+        "both.json",
+        "measurements.md",
+    ]
     assert json.loads((tmp_path / "rows/both.json").read_text())["arguments"] == ["1", "--tiny"]
 
 
@@ -84,3 +89,41 @@ def test_every_row_has_its_script_and_a_name_of_its_own() -> None:
     assert len({each.name for each in ROWS}) == len(ROWS)
     for each in ROWS:
         assert (bench.ROOT / "tests/gpu" / each.command[0]).is_file()
+
+
+def test_what_was_measured_is_put_into_the_planners_rows(tmp_path: Path) -> None:
+    for name, content in {
+        "forward": {"passes": [{"name": each, "seconds": took, "peakGiB": 41.9}
+                               for each, took in (("Exact", 12.0), ("Lossless", 9.5),
+                                                  ("Fast", 7.5), ("Fast", 7.0),
+                                                  ("Fast with LoRA", 7.4))]},
+        "clip": [{"profile": "Lossless", "stepSeconds": 18.0, "peakGiB": 42.0}, {"bytes": 1}],
+        "decode": [{"ranks": 1, "seconds": 1.5, "peakGiB": 9.0},
+                   {"ranks": 2, "seconds": 1.0, "peakGiB": 5.0, "off": 4}],
+        "step": [{"profile": "Lossless", "backend": backend, "ranks": 2, "guidance": guidance,
+                  "seconds": took}
+                 for backend, guidance, took in (("Native", 5.0, 10.0), ("Native", 1.0, 5.0),
+                                                 ("xDiT", 1.0, 1.0))],
+        "step-Wan2.1-I2V-14B-720P-81": {"rows": [
+            {"row": "Wan2.1-I2V-14B-720P 81 frames ours-Offload", "secondsPerStep": 40.0,
+             "peakAllocatedGiB": 50.0, "peakReservedGiB": 80.0, "error": None}]},
+    }.items():  # fmt: skip
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    known = json.loads((bench.ROOT / "runtime/wan_runtime/planner/measured.json").read_text())
+    made, changes = refreshed(known, tmp_path, "H200-141GB")
+    table = Measured.model_validate(made)
+    passes = table.profiles("Forward")
+    assert [passes[each].seconds for each in ("Lossless", "Balanced", "Fast")] == [9.0, 8.015, 7.0]
+    assert passes["Lossless"].allocated_gib == 42.0
+    assert table.profiles("Decode")["Lossless"].seconds == 1.5
+    assert table.scaling.model_dump(exclude={"source"}) == {
+        "cfg_parallel": 1.8, "ulysses": 1.8, "decode": 1.5,
+    }  # fmt: skip
+    offload = next(each for each in table.rows if each.id == "train-wan21-81-offload")
+    assert (offload.seconds, offload.allocated_gib, offload.reserved_gib) == (40.0, 50.0, 80.0)
+    before = {json.dumps(each) for each in known["rows"]}
+    assert sum(json.dumps(each) not in before for each in made["rows"]) == 4, "the others stay"
+    assert "decode-81-own: seconds 1.718 -> 1.5" in changes
+    other, why = refreshed(known, tmp_path, "A100-80GB")
+    assert other == known
+    assert "not of A100-80GB" in why[0]
