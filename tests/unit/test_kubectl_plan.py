@@ -78,6 +78,19 @@ def test_a_run_that_fits_and_one_that_does_not(plan: Plan) -> None:
     assert "unknown: say how many clips with --clips" in out
 
 
+def test_pods_that_may_have_too_little_host_memory_do_not_fit(plan: Plan) -> None:
+    short = on_h100(resources={"memory": "48Gi"}, training={"gradientCheckpointing": "Offload"})
+    status, out, _ = plan(of=short)
+    assert status == 1
+    assert re.search(r"^fits +no: the operator refuses it$", out, re.MULTILINE)
+    assert re.search(
+        r"^host memory +training keeps at least 58 GiB in .* is 48Gi$", out, re.MULTILINE
+    )
+    assert re.search(r"^fits with +resources\.memory: 96Gi, or no resources\.memory$", out, re.M)
+    status, out, _ = plan("-o", "json", of=short)
+    assert json.loads(out)[0]["fits"] == "no"
+
+
 def test_the_gpu_asked_for_wins_over_the_selector(plan: Plan) -> None:
     status, out, _ = plan("--gpu", "H200-141GB", of=on_h100())
     assert status == 0

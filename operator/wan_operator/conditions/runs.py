@@ -56,9 +56,11 @@ _OF_OPERATOR: dict[str, Explanation] = {
         "`kubectl replace --force -f FILE`.",
     ),
     "DoesNotFit": Explanation(
-        "Training needs more GPU memory than the GPU has, by the planner's estimate; the message "
-        "has the numbers and the smallest changes that help. No pod was started.",
-        "Frames, size, batch or method are too large for the GPU type that the pod would get.",
+        "Training needs more GPU memory than the GPU has, or more host memory than "
+        "spec.resources.memory, by the planner's estimate; the message has the numbers and the "
+        "smallest changes that help. No pod was started.",
+        "Frames, size, batch or method are too large for the GPU type that the pod would get, or "
+        "what training keeps in host memory for the memory that its pods may have.",
         "Make one of the changes in the message, see that `kubectl wan plan -f FILE` says that it "
         "fits, and `kubectl apply -f FILE`; or choose a larger GPU with `kubectl edit "
         "wft/NAME`, `spec.podTemplate.nodeSelector`.",

@@ -12,12 +12,14 @@ from wan_operator.kubectl.kind import Document, PlannedKind
 from wan_operator.kubectl.table import aligned
 from wan_operator.kubectl.words import EXPLAINED, explained, ranged, rounded, term_rows
 from wan_operator.reconcile.finetune.fit import run_plan, workloads
+from wan_operator.reconcile.finetune.host import shortage
 from wan_operator.reconcile.finetune.spread import conflict
 from wan_operator.yaml_files import DocumentError
 from wan_runtime.contract.training import Parallelism
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.remedies import remedies
 from wan_runtime.planner.run import RunPlan
+from wan_runtime.planner.verdict import Verdict
 
 FineTune = Document[WanFineTuneSpec]
 
@@ -29,10 +31,18 @@ class Planned:
     finetune: FineTune
     plan: RunPlan | None
     remedies: list[str]
+    shortage: str = ""
+    """What its pods lack in host memory."""
 
     @property
     def fits(self) -> bool:
-        return self.plan is None or self.plan.training.fits
+        return self.plan is None or (self.plan.training.fits and not self.shortage)
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.plan is None:
+            return "yes"
+        return "no" if self.shortage else self.plan.training.verdict
 
 
 def planned(finetune: FineTune, gpu: Gpu, catalogue: Sequence[Gpu], clips: int | None) -> Planned:
@@ -45,8 +55,12 @@ def planned(finetune: FineTune, gpu: Gpu, catalogue: Sequence[Gpu], clips: int |
     if not works:
         return Planned(finetune, None, [])
     plan = run_plan(spec, works, gpu, clips)
-    changes = [] if plan.training.fits else remedies(works[0], gpu, catalogue, works[1:])
-    return Planned(finetune, plan, changes)
+    short = shortage(spec, works[0])
+    if not plan.training.fits:
+        return Planned(finetune, plan, remedies(works[0], gpu, catalogue, works[1:]))
+    return (
+        Planned(finetune, plan, short.changes, short.text) if short else Planned(finetune, plan, [])
+    )
 
 
 def by_cost(one: Planned) -> tuple[bool, float]:
@@ -70,7 +84,7 @@ def description(one: Planned) -> str:
     each = " of each GPU" if training.work.gpus > 1 else ""
     rows = [
         ("GPU", f"{gpu.name}: {gpu.memory_gib:.1f} GiB, {gpu.price_per_hour:.2f} an hour"),
-        ("fits", EXPLAINED[training.verdict]),
+        ("fits", EXPLAINED[one.verdict]),
         ("memory", f"{training.gib:.1f} GiB ({low:.1f} to {high:.1f}){each}"),
         *term_rows(training.memory, ".1f"),
         ("step", ranged(training.seconds_per_step, training.time_band, "s")),
@@ -81,6 +95,8 @@ def description(one: Planned) -> str:
     ]
     if one.remedies:
         rows.insert(2, ("fits with", ", or ".join(one.remedies)))
+    if one.shortage:
+        rows.insert(2, ("host memory", one.shortage))
     return f"{head}{summary(plan)}\n{aligned(rows)}"
 
 
@@ -150,7 +166,7 @@ def comparison(compared: Sequence[Planned]) -> str:
                 gpu.name,
                 f"{gpu.memory_gib:.1f}",
                 f"{training.gib:.1f}",
-                training.verdict,
+                one.verdict,
                 f"{training.seconds_per_step:.1f}",
                 "?" if plan.hours is None else f"{plan.hours:.1f}",
                 "?" if plan.cost is None else f"{plan.cost:.0f}",
@@ -192,7 +208,7 @@ def as_json(one: Planned) -> dict[str, Any]:
         "gradientCheckpointing": work.checkpointing,
         "parallelism": work.spread.model_dump(mode="json", by_alias=True),
         "gpu": gpu.name,
-        "fits": training.verdict,
+        "fits": one.verdict,
         "fitsWith": one.remedies,
         "gpuGib": rounded(training.gib),
         "gpuGibRange": [rounded(each) for each in training.gib_range],

@@ -252,6 +252,29 @@ def test_only_a_lora_keeps_attention() -> None:
     assert [work.checkpointing for work in fit.workloads(full, gpu("H200-141GB"))] == ["Full"]
 
 
+def test_host_memory_that_pods_may_not_have_is_said_before_a_gpu_waits_for_it() -> None:
+    offload = spec(training={"gradientCheckpointing": "Offload"})
+    assert not refused(World(H200, **offload))
+    assert not refused(World(H200, **offload, resources={"memory": "96Gi"}))
+    world = World(H200, **offload, resources={"memory": "48Gi"})
+    assert refused(world)
+    condition = world.condition("Stalled")
+    assert condition is not None
+    assert condition["message"] == (
+        "training keeps at least 58 GiB in the host memory of each pod, and spec.resources.memory "
+        "is 48Gi: it fits with resources.memory: 96Gi, or no resources.memory. To try it all the "
+        "same, set the annotation wan-operator.dev/fit-check: disabled"
+    )
+    world.cr["metadata"]["annotations"] = {"wan-operator.dev/fit-check": "disabled"}
+    assert not refused(world)
+
+
+def test_auto_keeps_nothing_where_host_memory_is_short() -> None:
+    world = World(H200, **spec(**AUTO, resources={"memory": "48Gi"}))
+    world.settle()
+    assert world.status["effective"]["gradientCheckpointing"] == "Full"
+
+
 def test_auto_is_the_default() -> None:
     stated = WanFineTuneSpec.model_validate(
         {"model": {"preset": "Wan2.1-I2V-Tiny"}, "dataset": SMALL}

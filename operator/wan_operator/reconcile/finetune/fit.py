@@ -13,6 +13,7 @@ from wan_operator.api.v1alpha1.finetune import (
     WanFineTuneSpec,
 )
 from wan_operator.api.v1alpha1.runs import StepStatus
+from wan_operator.reconcile.finetune import host
 from wan_operator.reconcile.finetune.plan import (
     FineTuneRun,
     FineTuneStep,
@@ -76,7 +77,8 @@ def refusal(cr: Raw, run: FineTuneRun) -> str | None:
     candidates = [gpu] if gpu is not None else list(catalogue)
     plans = [plan_training(works[0], each) for each in candidates]
     if any(plan.verdict != "no" for plan in plans):
-        return None
+        short = host.shortage(run.spec, works[0])
+        return None if short is None else short.refusal
     largest = max(plans, key=_memory)
     assert largest.gpu is not None
     named = f"the largest type of the catalogue, {largest.gpu.name}," if gpu is None else gpu.name
@@ -203,7 +205,8 @@ def checkpointing(
         choices += KEEPING
 
     def surely_fits(choice: Checkpointing) -> bool:
-        return plan_training(replace(works[0], checkpointing=choice), gpu).verdict == "yes"
+        work = replace(works[0], checkpointing=choice)
+        return plan_training(work, gpu).verdict == "yes" and host.has_room(spec, work)
 
     return next(filter(surely_fits, choices), "Full")
 
