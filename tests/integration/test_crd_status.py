@@ -128,6 +128,7 @@ def full_status() -> WanFineTuneStatus:
             eta="4m10s",
             loss="0.123",
             waits_for="http://minio:9000: nothing listens there",
+            waits_reason="StoreUnreachable",
             time=NOW,
         ),
         artifact=artifact,

@@ -197,7 +197,10 @@ class Progress(Contract):
     """Share of parameter updates of the last step that rounding swallowed."""
     checkpoint: Checkpoint | None = None
     waits_for: str = ""
-    """Address of a store that gives no answer, and the cause; empty while none is waited for."""
+    """Address of a store or service that gives no answer, and the cause; empty while none is waited
+    for."""
+    waits_reason: Reason | None = None
+    """Which of them, as an error would name it."""
     updated: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
 
 

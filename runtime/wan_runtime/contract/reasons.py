@@ -137,6 +137,14 @@ class Reason(Explained):
         "answers. Correct the operator's default with `helm upgrade --reuse-values --set "
         "store.endpoint=URL`, or `spec.store` with `kubectl edit KIND/NAME`.",
     )
+    SERVICE_UNREACHABLE = (
+        "ServiceUnreachable",
+        "The service that renders the videos of a candidate does not answer.",
+        "`candidates[].serviceRef.name` is no WanInferenceService of the namespace, its gateways "
+        "do not run, or a NetworkPolicy keeps the pods apart.",
+        "`kubectl get wis` shows the services and their states. The evaluation goes on once the "
+        "service answers; correct a name with `kubectl apply -f FILE`.",
+    )
     STORE_ACCESS_DENIED = (
         "StoreAccessDenied",
         "The store refused the credentials, or an action to their user; the message has the action "

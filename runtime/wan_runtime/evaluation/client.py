@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,13 @@ class Refused(Exception):
 class Client:
     """Asks, waits and downloads. An outage shorter than `Patience.seconds` is waited out."""
 
-    def __init__(self, service: ServiceAddress, patience: Patience | None = None) -> None:
-        """Raises InputError(JOB_INVALID), if the file with the key cannot be read."""
+    def __init__(
+        self, service: ServiceAddress, heard: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`heard`: as that of a Patience. Raises InputError(JOB_INVALID), if the file with the key
+        cannot be read."""
         self._url = service.url.rstrip("/")
-        self._patience = patience or Patience()
+        self._patience = Patience(heard=heard)
         self._headers = {} if service.key_file is None else _authorization(service.key_file)
         self._pool = urllib3.PoolManager(
             timeout=urllib3.Timeout(
@@ -106,7 +109,7 @@ class Client:
         self, method: str, path: str, headers: Mapping[str, str] | None = None, **request: Any
     ) -> urllib3.BaseHTTPResponse:
         """A good answer, after whatever has to be waited for."""
-        retrier = Retrier(self._patience, f"{method} {self._url}{path}")
+        retrier = Retrier(self._patience, f"{method} {self._url}{path}", self._url)
         every = {**self._headers, **(headers or {})}
         begun = self._patience.clock()
         while True:
@@ -118,6 +121,8 @@ class Client:
                 if not retrier.wait(why(error)):
                     raise self._away(why(error)) from error
                 continue
+            if response.status not in AWAY:
+                retrier.progressed()
             if response.status < 300:
                 return response
             said = _said(response)
@@ -137,7 +142,7 @@ class Client:
 
     def _away(self, cause: str) -> InfrastructureError:
         return InfrastructureError(
-            Reason.UNEXPECTED, f"the service at {self._url} does not answer: {cause}"
+            Reason.SERVICE_UNREACHABLE, f"the service at {self._url} does not answer: {cause}"
         )
 
 

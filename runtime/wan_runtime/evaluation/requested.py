@@ -8,6 +8,7 @@ import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,16 @@ class Cost(Contract):
 class Requests:
     """Asks one service for the videos of clips."""
 
-    def __init__(self, job: JobSpec, spec: CandidateSpec, store: Store, work: Path) -> None:
+    def __init__(
+        self, job: JobSpec, spec: CandidateSpec, store: Store, work: Path, report: Reporter
+    ) -> None:
         """Raises InputError(JOB_INVALID) for settings that the API has no field for."""
         assert spec.service is not None
         self._job, self._spec, self._store, self._work = job, spec, store, work
         self._evaluation = evaluation_of(job)
         self._service = spec.service
-        self._client = Client(spec.service)
+        heard = partial(report.waits_for, reason=Reason.SERVICE_UNREACHABLE)
+        self._client = Client(spec.service, heard)
         if self._evaluation.sampling.shift is not None:
             raise InputError(
                 Reason.JOB_INVALID,
@@ -184,7 +188,7 @@ def request(
         InputError: if the service refuses the key, or has no field for a setting.
         InfrastructureError: if it does not answer.
     """
-    requests = Requests(job, spec, store, work)
+    requests = Requests(job, spec, store, work, report)
     pictures = {each.first_frame for each in clips}
     manifest.fetch(store, results.collected(job), work / "clips", pictures)
     sent: deque[Pending] = deque()

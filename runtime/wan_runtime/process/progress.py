@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from wan_runtime.contract.job import Checkpoint, Progress
+from wan_runtime.contract.reasons import Reason
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -58,6 +59,7 @@ class Reporter:
         self._logged = self._published = float("-inf")
         self._bar: tqdm[Any] | None = None
         self._waits_for = ""
+        self._waits_reason: Reason | None = None
         self._one = threading.Lock()
         self.progress = Progress(step_id=step_id, activity="starting")
         self._publish()
@@ -136,11 +138,11 @@ class Reporter:
         self.progress = self.progress.model_copy(update={"checkpoint": checkpoint})
         self._publish()
 
-    def waits_for(self, what: str) -> None:
+    def waits_for(self, what: str, reason: Reason = Reason.STORE_UNREACHABLE) -> None:
         """Something outside gives no answer, which `what` names; empty once it does. Published at
         once. Call it from any thread."""
         if what != self._waits_for:
-            self._waits_for = what
+            self._waits_for, self._waits_reason = what, reason if what else None
             self._publish()
 
     @contextmanager
@@ -188,7 +190,8 @@ class Reporter:
             return
         partial = self._folder / f".{FILE}.{os.getpid()}"
         with self._one:
-            now = self.progress.model_copy(update={"waits_for": self._waits_for})
+            waits = {"waits_for": self._waits_for, "waits_reason": self._waits_reason}
+            now = self.progress.model_copy(update=waits)
             partial.write_text(now.model_dump_json(by_alias=True))
             partial.replace(self._folder / FILE)  # atomic: the supervisor never reads half a file
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from unit.controller.test_parallel import HIGH, LOW, parallel
 from unit.controller.world import World
 from wan_runtime.contract.job import Checkpoint, ExitClass, ManifestRef, Progress
+from wan_runtime.contract.reasons import Reason
 
 
 def test_progress_is_the_sum_and_the_slowest_decides_when() -> None:
@@ -59,9 +60,13 @@ def test_a_store_that_gives_no_answer_is_named_until_it_does() -> None:
     world.passes(60)
     world.settle()
     assert world.leading == ("Running", "StepRunning")
-    world.says(Progress(step_id="prepare", activity="checking clips", waits_for=word))
+    away = Reason.SERVICE_UNREACHABLE
+    said_away = Progress(step_id="prepare", activity="asking", waits_for=word, waits_reason=away)
+    world.says(said_away)
     world.passes(60)
     world.settle()
+    assert world.leading == ("Running", "ServiceUnreachable")
+    assert "candidates[].serviceRef" in world.status["conditions"][0]["message"]
     world.ends(ExitClass.INFRASTRUCTURE)
     world.settle()
     assert not world.status["progress"].get("waitsFor"), "what has ended waits for nothing"

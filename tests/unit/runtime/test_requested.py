@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     patience = Patience(seconds=20, sleep=made.sleep, clock=lambda: made.now)
-    monkeypatch.setattr(client, "Patience", lambda: patience)
+    monkeypatch.setattr(client, "Patience", lambda heard: replace(patience, heard=heard))
     return made
 
 
@@ -151,9 +152,12 @@ def test_a_wrong_key_and_a_shift_end_the_step(
 
 
 def test_a_service_that_is_away(clock: Clock) -> None:
-    away = Client(ServiceAddress(url="http://127.0.0.1:9", model="wan"))
-    with pytest.raises(InfrastructureError, match="does not answer: nothing listens there"):
+    heard = list[str]()
+    away = Client(ServiceAddress(url="http://127.0.0.1:9", model="wan"), heard.append)
+    with pytest.raises(InfrastructureError, match="does not answer: nothing listens there") as gone:
         away.create({}, b"", "key")
+    assert gone.value.reason is Reason.SERVICE_UNREACHABLE
+    assert set(heard) == {"http://127.0.0.1:9: nothing listens there"}
     assert sum(clock.slept) == pytest.approx(20)
 
 

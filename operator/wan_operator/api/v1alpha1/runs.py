@@ -111,7 +111,10 @@ class ProgressStatus(ApiModel):
     loss: Short = ""
     """Loss of the last training step, one number for each expert that runs."""
     waits_for: Annotated[str, Field(max_length=1024)] | None = None
-    """Address of the store that gives no answer, and the cause. Left out while it answers."""
+    """Address of the store or service that gives no answer, and the cause. Left out while it
+    answers."""
+    waits_reason: Short | None = None
+    """Reason for the wait: a word from the list in the API reference."""
     time: datetime
     """Time at which the progress was last refreshed."""
 

@@ -123,7 +123,7 @@ def halted(run: Run[Spec, Status], **changes: str) -> Run[Spec, Status]:
     if run.status.progress is None:
         return run
     progress = run.status.progress.model_copy(
-        update={"activity": "", "eta": "", "waits_for": None, **changes}
+        update={"activity": "", "eta": "", "waits_for": None, "waits_reason": None, **changes}
     )
     if progress == run.status.progress:
         return run
@@ -151,6 +151,7 @@ def summed(label: str, said: Sequence[Progress], others: Sequence[StepStatus]) -
         display=f"{label} {counted}" if known else label,
         eta=duration(eta) if eta is not None and whole else "",
         waits_for="; ".join(dict.fromkeys(filter(None, (each.waits_for for each in said)))) or None,
+        waits_reason=next((each.waits_reason.value for each in said if each.waits_reason), None),
         loss=", ".join(f"{each.loss:.4g}" for each in said if each.loss is not None),
         time=max(each.updated for each in said),
     )

@@ -21,6 +21,11 @@ from wan_runtime.contract.reasons import Reason
 FIRST_POLL_SECONDS = 2.0
 """Interval until a pod that has just started answers with its progress."""
 YOUNG_SECONDS = 30.0
+WAITED_FOR = {
+    Reason.STORE_UNREACHABLE.value: ("store", "its endpoint in spec.store or the Helm values"),
+    Reason.SERVICE_UNREACHABLE.value: ("service", "its name in candidates[].serviceRef"),
+}
+"""Reason -> what a step waits for, and where its address is given."""
 
 
 def watch(run: Run[Spec, Status], *starting: Wanted) -> Decision:
@@ -146,15 +151,16 @@ def where(run: Run[Spec, Status], step: StepStatus, current: Attempted) -> str:
 
 
 def unanswered(run: Run[Spec, Status], running: Wanted) -> Wanted:
-    """The news of a step that runs, with the store that it waits for."""
-    waits_for = run.status.progress.waits_for if run.status.progress else None
-    if not waits_for:
+    """The news of a step that runs, with the store or service that it waits for."""
+    progress = run.status.progress
+    if progress is None or not progress.waits_for:
         return running
-    text = (
-        f"{running.message}, and waits for the store: check that it is up, and its endpoint in "
-        f"spec.store or the Helm values, {waits_for}"
-    )
-    return replace(running, reason=Reason.STORE_UNREACHABLE.value, message=text)
+    reason = progress.waits_reason
+    if reason not in WAITED_FOR:
+        reason = Reason.STORE_UNREACHABLE.value
+    what, where = WAITED_FOR[reason]
+    text = f"{running.message}, and waits for the {what}: check that it is up, and {where}"
+    return replace(running, reason=reason, message=f"{text}, {progress.waits_for}")
 
 
 def until(run: Run[Spec, Status], seconds: float) -> float:
