@@ -184,7 +184,7 @@ def _without_result(pod: Raw, state: Raw, exit_code: int) -> tuple[ExitClass, st
     said = state.get("message", "").strip()[-500:]
     detail = f": {said}" if said else ""
     if state.get("reason") == "OOMKilled":
-        [container] = pod["spec"]["containers"]
+        container = pod["spec"]["containers"][0]  # an admission webhook may have added others
         memory = container.get("resources", {}).get("limits", {}).get("memory")
         limit = f", {memory}" if memory else ""
         return (
