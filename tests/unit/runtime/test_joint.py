@@ -161,7 +161,7 @@ def test_several_ranks_train_both(encoded22: Run, joint: Run) -> None:
 
 def test_ranks_that_divide_both_go_on_after_the_death_of_one(encoded22: Run, joint: Run) -> None:
     run = encoded22.fork("joint-divided")
-    first, second = go(run, (2, 1), kill=3, zero={"zeroStage": 3}, **TRAINING)
+    first, second = go(run, (2, 2), kill=3, zero={"zeroStage": 3}, **TRAINING)
     assert first.startswith("RankLost: another rank is lost"), first
     assert second is None
     ends = go(run, (2, 1), stop=4, zero={"zeroStage": 2}, **TRAINING)
