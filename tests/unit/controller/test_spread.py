@@ -10,13 +10,14 @@ import pytest
 from unit.controller.world import SETTINGS, World
 from wan_operator.api.v1alpha1.finetune import WanFineTuneSpec
 from wan_operator.reconcile.finetune.fit import workloads
-from wan_runtime.contract.job import JobSpec
+from wan_runtime.contract.job import ExitClass, JobSpec
 from wan_runtime.contract.training import Parallelism
 from wan_runtime.planner.gpus import DEFAULTS, by_name
 
 Raw = dict[str, Any]
 JOB = "demo-train-1"
 TWO_NODES = {"nodes": 2, "gpusPerNode": 4, "environment": {"NCCL_DEBUG": "WARN"}}
+PVC = {"claimName": "models"}
 EIGHT_CLIPS = {"gradientAccumulation": 8}
 
 
@@ -148,6 +149,40 @@ def test_an_edit_has_auto_chosen_anew() -> None:
     assert kept() == began
     world.status["effective"]["gradientCheckpointing"] = "Offload"  # by an earlier catalogue
     assert kept() == "Offload"
+
+
+def test_an_edit_to_what_does_not_hold_the_run_waits_for_another() -> None:
+    """It would run out of memory, and that ends a run for good."""
+    h100 = replace(SETTINGS, gpu_type="H100-80GB")
+    model = {"preset": "Wan2.1-I2V-14B-720P", "source": {"persistentVolumeClaim": PVC}}
+    training = {"gradientCheckpointing": "Full"}
+    world = World(h100, model=model, parallelism={"gpusPerNode": 2}, training=training)
+    world.at_once = 2
+    world.reach("train")
+    world.starts(JOB)
+    world.settle()
+    before = world.status["effective"]
+    world.edit(parallelism={"gpusPerNode": 1})
+    world.settle()
+    assert world.running_jobs() == [JOB], "what runs is left to run"
+    world.ends(ExitClass.STOPPED)
+    world.settle()
+    assert world.leading == ("Stalled", "DoesNotFit")
+    stalled = world.condition("Stalled")
+    assert stalled is not None
+    assert "it fits with gradientCheckpointing: Offload" in stalled["message"]
+    assert "parallelism.gpusPerNode: 2" in stalled["message"]
+    assert world.status["effective"] == before
+    world.edit(suspend=True)
+    world.settle()
+    assert world.leading == ("Suspended", "SuspendedByUser")
+    world.edit(suspend=False)
+    world.settle()
+    assert world.leading == ("Stalled", "DoesNotFit")
+    world.edit(parallelism={"gpusPerNode": 4, "sequence": 4})
+    world.settle()
+    assert world.running_jobs() == ["demo-train-2"]
+    assert world.status["effective"]["parallelism"]["gpusPerNode"] == 4
 
 
 def test_what_another_release_chose_is_chosen_anew() -> None:

@@ -20,6 +20,7 @@ from wan_operator.reconcile.finetune.plan import (
     buckets_of,
     experts_of,
     has_begun,
+    has_trained,
     prepare_of,
     trains_in_parallel,
     trains_jointly,
@@ -83,6 +84,29 @@ def refusal(cr: Raw, run: FineTuneRun) -> str | None:
     assert largest.gpu is not None
     named = f"the largest type of the catalogue, {largest.gpu.name}," if gpu is None else gpu.name
     return _refusal(largest, works[1:], named, catalogue)
+
+
+def refused_edit(cr: Raw, run: FineTuneRun) -> str | None:
+    """Why training must not go on with `parallelism` as it was edited since it began: it holds the
+    run no more."""
+    gpu, begun = _gpu(run), _begun(run)
+    if gpu is None or begun is None or not is_fit_checked(cr) or has_trained(run):
+        return None
+    works = workloads(run.spec, gpu, begun)
+    if not works or works[0].spread == parallelism_of(begun):
+        return None
+    plan = plan_training(works[0], gpu)
+    if plan.verdict != "no":
+        return None
+    return _refusal(plan, works[1:], gpu.name, run.settings.gpu_catalogue)
+
+
+def as_begun(run: FineTuneRun, effective: Effective) -> Effective:
+    """With the plan and what it decided when the run began."""
+    begun = _begun(run)
+    assert begun is not None
+    fields = ("gpus", "gradient_checkpointing", "checkpoint_every_steps", "parallelism", "plan")
+    return effective.model_copy(update={name: getattr(begun, name) for name in fields})
 
 
 def long_warm_up(run: FineTuneRun) -> str | None:

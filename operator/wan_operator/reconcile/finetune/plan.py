@@ -145,6 +145,13 @@ def has_begun(run: FineTuneRun) -> bool:
     return any(step.state != "Waiting" for step in run.status.steps)
 
 
+def has_trained(run: FineTuneRun) -> bool:
+    """Whether all training is done."""
+    trains = [planned.id for planned in plan_steps(run.spec) if planned.trains]
+    done = {step.name for step in run.status.steps if step.state == "Complete"}
+    return done.issuperset(trains)
+
+
 def has_exported(run: FineTuneRun) -> bool:
     """Whether the export has begun."""
     return any(step.name == Step.EXPORT and step.state != "Waiting" for step in run.status.steps)

@@ -56,10 +56,16 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
     except StoreNotConfiguredError as error:
         return stalled(cr, "StoreNotConfigured", str(error), now)
     known, steps = run.status.steps, merged_steps(run)
-    run = run.with_status(effective=fit.planned(run, effective, steps), steps=steps)
+    refused_edit = fit.refused_edit(cr, run)
+    if refused_edit is None:
+        effective = fit.planned(run, effective, steps)
+    else:  # what runs is left to run
+        effective = fit.as_begun(run, effective)
+    run = run.with_status(effective=effective, steps=steps)
     if run.status.spec_sha256 is None:
         run = run.with_status(spec_sha256=digest(run.spec))
-    refusal = fit.refusal(cr, run)
+    held = bool(run.running) or run.spec.suspend
+    refusal = fit.refusal(cr, run) if refused_edit is None or held else refused_edit
     if refusal is not None:
         return stalled({**cr, "status": run.dump()}, "DoesNotFit", refusal, now)
     too_long = fit.long_warm_up(run)
