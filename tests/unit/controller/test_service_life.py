@@ -77,6 +77,19 @@ def test_a_worker_has_time_to_end_its_longest_video() -> None:
     assert grace == world.status["effective"]["drainSeconds"] + 30
 
 
+@pytest.mark.parametrize(("share", "stays"), [(0.7, False), (0.95, True), (1.4, True), (2, False)])
+def test_a_drain_that_does_as_well_stays(share: float, stays: bool) -> None:
+    """Its workers would be replaced for another."""
+    world = World(example("effects", adapters=[], effects=[]), WAN_GPU_TYPE="H100-80GB")
+    world.cr["spec"]["autoscaling"] = None
+    world.turn()
+    effective = world.status["effective"]
+    wanted, other = effective["drainSeconds"], round(share * effective["drainSeconds"])
+    effective["drainSeconds"] = other
+    world.turn()
+    assert world.status["effective"]["drainSeconds"] == (other if stays else wanted)
+
+
 def test_a_drain_takes_one_pod_of_a_part_and_any_that_is_not_ready() -> None:
     world = World(tiny())
     world.turn()

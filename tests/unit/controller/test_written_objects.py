@@ -61,7 +61,8 @@ def restored_service(name: str) -> service_world.World:
 
 
 def without_texts(status: Raw) -> Raw:
-    """A status without its sentences."""
+    """A status without its sentences, and without the planner's figures: they follow what has been
+    measured since."""
     conditions = [
         {name: each.get(name) for name in ("type", "status", "reason", "lastTransitionTime")}
         for each in status["conditions"]
@@ -75,6 +76,8 @@ def without_texts(status: Raw) -> Raw:
         {name: value for name, value in step.items() if name != "message"}
         for step in status.get("steps", [])
     ]
+    if "effective" in plain:
+        plain["effective"] = {n: v for n, v in plain["effective"].items() if n != "plan"}
     return {**plain, "conditions": conditions, "steps": steps}
 
 

@@ -71,7 +71,7 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
         return Decision()
     try:
         service = read(cr, observed, settings, now)
-        effective = resolve(service.spec, settings)
+        effective = resolve(service.spec, settings, service.status.effective)
     except ValidationError as error:
         return stalled(cr, "SpecInvalid", unreadable(error), now)
     except StoreNotConfiguredError as error:

@@ -25,14 +25,20 @@ LEAST_DRAIN_SECONDS = 60
 SLACK = 1.5
 """Ratio of a drain's seconds to the planner's: it covers the planner's error and the encoding of
 text and first frame."""
+NEAR = (0.9, 1.5)
+"""Least and largest drain, over the one that is wanted, that does as well: a longer one costs
+nothing but patience."""
 
 
 class DatabaseNotConfiguredError(Exception):
     """Its text names the field and the Helm value."""
 
 
-def resolve(spec: WanInferenceServiceSpec, settings: Settings) -> EffectiveService:
-    """status.effective. Raises StoreNotConfiguredError, DatabaseNotConfiguredError."""
+def resolve(
+    spec: WanInferenceServiceSpec, settings: Settings, before: EffectiveService | None = None
+) -> EffectiveService:
+    """status.effective; `before`: as it is in use. Raises StoreNotConfiguredError,
+    DatabaseNotConfiguredError."""
     store = resolve_store(spec.store or Store(), settings)
     database = spec.database.secret_ref.name if spec.database else settings.database_secret
     if not database:
@@ -53,7 +59,7 @@ def resolve(spec: WanInferenceServiceSpec, settings: Settings) -> EffectiveServi
         gpu="" if gpu is None else gpu.name,
         predicted_seconds=None if usual is None else round(usual.seconds_per_clip, 1),
         peak_gib=None if usual is None else round(usual.gib, 1),
-        drain_seconds=spec.workers.drain_seconds or drain_seconds(spec, gpu),
+        drain_seconds=spec.workers.drain_seconds or drain_seconds(spec, gpu, before),
         gateway_image=settings.operator_image,
         worker_image=settings.runtime_image,
     )
@@ -107,15 +113,21 @@ def work(spec: WanInferenceServiceSpec, *, longest: bool = False) -> Serving:
     )
 
 
-def drain_seconds(spec: WanInferenceServiceSpec, gpu: Gpu | None) -> int:
+def drain_seconds(
+    spec: WanInferenceServiceSpec, gpu: Gpu | None, before: EffectiveService | None = None
+) -> int:
     """For the longest video at the usual number of steps; of an unknown GPU, as if it were the one
-    that was measured."""
+    that was measured. What is in use stays where it is near enough: another would replace all
+    workers, for a planner that was fitted anew."""
     if _preset(spec).tiny:
         return LEAST_DRAIN_SECONDS
     planned_for = gpu or by_name(MEASURED_ON, DEFAULTS)
     assert planned_for is not None
     seconds = plan_serving(work(spec, longest=True), planned_for).seconds_per_clip
-    return max(LEAST_DRAIN_SECONDS, math.ceil(SLACK * seconds))
+    wanted = max(LEAST_DRAIN_SECONDS, math.ceil(SLACK * seconds))
+    least, most = (share * wanted for share in NEAR)
+    near = before is not None and least <= before.drain_seconds <= most
+    return before.drain_seconds if before is not None and near else wanted
 
 
 def refusal(spec: WanInferenceServiceSpec, settings: Settings) -> str | None:
