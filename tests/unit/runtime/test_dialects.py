@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 
 from wan_runtime.contract.finetune import Dialect
 from wan_runtime.contract.steps import Expert
+from wan_runtime.models.adapters import dialects
 from wan_runtime.models.adapters.changes import Factors
 from wan_runtime.models.adapters.dialects import read_adapter, write_adapter
 from wan_runtime.models.adapters.layer_names import DIFFUSERS, MODULATED, OTHERS
@@ -99,6 +101,29 @@ def test_what_is_written_is_read(dialect: Dialect, tmp_path: Path) -> None:
     for layer, (b, a) in factors.items():
         assert torch.equal(read[layer][0], b)
         assert torch.equal(read[layer][1], a)
+
+
+def test_a_file_is_read_by_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of small operations by several threads take minutes on busy processors."""
+    path, held = tmp_path / "adapter.safetensors", list[int]()
+    write_adapter(
+        Dialect.DIFFSYNTH, path, {"blocks.0.ffn.0": (torch.ones(8, 2), torch.ones(2, 4))}, {}
+    )
+    number = dialects._number
+
+    def noting(*given: Any) -> torch.Tensor:
+        held.append(torch.get_num_threads())
+        return number(*given)
+
+    monkeypatch.setattr(dialects, "_number", noting)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        read_adapter(path)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert held == [1, 1]
 
 
 def test_every_parameter_has_a_name() -> None:

@@ -50,6 +50,16 @@ def run(renderer: Faulty, work: Path) -> warm_up.Warm:
     return warm_up.run(SERVICE, stand_in, work)
 
 
+def test_the_pace_is_that_of_the_faster_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renderer: Any = Faulty(join(0, 1, tmp_path / "meet"), 1)
+    order = warm_up.warm_order(renderer.model.preset, SERVICE.defaults, SERVICE.sizes[0])
+    clock = iter([0.0, 3.0, 13.0])  # as another expert's first step may choose kernels yet
+    monkeypatch.setattr(warm_up, "time", SimpleNamespace(monotonic=clock.__next__))
+    assert warm_up._render(renderer, order, tmp_path)[1].step_seconds == 3.0
+
+
 def test_a_short_video_twice_then_each_size_once(tmp_path: Path) -> None:
     renderer = Faulty(join(0, 1, tmp_path / "meet"), 1, 1, 2, 3)
     warm = run(renderer, tmp_path)

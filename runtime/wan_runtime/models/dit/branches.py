@@ -43,18 +43,16 @@ def applied(
     modules = dict(dit.named_modules())
     for changes, strength in uses:
         for layer, (b, a) in changes.factors.items():
-            products[modules[layer]].append((b * strength, a))
+            # On a GPU, where it does not wait for busy processors.
+            products[modules[layer]].append((b.to(device) * strength, a.to(device)))
         for name, difference in changes.differences.items():
             layer, _, parameter = name.rpartition(".")
             own = sums[modules[layer]]
-            grown = difference.float() * strength
+            grown = difference.to(device).float() * strength
             own[parameter] = own[parameter] + grown if parameter in own else grown
     branches = Branches(
-        {module: _joined(pairs, device) for module, pairs in products.items()},
-        {
-            module: {name: each.to(device) for name, each in differences.items()}
-            for module, differences in sums.items()
-        },
+        {module: _joined(pairs) for module, pairs in products.items()},
+        sums,
     )
     with ExitStack() as stack:
         for module, (b, a) in branches.products.items():
@@ -64,9 +62,8 @@ def applied(
         yield branches
 
 
-def _joined(pairs: Sequence[tuple[Tensor, Tensor]], device: torch.device) -> tuple[Tensor, Tensor]:
-    b = torch.cat([b for b, _ in pairs], dim=1).to(device)
-    return b, torch.cat([a for _, a in pairs]).to(device)
+def _joined(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    return torch.cat([b for b, _ in pairs], dim=1), torch.cat([a for _, a in pairs])
 
 
 def _branch(b: Tensor, a: Tensor) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
