@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
 from diffusers_peer import SIGMA, random_inputs
+from forked_ranks import on_ranks
 from wan_runtime.contract.steps import Expert
 from wan_runtime.models.adapters.changes import Changes
+from wan_runtime.models.dit.parallel import Ranks
 from wan_runtime.models.dit.streamed import Streamed
+from wan_runtime.models.dit.tokens import TokenSplit, split_over
 from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import compute_device
@@ -34,10 +39,10 @@ def loaded(files: ModelFiles, *, streamed: bool) -> Transformer:
 
 
 @torch.no_grad()
-def velocity(transformer: Transformer) -> Tensor:
+def velocity(transformer: Transformer, tokens: TokenSplit | None = None) -> Tensor:
     noisy, conditions = random_inputs(clip=True)
     transformer.bring()
-    return transformer.begin(conditions).velocity(noisy, SIGMA)
+    return transformer.begin(conditions, tokens=tokens).velocity(noisy, SIGMA)
 
 
 def changes(transformer: Transformer) -> Changes:
@@ -62,6 +67,17 @@ def test_streamed_blocks_compute_the_same_bits(tiny21: ModelFiles, streamed: Tra
         assert not torch.equal(wanted, base)
         assert torch.equal(velocity(streamed), wanted)
     assert torch.equal(velocity(streamed), base)
+
+
+def test_ranks_that_share_the_tokens_compute_the_same_bits(
+    tiny21: ModelFiles, tmp_path: Path
+) -> None:
+    def both(ranks: Ranks) -> bool:
+        tokens = split_over(ranks.everyone)
+        made = (velocity(loaded(tiny21, streamed=each), tokens) for each in (False, True))
+        return torch.equal(*made)
+
+    assert on_ranks(2, tmp_path, both) == [True, True]
 
 
 def test_two_blocks_are_there_and_the_next_one_is_on_its_way(streamed: Transformer) -> None:
