@@ -57,7 +57,7 @@ from wan_runtime.rendering.render import Renderer, Shot
 
 log = logging.getLogger(__name__)
 
-RENDERER = 1
+RENDERER = 2
 """Part of the names in the cache: a release that renders otherwise has another."""
 OTHER_SEED = 2**31
 """Distance from a clip's seed to that of its other render: larger than between two clips, and below

@@ -10,10 +10,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from wan_runtime.contract.sampling import Profile
 from wan_runtime.models import load, vae_encoder
 from wan_runtime.models.encoders import VideoEncoder
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.vae_encoder import Encoder
+from wan_runtime.rendering.model import encoder_of
 
 pytest_plugins = ["ml_fixtures"]
 
@@ -91,3 +93,13 @@ def test_how_many_are_taken_at_once_changes_nothing(
     usual = own.video(frames)
     monkeypatch.setattr(vae_encoder, "AT_ONCE", size)
     torch.testing.assert_close(own.video(frames), usual, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("device", "profile", "wanted"),
+    [("cuda", "Lossless", "Eager"), ("cuda", "Exact", "No"), ("cpu", "Lossless", "No")],
+)
+def test_services_encode_photos_by_our_own_where_bits_may_change(
+    device: str, profile: Profile, wanted: str
+) -> None:
+    assert encoder_of(torch.device(device), profile) == wanted
