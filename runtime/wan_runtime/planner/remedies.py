@@ -96,7 +96,7 @@ def most_frames(works: Sequence[Training], gpu: Gpu) -> int | None:
 
 
 def serving_remedies(work: Serving, gpu: Gpu, catalogue: Sequence[Gpu]) -> list[str]:
-    """For a video, likewise. More GPUs do not help: one of them decodes it whole."""
+    """For a video, likewise. More GPUs are not named: two share no memory of a guided video."""
     found = []
 
     def fit_with(on: Gpu = gpu, **change: Any) -> bool:

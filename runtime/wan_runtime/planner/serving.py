@@ -74,7 +74,9 @@ def plan_serving(work: Serving, gpu: Gpu) -> ServingPlan:
         memory={
             **weights_gib(work, gpu),
             # Those of the decoder come when the transformer's are gone.
-            "activations": max(known.live * unit / shards, known.decode_bytes * work.tokens / GIB),
+            "activations": max(
+                known.live * unit / shards, known.decode_bytes * work.tokens / decoders(work) / GIB
+            ),
             "fragmentation": allocator.fragmentation_gib,
             "CUDA context": allocator.context_gib,
         },
@@ -116,10 +118,13 @@ def speedup(work: Serving, scaling: Scaling) -> float:
 
 
 def decoders_speedup(work: Serving, scaling: Scaling) -> float:
-    """Speedup of the VAE's decoder, of whose rows each GPU takes some; with Exact one decodes. Each
-    doubling is taken to gain as much as the first."""
-    doublings = 0 if work.profile == "Exact" else math.log2(work.gpus)
-    return scaling.decode**doublings
+    """Speedup of the VAE's decoder. Each doubling is taken to gain as much as the first."""
+    return math.pow(scaling.decode, math.log2(decoders(work)))
+
+
+def decoders(work: Serving) -> int:
+    """GPUs that decode a video, each a band of its rows; with Exact one decodes it whole."""
+    return 1 if work.profile == "Exact" else work.gpus
 
 
 def is_guided(preset: str) -> bool:

@@ -38,6 +38,8 @@ def test_a_clip_takes_what_a_forward_pass_was_measured_to_take() -> None:
     assert two.seconds["VAE decode"] == pytest.approx(0.994, rel=0.001)
     assert plan.seconds["transformer"] / four.seconds["transformer"] == pytest.approx(1.951 * 1.857)
     assert (two.confidence, four.confidence) == ("Extrapolated", "Estimated")
+    held = [each.memory["activations"] for each in (plan, two, four)]
+    assert held == [pytest.approx(each) for each in (held[0], held[0], held[0] / 2)]
 
 
 def test_a_profile_saves_what_its_arithmetic_does_on_a_gpu() -> None:
