@@ -49,6 +49,7 @@ def fetch(spec: EvaluationWork, store: Store, folder: Path) -> dict[MetricName, 
         InputError: MODEL_NOT_FOUND, if a file is gone.
     """
     digests = {}
+    brought: dict[str, str | None] = {}
     for name, weights in _wanted(spec).items():
         if spec.metric_weights is None:
             continue
@@ -57,11 +58,13 @@ def fetch(spec: EvaluationWork, store: Store, folder: Path) -> dict[MetricName, 
         found = {}
         for file in weights.files:
             key = _key(store, spec, weights, file)
-            try:
-                got = _at(store, spec.metric_weights).download(key, place / file)
-            except ObjectNotFound as error:
-                raise InputError(Reason.MODEL_NOT_FOUND, error.message) from error
-            found[file] = got.sha256
+            if key not in brought:  # another metric may have the same
+                try:
+                    got = _at(store, spec.metric_weights).download(key, place / file)
+                except ObjectNotFound as error:
+                    raise InputError(Reason.MODEL_NOT_FOUND, error.message) from error
+                brought[key] = got.sha256
+            found[file] = brought[key]
         digests[name] = hashlib.sha256(canonical_json(found)).hexdigest()
     return digests
 

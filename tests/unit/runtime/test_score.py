@@ -13,11 +13,13 @@ from evaluations import Evaluation
 from moving import FRAMES, moving_picture
 from wan_runtime.artifacts import documents
 from wan_runtime.artifacts.errors import ArtifactCorrupt
+from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.clip_scores import ClipScores, Score
+from wan_runtime.contract.evaluation import evaluation_of
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.steps import Step
 from wan_runtime.errors import InputError
-from wan_runtime.evaluation import kept_scores, measuring, score
+from wan_runtime.evaluation import kept_scores, measuring, score, weights
 from wan_runtime.evaluation.kept_scores import ScoreCache
 from wan_runtime.evaluation.measuring import Measurers, Order
 from wan_runtime.evaluation.metrics.score import Limits
@@ -221,6 +223,28 @@ def test_nothing_is_measured_twice(
     asked, values = measured()
     assert asked == [("clip-0001", both)]
     assert values[0] < first[0]
+
+
+def test_weights_of_two_metrics_are_brought_once(
+    evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, folder = evaluation.store, f"{evaluation.name}/weights"
+    names = ("vbench_i2v_subject", "vbench_subject_consistency")
+    for file in ("config.json", "model.safetensors"):
+        store.put_bytes(f"{folder}/dino-vitb16/{file}", file.encode())
+    asked: list[str] = []
+    download = Store.download
+
+    def counted(self: Store, key: str, *arguments: object, **options: object) -> object:
+        asked.append(key.rpartition("/")[2])
+        return download(self, key, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Store, "download", counted)
+    work: dict[str, object] = {"metrics": names, "metric_weights": f"s3://{store.bucket}/{folder}"}
+    found = weights.fetch(evaluation_of(evaluation.job(Step.SCORE, work=work)), store, tmp_path)
+    assert asked == ["config.json", "model.safetensors"]
+    assert (tmp_path / "dino-vitb16" / "model.safetensors").read_text() == "model.safetensors"
+    assert found[names[0]] == found[names[1]]
 
 
 def test_a_damaged_object_of_the_cache_is_measured_again(collected: Evaluation) -> None:
