@@ -7,7 +7,9 @@ import os
 import signal
 from typing import Any
 
-import matplotlib.backends.backend_agg  # noqa: F401  once, before ranks are forked
+import matplotlib.backends.backend_agg  # once, before ranks are forked, as the next two
+import matplotlib.figure  # noqa: F401
+import peft  # noqa: F401
 from safetensors.torch import load_file
 from torch import Tensor
 

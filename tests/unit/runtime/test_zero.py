@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -31,6 +32,16 @@ CLIP = 0.1
 TRAINING: dict[str, Any] = {"maxGradientNorm": CLIP, "weights": "Best"}
 TWO: dict[str, Any] = {"zeroStage": 2, "offload": "Optimizer"}
 THREE: dict[str, Any] = {"zeroStage": 3}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded() -> None:
+    """DeepSpeed is there before ranks are forked: a second of each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DS_ACCELERATOR", "cpu")
+        if sys.modules.get("deepspeed") is None:
+            sys.modules.pop("deepspeed", None)  # of wan_runtime.models, which hides it
+        importlib.import_module("deepspeed")
 
 
 @pytest.fixture(scope="module", autouse=True)
