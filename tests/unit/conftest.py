@@ -6,6 +6,7 @@ import atexit
 import gc
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,14 +14,13 @@ from object_store import ObjectStore
 
 os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # as every command of the runtime
 
-LONG = (
-    "test_resume",
-    "test_worker_service",
-    "test_worker_process",
-    "test_whole",
-    "test_worker_ranks",
+SHARED = (
+    {"encoded21", "encoded22", "exported21", "exported22", "full21", "mixed21"},
+    {"video_service"},
+    {"whole"},
 )
-"""Files whose tests each start several processes of torch."""
+"""Fixtures that each process would make anew, by seconds of training or of torch's processes: all
+files that use one of a set are for one process, which begins with them."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -37,19 +37,30 @@ def pytest_collection() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """pytest-xdist deals each of its processes an equal stretch of the list: the long files are
-    spread over the beginnings, and what is left to share out at the end is short."""
+    """pytest-xdist deals each of its processes an equal stretch of the list: files that share a
+    fixture begin one, and what is left to share out at the end is short."""
     count: int = getattr(config, "workerinput", {}).get("workercount", 1)
     size = len(items) // count
+    used: dict[Path, set[str]] = {}
+    for item in items:
+        used.setdefault(item.path, set()).update(_fixtures(item))
     stretches: list[list[pytest.Item]] = [[] for _ in range(count)]
-    for number, name in enumerate(LONG):
-        stretches[number % count] += [item for item in items if item.path.stem == name]
-    short = [item for item in items if item.path.stem not in LONG]
+    short: list[pytest.Item] = []
+    for item in items:
+        found = (n for n, shared in enumerate(SHARED) if shared & used[item.path])
+        number = next(found, None)
+        (short if number is None else stretches[number % count]).append(item)
     for stretch in stretches:
-        room = size - len(stretch)
+        room = max(0, size - len(stretch))
         stretch += short[:room]
         del short[:room]
     items[:] = [item for stretch in stretches for item in stretch] + short
+
+
+def _fixtures(item: pytest.Item) -> set[str]:
+    """Names of fixtures, those that parameters name among them."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return {*getattr(item, "fixturenames", ()), *(p for p in parameters if isinstance(p, str))}
 
 
 @pytest.fixture(scope="session")

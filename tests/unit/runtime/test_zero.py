@@ -36,12 +36,13 @@ THREE: dict[str, Any] = {"zeroStage": 3}
 
 @pytest.fixture(scope="module", autouse=True)
 def loaded() -> None:
-    """DeepSpeed is there before ranks are forked: a second of each."""
+    """DeepSpeed is imported once, before ranks are forked."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DS_ACCELERATOR", "cpu")
         if sys.modules.get("deepspeed") is None:
             sys.modules.pop("deepspeed", None)  # of wan_runtime.models, which hides it
         importlib.import_module("deepspeed")
+    importlib.import_module("torch.utils.cpp_extension")  # which DeepSpeed imports later
 
 
 @pytest.fixture(scope="module", autouse=True)
