@@ -9,6 +9,7 @@ checkpoints, each goes on from its own.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,10 +108,7 @@ class Joint:
         every = finetune_of(self.job).training.checkpoint_every
         taken = dict.fromkeys(self.order, 0)
         with stopping.deferred():
-            for trainer in self.trainers.values():
-                trainer.start()
-                trainer.validate()
-            self._report_checkpoint()
+            self._start()
             for number, expert in enumerate(self.order, 1):
                 taken[expert] += 1
                 if expert in self.trainers:
@@ -118,6 +116,13 @@ class Joint:
                 if number % every == 0:
                     self._save()
             return self.ranks.decided(self._commit)
+
+    def _start(self) -> None:
+        """Go on from the newest checkpoint of each expert, or begin. Collective."""
+        for trainer in self.trainers.values():
+            trainer.start()
+            trainer.validate()
+        self._report_checkpoint()
 
     def _step(self, expert: Expert, number: int) -> None:
         """Step `number` of an expert, unless an earlier attempt did it. Collective."""
@@ -130,10 +135,16 @@ class Joint:
             trainer.step()
             trainer.validate()
         if trainer.state.step == trainer.total:
-            committed = trainer.finish().manifest
-            assert committed is not None
-            self.done[expert] = committed
-            del self.trainers[expert]
+            del trainer
+            self._finish(expert)
+
+    def _finish(self, expert: Expert) -> None:
+        """Commit the weights of an expert that has all its steps, and let go of it. Collective."""
+        committed = self.trainers[expert].finish().manifest
+        assert committed is not None
+        self.done[expert] = committed
+        del self.trainers[expert]
+        gc.collect()  # a module and its hooks refer to each other
 
     def _save(self) -> None:
         """Write a checkpoint of each expert. Collective."""
