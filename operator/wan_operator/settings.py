@@ -191,9 +191,9 @@ class Settings:
         "must be 1 to 63 characters of a-z, 0-9 and -, with a letter or digit at both ends",
         "",
     )
-    """Id of this cluster in the queues and videos of its services. Default none: services are told
-    apart by their uids, which no two clusters share unless one was made from a copy of the other.
-    A service sees only what it made under the id that it has now."""
+    """Id of this cluster in the queues and videos of its services. Default none: services are
+    distinguished by their uids, which no two clusters share unless one was made from a copy of the
+    other. A service sees only what it made under the id that it has now."""
 
     gpu_catalogue: tuple[Gpu, ...] = _setting(
         "WAN_GPU_CATALOGUE",

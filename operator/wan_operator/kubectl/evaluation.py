@@ -137,7 +137,7 @@ def description(one: PlannedEvaluation) -> str:
     rows = [
         ("steps", ", ".join(steps(one))),
         *((f"  {each.candidate.name}", _candidate(each)) for each in one.candidates),
-        ("tells apart", _power(one.evaluation.spec)),
+        ("separates", _power(one.evaluation.spec)),
     ]
     if one.unknown:
         text = f"{', '.join(one.unknown)}: give the files of these fine-tunes too"
@@ -173,7 +173,7 @@ def _head(one: PlannedEvaluation) -> str:
 
 
 def _effect(spec: WanEvaluationSpec) -> float | None:
-    """Smallest effect that the clips tell by metrics alone. None: they give no winner."""
+    """Smallest effect that the clips show by metrics alone. None: they give no winner."""
     if spec.clips.count < spec.decision.minimum_clips:
         return None
     return smallest_effect(spec.clips.count, spec.decision.level)

@@ -75,7 +75,7 @@ class Answers:
                 return self.no_answer(error)
             text = f"{endpoint} answered with status {error.status_code} for {self.uri(key)}"
             return InfrastructureError(Reason.UNEXPECTED, text)
-        text = f"{endpoint} did not do what was asked of {self.uri(key)}"
+        text = f"{endpoint} did not do what was requested of {self.uri(key)}"
         return InfrastructureError(Reason.UNEXPECTED, text)
 
     def denied(self, code: str, words: str | None, action: str, key: str) -> InfrastructureError:

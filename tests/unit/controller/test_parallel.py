@@ -167,7 +167,7 @@ def test_suspend_waits_for_both_and_resume_starts_both() -> None:
     world.edit(suspend=True)
     world.settle()
     for name in (HIGH, LOW):
-        assert f"Job {name} has been told to stop and is saving" in message(world, "Reconciling")
+        assert f"Job {name} is stopping and is saving" in message(world, "Reconciling")
     world.ends(ExitClass.STOPPED, name=HIGH)
     world.settle()
     assert world.leading == ("Reconciling", "Suspending")

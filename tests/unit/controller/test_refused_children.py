@@ -29,8 +29,9 @@ def test_one_that_is_refused_holds_the_other_up_in_nothing() -> None:
     assert not world.is_true("Stalled")
     assert LOW in message(world, "Running")
     assert world.leading == ("Reconciling", "RequestRefused")
-    assert f"train-high-noise is refused by the API server and asked for again: {QUOTA}" in message(
-        world, "Reconciling"
+    assert (
+        f"train-high-noise is refused by the API server and will be tried again: {QUOTA}"
+        in message(world, "Reconciling")
     )
     assert world.step("train-high-noise")["state"] == "Waiting"
     assert world.step("train-high-noise")["attempts"] == 0

@@ -33,8 +33,8 @@ def test_clips_that_tell_nothing_and_no_effect() -> None:
 @pytest.mark.parametrize(
     ("apart", "said"),
     [
-        (0.2, "about 370 clips would tell, if they differ by as much as it seems"),
-        (0.01, "over 1000 clips would be needed to tell so little"),
+        (0.2, "about 370 clips would decide it, if they differ by as much as it seems"),
+        (0.01, "over 1000 clips would be needed to find so little"),
     ],
 )
 def test_an_undecided_comparison_says_how_many_clips_would_tell(apart: float, said: str) -> None:

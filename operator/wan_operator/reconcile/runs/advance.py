@@ -149,7 +149,7 @@ def put_off(
     run: Run[Spec, Status], step: StepStatus, refusal: Refusal
 ) -> tuple[Run[Spec, Status], list[Event]]:
     """The run with a step that is started again later, and the Event for it the first time."""
-    text = f"{step.name} is refused by the API server and asked for again: {refusal.message}"
+    text = f"{step.name} is refused by the API server and will be tried again: {refusal.message}"
     event = Event(type="Warning", reason=refusal.reason, action="StartStep", message=text)
     news = [] if step.reason == refusal.reason else [event]
     due = run.now + timedelta(seconds=REFUSED_SECONDS)
@@ -199,7 +199,7 @@ def suspend(run: Run[Spec, Status]) -> Decision:
 def stopping(run: Run[Spec, Status], step: StepStatus, current: Attempted) -> str:
     saves = current.is_running and run.planned(step.name).has_checkpoints
     saving = " and is saving a checkpoint" if saves else ""
-    return f"Job {current.name} has been told to stop{saving}"
+    return f"Job {current.name} is stopping{saving}"
 
 
 def obstacle(run: Run[Spec, Status], wanted: tuple[Manifest, ...], step: StepStatus) -> str:

@@ -34,7 +34,7 @@ def check(service: Service, serving: Revision, desired: Revision) -> Check:
         return Check()
     room, pod = service.observed.room, desired.template["spec"]
     if room is None:
-        return Check("the room on nodes is looked at", asks_room=True)
+        return Check("the room on nodes is being read", asks_room=True)
     if not room.is_known:
         return Check(note="the operator may not look at nodes, so room on them is assumed")
     left, placed = room.without(_going(service, serving)).after(pod, count)

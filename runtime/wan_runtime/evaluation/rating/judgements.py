@@ -113,6 +113,6 @@ class Judgements:
         except ObjectNotFound:
             return None
         except ValidationError as error:
-            text = "%s is none of ours and is asked for again: %s"
+            text = "%s is none of ours and is requested again: %s"
             log.warning(text, self._store.uri(key), described(error))
             return None

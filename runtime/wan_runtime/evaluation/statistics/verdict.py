@@ -98,7 +98,7 @@ def _undecided(each: Difference, settings: Settings, floor: float | None) -> lis
 
 
 def _enough(each: Difference, settings: Settings) -> str:
-    """How many clips would tell, in words; nothing where it is people who are few."""
+    """How many clips would decide it, in words; nothing where it is people who are few."""
     found = each.alone
     if found is None or found.high is None or found.raters is not None:
         return ""
@@ -108,9 +108,9 @@ def _enough(each: Difference, settings: Settings) -> str:
     spread = half / quantile((1 - settings.level) / 2, found.clips - 1) * math.sqrt(found.clips)
     clips = max(settings.minimum_clips, clips_for(found.value / spread, settings.level))
     if clips > MOST_CLIPS:
-        return f"; over {MOST_CLIPS} clips would be needed to tell so little"
+        return f"; over {MOST_CLIPS} clips would be needed to find so little"
     about = int(float(f"{clips:.2g}"))
-    return f"; about {about} clips would tell, if they differ by as much as it seems"
+    return f"; about {about} clips would decide it, if they differ by as much as it seems"
 
 
 def _failures(each: Difference) -> list[Doubt]:

@@ -122,7 +122,7 @@ class Rank:
             try:
                 notes.append(self._checks.again(each))
             except StepError as error:  # it stays as it was, and is sent again
-                log.warning("adapter %s cannot be looked at: %s", each.name, error)
+                log.warning("adapter %s cannot be read: %s", each.name, error)
         self._channel.send(Checked(rank=self._ranks.rank, adapters=tuple(notes)))
 
     def _attempt(self, task: Render) -> Done | Failed:
