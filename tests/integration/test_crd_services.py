@@ -106,6 +106,33 @@ def test_a_distilled_adapter_decides_the_schedule_of_its_effects(services: Runs)
     assert kept["spec"]["adapters"][0]["distilled"] == {"steps": 4, "shift": 5}
 
 
+def test_a_distilled_adapter_of_an_effect_needs_the_whole_model(services: Runs) -> None:
+    adapters = [
+        {"name": "turbo", "files": {"uri": "s3://wan/turbo.safetensors"}, "distilled": {}},
+        {"name": "film", "files": {"uri": "s3://wan/film.safetensors"}},
+    ]
+
+    def effects(use: Manifest) -> list[Manifest]:
+        return [
+            {"name": name, "adapters": [{"name": adapter} | use]}
+            for name, adapter in (("quick", "turbo"), ("slow", "film"))
+        ]
+
+    for use in ({"expert": "HighNoise"}, {"strength": 0}):
+        with pytest.raises(ApiError, match=r'at strength 0, .*: \["quick"\]; leave'):
+            services.create(minimal("bad", adapters=adapters, effects=effects(use)))
+    services.create(minimal(adapters=adapters, effects=effects({"strength": 0.5})))
+
+
+def test_only_a_pair_has_guidance_of_its_low_noise_expert(services: Runs) -> None:
+    effects = [{"name": "calm", "sampling": {"guidanceLow": 3}}]
+    with pytest.raises(ApiError, match=r'of these effects: \["calm"\]'):
+        services.create(minimal("bad", effects=effects))
+    pair = minimal(effects=effects, defaults={"guidanceLow": 3})
+    pair["spec"]["model"]["preset"] = "Wan2.2-I2V-A14B"
+    services.create(pair)
+
+
 def test_private_receivers_are_host_names_and_ranges(services: Runs) -> None:
     gateway = minimal()["spec"]["gateway"]
     good = [

@@ -46,6 +46,12 @@ _SCHEDULE = (
     + ") || !effect.adapters.exists(use, self.adapters.exists(each, each.name == use.name && "
     "has(each.distilled)))"
 )
+_PAIRED = "!has(effect.sampling) || !has(effect.sampling.guidanceLow)"
+_WHOLE = (
+    "!has(effect.adapters) || effect.adapters.all(use, !((has(use.expert) || "
+    "(has(use.strength) && use.strength == 0.0)) && self.adapters.exists(each, "
+    "each.name == use.name && has(each.distilled))))"
+)
 
 
 def _broken(by: str) -> str:
@@ -93,6 +99,22 @@ SAMPLING_RULES: tuple[Schema, ...] = (
         "effects, whose adapter is distilled and decides them: %s'"
         f".format([{_broken(_SCHEDULE)}])",
     ),
+    rule(
+        "self.model.preset.startsWith('Wan2.2') || !has(self.defaults) || "
+        "!has(self.defaults.guidanceLow)",
+        "only Wan2.2 has a low-noise expert: leave guidanceLow out",
+        ".defaults.guidanceLow",
+        reason="FieldValueForbidden",
+    ),
+    rule(
+        "self.model.preset.startsWith('Wan2.2') || !has(self.effects) || "
+        f"self.effects.all(effect, {_PAIRED})",
+        "only Wan2.2 has a low-noise expert: leave guidanceLow out of the effects",
+        ".effects",
+        reason="FieldValueForbidden",
+        computed="'only Wan2.2 has a low-noise expert: leave guidanceLow out of these effects: %s'"
+        f".format([{_broken(_PAIRED)}])",
+    ),
 )
 
 _ONE_FILE = "!has(each.files) || has(each.files.uri)"
@@ -118,6 +140,14 @@ ADAPTER_RULES: tuple[Schema, ...] = (
         ".effects",
         computed="'these effects use an adapter that spec.adapters does not list: %s'"
         f".format([{_broken(_KNOWN)}])",
+    ),
+    rule(
+        f"!has(self.effects) || !has(self.adapters) || self.effects.all(effect, {_WHOLE})",
+        "a distilled adapter of an effect needs the whole model: leave expert and strength 0 out",
+        ".effects",
+        computed="'these effects have a distilled adapter for one expert, or at strength 0, and no "
+        "other weights make a video in so few steps: %s; leave expert and strength out'"
+        f".format([{_broken(_WHOLE)}])",
     ),
     rule(
         f"!has(self.effects) || !has(self.adapters) || self.effects.all(effect, {_OWN_NAME})",
