@@ -21,10 +21,12 @@ class RunPlan:
     buckets: tuple[TrainingPlan, ...]
     """As if all clips were of one, the largest first."""
     experts: int
+    """Trainings, one for each expert; one for both where one Job trains them."""
     at_once: int
     """Experts that train beside each other, each on GPUs of its own."""
     steps: int | None
-    """Optimizer steps of one expert. None: the number of clips is not known yet."""
+    """Optimizer steps of one expert; of both, where one Job trains them. None: the number of clips
+    is not known yet."""
     sampling: ServingPlan | None
     """Plan of one video of the largest bucket; None for an unknown GPU."""
     videos: int
