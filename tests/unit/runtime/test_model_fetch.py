@@ -117,7 +117,7 @@ def test_a_full_disk_is_told_before_anything_is_fetched(
     with pytest.raises(InfrastructureError, match="free space in") as caught:
         bucket.model(ref)
     assert caught.value.reason is Reason.DISK_FULL
-    assert "needs 0.0 GB" in caught.value.message
+    assert "needs 9.8 MB in" in caught.value.message
     assert str(shared) in caught.value.message
     assert not list(shared.rglob("*.part"))
 
