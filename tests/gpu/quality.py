@@ -4,6 +4,7 @@ each, and pictures are compared with those of Lossless.
     PYTHONPATH=runtime:tests python tests/gpu/quality.py --out rows.json
 
 Exact against Lossless is the floor: two ways to round to bfloat16 that are equally near to float32.
+Rows by rounding alone, and by leaving out steps alone, are in the planner's distances.json.
 LPIPS is left out: no package has the weights of its network.
 Runs on a CPU too, where all are in float32 and one kernel.
 """

@@ -1,4 +1,5 @@
 """Memory, time and cost of training and serving, before anything runs. Pure Python, no torch.
 
-Everything is calibrated from the rows of `measured.json` and from nothing else.
+Everything is calibrated from the rows of `measured.json` and from nothing else. What a profile
+costs in quality is in `distances.json`.
 """

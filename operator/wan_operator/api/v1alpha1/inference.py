@@ -31,6 +31,7 @@ from wan_operator.api.v1alpha1.inference_rules import ADAPTER_RULES, PARALLEL_RU
 from wan_operator.api.v1alpha1.inference_status import (
     AdapterStatus,
     BaseModelStatus,
+    EffectiveDistance,
     EffectiveService,
     QueueStatus,
     RolloutStatus,
@@ -60,6 +61,7 @@ __all__ = [
     "Canary",
     "Database",
     "Effect",
+    "EffectiveDistance",
     "EffectiveService",
     "FromEvaluation",
     "Gateway",

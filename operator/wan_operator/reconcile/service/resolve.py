@@ -6,7 +6,11 @@ import math
 from dataclasses import replace
 
 from wan_operator.api.v1alpha1.common import Store
-from wan_operator.api.v1alpha1.inference import EffectiveService, WanInferenceServiceSpec
+from wan_operator.api.v1alpha1.inference import (
+    EffectiveDistance,
+    EffectiveService,
+    WanInferenceServiceSpec,
+)
 from wan_operator.reconcile import gpus
 from wan_operator.reconcile.store import resolve_store
 from wan_operator.resources.jobs import TINY, Size, size_for
@@ -14,6 +18,7 @@ from wan_operator.settings import Settings
 from wan_runtime.contract.sampling import computed_steps
 from wan_runtime.contract.service import ParallelSpec, SamplingSpec, layout_of
 from wan_runtime.contract.service import Size as VideoSize
+from wan_runtime.planner.distance import distance_of
 from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name
 from wan_runtime.planner.host import plan_worker
 from wan_runtime.planner.remedies import serving_remedies
@@ -56,12 +61,25 @@ def resolve(
         steps=sampling.steps or _preset(spec).inference_steps,
         guidance=guidance,
         parallelism=layout_of(spec.workers.gpus, parallel_of(spec)),
+        distance=distance(spec),
         gpu="" if gpu is None else gpu.name,
         predicted_seconds=None if usual is None else round(usual.seconds_per_clip, 1),
         peak_gib=None if usual is None else round(usual.gib, 1),
         drain_seconds=spec.workers.drain_seconds or drain_seconds(spec, gpu, before),
         gateway_image=settings.operator_image,
         worker_image=settings.runtime_image,
+    )
+
+
+def distance(spec: WanInferenceServiceSpec) -> EffectiveDistance | None:
+    """Distance of the service's profile from Lossless; None: not measured, or Lossless itself."""
+    preset, by = _preset(spec), spec.acceleration
+    steps = sampling_of(spec).steps or preset.inference_steps
+    found = distance_of(preset, by.profile, by.step_cache, steps)
+    if found is None:
+        return None
+    return EffectiveDistance(
+        kernels=found.kernels, skipped_steps=found.skipped, measured_on=found.model
     )
 
 
