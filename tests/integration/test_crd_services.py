@@ -15,6 +15,7 @@ from wan_operator.api.v1alpha1.inference import (
     WanInferenceServiceSpec,
     WanInferenceServiceStatus,
 )
+from wan_runtime.contract.sampling import LOSSY_KERNELS
 
 MINIMAL = ROOT / "examples" / "inference-minimal.yaml"
 
@@ -77,6 +78,19 @@ def test_rings_have_room_and_no_equal_bits(
     with pytest.raises(ApiError, match=message):
         services.create(minimal(**ring))
     services.create(minimal(**ring | {"workers": {"gpus": 4}, "acceleration": {}}))
+
+
+def test_a_ring_is_of_16_bits(services: Runs) -> None:
+    ring = {"parallelism": {"backend": "xDiT", "ring": 2}, "workers": {"gpus": 4}}
+    for attention in LOSSY_KERNELS:
+        named = {"acceleration": {"profile": "Fast", "attention": attention}}
+        with pytest.raises(ApiError, match="cannot be added up in") as refused:
+            services.create(minimal(**ring, **named))
+        assert "spec.acceleration.attention" in refused.value.fields
+    stored = services.create(
+        minimal(**ring, acceleration={"profile": "Fast", "attention": "FlashAttention-3"})
+    )
+    assert stored["spec"]["acceleration"]["attention"] == "FlashAttention-3"
 
 
 def test_an_effect_and_an_adapter_have_two_names(services: Runs) -> None:

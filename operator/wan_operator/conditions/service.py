@@ -53,10 +53,11 @@ _OWN: dict[str, Explanation] = {
     ),
     "WorkerFailed": Explanation(
         "A worker ends again and again; the message has its last lines.",
-        "The store refuses the credentials, memory or disk are too small, or the GPU fails.",
+        "The store refuses the credentials, memory or disk are too small, the GPU fails, or "
+        "`spec.acceleration.attention` names a kernel that its GPU or image does not have.",
         "Correct what the message names: a Secret with `kubectl edit secret SECRET`, "
-        "`spec.workers.resources` with `kubectl edit wis/NAME`. `kubectl logs -l "
-        "wan-operator.dev/service=NAME --prefix --tail=20` has more.",
+        "`spec.workers.resources` or `spec.acceleration` with `kubectl edit wis/NAME`. `kubectl "
+        "logs -l wan-operator.dev/service=NAME --prefix --tail=20` has more.",
     ),
     WAITING: Explanation(
         "No node has room for the workers that a rollout adds; the message says what is missing. "

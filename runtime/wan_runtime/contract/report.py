@@ -93,7 +93,7 @@ class WorkerInfo(Contract):
     adapter_notes: tuple[AdapterNote, ...] = ()
     """Notes on adapters that are not ready or have a message."""
     attention: str = ""
-    """The kernel at work."""
+    """The kernel at work, followed by `(named)` if the service names it."""
     linear: str = ""
     """Format that most linear layers compute in. Empty: a release that does not report it."""
     placement: str = ""

@@ -20,6 +20,11 @@ StepCachePolicy = Literal["Spaced", "EasyCache", "TeaCache"]
 """Rule by which steps are not computed. Spaced, of Balanced and Fast: those that are lie evenly in
 noise level. EasyCache and TeaCache, of Fast: where an estimate says that little changes."""
 DEFAULT_STEP_CACHE: StepCachePolicy = "Spaced"
+AttentionKernel = Literal["SDPA", "SageAttention", "FlashAttention-3", "FlashAttention-3 FP8"]
+LOSSY_KERNELS: tuple[AttentionKernel, ...] = ("SageAttention", "FlashAttention-3 FP8")
+"""Those that compute in 8 bits."""
+EIGHT_BITS: tuple[Profile, ...] = ("Balanced", "Fast")
+"""Profiles that may take them."""
 COMPUTED_SHARE: dict[Profile, float] = {"Balanced": 0.5, "Fast": 0.4}
 """Share of a video's steps that Spaced computes. Other profiles compute all."""
 LEAST_COMPUTED = 16

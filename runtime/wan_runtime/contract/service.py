@@ -14,6 +14,9 @@ from pydantic import Field, field_validator, model_validator
 from wan_runtime.contract.base import Contract
 from wan_runtime.contract.sampling import (
     DEFAULT_PROFILE,
+    EIGHT_BITS,
+    LOSSY_KERNELS,
+    AttentionKernel,
     Profile,
     SamplingSpec,
     Size,
@@ -198,6 +201,8 @@ class ServiceSpec(Contract):
     """None: `DEFAULT_PROFILE`."""
     step_cache: StepCachePolicy | None = None
     """None: `UNWRITTEN_STEP_CACHE`."""
+    attention: AttentionKernel | None = None
+    """Kernel of the attention. None: the fastest that is right."""
     parallel: ParallelSpec | None = None
     """None: the runtime's own exchange of tokens."""
     store: StoreSpec
@@ -253,6 +258,18 @@ class ServiceSpec(Contract):
     def effect(self, name: str) -> EffectSpec | None:
         """Effect of this name; None if there is none."""
         return next((each for each in self.effects if each.name == name), None)
+
+    @model_validator(mode="after")
+    def _attention_is_of_the_profile(self) -> Self:
+        named, profile = self.attention, self.profile or DEFAULT_PROFILE
+        if named and profile == "Exact":
+            raise ValueError(f"attention {named} is not for the profile Exact: leave it out")
+        if named in LOSSY_KERNELS and profile not in EIGHT_BITS:
+            text = f"attention {named} is of 8 bits: take the profile Balanced or Fast"
+            raise ValueError(text)
+        if named in LOSSY_KERNELS and self.parallel is not None and self.parallel.ring > 1:
+            raise ValueError(f"attention {named} is of 8 bits: take a ring of 1")
+        return self
 
     @model_validator(mode="after")
     def _names_meet(self) -> Self:

@@ -27,6 +27,7 @@ from wan_runtime.contract.sampling import (
     COMPUTED_SHARE,
     DEFAULT_PROFILE,
     DEFAULT_STEP_CACHE,
+    EIGHT_BITS,
     Profile,
     SamplingSpec,
 )
@@ -41,7 +42,6 @@ from wan_runtime.models.adapters.applied import AppliedAdapter
 from wan_runtime.models.adapters.cache import AdapterCache
 from wan_runtime.models.adapters.files import AdapterFiles
 from wan_runtime.models.digest import canonical_json, files_digest
-from wan_runtime.models.dit.kernels import EIGHT_BITS
 from wan_runtime.models.dit.parallel import alone
 from wan_runtime.models.full_weights import FullWeights, is_adapter
 from wan_runtime.models.layout import encoder_files

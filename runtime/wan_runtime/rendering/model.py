@@ -12,6 +12,7 @@ import torch
 from wan_runtime.contract.sampling import (
     DEFAULT_PROFILE,
     DEFAULT_STEP_CACHE,
+    AttentionKernel,
     Profile,
     StepCachePolicy,
 )
@@ -41,10 +42,12 @@ class Model:
         profile: Profile = DEFAULT_PROFILE,
         policy: StepCachePolicy = DEFAULT_STEP_CACHE,
         times: Times | None = None,
+        attention: AttentionKernel | None = None,
     ) -> None:
-        """Raises InputError(MODEL_INVALID) if diffsynth does not recognise the files; ValueError
-        if the ranks cannot share the attention heads, or `policy` is not for this model. `times`:
-        where seconds of loading are counted."""
+        """Raises InputError(MODEL_INVALID) if diffsynth does not recognise the files, and with
+        JOB_INVALID if `attention`, the kernel to use, cannot be used here; ValueError if the ranks
+        cannot share the attention heads, or `policy` is not for this model. `times`: where seconds
+        of loading are counted."""
         times = times or Times()
         host = torch.device("cpu")
         self.preset, self.ranks, self.device = files.preset, ranks, device
@@ -57,7 +60,7 @@ class Model:
         for expert in files.preset.experts:
             with times.of("transformers"):
                 made = Transformer.load(
-                    files, expert, device, self.dtype, profile=profile,
+                    files, expert, device, self.dtype, kernels=attention or "Auto", profile=profile,
                     offloaded=self.placement == "Turns", streamed=self.placement == "Streamed",
                 )  # fmt: skip
             made.check_heads(ranks.everyone.shares)
@@ -82,6 +85,13 @@ class Model:
     def at_work(self) -> Choice:
         """Kernels of the last video."""
         return self.transformers[self.preset.experts[0]].at_work
+
+    @property
+    def attention(self) -> str:
+        """Kernel of the last video's self-attention, and whether it was named."""
+        transformer = self.transformers[self.preset.experts[0]]
+        name = transformer.at_work.attention
+        return f"{name} (named)" if name == transformer.named else name
 
     @property
     def linear(self) -> str:

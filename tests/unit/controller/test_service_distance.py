@@ -25,6 +25,10 @@ def test_a_service_names_the_distance_of_its_profile() -> None:
     world.edit(defaults={"steps": 16})
     world.turn()
     assert "skippedSteps" not in world.status["effective"]["distance"]
+    for attention in ("SDPA", "SageAttention"):
+        world.edit(acceleration={"profile": "Fast", "attention": attention})
+        world.settle()
+        assert "distance" not in world.status["effective"], "measured with another kernel"
     world.edit(acceleration={"profile": "Lossless"})
     world.turn()
     assert "distance" not in world.status["effective"]

@@ -292,13 +292,15 @@ def test_workers_tell_what_they_measured() -> None:
                 startup=startup,
                 seconds_per_clip={"128x96": 1.5},
                 peak_gib=60.5,
+                attention="SDPA (named)",
             ),
-            worker("other", seconds_per_clip={"128x96": 2.5}, peak_gib=61.0),
+            worker("other", seconds_per_clip={"128x96": 2.5}, peak_gib=61.0, attention="SDPA"),
         )
     )
     world.turn()
     assert world.status["sizes"] == [{"size": "128x96", "seconds": 2.0}]
     assert world.status["peakGib"] == 61.0
+    assert world.status["attention"] == "SDPA, SDPA (named)"
     assert world.status["startup"] == {
         "scheduling": 2.0, "pulling": 3.0, "loading": 7.0, "compiling": 1.0, "warming": 2.0,
     }  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import pytest
 
 from unit.controller.service_world import World, report, tiny, track
+from wan_runtime.contract.sampling import AttentionKernel
 from wan_runtime.contract.service import Profile, ServiceSpec
 
 CANARY = {
@@ -102,6 +103,21 @@ def test_xdit_is_another_revision_and_the_own_exchange_is_none() -> None:
     assert world.status["revision"] != before
     assert world.served("worker")["parallel"] == {"backend": "xDiT", "ring": 2}
     assert world.status["effective"]["parallelism"] == "xDiT: CFG 2 x Ulysses 1 x ring 2"
+
+
+def test_a_named_kernel_is_another_revision_and_auto_is_none() -> None:
+    world = World(tiny(acceleration={"profile": "Balanced"}))
+    world.settle()
+    before = world.status["revision"]
+    assert "attention" not in world.served("worker")
+    for named in get_args(AttentionKernel):
+        world.edit(acceleration={"profile": "Balanced", "attention": named})
+        world.settle()
+        assert world.status["revision"] != before
+        assert ServiceSpec.model_validate(world.served("worker")).attention == named
+    world.edit(acceleration={"profile": "Balanced", "attention": "Auto"})
+    world.settle()
+    assert world.status["revision"] == before
 
 
 def test_the_first_one_has_nothing_to_go_back_to() -> None:

@@ -6,14 +6,16 @@ import logging
 import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor
 
 from diffusers_peer import SIGMA, random_inputs
+from wan_runtime.contract.sampling import AttentionKernel
 from wan_runtime.contract.steps import Expert
+from wan_runtime.errors import InputError
 from wan_runtime.models.adapters.changes import Changes
 from wan_runtime.models.dit import fused, kernels
 from wan_runtime.models.dit.compiled import for_any_tokens
@@ -170,8 +172,37 @@ def test_the_fastest_right_kernel_is_picked(
     three["Fast"] = fast
     with caplog.at_level(logging.WARNING):
         assert kernels.pick(CPU, torch.bfloat16, 4, 64, 32, "Lossless") == picked
-    assert "attention kernel Wrong is off by" in caplog.text
+    assert "attention kernel Wrong is left out: its error against float32 is" in caplog.text
     forget()
+
+
+def test_a_named_kernel_is_used_or_refused(
+    three: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three["Fast"] = 2.0
+    assert kernels.pick(CPU, torch.bfloat16, 4, 64, 32, "Lossless", "Fast") == "Fast"
+    kernels.require("Fast", CPU, torch.bfloat16, 64)
+    with pytest.raises(InputError, match="attention: Wrong cannot be used on no GPU: its error"):
+        kernels.require("Wrong", CPU, torch.bfloat16, 64)
+    monkeypatch.setitem(kernels.KERNELS, "Fast", lambda *_: 1 // 0)
+    with pytest.raises(
+        InputError, match="Fast cannot be used on no GPU: it fails, as the worker's"
+    ):
+        kernels.require("Fast", CPU, torch.bfloat16, 64)
+    monkeypatch.setattr(kernels, "available", lambda *_: ["SDPA"])
+    with pytest.raises(InputError) as refused:
+        kernels.require(kernels.FLASH, CPU, torch.float32, 64)
+    assert refused.value.message == (
+        "acceleration.attention: FlashAttention-3 needs a Hopper GPU (H100, H200) and the package "
+        "fa3-fwd, which the CUDA flavour of the runtime image has; this worker has no GPU, and not "
+        "the package. Write Auto or SDPA, or choose other GPUs by workers.podTemplate.nodeSelector"
+    )
+    forget()
+
+
+def test_all_kernels_can_be_named() -> None:
+    assert set(kernels.KERNELS) == set(get_args(AttentionKernel))
+    assert kernels.NEEDS.keys() | {"SDPA"} == kernels.KERNELS.keys()
 
 
 def test_a_cpu_has_sdpa_alone(tiny22: ModelFiles) -> None:
@@ -194,7 +225,7 @@ def test_a_kernel_that_cannot_run_here_is_left_out(
     monkeypatch.setitem(kernels.KERNELS, "Fast", fails)
     with caplog.at_level(logging.WARNING):
         assert kernels.pick(CPU, torch.bfloat16, 4, 64, 32, "Lossless") == "SDPA"
-    assert "attention kernel Fast is left out: no such width" in caplog.text
+    assert "attention kernel Fast is left out: it fails: no such width" in caplog.text
     forget()
 
 
@@ -209,7 +240,9 @@ def sage_there(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
         q, k, v = (each.transpose(1, 2) for each in (q, k, v))
         return torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
-    monkeypatch.setitem(sys.modules, "sageattention", SimpleNamespace(sageattn=sageattn))
+    monkeypatch.setitem(
+        sys.modules, "sageattention", SimpleNamespace(sageattn=sageattn, __spec__=True)
+    )
     return options
 
 
@@ -219,6 +252,31 @@ def test_sage_leaves_keys_as_they_were(sage_there: list[dict[str, str]]) -> None
     torch.testing.assert_close(kernels.sage(q, k, v, 4), kernels.sdpa(q, k, v, 4))
     assert torch.equal(k, before), "keys of the texts are used at each step"
     assert sage_there == [{"tensor_layout": "NHD"}]
+
+
+@torch.no_grad()
+def test_a_named_sage_computes_what_may_lose_bits(
+    sage_there: list[dict[str, str]], tiny21: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "available", lambda *_: ["SDPA", kernels.SAGE])
+    monkeypatch.setattr(kernels, "_timed", lambda *_: pytest.fail("it is named, whatever its time"))
+    balanced = Transformer.load(
+        tiny21, Expert.ONLY, CPU, torch.float32, profile="Balanced", kernels=kernels.SAGE
+    )
+    noisy, conditions = random_inputs(clip=True)
+    on = balanced.begin(conditions)
+    first = on.velocity(noisy, SIGMA)
+    assert on.choice == Choice(kernels.SAGE, "SDPA", float8=False), "keys of texts lose no bits"
+    assert len(sage_there) == 1 + len(balanced._module.blocks), "the check, and each block"
+    assert torch.equal(on.velocity(noisy, SIGMA), first), "nothing that is kept was changed"
+    monkeypatch.setattr(kernels, "available", lambda *_: ["SDPA"])
+    forget()
+    assert balanced.choose(conditions, profile="Lossless").attention == "SDPA"
+    with pytest.raises(InputError, match="SageAttention needs a GPU and the package sageattention"):
+        Transformer.load(
+            tiny21, Expert.ONLY, CPU, torch.float32, profile="Fast", kernels=kernels.SAGE
+        )
+    forget()
 
 
 @pytest.mark.parametrize(

@@ -233,7 +233,7 @@ async def test_a_model_that_cannot_be_loaded_is_not_tried_again() -> None:
     wrong = Problem(code="adapter_unavailable", message="no such model")
     restarts.lost(RanksFailed("rendering broke it", wrong))
     await restarts.wait()
-    restarts.lost(RanksFailed("no such model", wrong, loading=True))
+    restarts.lost(RanksFailed("no such model", wrong, hopeless=True))
     with pytest.raises(RanksFailed, match="no such model"):
         await restarts.wait()
 

@@ -124,7 +124,8 @@ async def test_a_store_that_refuses_ends_the_worker(
 async def test_a_killed_supervisor_leaves_no_rank_and_its_job_is_found(
     video_service: Service, postgres: Postgres, tmp_path: Path
 ) -> None:
-    async with process(video_service, postgres, tmp_path, "--ranks", "2") as (worker, port):
+    named = video_service.changed(attention="SDPA")
+    async with process(named, postgres, tmp_path, "--ranks", "2") as (worker, port):
         job = await video_service.until(await video_service.submit(steps=LONG), at_step)
         ranks = children(worker.pid)
         assert len(ranks) == 2
@@ -134,6 +135,7 @@ async def test_a_killed_supervisor_leaves_no_rank_and_its_job_is_found(
         info = WorkerInfo.model_validate_json(pages["/info"][1])
         assert (info.busy, info.ranks, info.device) == (True, 2, "CPU")
         assert (info.pod, info.revision, info.name[:-8]) == ("wan-0", "5f", "wan-0-")
+        assert info.attention == "SDPA (named)"
         assert info.startup is not None
         assert min(info.startup.load_seconds, info.startup.warm_up_seconds) > 0
         assert 0 < info.seconds_per_clip[f"{WIDTH}x{HEIGHT}"] < 60

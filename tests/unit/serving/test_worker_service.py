@@ -186,6 +186,12 @@ async def test_weights_that_are_none_end_the_worker(video_service: Service, tune
     assert FAULTS["digest"] in problem
 
 
+async def test_a_named_kernel_that_is_not_there_ends_the_worker(video_service: Service) -> None:
+    code, problem = await video_service.changed(attention="FlashAttention-3").ended()
+    assert code is ExitClass.INPUT, problem
+    assert problem.startswith("acceleration.attention: FlashAttention-3 needs a Hopper GPU")
+
+
 @pytest.fixture
 def hook() -> Iterator[Hook]:
     with answering() as made:

@@ -18,6 +18,7 @@ from wan_operator.api.v1alpha1.common import (
     Store,
     rules,
 )
+from wan_operator.api.v1alpha1.inference_acceleration import ACCELERATION_RULES, Acceleration
 from wan_operator.api.v1alpha1.inference_gateway import Gateway
 from wan_operator.api.v1alpha1.inference_model import (
     MAX_ADAPTERS,
@@ -119,28 +120,6 @@ class Database(ApiModel):
     secret_ref: LocalObjectReference
     """Secret with the key `url`: postgresql://user:password@host/database. Services may share a
     database."""
-
-
-class Acceleration(ApiModel):
-    """Trade of speed for equal bits and quality."""
-
-    profile: Literal["Exact", "Lossless", "Balanced", "Fast"] = "Lossless"
-    """Arithmetic of the transformers for requests that choose none. Lossless fuses and compiles
-    their blocks and takes the fastest attention kernel that is as exact as PyTorch's: its error
-    against float32 is no larger than Exact's. A seed gives the same video on the same number and
-    type of GPUs. Exact rounds wherever DiffSynth does: a seed gives the same bits on any number of
-    GPUs, in a quarter more time. Balanced computes the self-attention in 8 bits on GPUs that can
-    (Hopper), in a sixth less time than Lossless; videos differ from those of Lossless by 2 to 3
-    times what two ways of rounding to bfloat16 differ by. Fast also computes the linear layers in 8
-    bits, in a quarter less time than Lossless; videos differ by 3 to 4 times that. Both compute a
-    part of the steps only, see stepCache. A service with Exact serves Exact alone; with another
-    profile, a request may choose any but Exact."""
-    step_cache: Literal["Spaced", "EasyCache", "TeaCache"] = "Spaced"
-    """Rule by which Balanced and Fast leave out steps. Spaced computes steps that lie evenly in
-    noise level: half of 40 with Balanced, 16 with Fast, and never fewer than 16. With the others,
-    Balanced computes all, and Fast leaves out steps while an estimate of the change is small:
-    EasyCache estimates from the video itself, TeaCache from the noise level, by what its authors
-    measured of Wan2.1, and is for Wan2.1 alone."""
 
 
 class Autoscaling(ApiModel):
@@ -304,12 +283,7 @@ class WanInferenceServiceSpec(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             *ADAPTER_RULES,
-            rule(
-                "self.acceleration.stepCache != 'TeaCache' || "
-                "self.model.preset.startsWith('Wan2.1')",
-                "TeaCache was never fitted for Wan2.2: take EasyCache",
-                ".acceleration.stepCache",
-            ),
+            *ACCELERATION_RULES,
             *PARALLEL_RULES,
             *SAMPLING_RULES,
             # An autoscaler that writes replicas in vain would believe that it scales.

@@ -210,6 +210,9 @@ class WanInferenceServiceStatus(ApiModel):
     peak_gib: Amount | None = None
     """Largest GPU memory use that a worker has measured, in GiB."""
     startup: StartupStatus | None = None
+    attention: Annotated[str, Field(max_length=256)] = ""
+    """Attention kernels of the ready workers, such as `FlashAttention-3`. One that
+    spec.acceleration.attention names is followed by `(named)`."""
     queue: QueueStatus | None = None
     last_scale_time: datetime | None = None
     """Time at which autoscaling last changed desiredReplicas."""

@@ -36,7 +36,7 @@ def of_workers(
     service: Service, effective: EffectiveService, followed: Followed, *, with_ca: bool
 ) -> ServiceSpec:
     """Only what they act on: an effect that is edited must not replace a worker."""
-    profile, policy = service.spec.acceleration.profile, service.spec.acceleration.step_cache
+    by = service.spec.acceleration
     spec, owner, base = service.spec, service.owner, service.status.base_model
     artifacts = {each.name: each.artifact for each in followed.adapters}
     return ServiceSpec(
@@ -48,8 +48,9 @@ def of_workers(
         imported=reference(base.artifact if base else None),
         weights=reference(followed.weights),
         # Left out as older releases left them out: their workers keep their revision.
-        profile=None if profile == DEFAULT_PROFILE else profile,
-        step_cache=None if policy == UNWRITTEN_STEP_CACHE else policy,
+        profile=None if by.profile == DEFAULT_PROFILE else by.profile,
+        step_cache=None if by.step_cache == UNWRITTEN_STEP_CACHE else by.step_cache,
+        attention=None if by.attention == "Auto" else by.attention,
         parallel=parallel_of(spec),
         store=store_spec(effective.store, with_ca),
         sizes=sizes_of(spec),

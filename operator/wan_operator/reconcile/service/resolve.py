@@ -74,6 +74,8 @@ def resolve(
 def distance(spec: WanInferenceServiceSpec) -> EffectiveDistance | None:
     """Distance of the service's profile from Lossless; None: not measured, or Lossless itself."""
     preset, by = _preset(spec), spec.acceleration
+    if by.attention not in ("Auto", "FlashAttention-3 FP8"):  # which the rows were measured with
+        return None
     steps = sampling_of(spec).steps or preset.inference_steps
     found = distance_of(preset, by.profile, by.step_cache, steps)
     if found is None:

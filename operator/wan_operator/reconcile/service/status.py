@@ -77,8 +77,10 @@ def _measured(service: Service) -> Service:
     pods = {pod["metadata"]["name"]: pod for pod in service.pods(Part.WORKER)}
     known = [each for each in ready if each.startup and each.pod in pods]
     newest = max(known, key=lambda each: created(pods[each.pod]), default=None)
+    kernels = sorted({each.attention for each in ready if each.attention})
     return service.with_status(
         sizes=sizes or service.status.sizes,
+        attention=", ".join(kernels) or service.status.attention,
         peak_gib=max(peaks, default=service.status.peak_gib),
         startup=_startup(pods[newest.pod], newest) if newest else service.status.startup,
     )

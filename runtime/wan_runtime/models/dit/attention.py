@@ -12,13 +12,15 @@ from typing import Literal
 from diffsynth.models import wan_video_dit
 from torch import Tensor, nn
 
+from wan_runtime.contract.sampling import AttentionKernel
 from wan_runtime.models.dit.kernels import Kernel
 from wan_runtime.models.dit.tokens import TokenSplit
 
 # Shapes: a batch of B, L tokens of the whole video, l of this rank, D width.
 
-Kernels = Literal["Auto", "SDPA"]
-"""Auto prefers FlashAttention-3, then -2, where installed; PyTorch's SDPA otherwise."""
+Kernels = Literal["Auto"] | AttentionKernel
+"""Auto prefers FlashAttention-3, then -2, where installed; PyTorch's SDPA otherwise. Profiles other
+than Exact try out the kernels that there are, or take the one that is named."""
 
 
 def choose(kernels: Kernels) -> str:

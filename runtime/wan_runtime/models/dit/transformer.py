@@ -38,7 +38,7 @@ from wan_runtime.models.dit.forward import (
 from wan_runtime.models.dit.fused import Blocks, rotation_of
 from wan_runtime.models.dit.gathered import Parts, Whole
 from wan_runtime.models.dit.kept import KeptBlocks
-from wan_runtime.models.dit.kernels import KERNELS, pick, sdpa
+from wan_runtime.models.dit.kernels import KERNELS, pick, require, sdpa
 from wan_runtime.models.dit.streamed import Streamed
 from wan_runtime.models.dit.tokens import TokenSplit
 from wan_runtime.models.layout import ModelFiles
@@ -84,6 +84,10 @@ class Transformer:
             offloaded: the weights stay in host memory; `bring` copies them to the device.
             streamed: those of the blocks stay in host memory, and each is on the device while it
                 computes. Not with the profile Exact.
+
+        Raises:
+            InputError: JOB_INVALID, if `kernels` names one that cannot be used here, with another
+                profile than Exact.
         """
         self.device, self.dtype = device, dtype
         own = choose(kernels)
@@ -102,7 +106,11 @@ class Transformer:
         self._branches: Branches | None = None
         self._fused: Blocks | None = None
         self._profile = profile
+        self.named = None if kernels == "Auto" else kernels
+        """Attention kernel that it must use; None: the fastest that is right."""
         if profile != "Exact":
+            if self.named is not None:
+                require(self.named, device, dtype, self._module.dim // self._attention.heads)
             self._fused = Blocks(module, self._attention, compiled=device.type == "cuda")
             if isinstance(self._offloaded, Streamed):
                 blocks = self._offloaded.blocks
@@ -143,7 +151,7 @@ class Transformer:
 
         Raises:
             InputError: MODEL_INVALID, if diffsynth does not recognise the files, or 8 bits cannot
-                hold the weights.
+                hold the weights; JOB_INVALID, as when it is made.
         """
         home = torch.device("cpu") if offloaded or streamed or float8 else device
         module = load_dit(files, expert, storage or dtype, home)
@@ -214,7 +222,7 @@ class Transformer:
         profile: Profile | None = None,
     ) -> Choice:
         """Choose a video's kernels: those that are right and fastest on this device, at its number
-        of tokens. The answer is kept.
+        of tokens, or the one that was named. The answer is kept.
 
         Args:
             profile: Lossless, Balanced or Fast, of a transformer that is not Exact: for this video,
@@ -230,9 +238,9 @@ class Transformer:
         shape = (*here, heads // shares, width // heads, count)
         return Choice(
             # What goes round in a ring is added up by its weights, which 8 bits do not give.
-            pick(*shape, wanted if shares == ranks else "Lossless"),
+            pick(*shape, wanted if shares == ranks else "Lossless", self.named),
             # A few texts' keys take no time, and are no place to lose bits at.
-            pick(*shape, "Lossless"),
+            pick(*shape, "Lossless", self.named),
             float8_linear.worth_it(
                 *here, width, self._module.blocks[0].ffn[0].out_features, count // ranks, wanted
             ),

@@ -74,7 +74,7 @@ class Ready(Contract):
     adapters: tuple[AdapterNote, ...] = ()
     """Notes on all of the service's adapters, from rank 0; empty from other ranks."""
     attention: str
-    """The kernel at work."""
+    """The kernel at work, followed by `(named)` if the service names it."""
     linear: str
     """Format that most linear layers compute in."""
     exchange: str
@@ -126,6 +126,8 @@ class Failed(Contract):
     code: str
     """As in a job's Problem."""
     message: str
+    hopeless: bool = False
+    """Another start would end alike: what the worker was given is wrong."""
 
 
 Order = Render | Check | Cancel

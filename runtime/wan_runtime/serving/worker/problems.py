@@ -18,8 +18,6 @@ OF_CLASS = {
     ExitClass.OUT_OF_MEMORY: Code.OUT_OF_MEMORY,
     ExitClass.NUMERICAL: Code.NOT_FINITE,
 }
-WRONG_INPUT = frozenset(OF_REASON.values())
-"""What a repeat cannot help."""
 
 UNFORESEEN = "an error that was not foreseen; the log of the worker has its cause"
 

@@ -37,12 +37,12 @@ class RanksFailed(Exception):
     """A rank died or is stuck; all of them were killed."""
 
     def __init__(
-        self, message: str, problem: Problem | None = None, *, loading: bool = False
+        self, message: str, problem: Problem | None = None, *, hopeless: bool = False
     ) -> None:
         super().__init__(message)
-        self.problem, self.loading = problem, loading
+        self.problem, self.hopeless = problem, hopeless
         """The problem of the video, if it is what broke the ranks; None: it may be tried again.
-        `loading`: they failed at their own start."""
+        `hopeless`: they failed at their own start, and others would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Processes:
             if isinstance(report, Failed):
                 await self.kill()
                 problem = Problem(code=report.code, message=report.message)
-                raise RanksFailed(report.message, problem, loading=True)
+                raise RanksFailed(report.message, problem, hopeless=report.hopeless)
             if isinstance(report, Ready):
                 ready[rank] = report
         self.ready = [ready[rank] for rank in sorted(ready)]

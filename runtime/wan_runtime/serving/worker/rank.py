@@ -26,7 +26,7 @@ from wan_runtime.contract.base import Contract
 from wan_runtime.contract.report import AdapterNote
 from wan_runtime.contract.service import DEFAULT_PROFILE, ServiceSpec
 from wan_runtime.contract.steps import Step
-from wan_runtime.errors import StepError
+from wan_runtime.errors import InputError, StepError
 from wan_runtime.model_parts import VAE, dit_part, loaded_by
 from wan_runtime.models import compile_cache
 from wan_runtime.models.adapters.cache import AdapterCache
@@ -183,8 +183,8 @@ def open_rank(
     looks at the service's adapters.
 
     Raises:
-        InputError, InfrastructureError: of the files of model and adapters, the store, and a
-            library that is not there.
+        InputError, InfrastructureError: of the files of model and adapters, the store, a library
+            that is not there, and an attention kernel that cannot be used.
     """
     preset = preset_named(service.model.preset)
     if torch.cuda.is_available():
@@ -207,7 +207,9 @@ def open_rank(
         ranks.together(fetch if rank == 0 else lambda: None)
         files = fetch()
     profile = service.profile or DEFAULT_PROFILE
-    model = ranks.together(lambda: Model(files, ranks, device, profile, service.policy, times))
+    model = ranks.together(
+        lambda: Model(files, ranks, device, profile, service.policy, times, service.attention)
+    )
     cache = AdapterCache(ADAPTER_BYTES, compute_dtype(device))
     files_of_adapters = AdapterFiles(store, work / ADAPTERS_FOLDER, preset)
     checks = Checks(files_of_adapters, cache, model.transformers)
@@ -246,7 +248,15 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         problem = problem_of(error)
         log.error("%s", problem.message, exc_info=True)
-        channel.send(Failed(rank=rank, job_id=None, code=problem.code, message=problem.message))
+        channel.send(
+            Failed(
+                rank=rank,
+                job_id=None,
+                code=problem.code,
+                message=problem.message,
+                hopeless=isinstance(error, InputError),
+            )
+        )
         return 1
     log.info("start: %s", times)
     model = opened.renderer.model
@@ -263,7 +273,7 @@ def main(arguments: list[str] | None = None) -> int:
             weights=model.digest,
             fine_tune=opened.fine_tune,
             adapters=opened.adapters,
-            attention=model.at_work.attention,
+            attention=model.attention,
             linear=model.linear,
             exchange=opened.ranks.exchange,
             placement=model.placement,

@@ -7,7 +7,6 @@ import logging
 import time
 from collections import deque
 
-from wan_runtime.serving.worker.problems import WRONG_INPUT
 from wan_runtime.serving.worker.processes import RanksFailed
 
 log = logging.getLogger(__name__)
@@ -40,7 +39,6 @@ class Restarts:
         if not self._losses:
             return
         why = self._losses[-1][1]
-        hopeless = why.loading and why.problem is not None and why.problem.code in WRONG_INPUT
-        if hopeless or len(self._losses) > BUDGET:
+        if why.hopeless or len(self._losses) > BUDGET:
             raise why
         await asyncio.sleep(min(LONGEST, self._back_off * 2 ** (len(self._losses) - 1)))

@@ -28,7 +28,6 @@ from wan_runtime.serving.worker.adapter_recheck import Recheck
 from wan_runtime.serving.worker.attempt import Attempt, Timing
 from wan_runtime.serving.worker.inputs import Inputs
 from wan_runtime.serving.worker.messages import Checked
-from wan_runtime.serving.worker.problems import WRONG_INPUT
 from wan_runtime.serving.worker.processes import Patience, Processes, RanksFailed
 from wan_runtime.serving.worker.production import Production
 from wan_runtime.serving.worker.restarts import Restarts
@@ -97,8 +96,7 @@ class Worker:
             return ExitClass.STOPPED
         except RanksFailed as lost:
             log.error("no ranks can be had: %s", lost)
-            theirs = lost.problem is not None and lost.problem.code in WRONG_INPUT
-            return ExitClass.INPUT if theirs else ExitClass.INFRASTRUCTURE
+            return ExitClass.INPUT if lost.hopeless else ExitClass.INFRASTRUCTURE
         except InfrastructureError as refused:
             log.error("%s", refused)
             return ExitClass.INFRASTRUCTURE
