@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Sequence
 from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+
+from wan_runtime.process.imports import importing
 
 COMPILATIONS = 32
 """Variants, as of ranks of adapters and batch sizes, that one process compiles a function for."""
@@ -26,6 +29,8 @@ def for_any_tokens(
     once variables too, and code that divides each index by variables is several times slower.
     """
     os.environ.pop("TORCHDYNAMO_DISABLE", None)  # with which every command is started
+    with importing():  # torch would do so with its first attribute
+        importlib.import_module("torch._dynamo")
     torch._dynamo.config.disable = False
     torch._dynamo.config.recompile_limit = COMPILATIONS
     compiled = torch.compile(function, fullgraph=True, dynamic=False)
