@@ -84,7 +84,7 @@ def test_latents_that_find_no_room_are_told_before_any_is_fetched(
     with pytest.raises(InfrastructureError) as caught:
         run.go(Step.TRAIN)
     assert caught.value.reason is Reason.DISK_FULL
-    needs = rf"the latent cache, \d+ entries, needs {size / 1e9:.1f} GB in .*/latents and "
+    needs = rf"the latent cache, \d+ entries, needs {size / 1e6:.1f} MB in .*/latents and "
     assert re.search(needs, caught.value.message)
     assert "raise spec.resources.cache" in caught.value.message
     assert not list(run.folder.rglob("latents/*"))

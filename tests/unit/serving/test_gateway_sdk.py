@@ -122,16 +122,19 @@ def test_a_remix_starts_from_the_whole_first_frame(
     assert np.array_equal(started, first)
 
 
-def test_an_effect_and_adapters_as_the_sdk_sends_them(client: openai.OpenAI, hands: Hands) -> None:
-    client.videos.create(
-        prompt="a girl", model="anime-fairy", input_reference=photo(),
-        extra_body={"adapters": [{"name": "fairy", "strength": 0.5, "expert": "high_noise"}]},
-    )  # fmt: skip
+def test_effects_and_adapters_as_the_sdk_sends_them(client: openai.OpenAI, hands: Hands) -> None:
+    client.videos.create(prompt="a girl", model="anime-fairy", input_reference=photo())
     order = hands.claim().order
     assert (order.model, order.prompt) == ("anime-fairy", "fairy, a girl")
     assert [(use.name, use.strength, use.expert) for use in order.adapters] == [
-        ("fairy", 1.0, None), ("fairy", 0.5, "HighNoise"),
-    ]  # fmt: skip
+        ("fairy", 1.0, None)
+    ]
+    client.videos.create(
+        prompt="a girl", input_reference=photo(),
+        extra_body={"adapters": [{"name": "fairy", "strength": 0.5, "expert": "high_noise"}]},
+    )  # fmt: skip
+    [use] = hands.claim().order.adapters
+    assert (use.name, use.strength, use.expert) == ("fairy", 0.5, "HighNoise")
 
 
 def test_a_data_url_as_the_sdk_sends_it(client: openai.OpenAI, hands: Hands) -> None:
