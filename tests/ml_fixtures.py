@@ -6,6 +6,7 @@ A plugin of the test modules (`pytest_plugins`); never imported, or its fixtures
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,12 +23,23 @@ from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.models import tiny
 from wan_runtime.models.layout import ModelFiles, locate
 from wan_runtime.presets import PRESETS
+from wan_runtime.process import stopping
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Tensors this small gain nothing from threads, and threads waiting on a busy machine spin."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def sigterm() -> Iterator[None]:
+    """The runtime's handler, as the step's entry point installs it; everything put back after."""
+    before = signal.getsignal(signal.SIGTERM)
+    stopping.install()
+    yield
+    signal.signal(signal.SIGTERM, before)
+    stopping._requested.clear()
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ from wan_runtime.process import stopping
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
 from wan_runtime.training.experts import PREFIXES, job_of
-from wan_runtime.training.sampler import total_steps
+from wan_runtime.training.sampler import steps_of
 from wan_runtime.training.trainer import Trainer
 
 
@@ -66,14 +66,7 @@ class Joint:
             )
             raise InputError(Reason.JOB_INVALID, text)
         latents = ranks.first_on_node(lambda: load_latents(store, encoded(job), work))
-        total = total_steps(
-            len(latents.train),
-            steps=spec.steps,
-            epochs=spec.epochs,
-            repeat=spec.dataset_repeat,
-            batch=spec.batch_size,
-            accumulation=spec.gradient_accumulation,
-        )
+        total = steps_of(spec, len(latents.train))
         if total < 2:
             text = f"training has {total} step: a run of both experts has one for each at least"
             raise InputError(Reason.JOB_INVALID, text)

@@ -10,7 +10,20 @@ from collections.abc import Hashable, Sequence
 
 import torch
 
-from wan_runtime.planner.steps import total_steps as total_steps
+from wan_runtime.contract.training import TrainingSpec
+from wan_runtime.planner.steps import total_steps
+
+
+def steps_of(spec: TrainingSpec, clips: int) -> int:
+    """Optimizer steps of a training on this many clips."""
+    return total_steps(
+        clips,
+        steps=spec.steps,
+        epochs=spec.epochs,
+        repeat=spec.dataset_repeat,
+        batch=spec.batch_size,
+        accumulation=spec.gradient_accumulation,
+    )
 
 
 class Sampler:

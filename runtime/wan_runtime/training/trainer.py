@@ -49,7 +49,7 @@ from wan_runtime.training.meet import check
 from wan_runtime.training.method import Method, method_of
 from wan_runtime.training.preview import Previews
 from wan_runtime.training.probes import MAX_CLIPS, Probes
-from wan_runtime.training.sampler import total_steps
+from wan_runtime.training.sampler import steps_of
 from wan_runtime.training.update import PlainUpdate, Update, make_optimizer
 from wan_runtime.training.validation import Validation
 from wan_runtime.training.zero import DeepSpeedUpdate
@@ -146,14 +146,7 @@ class Trainer:
         )
         trainable = method.prepare(transformer, spec.seed)
         check(finetune_of(job), transformer)
-        total = total_steps(
-            len(latents.train),
-            steps=spec.steps,
-            epochs=spec.epochs,
-            repeat=spec.dataset_repeat,
-            batch=spec.batch_size,
-            accumulation=spec.gradient_accumulation,
-        )
+        total = steps_of(spec, len(latents.train))
         divided = spec.parallelism.zero_stage > 0
         optimizer, schedule = make_optimizer(
             method.groups(trainable),

@@ -15,8 +15,9 @@ from wan_runtime.models import load
 from wan_runtime.models.dit.forward import Conditions, keep_time_embedding_fp32
 from wan_runtime.models.flow import NoiseLevels, add_noise, bell, shifted_grid, velocity
 from wan_runtime.models.layout import ModelFiles
+from wan_runtime.planner.steps import total_steps
 from wan_runtime.presets import PRESETS
-from wan_runtime.training.sampler import Sampler, total_steps
+from wan_runtime.training.sampler import Sampler
 
 pytest_plugins = ["ml_fixtures"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -29,6 +29,7 @@ from wan_runtime.training.experts import job_of
 from wan_runtime.training.trainer import Trainer
 
 pytest_plugins = ["ml_fixtures"]
+pytestmark = pytest.mark.usefixtures("sigterm")
 
 PAIR = PRESETS["Wan2.2-I2V-Tiny"]
 IDS = {expert: step_id(Step.TRAIN, expert) for expert in PAIR.experts}
@@ -57,15 +58,6 @@ class Ends(Reporter):
             raise KeyboardInterrupt
         if change["current"] == self._at:
             os.kill(os.getpid(), signal.SIGTERM)
-
-
-@pytest.fixture(autouse=True)
-def sigterm() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    stopping.install()
-    yield
-    signal.signal(signal.SIGTERM, before)
-    stopping._requested.clear()
 
 
 @pytest.fixture(scope="module")

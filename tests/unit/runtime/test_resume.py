@@ -8,7 +8,6 @@ import os
 import random
 import shutil
 import signal
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,6 +27,7 @@ from wan_runtime.process.progress import Reporter
 from wan_runtime.training import checkpoint, trainer
 
 pytest_plugins = ["ml_fixtures"]
+pytestmark = pytest.mark.usefixtures("sigterm")
 
 # All that could make a resumed run differ: dropout's random state, dropped captions, accumulation,
 # a moving rate, a mean of the weights.
@@ -61,16 +61,6 @@ class Watch(Reporter):
                 raise Killed
             if change["current"] == self._at:
                 os.kill(os.getpid(), signal.SIGTERM)
-
-
-@pytest.fixture(autouse=True)
-def sigterm() -> Iterator[None]:
-    """The runtime's handler, as the step's entry point installs it; everything put back after."""
-    before = signal.getsignal(signal.SIGTERM)
-    stopping.install()
-    yield
-    signal.signal(signal.SIGTERM, before)
-    stopping._requested.clear()
 
 
 def stop(run: Run, at: int, expert: Expert = Expert.ONLY) -> Stopped:
