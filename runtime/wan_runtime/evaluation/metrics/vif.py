@@ -21,8 +21,7 @@ MIDDLE = 128.0
 
 def window(size: int, sigma: float) -> NDArray[np.float32]:
     """[size]: Gaussian weights with a sum of 1."""
-    weights = np.exp(-0.5 * ((np.arange(size) - size // 2) / sigma) ** 2)
-    return np.asarray(weights / weights.sum(), np.float32)
+    return np.asarray(cv2.getGaussianKernel(size, sigma)[:, 0], np.float32)
 
 
 def averaged(picture: Luma, weights: NDArray[np.float32]) -> Luma:
