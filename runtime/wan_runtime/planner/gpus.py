@@ -140,6 +140,13 @@ def by_name(name: str, catalogue: Sequence[Gpu]) -> Gpu | None:
     return next((gpu for gpu in catalogue if gpu.name == name), None)
 
 
+def measured_gpu() -> Gpu:
+    """The type that the planner's terms are of, for what runs on an unknown one."""
+    found = by_name(MEASURED_ON, DEFAULTS)
+    assert found is not None
+    return found
+
+
 def by_product(label: str, catalogue: Sequence[Gpu]) -> Gpu | None:
     """The type whose nodes carry `label` as nvidia.com/gpu.product; of a MIG label, a slice of it.
 

@@ -8,7 +8,7 @@ from functools import cache
 
 from wan_runtime.contract.sampling import Profile
 from wan_runtime.planner.calibration import Rates, calibration, clip_of
-from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name, is_hopper
+from wan_runtime.planner.gpus import Gpu, is_hopper, measured_gpu
 from wan_runtime.planner.rows import Measured, Row, measured
 from wan_runtime.planner.terms import elementwise_seconds, kernel_seconds, resident_gib
 from wan_runtime.planner.workload import GIB, Clip
@@ -44,7 +44,7 @@ def taken_of(table: Measured, rates: Rates) -> dict[Profile, Taken]:
     for profile, row in passes.items():
         assert row.seconds is not None
         found[profile] = Taken(
-            row.seconds / plain_seconds(clip_of(row), reference(), rates),
+            row.seconds / plain_seconds(clip_of(row), measured_gpu(), rates),
             _live(row if row.allocated_gib is not None else passes["Lossless"]),
             *_decode(decoders.get(profile, decoders["Lossless"])),
         )
@@ -61,13 +61,6 @@ def profile_on(profile: Profile, gpu: Gpu) -> Profile:
     """Arithmetic that a profile comes to: on GPUs without attention in 8 bits, what Fast's linear
     layers save is not known."""
     return profile if profile == "Exact" or is_hopper(gpu) else "Lossless"
-
-
-def reference() -> Gpu:
-    """GPU that the terms are of."""
-    found = by_name(MEASURED_ON, DEFAULTS)
-    assert found is not None
-    return found
 
 
 def _live(row: Row) -> float:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from wan_runtime.planner import bands
 from wan_runtime.planner.architecture import loaded_bytes
 from wan_runtime.planner.calibration import calibration
-from wan_runtime.planner.gpus import Gpu
+from wan_runtime.planner.gpus import Gpu, measured_gpu
 from wan_runtime.planner.placement import ROOM, placement
-from wan_runtime.planner.profiles import plain_seconds, profile_on, reference, taken
+from wan_runtime.planner.profiles import plain_seconds, profile_on, taken
 from wan_runtime.planner.rows import Scaling, measured
 from wan_runtime.planner.terms import resident_gib
 from wan_runtime.planner.verdict import Verdict, verdict
@@ -59,13 +59,13 @@ class ServingPlan:
 def plan_serving(work: Serving, gpu: Gpu) -> ServingPlan:
     known = taken()[profile_on(work.profile, gpu)]
     # An H200 has an H100's limit of power, at which more bandwidth saves no time.
-    timed = reference() if gpu.name in bands.ONE_CHIP else gpu
+    timed = measured_gpu() if gpu.name in bands.ONE_CHIP else gpu
     forward = known.share * plain_seconds(work, timed, calibration().rates)
     steps = work.steps if work.computed is None else work.computed
     passes = steps * (2 if work.guided else 1)
     speed = speedup(work, measured().scaling)
     unit = work.architecture.activation_bytes(work.tokens) / GIB
-    decoding = known.decode_seconds * work.tokens * reference().bf16_tflops / gpu.bf16_tflops
+    decoding = known.decode_seconds * work.tokens * measured_gpu().bf16_tflops / gpu.bf16_tflops
     shards = max(1, work.gpus // (2 if work.guided else 1))
     allocator = measured().allocator
     return ServingPlan(

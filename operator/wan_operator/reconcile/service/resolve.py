@@ -19,7 +19,7 @@ from wan_runtime.contract.sampling import computed_steps
 from wan_runtime.contract.service import ParallelSpec, SamplingSpec, layout_of
 from wan_runtime.contract.service import Size as VideoSize
 from wan_runtime.planner.distance import distance_of
-from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name
+from wan_runtime.planner.gpus import Gpu, measured_gpu
 from wan_runtime.planner.host import plan_worker
 from wan_runtime.planner.remedies import serving_remedies
 from wan_runtime.planner.serving import plan_serving
@@ -141,9 +141,7 @@ def drain_seconds(
     workers, for a planner that was fitted anew."""
     if _preset(spec).tiny:
         return LEAST_DRAIN_SECONDS
-    planned_for = gpu or by_name(MEASURED_ON, DEFAULTS)
-    assert planned_for is not None
-    seconds = plan_serving(work(spec, longest=True), planned_for).seconds_per_clip
+    seconds = plan_serving(work(spec, longest=True), gpu or measured_gpu()).seconds_per_clip
     wanted = max(LEAST_DRAIN_SECONDS, math.ceil(SLACK * seconds))
     least, most = (share * wanted for share in NEAR)
     near = before is not None and least <= before.drain_seconds <= most

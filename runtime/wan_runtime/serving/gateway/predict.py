@@ -16,7 +16,7 @@ from wan_runtime.contract.sampling import (
     computed_steps,
 )
 from wan_runtime.planner.architecture import tokens_of
-from wan_runtime.planner.gpus import DEFAULTS, MEASURED_ON, Gpu, by_name
+from wan_runtime.planner.gpus import Gpu, measured_gpu
 from wan_runtime.planner.serving import plan_serving
 from wan_runtime.planner.workload import Serving
 from wan_runtime.presets import PRESETS
@@ -60,7 +60,7 @@ class Predictor:
         """`profile`, `policy`: the service's."""
         self._profile, self._policy = profile, policy
         self._preset = PRESETS[preset]
-        self._gpu = gpu or by_name(MEASURED_ON, DEFAULTS)
+        self._gpu = gpu or measured_gpu()
         self._seen: deque[Seen] = deque(maxlen=SEEN)
 
     def seconds(self, order: VideoOrder) -> float:
@@ -80,7 +80,6 @@ class Predictor:
         if self._preset.tiny:
             tokens = tokens_of(order.frames, order.size.width, order.size.height)
             return 0.5 + TINY_SECONDS * tokens * (steps * (2 if guided else 1) + 8) / 8
-        assert self._gpu is not None
         work = Serving(
             preset=self._preset.name, frames=order.frames, width=order.size.width,
             height=order.size.height, steps=steps, guided=guided,
