@@ -55,12 +55,12 @@ def planned(finetune: FineTune, gpu: Gpu, catalogue: Sequence[Gpu], clips: int |
     if not works:
         return Planned(finetune, None, [])
     plan = run_plan(spec, works, gpu, clips)
-    short = shortage(spec, works[0])
     if not plan.training.fits:
         return Planned(finetune, plan, remedies(works[0], gpu, catalogue, works[1:]))
-    return (
-        Planned(finetune, plan, short.changes, short.text) if short else Planned(finetune, plan, [])
-    )
+    short = shortage(spec, works[0])
+    if short is None:
+        return Planned(finetune, plan, [])
+    return Planned(finetune, plan, short.changes, short.text)
 
 
 def by_cost(one: Planned) -> tuple[bool, float]:
