@@ -6,8 +6,9 @@ from typing import Literal
 
 from wan_operator.api.markers import Schema, rule
 from wan_operator.api.v1alpha1.common import ApiModel
+from wan_runtime.contract.sampling import LOSSY_KERNELS
 
-_16_BITS = "!(self.acceleration.attention in ['SageAttention', 'FlashAttention-3 FP8'])"
+_16_BITS = f"!(self.acceleration.attention in {list(LOSSY_KERNELS)})"
 
 ACCELERATION_RULES: tuple[Schema, ...] = (
     rule(
