@@ -18,15 +18,12 @@ from typing import Any
 
 import torch
 
-from gpu.synthetic import build
+from gpu.synthetic import build, shapes_of
 from gpu.train_step_14b import GIB, free_memory
-from wan_runtime.models import tiny
 from wan_runtime.models.load import compute_device
-from wan_runtime.models.shapes import DIT21, DIT22
 from wan_runtime.planner.gpus import DEFAULTS, by_name
 from wan_runtime.planner.training import plan_training
 from wan_runtime.planner.workload import Training
-from wan_runtime.presets import PRESETS
 
 CAP = 48e9
 """Bytes of a 48 GB card."""
@@ -44,11 +41,7 @@ def main() -> None:
     options = parser.parse_args()
     device = compute_device()
     cuda = device.type == "cuda"
-    preset = PRESETS[options.preset]
-    config = DIT21 if preset.uses_clip else DIT22
-    if options.small:
-        preset, config = PRESETS["Wan2.1-I2V-Tiny"], tiny.DIT21
-        tiny.register()
+    preset, config = shapes_of(options.preset, small=options.small)
     training = {"basePrecision": options.precision, "gradientCheckpointing": "Offload"}
     trainer, cache = build(preset, config, device, training=training)
     free_memory(cuda)

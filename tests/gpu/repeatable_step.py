@@ -23,13 +23,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpu.synthetic import build
-from wan_runtime.models import tiny
+from gpu.synthetic import build, shapes_of
 from wan_runtime.models.dit import repeatable
 from wan_runtime.models.dit.kept import KeptBlocks
 from wan_runtime.models.load import compute_device
-from wan_runtime.models.shapes import DIT21
-from wan_runtime.presets import PRESETS
 from wan_runtime.training.trainer import Trainer
 
 MODES = {
@@ -97,10 +94,9 @@ def main() -> None:
     parser.add_argument("--small", action="store_true")
     options = parser.parse_args()
     device = compute_device()
-    preset, config = PRESETS["Wan2.1-I2V-14B-720P"], {**DIT21, "num_layers": options.layers}
-    if options.small:
-        preset, config = PRESETS["Wan2.1-I2V-Tiny"], tiny.DIT21
-        tiny.register()
+    preset, config = shapes_of("Wan2.1-I2V-14B-720P", small=options.small)
+    if not options.small:
+        config = {**config, "num_layers": options.layers}
     trainer, cache = build(preset, config, device)
     cache.frames = options.frames
     row: dict[str, Any] = {"layers": options.layers, "frames": options.frames}

@@ -29,16 +29,10 @@ def take(options: argparse.Namespace) -> dict[str, Any]:
     marks = {"python": options.began, "imports": time.time()}
     import torch
 
-    from gpu.synthetic import build
-    from wan_runtime.models import tiny
+    from gpu.synthetic import build, shapes_of
     from wan_runtime.models.load import compute_device
-    from wan_runtime.models.shapes import DIT21
-    from wan_runtime.presets import PRESETS
 
-    preset, config = PRESETS["Wan2.1-I2V-14B-720P"], DIT21
-    if options.small:
-        preset, config = PRESETS["Wan2.1-I2V-Tiny"], tiny.DIT21
-        tiny.register()
+    preset, config = shapes_of("Wan2.1-I2V-14B-720P", small=options.small)
     device = compute_device()
     marks["transformer"] = time.time()
     training = {"gradientCheckpointing": "KeepAttention"}

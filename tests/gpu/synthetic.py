@@ -18,10 +18,12 @@ from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.contract.job import JobSpec, ManifestRef
 from wan_runtime.contract.steps import Step
 from wan_runtime.data.latents import EncodedClip, Entry, Latents
+from wan_runtime.models import tiny
 from wan_runtime.models.dit import transformer
 from wan_runtime.models.dit.parallel import Mesh, lone_mesh
 from wan_runtime.models.load import compute_dtype
-from wan_runtime.presets import Preset
+from wan_runtime.models.shapes import DIT21, DIT22
+from wan_runtime.presets import PRESETS, Preset
 from wan_runtime.process.progress import Reporter
 from wan_runtime.training import trainer as loop
 from wan_runtime.training.batches import Batch, load_batch
@@ -114,6 +116,16 @@ def random_dit(config: dict[str, Any], dtype: torch.dtype, device: torch.device)
 
 LORA = {"lora": {"rank": 32, "alpha": 32}}
 """On q, k, v, o, ffn.0, ffn.2."""
+
+
+def shapes_of(name: str, *, small: bool) -> tuple[Preset, dict[str, Any]]:
+    """A preset and the shapes of its transformers; `small`: of the Tiny one of its release."""
+    if small:
+        tiny.register()
+        name = f"{name.partition('-')[0]}-I2V-Tiny"
+    preset = PRESETS[name]
+    wide, narrow = (DIT21, tiny.DIT21) if preset.uses_clip else (DIT22, tiny.DIT22)
+    return preset, narrow if small else wide
 
 
 def build(

@@ -19,13 +19,10 @@ from typing import Any
 
 import torch
 
-from gpu.synthetic import build
+from gpu.synthetic import build, shapes_of
 from gpu.train_step_14b import GIB, free_memory, ours, peer, restore, variant
-from wan_runtime.models import tiny
 from wan_runtime.models.dit.kept import KeptBlocks
 from wan_runtime.models.load import compute_device
-from wan_runtime.models.shapes import DIT21, DIT22
-from wan_runtime.presets import PRESETS
 
 CODES = ("ours", "peer", "ours-KeepAttention", "ours-Offload")
 
@@ -41,11 +38,7 @@ def main() -> None:
     options = parser.parse_args()
     device = compute_device()
     cuda = device.type == "cuda"
-    preset = PRESETS[options.preset]
-    config = DIT21 if preset.uses_clip else DIT22
-    if options.small:
-        preset, config = PRESETS["Wan2.1-I2V-Tiny"], tiny.DIT21
-        tiny.register()
+    preset, config = shapes_of(options.preset, small=options.small)
     trainer, cache = build(preset, config, device)
     cache.frames = 5 if options.small else options.frames
     blocks: dict[str, KeptBlocks] = {}

@@ -24,13 +24,10 @@ import torch
 import torch.distributed as dist
 
 from gpu import ranks
-from gpu.synthetic import build
+from gpu.synthetic import build, shapes_of
 from wan_runtime.contract.training import Parallelism
-from wan_runtime.models import tiny
 from wan_runtime.models.dit import transformer
 from wan_runtime.models.load import compute_device
-from wan_runtime.models.shapes import DIT22
-from wan_runtime.presets import PRESETS
 from wan_runtime.process import launch
 from wan_runtime.training import checkpoint, replicas
 from wan_runtime.training.meet import meet
@@ -65,10 +62,9 @@ class Row:
 
 
 def made(options: argparse.Namespace, device: torch.device) -> Trainer:
-    preset, config = PRESETS["Wan2.2-I2V-A14B"], {**DIT22, "num_layers": options.layers}
-    if options.small:
-        preset, config = PRESETS["Wan2.2-I2V-Tiny"], tiny.DIT22
-        tiny.register()
+    preset, config = shapes_of("Wan2.2-I2V-A14B", small=options.small)
+    if not options.small:
+        config = {**config, "num_layers": options.layers}
     parallelism = {
         "gpusPerNode": options.ranks,
         "zeroStage": options.stage,
