@@ -25,10 +25,10 @@ export OMP_NUM_THREADS ?= 1
 # Shared with the image build: each package is downloaded once.
 export UV_CACHE_DIR ?= $(WAN_CACHE)/packages/uv
 
-.PHONY: help demo compare-four test fmt generate verify unit integration e2e images cluster-up cluster-down clean lock measure soak fuzz-api bench-serving bench-metrics bench-gpu
+.PHONY: help demo compare-four test fmt generate verify unit integration e2e images cluster-up cluster-down clean lock measure soak fuzz-api bench-serving bench-metrics bench-gpu bench-gpu-bundle
 
 help: ## List the commands
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 demo: $(VENV)/ready ## Start the cluster, fine-tune a tiny Wan model on real clips, show the result in demo-output/
 	@python e2e/demo.py
@@ -60,6 +60,7 @@ verify: $(VENV)/ready ## Format, lint, types, import contracts, generated files 
 	mypy
 	mypy -p cluster
 	mypy e2e/*.py images/build.py images/runtime/stub_cuda.py
+	mypy tests/*.py tests/gpu/*.py
 	lint-imports --no-cache
 	python -m wan_operator.crdgen --check
 
@@ -88,7 +89,10 @@ bench-metrics: $(VENV)/ready ## Take the figures of docs/measurements.md on metr
 	@PYTHONPATH=$(PYTHONPATH):tests python tests/metrics_bench.py
 
 bench-gpu: ## Take the rows of docs/measurements-gpu.md on this machine's GPU; goes on where it was cut short
-	@PATH="$$($(CLUSTER) bin):$$PATH" PYTHONPATH=tests python tests/gpu/bench.py $(BENCH)
+	@PATH="$$($(CLUSTER) bin):$$PATH" PYTHONPATH=runtime:tests python tests/gpu/bench.py $(BENCH)
+
+bench-gpu-bundle: $(VENV)/ready binaries ## Pack what bench-gpu needs on a GPU machine without a network
+	@$(TOOLS) && PYTHONPATH=$(PYTHONPATH):tests python tests/gpu/bundle.py $(BUNDLE)
 
 images: ## Build the images and load them into the embedded cluster
 	$(PYTHON) images/build.py operator runtime
@@ -116,10 +120,14 @@ lock: $(VENV)/ready ## Resolve the newest allowed dependencies into requirements
 	  -c requirements/operator.txt -c requirements/runtime.txt -o requirements/dev.txt
 LOCK := --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
+# Held while it is made: two checkouts that begin at once share one.
 $(VENV)/ready:
-	@echo "installing the Python environment into $(VENV)"
-	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
-	@VIRTUAL_ENV=$(VENV) $(VENV)/bin/uv pip install --quiet --compile-bytecode \
-	  --require-hashes --build-constraints requirements/build.txt -r requirements/dev.txt
-	@touch $@
+	@mkdir -p $(WAN_CACHE)/locks && exec 9>$(WAN_CACHE)/locks/venv; \
+	flock --nonblock 9 || { echo "another command installs the Python environment; waiting for it"; flock 9; }; \
+	if [ -e $@ ]; then exit; fi; \
+	echo "installing the Python environment into $(VENV)"; \
+	rm -rf $(VENV); $(PYTHON) -m venv $(VENV); \
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt; \
+	VIRTUAL_ENV=$(VENV) $(VENV)/bin/uv pip install --quiet --compile-bytecode \
+	  --require-hashes --build-constraints requirements/build.txt -r requirements/dev.txt; \
+	touch $@

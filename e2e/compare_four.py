@@ -15,7 +15,7 @@ import yaml
 
 from pans import write_pans, write_picture
 from services import Service, make_video
-from stack import BUCKET, ROOT, CommandError, Manifest, Stack, wait_until
+from stack import BUCKET, ROOT, CommandError, Manifest, Stack, status_of, wait_until
 
 NAMESPACE = "wan-four"
 EXAMPLE = ROOT / "examples" / "compare-four.yaml"
@@ -112,21 +112,17 @@ class Comparison:
 
 
 def main() -> int:
-    try:
-        comparison = Comparison(Stack.ensure(say=lambda text: print(text, flush=True)))
-        comparison.upload()
-        comparison.apply()
-        compared = comparison.wait("WanEvaluation", "Complete")
-        comparison.fetch(compared)
-        if not compared.get("winner"):
-            return 1
-        comparison.wait("WanInferenceService", "Ready")
-        comparison.film()
-    except (CommandError, TimeoutError) as error:
-        print(error, file=sys.stderr)
+    comparison = Comparison(Stack.ensure(say=lambda text: print(text, flush=True)))
+    comparison.upload()
+    comparison.apply()
+    compared = comparison.wait("WanEvaluation", "Complete")
+    comparison.fetch(compared)
+    if not compared.get("winner"):
         return 1
+    comparison.wait("WanInferenceService", "Ready")
+    comparison.film()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status_of(main))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import fcntl
 import pickle
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
@@ -26,6 +26,7 @@ from clips import CUTS, Cut, write_dataset
 from finetunes import Run
 from services import Service, manifest
 from stack import BUCKET, STORE_SECRET, Manifest, Stack, wait_until
+from surroundings import surroundings
 
 # Enough to split, quick to encode.
 FEW = (CUTS[0], CUTS[2], CUTS[3], CUTS[5])
@@ -52,6 +53,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return item.get_closest_marker("alone") is not None, item.path.stem not in LONG
 
     items.sort(key=place)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure has what the cluster looked like, which is gone by the time that it is read."""
+    report = yield
+    used = getattr(item, "funcargs", {})
+    if report.failed and "stack" in used:
+        namespaces = {
+            *(value.namespace for value in used.values() if isinstance(value, Run | Service)),
+            *(value for name, value in used.items() if name == "namespace"),
+        }
+        report.sections.append(("cluster", surroundings(used["stack"], namespaces)))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ from rich.table import Table
 from clips import CUTS, write_dataset
 from services import EXAMPLE as EXAMPLE_SERVICE
 from services import Service, make_video, manifest
-from stack import BUCKET, ROOT, CommandError, Manifest, Stack
+from stack import BUCKET, ROOT, Manifest, Stack, status_of
 
 NAMESPACE = "wan-demo"
 EXAMPLE = ROOT / "examples" / "finetune-tiny.yaml"
@@ -44,23 +44,19 @@ console = Console(soft_wrap=True)
 
 def main() -> int:
     started = time.monotonic()
-    try:
-        stack = Stack.ensure(say=lambda text: console.print(f"[dim]{clock(started)}[/] {text}"))
-        finetune = yaml.safe_load(EXAMPLE.read_text())
-        name = finetune["metadata"]["name"]
-        upload_clips(stack, finetune["spec"]["dataset"]["source"], started)
-        apply(stack, finetune, EXAMPLE)
-        if not watch(stack, "wft", name, started):
-            return 1
-        fetch(stack, name)
-        compared = compare(stack, started)
-        if compared is None:
-            return 1
-        service = serve(stack, compared, started)
-        film(service, started)
-    except (CommandError, TimeoutError) as error:
-        console.print(f"[red]{error}[/]")
+    stack = Stack.ensure(say=lambda text: console.print(f"[dim]{clock(started)}[/] {text}"))
+    finetune = yaml.safe_load(EXAMPLE.read_text())
+    name = finetune["metadata"]["name"]
+    upload_clips(stack, finetune["spec"]["dataset"]["source"], started)
+    apply(stack, finetune, EXAMPLE)
+    if not watch(stack, "wft", name, started):
         return 1
+    fetch(stack, name)
+    compared = compare(stack, started)
+    if compared is None:
+        return 1
+    service = serve(stack, compared, started)
+    film(service, started)
     conclude(stack, name, service, started)
     return 0
 
@@ -290,4 +286,4 @@ def conclude(stack: Stack, name: str, service: Service, started: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status_of(main))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -107,9 +108,7 @@ class Service:
         return f"http://{found['spec']['clusterIP']}"
 
     def client(self) -> OpenAI:
-        # A gateway that was killed is back within its restart's back-off.
-        url = f"{self.cluster_url}/v1"
-        return OpenAI(base_url=url, api_key=self.stack.api_key, max_retries=12)
+        return sdk(f"{self.cluster_url}/v1", self.stack.api_key)
 
     def submit(self, picture: Path, prompt: str = "a man talks", **fields: Any) -> str:
         """The id of a video that was accepted."""
@@ -130,6 +129,14 @@ class Service:
                 return found
             time.sleep(0.5)
         raise TimeoutError(f"{video_id} did not end: {found}; {self.story()}")
+
+
+@functools.cache
+def sdk(url: str, key: str) -> OpenAI:
+    """A client that stays. As garbage of a failed test its open socket would be warned of when it
+    is collected, and a later test would fail for that."""
+    # A gateway that was killed is back within its restart's back-off.
+    return OpenAI(base_url=url, api_key=key, max_retries=12)
 
 
 def make_video(service: Service, url: str, picture: Path, out: Path, model: str = "") -> str:

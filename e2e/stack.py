@@ -26,7 +26,7 @@ import yaml
 from kubernetes import config
 from minio import Minio
 
-from cluster import ensure_minio, ensure_postgres, ensure_up, layout_of, toolchain
+from cluster import ClusterError, ensure_minio, ensure_postgres, ensure_up, layout_of, toolchain
 
 ROOT = Path(__file__).resolve().parent.parent
 SYSTEM_NAMESPACE = "wan-system"
@@ -43,6 +43,22 @@ Say = Callable[[str], None]
 
 class CommandError(Exception):
     """A command that had to work did not; carries its stderr."""
+
+
+def status_of(main: Callable[[], int]) -> int:
+    """Exit status of a program; what a person must know is a message, and no traceback."""
+    try:
+        return main()
+    except (ClusterError, CommandError, TimeoutError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            "stopped: what is built stays, and so does the cluster. The same command goes on from "
+            "there; `make cluster-down` removes the cluster",
+            file=sys.stderr,
+        )
+        return 130
 
 
 def run(*command: str | Path, text: str | None = None, env: dict[str, str] | None = None) -> str:

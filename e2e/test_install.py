@@ -1,15 +1,26 @@
-"""The chart as it is installed: its own test, and a refusal before any pod."""
+"""What all other tests stand on: the cluster's network; the chart as it is installed, its own test,
+and a refusal before any pod."""
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 from collections.abc import Callable
 
 import pytest
 
+from cluster.layout import SERVICE_CIDR
 from finetunes import Run
 from stack import RELEASE, SYSTEM_NAMESPACE, Stack
 
 pytestmark = pytest.mark.timeout(600)
+
+
+def test_what_is_for_a_service_does_not_leave_the_machine(stack: Stack) -> None:
+    """As between the two halves of kube-proxy's change to a Service."""
+    unused = ipaddress.ip_network(SERVICE_CIDR)[-2]
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((str(unused), 80), timeout=20)
 
 
 def test_helm_tests_the_release(stack: Stack) -> None:

@@ -27,6 +27,8 @@ sys.path.insert(0, str(ROOT / "e2e"))
 
 from cluster import ClusterError, images, layout_of, loading, packages  # noqa: E402
 from cluster.layout import cache_dir  # noqa: E402
+from cluster.locks import alone  # noqa: E402
+from cluster.progress import say  # noqa: E402
 
 STORAGE = ["--storage-driver", "overlay"]
 KEPT = 2
@@ -73,10 +75,12 @@ def ensure(name: str, torch: str, *, load: bool = True) -> str:
     if load and loaded(reference):
         return reference
     started = time.monotonic()
-    if not built(reference):
-        build(name, torch, reference)
-        forget(reference, flavour)
-        say(f"{reference} built in {time.monotonic() - started:.0f} s")
+    with alone(f"the image {reference}"):
+        if not built(reference):
+            say(f"building {reference} ...")
+            build(name, torch, reference)
+            forget(reference, flavour)
+            say(f"{reference} built in {time.monotonic() - started:.0f} s")
     if load:
         hand_over(reference)
         say(f"{reference} in the cluster after {time.monotonic() - started:.0f} s")
@@ -137,6 +141,7 @@ def on_dependencies(name: str, containerfile: Path, work: Path, arguments: dict[
     for stage in STAGES:
         image = f"localhost/wan/wan-{name}-{stage}:{key}"
         if not built(image):
+            say(f"building {image} ...")
             commit(containerfile, work, arguments, "--layers", "--target", stage, "-t", image)
             forget(image, "")
         # In its place: of a stage that does nothing, buildah would leave a container behind.
@@ -225,14 +230,10 @@ def hand_over(reference: str) -> None:
 
 
 def run(*command: str) -> None:
-    """Runs a command with its output on stderr; stdout is for references."""
-    done = subprocess.run(command, stdout=sys.stderr)
+    """Runs a command without its output, of which buildah's is an image's hash; errors stay."""
+    done = subprocess.run(command, stdout=subprocess.DEVNULL)
     if done.returncode:
         sys.exit(f"failed with exit code {done.returncode}: {' '.join(command)}")
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from typing import Any
 from cluster import archive, toolchain
 from cluster.configuration import PAUSE_IMAGE
 from cluster.errors import ClusterError, tail
-from cluster.layout import cache_dir, prune
+from cluster.layout import cache_dir, prune, sweep
+from cluster.locks import alone
 from cluster.packages import require_root
 from cluster.progress import say
 from cluster.shell import run
@@ -42,14 +43,20 @@ def _cached(name: str, key: str, make: Callable[[Path, Path], None]) -> Path:
     digest = hashlib.sha256(code + key.encode()).hexdigest()[:16]
     target = cache_dir() / "images" / f"{name}-{digest}.tar"
     if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as work:
-            began = time.monotonic()
-            make(Path(work), target)
-            prune(target.parent, name)
-            say(f"image {name}: {target.stat().st_size / 1e6:.0f} MB, "
-                f"{time.monotonic() - began:.0f} s")  # fmt: skip
+        with alone(f"the image {name}"):
+            if not target.exists():
+                _make(name, target, make)
     return target
+
+
+def _make(name: str, target: Path, make: Callable[[Path, Path], None]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sweep(target.parent, name)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as work:
+        began = time.monotonic()
+        make(Path(work), target)
+        prune(target.parent, name)
+        say(f"image {name}: {target.stat().st_size / 1e6:.0f} MB, {time.monotonic() - began:.0f} s")
 
 
 def _static(layer: archive.Layer) -> None:

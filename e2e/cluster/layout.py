@@ -73,6 +73,12 @@ def prune(folder: Path, prefix: str, keep: int = 3) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def sweep(folder: Path, prefix: str) -> None:
+    """Deletes what builds of one kind that were killed have left. Not while one goes on."""
+    for left in folder.glob(f".{prefix}-*"):
+        shutil.rmtree(left)
+
+
 def free_ports(count: int) -> list[int]:
     """Ports of loopback that nobody listens on; held together, so that all differ."""
     sockets = [socket.socket() for _ in range(count)]

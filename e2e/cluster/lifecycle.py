@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from cluster import (
@@ -35,26 +32,12 @@ from cluster.layout import (
     free_ports,
     load,
 )
+from cluster.locks import alone
 from cluster.progress import say
 from cluster.shell import wait_for
 
 _MANIFESTS = Path(__file__).resolve().parent / "manifests"
 _FREE_GB = 15
-
-
-@contextlib.contextmanager
-def locked(state: Path) -> Iterator[None]:
-    """One command at a time for each state folder; the others wait."""
-    name = hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:12]
-    path = cache_dir() / "locks" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"another command works on {state}; waiting for it")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def _require_disk(path: Path) -> None:
@@ -183,7 +166,7 @@ def up(state: Path | None = None, *, full: bool = True, extra: tuple[str, ...] =
     folder = (state or (default_state() if full else default_api_state())).absolute()
     if full:
         packages.require_root("the full cluster")
-    with locked(folder):
+    with alone(str(folder.resolve())):
         if load(folder) is None:
             for path in (folder, cache_dir()):
                 _require_disk(path)

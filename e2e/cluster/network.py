@@ -2,7 +2,7 @@
 
 This kernel has no `dummy` device, so the node's address sits on an empty bridge. Pods sit on a
 second bridge without masquerading: they reach each other, Services and the node, and nothing
-beyond this machine, which keeps tests hermetic.
+beyond this machine, which keeps tests hermetic. What the host sends to a Service stays here too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import re
 from pathlib import Path
 
-from cluster.layout import NODE_BRIDGE, NODE_IP, POD_BRIDGE, PORTS, Layout
+from cluster.layout import NODE_BRIDGE, NODE_IP, POD_BRIDGE, PORTS, SERVICE_CIDR, Layout
 from cluster.shell import run
 
 # Changed by us, the kubelet or kube-proxy; `down` puts the old values back.
@@ -58,17 +58,21 @@ def links() -> set[str]:
 
 
 def _rules() -> list[list[str]]:
-    """Our own filter rules: a chain each for what pods send out and for what comes in."""
+    """Our own filter rules: a chain each for what comes in, what pods send out, and what the host
+    sends."""
     ports = ",".join(str(PORTS[name]) for name in ("kube-apiserver", "kubelet"))
     inside = [["-i", name, "-j", "RETURN"] for name in ("lo", NODE_BRIDGE, POD_BRIDGE)]
     incoming = [
         *inside,
         ["-p", "tcp", "-m", "multiport", "--dports", ports, "-j", "REJECT"],
     ]
-    outgoing = [["-i", POD_BRIDGE, "!", "-o", POD_BRIDGE, "-j", "REJECT"]]
-    return [["-A", "WAN-INPUT", *rule] for rule in incoming] + [
-        ["-A", "WAN-FORWARD", *rule] for rule in outgoing
-    ]
+    of_pods = [["-i", POD_BRIDGE, "!", "-o", POD_BRIDGE, "-j", "REJECT"]]
+    # Once a Service has pods again, kube-proxy takes its refusal out and then puts its translation
+    # in, in tables of their own. In between, its address would lead to whatever answers beyond
+    # this machine: networks that answer everything, with 404, were seen.
+    of_host = [["-d", SERVICE_CIDR, "-j", "REJECT"]]
+    chains = {"WAN-INPUT": incoming, "WAN-FORWARD": of_pods, "WAN-OUTPUT": of_host}
+    return [["-A", chain, *rule] for chain, rules in chains.items() for rule in rules]
 
 
 def create(layout: Layout) -> None:
@@ -83,7 +87,7 @@ def create(layout: Layout) -> None:
     _set_sysctl("net/ipv4/ip_forward", "1")
     # Without it, the answer of a pod on the same bridge skips the translation of Services.
     _set_sysctl("net/bridge/bridge-nf-call-iptables", "1")
-    for name in ("INPUT", "FORWARD"):
+    for name in ("INPUT", "FORWARD", "OUTPUT"):
         chain = f"WAN-{name}"
         wanted = [" ".join(rule) for rule in _rules() if rule[1] == chain]
         shown = run(["iptables", "-w", "-S", chain], check=False)

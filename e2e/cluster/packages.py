@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.errors import ClusterError
+from cluster.locks import alone
 from cluster.progress import say
 from cluster.shell import run
 
@@ -52,17 +53,24 @@ def install() -> None:
     """Installs what is missing; does nothing, and quickly, when nothing is."""
     if not shutil.which("dpkg-query"):
         raise ClusterError("the embedded cluster runs on Debian or Ubuntu; there is no dpkg here")
-    wanted = missing()
-    if not wanted:
+    if not missing():
         return
+    with alone("Debian packages"):
+        if wanted := missing():
+            _apt_get(wanted)
+
+
+def _apt_get(wanted: list[str]) -> None:
     require_root("installing " + ", ".join(wanted))
     say("apt-get install " + " ".join(wanted))
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     # A package's own containerd.service may start where systemd runs; ours has its own socket,
     # root and configuration, so the two don't meet.
-    run(["apt-get", "update", "-q"], env=env)
+    # Fresh machines update themselves in their first minutes: wait for that to end.
+    apt = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]
+    run([*apt, "update"], env=env)
     with _no_default_database():
-        run(["apt-get", "install", "-q", "-y", "--no-install-recommends", *wanted], env=env)
+        run([*apt, "install", "-y", "--no-install-recommends", *wanted], env=env)
 
 
 @contextmanager

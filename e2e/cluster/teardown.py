@@ -18,7 +18,7 @@ from cluster.components import Component
 from cluster.daemon import end
 from cluster.errors import ClusterError
 from cluster.layout import Layout, cache_dir, load
-from cluster.lifecycle import locked
+from cluster.locks import alone
 from cluster.progress import say
 from cluster.shell import run
 
@@ -144,7 +144,7 @@ def _end_pods(layout: Layout) -> None:
 def down(state: Path, *, purge: bool = False) -> None:
     """Removes every process, mount, link, rule, cgroup and file of a cluster."""
     folder = state.absolute()
-    with locked(folder):
+    with alone(str(folder.resolve())):
         layout = load(folder)
         if layout is None:
             say(f"no cluster in {folder}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -18,11 +19,14 @@ from functools import cache
 from pathlib import Path
 
 from cluster.errors import ClusterError, tail
-from cluster.layout import KUBERNETES_VERSION, cache_dir, prune
+from cluster.layout import KUBERNETES_VERSION, cache_dir, prune, sweep
+from cluster.locks import alone
 from cluster.progress import say
 from cluster.shell import run
 
 TOOLS = Path(__file__).resolve().parent / "tools"
+GO = (1, 26)
+"""The oldest Go that the modules take; Debian 12 has 1.19."""
 MINIO_RELEASE = "2026-02-12T20-18-48Z"
 
 
@@ -93,10 +97,15 @@ _HOME = {program: group.name for group in GROUPS.values() for program, _ in grou
 
 @cache
 def _go_version() -> str:
+    wanted = f"install Go {'.'.join(map(str, GO))} or newer and put `go` on PATH"
     if not shutil.which("go"):
-        raise ClusterError("Go is missing: install Go 1.26 or newer and put `go` on PATH")
+        raise ClusterError(f"Go is missing: {wanted}")
     # GOTOOLCHAIN=local: a go.mod must never make the build download another compiler.
-    return run(["go", "version"], env={**os.environ, "GOTOOLCHAIN": "local"}).stdout.strip()
+    said = run(["go", "version"], env={**os.environ, "GOTOOLCHAIN": "local"}).stdout.strip()
+    found = re.search(r"\bgo(\d+)\.(\d+)", said)
+    if found and (int(found[1]), int(found[2])) < GO:
+        raise ClusterError(f"{found[0]} is too old: {wanted}")
+    return said
 
 
 def _ldflags(group: Group) -> str:
@@ -149,21 +158,24 @@ def build(names: tuple[str, ...] = DEFAULT_GROUPS) -> None:
         final = group_dir(name)
         if final.exists():
             continue
-        final.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the final folder, so that the rename is atomic and a killed build leaves nothing
-        # that looks finished.
-        work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=final.parent))
-        try:
-            _compile(GROUPS[name], work)
-            work.chmod(0o755)
-            try:
-                work.rename(final)
-            except OSError:
-                if not final.exists():  # otherwise another build of the same content came first
-                    raise
-            prune(final.parent, name)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        with alone(f"the programs of {name}"):
+            if not final.exists():
+                _install(name, final)
+
+
+def _install(name: str, final: Path) -> None:
+    """Builds a group in a folder beside its own, so that the rename is atomic and a killed build
+    leaves nothing that looks finished."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    sweep(final.parent, name)
+    work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=final.parent))
+    try:
+        _compile(GROUPS[name], work)
+        work.chmod(0o755)
+        work.rename(final)
+        prune(final.parent, name)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def folder() -> Path:
