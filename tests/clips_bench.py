@@ -56,7 +56,7 @@ def kinds(folder: Path) -> dict[str, Path]:
     plain = [av.VideoFrame.from_ndarray(image, format="rgb24") for image in images]
     frames = [frame.reformat(format="yuv420p") for frame in plain]
     chain = Chain(frames[0], ("setfield", "tff"))
-    flagged = []
+    flagged: list[av.VideoFrame] = []
     for frame in frames:
         chain.push(frame)
         flagged += chain.ready()

@@ -12,6 +12,7 @@ import io
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ def photos() -> None:
     photo = Image.fromarray(videos.pixels("bigbuckbunny", 1)[0]).resize((4000, 3000))
     for name, icc in (("no profile", b""), ("Display P3", rgb_profile(DISPLAY_P3))):
         data = encoded(photo, "JPEG", icc_profile=icc)
-        for _, (way, opened) in product(range(TURNS), {"Pillow": _plain, "read": read}.items()):
+        ways: dict[str, Callable[[bytes], Image.Image]] = {"Pillow": _plain, "read": read}
+        for _, (way, opened) in product(range(TURNS), ways.items()):
             started = time.process_time()
             cut(opened(data), 1280, 720)
             print(f"{name}, {way}: {time.process_time() - started:.2f} s")

@@ -28,14 +28,19 @@ def png(
     *chunks: tuple[bytes, bytes],
     kind: int = 2,
     size: tuple[int, int] | None = None,
+    bits: int = 8,
 ) -> bytes:
     """A PNG of [H, W] or [H, W, C], with further chunks before its pixels. `kind`: 0 grey, 2 RGB, 3
-    palette, 4 grey and alpha, 6 RGBA. `size`: what the header claims."""
+    palette, 4 grey and alpha, 6 RGBA. `size`: what the header claims. `bits`: of each byte, the
+    lowest ones, that are kept."""
     height, width = pixels.shape[:2]
-    depth = 8 * pixels.itemsize
+    depth = bits * pixels.itemsize
     header = struct.pack(">IIBBBBB", *(size or (width, height)), depth, kind, 0, 0, 0)
-    big_endian = pixels.astype(pixels.dtype.newbyteorder(">"))
-    lines = b"".join(b"\0" + line.tobytes() for line in big_endian)
+    stored = pixels.astype(pixels.dtype.newbyteorder(">"))
+    if bits < 8:
+        kept = np.unpackbits(stored.astype(np.uint8)[..., None], axis=-1)[..., 8 - bits :]
+        stored = np.packbits(kept.reshape(height, -1), axis=1)
+    lines = b"".join(b"\0" + line.tobytes() for line in stored)
     parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 

@@ -89,11 +89,14 @@ class Display:
         filters: list[Filter] = [("setparams", f"{tags}:color_primaries=bt709:color_trc=bt709")]
         if levels == LIMITED and (_grey(frame) or frame.format.is_rgb):
             filters.append(_spread(frame))
+        elif levels == FULL and _is_deep(frame):
+            filters.append(_as_multiples_of_256(frame))
         if _see_through(frame):
             # Over white: what is left of the negative is that much less than white.
             filters += [
                 ("scale", f"flags=bilinear+{EXACT}"),
                 ("format", "gbrap16le"),
+                _opaque(frame),
                 ("negate", "components=r+g+b"),
                 ("premultiply", "inplace=1"),
                 ("negate", "components=r+g+b"),
@@ -139,7 +142,7 @@ class Display:
         if stated in MATRICES:
             return MATRICES[stated]
         other = OTHER_MATRICES.get(stated)
-        if int(frame.color_trc) == UNSPECIFIED and _side_data(frame).get("DOVI_RPU_BUFFER"):
+        if int(frame.color_trc) == UNSPECIFIED and has_dolby_vision(frame):
             other = OTHER_MATRICES[IPT]  # often not tagged; other profiles tag their base
         if other is not None:
             raise ClipRejected(
@@ -173,6 +176,14 @@ def _is_plain(frame: av.VideoFrame) -> bool:
     return bool(frame.format.name == "yuv420p" and frame.height % 2 == 0)
 
 
+def _is_deep(frame: av.VideoFrame) -> bool:
+    """Has more than 8 bits, in a form that FFmpeg's `lut` takes as it is."""
+    form = frame.format
+    bits = form.components[0].bits
+    taken = form.is_rgb or bits == 16 or not _see_through(frame)
+    return bits > 8 and taken and not form.name.startswith(("p0", "xyz"))
+
+
 def _see_through(frame: av.VideoFrame) -> bool:
     form = frame.format
     return form.has_palette or any(each.is_alpha for each in form.components)
@@ -180,15 +191,40 @@ def _see_through(frame: av.VideoFrame) -> bool:
 
 def _spread(frame: av.VideoFrame) -> Filter:
     """Limited to full levels: swscale takes RGB and grey for full, whatever their tag says."""
-    bits = frame.format.components[0].bits
-    unit, top = 2 ** (bits - 8), 2**bits - 1
-    spread = f"clip((val-{16 * unit})*{top}/{219 * unit}\\,0\\,{top})"
+    unit = 2 ** (frame.format.components[0].bits - 8)
+    top = 255 * unit  # to swscale, and to `lut`
+    spread = f"clip((val-{16 * unit})*{top}/{219 * unit}+0.5\\,0\\,{top})"
     return "lut", ":".join(f"c{number}={spread}" for number in range(3))
+
+
+def _as_multiples_of_256(frame: av.VideoFrame) -> Filter:
+    """Full levels of more than 8 bits such that the brightest is 255 of 8 bits and zeros, for which
+    swscale takes them: else a picture is brighter by half a level in the mean."""
+    form = frame.format
+    bits = form.components[0].bits
+    factor = f"{255 * 2 ** (bits - 8)}/{2**bits - 1}"
+    centre = 0 if form.is_rgb or _grey(frame) else 2 ** (bits - 1)
+    levels = [f"(val-{middle})*{factor}+{middle}+0.5" for middle in (0, centre, centre)]
+    if form.is_rgb and len(frame.planes) == 4:  # whose opacity it cuts off at 255 too
+        levels.append(levels[0])
+    return "lut", ":".join(f"c{number}={level}" for number, level in enumerate(levels))
+
+
+def _opaque(frame: av.VideoFrame) -> Filter:
+    """The opacity of what is opaque, as swscale hands it over, to the largest number of 16 bits."""
+    form = frame.format
+    bits = form.components[-1].bits
+    top = 65535 if len(frame.planes) == 1 else (2**bits - 1) * 2 ** (16 - bits)
+    if form.name == "ya8" or (form.is_rgb and len(frame.planes) == 4):
+        top = 255 * 256
+    return "colorchannelmixer", f"aa={65535 / top}"
 
 
 def _turn(frame: av.VideoFrame, facts: Facts) -> tuple[Filter, ...]:
     """What makes a frame upright, by its display matrix."""
-    stored = _display_matrix(frame)
+    stored = display_matrix(frame)
+    if stored is None:
+        stored = facts.display_matrix
     if stored is None:
         return ()
     # Columns by their length, which says how large to show it: that is not followed.
@@ -210,13 +246,21 @@ def _turn(frame: av.VideoFrame, facts: Facts) -> tuple[Filter, ...]:
     return filters
 
 
-def _display_matrix(frame: av.VideoFrame) -> NDArray[np.int32] | None:
+def display_matrix(frame: av.VideoFrame) -> NDArray[np.int32] | None:
     """[3, 3], as in MP4: the rows are where the x axis goes, where the y axis goes, an offset."""
-    found = _side_data(frame).get("DISPLAYMATRIX")
+    found = side_data(frame).get("DISPLAYMATRIX")
     return None if found is None else np.frombuffer(found, np.int32).reshape(3, 3)
 
 
-def _side_data(frame: av.VideoFrame) -> Any:
+def has_dolby_vision(frame: av.VideoFrame) -> bool:
+    """Whether there are data for displays of Dolby Vision: of HEVC the first kind, of AV1 the
+    second."""
+    found = side_data(frame)
+    return bool(found.get("DOVI_RPU_BUFFER") or found.get("DOVI_METADATA"))
+
+
+def side_data(frame: av.VideoFrame) -> Any:
+    """Side data by its name in PyAV."""
     try:
         return frame.side_data
     except ValueError:  # PyAV has no name for a kind of it

@@ -21,6 +21,8 @@ class Facts:
     """Width of an upright pixel over its height, as displayed."""
     stored_aspect: float = field(default=1.0, repr=False)
     """The same of a pixel as stored."""
+    display_matrix: NDArray[np.int32] | None = field(default=None, repr=False)
+    """How frames are turned that do not say it themselves: as in display.display_matrix."""
     fps: float = 0.0
     duration: float = 0.0
     """Seconds."""

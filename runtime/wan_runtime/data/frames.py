@@ -33,14 +33,15 @@ def resample(
 ) -> Iterator[T]:
     """The frame on the screen at 0, 1/rate, 2/rate, ... seconds, as long as one is.
 
-    That is the last frame at or before each time. `tolerance`, in seconds, absorbs the rounding
+    That is the last frame at or before each time; of several at one time, as recorders of screens
+    and phones write them, the last. `tolerance`, in seconds, absorbs the rounding
     of timestamps to the container's clock: 1/16 s is 63 ms in Matroska, and without it the time
     62.5 ms would show the frame before. It must be well below the time between two frames.
     """
     index, held = 0, None
     for now in displayed:
         if held is not None:
-            if now.time <= held.time:
+            if now.time < held.time:
                 continue  # a broken clock: never go back
             while index / rate < now.time - tolerance:
                 yield held.frame

@@ -90,18 +90,41 @@ def _pixels(stream: BinaryIO, png: bytes, most_pixels: int) -> Image.Image:
             f"has {picture.width}x{picture.height} pixels, more than {most_pixels / 1e6:.3g} "
             "million: scale it down"
         )
+    if getattr(picture, "default_image", False):  # browsers show another than Pillow and viewers
+        raise PictureRejected(
+            "is an animated PNG with a still picture beside its frames: save the one that is meant "
+            "as a PNG of its own"
+        )
+    # Of a GIF, the first picture may fill a part; Pillow has the first colour around it.
+    part = picture.tile[0].extents if picture.format == "GIF" else None
     picture.load()
-    if png and png[24] == 16 and isinstance(picture.info.get("transparency"), tuple):
-        # Pillow compares it with colours of 8 bits.
-        raise PictureRejected("has a transparent colour of 16 bits: save it with 8")
+    if png:
+        _mend_transparency(picture, png[24])
     flattened = flat(picture, cicp)
+    if part and part != (0, 0, *picture.size):
+        page = Image.new("RGB", picture.size, "white")
+        page.paste(flattened.crop(part), part)
+        flattened = page
     turn = TURNS.get(_orientation(picture))
     return flattened if turn is None else flattened.transpose(turn)
 
 
+def _mend_transparency(picture: Image.Image, bits: int) -> None:
+    """A PNG's transparent level becomes one of 8 bits, as Pillow's pixels are. Raises
+    PictureRejected for a colour of 16 bits, which it cannot."""
+    hidden = picture.info.get("transparency")
+    if bits == 16 and isinstance(hidden, tuple):
+        raise PictureRejected("has a transparent colour of 16 bits: save it with 8")
+    if bits in (2, 4) and isinstance(hidden, int) and picture.mode == "L":
+        picture.info["transparency"] = hidden % 2**bits * 255 // (2**bits - 1)
+
+
 def _orientation(picture: Image.Image) -> int:
-    """As EXIF has it, if that can be read."""
+    """As EXIF has it, if that can be read. Not as XMP has it, which Pillow's `getexif` falls back
+    on: browsers do not, and editors leave the camera's there when they turn the pixels."""
     try:
-        return int(picture.getexif().get(ORIENTATION, 1))
+        exif = Image.Exif()
+        exif.load(picture.info.get("exif") or b"")
+        return int(exif.get(ORIENTATION, 1))
     except Exception:  # as above; browsers turn nothing then
         return 1

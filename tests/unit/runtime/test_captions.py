@@ -64,6 +64,18 @@ def test_the_error_of_a_spreadsheet_is_no_caption(tmp_path: Path) -> None:
         assert "is '#NAME?', an error of a spreadsheet: write the" in next(iter(found.values()))[1]
 
 
+def test_a_caption_that_lost_letters_is_rejected(tmp_path: Path) -> None:
+    for found in in_each_format(tmp_path, ["a man drinks his caf\ufffd in the rain", "\ufffd"]):
+        assert [code for code, _ in found.values()] == [Code.CAPTION_INVALID] * 2
+        message = next(iter(found.values()))[1]
+        assert "holds U+FFFD, left of what was lost, at 'ks his caf\ufffd in the r'" in message
+
+
+def test_a_clips_name_may_have_lost_letters(tmp_path: Path) -> None:
+    table = '[{"video": "caf\ufffd.mp4", "prompt": "x"}]'
+    assert faults(tmp_path, {"metadata.json": table}, "DiffSynth") == {}
+
+
 def test_what_looks_like_these_is_a_caption(tmp_path: Path) -> None:
     assert in_each_format(tmp_path, TEXTS) == [{}, {}, {}, {}]
 

@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 
+import coloured
 import videos
 from wan_runtime.data import decode
 from wan_runtime.data.clips import check_clip, fit, read_clip
@@ -237,3 +238,15 @@ def test_pixels_that_are_not_square_are_shown_as_meant() -> None:
     assert abs(int(got.any(axis=0).sum()) - int(got.any(axis=1).sum())) <= 2  # 6 if stretched
     facts = check_clip(videos.original("carphone_pristine"), frames=5, fps=16, width=128, height=96)
     assert (facts.width, facts.height) == (176, 144)
+
+
+def test_of_two_frames_at_one_time_the_second_is_shown(tmp_path: Path) -> None:
+    """As FFmpeg's filter `fps` has it: the first is on the screen for no time."""
+    frames = (
+        av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p")
+        for image in videos.counting(20)
+    )
+    times = [number // 2 for number in range(20)]
+    path = coloured.encode(tmp_path / "clip.mkv", frames, fps=16, times=times)
+    got = read_clip(path, frames=10, fps=16, width=128, height=96)
+    assert videos.numbers(got) == list(range(1, 20, 2))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,18 +16,6 @@ from wan_runtime.artifacts.store import Store
 from wan_runtime.data import push
 
 SIZE = ("--preset", "Wan2.1-I2V-Tiny")
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """The command sends the logging of its process to the terminal."""
-    root, quiet = logging.getLogger(), logging.getLogger("wan_runtime.data.review")
-    handlers, levels = list(root.handlers), (root.level, quiet.level)
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(levels[0])
-    quiet.setLevel(levels[1])
-    logging.captureWarnings(False)
 
 
 @pytest.fixture

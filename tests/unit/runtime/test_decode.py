@@ -17,6 +17,7 @@ from PIL import Image
 
 import videos
 from coloured import encode
+from shown import made_by_ffmpeg
 from wan_runtime.data import clips
 from wan_runtime.data.clips import check_clip, read_clip, survey
 from wan_runtime.data.dataset import Code
@@ -208,6 +209,15 @@ def test_frames_that_an_avi_leaves_out_are_no_damage(tmp_path: Path) -> None:
     assert rejection(path, 17).message.startswith("has 11 frames at 16 fps (8 of its own in")
 
 
+def test_theora_shows_a_frame_again_by_a_packet_of_nothing(tmp_path: Path) -> None:
+    source = "color=gray:128x96:r=16,drawbox=c=white:t=fill:enable='gte(t,0.5)'"
+    path = made_by_ffmpeg(tmp_path / "clip.ogv", source, "-c:v", "libtheora")
+    assert survey(path, fps=16, limit=None).frames == 16
+    levels = read(path, 16)[:, 48, 64, 0].astype(int)
+    assert np.abs(levels - ([128] * 8 + [255] * 8)).max() <= 3
+    assert "needs 17" in rejection(path, 17).message
+
+
 def test_the_clock_of_a_broadcast_may_leap(tmp_path: Path) -> None:
     parts = [
         encode(tmp_path / f"{number}.ts", counting(16)[8 * number :][:8], codec="libx264",
@@ -349,7 +359,7 @@ def test_one_frame_is_a_picture(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF"])
 def test_animations_that_are_not_read_are_named(tmp_path: Path, kind: str) -> None:
     pictures = [Image.new("RGB", (160, 120), (20 * n, 30, 10)) for n in range(6)]
     path = tmp_path / "clip.mp4"

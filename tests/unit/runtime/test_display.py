@@ -15,7 +15,7 @@ from PIL import Image
 import coloured
 import videos
 from coloured import PATCHES, encode, still
-from shown import by_ffmpeg, colours, shown
+from shown import by_ffmpeg, colours, copied_by_ffmpeg, shown
 from wan_runtime.data.clips import check_clip, read_clip
 from wan_runtime.data.dataset import Code
 from wan_runtime.data.display import Display
@@ -300,13 +300,16 @@ def test_rgb_of_limited_range_is_spread(tmp_path: Path) -> None:
     assert np.abs(colours(path) - PATCHES).max() <= 1
 
 
+@pytest.mark.parametrize("kind", ["DOVI_RPU_BUFFER", "DOVI_METADATA"], ids=["HEVC", "AV1"])
 @pytest.mark.parametrize(("transfer", "refused"), [(2, True), (16, False)])
-def test_dolby_vision_needs_a_base_that_others_show(transfer: int, refused: bool) -> None:
+def test_dolby_vision_needs_a_base_that_others_show(
+    transfer: int, refused: bool, kind: str
+) -> None:
     # No encoder here makes one: the frame is as the decoder hands it over.
     frame = coloured.patches(PATCHES, "yuv420p10le", 9, full=True, size=SIZE)
     fake = SimpleNamespace(
         format=frame.format, colorspace=2, color_range=2, color_primaries=2, color_trc=transfer,
-        width=128, height=96, side_data={"DOVI_RPU_BUFFER": b"x"},
+        width=128, height=96, side_data={kind: b"x"},
     )  # fmt: skip
     if not refused:
         assert Display(Facts())._matrix(fake) == "bt2020nc"  # type: ignore[arg-type]
@@ -341,6 +344,15 @@ def test_what_is_transparent_lies_over_white(
     )
     got = coloured.centres(shown(path), 4)
     assert np.abs(got - [(255,) * 3, (255,) * 3, (30, 120, 30), (127,) * 3]).max() <= 6
+
+
+def test_transparency_outlives_a_copy_to_another_container(tmp_path: Path) -> None:
+    image = np.zeros((96, 128, 4), np.uint8)
+    image[:, 64:] = (30, 120, 30, 255)
+    frame = av.VideoFrame.from_ndarray(image, format="rgba").reformat(format="yuva420p")
+    encode(tmp_path / "clip.webm", still(frame), codec="libvpx-vp9", options={"crf": "4", "b": "0"})
+    path = copied_by_ffmpeg(tmp_path / "clip.webm", tmp_path / "clip.mkv")
+    assert np.abs(coloured.centres(shown(path), 2) - [(255,) * 3, (30, 120, 30)]).max() <= 6
 
 
 def test_a_gif_lies_over_white(tmp_path: Path) -> None:

@@ -17,11 +17,8 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 import videos
-from unit.runtime.test_dataset_command import logging_as_before
 from unit.runtime.test_formats import put, tar
 from wan_runtime import cli
-
-__all__ = ["logging_as_before"]
 
 EXAMPLES = 200
 LIBRARIES = re.compile(

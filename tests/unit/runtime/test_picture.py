@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from photos import (
     ADOBE,
@@ -71,6 +72,13 @@ EVERY_PNG = {
         encoded(Image.fromarray(RAMP), "PNG", transparency=100),
         np.where(GREYS == 100, 255, GREYS),
     ),
+    **{
+        f"grey of {bits} bits with a transparent level": (
+            png(RAMP % 2**bits, (b"tRNS", b"\0\1"), kind=0, bits=bits),
+            np.where(GREYS % 2**bits == 1, 255, GREYS % 2**bits * (255 // (2**bits - 1))),
+        )
+        for bits in (1, 2, 4)
+    },
     "grey and alpha": (encoded(with_alpha(RAMP), "PNG"), np.where(SEEN[..., None], GREYS, 255)),
     "grey of 16 bits": (png(DEEP, kind=0), GREYS),
     "grey of 16 bits with a transparent level": (
@@ -201,6 +209,24 @@ def test_of_several_pictures_the_first_counts(kind: str) -> None:
     assert read(data).getpixel((16, 16)) == pytest.approx((255, 0, 0), abs=3)
 
 
+def test_a_still_beside_the_frames_of_a_png_is_refused() -> None:
+    """Browsers show the first frame, programs that know no animation the still."""
+    still, *frames = (Image.new("RGB", (32, 32), colour) for colour in ("red", "blue", "lime"))
+    data = encoded(still, "PNG", save_all=True, append_images=frames, default_image=True)
+    with pytest.raises(PictureRejected, match="an animated PNG with a still picture beside its"):
+        read(data)
+
+
+def test_around_the_first_picture_of_a_gif_is_white() -> None:
+    data = bytearray(encoded(palette().crop((0, 0, 8, 8)), "GIF"))
+    data[6:10] = struct.pack("<HH", 16, 16)  # the screen
+    at = data.index(b",", 13 + 3 * 2 ** (1 + (data[10] & 7)))
+    data[at + 1 : at + 5] = struct.pack("<HH", 4, 6)  # the picture on it
+    expected = np.full((16, 16, 3), 255)
+    expected[6:14, 4:12] = GREYS[:8, :8]
+    assert np.array_equal(np.asarray(read(bytes(data))), expected)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_it_is_turned_upright(orientation: int, kind: str) -> None:
@@ -215,6 +241,17 @@ def test_it_is_turned_upright(orientation: int, kind: str) -> None:
     exif[0x0112] = orientation
     data = encoded(Image.fromarray(np.ascontiguousarray(turned)), kind, exif=exif, quality=95)
     assert np.abs(np.asarray(read(data)).astype(int) - upright).max() < 40
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_xmp_turns_nothing(kind: str) -> None:
+    xmp = '<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    text = PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", xmp)
+    options = {"pnginfo": text} if kind == "PNG" else {"xmp": xmp.encode()}
+    data = encoded(Image.new("RGB", (40, 24)), kind, **options)
+    assert xmp.encode() in data
+    assert read(data).size == (40, 24)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # of Pillow

@@ -24,6 +24,8 @@ BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | frozense
 )
 """Characters of other categories that draw nothing by themselves."""
 HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+LOST, AROUND = "\ufffd", 10
+"""The character itself, and how many before and after it a message quotes."""
 KINDS = {list: "a list", dict: "an object", bool: "true or false"}
 
 
@@ -53,6 +55,16 @@ def text_of(value: Any) -> str:
         return str(value)
     many = f" of {len(value)}" if isinstance(value, list) else ""
     raise NoTextError(f"is {KINDS.get(type(value), 'no text')}{many}: give one text")
+
+
+def caption_of(value: Any) -> str:
+    """`text_of` a caption. Raises NoTextError for one with U+FFFD too, which programs write in
+    place of what they cannot decode. A file's name may hold it."""
+    text = text_of(value)
+    if LOST in text:
+        near = text[max(0, text.index(LOST) - AROUND) :][: 2 * AROUND]
+        raise NoTextError(f"holds U+FFFD, left of what was lost, at {near!r}: write it anew")
+    return text
 
 
 def cause_of_none(value: Any) -> str:

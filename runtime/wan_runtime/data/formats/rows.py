@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from wan_runtime.contract.dataset import Bucket, Columns
 from wan_runtime.data.dataset import Code
-from wan_runtime.data.formats.cells import NoTextError, cause_of_none, text_of
+from wan_runtime.data.formats.cells import NoTextError, caption_of, cause_of_none, text_of
 from wan_runtime.data.formats.text import invalid
 from wan_runtime.data.source import Place, Source
 
@@ -136,7 +136,7 @@ def make_row(
     for field, column in columns.model_dump().items():
         value = record.get(column)
         try:
-            texts[field] = text_of(value)
+            texts[field] = caption_of(value) if field == "prompt" else text_of(value)
         except NoTextError as error:
             if field not in CODES:
                 raise invalid(where, f"{column} {error}") from error

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from wan_runtime.data.dataset import Code
-from wan_runtime.data.formats.cells import NoTextError, cause_of_none, text_of
+from wan_runtime.data.formats.cells import NoTextError, caption_of, cause_of_none
 from wan_runtime.data.formats.left_out import named
 from wan_runtime.data.formats.rows import Fault, Row
 from wan_runtime.data.formats.suffixes import stem, suffix
@@ -71,7 +71,7 @@ def read_sidecars(
             return _bad(path, f"{path} has {there[path]} bytes; at most {MAX_BYTES} are read")
         try:
             written = decode(path, source.read(path)).strip()
-            text = text_of(written)
+            text = caption_of(written)
         except InputError as error:
             return _bad(path, error.message)
         except NoTextError as error:
@@ -143,7 +143,7 @@ class CaptionsJson:
             self._several += len(value) > 1
             value = value[0] if value else None
         try:
-            text = text_of(value)
+            text = caption_of(value)
         except NoTextError as error:
             return _bad(self.path, f"in {self.path} {error}")
         cause = cause_of_none(value)
