@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,9 +106,13 @@ def faults_of(error: ValidationError, below: str = "") -> list[Fault]:
 
 def described(error: ValidationError, below: str = "", limit: int = LIMIT) -> str:
     """The first faults, in a line."""
-    faults = faults_of(error, below)
+    return in_a_line([str(fault) for fault in faults_of(error, below)], limit)
+
+
+def in_a_line(faults: Sequence[str], limit: int = LIMIT) -> str:
+    """The first of them, and how many there are more."""
     more = f"; and {len(faults) - limit} more" if len(faults) > limit else ""
-    return "; ".join(map(str, faults[:limit])) + more
+    return "; ".join(faults[:limit]) + more
 
 
 def path(location: tuple[int | str, ...], below: str = "") -> str:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from wan_runtime import heartbeat
+
 
 def cores() -> set[int]:
     """Processors that this process may use."""
@@ -33,8 +35,14 @@ def in_order(
         for item in items:
             ahead.append(pool.submit(action, item))
             if len(ahead) > threads:
-                yield ahead.popleft().result()
+                yield _result(ahead.popleft())
         while ahead:
-            yield ahead.popleft().result()
+            yield _result(ahead.popleft())
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _result(done: Future[Outcome]) -> Outcome:
+    result = done.result()
+    heartbeat.beat()
+    return result

@@ -17,6 +17,7 @@ import certifi
 import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError, SSLError
 
+from wan_runtime import heartbeat
 from wan_runtime.no_answer import why
 
 log = logging.getLogger(__name__)
@@ -120,6 +121,7 @@ class PatientPool(urllib3.PoolManager):
                     raise
                 continue
             if response.status not in TRANSIENT_STATUS:
+                heartbeat.beat()
                 retrier.progressed()
                 return response
             if not retrier.wait(f"HTTP {response.status}"):

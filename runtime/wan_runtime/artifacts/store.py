@@ -21,6 +21,7 @@ from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError
 
+from wan_runtime import heartbeat
 from wan_runtime.artifacts.access import check_bucket, client_of
 from wan_runtime.artifacts.answers import DENIED, Answers, said
 from wan_runtime.artifacts.errors import ArtifactCorrupt as ArtifactCorrupt
@@ -277,6 +278,7 @@ class Store:
             etag, recorded = response.headers.get("etag"), response.headers.get(SHA_HEADER)
             try:
                 for chunk in response.stream(CHUNK_BYTES):
+                    heartbeat.beat()
                     for sink in sinks:
                         sink(chunk)
                     done += len(chunk)
@@ -330,5 +332,9 @@ class Store:
 
 def file_sha256(path: Path) -> str:
     """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+            heartbeat.beat()
+    return digest.hexdigest()

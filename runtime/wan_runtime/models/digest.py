@@ -11,6 +11,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
+from wan_runtime import heartbeat
 from wan_runtime.contract.base import Contract
 
 CHUNK = 1 << 24
@@ -61,6 +62,7 @@ def file_digest(path: Path, count: Count = uncounted) -> str:
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK):
             digest.update(chunk)
+            heartbeat.beat()
             count(len(chunk))
     note(path, stamp, digest.hexdigest())
     return digest.hexdigest()

@@ -24,11 +24,12 @@ from PIL import Image
 from torch import Tensor
 
 from wan_runtime.models import load
-from wan_runtime.models.dit.parallel import Ranks
+from wan_runtime.models.dit.parallel import Ranks, alone
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.offload import Offloaded
 from wan_runtime.models.vae_decoder import Decoder
 from wan_runtime.models.vae_encoder import Encoder
+from wan_runtime.models.vae_half import vae_dtype
 
 # Shapes: F video frames, H W pixels, T = (F - 1) / 4 + 1 latent frames, h = H / 8, w = W / 8, D
 # text width.
@@ -52,7 +53,9 @@ class TextEncoder:
         *,
         home: torch.device | None = None,
     ) -> None:
-        """`home`: where its weights wait while it is not at work, if not on the device."""
+        """`home`: where its weights wait while it is not at work, if not on the device. Raises
+        InfrastructureError, as `check_device`."""
+        load.check_device(files.preset, device)
         self._pipe = WanVideoPipeline(device=device.type, torch_dtype=dtype)
         self._pipe.tokenizer = load.load_tokenizer(files)
         self._pipe.text_encoder = load.load_text_encoder(files, dtype, home or device)
@@ -78,14 +81,41 @@ class VideoDecoder:
         *,
         tiled: bool,
         fused: bool = False,
+        encoder: Own = "No",
     ) -> None:
-        """`fused`: with `frames`, which decodes faster and rounds elsewhere."""
+        """
+        Args:
+            fused: with `frames`, which decodes faster and, in place of bfloat16, in half precision.
+            encoder: with `photo`, which is faster and rounds elsewhere.
+
+        Raises:
+            InfrastructureError: as `check_device`.
+        """
+        load.check_device(files.preset, device)
         self._pipe = WanVideoPipeline(device=device.type, torch_dtype=dtype)
-        self._pipe.vae = load.load_vae(files, dtype, device)
+        self._pipe.vae = load.load_vae(files, vae_dtype(dtype) if fused else dtype, device)
         self._tiling = {"tiled": tiled, "tile_size": TILE_SIZE, "tile_stride": TILE_STRIDE}
         self._fused: Decoder | None = None
         if fused:
             self._fused = Decoder(self._pipe.vae, compiled=device.type == "cuda")
+        self._encoder: Encoder | None = None
+        if encoder != "No":
+            self._encoder = Encoder(self._pipe.vae, compiled=encoder == "Compiled")
+
+    @property
+    def encodes(self) -> bool:
+        """Whether there is `photo`."""
+        return self._encoder is not None
+
+    def photo(self, image_HWC: NDArray[np.uint8], count: int, ranks: Ranks) -> Tensor | None:
+        """`y` of `encode_first_frame`, on rank 0, by `Encoder`. Collective."""
+        assert self._encoder is not None
+        latents = self._encoder.photo(image_HWC, count, ranks)
+        if latents is None:
+            return None
+        mask = torch.zeros_like(latents[:MASKS])
+        mask[:, 0] = 1
+        return torch.cat([mask, latents])
 
     @property
     def fused(self) -> bool:
@@ -96,11 +126,10 @@ class VideoDecoder:
         """[F, H, W, 3] of one video's latents on rank 0, by `Decoder`. Collective.
 
         Raises:
-            NumericalError: on a rank of whose pixels one is not finite.
+            NumericalError: on all ranks, if a pixel is not finite.
         """
         assert self._fused is not None
-        latents = latents_BCTHW.to(self._pipe.device, self._pipe.torch_dtype)
-        made = self._fused.frames(latents, ranks)
+        made = self._fused.frames(latents_BCTHW.to(self._pipe.device), ranks)
         return None if made is None else made.numpy()
 
     @torch.no_grad()
@@ -125,11 +154,8 @@ class VideoEncoder(VideoDecoder):
         fused: bool = False,
         encoder: Own = "No",
     ) -> None:
-        """`encoder`: encode by `Encoder`, which is faster and rounds elsewhere."""
-        super().__init__(files, dtype, device, tiled=tiled, fused=fused)
-        self._encoder: Encoder | None = None
-        if encoder != "No":
-            self._encoder = Encoder(self._pipe.vae, compiled=encoder == "Compiled")
+        """`encoder`: of videos and photos, as of `VideoDecoder`."""
+        super().__init__(files, dtype, device, tiled=tiled, fused=fused, encoder=encoder)
         if files.preset.uses_clip:
             self._pipe.image_encoder = load.load_image_encoder(files, dtype, device)
         self._pipe.dit = SimpleNamespace(
@@ -163,28 +189,26 @@ class VideoEncoder(VideoDecoder):
         """Encode the first frame of a video of `count` frames, a uint8 image [H, W, 3]: `y`
         [20, T, h, w] (4 mask channels, then the latents of the image followed by grey) and, for
         Wan2.1, `clip` [257, 1280]."""
-        image = Image.fromarray(image_HWC)
-        height, width = image_HWC.shape[:2]
-        size = {"height": height, "width": width}
-        tensors = {"y": self._start(image_HWC, image, count)}
-        clip = WanVideoUnit_ImageEmbedderCLIP().process(
-            self._pipe, input_image=image, end_image=None, **size
-        )
-        if clip:
-            tensors["clip"] = clip["clip_feature"][0]
-        return tensors
+        y = self.photo(image_HWC, count, alone()) if self.encodes else self._stock(image_HWC, count)
+        assert y is not None
+        return {"y": y, **self.encode_clip(image_HWC)}
 
-    def _start(self, image_HWC: NDArray[np.uint8], image: Image.Image, count: int) -> Tensor:
-        """`y` [20, T, h, w]."""
-        if self._encoder is not None:
-            latents = self._encoder.photo(image_HWC, count)
-            mask = torch.zeros_like(latents[:MASKS])
-            mask[:, 0] = 1
-            return torch.cat([mask, latents])
+    @torch.no_grad()
+    def encode_clip(self, image_HWC: NDArray[np.uint8]) -> dict[str, Tensor]:
+        """`clip` of `encode_first_frame`; nothing for Wan2.2."""
         height, width = image_HWC.shape[:2]
-        size = {"height": height, "width": width}
+        made = WanVideoUnit_ImageEmbedderCLIP().process(
+            self._pipe, input_image=Image.fromarray(image_HWC), end_image=None,
+            height=height, width=width,
+        )  # fmt: skip
+        return {"clip": made["clip_feature"][0]} if made else {}
+
+    def _stock(self, image_HWC: NDArray[np.uint8], count: int) -> Tensor:
+        """`y` by diffsynth."""
+        height, width = image_HWC.shape[:2]
         encoded = WanVideoUnit_ImageEmbedderVAE().process(
-            self._pipe, input_image=image, end_image=None, num_frames=count, **size, **self._tiling
-        )
+            self._pipe, input_image=Image.fromarray(image_HWC), end_image=None, num_frames=count,
+            height=height, width=width, **self._tiling,
+        )  # fmt: skip
         made: Tensor = encoded["y"][0]
         return made

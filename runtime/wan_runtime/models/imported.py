@@ -6,13 +6,16 @@ import fcntl
 import hashlib
 import logging
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 from pydantic import ValidationError
 
+from wan_runtime import heartbeat
 from wan_runtime.artifacts import space
 from wan_runtime.artifacts.manifest import NAME, TRANSFERS, Sha256, digest, read
 from wan_runtime.artifacts.store import ArtifactCorrupt, Store
@@ -39,6 +42,8 @@ log = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "WAN_MODEL_CACHE"
 """Folder that the pods of a node share; the operator mounts it."""
+LOCK_SECONDS = 1.0
+"""Seconds between two tries to be the one that fetches."""
 
 
 class ModelFile(Contract):
@@ -223,6 +228,7 @@ def fetch_file(
         file.seek(0)
         while chunk := file.read(CHUNK):
             content.update(chunk)
+            heartbeat.beat()
         key, begun = store.parse(uri)[1], file.tell()
         store.for_uri(uri).stream(key, take, offset=begun, length=size - begun)
         file.flush()
@@ -261,10 +267,18 @@ def _partial_bytes(target: Path) -> int:
 def alone(path: Path, report: Reporter | None = None) -> Iterator[None]:
     """Inside, no other process that shares the file system is. A killed one lets go."""
     with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(lock):
             if report is not None:
                 report.update(activity="waiting for another pod that fetches the base model")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            while not _locked(lock):
+                heartbeat.beat()  # the other pod is watched by its own supervisor
+                time.sleep(LOCK_SECONDS)
         yield
+
+
+def _locked(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.steps import Expert
-from wan_runtime.errors import InputError
+from wan_runtime.errors import InfrastructureError, InputError
 from wan_runtime.model_parts import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE
 from wan_runtime.models import reading, shapes, tiny, tokenizer
 from wan_runtime.models.headers import joined
@@ -48,6 +48,17 @@ def compute_device() -> torch.device:
         return torch.device("cuda", torch.cuda.current_device())
     torch.set_num_threads(1)
     return torch.device("cpu")
+
+
+def check_device(preset: Preset, device: torch.device) -> None:
+    """Raises InfrastructureError(UNEXPECTED) for a model that is no Tiny one on a CPU, where it
+    would take all memory, and then days."""
+    if device.type == "cpu" and not preset.tiny:
+        raise InfrastructureError(
+            Reason.UNEXPECTED,
+            f"{preset.name} is computed on a GPU, and torch finds none in this pod: take the CUDA "
+            "flavour of the runtime image, and see that nvidia-smi lists a GPU on the node",
+        )
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:

@@ -1,9 +1,8 @@
-"""Bands of rows that ranks decode a video's frames in.
+"""Bands of a picture's rows, a rank's each.
 
-A convolution sees one row beyond its own. So each rank decodes some rows more than its own, as many
-as the layers that follow will spoil at a cut, and drops them as soon as they are of no use: no rank
-waits for another's rows. Attention spans the frame, and what is before it, a fiftieth of the work,
-is computed by all.
+A convolution sees one row beyond its own. Where a video is decoded, the layers from the first
+doubling on get some rows more than a rank's own, as many as they will spoil at a cut, and drop them
+as soon as they are of no use: of these layers, no rank waits for another's rows.
 """
 
 from __future__ import annotations
@@ -13,15 +12,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from diffsynth.models.wan_video_vae import AttentionBlock, Resample
-from torch import Tensor
-
-from wan_runtime.models.vae_layers import Shape
+from diffsynth.models.wan_video_vae import Resample
 
 LEAST_ROWS = 8
 """Rows of latents of a band, at least: of fewer, most of the work would be beyond its own rows."""
 HEAD, CONVOLUTIONS = 1, 2
-"""Rows that the last convolution, and a residual block, see beyond their own."""
+"""Rows that the first and the last convolution, and a residual block, see beyond their own."""
 
 Rows = tuple[int, int]
 """First row, and number of rows."""
@@ -35,24 +31,28 @@ class Band:
     last: int
     height: int
 
+    def wider(self, margin: int) -> Band:
+        """These rows and, as far as there are, as many as `margin` on each side."""
+        return Band(max(0, self.first - margin), min(self.height, self.last + margin), self.height)
+
+    def within(self, other: Band) -> slice:
+        """Where those rows that both have are among the other's."""
+        first = max(self.first, other.first)
+        return slice(first - other.first, max(first, min(self.last, other.last)) - other.first)
+
     def cuts(self, layers: Sequence[Any]) -> dict[Any, Rows]:
         """Rows that are kept of what enters a layer, and under None of what leaves the head.
 
         Args:
-            layers: of the decoder, from its first one to its last before the head.
+            layers: of the decoder, from the first doubling, which gets the rows wider by
+                `margin_of`, to the last before the head.
         """
-        spread = max(n for n, each in enumerate(layers) if isinstance(each, AttentionBlock)) + 1
-        layers = layers[spread:]
-        margins, margin = [], HEAD
-        for layer in reversed(layers):
-            margin = -(-(margin + 1) // 2) if isinstance(layer, Resample) else margin + CONVOLUTIONS
-            margins.append(margin)
-        margins.reverse()
+        margins = _margins(layers)
         kept: dict[Any, Rows] = {}
-        at, scale = 0, 1
+        at, scale = self.wider(margins[0]).first, 1
         before = None
         for layer, margin in zip(layers, margins, strict=True):
-            if before is None or isinstance(before, Resample):
+            if isinstance(before, Resample):
                 first = max(0, self.first * scale - margin)
                 last = min(self.height * scale, self.last * scale + margin)
                 kept[layer] = (first - at, last - first)
@@ -62,6 +62,11 @@ class Band:
             before = layer
         kept[None] = (self.first * scale - at, (self.last - self.first) * scale)
         return kept
+
+
+def margin_of(layers: Sequence[Any]) -> int:
+    """Rows beyond a band's own that the first of the layers up to the head is to get."""
+    return _margins(layers)[0]
 
 
 def bands_of(height: int, ranks: int) -> list[Band]:
@@ -75,15 +80,10 @@ def bands_of(height: int, ranks: int) -> list[Band]:
     return [Band(first, last, height) for first, last in pairwise(ends)]
 
 
-def cut(x_1NC: Tensor, shape: Shape, rows: Rows | None) -> tuple[Tensor, Shape]:
-    """Pixels of some rows of each frame, [1, N, C], and their shape.
-
-    Args:
-        rows: None: all.
-    """
-    if rows is None or rows[1] == shape[1]:
-        return x_1NC, shape
-    first, count = rows
-    frames, height, width = shape
-    kept = x_1NC.view(frames, height, width, -1)[:, first : first + count]
-    return kept.flatten(0, 2)[None], (frames, count, width)
+def _margins(layers: Sequence[Any]) -> list[int]:
+    """Margin of what enters each layer."""
+    margins, margin = [], HEAD
+    for layer in reversed(layers):
+        margin = -(-(margin + 1) // 2) if isinstance(layer, Resample) else margin + CONVOLUTIONS
+        margins.append(margin)
+    return margins[::-1]

@@ -1,12 +1,18 @@
-"""The VAE's decoder, one latent frame at a time, with channels last in memory."""
+"""The VAE's decoder with channels last in memory: several latent frames at a time where pictures
+are as small as latents, one where they are larger.
+
+Ranks that share a video have a band of its rows each. They meet at the attention of the middle,
+which spans the frame: each computes it of its own rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from diffsynth.models.wan_video_vae import Resample
 from torch import Tensor
 
@@ -15,15 +21,25 @@ from wan_runtime.contract.strides import LATENT_STRIDE, TEMPORAL_STRIDE
 from wan_runtime.errors import NumericalError
 from wan_runtime.models.dit.parallel import Ranks
 from wan_runtime.models.host_frames import HostFrames
-from wan_runtime.models.vae_bands import Band, Rows, bands_of, cut
+from wan_runtime.models.vae_bands import CONVOLUTIONS, HEAD, Rows, bands_of, margin_of
 from wan_runtime.models.vae_doubling import Doubling
-from wan_runtime.models.vae_layers import Layers, Memory, Shape
+from wan_runtime.models.vae_half import HALF, widened
+from wan_runtime.models.vae_layers import Layers, Memory, Shape, attention, cut
+from wan_runtime.models.vae_rows import SharedRows
+
+log = logging.getLogger(__name__)
 
 # Shapes: a batch of 1, T frames at work, H W rows and columns, C channels, N = T H W pixels.
 
 NOT_FINITE = "sampling gave NaN or infinite pixels"
+SMALL_AT_ONCE = 7
+"""Latent frames that the layers of small pictures take at once."""
 AT_ONCE = 2
 """Frames of full size that are decoded at once: four are no faster, and take more memory."""
+SENT_AT_ONCE = 2
+"""Parts of a band that may be on their way to rank 0 while the next is decoded."""
+BEFORE_ATTENTION = HEAD + CONVOLUTIONS
+"""Rows beyond their own that the layers before the attention see."""
 
 
 class Decoder:
@@ -36,53 +52,80 @@ class Decoder:
             compiled: hand what is between convolutions to torch's compiler, which compiles each
                 width once.
         """
+        self._vae = vae
         self._model, self._scale = vae.model, vae.scale
         self._layers = Layers(vae.model.decoder, compiled=compiled)
-        self._upper, self._lower = _halves(vae.model.decoder)
-        stages = [each for each in (*self._upper, *self._lower) if isinstance(each, Resample)]
+        self._before, self._attention, *small = vae.model.decoder.middle
+        behind = [*small, *vae.model.decoder.upsamples]
+        stages = [each for each in behind if isinstance(each, Resample)]
+        first, last = (behind.index(each) for each in (stages[0], stages[-1]))
+        self._small, self._upper, self._lower = behind[:first], behind[first:last], behind[last:]
+        self._large = [*self._upper, *self._lower]
         self._doubled = {each: Doubling(each.resample[1]) for each in stages}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights, in which pixels leave each layer."""
+        dtype: torch.dtype = self._model.conv2.weight.dtype
+        return dtype
 
     @torch.no_grad()
     def decode(
-        self, latents_1CTHW: Tensor, take: Callable[[Tensor], None], band: Band | None = None
+        self,
+        latents_1CTHW: Tensor,
+        take: Callable[[Tensor], None],
+        shared: SharedRows | None = None,
     ) -> None:
-        """Decode a video's latents, in the weights' dtype and on their device.
+        """Decode a video's latents, on the weights' device and in their dtype. Collective.
 
         Args:
             take: gets the pixels [T, H, W, 3] of a few frames at a time, in order.
-            band: the rows that they are of; None: all.
+            shared: with whom, whose own rows the pixels are of; None: all are.
         """
-        cuts = {} if band is None else band.cuts([*self._upper, *self._lower])
+        cuts = {} if shared is None else shared.own.cuts(self._large)
         mean, inverse = (each.to(latents_1CTHW).view(1, -1, 1, 1, 1) for each in self._scale)
         x = self._model.conv2(latents_1CTHW / inverse + mean).permute(0, 2, 3, 4, 1)
-        decoder, memory = self._model.decoder, Memory()
-        for number in range(x.shape[1]):
-            shape: Shape = (1, *x.shape[2:4])
-            rows = x[:, number].flatten(1, 2).contiguous()
-            rows = self._layers.remembering(rows, decoder.conv1, shape, memory)
-            for layer in self._upper:
-                rows, shape = cut(rows, shape, cuts.get(layer))
-                rows, shape = self._run(layer, rows, shape, memory, first=number == 0)
-            frames = rows.view(*shape, -1)
-            for start in range(0, len(frames), AT_ONCE):
-                part = frames[start : start + AT_ONCE]
-                rows, own = part.flatten(0, 2)[None], (len(part), *shape[1:])
-                take(self._full_size(rows, own, memory, cuts))
+        memory = Memory()
+        for start in range(0, x.shape[1], SMALL_AT_ONCE):
+            group = self._small_pictures(x[0, start : start + SMALL_AT_ONCE], memory, shared)
+            for number, frame_HWC in enumerate(group, start):
+                rows, shape = _flat(frame_HWC[None])
+                for layer in self._upper:
+                    rows, shape = cut(rows, shape, cuts.get(layer))
+                    rows, shape = self._run(layer, rows, shape, memory, first=number == 0)
+                frames = rows.view(*shape, -1)
+                for at in range(0, len(frames), AT_ONCE):
+                    take(self._full_size(*_flat(frames[at : at + AT_ONCE]), memory, cuts))
 
     def frames(self, latents_1CTHW: Tensor, ranks: Ranks) -> Tensor | None:
         """A video [F, H, W, 3], uint8 on the CPU, on rank 0. Each rank decodes a band of rows.
         Collective.
 
-        Only levels leave the GPU, a quarter of the bytes, while the next frames are decoded.
+        Only levels leave the GPU, a quarter of the bytes, while the next frames are decoded. What
+        is beyond the range of `HALF` is decoded again in bfloat16.
 
         Raises:
-            NumericalError: on a rank of whose pixels one is not finite.
+            NumericalError: on all ranks, if a pixel is not finite.
         """
+        dtype = self.dtype
+        made, finite = self._levels(latents_1CTHW.to(dtype), ranks)
+        if not ranks.any(not finite):
+            return made
+        if dtype != HALF:
+            raise NumericalError(Reason.NON_FINITE_LOSS, NOT_FINITE)
+        log.warning("a video is beyond the range of %s: decoding it again in bfloat16", dtype)
+        del made
+        # To compile it takes longer than what one video gains, and a rank must not be silent.
+        return Decoder(widened(self._vae), compiled=False).frames(latents_1CTHW, ranks)
+
+    def _levels(self, latents_1CTHW: Tensor, ranks: Ranks) -> tuple[Tensor | None, bool]:
+        """Levels of `frames`, and whether this rank's pixels are finite."""
         count, height, width = latents_1CTHW.shape[2:]
         bands = bands_of(height, ranks.world)
+        SharedRows.meet(ranks, latents_1CTHW.device)
         if ranks.rank >= len(bands):
-            return None
-        own, finite = bands[ranks.rank], []
+            return None, True
+        shared = SharedRows(bands, ranks.rank, ranks.everyone) if len(bands) > 1 else None
         shape = (
             TEMPORAL_STRIDE * (count - 1) + 1,
             LATENT_STRIDE * height,
@@ -90,19 +133,54 @@ class Decoder:
             3,
         )
         host = None if ranks.rank else HostFrames(shape, latents_1CTHW.device)
+        finite: list[Tensor] = []
+        sent: deque[tuple[list[Tensor], list[Any]]] = deque()
 
         def take(pixels_THWC: Tensor) -> None:
             finite.append(pixels_THWC.isfinite().all())
             levels = ((pixels_THWC.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-            if host is None:
-                dist.send(levels.contiguous(), 0, group=ranks.everyone.handle)
-            else:
-                host.put(_joined(levels, bands, ranks))
+            parts, moves = ([levels], []) if shared is None else shared.begin_joining(levels)
+            if host is not None:
+                host.put(parts, moves)
+                return
+            sent.append((parts, moves))
+            if len(sent) > SENT_AT_ONCE:
+                arrive()
 
-        self.decode(latents_1CTHW, take, own if len(bands) > 1 else None)
-        if not torch.stack(finite).all():
-            raise NumericalError(Reason.NON_FINITE_LOSS, NOT_FINITE)
-        return None if host is None else host.all()
+        def arrive() -> None:
+            for move in sent.popleft()[1]:
+                move.wait()
+
+        self.decode(latents_1CTHW, take, shared)
+        while sent:
+            arrive()
+        return None if host is None else host.all(), bool(torch.stack(finite).all())
+
+    def _small_pictures(
+        self, latents_THWC: Tensor, memory: Memory, shared: SharedRows | None
+    ) -> Tensor:
+        """Pixels [T, h, W, C] before the first doubling, of latents of all rows: the shared ones,
+        and those beside them that the layers to come will spoil. Collective."""
+        x = latents_THWC
+        if shared is not None:
+            seen = shared.own.wider(BEFORE_ATTENTION)
+            x = x[:, seen.first : seen.last]
+        rows, shape = _flat(x)
+        rows = self._layers.remembering(rows, self._model.decoder.conv1, shape, memory)
+        rows = self._layers.run(self._before, rows, shape, memory)
+        if shared is not None:
+            rows, shape = _flat(rows.view(*shape, -1)[:, shared.own.within(seen)])
+        rows = attention(rows, self._attention, shape, shared)
+        if shared is not None:
+            margin = CONVOLUTIONS * len(self._small)
+            seen = shared.own.wider(margin)
+            rows, shape = _flat(shared.wider(rows.view(*shape, -1), margin))
+        for layer in self._small:
+            rows = self._layers.run(layer, rows, shape, memory)
+        x = rows.view(*shape, -1)
+        if shared is not None:
+            x = shared.wider(x[:, shared.own.within(seen)], margin_of(self._large))
+        return x
 
     def _full_size(
         self, x_1NC: Tensor, shape: Shape, memory: Memory, cuts: Mapping[Any, Rows]
@@ -137,19 +215,7 @@ class Decoder:
         return self._doubled[layer](x)[None], (frames, 2 * height, 2 * width)
 
 
-def _joined(first_THW3: Tensor, bands: Sequence[Band], ranks: Ranks) -> Tensor:
-    """Levels of all bands, of which the first is here. Collective."""
-    frames, _, *others = first_THW3.shape
-    parts = [first_THW3]
-    for number, band in enumerate(bands[1:], start=1):
-        part = first_THW3.new_empty(frames, LATENT_STRIDE * (band.last - band.first), *others)
-        dist.recv(part, number, group=ranks.everyone.handle)
-        parts.append(part)
-    return torch.cat(parts, 1) if len(parts) > 1 else first_THW3
-
-
-def _halves(decoder: Any) -> tuple[list[Any], list[Any]]:
-    """Layers up to the last upsampling, and those from it on."""
-    layers = [*decoder.middle, *decoder.upsamples]
-    last = max(number for number, each in enumerate(layers) if isinstance(each, Resample))
-    return layers[:last], layers[last:]
+def _flat(x_THWC: Tensor) -> tuple[Tensor, Shape]:
+    """[1, N, C], and T, H and W."""
+    frames, height, width, _ = x_THWC.shape
+    return x_THWC.flatten(0, 2)[None].contiguous(), (frames, height, width)

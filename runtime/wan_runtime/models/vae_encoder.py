@@ -1,6 +1,8 @@
 """The VAE's encoder with channels last in memory: a latent frame at a time where pictures are
 large, several where they are small.
 
+Ranks that share a photo have a band of its rows each, and meet at each convolution.
+
 A photo is encoded as a video that is grey behind it. It is in the reach of the layers of large
 pictures for a few latent frames; what these make of grey alone is the same each time, and computed
 once.
@@ -8,6 +10,7 @@ once.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -17,8 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from wan_runtime.contract.strides import TEMPORAL_STRIDE
-from wan_runtime.models.vae_layers import REMEMBERED, Layers, Memory, Shape
+from wan_runtime.contract.strides import LATENT_STRIDE, TEMPORAL_STRIDE
+from wan_runtime.models.dit.parallel import Ranks
+from wan_runtime.models.vae_bands import bands_of
+from wan_runtime.models.vae_half import HALF, widened
+from wan_runtime.models.vae_layers import REMEMBERED, Layers, Memory, Shape, conv2d
+from wan_runtime.models.vae_rows import SharedRows
+
+log = logging.getLogger(__name__)
 
 # Shapes: a batch of 1, F frames of a video, T frames at work, H W rows and columns, C channels, N =
 # T H W pixels.
@@ -43,6 +52,7 @@ class Encoder:
             compiled: hand what is between convolutions to torch's compiler, which compiles each
                 width once.
         """
+        self._vae = vae
         self._model, self._scale = vae.model, vae.scale
         self._layers = Layers(vae.model.encoder, compiled=compiled)
         self._upper, self._lower = _halves(vae.model.encoder)
@@ -62,15 +72,36 @@ class Encoder:
         return self._small([self._large(part, memory) for part in parts])
 
     @torch.no_grad()
-    def photo(self, image_HWC: NDArray[np.uint8], count: int) -> Tensor:
-        """Latents [16, T, h, w] of a uint8 image [H, W, 3] and of grey frames behind it: `count`
-        frames in all, 4 n + 1."""
-        pixels, memory = self._pixels(image_HWC[None]), Memory()
+    def photo(self, image_HWC: NDArray[np.uint8], count: int, ranks: Ranks) -> Tensor | None:
+        """Latents [16, T, h, w], on rank 0, of a uint8 image [H, W, 3] that all ranks have, and of
+        grey frames behind it: `count` frames in all, 4 n + 1. Each rank encodes a band of rows.
+        What is beyond the range of `HALF` is encoded again in bfloat16. Collective.
+        """
+        made = self._photo(image_HWC, count, ranks)
+        finite = made is None or bool(made.isfinite().all())
+        if self._first.dtype != HALF or not ranks.any(not finite):
+            return None if ranks.rank else made
+        log.warning("a photo is beyond the range of %s: encoding it again in bfloat16", HALF)
+        encoder = Encoder(widened(self._vae), compiled=False)
+        return encoder.photo(image_HWC, count, ranks)
+
+    def _photo(self, image_HWC: NDArray[np.uint8], count: int, ranks: Ranks) -> Tensor | None:
+        """Latents of `photo`, on all ranks that have a band."""
+        bands = bands_of(len(image_HWC) // LATENT_STRIDE, ranks.world)
+        SharedRows.meet(ranks, self._first.device)
+        if ranks.rank >= len(bands):
+            return None
+        rows = None
+        if len(bands) > 1:
+            own = bands[ranks.rank]
+            image_HWC = image_HWC[LATENT_STRIDE * own.first : LATENT_STRIDE * own.last]
+            rows = SharedRows(bands, ranks.rank, ranks.everyone)
+        pixels, memory = self._pixels(image_HWC[None]), Memory(rows)
         grey = pixels.new_zeros(TEMPORAL_STRIDE, *pixels.shape[1:])
         made = [self._large(pixels, memory)]
         for number in range(1, 1 + (count - 1) // TEMPORAL_STRIDE):
             made.append(self._large(grey, memory) if number <= self._settled else made[-1])
-        return self._small(made)
+        return self._small(made, rows)
 
     @property
     def _settled(self) -> int:
@@ -94,14 +125,14 @@ class Encoder:
         memory[conv] = seen[-REMEMBERED:]
         count = len(pixels_THWC)
         stacked = torch.cat([seen[at : at + count] for at in range(REMEMBERED + 1)], -1)
-        x = F.pad(stacked, (0, ALIGNED - stacked.shape[-1])).permute(0, 3, 1, 2)
-        y = F.conv2d(x, self._first, padding=1).permute(0, 2, 3, 1).flatten(0, 2)[None]
+        x = F.pad(stacked, (0, ALIGNED - stacked.shape[-1]))
+        y = conv2d(x, self._first, memory.rows).flatten(0, 2)[None]
         shape: Shape = (count, *pixels_THWC.shape[1:3])
         return self._through(self._upper, self._layers.added((y,), conv.bias), shape, memory)
 
-    def _small(self, parts: list[Part]) -> Tensor:
+    def _small(self, parts: list[Part], shared: SharedRows | None = None) -> Tensor:
         """Latents [16, T, h, w] of what the layers before gave of each latent frame."""
-        memory, made = Memory(), []
+        memory, made = Memory(shared), []
         for group in (parts[:1], *_groups(parts[1:], AT_ONCE)):
             rows, (_, height, width) = torch.cat([rows for rows, _ in group], 1), group[0][1]
             frames = sum(shape[0] for _, shape in group)
@@ -113,6 +144,8 @@ class Encoder:
             made.append(both.chunk(2, -1)[0].view(*shape, -1))
         mean, inverse = (each.to(made[0]) for each in self._scale)
         latents_THWC: Tensor = (torch.cat(made) - mean) * inverse
+        if shared is not None:
+            latents_THWC = shared.all(latents_THWC)
         return latents_THWC.permute(3, 0, 1, 2).contiguous()
 
     def _through(self, layers: list[Any], x_1NC: Tensor, shape: Shape, memory: Memory) -> Part:
@@ -127,7 +160,10 @@ class Encoder:
         """Pixels half as high and wide and, but for the first frame, in some stages half as many
         frames."""
         conv = layer.resample[1]
-        x = F.pad(x_1NC.view(*shape, -1).permute(0, 3, 1, 2), (0, 1, 0, 1))
+        x, below = x_1NC.view(*shape, -1), 1
+        if memory.rows is not None:
+            x, below = memory.rows.with_neighbours(x, above=False), 0
+        x = F.pad(x.permute(0, 3, 1, 2), (0, 1, 0, below))
         y = F.conv2d(x, conv.weight, stride=2).permute(0, 2, 3, 1)
         frames, height, width = y.shape[:3]
         rows = self._layers.added((y.flatten(0, 2)[None],), conv.bias)

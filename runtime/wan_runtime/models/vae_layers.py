@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wan_runtime.models.dit.compiled import for_any_tokens
+from wan_runtime.models.vae_bands import Rows
+from wan_runtime.models.vae_rows import SharedRows
 
 # Shapes: a batch of 1, T frames at work, H W rows and columns, C channels, N = T H W pixels, M =
 # 2 H W pixels of the frames before.
@@ -31,8 +33,15 @@ Shape = tuple[int, int, int]
 """T, H and W."""
 Activation = Callable[[Sequence[Tensor], Tensor, Tensor | None], tuple[Tensor, Tensor]]
 Sum = Callable[[Sequence[Tensor], Tensor], Tensor]
-Memory = dict[Any, Tensor]
-"""Pixels [1, M, C] that each convolution remembers."""
+
+
+class Memory(dict[Any, Tensor]):
+    """Pixels [1, M, C] of one video that each convolution remembers, and who has its other rows."""
+
+    def __init__(self, rows: SharedRows | None = None) -> None:
+        """`rows`: None: all are here."""
+        super().__init__()
+        self.rows = rows
 
 
 class Layers:
@@ -69,7 +78,7 @@ class Layers:
     def run(self, layer: Any, x_1NC: Tensor, shape: Shape, memory: Memory) -> Tensor:
         """A residual block, or attention."""
         if isinstance(layer, AttentionBlock):
-            return _attention(x_1NC, layer, shape)
+            return attention(x_1NC, layer, shape, memory.rows)
         assert isinstance(layer, ResidualBlock)
         return self._residual(x_1NC, layer, shape, memory)
 
@@ -91,18 +100,17 @@ class Layers:
         tokens = (x_1NC, _remembered(memory, conv, x_1NC, shape))
         if conv not in self._flat:
             seen, memory[conv] = self._activated(tokens, weight, bias_C)
-            return _conv3d(seen, conv, shape)
+            return _conv3d(seen, conv, shape, memory.rows)
         seen, memory[conv] = self._stacked(tokens, weight, bias_C)
-        x = seen.view(*shape, -1).permute(0, 3, 1, 2)
-        y: Tensor = F.conv2d(x, self._flat[conv], padding=1)
-        return y.permute(0, 2, 3, 1).flatten(0, 2)[None]
+        y = conv2d(seen.view(*shape, -1), self._flat[conv], memory.rows)
+        return y.flatten(0, 2)[None]
 
     def remembering(self, x_1NC: Tensor, conv: Any, shape: Shape, memory: Memory) -> Tensor:
         """A convolution of pixels and of those that it remembers."""
         kept = _remembered(memory, conv, x_1NC, shape)
         seen = torch.cat([kept, x_1NC], 1)
         memory[conv] = seen[:, -kept.shape[1] :].clone()
-        return self.added((_conv3d(seen, conv, shape),), conv.bias)
+        return self.added((_conv3d(seen, conv, shape, memory.rows),), conv.bias)
 
 
 def activated(
@@ -149,22 +157,61 @@ def _remembered(memory: Memory, conv: Any, x_1NC: Tensor, shape: Shape) -> Tenso
     return x_1NC.new_zeros(1, REMEMBERED * shape[1] * shape[2], x_1NC.shape[2])
 
 
-def _conv3d(seen_1NC: Tensor, conv: Any, shape: Shape) -> Tensor:
+def conv2d(x_THWC: Tensor, weight: Tensor, rows: SharedRows | None) -> Tensor:
+    """A convolution of 3 x 3, [T, H, W, O], without a bias."""
+    x, padding = _seen(x_THWC, rows)
+    y = F.conv2d(x.permute(0, 3, 1, 2), weight, padding=(padding, 1))
+    return y.permute(0, 2, 3, 1)
+
+
+def _conv3d(seen_1NC: Tensor, conv: Any, shape: Shape, rows: SharedRows | None) -> Tensor:
     """[1, N, C], without the bias, of remembered pixels and this shape's."""
     frames, height, width = shape
-    x = seen_1NC.view(1, frames + REMEMBERED, height, width, -1).permute(0, 4, 1, 2, 3)
-    side = conv.kernel_size[1] // 2
-    y: Tensor = F.conv3d(x, conv.weight, padding=(0, side, side))
+    x = seen_1NC.view(frames + REMEMBERED, height, width, -1)
+    side = padding = conv.kernel_size[1] // 2
+    if side:
+        x, padding = _seen(x, rows)
+    x = x[None].permute(0, 4, 1, 2, 3)
+    y: Tensor = F.conv3d(x, conv.weight, padding=(0, padding, side))
     return y.permute(0, 2, 3, 4, 1).flatten(1, 3)
 
 
-def _attention(x_1NC: Tensor, layer: Any, shape: Shape) -> Tensor:
-    """Attention among the pixels of a frame, for each frame."""
-    x = x_1NC.view(shape[0], 1, shape[1] * shape[2], -1)
+def _seen(x_THWC: Tensor, rows: SharedRows | None) -> tuple[Tensor, int]:
+    """What a convolution three rows high sees, and the number of rows of zeros to put around it."""
+    if rows is None:
+        return x_THWC, 1
+    return rows.with_neighbours(x_THWC, above=True), 0
+
+
+def cut(x_1NC: Tensor, shape: Shape, rows: Rows | None) -> tuple[Tensor, Shape]:
+    """Pixels of some rows of each frame, [1, N, C], and their shape.
+
+    Args:
+        rows: None: all.
+    """
+    if rows is None or rows[1] == shape[1]:
+        return x_1NC, shape
+    first, count = rows
+    frames, height, width = shape
+    kept = x_1NC.view(frames, height, width, -1)[:, first : first + count]
+    return kept.flatten(0, 2)[None], (frames, count, width)
+
+
+def attention(x_1NC: Tensor, layer: Any, shape: Shape, rows: SharedRows | None) -> Tensor:
+    """Attention of pixels to all of their frame, for each frame.
+
+    Args:
+        rows: who has the other pixels of the frame; None: all are here.
+    """
+    frames = shape[0]
+    x = x_1NC.view(frames, 1, shape[1] * shape[2], -1)
     length = x.float().square().sum(-1, keepdim=True).sqrt().clamp(min=SMALLEST)
     gamma = layer.norm.gamma.flatten().float()
     h = (x.float() / length * (layer.norm.scale * gamma)).to(x.dtype)
     qkv = F.linear(h, layer.to_qkv.weight.flatten(1), layer.to_qkv.bias)
     q, k, v = (each.contiguous() for each in qkv.chunk(3, -1))
+    if rows is not None:
+        both = torch.cat([k, v]).view(2 * frames, *shape[1:], -1)
+        k, v = rows.all(both).flatten(1, 2)[:, None].chunk(2)
     found = F.scaled_dot_product_attention(q, k, v)
     return (x + F.linear(found, layer.proj.weight.flatten(1), layer.proj.bias)).view_as(x_1NC)

@@ -17,6 +17,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from wan_runtime import heartbeat
 from wan_runtime.models import headers
 from wan_runtime.models.headers import Header
 
@@ -75,6 +76,7 @@ def stream_safetensors(
         for name in names:
             data = tensor(name).detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             file.write(data.numpy().data)
+            heartbeat.beat()
 
 
 def stream_shards(
@@ -133,6 +135,7 @@ class SafetensorsFiles(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         tensor: Tensor = self._files[name].get_tensor(name)
+        heartbeat.beat()
         return tensor
 
     def __iter__(self) -> Iterator[str]:

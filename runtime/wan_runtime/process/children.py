@@ -129,9 +129,14 @@ class Children:
             for place, status in statuses.items()
         ]
 
+    @property
+    def running(self) -> list[int]:
+        """Process ids of those that still run."""
+        return list(self._running)
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to each that still runs."""
-        for pid in list(self._running):
+        for pid in self.running:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +94,14 @@ def places(parallelism: Parallelism) -> list[Place]:
     return [
         Place(first + local, parallelism.world, local, here, address, port) for local in range(here)
     ]
+
+
+def other_pods(places: Sequence[Place]) -> list[str]:
+    """Host names of the pods beside the first, whose places are given."""
+    name, dot, domain = places[0].address.partition(".")
+    numbers = range(1, places[0].world // len(places))
+    # The operator names the pods of a Job by their number on its nodes, the first one's is 0.
+    return [f"{name.removesuffix('0')}{number}{dot}{domain}" for number in numbers]
 
 
 def _meeting(parallelism: Parallelism) -> tuple[str, str]:

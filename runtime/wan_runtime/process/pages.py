@@ -1,4 +1,5 @@
-"""HTTP server of supervisors, and the pages of a step: /progress, /metrics and /healthz."""
+"""HTTP server of supervisors, and the pages of a step: /progress, /metrics, /healthz and
+/heartbeats."""
 
 from __future__ import annotations
 
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 Page = Callable[[], tuple[int, str, bytes]]
 """Answers with status, content type and body. Called in threads of the server's."""
 
+HEARTBEATS = "/heartbeats"
+"""Page with a number that changes with each heartbeat, for the first pod of a Job."""
 POLL_SECONDS = 0.1
 """Longest time that `close` takes, with which each pod ends."""
 
@@ -125,8 +128,9 @@ class Pages:
 class Server(Pages):
     """HTTP server of a step's pages."""
 
-    def __init__(self, source: ProgressFile, port: int) -> None:
-        """Raises InfrastructureError if the port is taken. `port` 0 takes a free one."""
+    def __init__(self, source: ProgressFile, port: int, heartbeats: Callable[[], int]) -> None:
+        """Raises InfrastructureError if the port is taken. `port` 0 takes a free one.
+        `heartbeats`: a number that changes with each heartbeat of the step."""
         registry = CollectorRegistry()
         registry.register(ProgressCollector(source))
         super().__init__(
@@ -134,6 +138,7 @@ class Server(Pages):
                 "/progress": lambda: json_page(source.read()),
                 "/metrics": lambda: (200, CONTENT_TYPE_LATEST, generate_latest(registry)),
                 "/healthz": lambda: (200, "text/plain", b"ok\n"),
+                HEARTBEATS: lambda: (200, "text/plain", b"%d\n" % heartbeats()),
             },
             port,
         )

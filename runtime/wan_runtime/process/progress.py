@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from wan_runtime import heartbeat
 from wan_runtime.contract.job import Checkpoint, Progress
 from wan_runtime.contract.reasons import Reason
 
@@ -75,6 +76,7 @@ class Reporter:
         updates_lost: float | None = None,
     ) -> None:
         """Change what is given. A new activity starts from 0 with the rest unknown."""
+        heartbeat.beat()
         last = self.progress
         fresh = activity is not None and activity != last.activity
         now = self._clock()
@@ -120,6 +122,7 @@ class Reporter:
 
         def advance(count: int) -> None:
             nonlocal done, reported
+            heartbeat.beat()
             with one:
                 done += count
                 now = self._clock()

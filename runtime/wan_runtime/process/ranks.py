@@ -17,11 +17,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, TypeVar
 
+from wan_runtime.process import stacks
+
 M = TypeVar("M")
+STACKS_SECONDS = 1.0
+"""Seconds in which ranks that are stuck write their stacks to standard error."""
 
 
 class RanksLost(Exception):
     """A rank died or is stuck; all of them were killed."""
+
+
+class RankDied(RanksLost):
+    """A rank ended by itself. What the others say of it is no cause: a collective without it
+    fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +66,12 @@ class RankProcesses(Generic[M]):
             read: see the field.
         """
         made = cls(read)
-        for number in range(world):
-            made._ranks.append(await _start(partial(arguments, number)))
+        try:
+            for number in range(world):
+                made._ranks.append(await _start(partial(arguments, number)))
+        except BaseException:  # the worker is told to end, say
+            await made.kill()
+            raise
         made._readers = [
             asyncio.create_task(made._read(number, each.reader))
             for number, each in enumerate(made._ranks)
@@ -85,7 +98,7 @@ class RankProcesses(Generic[M]):
             what: what is missing at the deadline, for the error.
 
         Raises:
-            RanksLost: at the deadline, and at the end of a rank.
+            RanksLost: at the deadline; RankDied at the end of a rank.
         """
         started = time.monotonic()
         try:
@@ -93,19 +106,22 @@ class RankProcesses(Generic[M]):
                 rank, message = await self._received.get()
         except TimeoutError:
             waited = time.monotonic() - started
+            written = stacks.ask(self.pids)
+            if written:
+                await asyncio.sleep(STACKS_SECONDS)
             await self.kill()
-            raise RanksLost(f"{what} for {waited:.0f} s: the ranks were killed") from None
+            where = "; the log has their stacks" if written else ""
+            raise RanksLost(f"{what} for {waited:.0f} s: the ranks were killed{where}") from None
         if message is None:
             code = await self._ranks[rank].process.wait()
             await self.kill()
-            raise RanksLost(f"rank {rank} {_ended(code)}")
+            raise RankDied(f"rank {rank} {_ended(code)}")
         return rank, message
 
     async def kill(self) -> None:
         """Kill all of them, and what they started, outright. Safe to repeat."""
         for each in self._ranks:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(each.process.pid, signal.SIGKILL)
+            _kill(each.process)
         for each in self._ranks:
             await each.process.wait()
             each.writer.close()
@@ -123,9 +139,13 @@ class RankProcesses(Generic[M]):
 
 async def _start(arguments: Callable[[int], Sequence[str]]) -> Rank:
     ours, theirs = socket.socketpair()
-    with theirs:
-        process = await _execute(arguments(theirs.fileno()), theirs.fileno())
-    reader, writer = await asyncio.open_connection(sock=ours)
+    with contextlib.ExitStack() as unused:
+        unused.callback(ours.close)
+        with theirs:
+            process = await _execute(arguments(theirs.fileno()), theirs.fileno())
+        unused.callback(_kill, process)
+        reader, writer = await asyncio.open_connection(sock=ours)
+        unused.pop_all()
     return Rank(process, reader, writer)
 
 
@@ -133,6 +153,12 @@ async def _execute(arguments: Sequence[str], channel: int) -> asyncio.subprocess
     return await asyncio.create_subprocess_exec(
         sys.executable, *arguments, pass_fds=[channel], start_new_session=True
     )
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    """Kill it and what it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _ended(code: int) -> str:

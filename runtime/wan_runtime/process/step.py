@@ -23,7 +23,7 @@ from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.steps import FACTS, Step
 from wan_runtime.errors import InputError, classify
 from wan_runtime.faults import described
-from wan_runtime.process import child, job_file, launch, logs, stopping, stuck
+from wan_runtime.process import child, job_file, launch, logs, stacks, stopping, stuck
 from wan_runtime.process.imports import import_large
 from wan_runtime.process.outcome import Outcome
 from wan_runtime.process.progress import Reporter
@@ -107,7 +107,8 @@ def main(arguments: list[str] | None = None) -> int:
     logs.configure(options.step, rank=place.rank if place.world > 1 else None)
     folder: Path = launch.run_folder(options.run, place.local)
     folder.mkdir(exist_ok=True)
-    stuck.dump_on_signal(folder)
+    stacks.write_on_signal(folder)
+    stuck.publish_heartbeats(folder)
     step_id = str(options.step)
     report: Reporter | None = None
     try:

@@ -1,37 +1,42 @@
-"""Notices that training makes no progress any more.
+"""Notices that a step makes no progress any more.
 
-What is stuck in a driver or on a broken link ends nothing: the other ranks wait for it in a
-collective for as long as that waits. The steps of one training take about as long as one another,
-so one that takes many times the median is a sign.
+What is stuck in a driver, on a broken link or on a volume ends nothing: it waits, and so do the
+other ranks, in a collective. Two things show it. The steps of one training take about as long as
+one another, so one that takes many times the median is a sign. And whatever a step does, it gives a
+heartbeat with each part of it that is done; one that has given none for an hour does nothing.
 """
 
 from __future__ import annotations
 
-import faulthandler
 import logging
-import signal
 import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from wan_runtime import heartbeat
 from wan_runtime.contract.job import Progress
+from wan_runtime.process import stacks
 from wan_runtime.process.children import Children
 
 log = logging.getLogger(__name__)
 
-DUMP_SIGNAL = signal.SIGUSR1
-"""On it, ranks write the stacks of their threads."""
-STACKS_FILE = "stacks.txt"
-TOP_FRAMES = 6
-"""Number of innermost calls among which a collective is looked for."""
+HEARTBEAT_FILE = "heartbeat"
+"""Its time of modification changes with each heartbeat."""
 KNOWN_STEPS = 5
 """Steps after which their median is believed."""
 WINDOW = 32
 """Last steps whose median counts."""
+ASK_SECONDS = 60.0
+"""Seconds between two questions to another pod."""
+ANSWER_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,8 @@ class Patience:
     """Times the median of the last steps."""
     least: float = 600.0
     """Seconds that are always given: another size of clips is compiled for, a store is slow."""
+    silence: float = 3600.0
+    """Seconds without a heartbeat of any rank: no part of legal work takes nearly as long."""
     every: float = 5.0
     """Seconds between two readings of the progress."""
     dump: float = 5.0
@@ -85,6 +92,30 @@ class Pace:
         )
 
 
+@dataclass(slots=True)
+class Silence:
+    """The time since any rank gave a heartbeat."""
+
+    patience: Patience
+    _last: tuple[int, ...] | None = None
+    _since: float = 0.0
+
+    def overdue(self, now: float, beats: tuple[int, ...], activity: str) -> str | None:
+        """What is wrong, in words; None while nothing is.
+
+        Args:
+            now: seconds of a monotonic clock.
+            beats: of each pod, a number that changes with each heartbeat.
+            activity: what the step says that it does.
+        """
+        if beats != self._last:
+            self._last, self._since = beats, now
+        waited = now - self._since
+        if waited < self.patience.silence:
+            return None
+        return f"no sign of progress for {waited:.0f} s while {activity}"
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """Ranks without progress."""
@@ -105,6 +136,7 @@ class Watch:
         patience: Patience,
         *,
         leads: bool,
+        others: Callable[[], tuple[int, ...]] = tuple,
     ) -> None:
         """Start it.
 
@@ -113,51 +145,89 @@ class Watch:
             read: the progress, and whether a step is at work.
             leads: whether the first of all ranks is here. Elsewhere, ranks that all wait in a
                 collective are left running: what they wait for is in another pod.
+            others: of each other pod, a number that changes with each heartbeat: ranks may wait
+                for one that has much to fetch.
         """
         self.found: Found | None = None
         self._children, self._folders, self._read = children, folders, read
-        self._patience, self._leads = patience, leads
+        self._patience, self._leads, self._others = patience, leads, others
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """End it."""
+        """End it. A question to another pod may be under way, which is not waited for."""
         self._over.set()
-        self._thread.join()
+        self._thread.join(ANSWER_SECONDS)
 
     def _run(self) -> None:
-        pace, message = Pace(self._patience), None
-        while message is None:
-            if self._over.wait(self._patience.every):
+        pace, silence = Pace(self._patience), Silence(self._patience)
+        # Seconds that were watched: where pod or node stood still, so did the ranks.
+        watched, last = 0.0, time.monotonic()
+        while not self._over.wait(self._patience.every):
+            now = time.monotonic()
+            watched, last = watched + min(now - last, 2 * self._patience.every), now
+            progress, counts = self._read()
+            beats = (heartbeats(self._folders), *self._others())
+            message = pace.overdue(watched, progress, counts) or silence.overdue(
+                watched, beats, progress.activity
+            )
+            if message is None:
+                continue
+            if self._end(message):
                 return
-            message = pace.overdue(time.monotonic(), *self._read())
-        self._children.signal(DUMP_SIGNAL)
+            pace, silence = Pace(self._patience), Silence(self._patience)
+
+    def _end(self, message: str) -> bool:
+        """Log the stacks and end the ranks; whether that was done."""
+        stacks.ask(self._children.running)
         self._over.wait(self._patience.dump)
-        stacks = [_stacks(folder) for folder in self._folders]
-        for place, text in enumerate(stacks):
+        found = [stacks.read(folder) for folder in self._folders]
+        for place, text in enumerate(found):
             log.error("%s; stacks of local rank %d: %s", message, place, text or "none")
-        waiting = frozenset(place for place, text in enumerate(stacks) if waits(text))
-        is_here = self._leads or len(waiting) < len(stacks)
-        if is_here and not self._over.is_set():
-            self.found = Found(message, waiting)
-            self._children.kill()
+        waiting = frozenset(place for place, text in enumerate(found) if stacks.waits(text))
+        if self._over.is_set() or not (self._leads or len(waiting) < len(found)):
+            return False
+        self.found = Found(message, waiting)
+        self._children.kill()
+        return True
 
 
-def dump_on_signal(folder: Path) -> None:
-    """Have this process write the stacks of its threads to its run folder on `DUMP_SIGNAL`."""
-    faulthandler.register(DUMP_SIGNAL, file=(folder / STACKS_FILE).open("w"))
+def publish_heartbeats(folder: Path) -> None:
+    """Pass the heartbeats of this process on to the supervisor."""
+
+    def touch() -> None:
+        with suppress(OSError):  # a heartbeat that is lost is no error of the work
+            (folder / HEARTBEAT_FILE).touch()
+
+    heartbeat.pass_on(touch)
 
 
-def waits(stacks: str) -> bool:
-    """Whether the thread that took the signal, which is the main one, is in a collective."""
-    _, _, current = stacks.partition("Current thread")
-    frames = current.split("\n\n", 1)[0].splitlines()[1 : 1 + TOP_FRAMES]
-    return any("/torch/distributed/" in frame for frame in frames)
+def heartbeats(folders: Iterable[Path]) -> int:
+    """A number that changes with each heartbeat of the processes with these run folders."""
+    newest = 0
+    for folder in folders:
+        with suppress(FileNotFoundError):
+            newest = max(newest, (folder / HEARTBEAT_FILE).stat().st_mtime_ns)
+    return newest
 
 
-def _stacks(folder: Path) -> str:
-    try:
-        return (folder / STACKS_FILE).read_text().strip()
-    except FileNotFoundError:
-        return ""
+class Others:
+    """The heartbeats of other pods, which their supervisors serve."""
+
+    def __init__(self, addresses: Sequence[str], every: float = ASK_SECONDS) -> None:
+        """`addresses`: with ports."""
+        self._addresses, self._every = addresses, every
+        self._beats = [0] * len(addresses)
+        self._last = float("-inf")
+
+    def __call__(self) -> tuple[int, ...]:
+        """The last number of each."""
+        now = time.monotonic()
+        if now - self._last >= self._every:
+            self._last = now
+            for place, address in enumerate(self._addresses):
+                with suppress(HTTPError, ValueError):
+                    said = urllib3.request("GET", address, retries=False, timeout=ANSWER_SECONDS)
+                    self._beats[place] = int(said.data)
+        return tuple(self._beats)

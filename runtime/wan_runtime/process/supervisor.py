@@ -15,23 +15,24 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from wan_runtime.contract.job import TERMINATION_FILE, ExitClass, Progress, Result
 from wan_runtime.contract.reasons import Reason
-from wan_runtime.contract.steps import FACTS, Step
+from wan_runtime.contract.steps import Step
 from wan_runtime.errors import StepError
 from wan_runtime.faults import described
 from wan_runtime.process import launch
 from wan_runtime.process.children import LAST_WORDS_SECONDS, Children
-from wan_runtime.process.ends import End, judge, judge_all, judge_one
-from wan_runtime.process.pages import ProgressFile, Server, chosen_port
+from wan_runtime.process.ends import End, judge_all, judge_one
+from wan_runtime.process.pages import HEARTBEATS, ProgressFile, Server, chosen_port
 from wan_runtime.process.progress import FILE as PROGRESS_FILE
 from wan_runtime.process.progress import UNCOUNTED_FILE
 from wan_runtime.process.step import RESULT_FILE, load_job
-from wan_runtime.process.stuck import Patience, Watch
+from wan_runtime.process.stuck import Others, Patience, Watch, heartbeats
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def supervise(
 
     Args:
         module: what the children run, with the arguments of `wan_runtime.process.step`.
-        patience: how long training may be without progress.
+        patience: how long the step may be without progress.
     """
     with ExitStack() as stack:
         folder = _run_folder(stack)
@@ -64,13 +65,9 @@ def supervise(
         environments = [each.environment() for each in places]
         children = stack.enter_context(Children(command, environments))
         source = ProgressFile(folder, step_id)
-        _serve(stack, source)
-        if FACTS[step].has_checkpoints:
-            result = _watched(step_id, children, places, folder, source, patience)
-        else:
-            [only] = children.wait()
-            found = _read_result(folder)
-            result = judge(step_id, only.status, found, only.last_lines, children.stop_requested)
+        folders = [launch.run_folder(folder, each.local) for each in places]
+        _serve(stack, source, folders)
+        result = _watched(step_id, children, places, folders, source, patience)
         _write_termination(result)
     level = logging.INFO if result.exit_class is ExitClass.DONE else logging.ERROR
     log.log(level, "%s: %s: %s", step_id, result.reason, result.message)
@@ -81,22 +78,22 @@ def _watched(
     step_id: str,
     children: Children,
     places: Sequence[launch.Place],
-    folder: Path,
+    folders: Sequence[Path],
     source: ProgressFile,
     patience: Patience,
 ) -> Result:
-    """The Result of a process that may be stuck: alone, one of several ranks, or one whose others
-    are in other pods."""
-    folders = [launch.run_folder(folder, each.local) for each in places]
+    """The Result of processes that may be stuck: one alone, or several ranks, of which some may be
+    in other pods."""
 
     def read() -> tuple[Progress, bool]:
-        return source.read(), not (folder / UNCOUNTED_FILE).exists()
+        return source.read(), not (folders[0] / UNCOUNTED_FILE).exists()
 
-    watch = Watch(children, folders, read, patience, leads=places[0].leads)
+    leads, others = places[0].leads, Others(_others(places))
+    watch = Watch(children, folders, read, patience, leads=leads, others=others)
     ended = children.wait()
     watch.close()
     if places == [launch.ALONE]:
-        result = _read_result(folder)
+        result = _read_result(folders[0])
         return judge_one(step_id, ended[0], result, watch.found, children.stop_requested)
     ends = [End(places[each.place].rank, each, _read_result(folders[each.place])) for each in ended]
     result = judge_all(step_id, ends, watch.found, children.stop_requested)
@@ -104,6 +101,17 @@ def _watched(
         # The pod whose rank is the cause ends first, so that it is the one that is blamed.
         time.sleep(LAST_WORDS_SECONDS)
     return result
+
+
+def _others(places: Sequence[launch.Place]) -> list[str]:
+    """Where the other pods serve their heartbeats, in the first pod."""
+    if not places[0].leads:
+        return []
+    try:
+        port = chosen_port()
+    except StepError:  # they serve none either
+        return []
+    return [f"http://{each}:{port}{HEARTBEATS}" for each in launch.other_pods(places)]
 
 
 def _run_folder(stack: ExitStack) -> Path:
@@ -117,10 +125,10 @@ def _run_folder(stack: ExitStack) -> Path:
     return folder
 
 
-def _serve(stack: ExitStack, source: ProgressFile) -> None:
+def _serve(stack: ExitStack, source: ProgressFile, folders: Sequence[Path]) -> None:
     # Progress is a convenience: the step is worth more.
     try:
-        server = Server(source, chosen_port())
+        server = Server(source, chosen_port(), partial(heartbeats, folders))
     except StepError as error:
         log.warning("no progress is served: %s", error.message)
         return

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.sampling import (
     DEFAULT_PROFILE,
     DEFAULT_STEP_CACHE,
@@ -17,6 +18,7 @@ from wan_runtime.contract.sampling import (
     StepCachePolicy,
 )
 from wan_runtime.contract.steps import Expert
+from wan_runtime.errors import InputError
 from wan_runtime.models import load
 from wan_runtime.models.digest import files_digest
 from wan_runtime.models.dit import float8_linear
@@ -45,9 +47,9 @@ class Model:
         attention: AttentionKernel | None = None,
     ) -> None:
         """Raises InputError(MODEL_INVALID) if diffsynth does not recognise the files, and with
-        JOB_INVALID if `attention`, the kernel to use, cannot be used here; ValueError if the ranks
-        cannot share the attention heads, or `policy` is not for this model. `times`: where seconds
-        of loading are counted."""
+        JOB_INVALID if `attention`, the kernel to use, cannot be used here, the ranks cannot share
+        the attention heads, or `policy` is not for this model; InfrastructureError, as
+        `check_device`. `times`: where seconds of loading are counted."""
         times = times or Times()
         host = torch.device("cpu")
         self.preset, self.ranks, self.device = files.preset, ranks, device
@@ -63,23 +65,24 @@ class Model:
                     files, expert, device, self.dtype, kernels=attention or "Auto", profile=profile,
                     offloaded=self.placement == "Turns", streamed=self.placement == "Streamed",
                 )  # fmt: skip
-            made.check_heads(ranks.everyone.shares)
+            _check_heads(made, ranks)
             self.transformers[expert] = made
         self.text: TextEncoder | None = None
         self.video: VideoEncoder | None = None
         self.decoder: VideoDecoder | None = None
-        fused = profile != "Exact"
+        fused, encoder = profile != "Exact", encoder_of(device, profile)
         if ranks.rank == 0:
             with times.of("text encoder"):
                 self.text = TextEncoder(files, self.dtype, device, home=host)
             with times.of("VAE and CLIP"):
                 self.video = VideoEncoder(
-                    files, self.dtype, device, tiled=False, fused=fused,
-                    encoder=encoder_of(device, profile),
-                )  # fmt: skip
+                    files, self.dtype, device, tiled=False, fused=fused, encoder=encoder
+                )
             self.decoder = self.video
         elif fused:
-            self.decoder = VideoDecoder(files, self.dtype, device, tiled=False, fused=True)
+            self.decoder = VideoDecoder(
+                files, self.dtype, device, tiled=False, fused=True, encoder=encoder
+            )
 
     @property
     def at_work(self) -> Choice:
@@ -105,6 +108,14 @@ class Model:
                 each.leave()
         self.transformers[expert].bring()
         return self.transformers[expert]
+
+
+def _check_heads(transformer: Transformer, ranks: Ranks) -> None:
+    try:
+        transformer.check_heads(ranks.everyone.shares)
+    except ValueError as error:
+        text = f"{ranks.world} GPUs cannot render a video together: {error}: take fewer, or a ring"
+        raise InputError(Reason.JOB_INVALID, text) from error
 
 
 def digest_of(files: ModelFiles) -> str:

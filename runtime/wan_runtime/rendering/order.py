@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import Field
 
 from wan_runtime.contract.base import Contract
-from wan_runtime.contract.service import AdapterUse, Profile, Size
+from wan_runtime.contract.service import AdapterUse, Profile, SamplingSpec, Size
 
 
 class State(StrEnum):
@@ -72,9 +72,26 @@ class VideoOrder(Contract):
     visible_mark: bool = False
     """Draw the AI-content mark into the picture too; the metadata always has it."""
 
+    @property
+    def guided(self) -> bool:
+        """Whether steps have a second pass, for classifier-free guidance: those of any expert."""
+        return self.guidance != 1.0 or self.guidance_low != 1.0
+
     def profile_on(self, own: Profile) -> Profile:
         """Arithmetic of this video on a worker whose own is `own`."""
         return own if own == "Exact" or self.profile is None else self.profile
+
+
+class Choices(Contract):
+    """What a request and its effect chose of a video's sampling and adapters. All else follows the
+    worker that renders it: its own defaults, its preset's, and the schedules of its adapters."""
+
+    sampling: SamplingSpec
+    """Without size, length and rate, which are settled as the picture is cropped."""
+    adapters: tuple[AdapterUse, ...] = ()
+    """Without the strengths that are the adapters' own."""
+    distilled: bool = False
+    """A distilled adapter decided the steps, the shift and the guidance of the order."""
 
 
 class Problem(Contract):
@@ -109,6 +126,14 @@ class Rendered(Contract):
     """GPU memory, the largest of any rank."""
     weights: str = ""
     """Digest of the base weights and the adapters applied."""
+    preset: str = ""
+    """Name of the base model. Empty, as all below is None: by a worker of an earlier release."""
+    profile: Profile | None = None
+    """Arithmetic of the transformers."""
+    gpus: int | None = None
+    """Number of GPUs, or on CPUs of processes, that rendered it together."""
+    computed: int | None = None
+    """Number of denoising steps that were computed; of a rule that estimates, all."""
 
 
 class Delivery(Contract):
@@ -134,6 +159,8 @@ class Job(Contract):
     state: State
     order: VideoOrder
     priority: int
+    choices: Choices | None = None
+    """None: a gateway of an earlier release, for which the order is all that is known."""
     predicted_seconds: float
     created_at: datetime
     started_at: datetime | None = None

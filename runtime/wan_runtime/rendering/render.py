@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -27,7 +28,7 @@ from wan_runtime.rendering.adapters import applied
 from wan_runtime.rendering.media import Frames, quantize
 from wan_runtime.rendering.model import Model
 from wan_runtime.rendering.order import Stage, VideoOrder
-from wan_runtime.rendering.sampling import Prompted, denoise, initial_noise, is_guided, schedule_of
+from wan_runtime.rendering.sampling import Prompted, denoise, initial_noise, schedule_of
 
 PROMPTS = 64
 """Texts whose encoding is kept: 4 MB each at 14B."""
@@ -78,8 +79,7 @@ class Renderer:
                 self.ranks.together(lambda: stack.enter_context(self._applied(adapters)))
             with clock.of(Stage.ENCODING_INPUT):
                 progress(Stage.ENCODING_INPUT, 0)
-                mine = self.ranks.together(lambda: self._conditions(order, first_frame))
-                prompted = self._share(mine)
+                prompted = self._share(self._conditions(order, first_frame))
             with clock.of(Stage.DENOISING):
                 latents = self._denoise(order, prompted, progress)
         with clock.of(Stage.DECODING):
@@ -98,15 +98,32 @@ class Renderer:
         return applied(self.model.transformers, adapters, self.adapters)
 
     def _conditions(self, order: VideoOrder, first_frame: Path) -> dict[str, Tensor]:
-        """What rank 0 makes of the texts and the picture; nothing on the others."""
+        """What the texts and the picture are made into, on rank 0; nothing on the others.
+        Collective."""
+        picture = self.ranks.together(lambda: np.array(read_picture(first_frame, order.size)))
+        tensors = self.ranks.together(lambda: self._of_one(order, picture))
+        decoder = self.model.decoder
+        if decoder is not None and decoder.encodes:
+            # Not together: the ranks send to each other here, and what fails on one ends all.
+            y = decoder.photo(picture, order.frames, self.ranks)
+            if y is not None:
+                tensors["y"] = y[None]
+        return tensors
+
+    def _of_one(self, order: VideoOrder, picture: NDArray[np.uint8]) -> dict[str, Tensor]:
+        """What rank 0 makes of `_conditions` by itself."""
         if self.ranks.rank:
             return {}
-        assert self.model.video is not None
-        picture = np.asarray(read_picture(first_frame, order.size))
+        video = self.model.video
+        assert video is not None
         tensors = {"positive": self._encode_text(order.prompt)}
-        if is_guided(self.model.preset, order):
+        if order.guided:
             tensors["negative"] = self._encode_text(order.negative_prompt)
-        encoded = self.model.video.encode_first_frame(picture, order.frames)
+        encoded = (
+            video.encode_clip(picture)
+            if video.encodes
+            else video.encode_first_frame(picture, order.frames)
+        )
         return {**tensors, **{name: tensor[None] for name, tensor in encoded.items()}}
 
     def _encode(self, prompt: str) -> Tensor:

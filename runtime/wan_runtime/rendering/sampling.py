@@ -131,11 +131,6 @@ def denoise(
     return x
 
 
-def is_guided(preset: Preset, order: VideoOrder) -> bool:
-    """Whether any step has a second pass."""
-    return any(step.guidance != 1.0 for step in schedule_of(preset, order))
-
-
 def _begin(
     transformer: Transformer,
     prompted: Prompted,

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.sampling import (
     COMPUTED_SHARE,
     Profile,
@@ -18,6 +19,7 @@ from wan_runtime.contract.sampling import (
     computed_steps,
 )
 from wan_runtime.contract.steps import Expert
+from wan_runtime.errors import InputError
 from wan_runtime.presets import Preset
 from wan_runtime.rendering.spacing import spaced
 
@@ -184,9 +186,13 @@ class Caching:
     """Maker of caches, by a policy."""
 
     def __init__(self, policy: StepCachePolicy, preset: Preset) -> None:
-        """Raises ValueError for TeaCache, if no polynomial was published for the model."""
+        """Raises InputError(JOB_INVALID) for TeaCache, if no polynomial was published for the
+        model."""
         if policy == "TeaCache" and preset.teacache is None:
-            raise ValueError(f"no polynomial of TeaCache was published for {preset.name}")
+            text = (
+                f"stepCache: TeaCache was never fitted for {preset.name}: take EasyCache or Spaced"
+            )
+            raise InputError(Reason.JOB_INVALID, text)
         self._policy, self._polynomial = policy, preset.teacache or ()
 
     def computed(

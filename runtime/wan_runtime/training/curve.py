@@ -9,6 +9,12 @@ from typing import Any
 SMOOTHING = 0.9
 """Factor of the exponential mean of the training loss, which is corrected for its start."""
 
+BELOW: dict[str, Any] = {
+    "frameon": False, "loc": "upper center", "bbox_to_anchor": (0.5, -0.12), "fontsize": "small",
+    "columnspacing": 1.0, "handlelength": 1.2,
+}  # fmt: skip
+"""Place of a legend, where it hides no line. To look for the best one within takes time."""
+
 
 def smooth(losses: Sequence[float], factor: float = SMOOTHING) -> list[float]:
     """Exponential mean, its start corrected (Kingma & Ba 2015, algorithm 1, on the loss)."""
@@ -32,7 +38,7 @@ def draw(history: Mapping[str, Any], path: Path, title: str) -> None:
     left.plot(steps, losses, color="#9db4c0", linewidth=0.8, label="each step")
     left.plot(steps, smooth(losses), color="#12355b", linewidth=1.6, label="smoothed")
     left.set(title="Training loss", xlabel="step", ylabel="velocity error (MSE)")
-    left.legend(frameon=False)
+    left.legend(**BELOW, ncols=2)
     probes = history["probes"]
     for sigma in [key for key in probes[0]["losses"] if key != "mean"]:
         right.plot(
@@ -51,7 +57,7 @@ def draw(history: Mapping[str, Any], path: Path, title: str) -> None:
         label="mean",
     )
     right.set(title="Held-out probes (fixed clips, noise, levels)", xlabel="step")
-    right.legend(frameon=False)
+    right.legend(**BELOW, ncols=4)
     figure.suptitle(title)
     # Without the version of matplotlib in it, equal curves are equal bytes.
     figure.savefig(path, metadata={"Software": None})

@@ -11,14 +11,17 @@ from wan_runtime.errors import InputError
 from wan_runtime.models.dit.parallel import Mesh, join_mesh, lone_mesh
 from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.process import launch
+from wan_runtime.threads import cores
 
 
 def meet(parallelism: Parallelism) -> Mesh:
     """Meet the other ranks by the environment of each; this one computes on the GPU of its number
-    on the node. Collective."""
+    on the node, and on its share of the processors. Collective."""
     place = launch.place()
     if place.world == 1:
         return lone_mesh()
+    # Each would take all of them for an optimizer in host memory.
+    torch.set_num_threads(max(1, len(cores()) // place.local_world))
     if torch.cuda.is_available():
         torch.cuda.set_device(place.local)
     return join_mesh(place.rank, place.world, place.local, parallelism.sequence, "env://")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import glob
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from wan_runtime import heartbeat
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import Store
@@ -135,7 +137,7 @@ def render(pipe: Any, preset: Preset, job: JobSpec, prompt: str, reference: Fram
         tiled=finetune_of(job).training.tiled_vae,
         tile_size=TILE_SIZE,
         tile_stride=TILE_STRIDE,
-        progress_bar_cmd=_silent,
+        progress_bar_cmd=_beating,
         output_type="floatpoint",
         **boundary,
     )
@@ -208,6 +210,8 @@ def _what(job: JobSpec) -> str:
     return "the adapter" if finetune_of(job).full is None else "full fine-tuning"
 
 
-def _silent(steps: Any) -> Any:
-    """In place of a progress bar."""
-    return steps
+def _beating(steps: Iterable[Any]) -> Iterator[Any]:
+    """The steps of a video, each with a heartbeat, in place of a progress bar."""
+    for step in steps:
+        heartbeat.beat()
+        yield step

@@ -15,6 +15,8 @@ from wan_runtime.data import encode
 from wan_runtime.evaluation import rendered
 from wan_runtime.models import compile_cache, tiny
 from wan_runtime.presets import PRESETS
+from wan_runtime.rendering.times import Times
+from wan_runtime.serving.worker import rank
 
 GPU = torch.device("cuda")
 
@@ -77,7 +79,12 @@ def rendering() -> None:
         rendered.Candidate(mock.Mock(), mock.Mock(), mock.Mock(), Path(), mock.Mock())
 
 
-@pytest.mark.parametrize("step", [train, encoding, rendering])
+def serving() -> None:
+    with mock.patch.multiple(rank, preset_named=mock.Mock(), join=mock.Mock()):
+        rank.open_rank(mock.Mock(), 0, 1, Path(), Path(), Times())
+
+
+@pytest.mark.parametrize("step", [train, encoding, rendering, serving])
 def test_each_step_that_compiles_keeps_its_kernels(
     step: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

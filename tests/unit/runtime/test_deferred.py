@@ -150,3 +150,14 @@ def test_steps_and_ranks_load_nothing_that_they_do_not_use() -> None:
     command = [sys.executable, "-c", program]
     ended = subprocess.run(command, check=True, capture_output=True, text=True)
     assert ended.stdout == "[]\n[]\nFalse False\n"
+
+
+def test_diffsynth_does_not_find_deepspeed() -> None:
+    """It would import it, in each process."""
+    program = (
+        "import importlib.util, wan_runtime.models; print(importlib.util.find_spec('deepspeed'))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert ended.stdout == "None\n"

@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from evaluations import Evaluation
@@ -22,7 +23,12 @@ from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.finetune import Dialect
 from wan_runtime.contract.job import Certificate
 from wan_runtime.contract.reasons import Reason
-from wan_runtime.contract.sampling import DEFAULT_STEP_CACHE, Profile, StepCachePolicy
+from wan_runtime.contract.sampling import (
+    DEFAULT_STEP_CACHE,
+    AttentionKernel,
+    Profile,
+    StepCachePolicy,
+)
 from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.data.decode import timeline
 from wan_runtime.data.facts import Facts
@@ -49,6 +55,8 @@ class Rendered:
         self.stop_after = 100
         self.fails: set[str] = set()
         self.policies: set[StepCachePolicy | None] = set()
+        self.kernels: list[tuple[Profile, AttentionKernel | None]] = []
+        """Profile and attention kernel of each model that was loaded."""
         self.made_up = False
         """Whether no model is loaded, and videos are of a moving picture."""
 
@@ -74,13 +82,15 @@ def rendered(monkeypatch: pytest.MonkeyPatch, loaded: dict[str, Model]) -> Rende
         device: torch.device,
         profile: Profile,
         policy: StepCachePolicy | None,
+        attention: AttentionKernel | None,
     ) -> Model:
-        key = f"{profile} {policy} {digest_of(files)}"
+        key = f"{profile} {policy} {attention} {digest_of(files)}"
         made.policies.add(policy)
+        made.kernels.append((profile, attention))
         if made.made_up:
             return cast(Model, SimpleNamespace(profile=profile, ranks=ranks))
         if key not in loaded:
-            loaded[key] = Model(files, ranks, device, profile, policy)
+            loaded[key] = Model(files, ranks, device, profile, policy, attention=attention)
         return loaded[key]
 
     monkeypatch.setattr(rendered_here, "Model", load)
@@ -277,6 +287,34 @@ def test_steps_left_out_by_another_estimate_make_another_video(
     keys = {collected.generate(name, shard=SHARD)[0].video.uri for name in ("default", "tea")}
     assert len(keys) == 2
     assert made_up.policies == {DEFAULT_STEP_CACHE, "TeaCache"}
+
+
+def test_a_named_attention_kernel_makes_another_video(
+    collected: Evaluation, made_up: Rendered
+) -> None:
+    collected.add("auto", preset=PRESET)
+    collected.add("named", preset=PRESET, attention="SDPA")
+    keys = {collected.generate(name, shard=SHARD)[0].video.uri for name in ("auto", "named")}
+    assert len(keys) == 2
+    assert made_up.kernels == [("Lossless", None), ("Lossless", "SDPA")]
+    collected.work |= {"noise_floor": "named", "noise_floor_renders": ["OtherKernels"]}
+    _, other = collected.generate("named", shard=SHARD)
+    assert other.profile == "Exact"
+    assert made_up.kernels[2:] == [("Exact", None)], "Exact has a kernel of its own"
+    for profile, kernel in (("Exact", "SDPA"), ("Lossless", "SageAttention")):
+        collected.candidates.clear()
+        collected.add("wrong", preset=PRESET, profile=profile, attention=kernel)
+        with pytest.raises(ValidationError, match=f"attention {kernel} is"):
+            collected.generate("wrong", shard=SHARD)
+
+
+def test_a_kernel_that_cannot_run_here_ends_the_candidate(
+    collected: Evaluation, rendered: Rendered
+) -> None:
+    collected.add("named", preset=PRESET, attention="FlashAttention-3")
+    with pytest.raises(InputError, match=r"FlashAttention-3 needs .* no GPU") as refused:
+        collected.generate("named", shard=SHARD)
+    assert refused.value.reason is Reason.JOB_INVALID
 
 
 @pytest.mark.parametrize(("profile", "again"), [("Lossless", 0), ("Balanced", 1)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,8 @@ from wan_runtime.contract.training import KEEPING, Keeping, LoraSpec
 from wan_runtime.errors import InputError
 from wan_runtime.models.dit import gradients as gradients_of
 from wan_runtime.models.dit.forward import Conditions
+from wan_runtime.models.dit.host import HostCopies, Key, Ticket
+from wan_runtime.models.dit.kept import KeptBlocks
 from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.layout import ModelFiles
 
@@ -95,6 +99,47 @@ def test_attention_is_not_computed_again(
     own = [count for count in tokens if count == noisy[0, 0].numel() // 4]
     assert len(own) == len(made._module.blocks)
     assert len(tokens) == 3 * len(own), "that of the texts is, for it is cheap"
+
+
+@pytest.mark.parametrize(
+    ("free", "there"), [(200, 4), (100, 4), (56, 2), (55, 1), (40, 0)], ids=str
+)
+def test_what_fits_stays_on_the_device(
+    free: int, there: int, tiny22: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 200 units, 12 stay free, the inputs of 4 blocks take 4, and the block at work 38."""
+    made, _ = trained(tiny22, "lora", "KeepAttention")
+    kept = made._kept
+    assert kept is not None
+    assert len(made._module.blocks) == 4
+    unit, device = 1000, torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: ((free - 1) * unit, 200 * unit))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 3 * unit)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 2 * unit)
+    hidden: Any = SimpleNamespace(nbytes=unit, device=device)
+    kept._place(hidden, 38 * unit)
+    assert kept.on_device == there
+    assert [kept.keeps_found(index) for index in range(4)] == [
+        index >= 4 - there for index in range(4)
+    ]
+
+
+def test_gradients_of_what_waits_in_part_are_the_same(
+    tiny22: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, wanted = gradients(tiny22, "lora", "KeepAttention")
+    put, real = [], HostCopies.put
+
+    def counted(copies: HostCopies, key: Key, tensor: Tensor) -> Ticket:
+        put.append(key)
+        return real(copies, key, tensor)
+
+    monkeypatch.setattr(HostCopies, "put", counted)
+    monkeypatch.setattr(KeptBlocks, "_place", lambda kept, *_: setattr(kept, "on_device", 1))
+    kept, found = gradients(tiny22, "lora", "KeepAttention")
+    assert put == [("found", index) for index in range(3)]
+    assert torch.equal(kept, plain)
+    assert all(torch.equal(found[name], each) for name, each in wanted.items())
 
 
 def test_nothing_is_kept_of_a_pass_without_gradients(tiny22: ModelFiles) -> None:

@@ -32,8 +32,9 @@ from wan_runtime.planner.gpus import (
     parse_catalogue,
 )
 from wan_runtime.planner.host import plan_host
+from wan_runtime.planner.profiles import taken, taken_of
 from wan_runtime.planner.remedies import remedies
-from wan_runtime.planner.rows import Measured, measured
+from wan_runtime.planner.rows import Measured, Row, measured
 from wan_runtime.planner.run import plan_run
 from wan_runtime.planner.steps import CHECKPOINT_SHARE, STORE_GB_PER_SECOND, checkpoint_interval
 from wan_runtime.planner.training import plan_training
@@ -109,6 +110,19 @@ def test_only_code_that_images_run_calibrates() -> None:
     assert calibrate(altered) == calibrate(measured())
     altered = with_row(measured(), "train-wan21-45", seconds=20.0)
     assert calibrate(altered) != calibrate(measured())
+
+
+def test_rows_of_several_gpus_are_not_taken_for_those_of_one() -> None:
+    """Whatever code and kind they are of."""
+    known = calibrate(measured())
+    for row in measured().alone:
+        half = 0.5 * row.seconds if row.seconds is not None else None
+        several = row.model_copy(update={"id": "of two", "gpus": 2, "seconds": half})
+        table = measured().model_copy(update={"rows": (*measured().rows, several)})
+        assert calibrate(table) == known, row.id
+        assert taken_of(table, known.rates) == taken()
+    with pytest.raises(ValueError, match="sequence 2 does not divide 1 gpus"):
+        Row.model_validate({**measured().split.model_dump(), "gpus": 1})
 
 
 @pytest.mark.parametrize("image_input", [True, False])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -9,10 +11,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from wan_runtime.process import ranks as ranks_module
 from wan_runtime.process.ranks import RankProcesses, RanksLost
 
 CHILD = """
-import socket, sys
+import faulthandler, signal, socket, sys
+if sys.argv[1] == "1":
+    faulthandler.register(signal.SIGUSR1)
 channel = socket.socket(fileno=int(sys.argv[2])).makefile("rw")
 print("here", sys.argv[1], file=channel, flush=True)
 for line in channel:
@@ -70,8 +75,35 @@ async def test_the_end_of_one_is_the_end_of_all() -> None:
         assert not any(map(is_alive, ranks.pids))
 
 
-async def test_a_deadline_is_the_end_of_all() -> None:
+async def test_a_deadline_is_the_end_of_all(capfd: pytest.CaptureFixture[str]) -> None:
+    """One would die of the signal for stacks."""
     async with launched() as ranks:
-        with pytest.raises(RanksLost, match="no step of rank 0 for 0 s: the ranks were killed"):
+        words = "no step of rank 0 for 0 s: the ranks were killed; the log has their stacks"
+        with pytest.raises(RanksLost, match=words):
             await ranks.receive(time.monotonic(), "no step of rank 0")
         assert not any(map(is_alive, ranks.pids))
+    assert 'File "<string>", line' in capfd.readouterr().err
+
+
+async def test_a_launch_that_is_cancelled_leaves_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+    both = asyncio.Event()
+    execute = ranks_module._execute
+
+    async def second_never_starts(given: Sequence[str], channel: int) -> asyncio.subprocess.Process:
+        if started:
+            both.set()
+            await asyncio.sleep(LONG)
+        process = await execute(given, channel)
+        started.append(process.pid)
+        return process
+
+    monkeypatch.setattr(ranks_module, "_execute", second_never_starts)
+    launch = asyncio.create_task(RankProcesses.launch(2, arguments, read))
+    await both.wait()
+    launch.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await launch
+    del launch
+    gc.collect()  # a socket that is left open is an error of this test
+    assert [is_alive(pid) for pid in started] == [False]

@@ -296,6 +296,8 @@ def test_an_edit_of_what_needs_weights_is_checked_again(evaluation: Evaluation) 
         identity(**both),
         identity(**{**lpips, "metric_weights": "s3://wan/others"}),
         identity(metrics=["psnr", "lpips"], decision={"metric": "lpips"}),
+        identity(metrics=["ms_ssim"], decision={"metric": "ms_ssim"}),
+        identity(metrics=["ms_ssim"], decision={"metric": "ms_ssim"}, score_on_gpu=True),
     ]
     assert all(one not in edits[:number] for number, one in enumerate(edits))
 
@@ -320,6 +322,23 @@ def test_videos_by_the_default_of_an_earlier_release_are_others(evaluation: Eval
     assert candidate(profile="Exact") == exact
 
 
+def test_what_decides_and_no_clip_can_have_is_said_before_a_gpu_works(
+    collected: Evaluation,
+) -> None:
+    collected.work["metrics"] = ["psnr", "ms_ssim", "vmaf"]
+    collected.go(Step.COLLECT)
+    collected.work["gate"] = {"largest_regressions": {"ms_ssim": 0.1}, "minimums": {"vmaf": 90}}
+    with pytest.raises(InputError) as refused:
+        collected.go(Step.COLLECT)
+    assert refused.value.reason is Reason.METRIC_UNAVAILABLE
+    assert refused.value.message == (
+        "gate.regressions names ms_ssim, which needs 161 pixels at the shorter side: clip0.mp4 is "
+        "compared at 64x48, 9 frames and 16 fps"
+    )
+    del collected.work["gate"]["largest_regressions"]
+    collected.go(Step.COLLECT)
+
+
 def test_weights_of_metrics_are_brought_and_what_is_missing_is_said_before_a_gpu_works(
     collected: Evaluation, processes: Measurers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,7 +348,7 @@ def test_weights_of_metrics_are_brought_and_what_is_missing_is_said_before_a_gpu
     first, *_ = scores(collected)
     assert first.missing["lpips"].startswith("NotMounted: the weights of LPIPS and AlexNet are not")
     collected.work["decision"] = {"metric": "lpips"}
-    with pytest.raises(InputError, match=r"lpips decides .* name their folder in metricWeights"):
+    with pytest.raises(InputError, match=r"decision.metric names lpips, .* name their folder"):
         collected.go(Step.COLLECT)
     folder = f"{collected.name}/weights"
     collected.work["metric_weights"] = f"s3://{collected.store.bucket}/{folder}"

@@ -17,11 +17,13 @@ from forked_ranks import on_ranks
 from renders import CPU, make_order, make_task, rendered
 from wan_runtime.contract.sampling import Profile, StepCachePolicy, computed_steps
 from wan_runtime.contract.steps import Expert
+from wan_runtime.errors import InputError
 from wan_runtime.models.adapters.cache import AdapterCache
 from wan_runtime.models.dit.parallel import Ranks, alone
 from wan_runtime.models.dit.transformer import Pass, Transformer
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.presets import PRESETS
+from wan_runtime.rendering import step_cache
 from wan_runtime.rendering.model import Model
 from wan_runtime.rendering.render import Renderer
 from wan_runtime.rendering.sampling import Prompted, denoise, schedule
@@ -196,10 +198,31 @@ def test_teacache_estimates_by_the_noise_level_alone() -> None:
     assert tea.since(x, 0.7) == pytest.approx(2 * 0.3**2 + 0.5, abs=1e-6), "since the step before"
 
 
+@pytest.mark.parametrize("policy", ["EasyCache", "TeaCache"])
+def test_the_first_steps_and_the_last_are_computed_whatever_is_estimated(
+    policy: StepCachePolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(step_cache.THRESHOLDS, policy, 1e9)
+    sigmas = [1 - number / STEPS for number in range(STEPS)]
+    cache = Caching(policy, PRESETS["Wan2.1-I2V-14B-720P"]).begin(
+        "Fast", sigmas, [Expert.ONLY] * STEPS, lambda sigma: torch.ones(1)
+    )
+    assert cache is not None
+    left_out = []
+    for number, sigma in enumerate(sigmas):
+        x = latents(1.0 + number)
+        if cache.allows(number, x, sigma):
+            left_out.append(number)
+            cache.reuse(x, sigma)
+        else:
+            cache.learn(x, sigma, [x, x])
+    assert left_out == list(range(8, STEPS - 1))
+
+
 def test_only_what_was_fitted_has_teacache() -> None:
     fitted = [name for name, preset in PRESETS.items() if preset.teacache]
     assert fitted == [name for name in PRESETS if name.startswith("Wan2.1")]
-    with pytest.raises(ValueError, match=r"no polynomial of TeaCache was published for Wan2\.2"):
+    with pytest.raises(InputError, match=r"stepCache: TeaCache was never fitted for Wan2\.2"):
         Caching("TeaCache", PRESETS["Wan2.2-I2V-A14B"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,9 @@ from wan_runtime.errors import InputError
 from wan_runtime.process import launch
 from wan_runtime.process.children import Ended
 from wan_runtime.process.ends import End, judge_all
-from wan_runtime.process.stuck import STACKS_FILE, Found, Pace, Patience, Watch, waits
+from wan_runtime.process.stacks import FILE as STACKS_FILE
+from wan_runtime.process.stacks import waits
+from wan_runtime.process.stuck import Found, Pace, Patience, Watch
 
 Start = Callable[..., Pod]
 
@@ -129,13 +132,22 @@ def test_the_pod_of_the_stuck_rank_ends(
     for folder, text in zip(folders, stacks, strict=True):
         folder.mkdir()
         (folder / STACKS_FILE).write_text(text)
-    steps = iter(range(8))
-    children = Mock()
-    watch = Watch(
-        children, folders, lambda: (at(next(steps, 7)), True),
-        Patience(factor=0, least=0.01, every=0.001, dump=0), leads=leads,
-    )  # fmt: skip
-    watch._thread.join(10)
+    steps = iter(range(100))
+    looked = threading.Event()
+
+    def read() -> tuple[Progress, bool]:
+        step = next(steps, None)
+        if step is None:
+            looked.set()
+        return at(min(step or 7, 7)), True
+
+    children = Mock(running=[])
+    patience = Patience(factor=0, least=0.01, every=0.001, dump=0)
+    watch = Watch(children, folders, read, patience, leads=leads)
+    if waiting is None:
+        looked.wait(10)
+    else:
+        watch._thread.join(10)
     watch.close()
     assert watch.found is None if waiting is None else watch.found.waiting == waiting
     assert children.kill.called == (waiting is not None)
@@ -194,6 +206,7 @@ def test_the_stack_of_the_main_thread_shows_a_collective() -> None:
     assert not waits(other + "\n" + main)
     assert waits(other + "\n" + main + frame)
     assert not waits(main + "\n" + other)
+    assert not waits(main + frame + "\n" + main), "an earlier signal found it elsewhere"
     assert not waits("")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import socket
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,9 @@ from ml_runs import moving_picture
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.steps import Expert
-from wan_runtime.errors import InputError
-from wan_runtime.models import digest, layout, load, tiny
+from wan_runtime.errors import InfrastructureError, InputError
+from wan_runtime.models import digest, encoders, layout, load, tiny
+from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.source import base_model
 from wan_runtime.presets import PRESETS
@@ -187,6 +190,25 @@ def test_digest_of_a_large_file_is_noted_beside_it(
     assert digest.file_digest(path) == hashlib.sha256(b"123456789").hexdigest(), (
         "but not when stale"
     )
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda files: Transformer.load(files, Expert.ONLY, CPU, torch.float32),
+        lambda files: encoders.TextEncoder(files, torch.float32, CPU),
+        lambda files: encoders.VideoDecoder(files, torch.float32, CPU, tiled=False),
+    ],
+    ids=["transformer", "text", "pixels"],
+)
+def test_a_large_model_is_computed_on_gpus_alone(
+    made: Callable[[ModelFiles], object], tiny21: ModelFiles
+) -> None:
+    """A CPU image, or a driver that has lost its GPU: it would take all memory of the node."""
+    large = replace(tiny21, preset=PRESETS["Wan2.1-I2V-14B-720P"])
+    with pytest.raises(InfrastructureError, match="14B-720P is computed on a GPU, and torch finds"):
+        made(large)
+    load.check_device(large.preset, torch.device("cuda"))
 
 
 def test_cpus_use_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from functools import partial
-from types import SimpleNamespace
-from typing import Any
 
 import av
 import numpy as np
@@ -15,14 +12,10 @@ from torch import nn
 
 from ml_runs import Run
 from rank_runs import Alone, Ranks, check_same, go
-from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.contract.steps import Step
-from wan_runtime.errors import InputError
 from wan_runtime.models.dit.parallel import World
-from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.rendering.media import Frames
 from wan_runtime.training import gradients
-from wan_runtime.training.meet import check
 
 pytest_plugins = ["ml_fixtures"]
 
@@ -50,24 +43,34 @@ def test_a_run_is_that_of_one_rank(
     method: str, ranks: Ranks, policy: str, mixed21: Run, alone: Alone
 ) -> None:
     run = mixed21.fork(f"ranks-{method}", method)
-    ends = go(run, ranks, gradientCheckpointing=policy, **PREVIEWS[method])
+    ends = go(run, ranks, gradientCheckpointing=policy, deterministic=True, **PREVIEWS[method])
     assert ends == [run.inputs["train"]] * ranks[0], "the first commits for all"
     check_same(run, alone[method])
     if PREVIEWS[method]:
         mine, its = (preview(each) for each in (run, alone[method]))
         assert mine.shape == its.shape
-        assert np.abs(mine.astype(int) - its).mean() < 0.1, "ranks share the sampling"
+        assert np.abs(mine.astype(int) - its).mean() < 0.5, "ranks share the sampling"
 
 
 def test_a_run_goes_on_on_another_number_of_ranks(mixed21: Run, alone: Alone) -> None:
-    """Each time, a stop that reaches one rank alone is one of all."""
+    """Each time, a stop that reaches one rank alone is one of all. What blocks keep changes too."""
     run = mixed21.fork("regrouped")
-    attempts: list[tuple[Ranks, int]] = [((2, 2), 1), ((1, 1), 2)]
-    for ranks, stop in attempts:
-        ends = go(run, ranks, stop=stop)
+    attempts: list[tuple[Ranks, str]] = [((2, 2), "None"), ((1, 1), "Offload")]
+    for stop, (ranks, policy) in enumerate(attempts, 1):
+        ends = go(run, ranks, stop=stop, gradientCheckpointing=policy)
         assert all(f"a checkpoint at step {stop}" in str(end) for end in ends), ends
-    go(run, (2, 1))
+    go(run, (2, 1), gradientCheckpointing="Full")
     check_same(run, alone["lora"])
+
+
+def test_a_mean_above_weights_in_8_bits_goes_on_on_other_ranks(mixed21: Run) -> None:
+    training = {"basePrecision": "FP8", "emaDecay": 0.5}
+    one, run = mixed21.fork("float8-alone"), mixed21.fork("float8-ranks")
+    go(one, (1, 1), **training)
+    ends = go(run, (2, 1), stop=2, gradientCheckpointing="KeepAttention", **training)
+    assert all("a checkpoint at step 2" in str(end) for end in ends), ends
+    go(run, (2, 2), gradientCheckpointing="Offload", **training)
+    check_same(run, one)
 
 
 def test_weights_that_differ_are_not_saved(mixed21: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,22 +87,3 @@ def test_weights_that_differ_are_not_saved(mixed21: Run, monkeypatch: pytest.Mon
     for end in go(run, (2, 1), stop=1):
         assert "after step 1, rank 1 holds other weights than rank 0: a GPU, or" in end, end
     assert not list(run.store.list(f"{run.job(Step.TRAIN).output_prefix}/checkpoints/"))
-
-
-@pytest.mark.parametrize(
-    ("sequence", "dropout", "said"),
-    [
-        (3, 0.0, "sequence: 4 attention heads do not divide by 3 ranks"),
-        (1, 0.5, "lora.dropout is 0.5, but what 3 GPUs drop would depend on their number"),
-    ],
-)
-def test_what_ranks_cannot_do_is_refused(
-    sequence: int, dropout: float, said: str, mixed21: Run
-) -> None:
-    parallelism = {"gpusPerNode": 3, "sequence": sequence}
-    training = {"batchSize": 3, "parallelism": parallelism}
-    job = mixed21.job(Step.TRAIN, training=training, lora={"dropout": dropout})
-    transformer: Any = SimpleNamespace(_attention=SimpleNamespace(heads=4))
-    transformer.check_heads = partial(Transformer.check_heads, transformer)
-    with pytest.raises(InputError, match=said):
-        check(finetune_of(job), transformer)

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import importlib
 import json
-import subprocess
+import os
+import signal
 import sys
-from collections.abc import Iterator
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
 import torch
+from torch import Tensor
 
 from ml_runs import Run
-from rank_runs import Alone, check_same, go, result
-from wan_runtime.contract.finetune import finetune_of
+from rank_runs import Alone, Ranks, check_alike, check_same, go, result
+from wan_runtime.artifacts import manifest
+from wan_runtime.artifacts.manifest import FileEntry
+from wan_runtime.artifacts.store import Store
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.steps import Step
-from wan_runtime.contract.training import Parallelism, TrainingSpec
-from wan_runtime.errors import InputError
-from wan_runtime.training.meet import check
+from wan_runtime.errors import InfrastructureError
+from wan_runtime.process import launch
+from wan_runtime.training import checkpoint
 from wan_runtime.training.update import Applied
 from wan_runtime.training.zero import DeepSpeedUpdate
-from wan_runtime.training.zero_config import zero_config
 
 pytest_plugins = ["ml_fixtures"]
 
@@ -92,6 +96,57 @@ def test_a_run_goes_on_to_the_bit(mixed21: Run, divided: Run) -> None:
     assert all(torch.equal(weights[name], other) for name, other in others.items())
 
 
+SAVED = 2
+"""Step of the save in which something fails; the one before is of step 1."""
+
+
+def store_is_away() -> mock._patch[Any]:
+    real = manifest._upload
+
+    def upload(store: Store, prefix: str, path: str, file: Path) -> FileEntry:
+        if prefix.endswith(checkpoint.name_of(SAVED)) and path.startswith("exp_avg"):
+            raise InfrastructureError(Reason.STORE_UNREACHABLE, "it does not answer")
+        return real(store, prefix, path, file)
+
+    return mock.patch.object(manifest, "_upload", upload)
+
+
+def rank_1_dies() -> mock._patch[Any]:
+    """It holds a part of each tensor that rank 0 reads."""
+    real = DeepSpeedUpdate._read
+
+    def read(update: DeepSpeedUpdate, label: str, name: str) -> Tensor:
+        if launch.place().rank == 1 and update.scheduled == SAVED and label == "exp_avg":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(update, label, name)
+
+    return mock.patch.object(DeepSpeedUpdate, "_read", read)
+
+
+FAULTS: tuple[tuple[Callable[[], mock._patch[Any]], list[str | None]], ...] = (
+    (rank_1_dies, ["RankLost: ", None]),
+    (store_is_away, ["StoreUnreachable: it does not answer"] * 2),
+)
+
+
+def test_faults_in_the_middle_of_a_save_change_nothing(mixed21: Run, divided: Run) -> None:
+    run = mixed21.fork("zero-faults", "full")
+    prefix = f"{run.job(Step.TRAIN).output_prefix}/checkpoints/"
+    for fault, ends in FAULTS:
+        with fault():
+            found = go(run, (2, 1), zero=THREE, checkpointEvery=1, **TRAINING)
+        for end, wanted in zip(found, ends, strict=True):
+            assert end is wanted is None or str(end).startswith(str(wanted)), (fault, found)
+        stored = [entry.key for entry in run.store.list(prefix)]
+        whole = [key.removeprefix(prefix) for key in stored if key.endswith(manifest.NAME)]
+        assert whole == [f"{checkpoint.name_of(1)}/{manifest.NAME}"]
+    go(run, (2, 1), zero=THREE, checkpointEvery=1, **TRAINING)
+    (weights, record), (others, its) = result(run), result(divided)
+    assert manifest.load(run.store, run.inputs["train"]).summary["resumedFromStep"] == 1
+    assert [each["loss"] for each in record["steps"]] == [each["loss"] for each in its["steps"]]
+    assert all(torch.equal(weights[name], other) for name, other in others.items())
+
+
 def test_a_run_goes_on_with_another_stage_on_another_number_of_ranks(
     mixed21: Run, alone: Alone
 ) -> None:
@@ -106,46 +161,29 @@ def test_a_run_goes_on_with_another_stage_on_another_number_of_ranks(
     assert {weight.dtype for weight in result(run)[0].values()} == {torch.float32}
 
 
-def test_diffsynth_does_not_find_deepspeed() -> None:
-    """It would import it, in each process."""
-    program = (
-        "import importlib.util, wan_runtime.models; print(importlib.util.find_spec('deepspeed'))"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True
-    )
-    assert ended.stdout == "None\n"
+def test_all_weights_go_on_on_another_number_of_ranks(mixed21: Run, alone: Alone) -> None:
+    """Also where ranks split the tokens of a clip, and whatever a block keeps."""
+    run = mixed21.fork("zero-all-regrouped", "full")
+    offloaded = {**THREE, "offload": "OptimizerAndParameters"}
+    attempts: list[tuple[Ranks, dict[str, Any], str]] = [
+        ((4, 2), THREE, "None"), ((2, 1), THREE, "Full"), ((1, 1), offloaded, "Full")
+    ]  # fmt: skip
+    for stop, (ranks, zero, policy) in enumerate(attempts, 1):
+        ends = go(run, ranks, zero=zero, stop=stop, gradientCheckpointing=policy, **TRAINING)
+        assert all(f"a checkpoint at step {stop}" in str(end) for end in ends), ends
+    go(run, (2, 1), zero=TWO, gradientCheckpointing="KeepAttention", **TRAINING)
+    check_same(run, alone["full"])
 
 
-def test_nothing_is_left_to_a_default_that_acts() -> None:
-    ranks = Parallelism(gpus_per_node=2, zero_stage=3, offload="Optimizer")
-    spec = TrainingSpec(
-        batch_size=3, gradient_accumulation=4, max_gradient_norm=0.3, parallelism=ranks
-    )
-    config = zero_config(spec)
-    assert config["gradient_clipping"] == 0.3
-    assert (config["train_micro_batch_size_per_gpu"], config["gradient_accumulation_steps"]) == (
-        3,
-        2,
-    )
-    precisions = ("bf16", "fp16", "torch_autocast")
-    assert not any(config[name]["enabled"] for name in precisions)
-    assert config["data_types"]["grad_accum_dtype"] == config["communication_data_type"] == "fp32"
-    assert config["zero_optimization"]["offload_optimizer"]["device"] == "cpu"
-    assert "offload_param" not in config["zero_optimization"]
-
-
-@pytest.mark.parametrize(
-    ("training", "said"),
-    [
-        ({"emaDecay": 0.9}, "emaDecay is 0.9: with ZeRO leave it out"),
-        ({"basePrecision": "FP8"}, "basePrecision is FP8: with ZeRO leave it out"),
-        ({"gradientCheckpointing": "Offload"}, "gradientCheckpointing is Offload: .*take Full"),
-    ],
-)
-def test_what_zero_cannot_do_is_refused(training: dict[str, Any], said: str, mixed21: Run) -> None:
-    parallelism = {"gpusPerNode": 2, "zeroStage": 3}
-    job = mixed21.job(Step.TRAIN, training={"batchSize": 2, "parallelism": parallelism, **training})
-    transformer: Any = SimpleNamespace(check_heads=lambda _: None)
-    with pytest.raises(InputError, match=said):
-        check(finetune_of(job), transformer)
+@pytest.mark.parametrize(("method", "ways"), [("full", [THREE]), ("lora", [TWO, {"zeroStage": 0}])])
+def test_all_ranks_begin_with_the_weights_that_are_named(
+    method: str, ways: list[dict[str, Any]], mixed21: Run, alone: Alone
+) -> None:
+    start = alone[method].inputs["train"].uri.removesuffix("/manifest.json")
+    one = mixed21.fork(f"zero-{method}-start", method)
+    go(one, (1, 1), start=start, steps=1)
+    assert result(one)[1]["initFrom"]["uri"] == f"{start}/manifest.json"
+    for number, zero in enumerate(ways):
+        run = mixed21.fork(f"zero-{method}-start-{number}", method)
+        go(run, (2, 1), zero=zero, start=start, steps=1)
+        check_alike(result(run), result(one))

@@ -105,6 +105,7 @@ class Blocks:
             compiled: hand the functions to torch's compiler, which compiles each at its first use.
         """
         self._module, self._attention = module, attention
+        self.compiled = compiled
         self.cross: Kernel = sdpa
         """Kernel of the cross-attentions."""
         self.each: Callable[[], AbstractContextManager[Iterable[Any]]]
@@ -303,7 +304,11 @@ def _padded_rank(module: Any, branches: Branches | None) -> int:
         for layer in _layers(block)
         if layer in branches.products
     )
-    widest = max(ranks, default=0)
+    return padded_rank(max(ranks, default=0))
+
+
+def padded_rank(widest: int) -> int:
+    """Rank that blocks are compiled for, from the largest of factors; 0 for none."""
     padded = LEAST_RANK if widest else 0
     while padded < widest:
         padded *= 2

@@ -33,8 +33,8 @@ T = TypeVar("T")
 Fault = tuple[ExitClass, Reason, str]
 """A StepError, as it travels."""
 
-TIMEOUT = timedelta(hours=2)
-"""Longest wait in a collective: ranks may load for long. What started them ends a stuck rank far
+TIMEOUT = timedelta(days=2)
+"""Longest wait in a collective: a rank may fetch for long. What started them ends a stuck rank far
 sooner."""
 
 
@@ -224,13 +224,19 @@ def join_mesh(rank: int, world: int, local: int, sequence: int, address: str) ->
     if world == 1:
         return lone_mesh()
     _meet(rank, world, address)
-    neighbours = [tuple(range(first, first + sequence)) for first in range(0, world, sequence)]
-    apart = [tuple(range(place, world, sequence)) for place in range(sequence)]
-    groups = _group(neighbours, rank), _group(apart, rank)
+    groups = groups_of(rank, world, sequence)
     if world % 2:
         return Mesh(rank, world, _group([tuple(range(world))], rank), local, *groups, alone())
     video = Ranks(rank, world, *_halves(rank, world))
     return Mesh(rank, world, video.everyone, local, *groups, video)
+
+
+def groups_of(rank: int, world: int, sequence: int) -> tuple[Group, Group]:
+    """(sequence, data) of a `Mesh`, in which as many neighbours split the tokens of a clip.
+    Collective."""
+    neighbours = [tuple(range(first, first + sequence)) for first in range(0, world, sequence)]
+    apart = [tuple(range(place, world, sequence)) for place in range(sequence)]
+    return _group(neighbours, rank), _group(apart, rank)
 
 
 def alone() -> Ranks:

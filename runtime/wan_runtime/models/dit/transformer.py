@@ -16,6 +16,7 @@ import torch
 from diffsynth.core.loader.file import hash_state_dict_keys
 from torch import Tensor, nn
 
+from wan_runtime import heartbeat
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.service import Profile
 from wan_runtime.contract.steps import Expert
@@ -42,7 +43,7 @@ from wan_runtime.models.dit.kernels import KERNELS, pick, require, sdpa
 from wan_runtime.models.dit.streamed import Streamed
 from wan_runtime.models.dit.tokens import TokenSplit
 from wan_runtime.models.layout import ModelFiles
-from wan_runtime.models.load import load_dit, recognised
+from wan_runtime.models.load import check_device, load_dit, recognised
 from wan_runtime.models.offload import Offloaded
 
 # Shapes: B batch, C channels, T latent frames, H W latent rows and columns, L tokens, D width.
@@ -152,7 +153,9 @@ class Transformer:
         Raises:
             InputError: MODEL_INVALID, if diffsynth does not recognise the files, or 8 bits cannot
                 hold the weights; JOB_INVALID, as when it is made.
+            InfrastructureError: as `check_device`.
         """
+        check_device(files.preset, device)
         home = torch.device("cpu") if offloaded or streamed or float8 else device
         module = load_dit(files, expert, storage or dtype, home)
         if float8:
@@ -172,6 +175,11 @@ class Transformer:
     def shapes(self) -> dict[str, torch.Size]:
         """Shapes of the parameters, by name."""
         return {name: each.shape for name, each in self._module.named_parameters()}
+
+    @property
+    def compiled(self) -> bool:
+        """Whether its blocks are compiled, as they meet adapters of a higher padded rank, too."""
+        return self._fused is not None and self._fused.compiled
 
     def begin(
         self,
@@ -377,6 +385,7 @@ class Pass:
     def velocity(self, noisy_BCTHW: Tensor, sigmas_B: Tensor) -> Tensor:
         """v [B, 16, T, H, W] in float32, of 16-channel latents at noise levels `sigmas_B`.
         Collective, where tokens are split."""
+        heartbeat.beat()
         return self.transformer._velocity(self, noisy_BCTHW, sigmas_B)
 
 
