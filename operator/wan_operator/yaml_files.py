@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,20 @@ STDIN = "-"
 
 class DocumentError(Exception):
     """What is wrong with the input, with file, document and field."""
+
+
+_TAG = "tag:yaml.org,2002:"
+_PLAIN: tuple[tuple[str, str, Sequence[str]], ...] = (
+    ("bool", "y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF",
+     "yYnNtTfFoO"),
+    ("int", "[-+]?(?:0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)", "-+0123456789"),
+    ("float", r"[-+]?(?:[.][0-9][0-9_]*|[0-9][0-9_]*(?:[.][0-9_]*)?)(?:[eE][-+]?[0-9]+)?"
+     r"|[-+]?[.](?:inf|Inf|INF)|[.](?:nan|NaN|NAN)", "-+.0123456789"),
+    ("null", "~|null|Null|NULL|", ("~", "n", "N", "")),
+    ("merge", "<<", "<"),
+)  # fmt: skip
+"""Tag, form and first characters of texts without quotes that are no text: those of kubectl's
+reader, go-yaml 2. PyYAML's own take 1e-5 for a text, 1:30 for a number and 08 for a mistake."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -52,7 +67,9 @@ class _Loader(yaml.SafeLoader):
         return text
 
     def construct_yaml_int(self, node: Any) -> int:
-        number = int(super().construct_yaml_int(node))
+        text = str(self.construct_scalar(node)).replace("_", "")
+        octal = re.fullmatch("([-+]?)0([0-7]+)", text)
+        number = int(f"{octal[1]}0o{octal[2]}" if octal else text, 0)
         if number.bit_length() > BITS:
             raise ValueError
         return number
@@ -62,7 +79,10 @@ class _Loader(yaml.SafeLoader):
         return int(number) if number.is_integer() else number
 
 
-_TAG = "tag:yaml.org,2002:"
+_Loader.bool_values = {**yaml.SafeLoader.bool_values, "y": True, "n": False}
+_Loader.yaml_implicit_resolvers = {}
+for _name, _form, _first in _PLAIN:
+    _Loader.add_implicit_resolver(_TAG + _name, re.compile(f"(?:{_form})$"), list(_first))
 for _kinds, _constructor in (
     (("str", "timestamp", "binary"), _Loader.construct_yaml_str),
     (("int",), _Loader.construct_yaml_int),

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from wan_operator.api.markers import Schema
-from wan_operator.api.v1alpha1.common import API_VERSION
-from wan_operator.crdgen.schema import structural
-from wan_operator.kubectl.kind import Document, PlannedKind, Spec
+from wan_operator.api.v1alpha1.common import API_VERSION, GROUP, ApiModel
+from wan_operator.kinds import KINDS as DEFINED
+from wan_operator.kubectl.admission import Metadata, broken_rules, schema_of, stored, unknown_fields
+from wan_operator.kubectl.kind import Document, PlannedKind
 from wan_operator.yaml_files import DocumentError, named, yaml_documents
-from wan_runtime.faults import described, value
+from wan_runtime.faults import described, in_a_line, value
 
 Kinds = Mapping[str, PlannedKind[Any, Any]]
+Model = TypeVar("Model", bound=ApiModel)
 
 
 def read_documents(files: Sequence[str], kinds: Kinds) -> list[Document[Any]]:
     """Resources of `kinds` in `files`, `-` being standard input; other kinds are passed over.
 
-    Types, bounds and names of fields are checked here. Rules between fields are the API server's.
-
     Raises:
-        DocumentError: for a file or a document that cannot be read, or if there is none of them.
+        DocumentError: for a file or a document that cannot be read, for a resource that the API
+            server would refuse or of a kind that the group does not have, or if there is none.
     """
     found = [document for name in files for document in _of_file(name, kinds)]
     if not found:
@@ -43,27 +45,36 @@ def _of_file(file: str, kinds: Kinds) -> Iterator[Document[Any]]:
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise DocumentError(f"{where}: must be an object with apiVersion and kind")
         for item in items:
-            kind = item.get("kind")
+            kind, version = item.get("kind"), item.get("apiVersion")
             if isinstance(kind, str) and kind in kinds:
                 yield _read(item, kinds[kind], where)
+            elif isinstance(version, str) and version.startswith(f"{GROUP}/"):
+                known = ", ".join(kinds)
+                raise DocumentError(f"{where}: kind: must be one of {known}, not {value(kind)}")
 
 
-def _read(document: dict[str, Any], kind: PlannedKind[Spec, Any], where: str) -> Document[Spec]:
+def _read(document: dict[str, Any], kind: PlannedKind[Any, Any], where: str) -> Document[Any]:
+    """The resource as the API server would store it. Raises DocumentError with what it would say,
+    as early as it would say it."""
     name = _name(document, where)
     where = f"{where} ({document['kind']} {name or 'without a name'})"
     version = document.get("apiVersion")
     if version != API_VERSION:
         raise DocumentError(f"{where}: apiVersion: must be {API_VERSION}, not {value(version)}")
-    spec = document.get("spec")
-    if spec is None:
+    schema = _schema(document["kind"])
+    _refuse(where, (f'unknown field "{path}"' for path in unknown_fields(document, schema)))
+    made = stored(document, schema)
+    if "spec" not in made:
         raise DocumentError(f"{where}: spec: is missing")
-    if not isinstance(spec, dict):
-        raise DocumentError(f"{where}: spec: must be an object, not {value(spec)}")
-    checked = _checked(kind.spec, spec, where)
-    fault = kind.fault(checked)
-    if fault is not None:
-        raise DocumentError(f"{where}: {fault}")
-    return Document(document["kind"], name, checked)
+    _checked(Metadata, made.get("metadata", {}), "metadata", where)
+    spec = _checked(kind.spec, made["spec"], "spec", where)
+    _refuse(where, broken_rules(made, schema))
+    return Document(document["kind"], name, spec)
+
+
+@cache
+def _schema(kind: str) -> Schema:
+    return schema_of(DEFINED[kind].definition)
 
 
 def _name(document: dict[str, Any], where: str) -> str:
@@ -80,25 +91,15 @@ def _name(document: dict[str, Any], where: str) -> str:
     return ""
 
 
-def _checked(model: type[Spec], spec: dict[str, Any], where: str) -> Spec:
-    unknown = list(_unknown(spec, structural(model), "spec"))
-    if unknown:
-        raise DocumentError(f"{where}: there is no {', no '.join(unknown)}")
+def _refuse(where: str, faults: Iterable[str]) -> None:
+    found = [*faults]
+    if found:
+        raise DocumentError(f"{where}: {in_a_line(found)}")
+
+
+def _checked(model: type[Model], part: Any, field: str, where: str) -> Model:
     try:
         # Strictly, as the API server does: "5" is no number, and yes none either.
-        return model.model_validate_json(json.dumps(spec), strict=True)
+        return model.model_validate_json(json.dumps(part), strict=True)
     except ValidationError as error:
-        raise DocumentError(f"{where}: {described(error, 'spec')}") from error
-
-
-def _unknown(found: Any, schema: Schema, path: str) -> Iterator[str]:
-    """Paths of fields that the schema does not name: kubectl refuses them, pydantic would not."""
-    if isinstance(found, list):
-        for number, item in enumerate(found):
-            yield from _unknown(item, schema.get("items", {}), f"{path}[{number}]")
-    if isinstance(found, dict) and "properties" in schema:
-        for name, child in found.items():
-            if name not in schema["properties"]:
-                yield f"{path}.{name if isinstance(name, str) else value(name)}"
-            else:
-                yield from _unknown(child, schema["properties"][name], f"{path}.{name}")
+        raise DocumentError(f"{where}: {described(error, field)}") from error

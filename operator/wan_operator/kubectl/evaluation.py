@@ -11,14 +11,14 @@ from wan_operator.api.v1alpha1.evaluation import WanEvaluationSpec
 from wan_operator.api.v1alpha1.evaluation_status import EffectiveCandidate
 from wan_operator.kubectl.kind import Document, PlannedKind
 from wan_operator.kubectl.table import aligned
-from wan_operator.kubectl.words import EXPLAINED, explained, ranged, rounded, steps_of
+from wan_operator.kubectl.words import EXPLAINED, explained, money, ranged, rounded, steps_of
 from wan_operator.reconcile.evaluation.finetunes import FineTune
-from wan_operator.reconcile.evaluation.fit import HOUR, plan_of, videos_of
+from wan_operator.reconcile.evaluation.fit import HOUR, plan_of, scoring_seconds, videos_of
 from wan_operator.reconcile.evaluation.plan import plan_steps
 from wan_operator.reconcile.evaluation.resolve import candidate_of, size_of
 from wan_operator.reconcile.finetune.plan import buckets_of
-from wan_operator.yaml_files import DocumentError
 from wan_runtime.contract.dataset import Bucket
+from wan_runtime.contract.metric_names import METRICS, MetricName
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.power import clips_for, smallest_effect
 from wan_runtime.planner.remedies import serving_remedies
@@ -26,7 +26,6 @@ from wan_runtime.planner.serving import ServingPlan
 from wan_runtime.presets import PRESETS
 
 Evaluation = Document[WanEvaluationSpec]
-ONE_SOURCE = "set exactly one of model, fineTuneRef, serviceRef and videos"
 VERDICTS = ("no", "unlikely", "barely", "yes")
 """The worst first."""
 
@@ -57,6 +56,8 @@ class PlannedEvaluation:
     candidates: tuple[PlannedCandidate, ...]
     unknown: tuple[str, ...]
     """Fine-tunes that no file had."""
+    scoring: float
+    """GPU-hours of the pods that measure."""
 
     @property
     def plan(self) -> ServingPlan | None:
@@ -75,7 +76,7 @@ class PlannedEvaluation:
 
     @property
     def hours(self) -> float:
-        return sum(each.hours for each in self.candidates)
+        return self.scoring + sum(each.hours for each in self.candidates)
 
     @property
     def cost(self) -> float:
@@ -106,11 +107,9 @@ def planned(
         recorded = (buckets_of(runs[source].spec)[0], fps)
     size, _ = size_of(spec, candidates, recorded)
     unknown = sorted({name for name in (source, *named) if name} - runs.keys())
-    try:
-        made = tuple(_planned(spec, size, each, gpu, catalogue) for each in candidates)
-    except ValueError as error:
-        raise DocumentError(f"WanEvaluation {evaluation.name}: spec.sampling: {error}") from error
-    return PlannedEvaluation(evaluation, gpu, size, made, tuple(unknown))
+    made = tuple(_planned(spec, size, each, gpu, catalogue) for each in candidates)
+    scoring = scoring_seconds(spec, size, candidates) / HOUR
+    return PlannedEvaluation(evaluation, gpu, size, made, tuple(unknown), scoring)
 
 
 def _planned(
@@ -137,6 +136,7 @@ def description(one: PlannedEvaluation) -> str:
     rows = [
         ("steps", ", ".join(steps(one))),
         *((f"  {each.candidate.name}", _candidate(each)) for each in one.candidates),
+        *([("  score", _scoring(one))] if one.scoring else []),
         ("separates", _power(one.evaluation.spec)),
     ]
     if one.unknown:
@@ -152,7 +152,7 @@ def description(one: PlannedEvaluation) -> str:
                 for each in one.candidates
                 if each.remedies
             ),
-            ("videos", f"{ranged(one.hours, plan.time_band, 'GPU-hours')}, costs {one.cost:.0f}"),
+            ("total", f"{ranged(one.hours, plan.time_band, 'GPU-hours')}, costs {money(one.cost)}"),
             ("confidence", explained(plan.confidence)),
         ]
     return f"{_head(one)}\n{aligned(rows)}"
@@ -170,6 +170,18 @@ def _head(one: PlannedEvaluation) -> str:
     videos = f"up to {one.evaluation.spec.clips.count} clips"
     shape = f" of {size.width}x{size.height} and {size.frames} frames" if size.frames else ""
     return f"WanEvaluation {one.evaluation.name}: {many} on {videos}{shape}"
+
+
+def unmeasured(spec: WanEvaluationSpec) -> list[MetricName]:
+    """Metrics whose networks compute on a GPU: how long was never measured."""
+    networks = [name for name in spec.metrics if METRICS[name].mounted is not None]
+    return networks if spec.score_on_gpu else []
+
+
+def _scoring(one: PlannedEvaluation) -> str:
+    hours = f"{one.scoring:.2f} GPU-hours"
+    names = ", ".join(unmeasured(one.evaluation.spec))
+    return f"{hours}, without the networks of {names}: not measured" if names else hours
 
 
 def _effect(spec: WanEvaluationSpec) -> float | None:
@@ -217,23 +229,27 @@ def comparison(compared: Sequence[PlannedEvaluation]) -> str:
                 f"{plan.gib:.1f}",
                 one.verdict,
                 f"{one.hours:.1f}",
-                f"{one.cost:.0f}",
+                money(one.cost),
                 f"{plan.confidence} ±{plan.time_band:.0%}",
             )
         )
-    return f"{_head(first)}\n{aligned(rows)}"
+    names = ", ".join(unmeasured(first.evaluation.spec))
+    more = (
+        f"\nnot in it: GPU time of the networks of {names}, which was not measured" if names else ""
+    )
+    return f"{_head(first)}\n{aligned(rows)}{more}"
 
 
 # For programs
 
 
 def as_json(one: PlannedEvaluation) -> dict[str, Any]:
-    rendered, effect = one.plan is not None, _effect(one.evaluation.spec)
+    effect = _effect(one.evaluation.spec)
     return {
         "kind": "WanEvaluation",
         "name": one.evaluation.name,
         "fits": one.verdict,
-        "gpu": one.gpu.name if rendered else None,
+        "gpu": one.gpu.name if one.hours else None,
         "clips": one.evaluation.spec.clips.count,
         "width": one.size.width,
         "height": one.size.height,
@@ -256,26 +272,17 @@ def as_json(one: PlannedEvaluation) -> dict[str, Any]:
         ],
         "smallestEffect": None if effect is None else rounded(effect),
         "unknownFineTunes": list(one.unknown),
-        "gpuHours": rounded(one.hours) if rendered else None,
-        "cost": rounded(one.cost) if rendered else None,
+        "unmeasuredMetrics": unmeasured(one.evaluation.spec),
+        "gpuHours": rounded(one.hours) if one.hours else None,
+        "cost": rounded(one.cost) if one.hours else None,
     }
 
 
 # For the registry
 
 
-def fault(spec: WanEvaluationSpec) -> str | None:
-    """The first mistake that planning would stumble over."""
-    for number, each in enumerate(spec.candidates):
-        named = (each.model, each.fine_tune_ref, each.service_ref, each.videos)
-        if sum(source is not None for source in named) != 1:
-            return f"spec.candidates[{number}]: {ONE_SOURCE}"
-    return None
-
-
 EVALUATION = PlannedKind(
     spec=WanEvaluationSpec,
-    fault=fault,
     pod_template=lambda spec: spec.pod_template,
     planned=planned,
     rank=by_cost,

@@ -10,10 +10,9 @@ from typing import Any
 from wan_operator.api.v1alpha1.finetune import WanFineTuneSpec
 from wan_operator.kubectl.kind import Document, PlannedKind
 from wan_operator.kubectl.table import aligned
-from wan_operator.kubectl.words import EXPLAINED, explained, ranged, rounded, term_rows
-from wan_operator.reconcile.finetune.fit import run_plan, workloads
+from wan_operator.kubectl.words import EXPLAINED, explained, money, ranged, rounded, term_rows
+from wan_operator.reconcile.finetune.fit import run_plan, warm_up_fault, workloads
 from wan_operator.reconcile.finetune.host import shortage
-from wan_operator.reconcile.finetune.spread import conflict
 from wan_operator.yaml_files import DocumentError
 from wan_runtime.contract.training import Parallelism
 from wan_runtime.planner.gpus import Gpu
@@ -47,11 +46,10 @@ class Planned:
 
 def planned(finetune: FineTune, gpu: Gpu, catalogue: Sequence[Gpu], clips: int | None) -> Planned:
     spec = finetune.spec
-    try:
-        works = workloads(spec, gpu)
-    except ValueError as error:
-        field = "spec.dataset" if spec.dataset.buckets is None else "spec.dataset.buckets"
-        raise DocumentError(f"WanFineTune {finetune.name}: {field}.{error}") from error
+    fault = None if clips is None else warm_up_fault(spec, clips)
+    if fault is not None:
+        raise DocumentError(f"WanFineTune {finetune.name}: {fault}")
+    works = workloads(spec, gpu)
     if not works:
         return Planned(finetune, None, [])
     plan = run_plan(spec, works, gpu, clips)
@@ -146,7 +144,7 @@ def length(plan: RunPlan) -> str:
     samples = f" of which {sampling:.1f} h render videos," if sampling else ""
     return (
         f"{experts}{plan.steps:,} steps: {ranged(hours, plan.time_band, 'h')},{samples} "
-        f"costs {cost:.0f}; encoding not counted"
+        f"costs {money(cost)}; encoding not counted"
     )
 
 
@@ -169,7 +167,7 @@ def comparison(compared: Sequence[Planned]) -> str:
                 one.verdict,
                 f"{training.seconds_per_step:.1f}",
                 "?" if plan.hours is None else f"{plan.hours:.1f}",
-                "?" if plan.cost is None else f"{plan.cost:.0f}",
+                "?" if plan.cost is None else money(plan.cost),
                 f"{training.confidence} ±{plan.time_band:.0%}",
             )
         )
@@ -227,15 +225,8 @@ def as_json(one: Planned) -> dict[str, Any]:
 # For the registry
 
 
-def fault(spec: WanFineTuneSpec) -> str | None:
-    method = spec.method
-    one = (method.lora is None) != (method.full is None)
-    return conflict(spec) if one else "spec.method: set exactly one of lora and full"
-
-
 FINETUNE = PlannedKind(
     spec=WanFineTuneSpec,
-    fault=fault,
     pod_template=lambda spec: spec.pod_template,
     planned=planned,
     rank=by_cost,

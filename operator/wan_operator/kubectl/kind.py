@@ -53,8 +53,6 @@ class PlannedKind(Generic[Spec, One]):
     """A kind that can be planned without a cluster."""
 
     spec: type[Spec]
-    fault: Callable[[Spec], str | None]
-    """What a rule between fields, which planning relies on, finds: a field and what is right."""
     pod_template: Callable[[Spec], PodTemplate]
     """Whose node selector names the GPU."""
     planned: Callable[[Document[Spec], Gpu, Sequence[Gpu], int | None], One]

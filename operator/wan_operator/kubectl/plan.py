@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from wan_operator.kubectl.evaluation import EVALUATION
 from wan_operator.kubectl.finetune import FINETUNE
 from wan_operator.kubectl.kind import Document, PlannedKind
 from wan_operator.kubectl.service import SERVICE
-from wan_operator.reconcile.gpus import gpu_of
+from wan_operator.reconcile.gpus import PRODUCT, gpu_of
 from wan_operator.yaml_files import DocumentError, yaml_documents
 from wan_runtime.faults import value
 from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_name, catalogue_of
@@ -37,8 +38,8 @@ memory and time by part, hours or seconds per video, cost, and if it does not fi
 changes that make it fit. It needs no cluster.
 
 Every number comes from measurements on an H100 and an H200. The ranges show how far it may be off,
-and are wide where nothing has been measured. Rules that span several fields are checked by the API
-server only: kubectl apply --dry-run=server.
+and are wide where nothing has been measured. What the schema of the CRD refuses is refused with the
+words of kubectl apply; what the cluster decides, such as quotas, is left to it.
 """
 EXAMPLES = """\
 examples:
@@ -103,6 +104,13 @@ def run(options: argparse.Namespace) -> int:
         document = replace(each, beside=documents)
         kind = KINDS[document.kind]
         gpu = chosen_gpu(options.gpu, document, catalogue)
+        label = kind.pod_template(document.spec).node_selector.get(PRODUCT)
+        if gpu is None and label is not None:
+            # Pods would wait for such a node, or the catalogue lacks a type of the cluster.
+            note = (
+                f"{document.kind} {document.name}: {PRODUCT} {value(label)} is not in the catalogue"
+            )
+            print(f"{note}: all its types are compared", file=sys.stderr)
         if options.compare or gpu is None:
             plan = kind.on_all(document, catalogue, options.clips)
         else:

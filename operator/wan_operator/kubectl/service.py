@@ -21,7 +21,6 @@ from wan_operator.kubectl.words import (
 from wan_operator.reconcile.service.resolve import drain_seconds, pod_size, work
 from wan_operator.resources.jobs import Size
 from wan_operator.settings import Settings
-from wan_operator.yaml_files import DocumentError
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.host import HostPlan, plan_worker
 from wan_runtime.planner.remedies import serving_remedies
@@ -81,12 +80,7 @@ def planned(
     spec = service.spec
     if PRESETS[spec.model.preset].tiny:
         return PlannedService(service, None)
-    try:
-        wanted, longest = work(spec), work(spec, longest=True)
-    except ValueError as error:
-        raise DocumentError(
-            f"WanInferenceService {service.name}: spec.defaults: {error}"
-        ) from error
+    wanted, longest = work(spec), work(spec, longest=True)
     usual, largest = plan_serving(wanted, gpu), plan_serving(longest, gpu)
     source = spec.model.source
     price = spec.price_per_hour
@@ -246,7 +240,6 @@ def _video(plan: ServicePlan, video: ServingPlan) -> dict[str, Any]:
 
 SERVICE = PlannedKind(
     spec=WanInferenceServiceSpec,
-    fault=lambda _: None,
     pod_template=lambda spec: spec.workers.pod_template,
     planned=planned,
     rank=by_cost,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wan_runtime.planner.workload import Serving, Terms
 
+CENTS_BELOW = 10
 EXPLAINED = {
     "yes": "yes",
     "barely": "barely: the estimate does, the upper end of its range does not",
@@ -18,6 +19,11 @@ def term_rows(terms: Terms, form: str) -> list[tuple[str, str]]:
 
 def ranged(value: float, band: float, unit: str) -> str:
     return f"{value:.1f} {unit} ({value * (1 - band):.1f} to {value * (1 + band):.1f})"
+
+
+def money(cost: float) -> str:
+    """With cents where a whole number would say nothing."""
+    return f"{cost:.0f}" if cost >= CENTS_BELOW else f"{cost:.2f}"
 
 
 def steps_of(video: Serving) -> str:

@@ -12,10 +12,13 @@ from wan_runtime.contract.dataset import DatasetSpec
 from wan_runtime.contract.metric_names import METRICS, MetricName
 from wan_runtime.contract.sampling import (
     COMPUTED_SHARE,
+    DEFAULT_PROFILE,
     DEFAULT_STEP_CACHE,
+    AttentionKernel,
     Profile,
     SamplingSpec,
     StepCachePolicy,
+    check_attention,
 )
 from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.contract.stored import ManifestRef
@@ -92,6 +95,9 @@ class CandidateSpec(Contract):
     """Arithmetic of the transformers. None: the service's default."""
     step_cache: StepCachePolicy | None = None
     """Rule by which Fast leaves out steps. None: the service's default."""
+    attention: AttentionKernel | None = None
+    """Kernel of the attention, but for renders with the profile Exact. None: the fastest that is
+    right."""
     training: TrainingCost | None = None
 
     @model_validator(mode="after")
@@ -101,6 +107,11 @@ class CandidateSpec(Contract):
             raise ValueError(f"candidate {self.name} needs one of preset, service and videos")
         if self.preset is None and (self.weights is not None or self.adapter is not None):
             raise ValueError(f"candidate {self.name} has weights, but no preset to put them on")
+        return self
+
+    @model_validator(mode="after")
+    def _attention_is_of_the_profile(self) -> Self:
+        check_attention(self.attention, self.profile or DEFAULT_PROFILE)
         return self
 
 
@@ -206,6 +217,8 @@ class EvaluationWork(Work):
     metric_weights: str | None = None
     """s3:// URI of a folder with the weights of metrics that need some, each in the folder that its
     definition names. None: these metrics are skipped by name."""
+    score_on_gpu: bool = False
+    """Whether the pods that measure have a GPU."""
     legacy_psnr: bool = False
     """Whether PSNR is given too as 8-bit arithmetic that wraps around computes it, for comparison
     with figures that were computed so. It means nothing, and decides nothing."""
@@ -242,23 +255,34 @@ class EvaluationWork(Work):
             return {"again": True}
         return {"again": True, "noise_floor_renders": [*self.noise_floor_renders]}
 
+    def naming(self, metric: str) -> list[str]:
+        """Fields that name a metric without which there is no winner, or no gate passes."""
+        gate = self.gate
+        found = {
+            "decision.metric": metric == self.decision.metric,
+            "gate.thresholds": gate is not None and metric in gate.minimums,
+            "gate.regressions": gate is not None and metric in gate.largest_regressions,
+        }
+        return [field for field, names in found.items() if names]
+
     @property
     def decisive(self) -> frozenset[str]:
         """Metrics without which there is no winner, or no gate passes."""
-        gate = self.gate
-        limits = {*gate.minimums, *gate.largest_regressions} if gate is not None else set()
-        return frozenset(filter(None, (*limits, self.decision.metric)))
+        return frozenset(name for name in METRICS if self.naming(name))
 
     def _checked(self) -> dict[str, object]:
-        """What the first step checks of metrics that need weights, so that it checks again after
-        an edit. Empty without such metrics."""
+        """What the first step checks of metrics that need weights, or that not all clips have, so
+        that it checks again after an edit. Empty without such metrics."""
         found: dict[str, object] = {}
         wanted = sorted(name for name in self.metrics if METRICS[name].weights is not None)
         if self.metric_weights is not None and wanted:
             found["weights"] = {"folder": self.metric_weights, "metrics": wanted}
         mounted = {name for name, each in METRICS.items() if each.mounted is not None}
-        if decisive := sorted(self.decisive & mounted):
+        limited = {name for name, each in METRICS.items() if each.limited}
+        if decisive := sorted(self.decisive & (mounted | limited)):
             found["decisive"] = decisive
+            if self.score_on_gpu:
+                found["score_on_gpu"] = True
         return found
 
     def candidate(self, name: str) -> CandidateSpec:

@@ -74,6 +74,42 @@ class MetricDefinition(Contract):
     """Weights that have to be mounted for it, since no image holds them. None: none."""
     weights: Weights | None = None
     """Their files."""
+    smallest: int = 1
+    """Pixels at the shorter side of a picture, at least."""
+    most_without_gpu: int | None = None
+    """Pixels of a picture, at most, where no GPU computes it. None: any number."""
+    sampling_rate: int | None = None
+    """Frames a second that are looked at, about, of which two are needed. None: all are."""
+
+    @property
+    def limited(self) -> bool:
+        """Whether some clips have no number, however good their videos are."""
+        return (
+            self.smallest > 1 or self.most_without_gpu is not None or self.sampling_rate is not None
+        )
+
+    def fault(
+        self, width: int, height: int, frames: int, fps: float, *, on_gpu: bool
+    ) -> str | None:
+        """Why no video of a clip has a number. None: each that is whole has.
+
+        Args:
+            width, height, frames, fps: of the clip.
+            on_gpu: whether a GPU measures.
+        """
+        if min(width, height) < self.smallest:
+            return f"needs {self.smallest} pixels at the shorter side"
+        most = None if on_gpu else self.most_without_gpu
+        if most is not None and width * height > most:
+            return f"needs a GPU for pictures of more than {most:,} pixels (set scoreOnGpu)"
+        if self.sampling_rate is not None and -(-frames // stride_of(fps, self.sampling_rate)) < 2:
+            return f"needs two of about {self.sampling_rate} frames a second"
+        return None
+
+
+def stride_of(fps: float, rate: int) -> int:
+    """Distance in frames of those that are looked at, about `rate` a second."""
+    return max(1, round(fps / rate))
 
 
 def _definitions() -> tuple[MetricDefinition, ...]:
@@ -104,6 +140,7 @@ def _definitions() -> tuple[MetricDefinition, ...]:
             "the first.",
             better="Higher",
             beside="Reference",
+            smallest=161,
         ),
         MetricDefinition(
             name="vmaf",
@@ -112,6 +149,7 @@ def _definitions() -> tuple[MetricDefinition, ...]:
             version=2,
             better="Higher",
             beside="Reference",
+            smallest=32,
         ),
         MetricDefinition(
             name="ffmpeg_psnr",
@@ -270,6 +308,9 @@ def _definitions() -> tuple[MetricDefinition, ...]:
             better="Higher",
             beside="Nothing",
             mounted="the weights of RAFT",
+            smallest=128,
+            most_without_gpu=2**18,
+            sampling_rate=8,
             weights=Weights(folder="raft", files=("raft_large_C_T_V1-22a6c225.pth",)),
         ),
         MetricDefinition(

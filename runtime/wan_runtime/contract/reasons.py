@@ -84,6 +84,16 @@ class Reason(Explained):
         "STORE/BUCKET/PATH`. Upload the folder as released, and it is found within minutes; or "
         "correct the address with `kubectl apply -f FILE`, which is acted on at once.",
     )
+    METRIC_UNAVAILABLE = (
+        "MetricUnavailable",
+        "A metric that decides, or is a limit of the gate, would have no number of the clips; the "
+        "message has the metric and what it needs.",
+        "The pictures are too small for it, or too large to be measured without a GPU, or the "
+        "clips are too short.",
+        "Change `spec.sampling`, set `spec.scoreOnGpu`, or take another metric in `spec.decision` "
+        "and `spec.gate`, with `kubectl apply -f FILE`, which is acted on at once. No GPU has "
+        "worked for the run.",
+    )
     MODEL_INVALID = (
         "ModelInvalid",
         "The files of the model source or of initFrom are not weights of this preset, or their "
@@ -200,9 +210,9 @@ class Reason(Explained):
     )
     STEP_STUCK = (
         "StepStuck",
-        "Training made no progress for many times the length of a step; the message names the "
-        "processes that are stuck.",
-        "A GPU or a link between GPUs is broken, or a driver hangs.",
+        "A step showed no sign of progress for an hour, or training made none for many times the "
+        "length of one of its steps; the message names the processes that are stuck.",
+        "A GPU, a link between GPUs or a volume is broken, or a driver hangs.",
         "The pod's log has the stacks of all its processes. It is tried again from the last "
         "checkpoint, on another node where one fits. If it comes back on one node, take it out: "
         "`kubectl cordon NODE`.",
@@ -308,6 +318,7 @@ INPUT = frozenset(
         Reason.DATASET_INVALID,
         Reason.CLIP_INVALID,
         Reason.MODEL_NOT_FOUND,
+        Reason.METRIC_UNAVAILABLE,
         Reason.MODEL_INVALID,
         Reason.JOB_INVALID,
         Reason.LORA_TARGET_UNKNOWN,

@@ -31,6 +31,14 @@ LEAST_COMPUTED = 16
 """Number of steps that are computed at least, of a video that has as many."""
 
 
+def check_attention(named: AttentionKernel | None, profile: Profile) -> None:
+    """Raises ValueError for an attention kernel that is not for the profile."""
+    if named and profile == "Exact":
+        raise ValueError(f"attention {named} is not for the profile Exact: leave it out")
+    if named in LOSSY_KERNELS and profile not in EIGHT_BITS:
+        raise ValueError(f"attention {named} is of 8 bits: take the profile Balanced or Fast")
+
+
 def computed_steps(
     profile: Profile, steps: int, policy: StepCachePolicy = DEFAULT_STEP_CACHE
 ) -> int:

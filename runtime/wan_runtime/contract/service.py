@@ -12,15 +12,16 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from wan_runtime.contract.base import Contract
+from wan_runtime.contract.gpu import Gpu
 from wan_runtime.contract.sampling import (
     DEFAULT_PROFILE,
-    EIGHT_BITS,
     LOSSY_KERNELS,
     AttentionKernel,
     Profile,
     SamplingSpec,
     Size,
     StepCachePolicy,
+    check_attention,
 )
 from wan_runtime.contract.steps import Expert
 from wan_runtime.contract.stored import ManifestRef, ModelSpec, StoreSpec
@@ -78,7 +79,7 @@ class AdapterSpec(Contract):
     trigger: str = ""
     """Words that its captions had; shown in /v1/models."""
     distilled: Distilled | None = None
-    """Schedule of all videos with the adapter, for gateways. None: it leaves the schedule alone."""
+    """Schedule of all videos with the adapter. None: it leaves the schedule alone."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -224,6 +225,13 @@ class ServiceSpec(Contract):
     price_per_hour: Annotated[float, Field(ge=0, le=1e6)] | None = None
     """Price of a worker per hour, in any currency, from which estimates compute the cost of a
     video. None: estimates have no cost."""
+    others: tuple[ServiceSpec, ...] | None = None
+    """The service as workers of other revisions at work have it, for gateways: a request must be
+    one that these can render, too. None: all workers are alike."""
+    gpus: Annotated[int, Field(ge=1)] | None = None
+    """Number of GPUs of a worker, by which gateways predict. None: one; workers count their own."""
+    gpu: Gpu | None = None
+    """Type of these. None: not known, and predictions are those of the measured one."""
 
     @field_validator("webhook_private_hosts")
     @classmethod
@@ -261,12 +269,8 @@ class ServiceSpec(Contract):
 
     @model_validator(mode="after")
     def _attention_is_of_the_profile(self) -> Self:
-        named, profile = self.attention, self.profile or DEFAULT_PROFILE
-        if named and profile == "Exact":
-            raise ValueError(f"attention {named} is not for the profile Exact: leave it out")
-        if named in LOSSY_KERNELS and profile not in EIGHT_BITS:
-            text = f"attention {named} is of 8 bits: take the profile Balanced or Fast"
-            raise ValueError(text)
+        named = self.attention
+        check_attention(named, self.profile or DEFAULT_PROFILE)
         if named in LOSSY_KERNELS and self.parallel is not None and self.parallel.ring > 1:
             raise ValueError(f"attention {named} is of 8 bits: take a ring of 1")
         return self

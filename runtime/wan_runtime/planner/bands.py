@@ -37,7 +37,8 @@ def band(confidence: Confidence, quantity: str) -> float:
 
 @cache
 def _measured() -> dict[str, float]:
-    residuals = leave_one_out(measured())
+    # Of the rows in whose settings a plan can count as measured.
+    residuals = [each for each in leave_one_out(measured()) if each.row.calibrates]
     return {
         quantity: max(
             least, SAFETY * max(abs(r.error) for r in residuals if r.quantity == quantity)

@@ -56,7 +56,10 @@ class Rates:
 class Calibration:
     rates: Rates
     deterministic: float
-    """Seconds that deterministic kernels add for each second of attention."""
+    """Seconds that deterministic kernels add for each second of attention under Full."""
+    repeatable: float
+    """Seconds that they add for each second of attention's backward pass, as `Rates` has it, where
+    attention is not computed twice."""
     live_block: float
     live_image: float
     kept_block: float
@@ -82,6 +85,7 @@ def calibrate(table: Measured) -> Calibration:
     return Calibration(
         rates=rates,
         deterministic=deterministic_of(table, rates),
+        repeatable=repeatable_of(table, rates),
         live_block=live_block,
         live_image=live_image,
         kept_block=kept_block,
@@ -113,6 +117,16 @@ def deterministic_of(table: Measured, rates: Rates) -> float:
     kernels = kernel_seconds(clip_of(row), _gpu(row.gpu), rates.efficiency)
     usual = sum(kernels.values()) + elementwise_seconds(clip_of(row), _gpu(row.gpu), rates.passes)
     return (row.seconds - usual) / kernels["attention"]
+
+
+def repeatable_of(table: Measured, rates: Rates) -> float:
+    """From two rows whose steps took turns. All that they differ by is taken as of attention's
+    gradient, which is most of it."""
+    row, usual = table.repeatable
+    assert row.seconds is not None
+    assert usual.seconds is not None
+    backward = backward_of_attention(clip_of(row), _gpu(row.gpu))
+    return (row.seconds - usual.seconds) * rates.efficiency.attention_backward / backward
 
 
 def token_link_of(row: Row, rates: Rates, attention: float, elementwise: float) -> float:
@@ -234,7 +248,7 @@ def clip_of(row: Row) -> Clip:
         return Training(
             preset=row.preset, frames=row.frames, width=row.width, height=row.height,
             checkpointing=row.checkpointing, precision=row.precision,
-            spread=Parallelism(gpus_per_node=row.sequence, sequence=row.sequence),
+            spread=Parallelism(gpus_per_node=row.gpus, sequence=row.sequence),
         )  # fmt: skip
     return Serving(
         preset=row.preset, frames=row.frames, width=row.width, height=row.height,

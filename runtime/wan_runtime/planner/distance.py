@@ -1,7 +1,7 @@
 """Distances of the profiles' videos from those of Lossless, from the rows of distances.json.
 
-Measured on the trained Tiny models: on the weights of 14B they are not. No run had the kernels of a
-GPU and left steps out as services do today, so that there are two distances, each by itself.
+Measured on the trained Tiny models: on the weights of 14B they are not. There are two distances,
+each of one cause alone, and rows of both at once.
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ class Row(_Model):
     lowest_psnr: float
     """Lowest of a seed, in dB."""
     ssim: float
+    gmsd: float | None = None
+    """Gradient magnitude similarity deviation: 0 for equal pictures. None: not measured."""
+    vmaf: float | None = None
+    """A video of these beside itself has about 99.7. None: not measured."""
     most_levels: float
     """Largest difference of a pixel's channel, in levels of 256."""
     flicker: float
@@ -58,6 +62,8 @@ class Distances(_Model):
     """Rows by rounding alone, with every step computed. Exact's are the floor."""
     skipped: Part
     """Rows by leaving out steps alone, in float32, in which all profiles compute alike."""
+    together: Part
+    """Rows by both causes at once, as services render."""
 
     def floor(self, model: str) -> float:
         """Distance between two ways to round to bfloat16, in levels of 256."""

@@ -8,38 +8,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
+from wan_runtime.contract.gpu import Gpu
 from wan_runtime.faults import described
 
-
-class Gpu(BaseModel):
-    """One type of GPU."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True
-    )
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9_.]{0,62}$")]
-    """As shown, and as the Helm value `gpuType` names it."""
-    products: tuple[str, ...] = ()
-    """Values of the node label nvidia.com/gpu.product, of whole GPUs that nobody else uses."""
-    memory_gib: Annotated[float, Field(ge=1, le=1e5)]
-    """Memory that a process can allocate, in GiB."""
-    bf16_tflops: Annotated[float, Field(ge=1, le=1e6)]
-    """Dense."""
-    fp8_tflops: Annotated[float, Field(ge=0, le=1e6)] = 0.0
-    """Dense; 0 without FP8."""
-    bandwidth_gbs: Annotated[float, Field(ge=1, le=1e6)]
-    """Memory bandwidth, in GB/s."""
-    price_per_hour: Annotated[float, Field(ge=0, le=1e6)]
-    """Price of one GPU per hour."""
-
-    def __str__(self) -> str:
-        return self.name
+__all__ = [
+    "DEFAULTS",
+    "HOPPER",
+    "MEASURED_ON",
+    "Gpu",
+    "by_name",
+    "by_product",
+    "catalogue_of",
+    "is_hopper",
+    "measured_gpu",
+    "parse_catalogue",
+    "with_own",
+]
 
 
 def _gpu(

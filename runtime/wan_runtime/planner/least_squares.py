@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,22 @@ class Equation:
 
 def fit(equations: Iterable[Equation]) -> tuple[float, ...]:
     """Unknowns that minimise the sum of ((known + units x unknowns - measured) / measured)^2, by
-    the normal equations. Raises ValueError if the equations leave one of them open."""
+    the normal equations. None is below zero, since each is a share of time or memory that something
+    takes: one that would be is zero, and the others are found without it. Raises ValueError if the
+    equations leave one of them open."""
+    each_of = list(equations)
+    found = _solve(each_of)
+    least = min(range(len(found)), key=lambda at: found[at])
+    if found[least] >= 0:
+        return found
+    rest = fit(
+        replace(each, units=each.units[:least] + each.units[least + 1 :]) for each in each_of
+    )
+    return *rest[:least], 0.0, *rest[least:]
+
+
+def _solve(equations: list[Equation]) -> tuple[float, ...]:
+    """The normal equations' solution, of any sign."""
     rows = [
         (
             tuple(unit / each.measured for unit in each.units),

@@ -102,6 +102,8 @@ def serving_remedies(work: Serving, gpu: Gpu, catalogue: Sequence[Gpu]) -> list[
     def fit_with(on: Gpu = gpu, **change: Any) -> bool:
         return plan_serving(replace(work, **change), on).fits
 
+    if work.profile == "Exact" and fit_with(profile="Lossless"):
+        found.append("acceleration.profile: Lossless")
     shorter = range(work.frames - 4, FEWEST_FRAMES - 1, -4)
     frames = next((each for each in shorter if fit_with(frames=each)), None)
     if frames is not None:

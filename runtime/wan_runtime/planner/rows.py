@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
 
 from wan_runtime.contract.sampling import Profile
-from wan_runtime.contract.training import Checkpointing
+from wan_runtime.contract.training import KEEPING, Checkpointing
 
 Kind = Literal["Training", "Forward", "Decode"]
 RUN_TODAY: dict[Kind, str] = {"Training": "runtime", "Forward": "diffsynth", "Decode": "diffsynth"}
@@ -55,17 +55,10 @@ class Scaling(_Model):
     source: str
 
 
-class Repeatable(_Model):
-    """Time of attention's gradient that repeats to the bit over one that does not, where attention
-    is not computed twice."""
-
-    over_default: float
-    source: str
-
-
 class Row(_Model):
-    """One measurement. LoRA of rank 32 on q, k, v, o, ffn.0 and ffn.2, every block recomputed
-    unless `checkpointing` says otherwise, a bfloat16 base unless `precision` does, batch 1."""
+    """One measurement, on one GPU unless `gpus` says otherwise. LoRA of rank 32 on q, k, v, o,
+    ffn.0 and ffn.2, every block recomputed unless `checkpointing` says otherwise, a bfloat16 base
+    unless `precision` does, batch 1."""
 
     id: str
     kind: Kind
@@ -77,8 +70,9 @@ class Row(_Model):
     profile: Profile = "Exact"
     checkpointing: Checkpointing = "Full"
     precision: Literal["BF16", "FP8"] = "BF16"
+    gpus: int = 1
     sequence: int = 1
-    """GPUs that share the tokens of the clip."""
+    """GPUs that share the tokens of a clip."""
     gpu: str
     preset: str
     frames: int
@@ -92,6 +86,14 @@ class Row(_Model):
     out_of_memory: bool = False
     source: str
 
+    @model_validator(mode="after")
+    def _shared_evenly(self) -> Self:
+        if self.gpus % self.sequence:
+            raise ValueError(
+                f"{self.id}: sequence {self.sequence} does not divide {self.gpus} gpus"
+            )
+        return self
+
     @property
     def calibrates(self) -> bool:
         return self.code == RUN_TODAY[self.kind] and not self.out_of_memory
@@ -101,35 +103,61 @@ class Measured(_Model):
     kernels: Kernels
     allocator: Allocator
     scaling: Scaling
-    repeatable: Repeatable
     rows: tuple[Row, ...]
 
+    @property
+    def alone(self) -> list[Row]:
+        """Rows of one GPU: all figures but `split` are of these."""
+        return [row for row in self.rows if row.gpus == 1]
+
     def calibrating(self, kind: Kind) -> list[Row]:
-        return [row for row in self.rows if row.kind == kind and row.calibrates]
+        return [row for row in self.alone if row.kind == kind and row.calibrates]
 
     def kept(self) -> list[Row]:
-        """Training steps on one GPU in which no attention was computed twice."""
-        return [row for row in self.rows if row.code == "kept" and row.sequence == 1]
+        """Training steps in which no attention was computed twice."""
+        return [row for row in self.alone if row.code == "kept"]
 
     @property
     def split(self) -> Row:
-        """The one training step whose tokens were split over GPUs."""
-        (row,) = (row for row in self.rows if row.sequence > 1)
+        """The one training step whose tokens two GPUs shared, by which more are planned."""
+        (row,) = (row for row in self.rows if row.gpus == row.sequence == 2)
         return row
 
     def profiles(self, kind: Kind) -> dict[Profile, Row]:
         """What services take with profiles other than Exact, which is diffsynth's code."""
-        return {row.profile: row for row in self.rows if (row.kind, row.code) == (kind, "profile")}
+        return {row.profile: row for row in self.alone if (row.kind, row.code) == (kind, "profile")}
 
     @property
     def deterministic(self) -> Row:
-        """The one training step with deterministic kernels."""
-        (row,) = (row for row in self.rows if row.code == "deterministic")
+        """The one training step under Full with deterministic kernels."""
+        (row,) = (row for row in self.alone if _deterministic(row) and not _keeps(row))
         return row
+
+    @property
+    def repeatable(self) -> tuple[Row, Row]:
+        """The one training step with deterministic kernels in which no attention was computed
+        twice, and that of the default kernels which took turns with it."""
+        (row,) = (row for row in self.alone if _deterministic(row) and _keeps(row))
+        (usual,) = (each for each in self.kept() if _place(each) == _place(row))
+        return row, usual
 
     def without(self, row_id: str) -> Measured:
         """For the test that leaves each row out in turn."""
         return self.model_copy(update={"rows": tuple(r for r in self.rows if r.id != row_id)})
+
+
+def _deterministic(row: Row) -> bool:
+    return row.code == "deterministic"
+
+
+def _keeps(row: Row) -> bool:
+    return row.checkpointing in KEEPING
+
+
+def _place(row: Row) -> tuple[object, ...]:
+    """What a row ran, but for its kernels."""
+    size = row.frames, row.width, row.height
+    return row.gpu, row.preset, size, row.checkpointing, row.precision
 
 
 @cache

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from wan_runtime.planner import bands
 from wan_runtime.planner.architecture import loaded_bytes
-from wan_runtime.planner.calibration import calibration
+from wan_runtime.planner.calibration import calibration, clip_of
 from wan_runtime.planner.gpus import Gpu, measured_gpu
 from wan_runtime.planner.placement import ROOM, placement
 from wan_runtime.planner.profiles import plain_seconds, profile_on, taken
 from wan_runtime.planner.rows import Scaling, measured
+from wan_runtime.planner.spread import NODE_LINK, bytes_a_pass
 from wan_runtime.planner.terms import resident_gib
 from wan_runtime.planner.verdict import Verdict, verdict
 from wan_runtime.planner.workload import GIB, Confidence, Serving, Terms
@@ -63,10 +64,8 @@ def plan_serving(work: Serving, gpu: Gpu) -> ServingPlan:
     forward = known.share * plain_seconds(work, timed, calibration().rates)
     steps = work.steps if work.computed is None else work.computed
     passes = steps * (2 if work.guided else 1)
-    speed = speedup(work, measured().scaling)
     unit = work.architecture.activation_bytes(work.tokens) / GIB
     decoding = known.decode_seconds * work.tokens * measured_gpu().bf16_tflops / gpu.bf16_tflops
-    shards = max(1, work.gpus // (2 if work.guided else 1))
     allocator = measured().allocator
     return ServingPlan(
         work=work,
@@ -75,13 +74,14 @@ def plan_serving(work: Serving, gpu: Gpu) -> ServingPlan:
             **weights_gib(work, gpu),
             # Those of the decoder come when the transformer's are gone.
             "activations": max(
-                known.live * unit / shards, known.decode_bytes * work.tokens / decoders(work) / GIB
+                known.live * unit / sharing_tokens(work),
+                known.decode_bytes * work.tokens / decoders(work) / GIB,
             ),
             "fragmentation": allocator.fragmentation_gib,
             "CUDA context": allocator.context_gib,
         },
         seconds={
-            "transformer": passes * forward / speed,
+            **shared_seconds(work, passes, forward),
             "VAE decode": decoding / decoders_speedup(work, measured().scaling),
         },
         confidence=bands.of_serving(work, gpu),
@@ -105,16 +105,37 @@ def weights_gib(work: Serving, gpu: Gpu) -> Terms:
     }
 
 
-def speedup(work: Serving, scaling: Scaling) -> float:
-    """Speedup of `work.gpus` GPUs over one: guidance's two passes are split first, then each pass
-    is spread over the GPUs that are left. Beyond two GPUs it is a guess: the loss of each doubling
-    is taken to be the same."""
-    speed, gpus = 1.0, work.gpus
-    if work.guided and gpus >= 2:
-        speed, gpus = speed * scaling.cfg_parallel, gpus // 2
-    while gpus >= 2:
-        speed, gpus = speed * scaling.ulysses, gpus // 2
-    return speed
+def shared_seconds(work: Serving, passes: float, forward: float) -> Terms:
+    """Seconds of the transformer on `work.gpus` GPUs, of `passes` that take `forward` on one.
+
+    With guidance, each half of the GPUs computes one of the two passes of a step. All GPUs wait for
+    the slowest, which is what a step with guidance loses on two GPUs: nothing else is exchanged
+    there. Those that share the tokens of a pass exchange them at the rate that was measured on two.
+    """
+    if work.gpus == 1:
+        return {"transformer": passes * forward}
+    scaling, sharing = measured().scaling, sharing_tokens(work)
+    slowest = 2 / scaling.cfg_parallel
+    each = passes / (2 if work.guided else 1)
+    terms = {"transformer": each * slowest * forward / sharing}
+    if sharing > 1:
+        terms["exchange of tokens"] = each * bytes_a_pass(work, sharing) / token_link(scaling)
+    return terms
+
+
+def sharing_tokens(work: Serving) -> int:
+    """GPUs that share the tokens of a pass."""
+    return max(1, work.gpus // (2 if work.guided else 1))
+
+
+def token_link(scaling: Scaling) -> float:
+    """Bytes of activations that a GPU exchanges a second, with the copies around it: from a pass
+    that two GPUs shared, less what it takes on the slower one."""
+    row = measured().profiles("Forward")["Lossless"]
+    assert row.seconds is not None
+    took = row.seconds * (1 / scaling.ulysses - 1 / scaling.cfg_parallel)
+    sent = bytes_a_pass(clip_of(row), 2)
+    return sent / max(took, sent / NODE_LINK)
 
 
 def decoders_speedup(work: Serving, scaling: Scaling) -> float:

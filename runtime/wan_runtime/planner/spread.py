@@ -5,7 +5,7 @@ P parameters, N ranks, s ranks that split the tokens of a clip.
 
 from __future__ import annotations
 
-from wan_runtime.planner.workload import GIB, Terms, Training
+from wan_runtime.planner.workload import GIB, Clip, Terms, Training
 
 NODE_LINK = 200e9
 NETWORK_LINK = 40e9
@@ -72,12 +72,18 @@ def offloaded_gib(work: Training) -> float:
     return per_weight[work.spread.offload] * weights / work.spread.nodes / GIB
 
 
+def bytes_a_pass(clip: Clip, ranks: int) -> float:
+    """Bytes of activations that each of `ranks` that share the tokens of a clip sends to the others
+    in one pass through all blocks."""
+    shape = clip.architecture
+    share = shape.activation_bytes(clip.tokens) / ranks * (ranks - 1) / ranks
+    return EXCHANGES * shape.layers * share
+
+
 def exchanged_bytes(work: Training, passes: float) -> float:
     """Bytes of activations that each rank sends in one optimizer step to those that share its
     clips."""
-    split, shape = work.spread.sequence, work.architecture
-    share = shape.activation_bytes(work.tokens) / split * (split - 1) / split
-    return EXCHANGES * shape.layers * share * passes * work.clips_a_rank
+    return bytes_a_pass(work, work.spread.sequence) * passes * work.clips_a_rank
 
 
 def exchange_seconds(work: Training, passes: float, token_link: float) -> Terms:

@@ -155,7 +155,7 @@ def time_terms(work: Training, gpu: Gpu, known: Calibration) -> Terms:
         kernels["attention"] *= known.kept_attention
         elementwise *= known.kept_elementwise
         backward = backward_of_attention(work, gpu) / known.rates.efficiency.attention_backward
-        more = (measured().repeatable.over_default - 1) * known.kept_attention * backward
+        more = known.repeatable * backward
     if work.deterministic:
         kernels["deterministic kernels"] = more
     update = update_seconds(work, ADAMW_BYTES * work.trainable, gpu.bandwidth_gbs * 1e9)
