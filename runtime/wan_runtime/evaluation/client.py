@@ -12,6 +12,7 @@ import certifi
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from wan_runtime import heartbeat
 from wan_runtime.artifacts.patience import Patience, Retrier
 from wan_runtime.contract.evaluation import ServiceAddress
 from wan_runtime.contract.reasons import Reason
@@ -122,6 +123,7 @@ class Client:
                     raise self._away(why(error)) from error
                 continue
             if response.status not in AWAY:
+                heartbeat.beat()
                 retrier.progressed()
             if response.status < 300:
                 return response

@@ -15,6 +15,7 @@ from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.dataset import Bucket, DatasetSpec
 from wan_runtime.contract.evaluation import EvaluationWork, evaluation_of
 from wan_runtime.contract.job import JobSpec, ManifestRef
+from wan_runtime.contract.metric_names import METRIC_NAMES, METRICS
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.sampling import SamplingSpec, Size
 from wan_runtime.data.buckets import one_of_each
@@ -50,7 +51,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
 
     Raises:
         InputError: DATASET_NOT_FOUND, DATASET_INVALID, DATASET_EMPTY, CLIP_INVALID; MODEL_NOT_FOUND
-            for weights of metrics.
+            for weights of metrics; METRIC_UNAVAILABLE for one that decides.
     """
     spec = evaluation_of(job)
     weights.check(spec, store)
@@ -66,6 +67,7 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
             f"no clip is left to compare candidates on: {_first(left_out)}; choose a size, a "
             "length and a rate that the clips have, or other clips",
         )
+    _check_decisive(spec, tests)
     files = {each.first_frame: work / each.first_frame for each in tests}
     files[CLIPS] = documents.written(TestClips(clips=tuple(tests)), work / CLIPS)
     recordings = len({each.recorded.source for each in tests})
@@ -84,6 +86,25 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     if left_out:
         message += f"; {len(left_out)} left out: {_first(left_out)}"
     return Outcome(manifest=ref, message=message, summary=summary)
+
+
+def _check_decisive(spec: EvaluationWork, clips: Sequence[TestClip]) -> None:
+    """Find out before a GPU works for it whether each clip will have the numbers that decide."""
+    for name in METRIC_NAMES:
+        if name not in spec.decisive:
+            continue
+        for clip in clips:
+            size = clip.size
+            fault = METRICS[name].fault(
+                size.width, size.height, clip.frames, clip.fps, on_gpu=spec.score_on_gpu
+            )
+            if fault is not None:
+                raise InputError(
+                    Reason.METRIC_UNAVAILABLE,
+                    f"{' and '.join(spec.naming(name))} names {name}, which {fault}: "
+                    f"{clip.recorded.path} is compared at {size}, {clip.frames} frames and "
+                    f"{clip.fps:g} fps",
+                )
 
 
 def _held_out(store: Store, ref: ManifestRef) -> Recorded:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
+from wan_runtime import heartbeat
 from wan_runtime.contract.clip_scores import ClipScores, Score, Unscored
 from wan_runtime.contract.metric_names import MetricName
 from wan_runtime.evaluation.metrics.alignment import AS_CANDIDATE, Grid
@@ -93,6 +94,7 @@ class Measurer:
                 self.close()
                 raise Hangs
             answer = self._pipe.recv()
+            heartbeat.beat()
         except (EOFError, OSError):
             status = self._process.wait()
             self._pipe.close()

@@ -28,6 +28,7 @@ from wan_runtime.contract.sampling import (
     DEFAULT_PROFILE,
     DEFAULT_STEP_CACHE,
     EIGHT_BITS,
+    AttentionKernel,
     Profile,
     SamplingSpec,
 )
@@ -57,7 +58,7 @@ from wan_runtime.rendering.render import Renderer, Shot
 
 log = logging.getLogger(__name__)
 
-RENDERER = 2
+RENDERER = 3
 """Part of the names in the cache: a release that renders otherwise has another."""
 OTHER_SEED = 2**31
 """Distance from a clip's seed to that of its other render: larger than between two clips, and below
@@ -180,6 +181,7 @@ class Candidate:
         facts = provenance.metadata(
             order, self._preset.name, self._digest, self._adapters, self._fine_tune,
             gpu=self.gpu, gpuSeconds=seconds, profile=wanted.profile,
+            **self._named(wanted.profile),
         )  # fmt: skip
         path = self._work / "rendered.mp4"
         write_mp4(shot.frames, path, order.fps, facts)
@@ -194,8 +196,15 @@ class Candidate:
             self._tidy()
             policy = self._spec.step_cache or DEFAULT_STEP_CACHE
             files = self._bring(self._parts)
-            self._model = Model(files, alone(), self._device, profile, policy)
+            named = self._named(profile).get("attention")
+            self._model = Model(files, alone(), self._device, profile, policy, attention=named)
         return Renderer(self._model, self._loras)
+
+    def _named(self, profile: Profile) -> dict[str, AttentionKernel]:
+        """The attention kernel that must be used; empty: none. Exact has its own, with which the
+        noise floor's other kernels are rendered."""
+        named = self._spec.attention
+        return {} if named is None or profile == "Exact" else {"attention": named}
 
     def _weights(self) -> tuple[FullWeights | None, tuple[AppliedAdapter, ...]]:
         """What stands in place of transformers, and what is put on them."""
@@ -229,6 +238,7 @@ class Candidate:
         return {
             **gpu,
             **left_out,
+            **self._named(profile),
             "renderer": RENDERER,
             "preset": self._preset.name,
             "weights": self._put_on,

@@ -37,8 +37,8 @@ def check(spec: EvaluationWork, store: Store) -> None:
         name = deciding[0]
         raise InputError(
             Reason.MODEL_NOT_FOUND,
-            f"{name} decides or is a limit of the gate, and needs {METRICS[name].mounted}: name "
-            "their folder in metricWeights, or take another metric",
+            f"{' and '.join(spec.naming(name))} names {name}, which needs "
+            f"{METRICS[name].mounted}: name their folder in metricWeights, or take another metric",
         )
 
 

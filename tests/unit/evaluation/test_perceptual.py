@@ -178,7 +178,8 @@ def test_speeds_are_those_of_the_fastest_pixels_by_raft(
 
 def test_large_pictures_wait_for_a_gpu(mounted: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each would take so long that the clip's time runs out, and all its metrics with it."""
-    monkeypatch.setattr(dynamic, "MOST", 130 * 160 - 1)
+    less = dynamic.DEFINITION.model_copy(update={"most_without_gpu": 130 * 160 - 1})
+    monkeypatch.setattr(dynamic, "DEFINITION", less)
     scorer = VbenchDynamicDegree(mounted.folder("vbench_dynamic_degree"))
     with pytest.raises(NoScore) as none:
         scorer.add(shown([0], fps=8)[0])

@@ -18,6 +18,7 @@ from wan_runtime.serving.gateway import addresses, video_response, webhooks
 from wan_runtime.serving.gateway.keys import Key, Keys
 from wan_runtime.serving.gateway.predict import Predictor
 from wan_runtime.serving.gateway.rates import Rates
+from wan_runtime.serving.planned import Workers
 from wan_runtime.serving.problems import Code, Refusal
 from wan_runtime.serving.webhook_secret import WebhookSecret
 
@@ -167,8 +168,29 @@ def test_states_are_the_four_that_clients_wait_for() -> None:
     assert (queued.queue_position, queued.eta_seconds) == (3, 120.0)
 
 
+@pytest.mark.parametrize(
+    ("chosen", "rendered", "answered"),
+    [
+        (None, None, None),
+        ("Fast", None, "fast"),
+        (None, "Balanced", "balanced"),
+        ("Lossless", "Exact", "exact"),
+    ],
+)
+def test_an_answer_names_what_a_video_was_rendered_with(
+    chosen: Profile | None, rendered: Profile | None, answered: str | None
+) -> None:
+    order = ORDER.model_copy(update={"profile": chosen})
+    assert video_response.video(job(State.QUEUED, order=order)).quality == (
+        chosen and chosen.lower()
+    )
+    made = Rendered(files={}, bytes=1, sha256="0" * 64, seconds={}, profile=rendered)
+    completed = video_response.video(job(State.COMPLETED, order=order, rendered=made))
+    assert completed.quality == answered, "workers of earlier releases do not tell"
+
+
 def test_predictions_follow_what_is_seen() -> None:
-    predictor = Predictor("Wan2.2-I2V-A14B")
+    predictor = Predictor(Workers(preset="Wan2.2-I2V-A14B"))
     planned = predictor.seconds(ORDER)
     short = ORDER.model_copy(update={"frames": 41})
     assert 0.2 * planned < predictor.seconds(short) < 0.5 * planned
@@ -193,22 +215,43 @@ def test_predictions_follow_what_is_seen() -> None:
 def test_steps_that_are_left_out_take_no_time() -> None:
     profiles: tuple[Profile, ...] = ("Lossless", "Balanced", "Fast")
     orders = [ORDER.model_copy(update={"profile": each}) for each in profiles]
-    whole, half, least = map(Predictor("Wan2.2-I2V-A14B").seconds, orders)
+    whole, half, least = map(Predictor(Workers(preset="Wan2.2-I2V-A14B")).seconds, orders)
     assert 0.41 < half / whole < 0.43, "20 of 40 steps, each faster, and all of the decoding"
     assert 0.29 < least / whole < 0.31
-    fast = Predictor("Wan2.2-I2V-A14B", profile="Fast")
+    fast = Predictor(Workers(preset="Wan2.2-I2V-A14B", profile="Fast"))
     assert fast.seconds(ORDER) == least, "as the service has it"
     spent = {Stage.DENOISING: 160.0, Stage.DECODING: 3.0}
     rendered = Rendered(files={}, bytes=1, sha256="0" * 64, seconds=spent)
     fast.learn(job(State.COMPLETED, rendered=rendered))
     twenty = ORDER.model_copy(update={"steps": 20})
     assert fast.seconds(twenty) == pytest.approx(163.0), "16 steps of 20, too"
-    estimated = Predictor("Wan2.2-I2V-A14B", profile="Fast", policy="EasyCache")
+    estimated = Predictor(Workers(preset="Wan2.2-I2V-A14B", profile="Fast", policy="EasyCache"))
     assert estimated.seconds(ORDER) > 2 * least, "nobody knows how many it leaves out"
 
 
+def test_what_other_workers_rendered_says_nothing() -> None:
+    """A service that went from one GPU a worker to two must not be told of twice the seconds."""
+    predictor = Predictor(Workers(preset="Wan2.2-I2V-A14B", gpus=2))
+    planned = predictor.seconds(ORDER)
+    slow = Rendered(
+        files={}, bytes=1, sha256="0" * 64, seconds={Stage.DENOISING: 5 * planned},
+        preset="Wan2.2-I2V-A14B", profile="Lossless", gpus=1, computed=40,
+    )  # fmt: skip
+    for change in ({}, {"gpus": 2, "preset": "Wan2.1-I2V-14B-720P"}):
+        predictor.learn(job(State.COMPLETED, rendered=slow.model_copy(update=change)))
+    assert predictor.seconds(ORDER) == planned
+    exact = slow.model_copy(update={"gpus": 2, "profile": "Exact"})
+    predictor.learn(job(State.COMPLETED, rendered=exact))
+    factor = predictor.seconds(ORDER) / planned
+    by_exact = Predictor(Workers(preset="Wan2.2-I2V-A14B", gpus=2, profile="Exact"))
+    assert factor == pytest.approx(5 * planned / by_exact.planned(ORDER)), "of its own profile"
+    ours = slow.model_copy(update={"gpus": 2})
+    predictor.learn(job(State.COMPLETED, rendered=ours))
+    assert predictor.seconds(ORDER) == pytest.approx(5 * planned), "a profile's own go first"
+
+
 def test_a_clip_like_the_last_ones_takes_its_steps_by_their_seconds() -> None:
-    predictor = Predictor("Wan2.1-I2V-Tiny")
+    predictor = Predictor(Workers(preset="Wan2.1-I2V-Tiny"))
     for step, decoding in ((0.5, 3.0), (0.4, 2.0), (9.0, 50.0)):
         spent = {Stage.DENOISING: 4 * step, Stage.DECODING: decoding, Stage.WRITING: 7.0}
         rendered = Rendered(files={}, bytes=1, sha256="0" * 64, seconds=spent)

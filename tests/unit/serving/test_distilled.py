@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from unit.serving.test_orders import made, service
 from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.presets import PRESETS
-from wan_runtime.rendering.sampling import is_guided, schedule_of
+from wan_runtime.rendering.sampling import schedule_of
 from wan_runtime.serving.problems import Code, Refusal
 
 
@@ -35,7 +35,7 @@ def test_the_adapter_decides_steps_shift_and_guidance() -> None:
     order = made(WITH, spec)
     assert (order.steps, order.shift, order.guidance, order.guidance_low) == (4, 5, 1, 1)
     preset = PRESETS["Wan2.2-I2V-A14B"]
-    assert not is_guided(preset, order), "one pass a step"
+    assert not order.guided, "one pass a step"
     found = [(round(step.sigma, 4), str(step.expert)) for step in schedule_of(preset, order)]
     high, low = (str(each) for each in preset.experts)
     assert found == [(1.0, high), (0.9375, high), (0.8333, low), (0.625, low)]

@@ -91,3 +91,23 @@ def test_a_file_that_is_not_there_has_its_own_code(
     gone = {"reason": Reason.MODEL_NOT_FOUND, "message": f"s3://{BUCKET}/fairy does not exist"}
     tell(worker("a", BAD.model_copy(update=gone)))
     assert error(ask(http, model="anime-fairy")) == (400, "adapter_unavailable", "model")
+
+
+def test_an_effect_of_a_revision_to_come_is_not_listed(
+    make_gateway: Callable[..., RunningGateway],
+) -> None:
+    """It has 20 steps, since its adapter is distilled no longer: what serves has the schedule."""
+    turbo = {
+        "name": "fairy",
+        "files": {"Only": f"s3://{BUCKET}/fairy"},
+        "distilled": {"steps": 4, "shift": 5},
+    }
+    uses = {"adapters": [{"name": "fairy"}]}
+    slow = {"name": "slow", "sampling": {"steps": 20}} | uses
+    quick = {"name": "quick"} | uses
+    gateway = make_gateway(adapters=[turbo], effects=[slow, quick])
+    with gateway.http() as http:
+        names = [each["id"] for each in http.get("/v1/models").raise_for_status().json()["data"]]
+        assert names == [gateway.service.name, "quick"]
+        assert error(http.get("/v1/models/slow")) == (400, "invalid_request", "adapters")
+        assert error(ask(http, model="slow")) == (400, "invalid_request", "adapters")

@@ -244,7 +244,7 @@ def test_a_key_stands_for_what_it_did_in_earlier_releases() -> None:
         ("Balanced", None, None),
         ("Balanced", "lossless", "Lossless"),
         ("Exact", "exact", "Exact"),
-        ("Exact", "lossless", "Exact"),
+        ("Exact", "lossless", "Lossless"),
     ],
 )
 def test_a_request_may_choose_the_arithmetic(

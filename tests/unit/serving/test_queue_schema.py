@@ -16,6 +16,9 @@ from wan_runtime.serving.queue.errors import DatabaseRefused, SchemaNewer
 from wan_runtime.serving.queue.queue import Queue
 from wan_runtime.serving.queue.schema import Migration, migrate, migrations
 
+NEXT = len(migrations()) + 1
+"""Number of the first migration of a later release."""
+
 
 @pytest.fixture
 def url(postgres: Postgres) -> str:
@@ -46,14 +49,27 @@ def test_migrations_are_numbered_in_order() -> None:
 
 
 async def test_a_newer_schema_is_refused_where_it_breaks(url: str) -> None:
-    await migrated(url, Migration(8, "alter table jobs add column cost float8"))
+    await migrated(url, Migration(NEXT, "alter table jobs add column cost float8"))
     await (await Queue.open(url, "team/wan")).close()
     known = len(migrations())
-    await migrated(url, Migration(9, "-- breaking\nalter table jobs rename owner to customer"))
+    await migrated(
+        url, Migration(NEXT + 1, "-- breaking\nalter table jobs rename owner to customer")
+    )
     with pytest.raises(
-        SchemaNewer, match=f"has migration 9, this release knows up to {known}: run"
+        SchemaNewer, match=f"has migration {NEXT + 1}, this release knows up to {known}: run"
     ):
         await Queue.open(url, "team/wan")
+
+
+async def test_a_column_that_comes_meanwhile_fails_no_call(url: str) -> None:
+    """The server refuses statements that were prepared before it: the newer release's gateway
+    brings the column while workers of this one render."""
+    queue = await Queue.open(url, "team/wan")
+    job = await submitted(queue)
+    assert await queue.get(job.id) == job
+    await migrated(url, Migration(NEXT, "alter table jobs add column cost float8"))
+    assert await queue.get(job.id) == job
+    await queue.close()
 
 
 async def test_orders_of_a_newer_release_wait_for_its_workers(url: str) -> None:
@@ -77,7 +93,7 @@ async def test_orders_of_a_newer_release_wait_for_its_workers(url: str) -> None:
 async def test_a_migration_that_fails_leaves_the_tables_as_they_were(url: str) -> None:
     with pytest.raises(asyncpg.UndefinedColumnError):
         await migrated(
-            url, Migration(8, "drop table webhooks; alter table jobs drop column nothing")
+            url, Migration(NEXT, "drop table webhooks; alter table jobs drop column nothing")
         )
     await migrated(url)
     assert await sql(url, "select * from webhooks") == []

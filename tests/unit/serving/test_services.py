@@ -20,6 +20,7 @@ from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.rendering.order import State
 from wan_runtime.serving.gateway.predict import Predictor
 from wan_runtime.serving.gateway.upkeep import Upkeep
+from wan_runtime.serving.planned import Workers
 from wan_runtime.serving.queue.queue import Queue
 
 pytest_plugins = ["gateway_fixtures"]
@@ -167,7 +168,7 @@ def store(spec: ServiceSpec, monkeypatch: pytest.MonkeyPatch) -> Store:
 @pytest.fixture
 def tend(store: Store, spec: ServiceSpec) -> Callable[[Queue], Any]:
     """A round of the upkeep that a gateway of this queue does for others."""
-    return lambda queue: Upkeep(queue, store, Predictor(spec.model.preset), spec.prefix).tend()
+    return lambda queue: Upkeep(queue, store, Predictor(Workers.of(spec)), spec.prefix).tend()
 
 
 async def test_gateways_of_others_remove_what_a_deleted_service_left(

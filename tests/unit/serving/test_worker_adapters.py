@@ -18,6 +18,7 @@ from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.report import WorkerReport
 from wan_runtime.contract.service import AdapterSpec
 from wan_runtime.contract.steps import Expert
+from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.rendering.order import State
 from worker_service import TIMING, Service
 
@@ -59,8 +60,9 @@ def upload(service: Service, folder: Path) -> tuple[AdapterSpec, ...]:
 
 
 async def test_a_worker_serves_without_the_adapters_that_are_bad(
-    video_service: Service, tmp_path: Path
+    video_service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Transformer, "compiled", True)  # as on a GPU, so the good one is rendered
     service = video_service.changed(adapters=upload(video_service, tmp_path))
     store, prefix = service.store, service.folder.name
     address = store.uri(prefix)
@@ -68,6 +70,8 @@ async def test_a_worker_serves_without_the_adapters_that_are_bad(
         pids = working.pids
         (told,) = await service.workers(lambda each: each.ready)
         assert told.adapters == ("good",)
+        assert told.startup is not None
+        assert "with adapters" in told.startup.parts
         notes = {note.name: note for note in told.adapter_notes}
         assert {name: note.reason for name, note in notes.items()} == {
             "keys": Reason.MODEL_INVALID,

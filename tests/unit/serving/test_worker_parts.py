@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -10,7 +11,8 @@ from typing import Any, cast
 import pytest
 
 from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
-from renders import make_order
+from renders import make_order, make_task
+from wan_runtime import cli
 from wan_runtime.artifacts import manifest
 from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.artifacts.store import Store
@@ -24,14 +26,17 @@ from wan_runtime.errors import InfrastructureError, InputError, StepError
 from wan_runtime.models.adapters import files as adapter_files
 from wan_runtime.models.adapters.files import AdapterFiles, by_expert
 from wan_runtime.presets import PRESETS
-from wan_runtime.rendering.order import Job, Problem, Stage
+from wan_runtime.process.ranks import RankDied, RanksLost
+from wan_runtime.rendering.order import Job, Problem, Stage, VideoOrder
+from wan_runtime.serving.planned import Workers
+from wan_runtime.serving.problems import Code
 from wan_runtime.serving.worker import production
 from wan_runtime.serving.worker.adapter_notes import noted
 from wan_runtime.serving.worker.advice import advice
 from wan_runtime.serving.worker.attempt import Attempt, Timing
-from wan_runtime.serving.worker.messages import Beat, Pace, Ready
+from wan_runtime.serving.worker.messages import Alive, Beat, Failed, Pace, Ready
 from wan_runtime.serving.worker.problems import UNFORESEEN, problem_of
-from wan_runtime.serving.worker.processes import RanksFailed
+from wan_runtime.serving.worker.processes import SETTLE_SECONDS, Patience, Processes, RanksFailed
 from wan_runtime.serving.worker.production import Eta
 from wan_runtime.serving.worker.restarts import BUDGET, Restarts
 
@@ -68,14 +73,7 @@ def test_advice_is_of_transformers_as_the_worker_has_them() -> None:
 def test_the_end_is_told_by_the_steps_that_are_left_to_compute(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    order = make_order(steps=40, profile="Balanced")
-    size = str(order.size)
-    pace = Pace(tokens=10**6, step_seconds=10.0, stages={Stage.DECODING: 5.0})
-    ready = Ready.model_construct(paces={size: pace}, profile="Lossless")
-    attempt = Attempt(
-        cast(Any, None), "w", Job.model_construct(id="video_1", order=order), Timing()
-    )
-    clock = Eta(ready, attempt, pace.tokens, writing=2.0)
+    clock, attempt = clock_of(make_order(steps=40, profile="Lossless"))
     now = 100.0
     monkeypatch.setattr(production.time, "monotonic", lambda: now)
 
@@ -90,6 +88,121 @@ def test_the_end_is_told_by_the_steps_that_are_left_to_compute(
     assert told(Stage.DENOISING, 10, 16) == 16 * 8.0 + 7.0, "none of the six was computed"
     now += 16 * 8.0
     assert told(Stage.DECODING, 40, 0) == 7.0
+
+
+@pytest.mark.parametrize(
+    ("change", "step", "decoding"),
+    [
+        ({}, 10.0, 5.0),
+        ({"guidance": 1.0, "guidance_low": 1.0}, 5.0, 5.0),
+        ({"profile": "Fast"}, 10.0 * 7.275 / 9.63, 5.0),
+        ({"frames": 41}, 10.0 * 0.38, 5.0 * 11 / 21),  # attention is half of 81 frames
+    ],
+)
+def test_the_first_end_that_is_told_is_of_the_video_not_of_the_warm_up(
+    change: dict[str, Any], step: float, decoding: float
+) -> None:
+    whole = {"size": Size(width=1280, height=720), "frames": 81}
+    clock, attempt = clock_of(make_order(**{**whole, **change}))
+    clock.beat(Beat(rank=0, job_id="video_1", stage=Stage.LOADING, step=0, left=40))
+    assert attempt.advance.eta_seconds == pytest.approx(40 * step + decoding + 2.0, rel=0.02)
+
+
+def clock_of(order: VideoOrder) -> tuple[Eta, Attempt]:
+    """Of a worker that warmed up with guidance, 81 frames if the order is of 1280x720."""
+    frames = 81 if order.size.width == 1280 else order.frames
+    pace = Pace(
+        tokens=10**6, frames=frames, guided=True, step_seconds=10.0, stages={Stage.DECODING: 5.0}
+    )
+    ready = Ready.model_construct(paces={str(order.size): pace}, profile="Lossless")
+    attempt = Attempt(
+        cast(Any, None), "w", Job.model_construct(id="video_1", order=order), Timing()
+    )
+    return Eta(ready, attempt, Workers(preset="Wan2.2-I2V-A14B"), writing=2.0), attempt
+
+
+@pytest.mark.parametrize(
+    ("code", "end", "told"),
+    [
+        (Code.INTERNAL, RankDied("rank 1 was killed by signal 9"), None),
+        (Code.OUT_OF_MEMORY, RankDied("rank 1 was killed by signal 9"), Code.OUT_OF_MEMORY),
+        (Code.INTERNAL, RanksLost("no step of rank 1 for 10 s"), Code.INTERNAL),
+    ],
+)
+async def test_what_ranks_say_of_one_that_died_is_no_problem_of_the_video(
+    code: Code, end: RanksLost, told: Code | None, tmp_path: Path
+) -> None:
+    """Their collectives fail without it, often before its end is seen."""
+    task = make_task(tmp_path)
+    said: Any = iter([(0, Failed(rank=0, job_id=task.job_id, code=code, message="away")), end])
+
+    class Two:
+        def __len__(self) -> int:
+            return 2
+
+        def send(self, *_: object) -> None: ...
+
+        async def receive(self, *_: object) -> tuple[int, Failed]:
+            match next(said):
+                case RanksLost() as lost:
+                    raise lost
+                case report:
+                    return cast(tuple[int, Failed], report)
+
+    processes = Processes(Patience())
+    processes._ranks = cast(Any, Two())
+    with pytest.raises(RanksFailed) as caught:
+        await processes.render(task, 1, lambda _: None)
+    assert (caught.value.problem and caught.value.problem.code) == told
+
+
+async def test_a_start_may_take_long_that_gets_on() -> None:
+    """What is waited for is counted from the last heartbeat."""
+    deadlines = []
+    ready = cast(Ready, Ready.model_construct(rank=0))
+    said = iter([Alive(rank=0), Alive(rank=0), ready])
+
+    class One:
+        def __len__(self) -> int:
+            return 1
+
+        async def receive(self, deadline: float, what: str) -> tuple[int, object]:
+            deadlines.append(deadline)
+            return 0, next(said)
+
+    processes = Processes(Patience())
+    processes._ranks = cast(Any, One())
+    await processes.begin()
+    assert processes.ready == [ready]
+    assert deadlines[0] < deadlines[1] < deadlines[2]
+
+
+async def test_a_heartbeat_gives_a_rank_time_until_another_has_failed(tmp_path: Path) -> None:
+    task = make_task(tmp_path)
+    failed = Failed(rank=0, job_id=task.job_id, code=Code.INTERNAL, message="away")
+    said: Any = iter([Alive(rank=1), failed, Alive(rank=1), RanksLost("silent")])
+    left = []
+
+    class Two:
+        def __len__(self) -> int:
+            return 2
+
+        def send(self, *_: object) -> None: ...
+
+        async def receive(self, deadline: float, what: str) -> tuple[int, object]:
+            left.append(deadline - time.monotonic())
+            match next(said):
+                case RanksLost() as lost:
+                    raise lost
+                case report:
+                    return report.rank, report
+
+    processes = Processes(Patience())
+    processes._ranks = cast(Any, Two())
+    with pytest.raises(RanksFailed):
+        await processes.render(task, 1, lambda _: None)
+    assert all(each > SETTLE_SECONDS for each in left[:2])
+    assert all(each <= SETTLE_SECONDS for each in left[2:])
 
 
 def test_the_file_of_each_transformer() -> None:
@@ -253,3 +366,10 @@ def test_memory_runs_out_in_many_words(error: Exception) -> None:
     assert problem_of(error).code == "out_of_memory"
     found = problem_of(RuntimeError("a bug"))
     assert (found.code, found.message) == ("internal", UNFORESEEN)
+
+
+@pytest.mark.parametrize("wrong", ["-1", "nan", "inf", "soon"])
+def test_the_grace_is_a_number_of_seconds(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.parser().parse_args(["worker", "--grace", wrong])
+    assert f"argument --grace: '{wrong}' is no number of seconds" in capsys.readouterr().err

@@ -138,6 +138,7 @@ async def test_a_killed_supervisor_leaves_no_rank_and_its_job_is_found(
         assert info.attention == "SDPA (named)"
         assert info.startup is not None
         assert min(info.startup.load_seconds, info.startup.warm_up_seconds) > 0
+        assert "with adapters" not in info.startup.parts, "nothing is compiled on CPUs"
         assert 0 < info.seconds_per_clip[f"{WIDTH}x{HEIGHT}"] < 60
         assert info.adapters == ("good",)
         (told,) = await video_service.workers(lambda each: each.busy)

@@ -83,6 +83,8 @@ async def test_jobs_are_what_they_were(written: Queue) -> None:
         assert job is not None
         found = json.loads(job.model_dump_json(by_alias=True))
         assert before.pop("order").items() <= found.pop("order").items()
+        rendered_before, rendered_now = before.pop("rendered"), found.pop("rendered")
+        assert (rendered_before or {}).items() <= (rendered_now or {}).items()
         assert before.items() <= found.items()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wan_runtime.contract.metric_names import METRICS, stride_of
 from wan_runtime.evaluation.metrics.frame import Frame, Pair
 from wan_runtime.evaluation.metrics.perceptual import files_of, on_device, readable
 from wan_runtime.evaluation.metrics.scorer import too_short, too_small
@@ -13,13 +14,8 @@ from wan_runtime.evaluation.metrics.unscored import NoScore
 if TYPE_CHECKING:
     import torch
 
-RATE = 8
-"""Frames a second that are looked at, about."""
-SMALLEST = 128
-"""Pixels at the shorter side, at least, of what RAFT compares."""
-MOST = 2**18
-"""Pixels of a picture, at most, that is compared without a GPU: one of 1280x720 takes half a minute
-of a processor, and a clip has 40."""
+DEFINITION = METRICS["vbench_dynamic_degree"]
+"""Without a GPU, a pair of 1280x720 takes half a minute of a processor, and a clip has 40."""
 UPDATES = 20
 """Times that RAFT mends its flow."""
 FASTEST = 0.05
@@ -54,12 +50,14 @@ class VbenchDynamicDegree:
     def add(self, pair: Pair) -> None:
         """Compare a frame with the last one that was looked at. Raises NoScore(TooSmall), and
         NoScore(NotMounted) for large pictures without a GPU."""
-        if pair.index % max(1, round(pair.fps / RATE)):
+        assert DEFINITION.sampling_rate is not None
+        if pair.index % stride_of(pair.fps, DEFINITION.sampling_rate):
             return
         height, width = pair.candidate.rgb.shape[:2]
-        if min(height, width) < SMALLEST:
-            raise too_small(SMALLEST, height, width)
-        if self._device.type == "cpu" and height * width > MOST:
+        if min(height, width) < DEFINITION.smallest:
+            raise too_small(DEFINITION.smallest, height, width)
+        most = DEFINITION.most_without_gpu
+        if self._device.type == "cpu" and most is not None and height * width > most:
             text = f"RAFT needs a GPU for pictures of {width}x{height}: set scoreOnGpu"
             raise NoScore("NotMounted", text)
         now = self._input(pair.candidate)

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wan_runtime.contract.metric_names import METRICS
 from wan_runtime.evaluation.metrics.adm import detail
 from wan_runtime.evaluation.metrics.frame import Pair
 from wan_runtime.evaluation.metrics.planes import planes_of, yuv_pair
@@ -21,8 +22,8 @@ from wan_runtime.evaluation.metrics.vif import Luma, averaged, fidelity, window
 MODEL = "vmaf_float_v0.6.1"
 FILE = Path(__file__).with_name(f"{MODEL}.json")
 BEST = 100.0
-SMALLEST = 32
-"""Pixels at the shorter side, at least: libvmaf's own numbers of smaller pictures are none."""
+SMALLEST = METRICS["vmaf"].smallest
+"""libvmaf's own numbers of smaller pictures are none."""
 BLUR = window(5, 1.0)
 """What motion is measured behind."""
 

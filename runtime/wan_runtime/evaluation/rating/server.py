@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import uvicorn
 
+from wan_runtime import heartbeat
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InfrastructureError
 from wan_runtime.evaluation.rating.app import create_app
@@ -75,6 +76,7 @@ async def _serve(panel: Panel, report: Reporter, listener: socket.socket) -> Non
 async def _end(panel: Panel, over: asyncio.Event, server: uvicorn.Server) -> None:
     """Stop the server once there is nothing to wait for."""
     while (seconds := (panel.deadline - datetime.now(UTC)).total_seconds()) > 0:
+        heartbeat.beat()  # people may take days
         with suppress(TimeoutError):
             async with asyncio.timeout(min(seconds, POLL_SECONDS)):
                 await over.wait()

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.rollout import ROLLOUT_FOLDER
-from wan_runtime.contract.service import DEFAULT_PROFILE, ServiceSpec
+from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.errors import StepError
 from wan_runtime.process.pages import Pages
 from wan_runtime.serving.gateway import body, estimates, metrics, models, page, videos, webhooks
@@ -33,6 +33,7 @@ from wan_runtime.serving.gateway.state import Gateway
 from wan_runtime.serving.gateway.text import UNREADABLE, misfit
 from wan_runtime.serving.gateway.unopened import Unopened
 from wan_runtime.serving.gateway.upkeep import Upkeep
+from wan_runtime.serving.planned import Workers
 from wan_runtime.serving.problems import Code, Refusal
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
@@ -63,9 +64,7 @@ def create_app(
 
     known, signing = Keys(keys, service.id), webhook_secret or WebhookSecret()
     checks = Checks.of(service, known, signing)
-    predictor = Predictor(
-        service.model.preset, profile=service.profile or DEFAULT_PROFILE, policy=service.policy
-    )
+    predictor = Predictor(Workers.of(service))
     private = PrivateHosts.of(service.webhook_private_hosts or ())
 
     @asynccontextmanager

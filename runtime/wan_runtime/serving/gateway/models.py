@@ -68,7 +68,8 @@ class Model(BaseModel):
     settings: ModelSettings
     adapters: list[ModelAdapter]
     available: bool
-    """False: an effect with an adapter that is not; requests are refused."""
+    """False: an effect with an adapter that is not, or with settings that workers which are being
+    replaced cannot render; requests are refused."""
 
 
 class Models(BaseModel):
@@ -80,8 +81,10 @@ class Models(BaseModel):
 async def all_models(caller: Annotated[Access, Depends(access)]) -> Models:
     """The service's model first, then its effects."""
     service = caller.gateway.service
-    names = [service.name, *(effect.name for effect in service.effects)]
-    return Models(data=[_model(caller, name) for name in names])
+    # Effects are the spec's: some may be for a revision that is not told of yet.
+    offered = service.model_copy(update={"others": None})
+    effects = [each.name for each in service.effects if is_taken(_ask(each.name, offered), offered)]
+    return Models(data=[_model(caller, name) for name in (service.name, *effects)])
 
 
 @router.get("/{model}")
@@ -110,7 +113,8 @@ def _model(caller: Access, name: str) -> Model:
     service: ServiceSpec = caller.gateway.service
     effect = service.effect(name)
     # What such a request would become says all defaults truly.
-    order = order_of(Ask(model=name, prompt="" if effect else "x"), service)
+    ask = _ask(name, service)
+    order = order_of(ask, service.model_copy(update={"others": None}))
     notes = caller.gateway.reporter.faulty_adapters()
     pair = len(PRESETS[service.model.preset].experts) == 2
     return Model(
@@ -147,5 +151,19 @@ def _model(caller: Access, name: str) -> Model:
             )
             for each in service.adapters
         ],
-        available=not any(use.name in notes for use in order.adapters),
+        available=is_taken(ask, service) and not any(use.name in notes for use in order.adapters),
     )
+
+
+def _ask(name: str, service: ServiceSpec) -> Ask:
+    """A request for a model with nothing but defaults."""
+    return Ask(model=name, prompt="" if service.effect(name) else "x")
+
+
+def is_taken(ask: Ask, service: ServiceSpec) -> bool:
+    """Whether workers of all revisions at work can render such a request."""
+    try:
+        order_of(ask, service)
+    except Refusal:
+        return False
+    return True

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.datastructures import FormData, UploadFile
 
-from wan_runtime.contract.service import AdapterUse, Name
+from wan_runtime.contract.service import AdapterUse, Name, SamplingSpec
 from wan_runtime.data.signatures import HEAD, kind_of
 from wan_runtime.faults import faults_of, value
 from wan_runtime.serving.gateway.other_names import OTHERS, Guidance, OtherNames
@@ -83,6 +83,16 @@ class Ask(OtherNames):
     """End user of the client, which the video's resource has too."""
     webhook_url: Annotated[Text, Field(max_length=2000)] | None = None
     """URL that is sent an event once the video is completed or has failed."""
+
+    def sampling(self) -> SamplingSpec:
+        """Settings that it chose, without the size and the length."""
+        return SamplingSpec(
+            fps=self.fps,
+            steps=self.steps,
+            guidance=self.guidance,
+            guidance_low=self.guidance_low,
+            negative_prompt=self.negative_prompt,
+        )
 
 
 class Remix(BaseModel):

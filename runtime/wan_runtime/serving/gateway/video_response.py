@@ -80,7 +80,8 @@ class Video(BaseModel):
     guidance_low: float
     shift: float
     quality: str | None = None
-    """As the request chose it; null: the service's own."""
+    """As the request chose it; null: the service's own. Of a completed video, what it was rendered
+    with."""
     negative_prompt: str
     adapters: list[dict[str, Any]]
     predicted_seconds: float
@@ -96,6 +97,7 @@ def video(job: Job, *, position: int | None = None, starts_in: float | None = No
     """`position` and `starts_in` of a queued job, where they are known."""
     order, advance, rendered = job.order, job.advance, job.rendered
     running = job.state is State.RUNNING
+    profile = (rendered.profile if rendered is not None else None) or order.profile
     return Video(
         id=job.id,
         model=order.model,
@@ -119,7 +121,7 @@ def video(job: Job, *, position: int | None = None, starts_in: float | None = No
         frames=order.frames,
         fps=order.fps,
         seed=order.seed,
-        quality=order.profile and order.profile.lower(),
+        quality=profile and profile.lower(),
         guidance=order.guidance,
         guidance_low=order.guidance_low,
         shift=order.shift,

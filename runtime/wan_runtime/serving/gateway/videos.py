@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
-from wan_runtime.rendering.order import Job, State, VideoOrder
+from wan_runtime.rendering.order import Choices, Job, State, VideoOrder
 from wan_runtime.serving import moderation
 from wan_runtime.serving.gateway import (
     content,
@@ -24,7 +24,7 @@ from wan_runtime.serving.gateway.availability import refuse_faulty
 from wan_runtime.serving.gateway.body import too_large
 from wan_runtime.serving.gateway.pictures import first_frame
 from wan_runtime.serving.gateway.requests import without_body
-from wan_runtime.serving.gateway.resolve import order_of
+from wan_runtime.serving.gateway.resolve import again, order_of, resolved
 from wan_runtime.serving.gateway.sent import sent
 from wan_runtime.serving.problems import Code, Refusal
 from wan_runtime.serving.queue.errors import AfterUnknown, KeyReused, QueueFull
@@ -77,10 +77,10 @@ async def create(
     if earlier is not None:
         response.headers[REPLAYED] = "true"
         return await video_response.placed(caller.queue, earlier)
-    order = order_of(ask, caller.gateway.service)
+    made = resolved(ask, caller.gateway.service)
     job = await _submit(
-        caller, order, data, idempotency_key, digest, webhook=ask.webhook_url, user=ask.user,
-        response=response,
+        caller, made.order, data, idempotency_key, digest, choices=made.choices,
+        webhook=ask.webhook_url, user=ask.user, response=response,
     )  # fmt: skip
     return await video_response.placed(caller.queue, job)
 
@@ -124,11 +124,11 @@ async def remix(
     # Videos of earlier workers have the thumbnail only.
     key = files.get("first_frame", files["thumbnail"])
     data = await run_in_threadpool(caller.gateway.store.get_bytes, key)
-    order = source.order.model_copy(update={"prompt": prompt, "image": None})
+    order, choices = again(source, prompt, caller.gateway.service)
     digest = hashlib.sha256(f"{video_id} {prompt}".encode()).hexdigest()
     job = await _submit(
-        caller, order, data, None, digest, remixed_from=video_id, user=change.user,
-        response=response,
+        caller, order, data, None, digest, choices=choices, remixed_from=video_id,
+        user=change.user, response=response,
     )  # fmt: skip
     return await video_response.placed(caller.queue, job)
 
@@ -205,6 +205,7 @@ async def _submit(
     key: str | None,
     digest: str,
     *,
+    choices: Choices | None,
     response: Response,
     webhook: str | None = None,
     remixed_from: str | None = None,
@@ -237,6 +238,7 @@ async def _submit(
             webhook=webhook,
             user=user,
             job_id=job_id,
+            choices=choices,
         )
     except QueueFull as full:
         await run_in_threadpool(gateway.store.delete, [image])

@@ -49,6 +49,8 @@ TRANSIENT = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     # The address led to a standby for a short time.
     asyncpg.ReadOnlySQLTransactionError,
+    # A newer release has added a column; the client prepares all statements anew.
+    asyncpg.InvalidCachedStatementError,
 )
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"

@@ -15,7 +15,15 @@ from uuid import uuid4
 from wan_runtime.contract.report import ServiceReport, WorkerInfo
 from wan_runtime.contract.rollout import Rollout
 from wan_runtime.contract.service import ServiceSpec
-from wan_runtime.rendering.order import Advance, Job, Problem, Rendered, State, VideoOrder
+from wan_runtime.rendering.order import (
+    Advance,
+    Choices,
+    Job,
+    Problem,
+    Rendered,
+    State,
+    VideoOrder,
+)
 from wan_runtime.serving.queue import (
     owned,
     remains,
@@ -26,6 +34,7 @@ from wan_runtime.serving.queue import (
     work,
     workers,
 )
+from wan_runtime.serving.queue.claim import Claimant, Settle, as_it_is, claim
 from wan_runtime.serving.queue.database import Connection, Database
 from wan_runtime.serving.queue.events import Events
 from wan_runtime.serving.queue.opening import opened
@@ -123,10 +132,12 @@ class Queue:
         webhook: str | None = None,
         user: str | None = None,
         job_id: str | None = None,
+        choices: Choices | None = None,
     ) -> Submitted:
         """A new job, or the one that the same idempotency key made within the last day.
 
-        `limit_seconds`: predicted work that may wait; an empty queue takes a job of any length.
+        `choices`: by which the worker that renders it settles the order anew. `limit_seconds`:
+        predicted work that may wait; an empty queue takes a job of any length.
         `owner_limit`: unfinished jobs that the owner may have. Raises QueueFull, OwnerFull,
         KeyReused, and ValueError for a `job_id` that is taken.
         """
@@ -134,6 +145,7 @@ class Queue:
             service=self._service,
             job_id=job_id or new_job_id(),
             order=order,
+            choices=choices,
             owner=owner,
             predicted_seconds=predicted_seconds,
             priority=priority,
@@ -235,23 +247,22 @@ class Queue:
         lease_seconds: float,
         revision: str = "",
         lacking: frozenset[str] = frozenset(),
+        *,
+        sizes: frozenset[str] = frozenset(),
+        settle: Settle = as_it_is,
     ) -> Job | None:
         """The next job: by priority, then the owner with least work in hand and of late, then age.
 
         While there is a canary, workers of its `revision` get the jobs of its track alone, and all
-        others the rest. Jobs with adapters that this worker is `lacking` are left to workers that
-        can use them, where there are any.
-
-        `worker` must be unique to the process, not only to its pod. It may get a job again whose
-        lease it had lost: it is the same order.
+        others the rest. Left to others that can render them are jobs with adapters that this worker
+        is `lacking` and of other `sizes` than its own; to other revisions, what `settle` refuses. A
+        job that all have refused fails, by the refusal of the newest. `worker` must be unique to
+        the process, not only to its pod. It may get a job again whose lease it had lost.
         """
-        token = uuid4()
+        token, who = uuid4(), Claimant(worker, revision, lacking, sizes, settle)
         self._events.claimable.clear()
         return await self._do(
-            "claim",
-            lambda each: work.claim(
-                each, self._service, worker, lease_seconds, token, revision, lacking
-            ),
+            "claim", lambda each: claim(each, self._keeping, who, lease_seconds, token)
         )
 
     async def wait(self, seconds: float) -> None:
@@ -285,21 +296,10 @@ class Queue:
     async def hand_back(self, job_id: str, worker: str, reason: str, *, counts: bool) -> None:
         """Back to where it stood in the queue. `counts`: as one of its five attempts, after which
         it fails as worker_lost with the reason. Does nothing if the lease is another's."""
-
-        async def hand(connection: Connection) -> None:
-            row = await connection.fetchrow(
-                """
-                select * from jobs where service = $1 and id = $2 and worker = $3
-                    and state = 'running' for update
-                """,
-                self._service,
-                job_id,
-                worker,
-            )
-            if row is not None:
-                await work.hand_back(connection, self._keeping, row, reason, counts=counts)
-
-        await self._do("hand_back", hand)
+        await self._do(
+            "hand_back",
+            lambda each: work.give_back(each, self._keeping, job_id, worker, reason, counts=counts),
+        )
 
     # Upkeep, by any gateway at any time
 

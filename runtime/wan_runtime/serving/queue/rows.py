@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import asyncpg
 
-from wan_runtime.rendering.order import Advance, Delivery, Job, Problem, Rendered, State, VideoOrder
+from wan_runtime.rendering.order import (
+    Advance,
+    Choices,
+    Delivery,
+    Job,
+    Problem,
+    Rendered,
+    State,
+    VideoOrder,
+)
 from wan_runtime.serving.queue.database import Connection
 
 CHANNEL = "wan_video"
@@ -30,6 +39,7 @@ def job_of(row: asyncpg.Record) -> Job:
         owner=row["owner"],
         state=State(row["state"]),
         order=VideoOrder.model_validate_json(row["order"], extra="ignore"),
+        choices=row["choices"] and Choices.model_validate_json(row["choices"], extra="ignore"),
         priority=row["priority"],
         predicted_seconds=row["predicted_seconds"],
         created_at=row["created_at"],
@@ -46,6 +56,11 @@ def job_of(row: asyncpg.Record) -> Job:
         user=row["end_user"],
         delivery=row["delivery"] and Delivery.model_validate_json(row["delivery"], extra="ignore"),
     )
+
+
+def written(part: VideoOrder | Choices) -> str:
+    """A part of a job as its column holds it."""
+    return part.model_dump_json(by_alias=True, exclude_none=True)
 
 
 async def notify(

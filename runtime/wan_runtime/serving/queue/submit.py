@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wan_runtime.rendering.order import Job, VideoOrder
+from wan_runtime.rendering.order import Choices, Job, VideoOrder
 from wan_runtime.serving.queue import rollouts
 from wan_runtime.serving.queue.database import Connection
 from wan_runtime.serving.queue.errors import KeyReused, OwnerFull, QueueFull
 from wan_runtime.serving.queue.room import seconds_until_end, seconds_until_room
-from wan_runtime.serving.queue.rows import job_of, notify
+from wan_runtime.serving.queue.rows import job_of, notify, written
 
 LOCK = 0x77616E02
 """Key of the advisory lock that serializes the submissions to a service, so that neither a key nor
@@ -23,6 +23,7 @@ class Submission:
     service: str
     job_id: str
     order: VideoOrder
+    choices: Choices | None
     owner: str
     predicted_seconds: float
     priority: int
@@ -117,20 +118,21 @@ async def _insert(connection: Connection, wanted: Submission) -> Job:
     row = await connection.fetchrow(
         """
         insert into jobs (id, service, owner, priority, "order", image, predicted_seconds,
-            remixed_from, webhook, track, end_user)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) returning *
+            remixed_from, webhook, track, end_user, choices)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) returning *
         """,
         wanted.job_id,
         wanted.service,
         wanted.owner,
         wanted.priority,
-        wanted.order.model_dump_json(by_alias=True, exclude_none=True),
+        written(wanted.order),
         wanted.order.image,
         wanted.predicted_seconds,
         wanted.remixed_from,
         wanted.webhook,
         track.value,
         wanted.user,
+        wanted.choices and written(wanted.choices),
     )
     assert row is not None
     if wanted.idempotency_key is not None:

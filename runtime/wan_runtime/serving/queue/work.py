@@ -1,27 +1,18 @@
-"""What workers do to a job: claim it, hold it by a lease, end it or hand it back."""
+"""What workers do to a job that they claimed: hold it by a lease, end it or hand it back."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
-from uuid import UUID
 
 import asyncpg
-from pydantic import ValidationError
 
-from wan_runtime.faults import described
-from wan_runtime.rendering.order import Advance, Job, Problem, Rendered, State, VideoOrder
-from wan_runtime.serving.queue import rollouts
+from wan_runtime.rendering.order import Advance, Problem, Rendered, State
 from wan_runtime.serving.queue.database import Connection
-from wan_runtime.serving.queue.reports import workers
-from wan_runtime.serving.queue.rows import SPENT, discard, job_of, notify, spend
+from wan_runtime.serving.queue.rows import discard, notify, spend
 
 log = logging.getLogger(__name__)
 
-LOCK = 0x77616E03
-"""Key of the advisory lock that serializes the claims of a service, so that each claim sees the
-work that the one before it charged to an owner."""
 MAX_ATTEMPTS = 5
 """Most of what a video itself breaks is reported, and fails it at once; the others are lost with
 nodes that come and go. Where a worker is killed for every third video, three of 200 lose three."""
@@ -29,9 +20,6 @@ WORKER_LOST = "worker_lost"
 """Code of the problem after the last attempt."""
 GRACE_SECONDS = 30
 """A server that just came up takes no lease away: no worker could renew it meanwhile."""
-
-FAIR_ORDER = f"jobs.priority desc, coalesce({SPENT}, 0), jobs.number"
-"""Order of the queue: priority, then the owner with the least recent work, then age."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,108 +40,6 @@ class Keeping:
     def folder(self, job_id: str) -> str:
         """Key prefix of all objects of a job, with a slash at its end."""
         return "/".join(filter(None, (self.prefix, "videos", job_id))) + "/"
-
-
-async def claim(
-    connection: Connection,
-    service: str,
-    worker: str,
-    lease_seconds: float,
-    token: UUID,
-    revision: str,
-    lacking: frozenset[str],
-) -> Job | None:
-    """The next job in the fair order of those that the revision gets; the same one for the same
-    token. `lacking`: adapters that the worker cannot use."""
-    await connection.execute("select pg_advisory_xact_lock($1, hashtext($2))", LOCK, service)
-    row = await connection.fetchrow(
-        """
-        select * from jobs
-        where service = $1 and state = 'running' and worker = $2 and claim = $3
-        """,
-        service,
-        worker,
-        token,
-    )
-    if row is not None:
-        return job_of(row)
-    left = await _left_to_others(connection, service, worker, revision, lacking)
-    job_id = await _next(connection, service, revision, left)
-    if job_id is None:
-        return None
-    row = await connection.fetchrow(
-        """
-        update jobs set state = 'running', worker = $2, claim = $3, attempts = attempts + 1,
-            started_at = now(), lease_until = now() + make_interval(secs => $4), advance = null,
-            revision = $5
-        where id = $1 returning *
-        """,
-        job_id,
-        worker,
-        token,
-        lease_seconds,
-        revision,
-    )
-    assert row is not None
-    await spend(connection, service, row["owner"], row["predicted_seconds"])
-    await notify(connection, service, row["id"])
-    return job_of(row)
-
-
-async def _left_to_others(
-    connection: Connection, service: str, worker: str, revision: str, lacking: frozenset[str]
-) -> list[str]:
-    """Adapters that this worker cannot use, and another that gets the same jobs can. Jobs with what
-    nobody can use are taken, and fail."""
-    if not lacking:
-        return []
-    rollout = await rollouts.current(connection, service)
-    mine = rollout.claimed_by(revision)
-    usable = {
-        adapter
-        for each in await workers(connection, service)
-        if each.ready and each.name != worker and rollout.claimed_by(each.revision) is mine
-        for adapter in each.adapters
-    }
-    return sorted(lacking & usable)
-
-
-async def _next(
-    connection: Connection, service: str, revision: str, left: Sequence[str]
-) -> str | None:
-    """The first in the fair order that this release understands, without the adapters in `left`;
-    its row is locked."""
-    track = (await rollouts.current(connection, service)).claimed_by(revision)
-    passed_over: list[str] = []
-    while True:
-        row = await connection.fetchrow(
-            f"""
-            select jobs.id, jobs."order" from jobs left join owners using (service, owner)
-            where service = $1 and jobs.state = 'queued' and jobs.id <> all ($2::text[])
-                and jobs.track = coalesce($3, jobs.track)
-                -- As text, in which quotes of a prompt are escaped: reading it as JSON fails where
-                -- a prompt has a \\u0000.
-                and not exists (
-                    select from unnest($4::text[]) as name
-                    where strpos(jobs."order"::text, format('"name":"%s"', name)) > 0
-                )
-            order by {FAIR_ORDER} limit 1 for update of jobs skip locked
-            """,
-            service,
-            passed_over,
-            track,
-            left,
-        )
-        if row is None:
-            return None
-        try:
-            VideoOrder.model_validate_json(row["order"])
-        except ValidationError as error:
-            # A newer gateway requests what this worker would leave out: a newer worker's job.
-            log.warning("%s is left to another release: %s", row["id"], described(error))
-            passed_over.append(row["id"])
-        else:
-            return str(row["id"])
 
 
 async def heartbeat(
@@ -209,6 +95,29 @@ async def finish(
     return not row["deleted"]
 
 
+async def give_back(
+    connection: Connection,
+    keeping: Keeping,
+    job_id: str,
+    worker: str,
+    reason: str,
+    *,
+    counts: bool,
+) -> None:
+    """Hands a job back that the worker still holds."""
+    row = await connection.fetchrow(
+        """
+        select * from jobs where service = $1 and id = $2 and worker = $3
+            and state = 'running' for update
+        """,
+        keeping.service,
+        job_id,
+        worker,
+    )
+    if row is not None:
+        await hand_back(connection, keeping, row, reason, counts=counts)
+
+
 async def hand_back(
     connection: Connection,
     keeping: Keeping,
@@ -217,8 +126,8 @@ async def hand_back(
     *,
     counts: bool,
 ) -> None:
-    """Puts a running job back to where it stood in the queue, or ends it where it may not run
-    again. `row` is locked."""
+    """Puts a running job back to where it stood in the queue, as it was asked for, or ends it where
+    it may not run again. `row` is locked."""
     if row["cancel_requested"]:
         await end(connection, keeping, row, State.CANCELLED)
         return
@@ -229,7 +138,10 @@ async def hand_back(
     await connection.execute(
         """
         update jobs set state = 'queued', worker = null, claim = null, lease_until = null,
-            started_at = null, advance = null, attempts = attempts - $2, last_reason = $3
+            started_at = null, advance = null, attempts = attempts - $2, last_reason = $3,
+            -- Workers of an earlier release render the order as it is.
+            "order" = coalesce(asked, "order"),
+            predicted_seconds = coalesce(asked_seconds, predicted_seconds)
         where id = $1
         """,
         row["id"],

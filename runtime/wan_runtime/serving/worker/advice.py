@@ -34,7 +34,7 @@ def advice(
         width=order.size.width,
         height=order.size.height,
         steps=order.steps,
-        guided=order.guidance != 1.0 or order.guidance_low != 1.0,
+        guided=order.guided,
         gpus=ranks,
         profile=order.profile_on(own),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,7 @@ def add_to(commands: Any) -> None:
     )
     command.add_argument(
         "--grace",
-        type=float,
+        type=_seconds,
         default=GRACE_SECONDS,
         metavar="SECONDS",
         help="time from SIGTERM to SIGKILL; a video that is not done by then goes back to the "
@@ -61,6 +63,14 @@ def add_to(commands: Any) -> None:
         help="scratch folder for the model, adapters and frames (default: a temporary one)",
     )
     command.set_defaults(run=_run)
+
+
+def _seconds(text: str) -> float:
+    """Raises ArgumentTypeError for a number that is negative, infinite or none."""
+    with suppress(ValueError):
+        if 0 <= (number := float(text)) < math.inf:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, such as 30")
 
 
 def _run(options: argparse.Namespace) -> int:

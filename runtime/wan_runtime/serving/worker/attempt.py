@@ -24,19 +24,19 @@ class Timing:
 
     lease: float = 30.0
     beat: float = 5.0
-    """Between renewals of a lease."""
+    """Seconds between renewals of a lease."""
     news: float = 1.0
     """Seconds between renewals that report a new step."""
     idle: float = 5.0
     """Seconds between polls of an empty queue, at most; a notification comes sooner."""
     grace: float = GRACE_SECONDS
-    """From SIGTERM to SIGKILL."""
+    """Seconds from SIGTERM to SIGKILL."""
     margin: float = 5.0
     """Seconds of the grace period that are left for returning the job to the queue."""
     back_off: float = 1.0
     """Seconds before the first restart of the ranks; doubled each time, up to a minute."""
     rechecks: tuple[float, float] = PAUSES
-    """Between looks at adapters that are not ready: at first, and at most."""
+    """Seconds between checks of adapters that are not ready: at first, and at most."""
 
 
 class Attempt:
@@ -50,12 +50,10 @@ class Attempt:
         self.advance = Advance(stage=Stage.LOADING, steps=job.order.steps)
         self._queue, self._worker, self._timing = queue, worker, timing
         self._news, self._over = asyncio.Event(), asyncio.Event()
-        self._heart: asyncio.Task[None] | None = None
-        self._ear: asyncio.Task[None] | None = None
+        self._tasks: tuple[asyncio.Task[None], asyncio.Task[None]] | None = None
 
     async def __aenter__(self) -> Attempt:
-        self._heart = asyncio.create_task(self._beat())
-        self._ear = asyncio.create_task(self._listen())
+        self._tasks = asyncio.create_task(self._renew()), asyncio.create_task(self._listen())
         return self
 
     async def __aexit__(
@@ -64,13 +62,13 @@ class Attempt:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._heart is not None
-        assert self._ear is not None
+        assert self._tasks is not None
+        renewing, listening = self._tasks
         self._over.set()
         self._news.set()
-        self._ear.cancel()
-        await asyncio.gather(self._ear, return_exceptions=True)
-        await self._heart
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+        await renewing
 
     def report(self, stage: Stage, step: int, eta_seconds: float | None) -> None:
         """Where it is; owners see it within a second or two."""
@@ -94,7 +92,7 @@ class Attempt:
         log.warning("%s: handed back: %s", self.job.id, reason)
         await self._queue.hand_back(self.job.id, self._worker, reason, counts=counts)
 
-    async def _beat(self) -> None:
+    async def _renew(self) -> None:
         while not self._over.is_set():
             self._news.clear()
             try:

@@ -14,7 +14,7 @@ from wan_runtime.errors import InputError
 from wan_runtime.models.adapters.applied import AppliedAdapter, naming
 from wan_runtime.models.adapters.files import AdapterFiles
 from wan_runtime.rendering.order import Job
-from wan_runtime.serving.worker.adapter_notes import refusal
+from wan_runtime.serving.worker.adapter_notes import refusal as of_note
 from wan_runtime.serving.worker.messages import Render
 
 
@@ -32,14 +32,15 @@ class Inputs:
         """Into `folder`. Blocks.
 
         Raises:
-            InputError: if the order names a picture or an adapter that is not there.
+            InputError: if the order's picture, or an adapter's file, is not there.
             InfrastructureError: of the store.
         """
+        adapters = tuple(map(self._adapter, job.order.adapters))
         return Render(
             job_id=job.id,
             order=job.order,
             image=str(self._picture(job.order.image, folder / "first-frame.png")),
-            adapters=tuple(map(self._adapter, job.order.adapters)),
+            adapters=adapters,
             frames=str(folder / "frames.npy"),
         )
 
@@ -58,13 +59,9 @@ class Inputs:
 
     def _adapter(self, use: AdapterUse) -> AppliedAdapter:
         spec = self.service.adapter(use.name)
-        if spec is None:
-            raise InputError(
-                Reason.MODEL_NOT_FOUND,
-                f"adapter {use.name} is not one of this service's any more",
-            )
+        assert spec is not None, "a job is claimed only if its adapters are the service's"
         note = self.notes.get(use.name)
         if note is not None and not note.ready:
-            raise refusal(note)
+            raise of_note(note)
         with naming(use.name):
             return self.adapters.apply(spec, use)

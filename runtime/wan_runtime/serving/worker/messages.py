@@ -46,6 +46,9 @@ class Pace(Contract):
 
     tokens: int
     """Number of the transformer's tokens for one video."""
+    frames: int
+    guided: bool
+    """A step had two passes."""
     step_seconds: float
     """Seconds of one step: the last of the warm-up, so that nothing is compiled or first
     allocated."""
@@ -105,6 +108,13 @@ class Beat(Contract):
     """Number of steps, this one among them, that are yet to be computed."""
 
 
+class Alive(Contract):
+    """Report of each rank that it gets on, at whatever it does: see `wan_runtime.heartbeat`."""
+
+    kind: Literal["alive"] = "alive"
+    rank: int
+
+
 class Done(Contract):
     """Report of each rank: the video's frames are rendered, or it was cancelled."""
 
@@ -132,7 +142,7 @@ class Failed(Contract):
 
 Order = Render | Check | Cancel
 """Messages to a rank."""
-Report = Ready | Checked | Beat | Done | Failed
+Report = Ready | Checked | Alive | Beat | Done | Failed
 """Messages of a rank."""
 _ORDER: TypeAdapter[Order] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])
 _REPORT: TypeAdapter[Report] = TypeAdapter(Annotated[Report, Field(discriminator="kind")])

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wan_runtime.models.adapters.applied import AppliedAdapter
-from wan_runtime.process.ranks import RankProcesses, RanksLost
+from wan_runtime.process.ranks import RankDied, RankProcesses, RanksLost
 from wan_runtime.rendering.order import Problem, Stage
+from wan_runtime.serving.problems import Code
 from wan_runtime.serving.worker.messages import (
+    Alive,
     Beat,
     Cancel,
     Check,
@@ -37,12 +39,18 @@ class RanksFailed(Exception):
     """A rank died or is stuck; all of them were killed."""
 
     def __init__(
-        self, message: str, problem: Problem | None = None, *, hopeless: bool = False
+        self,
+        message: str,
+        problem: Problem | None = None,
+        *,
+        hopeless: bool = False,
+        died: bool = False,
     ) -> None:
         super().__init__(message)
-        self.problem, self.hopeless = problem, hopeless
+        self.problem, self.hopeless, self.died = problem, hopeless, died
         """The problem of the video, if it is what broke the ranks; None: it may be tried again.
-        `hopeless`: they failed at their own start, and others would."""
+        `hopeless`: they failed at their own start, and others would. `died`: a rank ended by
+        itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +60,13 @@ class Patience:
     factor: float = 5.0
     """Times what the warm-up took."""
     floor_seconds: float = 60.0
-    start_seconds: float = 7200.0
-    """Until all ranks are ready: fetching 60 GB may take long."""
+    silence_seconds: float = 3600.0
+    """Without a heartbeat of any rank, until all are ready."""
 
     def of(self, stage: Stage, pace: Pace | None, tokens: int) -> float:
         """Seconds that a rank may be silent. Attention grows with the square of the tokens."""
         if pace is None:
-            return self.start_seconds
+            return self.silence_seconds
         growth = max(1.0, tokens / pace.tokens) ** 2
         expected = pace.step_seconds if stage is Stage.DENOISING else pace.stages.get(stage, 0.0)
         return max(self.floor_seconds, self.factor * growth * expected)
@@ -99,16 +107,16 @@ class Processes:
         """Wait until all ranks are ready.
 
         Raises:
-            RanksFailed: if one cannot be; with its problem.
+            RanksFailed: if one cannot be.
         """
-        deadline = time.monotonic() + self.patience.start_seconds
         ready: dict[int, Ready] = {}
         while len(ready) < len(self._ranks):
-            rank, report = await self._receive(deadline, "not ready")
+            # Counted from the last report: how long all takes, nobody knows. 60 GB may be fetched.
+            deadline = time.monotonic() + self.patience.silence_seconds
+            rank, report = await self._receive(deadline, "not ready, and no sign of progress")
             if isinstance(report, Failed):
                 await self.kill()
-                problem = Problem(code=report.code, message=report.message)
-                raise RanksFailed(report.message, problem, hopeless=report.hopeless)
+                raise RanksFailed(report.message, hopeless=report.hopeless)
             if isinstance(report, Ready):
                 ready[rank] = report
         self.ready = [ready[rank] for rank in sorted(ready)]
@@ -125,8 +133,9 @@ class Processes:
         for rank in range(len(self._ranks)):
             self._ranks.send(rank, dump(task))
         pace = self.ready[0].paces.get(str(task.order.size)) if self.ready else None
-        silent = self.patience.of(Stage.LOADING, pace, tokens)
-        deadlines = dict.fromkeys(range(len(self._ranks)), time.monotonic() + silent)
+        silent, begun = self.patience.of(Stage.LOADING, pace, tokens), time.monotonic()
+        silences = dict.fromkeys(range(len(self._ranks)), silent)
+        deadlines = dict.fromkeys(silences, begun + silent)
         ended: dict[int, Done | Failed] = {}
         while len(ended) < len(self._ranks):
             waiting = {rank: due for rank, due in deadlines.items() if rank not in ended}
@@ -134,13 +143,15 @@ class Processes:
             try:
                 rank, report = await self._receive(waiting[slowest], f"no step of rank {slowest}")
             except RanksFailed as lost:
-                lost.problem = _problem(ended)
+                lost.problem = _problem(ended, died=lost.died)
                 raise
             if isinstance(report, Beat) and report.job_id == task.job_id:
-                silent = self.patience.of(report.stage, pace, tokens)
-                deadlines[rank] = time.monotonic() + silent
+                silences[rank] = self.patience.of(report.stage, pace, tokens)
+                deadlines[rank] = time.monotonic() + silences[rank]
                 if rank == 0:
                     on_beat(report)
+            elif isinstance(report, Alive) and not _failed(ended):
+                deadlines[rank] = time.monotonic() + silences[rank]
             elif isinstance(report, Done | Failed) and report.job_id == task.job_id:
                 ended[rank] = report
                 if isinstance(report, Failed):
@@ -168,7 +179,7 @@ class Processes:
         try:
             return await self._ranks.receive(deadline, what)
         except RanksLost as lost:
-            raise RanksFailed(str(lost)) from None
+            raise RanksFailed(str(lost), died=isinstance(lost, RankDied)) from None
 
     def _read(self, line: bytes) -> Report | None:
         report = report_of(line)
@@ -178,9 +189,14 @@ class Processes:
         return report
 
 
-def _problem(ended: dict[int, Done | Failed]) -> Problem | None:
-    """Problem of the first rank that has one; None if no rank has."""
+def _failed(ended: dict[int, Done | Failed]) -> bool:
+    return any(isinstance(report, Failed) for report in ended.values())
+
+
+def _problem(ended: dict[int, Done | Failed], *, died: bool = False) -> Problem | None:
+    """Problem of the first rank that has one; None if no rank has. If one `died`, an error that was
+    not foreseen is none of the video: collectives of the others fail without it."""
     for report in ended.values():
-        if isinstance(report, Failed):
+        if isinstance(report, Failed) and not (died and report.code == Code.INTERNAL):
             return Problem(code=report.code, message=report.message)
     return None

@@ -7,24 +7,27 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.sampling import computed_steps
 from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.errors import InfrastructureError, InputError
 from wan_runtime.planner.architecture import tokens_of
+from wan_runtime.planner.gpus import DEFAULTS, by_product
 from wan_runtime.presets import Preset
 from wan_runtime.rendering import provenance
-from wan_runtime.rendering.order import Job, Problem, Rendered, Stage
+from wan_runtime.rendering.order import Job, Problem, Rendered, Stage, VideoOrder
 from wan_runtime.serving import moderation
+from wan_runtime.serving.planned import Workers
 from wan_runtime.serving.problems import Code, Refusal
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.worker.advice import advice
 from wan_runtime.serving.worker.attempt import Attempt
 from wan_runtime.serving.worker.inputs import Inputs
-from wan_runtime.serving.worker.messages import Beat, Done, Ready, Render
+from wan_runtime.serving.worker.messages import Beat, Done, Pace, Ready, Render
 from wan_runtime.serving.worker.output.deliver import Delivered, deliver, write
 from wan_runtime.serving.worker.output.order import REVIEWED, Cut
 from wan_runtime.serving.worker.problems import Unrenderable, problem_of
@@ -111,7 +114,14 @@ class Production:
         task = await asyncio.to_thread(self.inputs.fetch, job, folder)
         size = job.order.size
         tokens = tokens_of(job.order.frames, size.width, size.height)
-        clock = Eta(ranks.ready[0], attempt, tokens, self._writing)
+        first = ranks.ready[0]
+        workers = replace(
+            Workers.of(self.service),
+            profile=first.profile,
+            gpus=len(ranks.ready),
+            gpu=by_product(first.device.replace(" ", "-"), DEFAULTS),
+        )
+        clock = Eta(first, attempt, workers, self._writing)
         attempt.on_unwanted = lambda: ranks.cancel(job.id)
         if attempt.unwanted:
             return task, []
@@ -122,6 +132,7 @@ class Production:
     ) -> None:
         """mp4, thumbnail and spritesheet in the bucket, then the job is completed."""
         order, started = attempt.job.order, time.monotonic()
+        profile = order.profile_on(ready.profile)
         attempt.report(Stage.WRITING, order.steps, self._writing)
         cut = Cut(
             frames=task.frames,
@@ -133,7 +144,7 @@ class Production:
                 ready.weights,
                 task.adapters,
                 ready.fine_tune,
-                order.profile_on(ready.profile),
+                profile,
                 gpus=len(done),
             ),
             visible_mark=order.visible_mark,
@@ -152,6 +163,10 @@ class Production:
             seconds={**first.seconds, Stage.WRITING: self._writing},
             peak_gib=max((each.peak_gib for each in done if each.peak_gib), default=None),
             weights=provenance.weights_digest(ready.weights, task.adapters),
+            preset=self.preset.name,
+            profile=profile,
+            gpus=len(done),
+            computed=computed_steps(profile, order.steps, self.service.policy),
         )
         if await attempt.complete(rendered):
             self.status.completed(rendered.seconds, rendered.peak_gib)
@@ -218,11 +233,12 @@ class Production:
 
 @dataclass(slots=True)
 class Eta:
-    """When a video will be done, by the warm-up's pace, then by its own."""
+    """When a video will be done, by the warm-up's pace, as the planner has the two videos, then by
+    its own."""
 
     ready: Ready
     attempt: Attempt
-    tokens: int
+    workers: Workers
     writing: float
     _began: float = 0.0
     _computing: int = 0
@@ -233,13 +249,22 @@ class Eta:
         self.attempt.report(beat.stage, beat.step, self._left(beat))
 
     def _left(self, beat: Beat) -> float | None:
-        pace = self.ready.paces.get(str(self.attempt.job.order.size))
+        order = self.attempt.job.order
+        pace = self.ready.paces.get(str(order.size))
         if pace is None:
             return None
-        growth = max(1.0, self.tokens / pace.tokens) ** 2
-        step, now = pace.step_seconds * growth, time.monotonic()
+        mine, warm = self.workers.seconds(order), self.workers.seconds(warmed_up(order, pace))
+        step, now = pace.step_seconds * mine.step / warm.step, time.monotonic()
+        decoding = pace.stages[Stage.DECODING] * mine.others / warm.others
         if beat.stage is Stage.DENOISING:
             self._began, self._computing = self._began or now, self._computing or beat.left
             if computed := self._computing - beat.left:
                 step = (now - self._began) / computed
-        return round(beat.left * step + pace.stages[Stage.DECODING] * growth + self.writing, 1)
+        return round(beat.left * step + decoding + self.writing, 1)
+
+
+def warmed_up(order: VideoOrder, pace: Pace) -> VideoOrder:
+    """The order, as long and as guided as the warm-up's video, and of the worker's own profile."""
+    scale = 2.0 if pace.guided else 1.0
+    change = {"frames": pace.frames, "guidance": scale, "guidance_low": scale, "profile": None}
+    return order.model_copy(update=change)

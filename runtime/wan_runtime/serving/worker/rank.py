@@ -7,13 +7,13 @@ its socket is closed.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import queue
 import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -21,8 +21,10 @@ from typing import NoReturn
 import numpy as np
 import torch
 
+from wan_runtime import heartbeat
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.base import Contract
+from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.report import AdapterNote
 from wan_runtime.contract.service import DEFAULT_PROFILE, ServiceSpec
 from wan_runtime.contract.steps import Step
@@ -38,14 +40,15 @@ from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import compute_device, compute_dtype
 from wan_runtime.models.tuned import tuned_files
 from wan_runtime.presets import preset_named
-from wan_runtime.process import child, logs
+from wan_runtime.process import child, logs, stacks
 from wan_runtime.rendering.model import Model
 from wan_runtime.rendering.order import Stage
 from wan_runtime.rendering.render import Renderer
 from wan_runtime.rendering.times import Times, since_process_start
 from wan_runtime.serving.worker import warm_up
-from wan_runtime.serving.worker.adapter_checks import Checks
+from wan_runtime.serving.worker.adapter_checks import Checks, Sample
 from wan_runtime.serving.worker.messages import (
+    Alive,
     Beat,
     Cancel,
     Check,
@@ -73,7 +76,7 @@ class Channel:
     """The socket to the supervisor. A thread hears cancellations while a video is made."""
 
     def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
+        self._connection, self._one = connection, threading.Lock()
         self._tasks: queue.SimpleQueue[Render | Check | None] = queue.SimpleQueue()
         self._cancelled: str | None = None
         threading.Thread(target=self._listen, daemon=True).start()
@@ -86,7 +89,8 @@ class Channel:
         return self._cancelled == job_id
 
     def send(self, message: Contract) -> None:
-        self._connection.sendall(dump(message))
+        with self._one:  # heartbeats come from any thread
+            self._connection.sendall(dump(message))
 
     def _listen(self) -> None:
         with self._connection.makefile("rb") as lines:
@@ -172,6 +176,8 @@ class Opened:
     checks: Checks
     adapters: tuple[AdapterNote, ...]
     """Notes on the service's adapters, on rank 0; empty on other ranks."""
+    samples: tuple[Sample, ...]
+    """Adapters that the warm-up has at work, alike on all ranks."""
     fine_tune: FineTune | None
     """Where the model has full weights in place of the released ones."""
 
@@ -183,11 +189,14 @@ def open_rank(
     looks at the service's adapters.
 
     Raises:
-        InputError, InfrastructureError: of the files of model and adapters, the store, a library
-            that is not there, and an attention kernel that cannot be used.
+        InputError, InfrastructureError: of the number of GPUs, the files of model and adapters, the
+            store, a library that is not there, and an attention kernel that cannot be used.
     """
     preset = preset_named(service.model.preset)
     if torch.cuda.is_available():
+        if world > (count := torch.cuda.device_count()):
+            text = f"--ranks {world}: each takes a GPU of its own, and this pod has {count}"
+            raise InputError(Reason.JOB_INVALID, text)
         torch.cuda.set_device(rank)
     device = compute_device()
     compile_cache.use(device)
@@ -216,11 +225,13 @@ def open_rank(
     checked = service.adapters if rank == 0 else ()
     with times.of("adapters"):
         notes = ranks.together(lambda: tuple(map(checks.first, checked)))
-    return Opened(ranks, Renderer(model, cache), checks, notes, tuned.lineage if tuned else None)
+    samples = ranks.broadcast(checks.samples)
+    lineage = tuned.lineage if tuned else None
+    return Opened(ranks, Renderer(model, cache), checks, notes, samples, lineage)
 
 
 def peak_gib() -> float | None:
-    """GPU memory of this process since the last video began."""
+    """Peak GPU memory of this process since the last video began, in GiB; None without a GPU."""
     if not torch.cuda.is_available():
         return None
     return round(torch.cuda.max_memory_reserved() / 2**30, 2)
@@ -235,16 +246,23 @@ def main(arguments: list[str] | None = None) -> int:
         parser.add_argument(f"--{number}", type=int, required=True)
     options = parser.parse_args(arguments)
     logs.configure(f"rank {options.rank}")
+    stacks.write_on_signal()
     channel = Channel(socket.socket(fileno=options.channel))
     rank = options.rank
+
+    def alive() -> None:
+        with suppress(OSError):  # without its supervisor it is about to be killed
+            channel.send(Alive(rank=rank))
+
+    heartbeat.pass_on(alive)
     times = Times()
     times.add("process", since_process_start())
     try:
         started = time.monotonic()
-        service = ServiceSpec.model_validate(json.loads(options.service.read_bytes()))
+        service = ServiceSpec.model_validate_json(options.service.read_bytes())
         opened = open_rank(service, rank, options.world, options.meet, options.work, times)
         loaded = round(time.monotonic() - started, 1)
-        warm = warm_up.run(service, opened.renderer, options.work, times)
+        warm = warm_up.run(service, opened.renderer, options.work, times, opened.samples)
     except Exception as error:
         problem = problem_of(error)
         log.error("%s", problem.message, exc_info=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +15,22 @@ from PIL import Image
 
 from wan_runtime.contract.reasons import Reason
 from wan_runtime.contract.service import SamplingSpec, ServiceSpec, Size
-from wan_runtime.errors import NumericalError
+from wan_runtime.errors import InputError, NumericalError, OutOfMemoryError, classify
+from wan_runtime.models.adapters.applied import AppliedAdapter
+from wan_runtime.models.dit.parallel import Ranks
 from wan_runtime.planner.architecture import tokens_of
 from wan_runtime.presets import Preset
 from wan_runtime.rendering.order import Stage, VideoOrder
 from wan_runtime.rendering.render import Renderer
 from wan_runtime.rendering.times import Times
+from wan_runtime.serving.worker.adapter_checks import Sample
 from wan_runtime.serving.worker.messages import Pace
+
+log = logging.getLogger(__name__)
 
 STEPS = 2
 """Denoising steps of a warm-up video: with Wan2.2, one for each expert."""
+UNGUIDED = {"guidance": 1.0, "guidance_low": 1.0}
 SHORT = 5
 """Frames of the video that is made twice: a full one costs a minute at 14B."""
 
@@ -40,8 +47,17 @@ class Warm:
     """All else."""
 
 
-def run(service: ServiceSpec, renderer: Renderer, work: Path, times: Times | None = None) -> Warm:
-    """Render a short video twice, then each size once. Collective.
+def run(
+    service: ServiceSpec,
+    renderer: Renderer,
+    work: Path,
+    times: Times | None = None,
+    samples: Sequence[Sample] = (),
+) -> Warm:
+    """Render a short video twice, once with each of the samples, then each size once. Collective.
+
+    What a sample makes is not looked at: one that gives no pixels, or has no room, fails its own
+    videos.
 
     Raises:
         NumericalError: on all ranks, if pixels are not finite, if the same order gives another
@@ -57,12 +73,28 @@ def run(service: ServiceSpec, renderer: Renderer, work: Path, times: Times | Non
         again, repeated = _render(renderer, short, work)
     compiled = max(0.0, _total(taken) - _total(repeated))
     _check(renderer, once, again)
+    for adapter, guided in samples:
+        order = short if guided else short.model_copy(update=UNGUIDED)
+        try:
+            with times.of("with adapters"):
+                _render(renderer, order, work, (adapter,))
+        except Exception as error:
+            if not _of_sample(error, renderer.ranks):
+                raise
+            log.warning("warm-up with the adapter %s: %s", adapter.name, error)
     paces: dict[str, Pace] = {}
     for size in service.sizes:
         with times.of(f"video of {size}"):
             latents, paces[str(size)] = _render(renderer, warm_order(preset, defaults, size), work)
         _check(renderer, latents)
     return Warm(paces, round(compiled, 1), round(time.monotonic() - started - compiled, 1))
+
+
+def _of_sample(error: Exception, ranks: Ranks) -> bool:
+    """Whether it is the adapter's, and was raised on all ranks: one that is out of memory by itself
+    leaves the others waiting."""
+    found = classify(error) if ranks.world == 1 else error
+    return isinstance(found, (NumericalError, InputError, OutOfMemoryError))
 
 
 def warm_order(
@@ -85,7 +117,9 @@ def warm_order(
     )
 
 
-def _render(renderer: Renderer, order: VideoOrder, work: Path) -> tuple[str, Pace]:
+def _render(
+    renderer: Renderer, order: VideoOrder, work: Path, adapters: Sequence[AppliedAdapter] = ()
+) -> tuple[str, Pace]:
     """Digest of the latents, and how long it took."""
     size = order.size
     picture = work / f"warm-up-{size}-{renderer.ranks.rank}.png"
@@ -96,9 +130,11 @@ def _render(renderer: Renderer, order: VideoOrder, work: Path) -> tuple[str, Pac
         if stage in (Stage.DENOISING, Stage.DECODING):
             begun.append(time.monotonic())
 
-    shot = renderer.render(order, picture, progress=note)
+    shot = renderer.render(order, picture, adapters, progress=note)
     pace = Pace(
         tokens=tokens_of(order.frames, order.size.width, order.size.height),
+        frames=order.frames,
+        guided=order.guided,
         # Of a few steps the first ones, or those of another expert, may choose kernels yet.
         step_seconds=min(after - before for before, after in pairwise(begun)),
         stages=shot.seconds,

@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,6 +25,7 @@ from wan_runtime.models.adapters.files import FOLDER, AdapterFiles
 from wan_runtime.presets import preset_named
 from wan_runtime.serving.queue.errors import QueueAway
 from wan_runtime.serving.queue.queue import Queue
+from wan_runtime.serving.settings import settle
 from wan_runtime.serving.worker.adapter_recheck import Recheck
 from wan_runtime.serving.worker.attempt import Attempt, Timing
 from wan_runtime.serving.worker.inputs import Inputs
@@ -69,6 +71,8 @@ class Worker:
         inputs = Inputs(service, store, files, self.status.notes)
         self._recheck = Recheck(service, files, self.status, self._timing.rechecks)
         self._production = Production(service, preset, store, inputs, work / "jobs", self.status)
+        self._sizes = frozenset(map(str, service.sizes))
+        self._settle = partial(settle, service=service)
         self._restarts = Restarts(self._timing.back_off)
         self._jobs: set[asyncio.Task[None]] = set()
         self._stopping, self._news = asyncio.Event(), asyncio.Event()
@@ -85,7 +89,7 @@ class Worker:
 
     async def run(self) -> ExitClass:
         """Run until `stop`, or until no ranks can be had."""
-        pulse = asyncio.create_task(self._pulse())
+        reports = asyncio.create_task(self._report())
         recheck = asyncio.create_task(self._recheck.run(lambda: self.processes, self._news.set))
         try:
             while not self._stopping.is_set():
@@ -103,7 +107,7 @@ class Worker:
         finally:
             self.stop()  # of its own accord, too
             await self._end()
-            pulse.cancel()
+            reports.cancel()
             recheck.cancel()
             with suppress(QueueAway):
                 await self._queue.gone(self.name)
@@ -144,7 +148,12 @@ class Worker:
             return
         try:
             job = await self._queue.claim(
-                self.name, self._timing.lease, self.status.revision, self.status.lacking
+                self.name,
+                self._timing.lease,
+                self.status.revision,
+                self.status.lacking,
+                sizes=self._sizes,
+                settle=self._settle,
             )
         except QueueAway as error:
             log.warning("no job can be claimed: %s", error)
@@ -209,8 +218,8 @@ class Worker:
         if self.processes is not None:
             await self.processes.kill()
 
-    async def _pulse(self) -> None:
-        """Record at each beat that the event loop runs, and report the worker to the queue."""
+    async def _report(self) -> None:
+        """Record at each interval that the event loop runs, and report the worker to the queue."""
         while True:
             self.status.turned = time.monotonic()
             self._news.clear()

@@ -12,6 +12,8 @@ from wan_runtime.contract.reasons import Reason
 from wan_runtime.errors import InfrastructureError
 from wan_runtime.serving.worker.output.order import FILES, VIDEO, Cut
 
+WRITE_SECONDS = 3600.0
+"""Longest time that writing a video may take: it takes seconds."""
 TYPES = {
     ".mp4": "video/mp4",
     ".webp": "image/webp",
@@ -63,11 +65,15 @@ async def write(cut: Cut) -> None:
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        _, said = await process.communicate()
-    except asyncio.CancelledError:
-        process.kill()
-        await process.wait()
-        raise
+        async with asyncio.timeout(WRITE_SECONDS):
+            _, said = await process.communicate()
+    except TimeoutError:
+        text = f"the video was not written within {WRITE_SECONDS:.0f} s"
+        raise InfrastructureError(Reason.UNEXPECTED, text) from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     if process.returncode:
         lines = said.decode(errors="replace").strip().splitlines()
         raise InfrastructureError(

@@ -8,10 +8,12 @@ wait.
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from wan_runtime.rendering.media import Frames, write_mp4
@@ -39,10 +41,19 @@ def write(cut: Cut) -> None:
     """All of FILES into the folder."""
     frames: Frames = np.load(cut.frames)
     folder = Path(cut.folder)
-    Image.fromarray(frames[0]).save(folder / FILES[FIRST_FRAME])  # without the mark
+    whole = frames[0]
     if cut.visible_mark:
         frames = marked(frames)
-    write_mp4(frames, folder / FILES[VIDEO], cut.fps, cut.metadata)
+    with ThreadPoolExecutor(1) as beside:
+        pictures = beside.submit(_pictures, cut, whole, frames)
+        write_mp4(frames, folder / FILES[VIDEO], cut.fps, cut.metadata)
+        pictures.result()
+
+
+def _pictures(cut: Cut, whole_HWC: NDArray[np.uint8], frames: Frames) -> None:
+    """All but the video. `whole_HWC`: the first frame without the mark."""
+    folder = Path(cut.folder)
+    Image.fromarray(whole_HWC).save(folder / FILES[FIRST_FRAME])
     first = Image.fromarray(frames[0])
     first.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
     first.save(folder / FILES[THUMBNAIL], **SAVED)
