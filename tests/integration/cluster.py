@@ -193,7 +193,7 @@ def result(step: str, exit_class: int = 0, reason: str = "Completed", message: s
     return Result(
         step_id=step,
         exit_class=ExitClass(exit_class),
-        reason=Reason(reason),
+        reason=Reason(reason),  # type: ignore[call-arg]
         message=message,
         manifest=None
         if exit_class

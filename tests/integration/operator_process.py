@@ -44,7 +44,7 @@ def controllers(server: ApiServer, *others: str) -> Iterator[None]:
         *("horizontal-pod-autoscaler-controller", "garbage-collector-controller", *others),
     )
     command = [
-        server.binaries / "kube-controller-manager",
+        str(server.binaries / "kube-controller-manager"),
         f"--kubeconfig={server.kubeconfig}",
         f"--controllers={','.join(names)}",
         "--horizontal-pod-autoscaler-sync-period=1s",

@@ -82,11 +82,14 @@ def test_what_people_say_decides_only_where_they_give_marks(evaluations: Runs) -
     pairs = {**people, "mode": "Pairs"}
     marks: Any = {"thresholds": [{"metric": "subjective", "value": 14}]}
     few: Any = {"thresholds": [{"metric": "subjective", "value": 3.5}]}
+    total: Any = {"gate": {"thresholds": [{"metric": "total", "value": 0.5}]}}
+    flicker: Any = {"metrics": ["flicker"], "decision": {"metric": "flicker"}}
     in_scores = "with ratings in the mode Scores, subjective"
     wrong: list[tuple[str, Manifest]] = [
         (in_scores, minimal(ratings=pairs, decision={"metric": "subjective"})),
         (in_scores, minimal(ratings=pairs, gate=marks)),
         ("needs the metrics psnr and ssim", minimal(ratings=pairs, metrics=["flicker"])),
+        ("needs the metrics psnr and ssim", minimal(**flicker, **total)),
         ("the sum of four marks from 1 to 5", minimal(ratings=people, gate=few)),
     ]
     for message, manifest in wrong:

@@ -13,8 +13,8 @@ from wan_runtime.contract.reasons import Explanation, GatewayReason
 READY = "Ready"
 MODEL_READY = "ModelReady"
 ADAPTERS_READY = "AdaptersReady"
-WAITING = "WaitingForCapacity"
-"""A reason."""
+WAITING, EXCEEDED = "WaitingForCapacity", "ProgressDeadlineExceeded"
+"""Reasons."""
 
 TYPES: dict[str, str] = {
     STALLED: "Nothing will change until somebody acts; the message says what to do. What served "
@@ -81,6 +81,17 @@ _OWN: dict[str, Explanation] = {
         "evaluation of `spec.rollout.gate` did not pass.",
         "Mend what the message names and change the spec, which begins another rollout: `kubectl "
         "edit wis/NAME`.",
+    ),
+    EXCEEDED: Explanation(
+        "A canary was good, and the workers that follow it make no progress: for "
+        "`spec.rollout.deadlineSeconds` no further one was ready or reported which adapters it can "
+        "use, and no old one went. Nothing is rolled back, and all workers that are ready serve; "
+        "the message has the cause.",
+        "No node has room for another worker, its pods do not start, or their reports do not come "
+        "through the database.",
+        "Mend what the message names, after which it goes on by itself, or take the change back: "
+        "`kubectl edit wis/NAME`. `kubectl get pods -l wan-operator.dev/service=NAME` shows the "
+        "pods.",
     ),
     "Scaled": Explanation("Autoscaling changed the number of workers."),
     "AdaptersLoaded": Explanation("Workers have fetched every adapter, and each fits the model."),
@@ -162,10 +173,20 @@ _OWN: dict[str, Explanation] = {
         "`helm upgrade --reuse-values --set database.secretName=SECRET`, or `spec.database` with "
         "`kubectl edit wis/NAME`.",
     ),
+    "StoreChanged": Explanation(
+        "The endpoint, bucket or prefix of a store that has photos or videos of this service was "
+        "changed. Nothing is acted on, what serves goes on with the store that it has, and the "
+        "message names both.",
+        "`spec.store` was edited, or the Helm values `store.*` of a service that leaves them out.",
+        "Set it back with `kubectl edit wis/NAME`, or write the store that is in use, "
+        "`status.effective.store`, into `spec.store`. For another store make another service, and "
+        "delete this one once its videos are fetched.",
+    ),
     "DoesNotFit": Explanation(
         "A video of the default size and length, or the largest that requests may ask for, needs "
         "more GPU memory than the GPU has, by the planner's estimate; the message has the numbers "
-        "and the smallest changes that help. No worker was started.",
+        "and the smallest changes that help. No worker was started; those of an earlier spec serve "
+        "on as they are.",
         "Sizes, frames or the model are too large for the GPU type and number of a worker.",
         "Make one of the changes in the message with `kubectl edit wis/NAME`, or choose a larger "
         "GPU by `spec.workers.podTemplate.nodeSelector` or more with `spec.workers.gpus`.",

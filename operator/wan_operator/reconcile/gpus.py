@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from wan_operator.api.v1alpha1.pods import PodTemplate
 from wan_operator.reconcile.observed import Raw
@@ -16,7 +16,14 @@ PRODUCT = "nvidia.com/gpu.product"
 def gpu_of(pods: PodTemplate, default: Gpu | None, catalogue: Sequence[Gpu]) -> Gpu | None:
     """The type that the pods are bound to by their node selector; else the cluster's default. None:
     not known."""
-    label = pods.node_selector.get(PRODUCT)
+    return gpu_by(pods.node_selector, default, catalogue)
+
+
+def gpu_by(
+    selector: Mapping[str, str], default: Gpu | None, catalogue: Sequence[Gpu]
+) -> Gpu | None:
+    """As `gpu_of`, by the node selector."""
+    label = selector.get(PRODUCT)
     return default if label is None else by_product(label, catalogue)
 
 

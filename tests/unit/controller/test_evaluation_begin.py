@@ -5,6 +5,7 @@ from __future__ import annotations
 from unit.controller.evaluation_world import (
     BASE,
     BUCKET,
+    DATASET,
     OTHER,
     RATINGS,
     TUNED,
@@ -88,16 +89,17 @@ def test_what_a_fine_tune_made_stays_when_it_is_deleted_or_made_anew() -> None:
 
 
 def test_how_candidates_and_the_noise_floor_are_rendered_reaches_the_pods() -> None:
-    fast = {**BASE, "acceleration": {"profile": "Fast", "stepCache": "TeaCache"}}
+    by = {"profile": "Fast", "stepCache": "TeaCache", "attention": "SageAttention"}
     world = EvaluationWorld(
-        candidates=[fast, OTHER],
+        candidates=[{**BASE, "acceleration": by}, {**OTHER, "acceleration": {}}],
         noiseFloor=OTHER["name"],
         noiseFloorRenders=["OtherSeed", "OtherKernels"],
     )
     world.settle()
     work = world.work_of("collect")
     base = work.candidate(BASE["name"])
-    assert (base.profile, base.step_cache) == ("Fast", "TeaCache")
+    assert (base.profile, base.step_cache, base.attention) == ("Fast", "TeaCache", "SageAttention")
+    assert work.candidate(OTHER["name"]).attention is None, "Auto is the fastest that is right"
     assert work.noise_floor_renders == ("OtherSeed", "OtherKernels")
 
 
@@ -112,6 +114,7 @@ def test_pods_that_score_with_networks_have_room_for_them_and_a_gpu_if_wanted() 
         pod = world.jobs[name]["spec"]["template"]["spec"]
         found: dict[str, str] = pod["containers"][0]["resources"]["requests"]
         assert world.work_of("score").metric_weights == spec.get("metricWeights")
+        assert world.work_of("score").score_on_gpu == spec.get("scoreOnGpu", False)
         return found
 
     weights = {"metricWeights": "s3://wan/weights"}
@@ -120,6 +123,23 @@ def test_pods_that_score_with_networks_have_room_for_them_and_a_gpu_if_wanted() 
     assert "nvidia.com/gpu" not in requests(**weights)
     on_gpu = requests(**weights, scoreOnGpu=True)
     assert (on_gpu["memory"], on_gpu["nvidia.com/gpu"]) == ("16Gi", "1")
+
+
+def test_gpu_hours_count_the_pods_that_measure() -> None:
+    def hours(**spec: object) -> object:
+        world = EvaluationWorld(
+            sampling={"size": {"width": 1280, "height": 720}, "frames": 81},
+            clips={**DATASET, "count": 1000},
+            podTemplate={"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-L40"}},
+            metrics=["psnr", "ssim", "lpips"],
+            metricWeights="s3://wan/weights",
+            **spec,
+        )
+        world.look()
+        return world.status["effective"].get("gpuHours")
+
+    assert hours() is None, "Tiny presets are not planned"
+    assert hours(scoreOnGpu=True) == round(2000 * 81 * (0.03 + 0.04) / 4 / 3600, 2)
 
 
 def test_a_fine_tune_of_a_model_without_tea_cache_waits_for_an_edit() -> None:

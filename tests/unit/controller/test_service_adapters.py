@@ -3,6 +3,7 @@ would bring one."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -298,28 +299,58 @@ def test_an_old_worker_stays_until_the_new_one_can_have_told() -> None:
     assert "minReadySeconds" not in found["spec"]
 
 
-def test_a_schedule_is_that_of_the_files_that_all_workers_have() -> None:
-    """Else a few steps without guidance would meet files that were made for another schedule."""
-    world, old, new = begun("Surge", [GOOD, OLD], [GOOD, NEW | {"distilled": {}}])
-
-    def offered() -> list[str]:
-        return [each["name"] for each in world.served()["adapters"]]
-
-    assert offered() == ["good"], "workers of both revisions are at work"
-    world.roll()
-    hears(world, worker(new, usable=("good", "style")))
-    world.turn(60)
-    assert world.status["revision"] == new != old
-    assert offered() == ["good", "style"]
-    world.edit(adapters=[GOOD, OLD | {"distilled": {}}])
-    world.turn()
-    assert offered() == ["good"]
+def test_a_schedule_belongs_to_the_workers_that_have_it() -> None:
+    """Each worker renders by its own, and a request must be one that all of them can render."""
+    for before, after in ((OLD, NEW | {"distilled": {}}), (NEW | {"distilled": {}}, OLD)):
+        world, old, new = begun("Surge", [GOOD, before], [GOOD, after])
+        for served, adapter in ((world.served(), after), (world.served()["others"][0], before)):
+            style = served["adapters"][1]
+            assert style["files"] == {"Only": adapter["files"]["uri"]}
+            schedule = {"steps": 4, "shift": 5.0} if "distilled" in adapter else None
+            assert style.get("distilled") == schedule
+        world.roll()
+        hears(world, worker(new, usable=("good", "style")))
+        world.turn(60)
+        assert world.status["revision"] == new != old
+        assert "others" not in world.served()
 
 
-def test_a_schedule_reaches_gateways_and_replaces_no_worker() -> None:
+def test_another_schedule_is_another_revision() -> None:
     world, revision = serving(OLD)
+    assert "distilled" not in world.served("worker")["adapters"][0]
     world.edit(adapters=[OLD | {"distilled": {}}])
     world.settle()
-    assert world.status["revision"] == revision
-    assert world.served()["adapters"][0]["distilled"] == {"steps": 4, "shift": 5.0}
-    assert "distilled" not in world.served("worker")["adapters"][0]
+    assert world.status["revision"] != revision
+    assert world.served("worker")["adapters"][0]["distilled"] == {"steps": 4, "shift": 5.0}
+
+
+@pytest.mark.parametrize("strategy", ROLLOUTS)
+def test_a_schedule_outlives_the_release_that_kept_it_for_gateways(strategy: str) -> None:
+    """Its workers render orders as they are: without the schedule, 40 guided steps."""
+    image, schedule = "wan-runtime:new", {"steps": 4, "shift": 5.0}
+    world, old = serving(OLD, GOOD, rollout=ROLLOUTS[strategy])
+    world.settings = replace(world.settings, runtime_image=image)
+    world.edit(adapters=[OLD | {"distilled": {}}, GOOD])
+    world.turn()
+    assert world.status["revision"] == old
+    style, good = world.served()["adapters"]
+    assert style["distilled"] == schedule
+    assert "distilled" not in good
+
+
+@pytest.mark.parametrize("strategy", ROLLOUTS)
+def test_a_schedule_is_for_no_other_files_of_an_earlier_release(strategy: str) -> None:
+    """Its workers would render the new files' 4 steps with the old ones."""
+    world, _ = serving(OLD, GOOD, rollout=ROLLOUTS[strategy])
+    world.settings = replace(world.settings, runtime_image="wan-runtime:new")
+    world.edit(adapters=[NEW | {"distilled": {}}, GOOD])
+    world.turn()
+    served = world.served()["adapters"]
+    assert not any("distilled" in each for each in served)
+    told = [each["name"] for each in served]
+    assert told == ["style", "good"]
+    if strategy == "Surge":
+        world.roll()
+        hears(world, worker(world.running("worker"), usable=("good", "style")))
+        world.turn(60)
+        assert world.served()["adapters"][0]["distilled"] == {"steps": 4, "shift": 5.0}

@@ -144,7 +144,8 @@ def test_what_is_not_ready_in_time_goes_back(strategy: str) -> None:
     status, reason, message = world.condition("Stalled")
     assert (status, reason) == ("True", "RolledBack")
     assert world.status["conditions"][0]["type"] == "Stalled", "what kubectl shows"
-    assert message.startswith(f"revision {new} was rolled back: not done 600 s after it began")
+    said = "no progress for 600 s (spec.rollout.deadlineSeconds): "
+    assert message.startswith(f"revision {new} was rolled back: {said}")
     assert any(each.startswith(f"revision {new} RolledBack") for each in world.events)
     world.turn(3600)
     assert world.running("worker") == before, "it is not tried again by itself"

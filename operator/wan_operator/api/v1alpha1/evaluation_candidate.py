@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from wan_operator.api.markers import rule, syntax
 from wan_operator.api.v1alpha1.common import ApiModel, DataKey, LocalObjectReference, rules
 from wan_operator.api.v1alpha1.dataset import COLUMN_RULES, Columns
+from wan_operator.api.v1alpha1.inference_acceleration import Attention, attention_rules
 from wan_operator.api.v1alpha1.model import AdapterFiles, Frames, Model, VideoSize
 from wan_operator.api.v1alpha1.syntax import ObjectName, S3Uri
 from wan_runtime.contract.evaluation import CANDIDATE_LIMIT, REFERENCE, WINNER
@@ -48,6 +49,7 @@ class CandidateAcceleration(ApiModel):
                 ".stepCache",
                 reason="FieldValueForbidden",
             ),
+            *attention_rules("self", ".attention"),
         )
     )
 
@@ -57,6 +59,9 @@ class CandidateAcceleration(ApiModel):
     step_cache: Literal["Spaced", "EasyCache", "TeaCache"] | None = None
     """Rule by which Fast leaves out steps, as in a service's spec.acceleration.stepCache. TeaCache
     is for Wan2.1 alone. Default: Spaced."""
+    attention: Attention = "Auto"
+    """Attention kernel, as in a service's spec.acceleration.attention. Where it cannot run, or is
+    wrong, the candidate has no videos."""
 
 
 class SecretKey(ApiModel):

@@ -49,6 +49,14 @@ def _limits(field: str) -> Schema:
     )
 
 
+def _limits_total(field: str) -> str:
+    """Whether a limit of the gate is on the total."""
+    return (
+        f"(has(self.gate) && has(self.gate.{field}) && "
+        f"self.gate.{field}.exists(each, each.metric == '{TOTAL}'))"
+    )
+
+
 _DECIDES_BY_TOTAL = f"(has(self.decision.metric) ? self.decision.metric == '{TOTAL}' : !{_RATED})"
 _RENDERED = "(has(each.model) || has(each.fineTuneRef))"
 
@@ -98,11 +106,12 @@ RULES: tuple[Schema, ...] = (
         computed=f"'must be {_MEASURED}; it is %s'.format([self.decision.metric])",
     ),
     rule(
-        f"!{_DECIDES_BY_TOTAL} || "
+        f"!({_DECIDES_BY_TOTAL} || {_limits_total('thresholds')} || "
+        f"{_limits_total('regressions')}) || "
         "((self.decision.weights.psnr == 0.0 || 'psnr' in self.metrics) && "
         "(self.decision.weights.ssim == 0.0 || 'ssim' in self.metrics))",
-        "the total decides, which needs the metrics psnr and ssim: add them, set their weights to "
-        "0, or choose another metric in decision.metric",
+        "the total decides, or is a limit of the gate, and needs the metrics psnr and ssim: add "
+        "them, set their weights to 0, or choose another metric in decision.metric and gate",
         ".metrics",
     ),
     rule(

@@ -84,8 +84,9 @@ class EffectiveEvaluation(ApiModel):
     """GPU type that videos are planned for, from the node selector or the operator's settings.
     Empty: unknown."""
     gpu_hours: Amount | None = None
-    """Predicted GPU-hours of all videos. Left out if the GPU type is unknown, for Tiny presets, and
-    where nothing is rendered."""
+    """Predicted GPU-hours of all videos and, with spec.scoreOnGpu, of the pods that measure them,
+    without the networks of metrics. Left out if the GPU type is unknown, and where no pod has a GPU
+    but for Tiny presets."""
     cost: Amount | None = None
     """Price of these GPU-hours, by spec.pricePerGpuHour or else in the currency of the GPU
     catalogue."""

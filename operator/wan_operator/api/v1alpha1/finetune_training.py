@@ -224,7 +224,7 @@ class Training(ApiModel):
     deterministic: bool = False
     """Whether to train only with GPU kernels whose results repeat to the bit: equal runs over the
     same latents then end in equal weights, interrupted ones too. This is slower:
-    at 14B a step takes about 7 % more time under KeepAttention and Offload, which then need
+    at 14B a step takes about 12 % more time under KeepAttention and Offload, which then need
     up to 12 GiB more of the GPU, and 64 % under Full. On CPUs results always repeat."""
     timestep_sampling: Literal["Uniform"] = "Uniform"
     """Distribution of the noise levels that are trained. Uniform draws from the shifted training

@@ -35,6 +35,7 @@ from wan_operator.api.v1alpha1.inference_status import (
     EffectiveDistance,
     EffectiveService,
     QueueStatus,
+    RolloutProgress,
     RolloutStatus,
     StartupStatus,
     WanInferenceServiceStatus,
@@ -73,6 +74,7 @@ __all__ = [
     "Results",
     "Rollout",
     "RolloutGate",
+    "RolloutProgress",
     "RolloutStatus",
     "Sampling",
     "ServedModel",
@@ -215,9 +217,11 @@ class Rollout(ApiModel):
     workers that run beside the old ones, which serve until then. Assume: it begins at once, for
     clusters that add nodes when pods are pending or where the workers preempt other pods."""
     deadline_seconds: Seconds = 1800
-    """Seconds within which the new workers must be ready and, for a canary, have rendered the
-    videos that it is judged by. After that the old revision is restored. Waiting for room on nodes
-    does not count."""
+    """Seconds within which a rollout must make progress: a further new worker is ready or reports
+    on its adapters, a canary makes a further video, or an old worker goes. Without any for as long,
+    the old revision is restored. Waiting for room on nodes, and for old workers that end their
+    videos, does not count. After a canary was good nothing is restored: the service is Stalled with
+    the reason ProgressDeadlineExceeded."""
 
 
 class Limits(ApiModel):
@@ -345,7 +349,8 @@ class WanInferenceServiceSpec(ApiModel):
     """PostgreSQL database that holds the queue. Default: the Helm value database.secretName."""
     store: Store | None = None
     """S3-compatible bucket that holds photos and videos. Fields left out come from the operator's
-    settings; status.effective.store shows the values in use."""
+    settings; status.effective.store shows the values in use. Once a worker was ready, the
+    endpoint, bucket and prefix cannot be changed: photos and videos are there."""
     price_per_hour: Annotated[float, Field(ge=0, le=1e6)] | None = None
     """Price of one worker for an hour, in any currency. With it, estimates include the cost of a
     video. Default: the price of the worker's GPUs in the GPU catalogue, if their type is known."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from wan_operator.api.markers import Schema, rule
+from wan_runtime.planner.architecture import TINY_HEADS
 from wan_runtime.presets import PRESETS, Preset
 
 
@@ -181,5 +182,12 @@ PARALLEL_RULES: tuple[Schema, ...] = (
         "self.parallelism.ring == 1 || self.acceleration.profile != 'Exact'",
         "a ring rounds otherwise than one GPU: take ring 1, or another profile than Exact",
         ".parallelism.ring",
+    ),
+    rule(
+        "!self.model.preset.endsWith('-Tiny') || "
+        f"self.workers.gpus <= {TINY_HEADS} * self.parallelism.ring",
+        f"8 GPUs cannot share the {TINY_HEADS} attention heads of a Tiny preset: take 1, 2 or 4, "
+        "or the backend xDiT with ring 2",
+        ".workers.gpus",
     ),
 )

@@ -101,6 +101,23 @@ class QueueStatus(ApiModel):
     """Time of the report."""
 
 
+class RolloutProgress(ApiModel):
+    """How far a rollout has come in its phase."""
+
+    time: datetime
+    """Time of the last progress: a further worker was ready or reported, the canary made a further
+    video, an old worker went, or the phase began. rollout.deadlineSeconds counts from it."""
+    ready_workers: Count = 0
+    """Largest number of new workers that were ready at the same time."""
+    reported_workers: Count = 0
+    """Largest number of new workers that reported at the same time which adapters they can use."""
+    canary_videos: Count = 0
+    """Largest number of videos that the canary made within an hour."""
+    old_workers: Count = 0
+    """Smallest number of old workers that were yet to be replaced, those that end their videos
+    among them. While a canary is tried out none is replaced, and it is 0."""
+
+
 class RolloutStatus(ApiModel):
     """State of a rollout."""
 
@@ -117,6 +134,8 @@ class RolloutStatus(ApiModel):
     message: Annotated[str, Field(max_length=1024)] = ""
     """Numbers that the revision is judged by, what the rollout waits for, or why it was rolled
     back."""
+    progress: RolloutProgress | None = None
+    """Progress within the phase. Left out before the rollout began and after it was rolled back."""
 
 
 class EffectiveDistance(ApiModel):
@@ -132,7 +151,8 @@ class EffectiveDistance(ApiModel):
     less."""
     skipped_steps: Amount | None = None
     """Distance by the steps alone that spec.acceleration.stepCache leaves out. Measured in float32
-    on a CPU. Left out where every step is computed. Both causes at once were not measured."""
+    on a CPU. Left out where every step is computed. Both causes at once have at most an
+    eighth more than the kernels alone."""
     measured_on: Short
     """Preset of the Tiny model that was measured."""
 

@@ -6,7 +6,7 @@ later and elsewhere.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -51,8 +51,10 @@ def names_a_service(message: str, *, unless: str | None = None) -> Schema:
     return rule(f"{unless} || {letter}" if unless else letter, message, ".metadata.name")
 
 
-def _keys(of: str, prefix: str = _SUBDOMAIN) -> Cel:
-    """Rule over a map: its keys are those of `of`, such as labels."""
+def keys_of(of: Literal["labels", "annotations"]) -> Cel:
+    """Rule over a map: its keys are those of labels or of annotations."""
+    # The API server compares the prefix in lower case, of annotations alone.
+    prefix = _SUBDOMAIN.replace("a-z0-9", "A-Za-z0-9") if of == "annotations" else _SUBDOMAIN
     return Cel(
         f"self.all(key, {key_is_valid('key', prefix)})",
         f"must have keys of {of}: {KEY_SYNTAX}",
@@ -83,12 +85,11 @@ LabelValue = Annotated[
         "digits",
     ),
 ]
-Labels = Annotated[dict[str, LabelValue], Field(max_length=32), _keys("labels")]
+Labels = Annotated[dict[str, LabelValue], Field(max_length=32), keys_of("labels")]
 Annotations = Annotated[
     dict[str, Annotated[str, Field(max_length=4096)]],
     Field(max_length=32),
-    # The API server compares the prefix in lower case, of annotations alone.
-    _keys("annotations", _SUBDOMAIN.replace("a-z0-9", "A-Za-z0-9")),
+    keys_of("annotations"),
 ]
 Hostname = Annotated[
     str,

@@ -22,6 +22,7 @@ from wan_runtime.contract.sampling import (
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.host import HostPlan, plan_worker
 from wan_runtime.planner.remedies import serving_remedies
+from wan_runtime.planner.scoring import seconds_per_video
 from wan_runtime.planner.serving import ServingPlan, plan_serving
 from wan_runtime.planner.workload import GIB, Serving
 from wan_runtime.presets import PRESETS
@@ -43,7 +44,8 @@ def with_plans(
     spec: WanEvaluationSpec, effective: EffectiveEvaluation, gpu: Gpu
 ) -> EffectiveEvaluation:
     """The same, on this type of GPU."""
-    candidates, seconds, size = [], 0.0, size_of(effective)
+    size = size_of(effective)
+    candidates, seconds = [], scoring_seconds(spec, size, effective.candidates)
     for each in effective.candidates:
         plan = plan_of(spec, size, each, gpu)
         if plan is None:
@@ -62,6 +64,16 @@ def with_plans(
             "cost": round(hours * price, 2) if seconds else None,
         }
     )
+
+
+def scoring_seconds(
+    spec: WanEvaluationSpec, size: Bucket, candidates: Sequence[EffectiveCandidate]
+) -> float:
+    """GPU-seconds of the pods that measure; 0 if they have no GPU."""
+    if not spec.score_on_gpu:
+        return 0.0
+    videos = sum(videos_of(spec, each) for each in candidates)
+    return videos * seconds_per_video(spec.metrics, size)
 
 
 def videos_of(spec: WanEvaluationSpec, candidate: EffectiveCandidate) -> int:

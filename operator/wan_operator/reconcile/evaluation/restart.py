@@ -13,7 +13,7 @@ BEFORE = tuple(step for step, facts in FACTS.items() if facts.verifies)
 """Steps that may have run when an edit of the fixed fields still starts the run over."""
 
 
-LATE = frozenset({"legacy_psnr", "score_on_gpu"})
+LATE = frozenset({"legacy_psnr"})
 """Fixed fields that no step reads before a candidate is at work: an edit needs no start."""
 
 

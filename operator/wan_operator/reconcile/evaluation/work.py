@@ -82,6 +82,7 @@ def evaluation_work(
         noise_floor_renders=tuple(floor_renders(spec)),
         metrics=tuple(spec.metrics),
         metric_weights=spec.metric_weights,
+        score_on_gpu=spec.score_on_gpu,
         legacy_psnr=spec.legacy_psnr,
         ratings=rating_spec(spec),
         decision=DecisionSpec(
@@ -100,7 +101,7 @@ def candidate_spec(
     candidate: Candidate, resolved: EffectiveCandidate, namespace: str
 ) -> CandidateSpec:
     """A candidate, with what its fine-tune made."""
-    profile, made = candidate.acceleration, resolved.weights
+    by, made = candidate.acceleration, resolved.weights
     cost = resolved.training_gpu_seconds
     return CandidateSpec(
         name=candidate.name,
@@ -109,8 +110,9 @@ def candidate_spec(
         adapter=adapter_file(candidate),
         service=service_address(candidate, namespace),
         videos=candidate.videos,
-        profile=None if profile is None else profile.profile,
-        step_cache=None if profile is None else profile.step_cache,
+        profile=None if by is None else by.profile,
+        step_cache=None if by is None else by.step_cache,
+        attention=None if by is None or by.attention == "Auto" else by.attention,
         training=None
         if cost is None
         else TrainingCost(gpu_seconds=cost, gpu=resolved.training_gpu),

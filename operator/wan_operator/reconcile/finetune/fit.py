@@ -112,21 +112,10 @@ def as_begun(run: FineTuneRun, effective: Effective) -> Effective:
 def long_warm_up(run: FineTuneRun) -> str | None:
     """Why a run must not train whose clips are counted: the number of its steps follows from them,
     and its warm-up takes more. Only before its first step with a GPU."""
-    clips, warm_up = clips_of(run.status.steps), run.spec.training.schedule.warmup_steps
+    clips = clips_of(run.status.steps)
     if clips is None or not run.is_before_gpus:
         return None
-    steps = steps_for(run.spec, clips)
-    has = "the run has"
-    if trains_jointly(run.spec) and steps > 1:
-        has = "an expert of the run has"
-        steps = min(joint_steps(PRESETS[run.spec.model.preset], steps).values())
-    if warm_up <= steps:
-        return None
-    return (
-        f"spec.training.schedule.warmupSteps is {warm_up}, more than the {steps} that {has} "
-        f"with its epochs and training windows ({clips}): the learning rate would never be "
-        "reached. Set fewer warm-up steps, or more epochs"
-    )
+    return warm_up_fault(run.spec, clips)
 
 
 def _refusal(
@@ -189,6 +178,22 @@ def workloads(
     works = tuple(replace(work, spread=spread) for work in works)
     chosen = checkpointing(spec, works, gpu, begun)
     return tuple(replace(work, checkpointing=chosen) for work in works)
+
+
+def warm_up_fault(spec: WanFineTuneSpec, clips: int) -> str | None:
+    """Why a run must not train on so many windows of clips: its warm-up takes more steps."""
+    steps, warm_up = steps_for(spec, clips), spec.training.schedule.warmup_steps
+    has = "the run has"
+    if trains_jointly(spec) and steps > 1:
+        has = "an expert of the run has"
+        steps = min(joint_steps(PRESETS[spec.model.preset], steps).values())
+    if warm_up <= steps:
+        return None
+    return (
+        f"spec.training.schedule.warmupSteps is {warm_up}, more than the {steps} that {has} "
+        f"with its epochs and training windows ({clips}): the learning rate would never be "
+        "reached. Set fewer warm-up steps, or more epochs"
+    )
 
 
 def workload(spec: WanFineTuneSpec, bucket: Bucket) -> Training:

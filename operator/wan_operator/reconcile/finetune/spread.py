@@ -63,34 +63,9 @@ def stated(spread: Parallelism) -> EffectiveParallelism | None:
     return None if alone else EffectiveParallelism(**spread.model_dump())
 
 
-def conflict(spec: WanFineTuneSpec) -> str | None:
-    """Field of a spec that leaves its GPUs no way to share the work, with what would be right: the
-    API server refuses such a spec. None if there is a way."""
-    given, heads = spec.parallelism, _heads(spec)
-    sequence, offload, stage = given.sequence or 1, given.offload or "None", given.zero_stage or 0
-    where = "spec.parallelism"
-    if given.gpus_per_node % sequence:
-        return (
-            f"{where}.sequence: {sequence} does not divide gpusPerNode, {given.gpus_per_node}: the "
-            "GPUs that share a clip are in one node"
-        )
-    if heads % sequence:
-        return f"{where}.sequence: {sequence} does not divide the model's {heads} attention heads"
-    if stage < (least := LEAST_STAGE[offload]):
-        return f"{where}.offload: {offload} needs zeroStage {'2 or 3' if least == 2 else least}"
-    if next(_choices(spec), None) is None:
-        gpus = given.nodes * given.gpus_per_node
-        return (
-            f"{where}: {gpus} GPUs, {sequence} for each clip, cannot share the clips of an "
-            "optimizer step evenly, training.batchSize x gradientAccumulation = "
-            f"{_clips(spec)}: set gradientAccumulation to a multiple of {gpus // sequence}"
-        )
-    return None
-
-
 def _choices(spec: WanFineTuneSpec) -> Iterator[Parallelism]:
     """What the spec allows, that with the least exchange first. The API server has refused a spec
-    that allows nothing, see `conflict`."""
+    that allows nothing."""
     given, heads, clips = spec.parallelism, _heads(spec), _clips(spec)
     gpus = given.gpus_per_node
     splits = [each for each in range(1, gpus + 1) if gpus % each == 0 and heads % each == 0]

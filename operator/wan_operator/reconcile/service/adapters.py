@@ -12,7 +12,7 @@ from wan_operator.reconcile.service.state import Service
 from wan_operator.resources.service.worker import Revision
 from wan_runtime.contract.job import ManifestRef
 from wan_runtime.contract.report import AdapterNote, AdapterReport
-from wan_runtime.contract.service import AdapterSpec
+from wan_runtime.contract.service import AdapterSpec, Distilled
 from wan_runtime.contract.steps import Expert
 
 
@@ -87,6 +87,7 @@ def spec_of(adapter: Adapter, artifact: Artifact | None) -> AdapterSpec:
         files=files_of(adapter.files),
         strength=adapter.strength,
         trigger=adapter.trigger,
+        distilled=adapter.distilled and Distilled(**adapter.distilled.model_dump()),
     )
 
 

@@ -18,7 +18,7 @@ from wan_operator.api.v1alpha1.inference import (
     EffectiveService,
     WanInferenceServiceStatus,
 )
-from wan_operator.conditions.merge import RECONCILING, STALLED, Wanted, is_true
+from wan_operator.conditions.merge import RECONCILING, STALLED, Wanted, first_true, is_true
 from wan_operator.conditions.service import READY, VOCABULARY, WAITING
 from wan_operator.reconcile import stall
 from wan_operator.reconcile.decision import Decision, Delete, Event
@@ -34,12 +34,12 @@ from wan_operator.reconcile.observed import (
 from wan_operator.reconcile.service import base_model, pod_config
 from wan_operator.reconcile.service.causes import asks_warnings, refused
 from wan_operator.reconcile.service.finetunes import Followed, followed
+from wan_operator.reconcile.service.fit import refusal, refused_change, unchanged
 from wan_operator.reconcile.service.found import NEEDS_SOMEBODY, WAITS
 from wan_operator.reconcile.service.mend import mended, resyncs
 from wan_operator.reconcile.service.resolve import (
     DatabaseNotConfiguredError,
     pod_size,
-    refusal,
     resolve,
 )
 from wan_operator.reconcile.service.rollout import Course, course
@@ -48,6 +48,7 @@ from wan_operator.reconcile.service.run import PART
 from wan_operator.reconcile.service.scale import scaled
 from wan_operator.reconcile.service.state import WORKERS, Service, is_ready, read
 from wan_operator.reconcile.service.status import numbered, with_conditions
+from wan_operator.reconcile.service.store import other_store
 from wan_operator.reconcile.stall import unreadable
 from wan_operator.reconcile.store import StoreNotConfiguredError, ca_bundle, cache_volume
 from wan_operator.reconcile.waiting import RETRY_SECONDS
@@ -81,8 +82,17 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
     if len(service.owner.name) > NAME_LIMIT:
         text = f"metadata.name is longer than {NAME_LIMIT} characters: its children append to it"
         return stalled(cr, "SpecInvalid", text, now)
-    if not service.status.revision and is_fit_checked(cr):
-        too_large = refusal(service.spec, settings)
+    other = other_store(service, effective)
+    if other is not None:
+        return unacted(service, Wanted(STALLED, True, "StoreChanged", other))
+    if is_fit_checked(cr):
+        too_large = refused_change(service)
+        if too_large is not None:
+            news = [Wanted(STALLED, True, "DoesNotFit", too_large)]
+            effective = unchanged(service.status.effective, effective)
+            kept = base_model.Import(service=service.with_status(effective=effective))
+            return serve(kept.service, effective, None, news, kept)
+        too_large = None if service.status.revision else refusal(service.spec, settings)
         if too_large is not None:
             return stalled(cr, "DoesNotFit", too_large, now)
     base = base_model.imported(service.with_status(effective=effective), effective)
@@ -139,7 +149,7 @@ def serve(
     base: base_model.Import,
 ) -> Decision:
     """`desired` None: what serves goes on, if anything does."""
-    before = service
+    before, planned = service, desired
     desired = desired or service.revision(service.status.revision)
     service = scaled(service)
     if desired is None:
@@ -158,9 +168,7 @@ def serve(
         )
     taken = course(service, desired)
     service = with_conditions(numbered(taken.service), *news)
-    # While the new revision waits, or once it went back, only the old one renders.
-    offered = desired if desired in (taken.worker, taken.canary) else taken.worker
-    wanted = children(before, service, effective, offered, taken)
+    wanted = children(before, service, effective, taken, planned)
     return Decision(
         children=(*base.children, *wanted),
         deletes=(*base.deletes, *leftovers(service, wanted)),
@@ -176,13 +184,19 @@ def serve(
 
 
 def children(
-    before: Service, service: Service, effective: EffectiveService, offered: Revision, taken: Course
+    before: Service,
+    service: Service,
+    effective: EffectiveService,
+    taken: Course,
+    planned: Revision | None,
 ) -> tuple[Manifest, ...]:
-    """All that runs, in an order in which nothing starts before what it mounts."""
+    """All that runs, in an order in which nothing starts before what it mounts. `planned`: the
+    revision that the spec describes; None while what it names is awaited."""
     owner, spec, settings = service.owner, service.spec, service.settings
     serving = before.revision(before.status.revision)
     at_work = {each.name: each for each in (serving, taken.worker, taken.canary) if each}
-    view = pod_config.of_gateways(service, offered.spec, [each.spec for each in at_work.values()])
+    # Gateways tell of what most videos meet: while a canary is tried out, of what it would replace.
+    view = pod_config.of_gateways(service, taken.worker, [*at_work.values()], planned)
     pods = GatewayPods(
         owner=owner,
         spec=spec.gateway,
@@ -272,7 +286,19 @@ def changes(before: Service, after: Service) -> tuple[Event, ...]:
     if is_true(after.status.conditions, READY) and not is_true(before.status.conditions, READY):
         text = f"{after.status.url} answers, {after.status.ready} workers"
         events.append(Event(type="Normal", reason="Serving", action="Serve", message=text))
-    return tuple(events)
+    return tuple(events + _of_stalls(before, after, events))
+
+
+def _of_stalls(before: Service, after: Service, known: list[Event]) -> list[Event]:
+    """What somebody has to act on, once for each edit; unless it is known already."""
+    old = first_true(before.status.conditions, STALLED)
+    new, base = first_true(after.status.conditions, STALLED), after.status.base_model
+    reasons = {each.reason for each in known} | {base.reason if base else ""}
+    if new is None or new.reason in reasons:
+        return []
+    if old is not None and (old.reason, old.observed_generation) == (new.reason, after.generation):
+        return []
+    return [Event(type="Warning", reason=new.reason, action="Stall", message=new.message)]
 
 
 def _of_faults(before: Service, after: Service) -> list[Event]:
@@ -304,6 +330,15 @@ def _of_adapters(before: Service, after: Service) -> list[Event]:
             text = f"{each.name}: {each.message}"
             events.append(Event(type="Warning", reason=each.reason, action="Serve", message=text))
     return events
+
+
+def unacted(service: Service, cause: Wanted) -> Decision:
+    """For a change that is not acted on: all stays as it is, and its status is that of what
+    serves."""
+    after = with_conditions(numbered(service), cause)
+    return Decision(
+        status=after.dump(), events=changes(service, after), requeue_after=requeue_after(after)
+    )
 
 
 def stalled(cr: Raw, reason: str, message: str, now: datetime) -> Decision:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from wan_operator.api.v1alpha1.common import Store
@@ -12,16 +13,16 @@ from wan_operator.api.v1alpha1.inference import (
     WanInferenceServiceSpec,
 )
 from wan_operator.reconcile import gpus
+from wan_operator.reconcile.service.spread import parallel_of
 from wan_operator.reconcile.store import resolve_store
 from wan_operator.resources.jobs import TINY, Size, size_for
 from wan_operator.settings import Settings
-from wan_runtime.contract.sampling import computed_steps
-from wan_runtime.contract.service import ParallelSpec, SamplingSpec, layout_of
+from wan_runtime.contract.sampling import Profile, StepCachePolicy, computed_steps
+from wan_runtime.contract.service import SamplingSpec, layout_of
 from wan_runtime.contract.service import Size as VideoSize
 from wan_runtime.planner.distance import distance_of
 from wan_runtime.planner.gpus import Gpu, measured_gpu
 from wan_runtime.planner.host import plan_worker
-from wan_runtime.planner.remedies import serving_remedies
 from wan_runtime.planner.serving import plan_serving
 from wan_runtime.planner.workload import Serving
 from wan_runtime.presets import PRESETS, Preset
@@ -85,15 +86,13 @@ def distance(spec: WanInferenceServiceSpec) -> EffectiveDistance | None:
     )
 
 
-def parallel_of(spec: WanInferenceServiceSpec) -> ParallelSpec | None:
-    """Library by which the GPUs of a worker share a video; None: none."""
-    chosen = spec.parallelism
-    return None if chosen.backend == "Native" else ParallelSpec(ring=chosen.ring)
-
-
 def sampling_of(spec: WanInferenceServiceSpec) -> SamplingSpec:
-    """The service's own defaults."""
-    return SamplingSpec.model_validate(spec.defaults.model_dump())
+    """The service's own defaults. Of a model whose videos are longer than requests may be, the
+    length is the longest of these: workers warm up with it, and it is planned."""
+    own = SamplingSpec.model_validate(spec.defaults.model_dump())
+    if own.frames is None and _preset(spec).frames > spec.limits.frames:
+        return own.model_copy(update={"frames": spec.limits.frames})
+    return own
 
 
 def sizes_of(spec: WanInferenceServiceSpec) -> tuple[VideoSize, ...]:
@@ -112,23 +111,48 @@ def gpu_of(spec: WanInferenceServiceSpec, settings: Settings) -> Gpu | None:
 
 
 def work(spec: WanInferenceServiceSpec, *, longest: bool = False) -> Serving:
-    """A video of the default size and length; or of the largest that a request may ask for, with
-    the slowest profile that it may name."""
-    sampling, preset, sizes = sampling_of(spec), _preset(spec), sizes_of(spec)
-    size = max(sizes, key=lambda each: each.width * each.height) if longest else sizes[0]
+    """A video of the default size and length; or of the largest that a request may ask for."""
+    sampling, by = sampling_of(spec), spec.acceleration
+    return planned_video(
+        preset=_preset(spec),
+        sampling=sampling,
+        sizes=sizes_of(spec),
+        frames=spec.limits.frames if longest else None,
+        profile=by.profile,
+        policy=by.step_cache,
+        gpus=spec.workers.gpus,
+    )
+
+
+def planned_video(
+    *,
+    preset: Preset,
+    sampling: SamplingSpec,
+    sizes: Sequence[VideoSize],
+    frames: int | None,
+    profile: Profile,
+    policy: StepCachePolicy,
+    gpus: int,
+) -> Serving:
+    """A video for the planner: of so many `frames` and the largest of `sizes`, with the slowest
+    profile that a request may name; None: of the default length, the first of them and `profile`.
+    """
+    size = sizes[0]
+    if frames is not None:
+        size = max(sizes, key=lambda each: each.width * each.height)
+        profile = "Exact" if profile == "Exact" else "Lossless"
     guidance = preset.guidance if sampling.guidance is None else sampling.guidance
     low = guidance if sampling.guidance_low is None else sampling.guidance_low
-    steps, by = sampling.steps or preset.inference_steps, spec.acceleration
-    profile = "Lossless" if longest and by.profile != "Exact" else by.profile
+    steps = sampling.steps or preset.inference_steps
     return Serving(
         preset=preset.name,
-        frames=spec.limits.frames if longest else sampling.frames or preset.frames,
+        frames=frames or sampling.frames or preset.frames,
         width=size.width,
         height=size.height,
         steps=steps,
-        computed=computed_steps(profile, steps, by.step_cache),
+        computed=computed_steps(profile, steps, policy),
         guided=guidance != 1.0 or low != 1.0,
-        gpus=spec.workers.gpus,
+        gpus=gpus,
         profile=profile,
     )
 
@@ -146,26 +170,6 @@ def drain_seconds(
     least, most = (share * wanted for share in NEAR)
     near = before is not None and least <= before.drain_seconds <= most
     return before.drain_seconds if before is not None and near else wanted
-
-
-def refusal(spec: WanInferenceServiceSpec, settings: Settings) -> str | None:
-    """Why no worker must start: the default video, or the largest that requests may ask for, does
-    not fit the GPU that is known."""
-    gpu = gpu_of(spec, settings)
-    if gpu is None or _preset(spec).tiny:
-        return None
-    usual, longest = (plan_serving(work(spec, longest=each), gpu) for each in (False, True))
-    plan = usual if usual.verdict == "no" else longest
-    if plan.verdict != "no":
-        return None
-    wanted, (low, high) = plan.work, plan.gib_range
-    which = "a video" if plan is usual else "the largest video that spec.limits.frames allows,"
-    changes = serving_remedies(wanted, gpu, settings.gpu_catalogue)
-    return (
-        f"{which} of {wanted.width}x{wanted.height} and {wanted.frames} frames needs "
-        f"{plan.gib:.0f} GiB of GPU memory ({low:.0f} to {high:.0f}) and {gpu.name} has "
-        f"{gpu.memory_gib:.0f}: {gpus.way_out(changes)}"
-    )
 
 
 def pod_size(spec: WanInferenceServiceSpec, settings: Settings) -> Size:

@@ -9,7 +9,8 @@ Surge     one new more, one old less, until all are new.
 Canary    some new in a Deployment of their own, with a share of the requests; then Surge, once
           the gate has passed, if there is one.
 
-Until nodes have room for what runs beside the old, nothing begins.
+Until nodes have room for what runs beside the old, nothing begins. A promoted canary is followed
+by all others without a way back: what then makes no progress is reported, and the old serve on.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from wan_operator.reconcile.service.capacity import check
 from wan_operator.reconcile.service.causes import causes, obstacle
 from wan_operator.reconcile.service.evaluations import gate_of
 from wan_operator.reconcile.service.mend import is_down
+from wan_operator.reconcile.service.progress import draining, is_overdue, progressed, ready, silent
 from wan_operator.reconcile.service.state import Service, count
 from wan_operator.resources.service.gateway import ROLLOUT, ROLLOUT_KEY
 from wan_operator.resources.service.names import REVISION, Part, name_of
@@ -77,7 +79,7 @@ def _is_vain(service: Service) -> bool:
 
 
 def _begin(service: Service, serving: Revision, desired: Revision) -> Course:
-    """From here on the deadline counts."""
+    """From here on the deadline counts, from one step to the next."""
     checked = check(service, serving, desired)
     if checked.awaited:
         waiting = _moved(service, "Waiting", checked.awaited)
@@ -104,6 +106,8 @@ def _noted(begun: Course, note: str) -> Course:
 def _go_on(
     service: Service, serving: Revision, desired: Revision, rollout: RolloutStatus
 ) -> Course:
+    rollout = progressed(service, rollout)
+    service = service.with_status(rollout=rollout)
     reason = _fault(service, serving, desired, rollout)
     if reason:
         return Course(_moved(service, "RolledBack", reason), serving)
@@ -118,12 +122,31 @@ def _replace(service: Service, desired: Revision) -> Course:
     wanted = service.status.desired_replicas
     if _is_through(deployment, desired, wanted) and have_reported(service, desired, wanted):
         return Course(service.with_status(revision=desired.name, rollout=None), desired)
-    ready = count([deployment], "updatedReplicas")
-    text = f"{ready} of {wanted} workers are of revision {desired.name}{_held(service, desired)}"
+    new = count([deployment], "updatedReplicas")
+    text = (
+        f"{new} of {wanted} workers are of revision {desired.name}, {ready(service, desired.name)}"
+    )
+    text += f" of them ready{_held(service, desired)}"
+    rollout = service.status.rollout
+    ending = draining(service, rollout) if rollout else 0
+    if ending:
+        text += f"; {ending} old {'worker ends its video' if ending == 1 else 'workers end theirs'}"
     if not have_reported(service, desired, wanted):
-        text += ", and which adapters they can use is awaited"
-    was_proven = service.status.rollout is not None and service.status.rollout.phase == "Promoting"
+        text += f", and which adapters they can use is awaited{_silent(service, desired)}"
+    was_proven = rollout is not None and rollout.phase == "Promoting"
     return Course(_moved(service, "Promoting" if was_proven else "Starting", text), desired)
+
+
+def _silent(service: Service, desired: Revision) -> str:
+    """Pods of which no report comes, for the end of a sentence."""
+    names = silent(service, desired.name)
+    if not names:
+        return ""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return (
+        f": pod {names[0]}{more} is ready, but no report of it has come through the database; its "
+        f"log has the cause, kubectl -n {service.owner.namespace} logs {names[0]}"
+    )
 
 
 def _is_through(deployment: Raw | None, revision: Revision, replicas: int) -> bool:
@@ -164,6 +187,12 @@ def _canary(
     return Course(_moved(service, "Promoting", text), desired, desired, share)
 
 
+def is_stuck(service: Service) -> bool:
+    """Whether a promoted revision has made no progress for longer than it may."""
+    rollout = service.status.rollout
+    return rollout is not None and rollout.phase == "Promoting" and is_overdue(service, rollout)
+
+
 def _judged(report: ServiceReport | None, wanted: Canary) -> str | None:
     """What is still waited for. None: it has proved itself; what is bad was seen before."""
     canary = report.tracks.get(Track.CANARY) if report else None
@@ -194,11 +223,11 @@ def _fault(service: Service, serving: Revision, desired: Revision, rollout: Roll
     gate = gate_of(service)
     if gate is not None and gate.passed is False and rollout.phase != "Promoting":
         return gate.message
-    age = (service.now - rollout.start_time).total_seconds()
-    if age <= service.spec.rollout.deadline_seconds or rollout.phase in ("Promoting", "Gated"):
+    if rollout.phase in ("Promoting", "Gated") or not is_overdue(service, rollout):
         return ""
     why = found[0].message if found else rollout.message
-    return f"not done {service.spec.rollout.deadline_seconds} s after it began: {why}"
+    seconds = service.spec.rollout.deadline_seconds
+    return f"no progress for {seconds} s (spec.rollout.deadlineSeconds): {why}"
 
 
 def _worse(service: Service) -> str:
@@ -247,4 +276,9 @@ def _moved(service: Service, phase: str, message: str) -> Service:
     rollout = service.status.rollout
     assert rollout is not None
     update: dict[str, Any] = {"phase": phase, "message": message}
-    return service.with_status(rollout=rollout.model_copy(update=update))
+    if phase != rollout.phase:
+        update["progress"] = None
+    moved = rollout.model_copy(update=update)
+    if moved.progress is None and phase not in ("Waiting", "RolledBack"):
+        moved = progressed(service, moved)
+    return service.with_status(rollout=moved)

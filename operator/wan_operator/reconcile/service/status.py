@@ -7,10 +7,18 @@ from collections.abc import Iterable
 
 from wan_operator.api.v1alpha1.inference import QueueStatus, StartupStatus, WarmedSize
 from wan_operator.conditions.merge import RECONCILING, STALLED, Wanted, merge
-from wan_operator.conditions.service import ADAPTERS_READY, MODEL_READY, READY, VOCABULARY, WAITING
+from wan_operator.conditions.service import (
+    ADAPTERS_READY,
+    EXCEEDED,
+    MODEL_READY,
+    READY,
+    VOCABULARY,
+    WAITING,
+)
 from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.observed import Raw, condition, container_state, created, parse_time
 from wan_operator.reconcile.service.causes import causes, obstacle
+from wan_operator.reconcile.service.rollout import is_stuck
 from wan_operator.reconcile.service.state import Service, count
 from wan_operator.resources.service import network
 from wan_operator.resources.service.names import Part, name_of, selector
@@ -134,6 +142,14 @@ def _rollout(service: Service) -> list[Wanted]:
     if rollout.phase == "RolledBack":
         text = f"revision {rollout.revision} was rolled back: {rollout.message}"
         return [Wanted(STALLED, True, "RolledBack", text)]
+    if is_stuck(service):
+        text = (
+            f"{rollout.message}. It has made no progress for "
+            f"{service.spec.rollout.deadline_seconds} s (spec.rollout.deadlineSeconds); workers "
+            "that are ready serve on, and it goes on once the cause is mended or the change taken "
+            "back"
+        )
+        return [Wanted(STALLED, True, EXCEEDED, text)]
     held = obstacle(service, Part.CANARY, Part.WORKER, revision=rollout.revision)
     by_phase = {"Waiting": WAITING, "Proving": "CanaryProving", "Gated": "CanaryGated"}
     reason = held.reason if held else by_phase.get(rollout.phase, "RollingOut")
