@@ -20,12 +20,14 @@ from hypothesis import HealthCheck, Phase, given, reject, settings
 from hypothesis import seed as with_seed
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
     status_code_conformance,
 )
 
+Case = schemathesis.Case[Any]
 CHECKS = (
     schemathesis.checks.not_a_server_error,
     status_code_conformance,
@@ -91,7 +93,9 @@ def try_out(
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     # Else most requests have a key that it makes up, and get no further.
     schema.config.generation.with_security_parameters = False
-    for operation in (each.ok() for each in schema.get_all_operations()):
+    for each in schema.get_all_operations():
+        assert isinstance(each, Ok), each.err()
+        operation = each.ok()
         # Any text is an id: there is none to get wrong.
         wrong = operation.body or operation.query or operation.headers
         for mode in GenerationMode if wrong else (GenerationMode.POSITIVE,):
@@ -103,11 +107,13 @@ def try_out(
 
             @quick
             @given(case=st.one_of(strategies), chance=st.randoms())
-            def check(case: schemathesis.Case, chance: random.Random) -> None:
+            def check(case: Case, chance: random.Random) -> None:
                 way = chance.choice(list(Way))
                 began = time.monotonic()
                 if way is Way.PLAIN:
-                    answer = case.call_and_validate(headers=headers, checks=CHECKS, timeout=SECONDS)
+                    answer = case.call_and_validate(
+                        headers=headers, checks=[*CHECKS], timeout=SECONDS
+                    )
                     status = answer.status_code
                 else:
                     status = _sent(url, _changed(_wire(case, url, headers), way, chance), way)
@@ -123,7 +129,7 @@ def try_out(
 
 
 @st.composite
-def usable(draw: st.DrawFn, cases: st.SearchStrategy[schemathesis.Case]) -> schemathesis.Case:
+def usable(draw: st.DrawFn, cases: st.SearchStrategy[Case]) -> Case:
     """Without those that Schemathesis 4.32.5 cannot check itself: it hands its own class of texts,
     Binary, to jsonschema-rs, which takes none but str."""
     try:
@@ -149,11 +155,12 @@ class Wire:
         return "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")
 
 
-def _wire(case: schemathesis.Case, url: str, headers: dict[str, str]) -> Wire:
+def _wire(case: Case, url: str, headers: dict[str, str]) -> Wire:
     prepared = requests.Request(**case.as_transport_kwargs(url, headers)).prepare()
     body = prepared.body or b""
     if isinstance(body, str):
         body = body.encode()
+    assert isinstance(body, bytes)
     found = [(name, _text(value)) for name, value in prepared.headers.items()]
     found = [each for each in found if each[0].lower() not in ("connection", "content-length")]
     plain = [("Host", urlsplit(url).netloc), ("Connection", "close")]

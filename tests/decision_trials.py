@@ -97,6 +97,15 @@ def failing_twice(generator: np.random.Generator, count: int) -> Floats:
     return np.asarray(generator.normal(0, 1, count) + 20 * (fails[0] - fails[1]))
 
 
+def draws_of(count: int) -> dict[str, tuple[Callable[[np.random.Generator], Floats], float]]:
+    """Differences of so many clips, and their true mean, by name."""
+    return {
+        "normal": (lambda generator: generator.normal(0, 1, count), 0.0),
+        "skewed": (lambda generator: generator.exponential(1, count), 1.0),
+        "both fail": (lambda generator: failing_twice(generator, count), 0.0),
+    }
+
+
 def main(trials: int) -> None:
     for count in (8, 12, 30):
         for name, better, failing in (
@@ -110,23 +119,18 @@ def main(trials: int) -> None:
         ):
             won = winners(pixels(better, count, failing), PIXELS, trials)
             print(f"{count} clips, {name}: {won}", flush=True)
-    for better in (0.75, 1, 1.5, 2, 3):
+    for more in (0.75, 1, 1.5, 2, 3):
         for count in (8, 10, 12, 16, 30, 60):
-            won = winners(pixels([0, better], count), PIXELS, trials * 3 // 10)
-            print(f"{count} clips, b better by {better} dB: {won}", flush=True)
+            won = winners(pixels([0, more], count), PIXELS, trials * 3 // 10)
+            print(f"{count} clips, b better by {more} dB: {won}", flush=True)
     for raters in (2, 3, 6):  # fewer trials, since ratings are many
-        for better in (0.5, 0.0):
+        for more in (0.5, 0.0):
             for taste in (0.0, 0.3):
-                won = winners(people(better, raters, taste), RECIPE, trials // 5)
-                row = f"{raters} raters, b better by {better} levels and dB, tastes {taste}"
+                won = winners(people(more, raters, taste), RECIPE, trials // 5)
+                row = f"{raters} raters, b better by {more} levels and dB, tastes {taste}"
                 print(f"{row}: {won}", flush=True)
     for count in (8, 12, 30):
-        draws: dict[str, tuple[Callable[[np.random.Generator], Floats], float]] = {
-            "normal": (lambda generator, n=count: generator.normal(0, 1, n), 0.0),
-            "skewed": (lambda generator, n=count: generator.exponential(1, n), 1.0),
-            "both fail": (lambda generator, n=count: failing_twice(generator, n), 0.0),
-        }
-        for name, (draw, truth) in draws.items():
+        for name, (draw, truth) in draws_of(count).items():
             print(f"{count} clips, {name}: {coverage(draw, truth, trials)}", flush=True)
 
 

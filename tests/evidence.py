@@ -77,7 +77,7 @@ def rated(
     the deviation of the levels by which a rater likes a candidate more than others do."""
     generator = np.random.default_rng(seed)
     easy = generator.normal(3, 0.6, count)
-    ratings = []
+    ratings: list[Rating] = []
     tastes = generator.normal(0, taste, (len(better), raters))
     for place, (name, more) in enumerate(zip("abcdefgh", better, strict=False)):
         for clip, level in zip(clips(count), easy, strict=True):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
 from wan_runtime.contract.service import ParallelSpec
@@ -16,6 +17,10 @@ from wan_runtime.contract.training import Parallelism
 from wan_runtime.errors import classify
 from wan_runtime.models.dit.parallel import Ranks, join
 from wan_runtime.process import launch
+
+# The first backward starts a thread for each device that has one, and processes that are forked
+# after that have no gradients. There are such devices once a test has compiled: so it is here.
+torch.autograd.backward(torch.zeros((), requires_grad=True))
 
 LIMIT = 120.0
 """Seconds until an answer must be there."""

@@ -107,8 +107,9 @@ def pair_of(folder: Path, frames: int) -> tuple[Path, Path]:
         )
         for each in images
     ]
-    tags = {"colorspace": 1, "color_range": 1}
-    coloured.encode(candidate, decoded, codec="libx264", options={"crf": "30"}, **tags)
+    coloured.encode(
+        candidate, decoded, codec="libx264", options={"crf": "30"}, colorspace=1, color_range=1
+    )
     return candidate, reference
 
 

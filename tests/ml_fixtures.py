@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from job_files import sized
-from ml_runs import Run, moving_picture
+from ml_runs import Run
 from model_bucket import Bucket
+from moving import moving_picture
 from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
 from wan_runtime.artifacts.patience import Patience
 from wan_runtime.artifacts.store import Store

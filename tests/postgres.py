@@ -1,8 +1,9 @@
-"""A real PostgreSQL server on loopback, of Debian's package."""
+"""A real PostgreSQL server on loopback, of Debian's package unless WAN_POSTGRES names another."""
 
 from __future__ import annotations
 
 import os
+import pwd
 import select
 import shutil
 import signal
@@ -27,7 +28,10 @@ OPTIONS = {
 
 
 def programs() -> Path:
-    """Folder of the newest server's programs. Fails rather than skips."""
+    """Folder of the server's programs: WAN_POSTGRES, or the newest of Debian's. Fails rather than
+    skips."""
+    if named := os.environ.get("WAN_POSTGRES"):
+        return Path(named)
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=_version)
     assert found, "no PostgreSQL server: apt-get install postgresql"
     return found[-1].parent
@@ -37,6 +41,13 @@ def _version(program: Path) -> int:
     return int(program.parts[-3])
 
 
+def _owner() -> tuple[int, int]:
+    """User and group of the server: those of Debian's package, or nobody's."""
+    names = {entry.pw_name: entry for entry in pwd.getpwall()}
+    found = names.get("postgres") or names["nobody"]
+    return found.pw_uid, found.pw_gid
+
+
 class Postgres:
     """Can be killed and started again on the same port with the same data."""
 
@@ -44,13 +55,15 @@ class Postgres:
         self._options = OPTIONS | options
         self._bin = programs()
         # The server refuses to run as root, and its user can't enter pytest's folders.
-        self._user = "postgres" if os.geteuid() == 0 else None
+        owner = _owner() if os.geteuid() == 0 else (None, None)
+        self._user: int | None = owner[0]
+        self._group: int | None = owner[1]
         self._folder = Path(tempfile.mkdtemp(prefix="wan-postgres-"))
         self._log = (self._folder / "log").open("ab")
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
-        if self._user:
-            shutil.chown(self._folder, self._user, self._user)
+        if self._user is not None and self._group is not None:
+            os.chown(self._folder, self._user, self._group)
 
     def __enter__(self) -> Postgres:
         self._run("initdb", "--no-sync", "-A", "trust", "-U", USER, "-E", "UTF8", "--locale=C")
@@ -83,7 +96,7 @@ class Postgres:
         rules.write_text(f"host all {user} all scram-sha-256\n{rules.read_text()}")
         assert self._process is not None
         self._process.send_signal(signal.SIGHUP)
-        admitted = [self._bin / "psql", *self._psql(user)[1:], "-w", "-c", ""]
+        admitted = [str(self._bin / "psql"), *self._psql(user)[1:], "-w", "-c", ""]
         while subprocess.run(admitted, check=False, capture_output=True).returncode == 0:
             time.sleep(0.02)  # it reads its rules when it gets to it
 
@@ -106,13 +119,13 @@ class Postgres:
         options = [part for item in self._options.items() for part in ("-c", "=".join(item))]
         process = self._process = subprocess.Popen(
             [
-                self._bin / "postgres",
-                *("-D", self._data, "-p", str(self.port), "-k", self._folder, *options),
+                *(str(self._bin / "postgres"), "-D", str(self._data), "-p", str(self.port)),
+                *("-k", str(self._folder), *options),
             ],
             stdout=self._log,
             stderr=self._log,
             user=self._user,
-            group=self._user,
+            group=self._group,
             cwd=self._folder,
         )
         until_ready("PostgreSQL", self._ready, lambda: process.poll() is None, self._folder / "log")
@@ -126,7 +139,7 @@ class Postgres:
         os.kill(postmaster, signal.SIGSTOP)
         os.waitid(os.P_PID, postmaster, os.WSTOPPED)
         listed = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-        alive = [os.pidfd_open(int(pid)) for pid in (*listed, postmaster)]
+        alive = [os.pidfd_open(pid) for pid in (*map(int, listed), postmaster)]
         for process in alive:
             signal.pidfd_send_signal(process, signal.SIGKILL)
         # A new server refuses to start while any of the old one still holds its memory.
@@ -141,15 +154,15 @@ class Postgres:
         return self._folder / "data"
 
     def _ready(self) -> bool:
-        asked = [self._bin / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        asked = [str(self._bin / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         return subprocess.run(asked, check=False).returncode == 0
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
-            [self._bin / program, *arguments],
+            [str(self._bin / program), *arguments],
             env={**os.environ, "PGDATA": str(self._data)},
             user=self._user,
-            group=self._user,
+            group=self._group,
             cwd=self._folder,
             check=True,
             stdout=self._log,

@@ -45,7 +45,7 @@ class Watch(Reporter):
 
 def go(
     run: Run, ranks: Ranks, *, stop: int | None = None, kill: int | None = None,
-    zero: dict[str, Any] | None = None, **training: Any,
+    zero: dict[str, Any] | None = None, start: str | None = None, **training: Any,
 ) -> list[Any]:  # fmt: skip
     """Train on ranks that share a disk. What each ends with: the manifest; an error's text; or None
     where it was killed.
@@ -54,10 +54,15 @@ def go(
         stop: step at which the last rank, and no other, is to stop.
         kill: step at which that rank dies.
         zero: fields of `parallelism` for DeepSpeed.
+        start: address of the weights that the run begins with.
     """
     world, sequence = ranks
     parallelism = {"gpusPerNode": world, "sequence": sequence, **(zero or {})}
-    job = run.job(Step.TRAIN, training={**TRAINING, "parallelism": parallelism, **training})
+    fields: dict[str, Any] = {
+        "training": {**TRAINING, "parallelism": parallelism, **training},
+        run.method: {"initFrom": start},
+    }
+    job = run.job(Step.TRAIN, **fields)
     run.attempts += 1
     work = run.folder / f"{run.attempts}-train"
     work.mkdir(parents=True)

@@ -27,5 +27,5 @@ def put_bytes(store: Store, key: str, data: bytes, **options: Any) -> ObjectInfo
 
 
 if __name__ == "__main__":
-    Store.put_bytes = put_bytes  # type: ignore[method-assign]
+    Store.put_bytes = put_bytes  # type: ignore[method-assign, assignment]
     child.enter(step.main)

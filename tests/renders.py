@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from ml_runs import FRAMES, HEIGHT, WIDTH, moving_picture
+from moving import FRAMES, HEIGHT, WIDTH, moving_picture
 from wan_runtime.contract.finetune import Dialect
 from wan_runtime.contract.service import Size
 from wan_runtime.contract.steps import Expert

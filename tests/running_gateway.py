@@ -24,6 +24,7 @@ from wan_runtime.serving.gateway import protocol
 from wan_runtime.serving.gateway.app import create_app
 from wan_runtime.serving.gateway.predict import Predictor
 from wan_runtime.serving.gateway.upkeep import Upkeep
+from wan_runtime.serving.planned import Workers
 from wan_runtime.serving.queue.queue import Queue
 from wan_runtime.serving.webhook_secret import WebhookSecret
 
@@ -221,7 +222,7 @@ class Hands:
 
     def upkeep(self) -> Upkeep:
         """On this loop."""
-        predictor = Predictor("Wan2.2-I2V-Tiny")
+        predictor = Predictor(Workers(preset="Wan2.2-I2V-Tiny"))
         return Upkeep(self.queue, self._gateway.store, predictor, self._gateway.service.prefix)
 
     def close(self) -> None:

@@ -80,7 +80,7 @@ def main() -> int:
             return 0
         if options.old.suffix == ".json":
             return compared(json.loads(options.old.read_text()), made[0])
-        made[1][CROSSED] = crossed(*checkouts, models)
+        made[1][CROSSED] = crossed(checkouts[0], checkouts[1], models)
         made[0][CROSSED] = made[0]["full21"]
     return compared(*made)
 

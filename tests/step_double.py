@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -30,6 +31,7 @@ from wan_runtime.process.progress import Reporter
 
 def finish(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     (work / "answer").write_text("42")
+    assert job.model is not None
     lineage = manifest.Lineage(config_hash=manifest.job_hash(job), preset=job.model.preset)
     ref = manifest.commit(
         store, job.output_prefix, {"answer": work / "answer"}, kind="dataset", lineage=lineage,
@@ -78,6 +80,10 @@ def wait(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     report.update(activity="waiting", current=2, total=8, unit="steps", loss=0.5, updates_lost=0.25)
     while True:
         time.sleep(0.05)
+
+
+sleep: Callable[[], Outcome]
+"""What a large library does while it is imported."""
 
 
 def large(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
@@ -148,6 +154,12 @@ def train_and_hang(job: JobSpec, store: Store, work: Path, report: Reporter) -> 
     with report.uncounted():
         time.sleep(3.5)  # longer than a step may take
     (work / "hangs").touch()
+    return wait_here()
+
+
+def load_and_hang(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
+    report.update(activity="loading the model")
+    (work / "silent").touch()
     return wait_here()
 
 

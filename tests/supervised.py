@@ -25,12 +25,15 @@ from wan_runtime.process import logs
 from wan_runtime.contract.steps import Step
 from wan_runtime.process.supervisor import supervise
 from wan_runtime.process import children
-from wan_runtime.process.stuck import Patience
 children.LAST_WORDS_SECONDS = 1.0
 logs.configure(sys.argv[3])
-impatient = Patience(factor=5.0, least=3.0, every=0.05, dump=0.3)
+class Impatient:
+    factor, least, every, dump = 5.0, 3.0, 0.05, 0.3
+    @property
+    def silence(self):  # a machine under load may start slowly
+        return 0.5 if Path(sys.argv[2], "silent").exists() else 600.0
 sys.exit(supervise(Step(sys.argv[3]), Path(sys.argv[1]), Path(sys.argv[2]), module="step_double",
-                   patience=impatient))
+                   patience=Impatient()))
 """
 
 

@@ -84,10 +84,12 @@ class VideosService:
         fields = {}
         for part in form.iter_parts():
             name = part.get_param("name", header="content-disposition")
+            content = part.get_payload(decode=True)
+            assert isinstance(content, bytes)
             if name == "input_reference":
-                self.pictures.append(part.get_payload(decode=True))
+                self.pictures.append(content)
             else:
-                fields[name] = part.get_payload(decode=True).decode()
+                fields[name] = content.decode()
         ask, _ = of_fields(fields, uploaded=True)
         self.asked.append(ask)
         self.keys.append(headers["Idempotency-Key"])

@@ -14,7 +14,7 @@ from uuid import NAMESPACE_DNS, uuid4, uuid5
 
 from PIL import Image
 
-from ml_runs import FRAMES, HEIGHT, WIDTH, moving_picture
+from moving import FRAMES, HEIGHT, WIDTH, moving_picture
 from object_store import ObjectStore
 from renders import make_order
 from wan_runtime.artifacts.patience import Patience as StorePatience

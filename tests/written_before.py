@@ -58,7 +58,7 @@ def rewrite_model(folder: Path) -> None:
     """Give a Tiny model the weights that the base model of the stored training had."""
     sys.path.insert(0, str(FOLDER))
     try:
-        import tiny_model
+        import tiny_model  # type: ignore[import-not-found]
     finally:
         sys.path.remove(str(FOLDER))
     tiny_model.rewrite(folder)

@@ -12,8 +12,10 @@ import argparse
 import json
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from safetensors.torch import save_file
@@ -76,7 +78,7 @@ def measure(name: str, folder: Path, device: torch.device) -> dict[str, Any]:
             merge(dit, paths[expert])
     wanted = latents(exact)
     error, usual = relative(changed, wanted), relative(latents(merged), wanted)
-    row = {
+    row: dict[str, Any] = {
         "preset": name,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "dtype": str(renderer.model.dtype),
@@ -93,13 +95,9 @@ def measure(name: str, folder: Path, device: torch.device) -> dict[str, Any]:
 
 def open_renderer(files: ModelFiles, device: torch.device, takes_turns: bool = False) -> Renderer:
     """A rank alone. `takes_turns`: as of transformers that fill the GPU."""
-    fills = model_module._fills
-    if takes_turns:
-        model_module._fills = lambda files, device: True
-    try:
+    turns = mock.patch.object(model_module, "placement_of", return_value="Turns")
+    with turns if takes_turns else nullcontext():
         model = Model(files, alone(), device)
-    finally:
-        model_module._fills = fills
     return Renderer(model, AdapterCache(2**30, model.dtype))
 
 

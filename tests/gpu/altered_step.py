@@ -27,7 +27,8 @@ def too_large() -> None:
     def hungry(*arguments: Any, **options: Any) -> torch.Tensor:
         total = torch.cuda.mem_get_info()[1]
         torch.empty(4 * total, dtype=torch.uint8, device="cuda")
-        return real(*arguments, **options)
+        made: torch.Tensor = real(*arguments, **options)
+        return made
 
     wan_video_dit.flash_attention = hungry
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 from diffsynth.pipelines.wan_video import model_fn_wan_video
-from synthetic import build
 from torch import Tensor
 
+from gpu.synthetic import build
 from passes import velocity_of
 from wan_runtime.models.dit.kept import KeptBlocks
 from wan_runtime.models.flow import add_noise, velocity
@@ -142,7 +142,7 @@ def gradients(
     kept = {name: parameter.detach().clone() for name, parameter in trainable.items()}
     noisy = add_noise(batch.clean_BCTHW, noise, sigmas)
     predicted = forward(trainer, batch, noisy, sigmas)
-    (predicted - velocity(batch.clean_BCTHW, noise)).pow(2).mean().backward()
+    (predicted - velocity(batch.clean_BCTHW, noise)).pow(2).mean().backward()  # type: ignore[no-untyped-call]
     found: dict[int, list[Tensor]] = {}
     for name, parameter in trainable.items():
         assert parameter.grad is not None, f"{name} has no gradient"

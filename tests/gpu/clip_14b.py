@@ -23,10 +23,10 @@ from unittest.mock import patch
 import torch
 from diffsynth.models.wan_video_text_encoder import WanTextEncoder
 from diffsynth.models.wan_video_vae import WanVideoVAE
-from forward_14b import LARGE, draw
 from PIL import Image
 from torch import nn
 
+from gpu.forward_14b import LARGE, draw
 from renders import make_order
 from wan_runtime.contract.service import Profile, Size
 from wan_runtime.models import load, tiny

@@ -8,8 +8,8 @@ The real gateway, PostgreSQL, MinIO and workers; 1280x720 x 81 frames, 40 steps 
 the four of a distilled adapter. Weights are random, and the VAE's last layer is weak, so that the
 picture is a quiet one and takes x264 about as long as a real one. The workers have warmed up, and
 no clip was made before. `up` starts the service and leaves it running, `clip` has a clip made,
-`down` ends it: for machines that are lent for ten minutes at a time. A row that is in the file is
-not taken again.
+`down` ends it: for machines that are lent for ten minutes at a time. `model` only writes the
+model's 41 GB, which takes a minute of one GPU. A row that is in the file is not taken again.
 `--small` is the dry run on a CPU.
 """
 
@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import torch
@@ -36,6 +36,7 @@ from gpu.serve_14b import (
     Client,
     adapter_of,
     alone,
+    ensure_model,
     facts,
     photo,
     ready,
@@ -44,7 +45,7 @@ from gpu.serve_14b import (
 )
 from running_gateway import KEYS
 from wan_runtime.artifacts.store import Store
-from wan_runtime.contract.sampling import DEFAULT_STEP_CACHE
+from wan_runtime.contract.sampling import DEFAULT_STEP_CACHE, StepCachePolicy
 from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.presets import PRESETS, Preset
 
@@ -52,7 +53,10 @@ RANK = 32
 STEPS = 40
 TURBO = "turbo"
 CLIPS: dict[str, dict[str, Any]] = {
-    **{each: {"quality": each, "steps": STEPS} for each in ("lossless", "balanced", "fast")},
+    **{
+        each: {"quality": each, "steps": STEPS}
+        for each in ("exact", "lossless", "balanced", "fast")
+    },
     "distilled": {"quality": "lossless", "adapters": (TURBO,)},
     "distilled-fast": {"quality": "fast", "adapters": (TURBO,)},
 }
@@ -62,11 +66,14 @@ UP_SECONDS = 560
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("action", choices=("run", "up", "hold", "clip", "down"))
+    parser.add_argument("action", choices=ACTIONS)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "clips-14b")
     parser.add_argument("--clip", action="append", default=[], choices=CLIPS)
     parser.add_argument("--profile", default="Lossless", help="of the service")
+    parser.add_argument("--step-cache", default=DEFAULT_STEP_CACHE, metavar="POLICY",
+                        choices=get_args(StepCachePolicy),
+                        help="of the service; balanced obeys Spaced alone")  # fmt: skip
     parser.add_argument("--ranks", type=int, default=1, help="GPUs of a worker")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--small", action="store_true", help="the Tiny model, on a CPU")
@@ -131,20 +138,30 @@ def down(options: argparse.Namespace) -> int:
     return 0
 
 
-ACTIONS = {"run": run, "up": up, "hold": hold, "clip": clip, "down": down}
+def model(options: argparse.Namespace) -> int:
+    """Write what services load."""
+    ensure_model(preset_of(options), options.work, quiet=True)
+    return 0
+
+
+def preset_of(options: argparse.Namespace) -> Preset:
+    return PRESETS["Wan2.2-I2V-Tiny" if options.small else "Wan2.2-I2V-A14B"]
+
+
+ACTIONS = {"run": run, "up": up, "hold": hold, "clip": clip, "down": down, "model": model}
 KEY = {"Authorization": f"Bearer {KEYS['app']}"}
 
 
 @contextmanager
 def service(options: argparse.Namespace) -> Iterator[tuple[httpx.Client, dict[str, Any]]]:
     """A service whose workers are ready, and how its start went."""
-    preset = PRESETS["Wan2.2-I2V-Tiny" if options.small else "Wan2.2-I2V-A14B"]
+    preset = preset_of(options)
     with running(preset, options.work, quiet=True) as (processes, server):
         turbo = adapter_of(TURBO) | {"distilled": {"steps": 4, "shift": 5.0}}
         spec = spec_of(
             "clips", preset, options.work, server,
             profile=options.profile, defaults={"steps": STEPS}, adapters=[turbo],
-            step_cache=DEFAULT_STEP_CACHE,
+            step_cache=options.step_cache,
         )  # fmt: skip
         alone(upload_adapter, preset, spec)
         home = processes.folder
@@ -160,6 +177,7 @@ def service(options: argparse.Namespace) -> Iterator[tuple[httpx.Client, dict[st
         state = {
             "url": str(http.base_url),
             "profile": options.profile,
+            "stepCache": options.step_cache,
             "ranks": options.ranks,
             "size": str(spec.sizes[0]),
             "secondsToReady": seconds,

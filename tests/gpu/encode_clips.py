@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import numpy as np
@@ -25,11 +25,13 @@ from diffsynth.models.wan_video_vae import WanVideoVAE
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+from wan_runtime.contract.job import JobSpec
 from wan_runtime.data import encode, latents
 from wan_runtime.data.clips import read_clip
 from wan_runtime.data.latents import Encoders, Entry
 from wan_runtime.models import load
-from wan_runtime.models.encoders import VideoEncoder
+from wan_runtime.models.encoders import Own, VideoEncoder
+from wan_runtime.models.layout import ModelFiles
 from wan_runtime.models.load import compute_device, compute_dtype
 from wan_runtime.presets import PRESETS
 from wan_runtime.rendering.media import write_mp4
@@ -56,7 +58,12 @@ def vae(dtype: torch.dtype, device: torch.device) -> Any:
     return load._forgetful(made)
 
 
-def loop(files: list[Path], count: int, size: tuple[int, int, int], own: Any) -> dict[str, float]:
+def encoder(dtype: torch.dtype, device: torch.device, own: Own) -> VideoEncoder:
+    files = cast(ModelFiles, SimpleNamespace(preset=PRESETS["Wan2.2-I2V-A14B"]))
+    return VideoEncoder(files, dtype, device, tiled=False, encoder=own)
+
+
+def loop(files: list[Path], count: int, size: tuple[int, int, int], own: Own) -> dict[str, float]:
     """The step over `count` windows. `own`: of `VideoEncoder`."""
     frames, height, width = size
     device = compute_device()
@@ -64,12 +71,9 @@ def loop(files: list[Path], count: int, size: tuple[int, int, int], own: Any) ->
     job = SimpleNamespace(cache_prefix="p")
     with TemporaryDirectory() as folder:
         step = encode._Encoding(
-            job, mock.Mock(), Path(folder), mock.Mock(), ENCODERS, device, dtype
+            cast(JobSpec, job), mock.Mock(), Path(folder), mock.Mock(), ENCODERS, device, dtype
         )
-        made = VideoEncoder(
-            SimpleNamespace(preset=PRESETS["Wan2.2-I2V-A14B"]), dtype, device, tiled=False,
-            encoder=own,
-        )  # fmt: skip
+        made = encoder(dtype, device, own)
 
         def read(_store: Any, at: Any, *_: Any) -> NDArray[np.uint8]:
             path = files[at.number % len(files)]
@@ -127,7 +131,7 @@ def main() -> None:
     device = compute_device()
     dtype = compute_dtype(device)
     size = (9, 48, 64) if options.small else (49, 480, 832)
-    kind: Any = "Compiled" if device.type == "cuda" else "Eager"
+    kind: Own = "Compiled" if device.type == "cuda" else "Eager"
     content: dict[str, Any] = {"size": size, "rows": []}
 
     def write() -> None:
@@ -146,13 +150,10 @@ def main() -> None:
         frames = read_clip(files[0], frames=size[0], fps=16, width=size[2], height=size[1])
         content["rows"].append({"readingOneClip": round(time.perf_counter() - began, 3)})
         write()
-        kinds = ("No", kind)
+        every: tuple[Own, ...] = ("No", "Eager", kind)
         if device.type == "cuda":
-            for own in ("No", "Eager", kind):
-                made = VideoEncoder(
-                    SimpleNamespace(preset=PRESETS["Wan2.2-I2V-A14B"]), dtype, device, tiled=False,
-                    encoder=own,
-                )  # fmt: skip
+            for own in every:
+                made = encoder(dtype, device, own)
                 torch.cuda.reset_peak_memory_stats()
                 taken = [gpu_seconds(made, frames) for _ in range(4)]
                 peak = round(torch.cuda.max_memory_allocated() / 2**30, 2)
@@ -160,20 +161,18 @@ def main() -> None:
                 write()
                 del made
         for _ in range(options.rounds):
-            for own in kinds:
+            for own in (every[0], kind):
                 loop(files, 1, size, own)  # what is compiled or chosen once
                 content["rows"].append({"encoder": own, **loop(files, options.clips, size, own)})
                 write()
         errors: dict[str, Any] = {}
         part = frames[: 17 if not options.small else 9]
         found = {}
-        for name, own, kept in (
+        compared: tuple[tuple[str, Own, torch.dtype], ...] = (
             ("float32", "No", torch.float32), ("stock", "No", dtype), ("own", kind, dtype),
-        ):  # fmt: skip
-            made = VideoEncoder(
-                SimpleNamespace(preset=PRESETS["Wan2.2-I2V-A14B"]), kept, device, tiled=False,
-                encoder=own,
-            )  # fmt: skip
+        )  # fmt: skip
+        for name, own, kept in compared:
+            made = encoder(kept, device, own)
             torch.backends.cudnn.allow_tf32 = False
             found[name] = {
                 "video": made.encode_video(part)["latents"].float(),

@@ -13,11 +13,18 @@ def of_steps(content: Any) -> list[str]:
 
 
 def of_turns(content: Any) -> list[str]:
-    return [
-        f"{content['preset']}, {content['frames']} frames, {code}: {seconds(row)}"
-        f"{gib(row.get('allocatedGiB'))}, {row['over']} of ours"
+    shape = f"{content['preset']}, {content['frames']} frames"
+    found = [
+        f"{shape}, {code}: {seconds(row)}{gib(row.get('allocatedGiB'))}, {row['over']} of the first"
+        + (f", equal steps differ by {row['differsBy']:.2g}" if "differsBy" in row else "")
         for code, row in content["rows"].items()
     ]
+    if "joint" in content:
+        both = content["joint"]["first"]
+        found.append(
+            f"{shape}, both experts: {both['seconds']:.4g} s a step{gib(both.get('allocatedGiB'))}"
+        )
+    return found
 
 
 def of_float8(content: Any) -> list[str]:
@@ -66,7 +73,8 @@ def of_full(content: Any) -> list[str]:
 def of_zero(content: Any) -> list[str]:
     before, after = content["probes"]
     return [
-        f"{content['ranks']} GPUs, ZeRO {content['stage']}, offload {content['offload']}: "
+        f"{content['ranks']} GPUs, {content['sequence']} for each clip, {content['frames']} "
+        f"frames, ZeRO {content['stage']}, offload {content['offload']}: "
         f"{content['last']['seconds']:.4g} s a step{gib(content.get('allocatedGiB'))}, "
         f"loss of probes {before:.3f} -> {after:.3f}"
     ]
@@ -98,17 +106,34 @@ def of_forward(content: Any) -> list[str]:
 
 def of_step(content: Any) -> list[str]:
     return [
-        f"{row['profile']}, guidance {row['guidance']}, {row['ranks']} GPUs, {row['backend']}: "
+        f"{row['profile']}, guidance {row['guidance']}, {row['ranks']} GPUs, {row['layout']}: "
         f"{row['seconds']} s"
         f"{gib(row['peakGiB'])}" + ("" if row["alike"] else ", FAIL: ranks differ")
         for row in content
     ]
 
 
+def of_usp(content: Any) -> list[str]:
+    return [
+        f"diffsynth's USP, {row['ranks']} GPUs: "
+        + (row.get("error") or f"{row['seconds']} s{gib(row['peakGiB'])}")
+        for row in content
+    ]
+
+
 def of_decode(content: Any) -> list[str]:
     return [
-        f"{row['ranks']} GPUs: {row['seconds']} s{gib(row['peakGiB'])}"
+        f"{row['dtype']}, {row['ranks']} GPUs"
+        + f": {row['seconds']} s{gib(row['peakGiB'])}, {row['errorMost']:.2f} levels from float32"
         + (f", off by {row['off']} levels" if "off" in row else "")
+        for row in content
+    ]
+
+
+def of_photo(content: Any) -> list[str]:
+    return [
+        f"{row['ranks']} GPUs: {row['seconds']} s{gib(row['peakGiB'])}, "
+        + (f"{row['fromOne']} from one" if "fromOne" in row else f"{row['error']} from float32")
         for row in content
     ]
 
@@ -135,7 +160,8 @@ def of_stream(content: Any) -> list[str]:
 
 def of_quality(content: Any) -> list[str]:
     return [
-        f"{row['model']}, {row['profile']}: {row['psnr']} dB, SSIM {row['ssim']} of Lossless"
+        f"{row['model']}, {row['variant']}: {row['psnr']} dB, SSIM {row['ssim']}, "
+        f"GMSD {row['gmsd']} of Lossless"
         for row in content
     ]
 
@@ -156,6 +182,11 @@ def of_serving(content: Any) -> list[str]:
         f"{content['steps']} steps, {content['size']}: {content['first']['seconds']} s ({stages})",
         f"another LoRA loads in {content['newLora']['stages']['loading']:.2f} s",
         f"cancelled in {content['cancelSeconds']} s",
+        *(
+            f"a rank killed meanwhile: {content[name]['seconds']} s, the same bytes"
+            for name in ("rankKilled",)
+            if name in content
+        ),
     ]
 
 

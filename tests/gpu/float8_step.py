@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from gpu.synthetic import build, shapes_of
+from gpu.synthetic import build, plain, shapes_of
 from gpu.train_step_14b import GIB, free_memory
 from wan_runtime.models.load import compute_device
 from wan_runtime.planner.gpus import DEFAULTS, by_name
@@ -68,7 +68,7 @@ def main() -> None:
             row["losses"] = [each["loss"] for each in trainer.state.history["steps"]]
         except Exception as error:  # a row of the table, whatever it is
             row["error"] = f"{type(error).__name__}: {error}"[:300]
-            trainer.state.update.optimizer.zero_grad(set_to_none=True)
+            plain(trainer).optimizer.zero_grad(set_to_none=True)
         if cuda:
             row["allocatedGiB"] = round(torch.cuda.max_memory_allocated() / GIB, 2)
             row["reservedGiB"] = round(torch.cuda.max_memory_reserved() / GIB, 2)

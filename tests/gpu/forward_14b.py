@@ -1,5 +1,5 @@
 """One pass through the transformer in Wan2.1-I2V-14B's shapes, 1280x720 x 81 frames: seconds and
-memory of the profiles, side by side, and the error of each against float32.
+memory of DiffSynth's own pass and of the profiles, in turn, and the error of each against float32.
 
     PYTHONPATH=runtime:tests python tests/gpu/forward_14b.py --out row.json
 
@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from diffsynth.models.wan_video_dit import WanModel
+from diffsynth.models.wan_video_dit import AttentionModule, WanModel
+from diffsynth.pipelines.wan_video import model_fn_wan_video
 from torch import Tensor
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as profile_of
@@ -24,15 +25,19 @@ from torch.profiler import profile as profile_of
 from wan_runtime.contract.service import Profile
 from wan_runtime.models.adapters.changes import Changes
 from wan_runtime.models.dit import fused, kernels
+from wan_runtime.models.dit.attention import choose
 from wan_runtime.models.dit.forward import Conditions
-from wan_runtime.models.dit.transformer import Transformer
+from wan_runtime.models.dit.transformer import Choice, Transformer
 
 LARGE = {"dim": 5120, "ffn_dim": 13824, "num_heads": 40, "num_layers": 40}
 SMALL = {"dim": 256, "ffn_dim": 512, "num_heads": 2, "num_layers": 2}
+HEAD = 32
+"""Width of a head that RoPE can split into three even parts."""
 VIDEO, FEW = (21, 90, 160), (5, 60, 104)
 """Latent frames, rows and columns: 75,600 and 7,800 tokens."""
 RANK = 32
-PROFILES: tuple[Profile, ...] = get_args(Profile)
+STOCK = "DiffSynth"
+PROFILES = (STOCK, *get_args(Profile))
 ADAPTED: tuple[Profile, ...] = ("Lossless", "Fast")
 """Also timed with a LoRA."""
 EIGHT_BITS = ("e4m3", "_qq")
@@ -57,7 +62,7 @@ def main() -> None:
     plain = [(profile, False) for profile in options.profiles]
     adapted = [(profile, True) for profile in ADAPTED if profile in options.profiles]
     for profile, lora in (*plain * options.rounds, *adapted):
-        transformer = Transformer(module, device, dtype, profile=profile)
+        transformer = opened(module, device, dtype, profile)
         name = f"{profile} with LoRA" if lora else profile
         row["passes"].append({"name": name} | timed(transformer, video, lora))
         print(row["passes"][-1], flush=True)
@@ -68,7 +73,7 @@ def main() -> None:
         fused.KEPT = min(fused.KEPT, len(blocks) - 1)
         wanted = velocity(Transformer(module, device, torch.float32), latent)
         for profile in options.profiles:
-            found = velocity(Transformer(module, device, dtype, profile=profile), latent)
+            found = velocity(opened(module, device, dtype, profile), latent)
             error = float((found - wanted).norm() / wanted.norm())
             row["errors"][f"{profile}, blocks: {len(blocks)}, tokens: {tokens(latent)}"] = error
     print(row["errors"], flush=True)
@@ -79,6 +84,12 @@ def main() -> None:
         row["kernels"] = products(Transformer(module, device, dtype, profile="Fast"), video)
         print(row["kernels"], flush=True)
     options.out.write_text(json.dumps(row, indent=1))
+
+
+def small_for(ranks: int) -> dict[str, int]:
+    """SMALL, with a head for each rank."""
+    few = SMALL["num_heads"] >= ranks
+    return SMALL if few else SMALL | {"dim": HEAD * ranks, "num_heads": ranks}
 
 
 def draw(shape: dict[str, int], device: torch.device, dtype: torch.dtype) -> Any:
@@ -105,7 +116,51 @@ def draw(shape: dict[str, int], device: torch.device, dtype: torch.dtype) -> Any
     return module.eval().requires_grad_(False)
 
 
-def inputs(transformer: Transformer, latent: tuple[int, int, int]) -> tuple[Conditions, Tensor]:
+class Stock:
+    """DiffSynth's own pass through its module, as its pipeline calls it."""
+
+    def __init__(self, module: Any, device: torch.device, dtype: torch.dtype) -> None:
+        """Undo what a `Transformer` has changed in the module."""
+        self.module, self.device, self.dtype = module, device, dtype
+        for block in module.blocks:
+            block.self_attn.attn = AttentionModule(block.self_attn.num_heads)
+        module.time_embedding.to(dtype)
+        module.time_projection.to(dtype)
+        own = choose("Auto")
+        self.at_work = Choice(own, own, float8=False)
+        self._conditions: Conditions | None = None
+
+    def begin(self, conditions: Conditions) -> Stock:
+        """As a `Transformer` does."""
+        self._conditions = conditions
+        return self
+
+    def velocity(self, noisy: Tensor, sigmas: Tensor) -> Tensor:
+        """As a `Pass` does."""
+        assert self._conditions is not None
+        made: Tensor = model_fn_wan_video(
+            dit=self.module,
+            latents=noisy.to(self.dtype),
+            timestep=(sigmas * 1000).to(self.device, self.dtype),
+            context=self._conditions.context_BLD,
+            clip_feature=self._conditions.clip_BLD,
+            y=self._conditions.y_BCTHW,
+        )
+        return made.float()
+
+
+def opened(
+    module: Any, device: torch.device, dtype: torch.dtype, profile: Any
+) -> Transformer | Stock:
+    """What makes a pass by a profile, or as DiffSynth."""
+    if profile == STOCK:
+        return Stock(module, device, dtype)
+    return Transformer(module, device, dtype, profile=profile)
+
+
+def inputs(
+    transformer: Transformer | Stock, latent: tuple[int, int, int]
+) -> tuple[Conditions, Tensor]:
     """The same numbers in any dtype: those of bfloat16."""
     device = transformer.device
     generator = torch.Generator(device).manual_seed(2)
@@ -119,15 +174,16 @@ def inputs(transformer: Transformer, latent: tuple[int, int, int]) -> tuple[Cond
 
 
 @torch.no_grad()
-def timed(transformer: Transformer, latent: tuple[int, int, int], lora: bool) -> dict[str, Any]:
+def timed(
+    transformer: Transformer | Stock, latent: tuple[int, int, int], lora: bool
+) -> dict[str, Any]:
     conditions, noisy = inputs(transformer, latent)
     seconds = []
     cuda = transformer.device.type == "cuda"
     if cuda:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    uses = [(adapter(transformer), 1.0)] if lora else []
-    with transformer.adapted(uses) if lora else nullcontext():
+    with adapted(transformer) if lora else nullcontext():
         began = time.monotonic()
         going = transformer.begin(conditions)
         for _ in range(3):
@@ -168,6 +224,11 @@ def products(transformer: Transformer, latent: tuple[int, int, int]) -> dict[str
     return slowest
 
 
+def adapted(transformer: Transformer | Stock) -> AbstractContextManager[None]:
+    assert isinstance(transformer, Transformer)
+    return transformer.adapted([(adapter(transformer), 1.0)])
+
+
 def adapter(transformer: Transformer) -> Changes:
     generator = torch.Generator().manual_seed(3)
     factors = {}
@@ -182,7 +243,7 @@ def adapter(transformer: Transformer) -> Changes:
 
 
 @torch.no_grad()
-def velocity(transformer: Transformer, latent: tuple[int, int, int]) -> Tensor:
+def velocity(transformer: Transformer | Stock, latent: tuple[int, int, int]) -> Tensor:
     conditions, noisy = inputs(transformer, latent)
     return transformer.begin(conditions).velocity(noisy, torch.tensor([0.5]))
 

@@ -4,22 +4,20 @@ guidance on several GPUs, each beside what the GPU waits.
     PYTHONPATH=runtime:tests python tests/gpu/profile_14b.py decode --out rows.json
     PYTHONPATH=runtime:tests python tests/gpu/profile_14b.py step --layers 20 --out rows.json
 
-`decode` runs on one GPU: the whole picture, and both bands of two ranks one after the other, so
-that what bands cost is seen apart from what ranks exchange. `step` times each rank's pass while the
-others rest and while all work, and their exchange. Random weights. `--small` is the dry run, on a
-CPU, without kernels.
+`decode` decodes the whole picture on one GPU, then on all ranks a band each. `step` times each
+rank's pass while the others rest and while all work, and their exchange. Random weights. `--small`
+is the dry run, on a CPU, without kernels.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean
@@ -27,18 +25,16 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
-from decode_14b import SMALL as SMALL_LATENT
-from decode_14b import VIDEO
-from diffsynth.models.wan_video_vae import WanVideoVAE
-from forward_14b import LARGE, SMALL, draw, inputs
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 from torch.profiler import ProfilerActivity, profile
 
-from wan_runtime.models.dit.parallel import Ranks, join
+from gpu.decode_14b import SMALL as SMALL_LATENT
+from gpu.decode_14b import VIDEO, drawn, joined
+from gpu.forward_14b import LARGE, SMALL, draw, inputs
+from wan_runtime.models.dit.parallel import Ranks, alone
 from wan_runtime.models.dit.transformer import Pass, Transformer
-from wan_runtime.models.vae_bands import Band, bands_of
-from wan_runtime.models.vae_decoder import Decoder
+from wan_runtime.models.vae_half import HALF
 
 GROUPS = {
     "exchange": ("nccl",),
@@ -59,16 +55,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("decode", "step"))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--ranks", type=int, default=2, help="of a step")
+    parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--layers", type=int, default=40, help="of a step's transformer")
     parser.add_argument("--small", action="store_true", help="a few tokens, on a CPU")
     options = parser.parse_args()
-    if options.what == "decode":
-        write(options, decoded(small=options.small))
-        return
+    measure = {"decode": decode, "step": step}[options.what]
     with tempfile.TemporaryDirectory() as folder:
         given = (options.ranks, Path(folder, "meet"), options)
-        mp.spawn(step, given, nprocs=options.ranks)
+        spawn(measure, given, nprocs=options.ranks)  # type: ignore[no-untyped-call]
 
 
 def write(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
@@ -77,51 +71,37 @@ def write(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
 
 
 @torch.no_grad()
-def decoded(*, small: bool) -> list[dict[str, Any]]:
-    device, dtype = (
-        (torch.device("cpu"), torch.float32) if small else (torch.device("cuda"), torch.bfloat16)
-    )
-    torch.manual_seed(0)
-    vae = WanVideoVAE().to(device, dtype).eval().requires_grad_(False)
-    drawn = torch.randn(1, 16, *(SMALL_LATENT if small else VIDEO),
-                        generator=torch.Generator().manual_seed(1))  # fmt: skip
-    latents, decoder = drawn.to(device, dtype), Decoder(vae, compiled=not small)
-    rows, whole = [], []
-    cases: list[Band | None] = [None, *bands_of(latents.shape[3], 2)]
-    for band in cases:
-        parts: list[Tensor] = []
+def decode(rank: int, world: int, meet: Path, options: argparse.Namespace) -> None:
+    ranks, device = joined(rank, world, meet, small=options.small)
+    decoder = drawn(device, HALF)
+    size = SMALL_LATENT if options.small else VIDEO
+    latents = torch.randn(1, 16, *size, generator=torch.Generator().manual_seed(1))
+    latents = latents.to(device, HALF)
+    whole = profiled(lambda: decoder.frames(latents, alone()), device) if rank == 0 else {}
+    rows: list[Any] = [{"rows": "all"} | whole]
+    if world > 1:
+        row = profiled(lambda: decoder.frames(latents, ranks), device, dist.barrier)
+        bands: list[Any] = [None] * world
+        dist.all_gather_object(bands, {"rows": f"band {rank} of {world}"} | row)
+        rows += bands
+        dist.destroy_process_group()
+    if rank == 0:
+        write(options, rows)
 
-        def take(pixels: Tensor, parts: list[Tensor] = parts) -> None:
-            parts.append(((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8))
 
-        def once(parts: list[Tensor] = parts, band: Band | None = band, take: Any = take) -> None:
-            parts.clear()
-            decoder.decode(latents, take, band)
-
-        first, seconds = timed(once, device), [timed(once, device) for _ in range(2)]
-        row = {"rows": "all" if band is None else f"{band.first} to {band.last}"}
-        row |= {"first": first, "seconds": min(seconds)}
-        levels = torch.cat(parts)
-        if band is None:
-            whole.append(levels)
-        else:
-            off = (whole[0][:, 8 * band.first : 8 * band.last].int() - levels.int()).abs()
-            row |= {"off": int(off.max()), "share": float((off > 0).float().mean())}
-            del off
-        rows.append(row | kernels_of(once, device))
-        print(json.dumps(rows[-1]), flush=True)
-    return rows
+def profiled(
+    action: Callable[[], Any], device: torch.device, together: Callable[[], Any] = lambda: None
+) -> dict[str, Any]:
+    """Seconds of the first time and of the fastest of three more, and kernels of a last."""
+    row: dict[str, Any] = {"first": timed(action, device, together)}
+    row["seconds"] = min(timed(action, device, together) for _ in range(3))
+    return row | kernels_of(action, device, together)
 
 
 @torch.no_grad()
 def step(rank: int, world: int, meet: Path, options: argparse.Namespace) -> None:
-    # Multicast over NVLink is not there on every host, and our exchange has no use for it.
-    os.environ.setdefault("NCCL_NVLS_ENABLE", "0")
     small = options.small
-    device = torch.device("cpu") if small else torch.device("cuda", rank)
-    if not small:
-        torch.cuda.set_device(device)
-    ranks = join(rank, world, meet)
+    ranks, device = joined(rank, world, meet, small=small)
     dtype = torch.float32 if small else torch.bfloat16
     module = draw(SMALL if small else LARGE | {"num_layers": options.layers}, device, dtype)
     transformer = Transformer(module, device, dtype, profile="Lossless")
@@ -236,7 +216,7 @@ def group_of(name: str) -> str:
                 "others")  # fmt: skip
 
 
-def covered(spans: Iterable[Sequence[float]]) -> float:
+def covered(spans: Iterable[tuple[float, float]]) -> float:
     """Length of the union of intervals (start, end)."""
     total, reached = 0.0, float("-inf")
     for start, end in sorted(spans):

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from gpu.same_start import SameStart, Weights, distance
 from gpu.synthetic import build, shapes_of
 from wan_runtime.models.dit import repeatable
 from wan_runtime.models.dit.kept import KeptBlocks
@@ -47,12 +47,9 @@ class Steps:
         )
         self.usual = self.kept.attention
         on._kept = self.kept
-        draw = torch.Generator().manual_seed(3)
-        for each in trainer.state.trainable.values():  # B is zero at first, A has no gradient then
-            each.data = (torch.randn(each.shape, generator=draw) * 0.02).to(each.device)
-        self.start = {name: each.data.clone() for name, each in trainer.state.trainable.items()}
+        self.start = SameStart(trainer)
 
-    def take(self, mode: str) -> tuple[float, dict[str, Tensor]]:
+    def take(self, mode: str) -> tuple[float, Weights]:
         """Seconds of a step, and the weights after it."""
         on, backward = self.trainer.transformer, MODES[mode]
         cuda = on.device.type == "cuda"
@@ -60,13 +57,8 @@ class Steps:
         if backward is not None and cuda:
             self.kept.attention = replace(self.usual, backward=backward)
         torch.use_deterministic_algorithms(backward is not None)
-        torch.utils.deterministic.fill_uninitialized_memory = False
-        state = self.trainer.state
-        for name, each in state.trainable.items():
-            each.data.copy_(self.start[name])
-        state.update.optimizer.state.clear()
-        state.generator.manual_seed(5)
-        state.step = state.position = 0
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        self.start.restore()
         if cuda:
             torch.cuda.synchronize()
         began = time.perf_counter()
@@ -74,14 +66,7 @@ class Steps:
         if cuda:
             torch.cuda.synchronize()
         seconds = time.perf_counter() - began
-        return seconds, {name: each.data.clone() for name, each in state.trainable.items()}
-
-
-def distance(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
-    """Largest relative difference of a tensor; 0 only if all are the same bits."""
-    if all(torch.equal(each, b[name]) for name, each in a.items()):
-        return 0.0
-    return max(float((each - b[name]).norm() / each.norm()) for name, each in a.items())
+        return seconds, self.start.weights()
 
 
 def main() -> None:
@@ -105,7 +90,7 @@ def main() -> None:
         row["cudnnRepeats"] = repeatable.cudnn_works(device)
         print(json.dumps(row), flush=True)
     steps, modes = Steps(trainer), options.modes.split(",")
-    found: dict[str, list[tuple[float, dict[str, Tensor]]]] = {mode: [] for mode in modes}
+    found: dict[str, list[tuple[float, Weights]]] = {mode: [] for mode in modes}
     for mode in modes:
         try:
             print(f"{mode}: first step {steps.take(mode)[0]:.2f} s", flush=True)

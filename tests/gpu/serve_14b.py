@@ -1,5 +1,6 @@
 """A worker at the 14B shapes, from a request to its mp4: seconds by stage, GPU memory, a change of
-LoRA, a cancellation, and the same order again.
+LoRA, a cancellation, and the same order again. With `--ranks`, on several GPUs: then one rank is
+killed in the middle of a video too, which is made again.
 
     WAN_MINIO=$(which minio) PYTHONPATH=runtime:tests python tests/gpu/serve_14b.py --out row.json
 
@@ -12,17 +13,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
 import hashlib
 import io
 import json
 import multiprocessing
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -41,15 +45,17 @@ from wan_runtime.contract.steps import Expert
 from wan_runtime.presets import PRESETS, Preset
 from wan_runtime.serving.queue.queue import Queue
 
-STEPS = 4
+STEPS, SMALL_STEPS = 4, 24
 RANK = 32
 ADAPTERS = ("one", "two")
+RANK_MODULE = b"wan_runtime.serving.worker.start_rank"
 LIMIT = 900
 """Seconds until a worker must be ready."""
 
 
 class Memory:
-    """Of the GPU, as the driver counts it: all processes, all allocators."""
+    """Of the fullest GPU of this process, as the driver counts it: all processes, all
+    allocators."""
 
     def __init__(self) -> None:
         self.peak_gib = 0.0
@@ -66,9 +72,11 @@ class Memory:
 
     def _watch(self) -> None:
         query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+        if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+            query.append(f"--id={visible}")
         while not self._stopped.wait(0.5):
             used = subprocess.run(query, capture_output=True, text=True, check=True).stdout
-            self.peak_gib = max(self.peak_gib, int(used) / 1024)
+            self.peak_gib = max(self.peak_gib, *(int(each) / 1024 for each in used.splitlines()))
 
 
 class Client:
@@ -86,10 +94,16 @@ class Client:
         assert answer.status_code < 400, answer.text
         return str(answer.json()["id"])
 
-    def made(self, *adapters: str, **fields: Any) -> dict[str, Any]:
-        """A video's figures, from the request until its bytes are here."""
+    def made(
+        self, *adapters: str, meanwhile: Callable[[], None] | None = None, **fields: Any
+    ) -> dict[str, Any]:
+        """A video's figures, from the request until its bytes are here. `meanwhile`: what is done
+        after its first step."""
         start = time.monotonic()
         video = self.submit(*adapters, **fields)
+        if meanwhile is not None:
+            wait(self._http, video, step=1)
+            meanwhile()
         predicted = self._http.get(f"/v1/videos/{video}").json()["eta_seconds"]
         done = wait(self._http, video)
         assert done["status"] == "completed", done
@@ -118,16 +132,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "serve-14b")
+    parser.add_argument("--ranks", type=int, default=1, help="GPUs of the worker")
+    parser.add_argument("--quiet", action="store_true", help="a quiet picture, as in clips_14b.py")
     parser.add_argument("--small", action="store_true", help="the Tiny model, on a CPU")
     options = parser.parse_args()
     preset = PRESETS["Wan2.2-I2V-Tiny" if options.small else "Wan2.2-I2V-A14B"]
-    with running(preset, options.work) as (processes, server):
+    with running(preset, options.work, quiet=options.quiet) as (processes, server):
         service = spec_of(
             "serve", preset, options.work, server,
             defaults={"steps": STEPS}, adapters=[adapter_of(name) for name in ADAPTERS],
         )  # fmt: skip
         alone(upload_adapters, preset, service)
-        row = measure(processes, service, options.small)
+        row = measure(processes, service, options.small, options.ranks)
     options.out.write_text(json.dumps(row, indent=1))
     print(json.dumps(row, indent=1))
     return 0
@@ -137,11 +153,9 @@ def main() -> int:
 def running(
     preset: Preset, work: Path, *, quiet: bool = False
 ) -> Iterator[tuple[Processes, ObjectStore]]:
-    """Processes of a service, and its store: they end with the context, and their logs are shown. A
-    model that is in `work` is used again. `quiet`: see `random_model.write`."""
-    work.mkdir(parents=True, exist_ok=True)
-    if not (work / preset.name).is_dir():
-        alone(write_model, preset, work / preset.name, quiet)
+    """Processes of a service, and its store: they end with the context, and their logs are shown.
+    `quiet`: see `random_model.write`."""
+    ensure_model(preset, work, quiet=quiet)
     with (
         tempfile.TemporaryDirectory(dir=work) as folder,
         ObjectStore(Path(folder) / "minio") as server,
@@ -162,28 +176,47 @@ def running(
                 sys.stderr.write(path.read_text()[-20000:])
 
 
-def measure(processes: Processes, service: ServiceSpec, small: bool) -> dict[str, Any]:
+def measure(processes: Processes, service: ServiceSpec, small: bool, ranks: int) -> dict[str, Any]:
     """Everything, on one worker."""
     (processes.folder / "service.json").write_text(service.model_dump_json(by_alias=True))
     gateway, http = processes.start()
     processes.ready(gateway, http)
     size = service.sizes[0]
     client = Client(http, photo(size.width, size.height))
-    row: dict[str, Any] = {"model": service.model.preset, "size": str(size), "steps": STEPS}
+    steps = SMALL_STEPS if small else STEPS
+    row: dict[str, Any] = {"model": service.model.preset, "size": str(size), "steps": steps}
+    row["ranks"] = ranks
     with Memory() if not small else nullcontext() as memory:
         start = time.monotonic()
-        processes.start_worker()
+        processes.start_worker("--ranks", str(ranks))
         row["worker"] = facts(*ready(processes, service))
         say(row, "secondsToReady", round(time.monotonic() - start, 1))
-        say(row, "first", client.made(seed=1, steps=STEPS))
+        say(row, "first", client.made(seed=1, steps=steps))
         say(row, "newLora", client.made("one", seed=1, steps=2))
         say(row, "cancelSeconds", client.cancelled("two", seed=1, steps=200 if small else STEPS))
-        say(row, "sameOrderAgain", client.made(seed=1, steps=STEPS))
+        say(row, "sameOrderAgain", client.made(seed=1, steps=steps))
+        if ranks > 1:
+            say(row, "rankKilled", client.made(seed=1, steps=steps, meanwhile=kill_rank(processes)))
         row["worker"] = facts(*ready(processes, service))
         if memory:
             row["gpuPeakGiB"] = round(memory.peak_gib, 1)
-    assert row["first"]["sha256"] == row["sameOrderAgain"]["sha256"], "not the same video again"
+    again = [row[each]["sha256"] for each in ("sameOrderAgain", "rankKilled") if each in row]
+    assert {row["first"]["sha256"]} == set(again), "not the same video again"
     return row
+
+
+def kill_rank(processes: Processes) -> Callable[[], None]:
+    """Ends the last rank of the only worker, as the kernel does where memory is short."""
+
+    def kill() -> None:
+        (worker,) = processes.workers
+        tasks = Path(f"/proc/{worker.pid}/task").glob("*/children")
+        children = [int(pid) for task in tasks for pid in task.read_text().split()]
+        named = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
+        ranks = [pid for pid, line in named.items() if RANK_MODULE in line]
+        os.kill(max(ranks), signal.SIGKILL)
+
+    return kill
 
 
 def photo(width: int, height: int) -> bytes:
@@ -247,6 +280,19 @@ def facts(report: WorkerReport) -> dict[str, Any]:
         mode="json",
         include={"startup", "seconds_per_clip", "peak_gib", "adapters", "attention", "device"},
     )
+
+
+def ensure_model(preset: Preset, work: Path, *, quiet: bool) -> None:
+    """Have the model in `work`, whole, also if several services begin at once. One that is there is
+    used again."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (work / preset.name).is_dir():
+            partial = work / f"{preset.name}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            alone(write_model, preset, partial, quiet)
+            partial.rename(work / preset.name)
 
 
 def write_model(preset: Preset, folder: Path, quiet: bool) -> None:

@@ -1,11 +1,12 @@
 """One step of a video in Wan2.1-I2V-14B's shapes, 1280x720 x 81 frames, on several GPUs: seconds
 and memory of each profile, with guidance (a pass for each half of the GPUs) and without (all GPUs
-share the tokens), of the own exchange of tokens and of xDiT's in turn, and whether all ranks end
-with the same bits.
+share the tokens), of the own exchange of tokens and of xDiT's in turn, with a ring or without,
+whether all ranks end with the same bits, and whether those are what one of them makes alone, as
+they are with Exact.
 
     PYTHONPATH=runtime:tests python tests/gpu/step_14b.py --out rows.json
 
-Random weights. `--small` is the dry run, on a CPU.
+Random weights. `--small` is the dry run, on a CPU, with heads for any number of ranks.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise, product
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
-from forward_14b import LARGE, SMALL, VIDEO, draw, inputs
+from torch.multiprocessing.spawn import spawn
 
-from wan_runtime.contract.service import ParallelSpec, Profile
+from gpu.forward_14b import LARGE, VIDEO, draw, inputs, small_for
+from wan_runtime.contract.service import ParallelSpec, Profile, layout_of
 from wan_runtime.contract.steps import Expert
 from wan_runtime.models.dit.forward import Conditions
-from wan_runtime.models.dit.parallel import Ranks, join
+from wan_runtime.models.dit.parallel import Ranks, alone, join
 from wan_runtime.models.dit.transformer import Transformer
 from wan_runtime.rendering.sampling import Prompted, Step, denoise
 
@@ -45,13 +46,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--ranks", type=int, default=torch.cuda.device_count() or 2)
-    parser.add_argument("--profiles", nargs="+", default=PROFILES, choices=PROFILES)
+    parser.add_argument("--profiles", nargs="+", default=PROFILES, choices=get_args(Profile))
     parser.add_argument("--backends", nargs="+", default=BACKENDS[:1], choices=BACKENDS)
+    parser.add_argument("--layers", type=int, help="blocks; all if left out")
+    parser.add_argument("--ring", type=int, default=1, choices=(1, 2, 4), help="of xDiT")
     parser.add_argument("--small", action="store_true", help="a few tokens, on a CPU")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         given = (options.ranks, Path(folder, "meet"), options)
-        mp.spawn(measure, given, nprocs=options.ranks)
+        spawn(measure, given, nprocs=options.ranks)  # type: ignore[no-untyped-call]
 
 
 def measure(rank: int, world: int, meet: Path, options: argparse.Namespace) -> None:
@@ -61,28 +64,43 @@ def measure(rank: int, world: int, meet: Path, options: argparse.Namespace) -> N
     device = torch.device("cpu") if small else torch.device("cuda", rank)
     if not small:
         torch.cuda.set_device(device)
-    layouts = layouts_of(rank, world, meet, options.backends)
+    layouts = layouts_of(rank, world, meet, options.backends, options.ring)
     dtype = torch.float32 if small else torch.bfloat16
-    module = draw(SMALL if small else LARGE, device, dtype)
+    shape = small_for(world) if small else LARGE
+    module = draw(shape | ({"num_layers": options.layers} if options.layers else {}), device, dtype)
     rows = []
+    one = {"one GPU": alone()} if world > 1 else {}
     latent = (2, 6, 10) if small else VIDEO
     for profile in options.profiles:
         transformer = Transformer(module, device, dtype, profile=profile)
-        for guidance, (backend, ranks) in product(GUIDANCES, layouts.items()):
-            row = {"profile": profile, "guidance": guidance, "ranks": world, "backend": backend}
-            rows.append(row | timed(transformer, guidance, ranks, latent))
-            if rank == 0:
-                print(json.dumps(rows[-1]), flush=True)
-                options.out.write_text(json.dumps(rows, indent=1) + "\n")
+        for guidance in GUIDANCES:
+            first: dict[str, Any] | None = None
+            # Exact promises the bits of one GPU, which each computes for itself then.
+            for backend, ranks in ((one if profile == "Exact" else {}) | layouts).items():
+                row = {"profile": profile, "guidance": guidance, "ranks": ranks.world}
+                row |= {"layout": ranks.exchange, "layers": len(module.blocks)}
+                rows.append(
+                    row | {"backend": backend} | timed(transformer, guidance, ranks, latent)
+                )
+                first = first or rows[-1]
+                if profile == "Exact":
+                    rows[-1]["asOne"] = rows[-1]["latents"] == first["latents"]
+                if rank == 0:
+                    print(json.dumps(rows[-1]), flush=True)
+                    options.out.write_text(json.dumps(rows, indent=1) + "\n")
     if world > 1:
         dist.destroy_process_group()
 
 
-def layouts_of(rank: int, world: int, meet: Path, backends: Sequence[str]) -> dict[str, Ranks]:
+def layouts_of(
+    rank: int, world: int, meet: Path, backends: Sequence[str], ring: int
+) -> dict[str, Ranks]:
     """The same ranks with each exchange."""
-    ranks = join(rank, world, meet, ParallelSpec() if "xDiT" in backends else None)
-    own = {name: replace(getattr(ranks, name), exchange=None) for name in ("everyone", "half")}
-    found = {"Native": replace(ranks, **own), "xDiT": ranks}
+    ranks = join(rank, world, meet, ParallelSpec(ring=ring) if "xDiT" in backends else None)
+    own: dict[str, Any] = {
+        name: replace(getattr(ranks, name), exchange=None) for name in ("everyone", "half")
+    }
+    found = {"Native": replace(ranks, **own, exchange=layout_of(world, None)), "xDiT": ranks}
     return {backend: found[backend] for backend in backends}
 
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 from diffsynth.models.wan_video_vae import WanVideoVAE
-from forward_14b import LARGE, SMALL, VIDEO, draw, inputs
 
+from gpu.forward_14b import LARGE, SMALL, VIDEO, draw, inputs
 from wan_runtime.models import offload
 from wan_runtime.models.dit.parallel import alone
 from wan_runtime.models.dit.transformer import Transformer

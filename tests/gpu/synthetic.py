@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from wan_runtime.contract.dataset import Bucket
 from wan_runtime.contract.finetune import finetune_of
 from wan_runtime.contract.job import JobSpec, ManifestRef
-from wan_runtime.contract.steps import Step
+from wan_runtime.contract.steps import Expert, Step
 from wan_runtime.data.latents import EncodedClip, Entry, Latents
 from wan_runtime.models import tiny
 from wan_runtime.models.dit import transformer
@@ -28,6 +28,7 @@ from wan_runtime.process.progress import Reporter
 from wan_runtime.training import trainer as loop
 from wan_runtime.training.batches import Batch, load_batch
 from wan_runtime.training.trainer import Trainer
+from wan_runtime.training.update import PlainUpdate
 
 
 class Synthetic:
@@ -111,7 +112,8 @@ def random_dit(config: dict[str, Any], dtype: torch.dtype, device: torch.device)
                 parameter.uniform_(-1, 1).mul_(parameter[0].numel() ** -0.5)
             else:
                 parameter.fill_(float(name.endswith("weight")))  # of a norm
-    return dit.eval().requires_grad_(False)
+    made: nn.Module = dit.eval().requires_grad_(False)
+    return made
 
 
 LORA = {"lora": {"rank": 32, "alpha": 32}}
@@ -128,6 +130,18 @@ def shapes_of(name: str, *, small: bool) -> tuple[Preset, dict[str, Any]]:
     return preset, narrow if small else wide
 
 
+def with_heads(config: dict[str, Any], ranks: int) -> dict[str, Any]:
+    """Shapes with an attention head for each rank, as wide as before."""
+    heads = max(config["num_heads"], ranks)
+    return config | {"dim": config["dim"] // config["num_heads"] * heads, "num_heads": heads}
+
+
+def plain(trainer: Trainer) -> PlainUpdate:
+    """Its update, which no DeepSpeed does."""
+    assert isinstance(trainer.state.update, PlainUpdate)
+    return trainer.state.update
+
+
 def build(
     preset: Preset,
     config: dict[str, Any],
@@ -137,9 +151,14 @@ def build(
     deterministic: bool = False,
     training: Mapping[str, Any] = MappingProxyType({}),
     ranks: Mesh | None = None,
+    expert: Expert | None = None,
 ) -> tuple[Trainer, Synthetic]:
-    """The real `Trainer.build`; only where weights and latents come from is replaced."""
-    expert = preset.experts[0]
+    """The real `Trainer.build`; only where weights and latents come from is replaced.
+
+    Args:
+        expert: of a pair; by default the first.
+    """
+    expert = expert or preset.experts[0]
     ref = ManifestRef(uri="s3://none/manifest.json", sha256="0" * 64)
     job = JobSpec.model_validate(
         {

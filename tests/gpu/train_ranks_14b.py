@@ -4,8 +4,9 @@
 
 Random weights, synthetic latents, the real `Trainer`; attention is kept. Rows take turns: one GPU
 while the others wait, all GPUs on the tokens of one clip, one GPU again, all again, all on a clip
-each. Each row starts from the same weights and draws, so losses and norms can be compared. Rows
-already in `--out` are not measured again. `--small` is the dry run on a CPU.
+each, and on more than two GPUs groups of two, and of four, on a clip each. Each row starts from the
+same weights and draws, so losses and norms can be compared. Rows already in `--out` are not
+measured again. `--small` is the dry run on a CPU.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ import torch
 import torch.distributed as dist
 
 from gpu import ranks
-from gpu.synthetic import Synthetic, build
+from gpu.synthetic import Synthetic, build, plain, with_heads
 from gpu.train_step_14b import GIB, free_memory, variant
 from wan_runtime.contract.finetune import finetune_of
+from wan_runtime.contract.training import Parallelism
 from wan_runtime.models import tiny
-from wan_runtime.models.dit.parallel import Group, Mesh, lone_mesh
+from wan_runtime.models.dit.parallel import Group, Mesh, groups_of, lone_mesh
 from wan_runtime.models.load import compute_device
 from wan_runtime.models.shapes import DIT21
 from wan_runtime.presets import PRESETS
@@ -57,8 +59,13 @@ def rows(world: int, measured: int) -> list[Row]:
         Row(world, world, 2 * measured, 1),
         Row(1, 1, measured, 2),
         Row(world, world, 2 * measured, 2),
-        Row(world, 1, measured, 1),
+        *(Row(world, sequence, measured, 1) for sequence in (1, *between(world))),
     ]
+
+
+def between(world: int) -> list[int]:
+    """Sizes of groups that are neither one rank nor all."""
+    return [each for each in (2, 4) if each < world and world % each == 0]
 
 
 class Bench:
@@ -67,7 +74,8 @@ class Bench:
     def __init__(self, world: Mesh, frames: int, *, small: bool) -> None:
         preset = PRESETS["Wan2.1-I2V-Tiny" if small else "Wan2.1-I2V-14B-720P"]
         self.world = world
-        self.trainer, self.cache = build(preset, tiny.DIT21 if small else DIT21, compute_device())
+        few = with_heads(tiny.DIT21, world.world)
+        self.trainer, self.cache = build(preset, few if small else DIT21, compute_device())
         assert isinstance(self.cache, Synthetic)
         self.cache.frames = frames
         self.weights = {
@@ -75,12 +83,15 @@ class Bench:
         }
         # NCCL's groups are made by all ranks, once.
         alone = Group((world.rank,), 0)
-        together = {"everyone": world.everyone, "sequence": world.sequence, "data": world.data}
+        count = world.world
         self.meshes = {
             (1, 1): lone_mesh(),
-            (world.world, world.world): replace(world, **(together | {"data": alone})),
-            (world.world, 1): replace(world, sequence=alone, data=world.sequence),
+            (count, count): replace(world, data=alone),
+            (count, 1): replace(world, sequence=alone, data=world.sequence),
         }
+        for size in between(count):
+            sequence, data = groups_of(world.rank, count, size)
+            self.meshes[count, size] = replace(world, sequence=sequence, data=data)
 
     def measure(self, row: Row) -> dict[str, Any]:
         """One warm-up step, then the median of the measured ones; memory of this rank."""
@@ -100,6 +111,9 @@ class Bench:
         done = trainer.state.history["steps"]
         found: dict[str, Any] = {
             "row": row.name,
+            "ranks": row.ranks,
+            "sequence": row.sequence,
+            "layers": len(trainer.transformer._module.blocks),
             "clipsPerStep": trainer.draws.clips_a_step,
             "secondsPerStep": statistics.median(seconds[1:]),
             "seconds": seconds,
@@ -116,7 +130,7 @@ class Bench:
         trainer = self.trainer
         state, spec = trainer.state, finetune_of(trainer.job).training
         spec = spec.model_copy(update={"batch_size": mesh.data.size})
-        trainer.ranks = state.update._ranks = mesh
+        trainer.ranks = plain(trainer)._ranks = mesh
         trainer.draws = Draws(
             trainer.draws.clips, trainer.draws._empty_text, trainer.draws.levels, spec, mesh.data
         )
@@ -124,7 +138,7 @@ class Bench:
         with torch.no_grad():
             for name, each in state.trainable.items():
                 each.copy_(self.weights[name])
-        state.update.optimizer.state.clear()
+        plain(trainer).optimizer.state.clear()
         state.generator.manual_seed(1)
         state.step = state.position = 0
         state.history = {"steps": [], "probes": []}
@@ -153,7 +167,7 @@ def rank(options: argparse.Namespace) -> None:
     began = time.monotonic()
     world = launch.place().world
     spec = {"nodes": 1, "gpus_per_node": world, "sequence": world}
-    mesh = meet.meet(meet.Parallelism(**spec))
+    mesh = meet.meet(Parallelism(**spec))
     bench = Bench(mesh, options.frames, small=options.small)
     if mesh.rank == 0:
         print(f"made in {time.monotonic() - began:.0f} s", flush=True)
@@ -192,8 +206,9 @@ def write(mesh: Mesh, path: Path, content: dict[str, Any], said: list[Any]) -> N
 def summary(found: list[dict[str, Any]], world: int) -> dict[str, Any]:
     """What several GPUs gain over one, by the medians of all turns."""
     named = {each["row"]: each for each in found}
-    one = [named[row.name] for row in rows(world, 1) if row.ranks == 1 and row.name in named]
-    split = [named[row.name] for row in rows(world, 1) if row.sequence > 1 and row.name in named]
+    taken = [row for row in rows(world, 1) if row.name in named]
+    one = [named[row.name] for row in taken if row.ranks == 1]
+    split = [named[row.name] for row in taken if row.sequence == world]
     if not one:
         return {}
     alone = _median(one)
@@ -205,14 +220,14 @@ def summary(found: list[dict[str, Any]], world: int) -> dict[str, Any]:
             "lossOff": abs(split[0]["losses"][0] / one[0]["losses"][0] - 1),
             "normOff": abs(split[0]["norms"][0] / one[0]["norms"][0] - 1),
         }
-    apart = named.get(rows(world, 1)[-1].name)
-    if apart is not None:
-        made["dataSpeedup"] = round(world * alone / apart["secondsPerStep"], 3)
+    for row in taken:
+        if 1 == row.sequence < row.ranks:
+            made["dataSpeedup"] = round(world * alone / named[row.name]["secondsPerStep"], 3)
     return made
 
 
 def _median(turns: list[dict[str, Any]]) -> float:
-    return statistics.median(seconds for turn in turns for seconds in turn["seconds"][1:])
+    return float(statistics.median(each for turn in turns for each in turn["seconds"][1:]))
 
 
 def main() -> int:

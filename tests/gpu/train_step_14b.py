@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 from unittest import mock
 
 import torch
@@ -32,11 +32,12 @@ from diffsynth.diffusion.flow_match import FlowMatchScheduler
 from diffsynth.diffusion.loss import FlowMatchSFTLoss
 from diffsynth.models import wan_video_dit
 from diffsynth.pipelines.wan_video import model_fn_wan_video
+from torch.cuda import Event
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gpu.synthetic import Synthetic, build
+from gpu.synthetic import Synthetic, build, plain
 from wan_runtime.contract.finetune import finetune_of
-from wan_runtime.contract.training import KEEPING, Keeping
+from wan_runtime.contract.training import KEEPING
 from wan_runtime.errors import classify
 from wan_runtime.models import tiny
 from wan_runtime.models.dit.forward import keep_time_embedding_fp32
@@ -44,6 +45,7 @@ from wan_runtime.models.dit.kept import KeptBlocks
 from wan_runtime.models.load import compute_device
 from wan_runtime.models.shapes import DIT21, DIT22
 from wan_runtime.presets import PRESETS
+from wan_runtime.training import guard
 from wan_runtime.training.trainer import Trainer
 
 MEASURED = 3
@@ -142,7 +144,7 @@ def variant(
     """Inside, the change that a row's code names.
 
     Args:
-        made: blocks by policy, to be used again: they have pinned host memory.
+        made: blocks by code, to be used again: they have pinned host memory.
     """
     layers = [
         m for m in trainer.transformer._module.modules() if hasattr(m, "cast_input_dtype_enabled")
@@ -150,16 +152,17 @@ def variant(
     assert layers, "peft has renamed its switch"
     for layer in layers:
         layer.cast_input_dtype_enabled = code == "ours-with-casts"
-    policy = code.removeprefix("ours-")
+    # As training.deterministic does; the blocks choose their kernels by it.
+    torch.use_deterministic_algorithms(code.endswith("-deterministic"))
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    policy = code.removeprefix("ours-").removesuffix("-deterministic")
     changed = trainer.transformer
     if policy in KEEPING:
         sizes = changed.device, changed.dtype, changed._attention.heads
         made = {} if made is None else made
-        if policy not in made:
-            made[policy] = KeptBlocks(changed._module, *sizes, cast(Keeping, policy))
-        changed._kept = made[policy]
-    # As training.deterministic does.
-    torch.use_deterministic_algorithms(code == "ours-deterministic")
+        if code not in made:
+            made[code] = KeptBlocks(changed._module, *sizes, policy)
+        changed._kept = made[code]
     try:
         yield
     finally:
@@ -174,7 +177,7 @@ def restore(trainer: Trainer) -> None:
     keep_time_embedding_fp32(trainer.transformer._module)
     for parameter in trainer.state.trainable.values():
         parameter.data = parameter.data.float()
-    trainer.state.update.optimizer.state.clear()
+    plain(trainer).optimizer.state.clear()
 
 
 def measure(trainer: Trainer, cache: Synthetic, row: Row) -> dict[str, Any]:
@@ -185,10 +188,10 @@ def measure(trainer: Trainer, cache: Synthetic, row: Row) -> dict[str, Any]:
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     checked: list[int] = []
-    guard = trainer.guard.check_gradients
+    check = guard.check_gradients
 
     def counting(trainable: Any, number: int) -> None:
-        guard(trainable, number)
+        check(trainable, number)
         grads = [p.grad for p in trainable.values()]
         checked.append(sum(g is not None and bool(g.any()) for g in grads))
 
@@ -198,7 +201,7 @@ def measure(trainer: Trainer, cache: Synthetic, row: Row) -> dict[str, Any]:
     trainer.state.step = 0
     try:
         with (
-            mock.patch.object(trainer.guard, "check_gradients", counting),
+            mock.patch.object(guard, "check_gradients", counting),
             variant(trainer, row.code),
         ):
             for _ in range(1 + row.measured):
@@ -210,7 +213,7 @@ def measure(trainer: Trainer, cache: Synthetic, row: Row) -> dict[str, Any]:
     except Exception as caught:  # a row of the table, whatever it is
         found = classify(caught)
         error = f"{int(found.exit_class)} {found.reason}: {found.message}"
-        trainer.state.update.optimizer.zero_grad(set_to_none=True)
+        plain(trainer).optimizer.zero_grad(set_to_none=True)
         del caught, found
     finally:
         if row.code == "peer":
@@ -219,6 +222,8 @@ def measure(trainer: Trainer, cache: Synthetic, row: Row) -> dict[str, Any]:
     bucket = finetune_of(trainer.job).dataset.buckets[0]
     result: dict[str, Any] = {
         "row": row.name,
+        "ranks": 1,
+        "layers": len(trainer.transformer._module.blocks),
         "tokens": (1 + (row.frames - 1) // 4) * (bucket.height // 16) * (bucket.width // 16),
         "secondsPerStep": statistics.median(seconds[1:]) if len(seconds) > 1 else None,
         "seconds": seconds,
@@ -266,7 +271,7 @@ def attention(device: torch.device, tokens: int) -> dict[str, Any]:
         try:
             times = []
             for _ in range(4):
-                start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+                start, end = (Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
                 start.record()
                 if backend is None:
                     once()
@@ -299,7 +304,7 @@ def main() -> int:
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version() if cuda else None,
+        "cudnn": torch.backends.cudnn.version() if cuda else None,  # type: ignore[no-untyped-call]
         "python": sys.version.split()[0],
     }
 

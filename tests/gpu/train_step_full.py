@@ -18,12 +18,13 @@ from unittest import mock
 
 import torch
 
-from gpu.synthetic import build
+from gpu.synthetic import build, plain
 from wan_runtime.models import tiny
+from wan_runtime.models.dit import transformer
 from wan_runtime.models.load import compute_device
 from wan_runtime.models.shapes import DIT21
 from wan_runtime.presets import PRESETS
-from wan_runtime.training import checkpoint, full
+from wan_runtime.training import checkpoint
 from wan_runtime.training.trainer import Trainer
 
 METHOD = {"full": {"learningRate": 1e-5}}
@@ -45,7 +46,7 @@ def learns(device: torch.device) -> tuple[Trainer, dict[str, Any]]:
         "losses": halves,
         "updatesLost": max(step["updatesLost"] for step in steps),
         "dtypes": sorted({str(one.dtype) for one in trainer.state.trainable.values()}),
-        "fused": bool(trainer.state.update.optimizer.defaults["fused"]),
+        "fused": bool(plain(trainer).optimizer.defaults["fused"]),
         "learns": halves[1] < 0.9 * halves[0],
     }
 
@@ -59,9 +60,9 @@ def restores(trainer: Trainer, device: torch.device) -> dict[str, Any]:
         pieces = list(checkpoint._write(trainer.state, Path(folder)))
         checkpoint._read(fresh.state, iter([path for _, path in pieces]))
     equal = all(
-        torch.equal(tensor, fresh.state.tensors()[label][name])
-        for label, tensors in trainer.state.tensors().items()
-        for name, tensor in tensors.items()
+        torch.equal(trainer.state.read(label, name), fresh.state.read(label, name))
+        for label in trainer.state.sets
+        for name in trainer.state.layout
     )
     losses = []
     for each in (trainer, fresh):
@@ -73,7 +74,7 @@ def restores(trainer: Trainer, device: torch.device) -> dict[str, Any]:
 def costs(device: torch.device, layers: int, frames: int) -> dict[str, Any]:
     """Seconds and memory of a step of blocks of the 14B width."""
     config = {**DIT21, "num_layers": layers}
-    with mock.patch.object(full, "recognised", return_value=True):
+    with mock.patch.object(transformer, "recognised", return_value=True):
         trainer, cache = build(PRESETS["Wan2.1-I2V-14B-720P"], config, device, METHOD)
     cache.frames = frames
     parameters = sum(one.numel() for one in trainer.state.trainable.values())
@@ -85,7 +86,12 @@ def costs(device: torch.device, layers: int, frames: int) -> dict[str, Any]:
         "frames": frames,
         "parameters": parameters,
         "bytesAParameter": (
-            sum(t.nbytes for s in trainer.state.tensors().values() for t in s.values()) / parameters
+            sum(
+                trainer.state.read(label, name).nbytes
+                for label in trainer.state.sets
+                for name in trainer.state.layout
+            )
+            / parameters
             + 4  # gradients
         ),
         "peakGiB": torch.cuda.max_memory_allocated() / GIB if device.type == "cuda" else None,

@@ -4,9 +4,11 @@
         python tests/gpu/zero_full.py --ranks 2 --stage 3 --offload None --out rows.json
 
 The real `Trainer` on random weights and synthetic latents, a process for each GPU; a step has two
-clips on any number of ranks. The loss is that of fixed probes, before and after. `--save FOLDER`
-leaves a checkpoint there after the steps and takes one more; `--load FOLDER` takes that step from
-the checkpoint, on what ranks and stage are named then. `--small` is the dry run on a CPU.
+clips on any number of ranks, or as many as `--clips` says, and each is shared by `--sequence` of
+them. `--cap` holds each process to so many GiB, as on a smaller GPU. The loss is that of fixed
+probes, before and after. `--save FOLDER` leaves a checkpoint there after the steps and takes one
+more; `--load FOLDER` takes that step from the checkpoint, on what ranks and stage are named then.
+`--small` is the dry run on a CPU.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import torch
 import torch.distributed as dist
 
 from gpu import ranks
-from gpu.synthetic import build, shapes_of
+from gpu.synthetic import build, shapes_of, with_heads
 from wan_runtime.contract.training import Parallelism
 from wan_runtime.models.dit import transformer
 from wan_runtime.models.load import compute_device
@@ -34,7 +36,6 @@ from wan_runtime.training.meet import meet
 from wan_runtime.training.trainer import Trainer
 
 GIB = 2**30
-CLIPS = 2
 
 
 class Row:
@@ -63,15 +64,19 @@ class Row:
 
 def made(options: argparse.Namespace, device: torch.device) -> Trainer:
     preset, config = shapes_of("Wan2.2-I2V-A14B", small=options.small)
-    if not options.small:
+    if options.small:
+        config = with_heads(config, options.sequence)
+    else:
         config = {**config, "num_layers": options.layers}
     parallelism = {
         "gpusPerNode": options.ranks,
+        "sequence": options.sequence,
         "zeroStage": options.stage,
         "offload": options.offload,
     }
     training = {
-        "gradientAccumulation": CLIPS, "gradientCheckpointing": "Full", "parallelism": parallelism
+        "gradientAccumulation": options.clips, "gradientCheckpointing": "Full",
+        "parallelism": parallelism,
     }  # fmt: skip
     with mock.patch.object(transformer, "recognised", return_value=True):
         trainer, cache = build(
@@ -112,6 +117,9 @@ def main() -> int:
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--stage", type=int, default=3, choices=(0, 2, 3))
     parser.add_argument("--offload", default="None")
+    parser.add_argument("--sequence", type=int, default=1, help="GPUs that share a clip")
+    parser.add_argument("--clips", type=int, default=2, help="of an optimizer step")
+    parser.add_argument("--cap", type=float, help="GiB of a GPU")
     parser.add_argument("--layers", type=int, default=40)
     parser.add_argument("--frames", type=int, default=25)
     parser.add_argument("--steps", type=int, default=3)
@@ -126,6 +134,9 @@ def main() -> int:
     options.rank = place.rank
     if torch.cuda.is_available():
         torch.cuda.set_device(options.rank)
+        if options.cap:
+            share = options.cap * GIB / torch.cuda.mem_get_info()[1]
+            torch.cuda.set_per_process_memory_fraction(share)
     device = compute_device()
     row = Row(options, device)
     trainer = made(options, device)

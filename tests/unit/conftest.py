@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,6 +62,18 @@ def _fixtures(item: pytest.Item) -> set[str]:
     """Names of fixtures, those that parameters name among them."""
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
     return {*getattr(item, "fixturenames", ()), *(p for p in parameters if isinstance(p, str))}
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Commands set up the logging of their process: the next test must not meet that."""
+    loggers = [logging.getLogger(), logging.getLogger("wan_runtime.data.review")]
+    handlers, levels = list(loggers[0].handlers), [logger.level for logger in loggers]
+    yield
+    loggers[0].handlers[:] = handlers
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+    logging.captureWarnings(False)
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,17 @@ def test_lint() -> None:
     helm("lint", "--strict", "--kube-version", KUBERNETES, str(CHART))
 
 
+def test_only_clusters_that_leave_alone_what_was_stored_are_taken() -> None:
+    """Older ones refuse each edit and status of an object that the CRDs of its time took."""
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["kubeVersion"] == ">=1.30.0-0"
+    assert "Kubernetes 1.30 or newer" in (ROOT / "README.md").read_text()
+    only = ("--show-only", "templates/operator/serviceaccount.yaml")
+    assert helm("template", str(CHART), "--kube-version", "1.30.4-gke.1", *only)
+    with pytest.raises(Refused, match=r"incompatible with Kubernetes v1\.29\.14"):
+        helm("template", str(CHART), "--kube-version", "1.29.14", *only)
+
+
 def test_values_and_schema_have_the_same_keys() -> None:
     def of_schema(node: Manifest, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
         for name, child in node.get("properties", {}).items():

@@ -34,8 +34,8 @@ PAGES = tuple(
 FENCED = re.compile(r"^```(?:console|bash|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:wan-runtime|wan-operator|kubectl[ -]wan|make) [^`=]+)`")
 FOREIGN = {
-    "curl", "docker", "export", "git", "hf", "jq", "kubectl", "mc", "pip", "pre-commit",
-    "tensorboard",
+    "cd", "curl", "docker", "eval", "export", "git", "hf", "jq", "kubectl", "mc", "pip",
+    "pre-commit", "python3", "tar", "tensorboard",
 }  # fmt: skip
 """Programs of others: of their arguments, only the files of this repository are looked at."""
 PROGRAMS: dict[str, Callable[[], argparse.ArgumentParser]] = {

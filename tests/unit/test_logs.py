@@ -7,7 +7,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,15 +15,6 @@ import pytest
 from wan_operator import process
 from wan_operator.settings import Settings
 from wan_runtime.process import logs
-
-
-@pytest.fixture(autouse=True)
-def root() -> Iterator[None]:
-    root = logging.getLogger()
-    kept, level = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = kept, level
-    logging.captureWarnings(False)
 
 
 def _operator() -> None:
