@@ -30,7 +30,8 @@ class Lease:
     def __init__(self, kube: Kube, settings: Settings) -> None:
         self._kube = kube
         self._settings = settings
-        self._held: dict[str, Any] | None = None
+        self._has_claimed = False
+        """Whether a write that makes this replica the holder was sent, be it answered or not."""
         self._seen: tuple[str, float] = ("", 0.0)
         """Version of another's Lease and when we saw it first, by our own clock: clocks of nodes
         differ."""
@@ -59,15 +60,30 @@ class Lease:
 
     async def release(self) -> None:
         """Lets the other replica lead at once. Failing to is no harm: the Lease runs out."""
-        if self._held is None:
+        if not self._has_claimed:
             return
-        lease = dict(self._held)
-        lease["spec"] = {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
-        self._held = None
         try:
-            await self._kube.put_lease(lease)
-        except (TransientError, PermanentError) as error:
-            logger.warning("lease not given back", extra={"error": str(error)})
+            async with asyncio.timeout(self._settings.lease_seconds / 3):
+                while not await self._give_back():
+                    logger.debug("lease changed while it was given back")
+        except (TransientError, PermanentError, TimeoutError) as error:
+            logger.warning("lease not given back", extra={"error": str(error) or "no answer"})
+
+    async def _give_back(self) -> bool:
+        """Whether the Lease is no longer ours. The one that is there counts, not the last that was
+        answered: a renewal that was cut short may have been written, even since it was read."""
+        settings = self._settings
+        found = await self._kube.get_lease(settings.namespace, settings.lease_name)
+        if found is None or found.get("spec", {}).get("holderIdentity") != settings.identity:
+            return True
+        spec = {**found["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
+        try:
+            await self._kube.put_lease({**found, "spec": spec})
+        except TransientError as error:
+            if error.reason == "Conflict":
+                return False
+            raise
+        return True
 
     async def _attempt(self, limit: float = math.inf) -> bool:
         settings, began = self._settings, time.monotonic()
@@ -77,7 +93,8 @@ class Lease:
                 found = await self._kube.get_lease(settings.namespace, settings.lease_name)
                 if found is not None and not self._may_take(found):
                     return False
-                self._held = await self._kube.put_lease(self._claim(found))
+                self._has_claimed = True
+                await self._kube.put_lease(self._claim(found))
         except (TransientError, TimeoutError) as error:
             logger.debug("lease not written", extra={"error": str(error)})
             return False

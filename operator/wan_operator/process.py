@@ -81,6 +81,7 @@ async def lead(
     await check_installed(kube, settings, stop)
     health.connected = True
     if not await first(asyncio.create_task(lease.acquire(), name="acquire"), stopping):
+        await lease.release()
         return 0
     metrics.leading.set(1)
     controller = health.controller = Controller(kube, settings, metrics, http)

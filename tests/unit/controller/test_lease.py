@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import copy
 from collections.abc import AsyncIterator
@@ -59,6 +60,64 @@ async def test_one_leads_and_the_other_follows_when_it_leaves() -> None:
     assert await second._attempt(), "at once"
     assert store.lease is not None
     assert store.lease["spec"]["holderIdentity"] == "b"
+
+
+class CutShort(LeaseStore):
+    """Writes whose answers never come. What was written is there at once, or `arrives_late`: just
+    before the next write."""
+
+    def __init__(self, arrives_late: bool) -> None:
+        super().__init__()
+        self.arrives_late = arrives_late
+        self.hangs = False
+        self.late: Raw | None = None
+
+    async def put_lease(self, lease: Raw) -> Raw:
+        if self.late is not None:
+            late, self.late = self.late, None
+            await super().put_lease(late)
+        if not self.hangs:
+            return await super().put_lease(lease)
+        if self.arrives_late:
+            self.late = lease
+        else:
+            await super().put_lease(lease)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+@pytest.mark.parametrize(("leads", "arrives_late"), [(True, False), (True, True), (False, False)])
+async def test_a_write_that_is_cut_short_does_not_keep_the_lease(
+    leads: bool, arrives_late: bool
+) -> None:
+    store = CutShort(arrives_late)
+    first, second = candidate(store, "a"), candidate(store, "b")
+    await (first if leads else second).acquire()
+    if not leads:
+        await second.release()
+    store.hangs = True
+    writing = asyncio.create_task(first._attempt())
+    await asyncio.sleep(0)
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    store.hangs = False
+    await first.release()
+    assert store.late is None
+    assert store.lease is not None
+    assert not store.lease["spec"]["holderIdentity"]
+    assert await second._attempt(), "at once"
+
+
+async def test_a_lease_of_another_is_not_given_back() -> None:
+    store = LeaseStore()
+    first, second = candidate(store, "a"), candidate(store, "b")
+    await first.acquire()
+    assert store.lease is not None
+    store.lease["spec"]["holderIdentity"] = "b"
+    version = store.version
+    await first.release()
+    await second.release()  # has never claimed it
+    assert (store.lease["spec"]["holderIdentity"], store.version) == ("b", version)
 
 
 async def test_a_silent_leader_is_replaced_by_ones_own_clock(
