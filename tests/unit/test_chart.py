@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 import yaml
@@ -236,6 +240,28 @@ def test_the_hook_of_helm_test_asks_the_operator_and_is_not_taken_for_it() -> No
     assert hook["spec"]["securityContext"] == operator["securityContext"]
     labels = hook["metadata"]["labels"].items()
     assert not service["spec"]["selector"].items() <= labels
+
+
+def test_the_hook_of_helm_test_waits_for_an_operator_that_is_not_ready_for_a_moment() -> None:
+    [container] = of_kind(render(), "Pod", "-test")["spec"]["containers"]
+    statuses = iter((503, 200))
+
+    class Operator(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(next(statuses))
+            self.end_headers()
+            self.wfile.write(b"ok, leading")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Operator) as server:
+        Thread(target=server.serve_forever, args=(0.02,)).start()
+        url = f"http://127.0.0.1:{server.server_port}/readyz"
+        command = [sys.executable, *container["command"][1:], container["args"][0], url]
+        done = subprocess.run(command, capture_output=True, text=True)
+        server.shutdown()
+    assert done.stdout.splitlines()[-1] == "200 ok, leading", done.stderr
 
 
 def test_without_its_service_there_is_no_hook() -> None:

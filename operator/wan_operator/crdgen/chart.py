@@ -23,7 +23,8 @@ helm install wan-operator charts/wan-operator --namespace wan-system --create-na
 helm test wan-operator --namespace wan-system     # checks that the operator is ready
 ```
 
-`helm test` needs `metrics.service.enabled`, which is the default.
+`helm test` needs `metrics.service.enabled`, which is the default. It tries for two minutes: an
+operator that has just started is not ready for a moment.
 
 A misspelt key is an error: `values.schema.json` is closed.
 
