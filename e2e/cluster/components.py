@@ -197,14 +197,14 @@ def _get(layout: Layout, port: str, path: str, *, plain: bool) -> bool:
     number = layout.ports[port]
     connection: http.client.HTTPConnection
     if plain:
-        connection = http.client.HTTPConnection("127.0.0.1", number, timeout=2)
+        connection = http.client.HTTPConnection("127.0.0.1", number, timeout=10)
     else:
         # Only "does it answer" is asked here, of an address of our own.
         trust = ssl._create_unverified_context()
         if port == "kube-apiserver":
             trust = ssl.create_default_context(cafile=str(layout.pki / "ca.crt"))
             trust.load_cert_chain(layout.pki / "admin.crt", layout.pki / "admin.key")
-        connection = http.client.HTTPSConnection("127.0.0.1", number, timeout=2, context=trust)
+        connection = http.client.HTTPSConnection("127.0.0.1", number, timeout=10, context=trust)
     try:
         connection.request("GET", path)
         return connection.getresponse().status == 200
@@ -219,7 +219,7 @@ def _http(port: str, path: str, *, plain: bool = False) -> Callable[[Layout], bo
 
 
 def _containerd_answers(layout: Layout) -> bool:
-    asked = run(["ctr", "--address", layout.containerd_socket, "version"], check=False, timeout=10)
+    asked = run(["ctr", "--address", layout.containerd_socket, "version"], check=False, timeout=60)
     return asked.returncode == 0
 
 
@@ -268,7 +268,7 @@ def _require_free(name: str, port: int) -> None:
     A listener without an owner belongs to a killed process whose last threads are still going:
     that is waited for.
     """
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while holder := _listener(port):
         if "users:" in holder or time.monotonic() > deadline:
             raise ClusterError(f"{name} needs port {port}, which is in use: {holder}")
@@ -324,7 +324,7 @@ class Component:
             env["GOMEMLIMIT"] = _MEMORY[self.name]
         self.daemon.start(KINDS[self.name].argv(self.layout), env, self._mark())
 
-    def await_healthy(self, timeout: float = 60) -> None:
+    def await_healthy(self) -> None:
         """Waits until it answers; a process that ended is reported at once, with its log."""
 
         def ready() -> bool:
@@ -333,7 +333,7 @@ class Component:
             return KINDS[self.name].healthy(self.layout)
 
         try:
-            wait_for(self.name, ready, timeout=timeout)
+            wait_for(self.name, ready)
         except ClusterError as error:
             if "last lines" in str(error):
                 raise

@@ -10,7 +10,7 @@ from typing import Any
 from cluster.errors import ClusterError, tail
 from cluster.kubectl import Kubectl
 from cluster.layout import FAKE_GPUS, NODE, Layout
-from cluster.shell import wait_for
+from cluster.shell import PATIENCE, wait_for
 
 _GPU = "nvidia.com/gpu"
 
@@ -74,7 +74,7 @@ def _knows_its_pods(layout: Layout) -> bool:
     return bound <= {pod["metadata"]["uid"] for pod in json.loads(shown)["items"] or []}
 
 
-def prepare(layout: Layout, timeout: float = 90) -> None:
+def prepare(layout: Layout) -> None:
     """Waits until the kubelet that runs now has reported and knows its pods; sets the GPUs.
 
     A kubelet that starts may reset extended resources to zero when it registers, so the patch
@@ -82,7 +82,7 @@ def prepare(layout: Layout, timeout: float = 90) -> None:
     """
     record = layout.state / "run" / "kubelet.json"
     started = int(record.stat().st_mtime)
-    if time.time() - started > 30:
+    if time.time() - started > PATIENCE:
         started = 0  # it has long since reported
 
     def reported() -> bool:
@@ -90,7 +90,7 @@ def prepare(layout: Layout, timeout: float = 90) -> None:
         return ready(node) and node is not None and _heartbeat(node) >= started
 
     try:
-        wait_for(f"node {NODE} to be Ready", reported, timeout=timeout, every=0.3)
+        wait_for(f"node {NODE} to be Ready", reported, every=0.3)
         if started:
             wait_for("the kubelet to know its pods", lambda: _knows_its_pods(layout))
     except ClusterError as error:

@@ -31,14 +31,16 @@ def deploy(layout: Layout, name: str, values: Mapping[str, str]) -> None:
     kubectl.apply(_MANIFESTS / f"{name}.yaml", values)
 
     def ready() -> bool:
-        state = kubectl.get("statefulset", name, "-n", name)["status"]
+        found = kubectl.get("statefulset", name, "-n", name)
+        state = found["status"]
         return bool(
-            state.get("readyReplicas") == 1
+            state.get("observedGeneration") == found["metadata"]["generation"]
+            and state.get("readyReplicas") == 1
             and state.get("updateRevision") == state.get("currentRevision")
         )
 
     try:
-        wait_for(f"{name} to serve", ready, timeout=120, every=0.3)
+        wait_for(f"{name} to serve", ready, every=0.3)
     except ClusterError as error:
         described = kubectl("describe", "pods", "-n", name, check=False)[-2000:]
         raise ClusterError(f"{error}\n{described}") from error

@@ -20,7 +20,7 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     check: bool = True,
-    timeout: float = 600,
+    timeout: float = 1800,
 ) -> subprocess.CompletedProcess[str]:
     """Runs `argv`, captures what it prints, and raises with its last words when it fails."""
     words = [str(word) for word in argv]
@@ -46,8 +46,12 @@ def run(
     return done
 
 
+PATIENCE = 600.0
+"""Seconds after which what has not come is given up: a busy machine may be many times slower."""
+
+
 def wait_for(
-    what: str, ready: Callable[[], bool], *, timeout: float = 60, every: float = 0.1
+    what: str, ready: Callable[[], bool], *, timeout: float = PATIENCE, every: float = 0.1
 ) -> None:
     """Waits until `ready()` holds; the condition, not a sleep, decides how long."""
     deadline = time.monotonic() + timeout
