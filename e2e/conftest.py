@@ -25,7 +25,7 @@ import pytest
 from clips import CUTS, Cut, write_dataset
 from finetunes import Run
 from services import Service, manifest
-from stack import BUCKET, STORE_SECRET, Manifest, Stack, wait_until
+from stack import BUCKET, STORE_SECRET, TIMEOUT, Manifest, Stack, wait_until
 from surroundings import surroundings
 
 # Enough to split, quick to encode.
@@ -35,6 +35,10 @@ FEW = (CUTS[0], CUTS[2], CUTS[3], CUTS[5])
 SAMPLED = {"everySteps": 40, "samples": 1, "inferenceSteps": 2}
 
 LONG = ("test_experts", "test_faults", "test_full", "test_serving", "test_store_shared")
+
+LIMIT = 3600
+"""Seconds of a test itself. What comes before does not count: images that are built, neighbours
+that are waited for, each as long as a test."""
 
 MODEL_CACHE = "model-cache"
 """Claim that pods of imported models mount; the others know nothing of it."""
@@ -47,12 +51,16 @@ class Once(Protocol):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones first, to end with the others; those that wait for all others last."""
+    """The long ones first, to end with the others; those that wait for all others last. Each has
+    LIMIT."""
 
     def place(item: pytest.Item) -> tuple[bool, bool]:
         return item.get_closest_marker("alone") is not None, item.path.stem not in LONG
 
     items.sort(key=place)
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.timeout(LIMIT, func_only=True))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -180,8 +188,8 @@ def start(stack: Stack, namespace: str, dataset: str) -> Iterator[Callable[..., 
 
     yield begin
     for run in runs:
-        stack.kubectl("-n", namespace, "delete", "wft", run.name, "--ignore-not-found", "--wait")
-        wait_until(run.gone, seconds=150, what=f"pods of {run.name} gone")
+        stack.kubectl("-n", namespace, "delete", "wft", run.name, "--ignore-not-found", TIMEOUT)
+        wait_until(run.gone, what=f"pods of {run.name} gone")
 
 
 @pytest.fixture(scope="module")
@@ -212,8 +220,8 @@ def serve(stack: Stack, namespace: str) -> Iterator[Callable[..., Service]]:
 
     yield begin
     for service in made:
-        stack.kubectl("-n", namespace, "delete", "wis", service.name, "--ignore-not-found")
-        wait_until(service.gone, seconds=150, what=f"pods of {service.name} gone")
+        stack.kubectl("-n", namespace, "delete", "wis", service.name, "--ignore-not-found", TIMEOUT)
+        wait_until(service.gone, what=f"pods of {service.name} gone")
 
 
 def finetune(stack: Stack, namespace: str, name: str, source: str, **overrides: Any) -> Manifest:

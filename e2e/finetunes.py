@@ -11,9 +11,6 @@ from safetensors.torch import load
 
 from stack import BUCKET, CommandError, Manifest, Stack, wait_until
 
-RUN_SECONDS = 600
-"""Limit of a whole run beside others on two busy cores, back-off included."""
-
 
 @dataclass(frozen=True)
 class Run:
@@ -70,10 +67,9 @@ class Run:
                 return name
         return None
 
-    def wait_running(self, step: str, seconds: float = 180) -> str:
+    def wait_running(self, step: str) -> str:
         pod: str = wait_until(
             lambda: self.running_pod(step),
-            seconds=seconds,
             what=lambda: f"{step} runs; {self.story()}",
             every=0.2,
         )
@@ -91,24 +87,25 @@ class Run:
             return 0
         return int(progress.get("current", 0)) if progress.get("activity") == "training" else 0
 
-    def wait_complete(self, seconds: float = RUN_SECONDS) -> Manifest:
+    def wait_complete(self) -> Manifest:
         """Status at the end; an error as soon as the run cannot complete."""
 
         def finished() -> bool:
             assert not self.is_true("Stalled"), self.story()
             return self.is_true("Complete")
 
-        wait_until(finished, seconds=seconds, what=lambda: f"{self.name} complete; {self.story()}")
+        wait_until(finished, what=lambda: f"{self.name} complete; {self.story()}")
         return self.status()
 
-    def wait_stalled(self, seconds: float = 180) -> Manifest:
-        """The Stalled condition."""
-        wait_until(
-            lambda: self.is_true("Stalled"),
-            seconds=seconds,
-            what=lambda: f"stalled; {self.story()}",
-        )
-        return self.conditions()["Stalled"]
+    def wait_stalled(self) -> Manifest:
+        """The Stalled condition, as it was when it was true: a check of the input ends it."""
+
+        def stalled() -> Manifest | None:
+            found = self.conditions().get("Stalled", {})
+            return found if found.get("status") == "True" else None
+
+        found: Manifest = wait_until(stalled, what=lambda: f"stalled; {self.story()}")
+        return found
 
     def story(self) -> str:
         """What a reader of a failed test wants to know."""

@@ -16,11 +16,8 @@ from typing import Any
 import yaml
 from openai import OpenAI
 
-from stack import ROOT, CommandError, Manifest, Stack, wait_until
+from stack import PATIENCE, ROOT, CommandError, Manifest, Stack, wait_until
 
-READY_SECONDS = 300
-"""For images, the model and the warm-up on two busy cores."""
-VIDEO_SECONDS = 240
 EXAMPLE = ROOT / "examples" / "inference-tiny.yaml"
 SDK_SCRIPT = ROOT / "examples" / "make_video.py"
 
@@ -46,18 +43,20 @@ class Service:
         return found
 
     def condition(self, type_: str) -> tuple[str, str]:
-        for each in self.status().get("conditions", []):
-            if each["type"] == type_:
-                return each["status"], each["reason"]
-        return "", ""
+        return condition_of(self.status(), type_)
 
-    def wait(self, what: str, check: Any, seconds: float = READY_SECONDS) -> Any:
-        return wait_until(check, seconds=seconds, what=lambda: f"{what}; {self.story()}")
+    def wait(self, what: str, check: Any, every: float = 0.5) -> Any:
+        return wait_until(check, what=lambda: f"{what}; {self.story()}", every=every)
 
-    def wait_ready(self, seconds: float = READY_SECONDS) -> Manifest:
+    def wait_ready(self) -> Manifest:
         """Until its workers take videos; the status then."""
-        self.wait("ready", lambda: self.condition("Ready") == ("True", "Serving"), seconds)
-        return self.status()
+
+        def serving() -> Manifest | None:
+            status = self.status()
+            return status if condition_of(status, "Ready") == ("True", "Serving") else None
+
+        found: Manifest = self.wait("ready", serving)
+        return found
 
     def story(self) -> str:
         """What a reader of a failed test wants to know."""
@@ -119,10 +118,10 @@ class Service:
             )
         return video.id
 
-    def wait_ended(self, video_id: str, seconds: float = VIDEO_SECONDS) -> Any:
+    def wait_ended(self, video_id: str) -> Any:
         """The video once it is completed or failed."""
         client, found = self.client(), None
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             found = client.videos.retrieve(video_id)
             if found.status in ("completed", "failed"):
@@ -131,12 +130,21 @@ class Service:
         raise TimeoutError(f"{video_id} did not end: {found}; {self.story()}")
 
 
+def condition_of(status: Manifest, type_: str) -> tuple[str, str]:
+    """Status and reason of a condition; both empty where there is none."""
+    for each in status.get("conditions", []):
+        if each["type"] == type_:
+            return each["status"], each["reason"]
+    return "", ""
+
+
 @functools.cache
 def sdk(url: str, key: str) -> OpenAI:
     """A client that stays. As garbage of a failed test its open socket would be warned of when it
     is collected, and a later test would fail for that."""
-    # A gateway that was killed is back within its restart's back-off.
-    return OpenAI(base_url=url, api_key=key, max_retries=12)
+    # A gateway that was killed is back within its restart's back-off, one whose database was killed
+    # once that has recovered: pauses of up to 8 s, seven minutes in all.
+    return OpenAI(base_url=url, api_key=key, max_retries=60)
 
 
 def make_video(service: Service, url: str, picture: Path, out: Path, model: str = "") -> str:
@@ -145,7 +153,7 @@ def make_video(service: Service, url: str, picture: Path, out: Path, model: str 
         sys.executable, SDK_SCRIPT, picture, "", "--url", url, "--key", service.stack.api_key,
         "--out", out, *(("--model", model) if model else ()),
     ]  # fmt: skip
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600)
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=PATIENCE)
     if done.returncode:
         raise CommandError(f"examples/make_video.py: {done.stderr.strip()}")
     return done.stdout

@@ -37,6 +37,12 @@ DATABASE_SECRET = "wan-database"
 KEYS_SECRET = "wan-keys"
 KEY_NAME = "demo"
 
+PATIENCE = 1200.0
+"""Seconds after which what has not come is given up. No measure of how long anything takes: a
+machine of CI may be several times slower than the one at hand."""
+TIMEOUT = f"--timeout={PATIENCE:.0f}s"
+"""Of kubectl and helm."""
+
 Manifest = dict[str, Any]
 Say = Callable[[str], None]
 
@@ -77,7 +83,11 @@ def run(*command: str | Path, text: str | None = None, env: dict[str, str] | Non
 
 
 def wait_until(
-    check: Callable[[], Any], *, seconds: float, what: str | Callable[[], str], every: float = 0.5
+    check: Callable[[], Any],
+    *,
+    what: str | Callable[[], str],
+    seconds: float = PATIENCE,
+    every: float = 0.5,
 ) -> Any:
     """First truthy answer of `check`; TimeoutError that says what did not happen."""
     deadline = time.monotonic() + seconds
@@ -168,7 +178,7 @@ class Stack:
         }
         self.helm(
             "upgrade", "--install", RELEASE, ROOT / "charts" / "wan-operator",
-            "--namespace", SYSTEM_NAMESPACE, "--create-namespace", "--wait", "--timeout", "180s",
+            "--namespace", SYSTEM_NAMESPACE, "--create-namespace", "--wait", TIMEOUT,
             *(word for key, value in settings.items() for word in ("--set-string",
             f"{key}={value}")),
         )  # fmt: skip

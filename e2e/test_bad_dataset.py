@@ -7,12 +7,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from finetunes import Run
 from stack import BUCKET, Stack
-
-pytestmark = pytest.mark.timeout(600)
 
 
 def corrupt(folder: Path) -> None:

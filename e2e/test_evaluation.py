@@ -20,8 +20,6 @@ from stack import (
 from test_faults import NOW
 from wan_runtime.evaluation.records import RATINGS, Ratings
 
-pytestmark = pytest.mark.timeout(900)
-
 
 class Evaluation(Run):
     PLURAL = "wanevaluations"
@@ -119,13 +117,13 @@ def rate_all(run: Run, file: Path) -> None:
     def links() -> list[str]:
         return [key for key in run.objects() if key.endswith("/links.json")]
 
-    wait_until(links, seconds=120, what=run.story)
+    wait_until(links, what=run.story)
     answer = run.stack.store().get_object(bucket_name=BUCKET, object_name=links()[0])
     rater = f"{service}/rate/{json.loads(answer.read())['raters']['anna']}"
-    wait_until(lambda: run.status().get("ratings", {}).get("url"), seconds=120, what=run.story)
+    wait_until(lambda: run.status().get("ratings", {}).get("url"), what=run.story)
     marks = ("dynamics", "camera_control", "frame_quality", "accuracy")
     file.write_text(json.dumps({"scores": dict.fromkeys(marks, 4)}))
-    for item in wait_until(lambda: session(run, rater), seconds=120, what=run.story)["items"]:
+    for item in wait_until(lambda: session(run, rater), what=run.story)["items"]:
         run.stack.kubectl("replace", "--raw", f"{rater}/judgements/{item['id']}", "-f", file)
 
 

@@ -9,9 +9,8 @@ import pytest
 
 from conftest import SAMPLED
 from finetunes import Run, assert_same_weights
-from stack import SYSTEM_NAMESPACE, Stack, wait_until
+from stack import SYSTEM_NAMESPACE, TIMEOUT, Stack, wait_until
 
-pytestmark = pytest.mark.timeout(900)
 NOW = ("--grace-period=0", "--force")
 STEPS = ("prepare", "encode", "train", "export", "sample")
 
@@ -31,7 +30,6 @@ def suspend(run: Run) -> None:
             run.is_true("Suspended")
             and pod not in [each["metadata"]["name"] for each in run.pods("train")]
         ),
-        seconds=150,
         what=run.story,
     )
 
@@ -59,7 +57,7 @@ def test_one_of_two_nodes_killed(stack: Stack, namespace: str, start: Callable[.
     """Two pods of one Job, which train over Gloo."""
     training = {"steps": 40, "gradientAccumulation": 2}
     run = start("node-killed", parallelism={"nodes": 2}, training=training)
-    wait_until(lambda: run.training_step() >= 12, seconds=240, what=run.story, every=0.2)
+    wait_until(lambda: run.training_step() >= 12, what=run.story, every=0.2)
     first, second = (pod["metadata"]["name"] for pod in run.pods("train"))
     stack.kill(namespace, second)
     status = run.wait_complete()
@@ -78,7 +76,7 @@ def test_suspended_and_resumed(
     stack: Stack, namespace: str, start: Callable[..., Run], reference: Run
 ) -> None:
     run = start("suspended")
-    wait_until(lambda: run.training_step() >= 3, seconds=240, what=run.story, every=0.2)
+    wait_until(lambda: run.training_step() >= 3, what=run.story, every=0.2)
     suspend(run)
     assert not run.is_true("Running")
     patch(run, '{"spec":{"suspend":false}}')
@@ -93,14 +91,15 @@ def test_full_fine_tuning_killed_and_suspended(
     """Wan2.1, all weights: what one run did undisturbed, the other does in three attempts."""
     spec = {"method": {"full": {"learningRate": 1e-4}}, "training": {"steps": 60}}
     undisturbed, run = start("full", **spec), start("full-disturbed", **spec)
-    wait_until(lambda: run.training_step() >= 12, seconds=240, what=run.story, every=0.2)
+    wait_until(lambda: run.training_step() >= 12, what=run.story, every=0.2)
     pod = run.running_pod("train")
     assert pod is not None
     stack.kill(namespace, pod)
     wait_until(
         lambda: run.running_pod("train") not in (None, pod) and run.training_step() >= 15,
-        seconds=240, what=run.story, every=0.2,
-    )  # fmt: skip
+        what=run.story,
+        every=0.2,
+    )
     suspend(run)
     patch(run, '{"spec":{"suspend":false}}')
     run.wait_complete()
@@ -138,8 +137,8 @@ def test_edited_and_deleted_mid_run(
     committed = run.committed("prepare")
     objects = run.objects()
     prefix = run.status()["effective"]["runPrefix"]
-    stack.kubectl("-n", namespace, "delete", "wft", run.name, "--wait")
-    wait_until(run.gone, seconds=180, what="children gone")
+    stack.kubectl("-n", namespace, "delete", "wft", run.name, TIMEOUT)
+    wait_until(run.gone, what="children gone")
 
     bucket, _, key = prefix.removeprefix("s3://").partition("/")
     left = {

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 import torch
 from safetensors.torch import load
 
@@ -16,8 +15,6 @@ from finetunes import Run
 from wan_runtime.contract.steps import Expert
 from wan_runtime.models.layout import locate
 from wan_runtime.presets import PRESETS
-
-pytestmark = pytest.mark.timeout(900)
 
 EXPERTS = {Expert.HIGH_NOISE: "high-noise", Expert.LOW_NOISE: "low-noise"}
 

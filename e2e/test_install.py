@@ -11,9 +11,7 @@ import pytest
 
 from cluster.layout import SERVICE_CIDR
 from finetunes import Run
-from stack import RELEASE, SYSTEM_NAMESPACE, Stack
-
-pytestmark = pytest.mark.timeout(600)
+from stack import RELEASE, SYSTEM_NAMESPACE, TIMEOUT, Stack
 
 
 def test_what_is_for_a_service_does_not_leave_the_machine(stack: Stack) -> None:
@@ -24,7 +22,7 @@ def test_what_is_for_a_service_does_not_leave_the_machine(stack: Stack) -> None:
 
 
 def test_helm_tests_the_release(stack: Stack) -> None:
-    shown = stack.helm("test", RELEASE, "--namespace", SYSTEM_NAMESPACE, "--timeout", "180s")
+    shown = stack.helm("test", RELEASE, "--namespace", SYSTEM_NAMESPACE, TIMEOUT)
     assert "Phase:          Succeeded" in shown
 
 

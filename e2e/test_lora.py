@@ -11,12 +11,11 @@ import numpy
 import pytest
 import torch
 
-from finetunes import RUN_SECONDS, Run
+from finetunes import Run
+from stack import TIMEOUT
 from wan_runtime.contract.steps import Expert
 from wan_runtime.models.layout import locate
 from wan_runtime.presets import PRESETS
-
-pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +27,7 @@ def complete(reference: Run) -> Run:
         "wait",
         "--for=condition=Complete",
         f"wft/{reference.name}",
-        f"--timeout={RUN_SECONDS}s",
+        TIMEOUT,
     )
     return reference
 

@@ -11,13 +11,10 @@ import pytest
 from cluster import component
 from finetunes import Run, assert_same_weights
 from services import Service
-from stack import Stack, wait_until
+from stack import TIMEOUT, Stack, wait_until
 
-pytestmark = [
-    pytest.mark.timeout(900),
-    # Of OpenAI's own service; the SDK stays, and so does what speaks its API.
-    pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning"),
-]
+# Of OpenAI's own service; the SDK stays, and so does what speaks its API.
+pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
 
 
 @pytest.mark.alone
@@ -41,10 +38,7 @@ def test_database_store_and_kubelet_fail(
     def begun() -> str:
         """A video that is being rendered."""
         video = service.submit(picture, steps=100)
-        wait_until(
-            lambda: is_rendered(video),
-            seconds=60, what=lambda: f"it is rendered; {service.story()}", every=0.1,
-        )  # fmt: skip
+        service.wait("it is rendered", lambda: is_rendered(video), every=0.1)
         return video
 
     videos = [begun()]
@@ -52,7 +46,7 @@ def test_database_store_and_kubelet_fail(
     assert service.wait_ended(videos[-1]).status == "completed"
 
     run = start("store-stopped")
-    wait_until(lambda: run.training_step() >= 1, seconds=240, what=run.story, every=0.1)
+    wait_until(lambda: run.training_step() >= 1, what=run.story, every=0.1)
     videos.append(begun())
     with store_down(stack):
         assert run.step("train")["state"] == "Running", "the fault meets the uploads"
@@ -85,5 +79,5 @@ def store_down(stack: Stack) -> Iterator[None]:
         yield
     finally:
         stack.kubectl("-n", "minio", "scale", "statefulset/minio", "--replicas=1")
-        words = ("rollout", "status", "statefulset/minio", "--timeout=120s")
+        words = ("rollout", "status", "statefulset/minio", TIMEOUT)
         stack.kubectl("-n", "minio", *words)

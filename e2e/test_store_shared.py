@@ -12,14 +12,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from conftest import FEW, MODEL_CACHE
 from finetunes import Run, assert_same_weights
 from stack import BUCKET, STORE_SECRET, Stack
 from wan_runtime.presets import PRESETS
-
-pytestmark = pytest.mark.timeout(900)
 
 SIZE = {"frames": 9, "width": 64, "height": 48}
 

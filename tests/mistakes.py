@@ -18,7 +18,7 @@ CLUSTER_WIDE = (
     "PersistentVolume", "PriorityClass", "ValidatingAdmissionPolicy",
     "ValidatingAdmissionPolicyBinding",
 )  # fmt: skip
-CAUSE_SECONDS, HEAL_SECONDS = 120.0, 180.0
+CAUSE_SECONDS, HEAL_SECONDS = 600.0, 600.0
 """Limits until the cause stands in the table, and from the mend until nothing is in the way. How
 long that takes is measured (docs/measurements.md): a dozen gateways that start on a busy machine
 take many times as long."""
