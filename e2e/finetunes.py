@@ -124,8 +124,12 @@ class Run:
 
     def committed(self, step: str) -> dict[str, bytes]:
         """Files that a step committed, each checked against the manifest, the manifest against
-        status."""
-        return self.stack.committed(self.step(step)["artifact"])
+        status. The next step starts a moment before the status has what this one committed."""
+        artifact: Manifest = wait_until(
+            lambda: self.step(step).get("artifact"),
+            what=lambda: f"{step} has committed; {self.story()}",
+        )
+        return self.stack.committed(artifact)
 
     def objects(self) -> list[str]:
         """Keys below the run's own prefix."""

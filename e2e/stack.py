@@ -184,14 +184,18 @@ class Stack:
         )  # fmt: skip
 
     def operator_pod(self) -> str:
-        """Name of the pod that runs now; one that was evicted may still be listed."""
-        pods = self.get(
-            "-n", SYSTEM_NAMESPACE, "pods", "-l", "app.kubernetes.io/name=wan-operator",
-            "--field-selector=status.phase=Running",
-        )["items"]  # fmt: skip
-        [name] = [
-            pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]
-        ]
+        """Name of the pod that runs, once there is one: what was just killed is replaced. One that
+        was evicted may still be listed."""
+
+        def running() -> list[str]:
+            pods = self.get(
+                "-n", SYSTEM_NAMESPACE, "pods", "-l", "app.kubernetes.io/name=wan-operator",
+                "--field-selector=status.phase=Running",
+            )["items"]  # fmt: skip
+            metadata = [pod["metadata"] for pod in pods]
+            return [each["name"] for each in metadata if "deletionTimestamp" not in each]
+
+        [name] = wait_until(running, what="a pod of the operator runs")
         return str(name)
 
     def helm(self, *arguments: str | Path) -> str:
@@ -247,6 +251,13 @@ class Stack:
                 }
                 for secret, content in held.items()
             ),
+        )
+        # Controllers make them, a moment later; without the account no pod is made.
+        made = ("serviceaccount/default", "configmap/kube-root-ca.crt")
+        words = ("-n", name, "get", *made, "--ignore-not-found", "-o", "name")
+        wait_until(
+            lambda: len(self.kubectl(*words).splitlines()) == len(made),
+            what=f"{' and '.join(made)} in {name}",
         )
 
     def kill(self, namespace: str, pod: str) -> None:

@@ -117,7 +117,7 @@ def test_edited_and_deleted_mid_run(
 ) -> None:
     run = start("edited")
     run.wait_running("prepare")
-    before = run.status()["effective"]
+    before = wait_until(lambda: run.status().get("effective"), what=run.story)
     patch(run, '{"spec":{"resources":{"memory":"2500Mi"}}}')
     run.wait_running("train")
     [pod] = run.pods("train")

@@ -55,8 +55,13 @@ def test_a_fine_tunes_adapter_is_served_to_the_sdk(
             assert service.wait_ended(video_id).status == "completed"
             pictures.append(frames_of(client.videos.download_content(video_id).read()))
         assert np.abs(pictures[0] - pictures[1]).mean() > 0.5, "the adapter changes the picture"
-        [row] = stack.kubectl("-n", service.namespace, "get", "wis", "--no-headers").splitlines()
-        assert row.split()[:4] == ["videos", "Ready", "Serving", "1/1"]
+        service.wait(
+            "its row of the table",
+            lambda: (
+                stack.kubectl("-n", service.namespace, "get", "wis", "--no-headers").split()[:4]
+                == ["videos", "Ready", "Serving", "1/1"]
+            ),
+        )
     finally:
         stack.kubectl("-n", service.namespace, "delete", "wis", "videos")
 
@@ -103,7 +108,10 @@ def test_a_change_rolls_out_and_a_bad_one_rolls_back(
     first = service.wait_ready()["revision"]
     told = ("False", "AdapterNotFound")
     service.wait("the adapter to be told of", lambda: service.condition("AdaptersReady") == told)
-    assert address in service.status()["adapters"][0]["message"]
+    service.wait(
+        "its address",
+        lambda: address in service.status()["adapters"][0].get("message", ""),
+    )
     service.edit(defaults={"frames": 9, "steps": 4})
     service.wait("another revision", lambda: service.status()["revision"] != first)
     service.wait_ready()
@@ -115,7 +123,7 @@ def test_a_change_rolls_out_and_a_bad_one_rolls_back(
     status = service.status()
     assert status["revision"] == second
     assert "missing" in status["rollout"]["message"]
-    assert service.condition("AdaptersReady") == told
+    service.wait("the absent one alone", lambda: service.condition("AdaptersReady") == told)
     service.wait("serving still", lambda: service.condition("Ready") == ("True", "Serving"))
     assert service.wait_ended(service.submit(picture)).status == "completed"
 
