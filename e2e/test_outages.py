@@ -35,9 +35,9 @@ def test_database_store_and_kubelet_fail(
     def is_rendered(video: str) -> bool:
         return bool(client.videos.retrieve(video).status == "in_progress")
 
-    def begun() -> str:
+    def begun(steps: int = 100) -> str:
         """A video that is being rendered."""
-        video = service.submit(picture, steps=100)
+        video = service.submit(picture, steps=steps)
         service.wait("it is rendered", lambda: is_rendered(video), every=0.1)
         return video
 
@@ -46,8 +46,12 @@ def test_database_store_and_kubelet_fail(
     assert service.wait_ended(videos[-1]).status == "completed"
 
     run = start("store-stopped")
+    run.wait_running("train")
+    # Long, and while the training still imports: that is over in seconds once it has begun.
+    videos.append(begun(steps=200))
     wait_until(lambda: run.training_step() >= 1, what=run.story, every=0.1)
-    videos.append(begun())
+    if not is_rendered(videos[-1]):
+        videos.append(begun(steps=200))
     with store_down(stack):
         assert run.step("train")["state"] == "Running", "the fault meets the uploads"
         assert is_rendered(videos[-1]), "the fault meets the video"
@@ -64,7 +68,7 @@ def test_database_store_and_kubelet_fail(
         kubelet.start()
     service.wait_ready()
     found = [client.videos.retrieve(video).status for video in videos]
-    assert found == ["completed"] * 3
+    assert set(found) == {"completed"}
     run.wait_complete()
     assert_same_weights(run, reference)
 
