@@ -34,6 +34,9 @@ FEW = (CUTS[0], CUTS[2], CUTS[3], CUTS[5])
 # Rendering takes as long as training here: only where the videos are looked at.
 SAMPLED = {"everySteps": 40, "samples": 1, "inferenceSteps": 2}
 
+# Steps of more than a tenth of a second, where a test has to meet one in the middle.
+SLOW = {"gradientAccumulation": 4}
+
 LONG = ("test_experts", "test_faults", "test_full", "test_serving", "test_store_shared")
 
 LIMIT = 3600

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from safetensors.torch import load, save_file
 
+from conftest import SLOW
 from finetunes import Run
 from stack import BUCKET, Stack, wait_until
 
@@ -18,7 +19,7 @@ PAIR = {"model": {"preset": "Wan2.2-I2V-Tiny"}, "parallelism": {"experts": "Para
 def test_one_is_killed_and_the_other_goes_on(
     stack: Stack, namespace: str, start: Callable[..., Run]
 ) -> None:
-    run = start("pair", **PAIR, training={"steps": 40})
+    run = start("pair", **PAIR, training={"steps": 40, **SLOW})
     wait_until(
         lambda: run.training_step(HIGH) >= 12 and run.running_pod(LOW),
         what=run.story,

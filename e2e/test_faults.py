@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from conftest import SAMPLED
+from conftest import SAMPLED, SLOW
 from finetunes import Run, assert_same_weights
 from stack import SYSTEM_NAMESPACE, TIMEOUT, Stack, wait_until
 
@@ -22,14 +22,17 @@ def patch(run: Run, content: str) -> None:
 
 
 def suspend(run: Run) -> None:
-    """And wait until its training pod is gone; what is left of one that failed may stay."""
+    """And wait until its training pod has ended; what is left of it may stay."""
     pod = run.running_pod("train")
+
+    def going_on() -> list[str]:
+        pods = run.pods("train")
+        ended = ("Succeeded", "Failed")
+        return [each["metadata"]["name"] for each in pods if each["status"]["phase"] not in ended]
+
     patch(run, '{"spec":{"suspend":true}}')
     wait_until(
-        lambda: (
-            run.is_true("Suspended")
-            and pod not in [each["metadata"]["name"] for each in run.pods("train")]
-        ),
+        lambda: run.is_true("Suspended") and pod not in going_on(),
         what=run.story,
     )
 
@@ -55,7 +58,7 @@ def test_operator_killed_in_every_phase(
 
 def test_one_of_two_nodes_killed(stack: Stack, namespace: str, start: Callable[..., Run]) -> None:
     """Two pods of one Job, which train over Gloo."""
-    training = {"steps": 40, "gradientAccumulation": 2}
+    training = {"steps": 40, **SLOW}
     run = start("node-killed", parallelism={"nodes": 2}, training=training)
     wait_until(lambda: run.training_step() >= 12, what=run.story, every=0.2)
     first, second = (pod["metadata"]["name"] for pod in run.pods("train"))
@@ -89,7 +92,7 @@ def test_full_fine_tuning_killed_and_suspended(
     stack: Stack, namespace: str, start: Callable[..., Run]
 ) -> None:
     """Wan2.1, all weights: what one run did undisturbed, the other does in three attempts."""
-    spec = {"method": {"full": {"learningRate": 1e-4}}, "training": {"steps": 60}}
+    spec = {"method": {"full": {"learningRate": 1e-4}}, "training": {"steps": 60, **SLOW}}
     undisturbed, run = start("full", **spec), start("full-disturbed", **spec)
     wait_until(lambda: run.training_step() >= 12, what=run.story, every=0.2)
     pod = run.running_pod("train")
