@@ -137,10 +137,24 @@ def test_a_lost_rank_is_the_cause_of_nothing_and_blames_no_node() -> None:
     alone._finish_job(JOB, "Failed")
     alone.settle()
     del alone.pods[f"{JOB}-1"], alone.pods[f"{JOB}-2"]
+    alone.settle()
     alone.passes(30)
     alone.settle()
     assert alone.status["lastFailure"]["reason"] == "RankLost"
     assert "affinity" not in alone.jobs["demo-train-2"]["spec"]["template"]["spec"]
+
+
+def test_a_lost_rank_that_is_seen_first_is_not_taken_for_the_cause() -> None:
+    """The kubelet of the other may be slower to say that it died."""
+    world = Ranks()
+    world.all_start()
+    world.rank(0, ExitClass.INFRASTRUCTURE, reason=Reason.RANK_LOST)
+    world.settle()
+    assert world.step("train")["state"] == "Running"
+    world.rank(2, ExitClass.INFRASTRUCTURE)
+    world.settle()
+    failure = world.status["lastFailure"]
+    assert (failure["reason"], failure["node"]) == ("StoreUnreachable", "node-2")
 
 
 def test_one_rank_that_fails_ends_the_attempt_while_others_run() -> None:

@@ -39,6 +39,7 @@ from wan_operator.reconcile.runs.state import (
 )
 from wan_operator.reconcile.runs.watch import watch
 from wan_operator.resources.labels import Manifest, job_name
+from wan_runtime.contract.reasons import Reason
 
 STRANGER_POLL_SECONDS = 2.0
 REFUSED_SECONDS = 10.0
@@ -75,8 +76,9 @@ def first_end(run: Run[Spec, Status]) -> tuple[StepStatus, Outcome] | None:
     they committed."""
     ends = []
     for step in run.running:
-        outcome = failures.outcome_of(open_attempt(run, step), run.planned(step.name))
-        if outcome is not None:
+        current = open_attempt(run, step)
+        outcome = failures.outcome_of(current, run.planned(step.name))
+        if outcome is not None and not has_cause_to_come(run, current, outcome):
             said = run.plan.words(run, outcome.message)
             ends.append((step, replace(outcome, message=said)))
     return min(
@@ -84,6 +86,14 @@ def first_end(run: Run[Spec, Status]) -> tuple[StepStatus, Outcome] | None:
         key=lambda end: failures.is_fatal(end[1], end[0], run.spec.retries, run.is_before_gpus),
         default=None,
     )
+
+
+def has_cause_to_come(run: Run[Spec, Status], current: Attempted | None, outcome: Outcome) -> bool:
+    """Whether a rank says that it lost another, and no other end is known yet: the kubelet of the
+    one that died may be slower to say so. The next attempt waits for the end of all anyway."""
+    if current is None or outcome.reason != Reason.RANK_LOST:
+        return False
+    return current.is_stopping(run.now)
 
 
 def exceed(run: Run[Spec, Status]) -> Decision:
