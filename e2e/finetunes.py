@@ -68,8 +68,15 @@ class Run:
         return None
 
     def wait_running(self, step: str) -> str:
+        """Name of the step's pod once its container runs; an error as soon as the run has
+        failed."""
+
+        def running() -> str | None:
+            assert not self.is_true("Failed"), self.story()
+            return self.running_pod(step)
+
         pod: str = wait_until(
-            lambda: self.running_pod(step),
+            running,
             what=lambda: f"{step} runs; {self.story()}",
             every=0.2,
         )
