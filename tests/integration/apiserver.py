@@ -10,9 +10,12 @@ is shared with a cluster that the machine may know: HOME and KUBECONFIG of the c
 
 from __future__ import annotations
 
+import functools
 import http.client
+import itertools
 import json
 import os
+import random
 import socket
 import ssl
 import subprocess
@@ -27,6 +30,9 @@ BINARIES = ("etcd", "kube-apiserver", "kubectl")
 START_SECONDS = 90.0
 STOP_SECONDS = 20.0
 SERVICE_CIDR = "10.96.0.0/16"
+FIRST_PORT, PORTS = 20_000, 500
+"""The first port and the number of ports of each worker of xdist. All are below those that the
+kernel gives to whoever asks for any (net.ipv4.ip_local_port_range)."""
 
 
 class NotStarted(Exception):
@@ -218,15 +224,28 @@ class ApiServer:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback on which nobody listens; held together, so that all differ."""
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for each in held:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in held]
-    finally:
-        for each in held:
-            each.close()
+    """Ports of loopback on which nobody listens, nor will before their processes do, which may be
+    seconds later: no two workers choose among the same, and each goes through all of its own."""
+    return list(itertools.islice(filter(is_free, own_ports()), count))
+
+
+@functools.cache
+def own_ports() -> Iterator[int]:
+    """From a random one on: another session on this machine has the same."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = FIRST_PORT + worker % 20 * PORTS
+    own = range(first, first + PORTS)
+    start = random.randrange(PORTS)
+    return itertools.cycle([*own[start:], *own[:start]])
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as tried:
+        try:
+            tried.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
