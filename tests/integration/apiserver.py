@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any
 
 BINARIES = ("etcd", "kube-apiserver", "kubectl")
-START_SECONDS = 90.0
+START_SECONDS = 240.0
+KUBECTL_SECONDS = 180.0
 STOP_SECONDS = 20.0
 SERVICE_CIDR = "10.96.0.0/16"
 FIRST_PORT, PORTS = 20_000, 500
@@ -96,7 +97,7 @@ class ApiServer:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=KUBECTL_SECONDS,
             env={"HOME": str(self.folder)},
         )
         assert not check or done.returncode == 0, (

@@ -20,7 +20,9 @@ from integration.apiserver import ApiServer, free_ports, stop
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
-WAIT_SECONDS = 90.0
+WAIT_SECONDS = 180.0
+GET_SECONDS = 30.0
+END_SECONDS = 40.0
 
 
 def eventually(probe: Callable[[], T | None], what: str, seconds: float = WAIT_SECONDS) -> T:
@@ -91,6 +93,8 @@ class Operator:
             "WAN_RETRY_BASE_SECONDS": "0.5",
             "WAN_PROGRESS_SECONDS": "1",
             "WAN_LOG_FORMAT": "text",
+            # A machine that is busy for some seconds ends no operator.
+            "WAN_LEASE_SECONDS": "60",
         }
         environment = {
             "PATH": os.environ["PATH"],
@@ -123,7 +127,8 @@ class Operator:
 
     def get(self, path: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            url = f"http://127.0.0.1:{self.port}{path}"
+            with urllib.request.urlopen(url, timeout=GET_SECONDS) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -140,7 +145,12 @@ class Operator:
     def terminate(self) -> int:
         assert self.process is not None
         self.process.terminate()
-        return self.process.wait(40)
+        try:
+            return self.process.wait(END_SECONDS)
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            self.kill()  # or it would go on beside the next tests
+            said = self.log.read_text()[-3000:]
+            raise AssertionError(f"no end within {END_SECONDS:.0f} s: {said}") from error
 
     def rss_mib(self) -> float:
         assert self.process is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.apiserver import ApiServer
+from integration.apiserver import KUBECTL_SECONDS, ApiServer
 from wan_operator.kinds import KINDS
 
 CHART = Path(__file__).parents[2] / "charts" / "wan-operator"
@@ -31,7 +31,7 @@ class Helm:
             ],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=KUBECTL_SECONDS,
             env={"HOME": str(self.server.folder)},
         )
         assert done.returncode == 0, done.stderr

@@ -183,7 +183,7 @@ def test_an_ended_run_that_is_edited_is_waited_for_no_longer(
     cluster.wait_condition("demo", condition)
     cluster.edit("demo", suspend=True, ttlSecondsAfterFinished=3600, validation={"samples": 3})
     done = cluster.server.kubectl(
-        *("wait", f"--for=condition={condition}", "--timeout=15s", "wanfinetune/demo"),
+        *("wait", f"--for=condition={condition}", "--timeout=150s", "wanfinetune/demo"),
         *("--namespace", cluster.namespace),
     )
     assert "condition met" in done.stdout
