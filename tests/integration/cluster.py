@@ -84,6 +84,24 @@ class Cluster:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.get(name).get('status')}") from None
 
+    def wait_refused(self, job: str, words: str) -> None:
+        """Until a Job of this name would be refused with these words: the API server acts on a
+        quota or a policy some time after it has taken it."""
+        container = {"name": "x", "image": "x"}
+        body = {
+            "metadata": {"name": job},
+            "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}},
+        }
+
+        def is_refused() -> bool:
+            try:
+                self.server.request("POST", self.path("jobs") + "?dryRun=All", body)
+            except ApiError as error:
+                return words in str(error)
+            return False
+
+        eventually(is_refused, f"the refusal of {job}")
+
     def pod_of(self, job: str) -> Raw:
         def probe() -> Raw | None:
             pods = self.server.request(

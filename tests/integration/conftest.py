@@ -52,7 +52,13 @@ def crd(apiserver: ApiServer) -> Manifest:
 
     for plural in ("waninferenceservices", "wanevaluations"):
         eventually(functools.partial(established, plural), "the CRD to be established")
-    return eventually(lambda: established("wanfinetunes"), "the CRD to be established")
+    found = eventually(lambda: established("wanfinetunes"), "the CRD to be established")
+    # Served, and known to kubectl, a moment later.
+    eventually(
+        lambda: apiserver.kubectl("get", "wan,wft,wis,wev", check=False).returncode == 0,
+        "the CRDs to be served",
+    )
+    return found
 
 
 @pytest.fixture

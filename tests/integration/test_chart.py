@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from integration.apiserver import KUBECTL_SECONDS, ApiServer
+from integration.operator_process import eventually
 from wan_operator.kinds import KINDS
 
 CHART = Path(__file__).parents[2] / "charts" / "wan-operator"
@@ -43,6 +44,14 @@ class Helm:
         output = self("upgrade", "--install", RELEASE, str(CHART), *words)
         return output.split("NOTES:", 1)[1]
 
+    def wait_served(self) -> None:
+        """Waits until kubectl knows the CRDs."""
+        words = ("get", "wan,wft", "-n", self.namespace)
+        eventually(
+            lambda: self.server.kubectl(*words, check=False).returncode == 0,
+            "the CRDs to be served",
+        )
+
     def may(self, verb: str, resource: str, namespace: str | None = None) -> bool:
         """Whether the operator's account is allowed to. `resource` is in kubectl's words."""
         account = f"system:serviceaccount:{self.namespace}:{RELEASE}-wan-operator"
@@ -73,7 +82,7 @@ def test_for_the_cluster(helm: Helm, apiserver: ApiServer) -> None:
     assert f"{unset}store.endpoint store.bucket store.secretName" in notes
     assert "acts on all namespaces" in notes
     assert f"logs deployment/{RELEASE}-wan-operator" in notes
-    apiserver.kubectl("wait", "--for=condition=Established", "--timeout=30s", CRD)
+    helm.wait_served()
 
     allowed = [
         ("list", "wanfinetunes.wan-operator.dev"),
@@ -84,6 +93,8 @@ def test_for_the_cluster(helm: Helm, apiserver: ApiServer) -> None:
         ("watch", "pods"),
         ("create", "events.events.k8s.io"),
     ]
+    # What has just been bound takes effect a moment later.
+    eventually(lambda: helm.may(*allowed[0]), "its rights to be in force")
     assert [each for each in allowed if not helm.may(*each)] == []
     denied = [
         ("get", "secrets"),
@@ -114,7 +125,7 @@ def test_for_namespaces(helm: Helm, apiserver: ApiServer) -> None:
     assert f"acts on {team}" in notes
     assert "must set spec.store" not in notes
     assert "create secret generic creds" in notes
-    assert helm.may("create", "jobs.batch", team)
+    eventually(lambda: helm.may("create", "jobs.batch", team), "its rights to be in force")
     assert not helm.may("create", "jobs.batch", "default")
     assert not helm.may("get", "secrets", team)
 
@@ -145,7 +156,7 @@ def test_an_uninstall_keeps_the_record_of_runs(helm: Helm, apiserver: ApiServer)
     notes = helm.install()
     for kind in KINDS.values():
         assert f"{kind.definition.plural}.wan-operator.dev" in notes
-    apiserver.kubectl("wait", "--for=condition=Established", "--timeout=30s", CRD)
+    helm.wait_served()
     example = str(CHART.parents[1] / "examples" / "finetune-minimal.yaml")
     apiserver.kubectl("-n", helm.namespace, "apply", "-f", example)
     helm("uninstall", RELEASE)

@@ -246,20 +246,16 @@ def test_a_strangers_job_is_neither_taken_nor_touched(cluster: Cluster, operator
 def test_a_refusal_of_the_api_server_is_told(cluster: Cluster, operator: Operator) -> None:
     quota = {"metadata": {"name": "none"}, "spec": {"hard": {"count/jobs.batch": "0"}}}
     cluster.server.request("POST", cluster.path("resourcequotas"), quota)
+    # The quota's numbers come from its controller, which does not run here: set them.
+    status = {"status": {"hard": quota["spec"]["hard"], "used": {"count/jobs.batch": "0"}}}
+    cluster.server.request(
+        "PATCH",
+        cluster.path("resourcequotas", "none") + "/status",
+        status,
+        content_type="application/merge-patch+json",
+    )
+    cluster.wait_refused("demo-prepare-1", "exceeded quota")
     operator.start()
-
-    def refused() -> bool:
-        # The quota's numbers come from its controller, which does not run here: set them.
-        status = {"status": {"hard": quota["spec"]["hard"], "used": {"count/jobs.batch": "0"}}}
-        cluster.server.request(
-            "PATCH",
-            cluster.path("resourcequotas", "none") + "/status",
-            status,
-            content_type="application/merge-patch+json",
-        )
-        return True
-
-    refused()
     cluster.create("demo")
     told = cluster.wait_condition("demo", "Stalled", "RequestRefused")
     assert "exceeded quota" in told["message"]

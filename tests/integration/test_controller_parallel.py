@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from integration.apiserver import ApiError
 from integration.cluster import Cluster, result
 from integration.operator_process import Operator, eventually
 
@@ -133,17 +132,4 @@ def refuse_jobs(cluster: Cluster, mark: str) -> None:
     }
     cluster.server.request("POST", f"{group}/validatingadmissionpolicies", policy)
     cluster.server.request("POST", f"{group}/validatingadmissionpolicybindings", binding)
-    container = {"name": "x", "image": "x"}
-    probe = {
-        "metadata": {"name": mark},
-        "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}},
-    }
-
-    def in_force() -> bool:
-        try:
-            cluster.server.request("POST", cluster.path("jobs") + "?dryRun=All", probe)
-        except ApiError as error:
-            return "no GPU is left" in str(error)
-        return False
-
-    eventually(in_force, "the policy to be in force")
+    cluster.wait_refused(mark, "no GPU is left")

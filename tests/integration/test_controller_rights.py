@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from integration.apiserver import ApiServer
 from integration.cluster import STEPS, Cluster, result
 from integration.operator_process import ROOT, Operator, eventually
 
+Raw = dict[str, Any]
 RELEASE = "rights"
 FULL_NAME = f"{RELEASE}-wan-operator"
 PARTS = ("operator/serviceaccount", "rbac/operator", "rbac/leader-election")
 
 
 def account_of_the_chart(server: ApiServer, namespace: str, *settings: str) -> Path:
-    """A kubeconfig with the token of the account that the chart makes."""
+    """A kubeconfig with the token of the account that the chart makes, and its rights in force."""
     words = [word for each in settings for word in ("--set", each)]
     parts = [word for part in PARTS for word in ("-s", f"templates/{part}.yaml")]
     manifests = subprocess.run(
@@ -34,6 +38,10 @@ def account_of_the_chart(server: ApiServer, namespace: str, *settings: str) -> P
         env={"HOME": str(server.folder)},
     ).stdout
     server.kubectl("apply", "-f", "-", stdin=manifests)
+    account = f"system:serviceaccount:{namespace}:{FULL_NAME}"
+    for each in yaml.safe_load_all(manifests):
+        if each and each["kind"] in ("Role", "ClusterRole"):
+            eventually(functools.partial(is_granted, server, account, each), "its rights")
     answer = server.request(
         "POST",
         f"/api/v1/namespaces/{namespace}/serviceaccounts/{FULL_NAME}/token",
@@ -44,6 +52,23 @@ def account_of_the_chart(server: ApiServer, namespace: str, *settings: str) -> P
     path = server.folder / f"kubeconfig-{namespace}"
     path.write_text(json.dumps(config))
     return path
+
+
+def is_granted(server: ApiServer, account: str, role: Raw) -> bool:
+    """Whether an account has a role, by one of its rules: what has just been bound takes effect a
+    moment later."""
+    rule = role["rules"][-1]
+    attributes = {
+        "namespace": role["metadata"].get("namespace", ""),
+        "group": rule["apiGroups"][0],
+        "resource": rule["resources"][0],
+        "verb": rule["verbs"][0],
+        "name": rule.get("resourceNames", [""])[0],
+    }
+    body = {"spec": {"user": account, "resourceAttributes": attributes}}
+    review = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+    allowed: bool = server.request("POST", review, body)["status"]["allowed"]
+    return allowed
 
 
 @pytest.mark.parametrize("scope", ["namespaces", "cluster"])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from integration.apiserver import ApiError
+from integration.operator_process import eventually
 from integration.runs import Runs, minimal
 from wan_operator.api.v1alpha1.common import Artifact, Condition, EffectiveStore
 from wan_operator.api.v1alpha1.finetune import (
@@ -244,6 +245,8 @@ def test_the_first_true_condition_is_shown(runs: Runs) -> None:
 def test_explain_has_the_words_of_the_models(runs: Runs) -> None:
     # `explain` takes the names that kubectl last saw, which may be older than the CRDs.
     runs.kubectl("get", "wft")
-    said = " ".join(runs.kubectl("explain", "wft.spec.dataset.rejectedClips").stdout.split())
+    # The API server describes CRDs up to a second after it serves them.
+    words = ("explain", "wft.spec.dataset.rejectedClips")
+    said = " ".join(eventually(lambda: runs.kubectl(*words, check=False).stdout, "words").split())
     assert "Skip: the clip is left out and counted. Default: Fail." in said
     assert "ENUM: Fail Skip" in said

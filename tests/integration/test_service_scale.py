@@ -139,7 +139,13 @@ def test_who_may_edit_may_scale(team: Team, operator: Operator) -> None:
     rbac = "/apis/rbac.authorization.k8s.io/v1"
     team.server.request("POST", f"{rbac}/clusterroles", role)
     team.server.request("POST", f"{rbac}/namespaces/{team.namespace}/rolebindings", binding)
-    team.services.kubectl("scale", "wis/demo", "--replicas=3", "--as=dana")
+
+    def is_scaled() -> bool:
+        words = ("scale", "wis/demo", "--replicas=3", "--as=dana")
+        done = team.services.kubectl(*words, check=False)
+        return bool(done.returncode == 0)
+
+    eventually(is_scaled, "the right to be in force")
     eventually(lambda: workers(team) == 3, "three workers")
 
 
