@@ -84,6 +84,17 @@ class Cluster:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.get(name).get('status')}") from None
 
+    def wait_event(self, reason: str, action: str) -> Raw:
+        """The operator's Event, which stays; a condition that announces a retry goes with it."""
+        path = f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events"
+
+        def probe() -> Raw | None:
+            found = self.server.request("GET", path)["items"]
+            ours = (each for each in found if each.get("action") == action)
+            return next((each for each in ours if each["reason"] == reason), None)
+
+        return eventually(probe, f"the Event {action} {reason}")
+
     def wait_refused(self, job: str, words: str) -> None:
         """Until a Job of this name would be refused with these words: the API server acts on a
         quota or a policy some time after it has taken it."""

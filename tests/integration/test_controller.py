@@ -102,12 +102,12 @@ def test_lost_pods_are_replaced_after_a_pause_and_the_cause_is_told(
     cluster.starts("demo-prepare-1")
     cluster.wait_condition("demo", "Running")
     cluster.loses_node("demo-prepare-1")
-    waits = cluster.wait_condition("demo", "Reconciling", "PodLost")
-    assert "Attempt 2 (retry 1 of 5) starts at" in waits["message"]
+    told = cluster.wait_event("PodLost", "RetryStep")
+    assert "Attempt 2 (retry 1 of 5) starts at" in told["note"]
     operator.kill()  # in the back-off
     operator.start()
     cluster.ends("demo-prepare-2", 30, result("prepare", 30, "StoreUnreachable", "no route"))
-    cluster.wait_condition("demo", "Reconciling", "StoreUnreachable")
+    cluster.wait_event("StoreUnreachable", "RetryStep")
     cluster.starts("demo-prepare-3")
     cluster.succeeds("demo-prepare-3", "prepare")
     cluster.pod_of("demo-encode-1")

@@ -148,8 +148,8 @@ def test_a_pod_deleted_by_force_is_replaced_after_one_pause(
     cluster.wait_condition("demo", "Running")
     cluster.removes(pod)  # the Job's finalizer holds it until its kubelet has seen the end
     cluster.ends("demo-prepare-1", 137)
-    waits = cluster.wait_condition("demo", "Reconciling", "PodLost")
-    assert "deleted" in waits["message"]
-    assert "Attempt 2 (retry 1 of 5) starts at" in waits["message"]
+    told = cluster.wait_event("PodLost", "RetryStep")
+    assert "deleted" in told["note"]
+    assert "Attempt 2 (retry 1 of 5) starts at" in told["note"]
     cluster.starts("demo-prepare-2")
     cluster.wait_condition("demo", "Running")
