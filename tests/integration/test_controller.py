@@ -153,8 +153,10 @@ def test_the_deadline_stops_the_job_and_the_ttl_removes_the_children(
     cluster: Cluster, operator: Operator
 ) -> None:
     operator.start()
-    cluster.create("demo", activeDeadlineSeconds=3, ttlSecondsAfterFinished=2)
+    cluster.create("demo", ttlSecondsAfterFinished=2)
     cluster.starts("demo-prepare-1")
+    # Counts from the Job, whose pod may take longer.
+    cluster.edit("demo", activeDeadlineSeconds=4)
     cluster.wait_condition("demo", "Failed", "DeadlineExceeded")
 
     def children() -> list[str]:
