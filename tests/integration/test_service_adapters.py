@@ -149,7 +149,7 @@ def test_one_bad_adapter_from_the_worker_to_the_condition(
     rollout = {"strategy": "Surge", "capacity": "Assume"}
     team.create(adapters=[GOOD, STYLE], effects=[], rollout=rollout)
     team.child("deployments", "demo-worker")
-    first = team.get()["status"]["revision"]
+    first = team.revision()
     note = AdapterNote(name="style", ready=False, reason=Reason.MODEL_NOT_FOUND, message=CAUSE)
     gateway.workers = (worker(first, note, usable=("good",)),)
     runs(team, "gateway", gateway.address)
@@ -172,8 +172,9 @@ def test_one_bad_adapter_from_the_worker_to_the_condition(
     assert deployment["spec"]["minReadySeconds"] == 15
     second = deployment["spec"]["template"]["metadata"]["labels"][REVISION]
     assert second != first
-    gateway.workers = (*gateway.workers, worker(second, note, usable=("good",)))
     runs(team, "worker", revision=second)
+    # Not before, or the pod might be gone by then.
+    gateway.workers = (*gateway.workers, worker(second, note, usable=("good",)))
     team.reaches("Stalled", "True", "RolledBack")
     assert f"adapter style: {CAUSE}" in said(team, "Stalled")
     assert team.get()["status"]["revision"] == first

@@ -13,7 +13,7 @@ from integration.cluster import now
 from integration.operator_process import Operator, eventually
 from integration.runs import ROOT, load
 from integration.test_controller_rights import FULL_NAME, account_of_the_chart
-from integration.test_service_controller import NOTHING_AWAITED, Team
+from integration.test_service_controller import NOTHING_AWAITED, Team, settled
 
 Raw = dict[str, Any]
 GPU = "nvidia.com/gpu"
@@ -110,19 +110,19 @@ def test_a_rollout_waits_for_a_gpu_and_begins_by_itself(
     serving.edit(f"{serving.services.path}/demo", {"spec": {"defaults": {"steps": 4}}})
     serving.reaches("Reconciling", "True", "WaitingForCapacity")
     assert f"node gpu-{node.namespace} comes closest, with 0 of 2 {GPU} free" in message(serving)
-    before = {key: each["metadata"]["resourceVersion"] for key, each in serving.children().items()}
+    before = {key: each["metadata"]["resourceVersion"] for key, each in settled(serving).items()}
     version = serving.get()["metadata"]["resourceVersion"]
 
     node.edit({"spec": {"unschedulable": True}})
     serving.server.request("DELETE", held, {"gracePeriodSeconds": 0, "kind": "DeleteOptions"})
     eventually(lambda: "1 are cordoned or not ready" in message(serving), "the cordon to be seen")
     assert serving.get()["metadata"]["resourceVersion"] != version
-    after = {key: each["metadata"]["resourceVersion"] for key, each in serving.children().items()}
+    after = {key: each["metadata"]["resourceVersion"] for key, each in settled(serving).items()}
     assert after == before, "the service is not touched while its change waits"
 
     node.edit({"spec": {"unschedulable": None}})
     eventually(lambda: revision(serving) != first, "the rollout to begin")
-    assert serving.get()["status"]["rollout"]["phase"] == "Starting"
+    eventually(lambda: serving.get()["status"]["rollout"]["phase"] == "Starting", "its status")
     events = f"/apis/events.k8s.io/v1/namespaces/{serving.namespace}/events"
     told = [each["reason"] for each in serving.server.request("GET", events)["items"]]
     assert "WaitingForCapacity" in told

@@ -59,6 +59,15 @@ class Team:
 
         return eventually(look, f"{plural} {name}")
 
+    def revision(self) -> str:
+        """The one that serves; in the status once its children are there."""
+
+        def look() -> str:
+            found: str = self.get()["status"].get("revision", "")
+            return found
+
+        return eventually(look, "a revision that serves")
+
     def pods(self, part: str, name: str = "demo") -> list[Raw]:
         """Pods of a service's part that are not going."""
         selector = f"wan-operator.dev/service={name},app.kubernetes.io/component={part}"
@@ -105,7 +114,7 @@ def test_a_service_becomes_its_children_and_rests(team: Team, operator: Operator
     operator.start()
     team.create(**NOTHING_AWAITED)
     worker = team.child("deployments", "demo-worker")
-    revision = team.get()["status"]["revision"]
+    revision = team.revision()
     assert worker["spec"]["template"]["metadata"]["labels"]["wan-operator.dev/revision"] == revision
     assert team.child("configmaps", f"demo-{revision}")["data"].keys() == {
         "service.json",
@@ -117,7 +126,8 @@ def test_a_service_becomes_its_children_and_rests(team: Team, operator: Operator
     before = {key: each["metadata"]["resourceVersion"] for key, each in settled(team).items()}
     team.edit(f"{team.services.path}/demo", {"metadata": {"annotations": {"a": "look again"}}})
     operator.terminate()
-    operator.start()  # which looks at everything again
+    operator.start()
+    eventually(lambda: "leading" in operator.get("/readyz")[1], "everything to be looked at again")
     after = {key: each["metadata"]["resourceVersion"] for key, each in settled(team).items()}
     assert after == before, "a service at rest is written to"
 
@@ -165,7 +175,10 @@ def test_a_fine_tune_is_followed(team: Team, operator: Operator, runs: Runs) -> 
     artifact = {"uri": "s3://wan/runs/demo/export/manifest.json", "sha256": "a" * 64}
     runs.patch("demo", {"status": {"artifact": artifact}}, "/status")
     team.child("deployments", "demo-worker")
-    assert team.get()["status"]["adapters"][0]["artifact"] == artifact
+    eventually(
+        lambda: team.get()["status"]["adapters"][0].get("artifact") == artifact,
+        "the artifact in the status",
+    )
 
 
 def test_a_strangers_object_is_left_alone(team: Team, operator: Operator) -> None:

@@ -69,19 +69,18 @@ def test_pods_that_have_not_begun_follow_an_edit(team: Team, operator: Operator)
     template = {"podTemplate": {"nodeSelector": {"disk": "fast"}}}
     change = {"workers": template, "gateway": gateway | template}
     team.edit(f"{team.services.path}/demo", {"spec": change})
+
+    def follow(part: str) -> bool:
+        selectors = [pod["spec"].get("nodeSelector") for pod in team.pods(part)]
+        return bool(selectors) and all(each == {"disk": "fast"} for each in selectors)
+
     for part in parts:
-        eventually(
-            lambda part=part: names(team, part) and not names(team, part) & before[part],
-            f"others in place of {before[part]}",
-        )
-        for pod in team.pods(part):
-            assert pod["spec"]["nodeSelector"] == {"disk": "fast"}
-    status = team.get()["status"]
-    assert "rollout" not in status
-    assert (
-        team.pods("worker")[0]["metadata"]["labels"]["wan-operator.dev/revision"]
-        == (status["revision"])
-    )
+        eventually(lambda part=part: follow(part), f"others in place of {before[part]}")
+        assert not names(team, part) & before[part]
+    [worker] = team.pods("worker")
+    revision = worker["metadata"]["labels"]["wan-operator.dev/revision"]
+    eventually(lambda: team.revision() == revision, "the new revision in the status")
+    assert "rollout" not in team.get()["status"]
 
 
 def test_what_is_refused_is_tried_again(team: Team, operator: Operator) -> None:

@@ -84,7 +84,7 @@ def test_an_autoscaler_owns_the_replicas(
     )["items"]
     assert len(pods) == 3
     assert all(pod["metadata"]["name"].startswith("demo-worker-") for pod in pods)
-    assert autoscaler.condition("AbleToScale")["status"] == "True"
+    eventually(lambda: autoscaler.condition("AbleToScale").get("status") == "True", "its condition")
     autoscaler.bound(1, 2)
     eventually(lambda: workers(team) == 2, "its maximum")
     operator.terminate()
