@@ -51,6 +51,7 @@ class Node:
         spec = {"nodeName": f"gpu-{self.namespace}", "containers": [container]}
         pods = f"/api/v1/namespaces/{self.namespace}/pods"
         self.server.request("POST", pods, {"metadata": {"name": name}, "spec": spec})
+        self._cached(name, True)
         return f"{pods}/{name}"
 
     def ends(self, pod: str) -> None:
@@ -61,6 +62,18 @@ class Node:
             {"status": {"phase": "Succeeded"}},
             content_type="application/merge-patch+json",
         )
+        self._cached(pod.rsplit("/", 1)[1], False)
+
+    def _cached(self, pod: str, holds: bool) -> None:
+        """Waits until the API server's cache, which the operator reads, knows it too."""
+        fields = f"spec.nodeName=gpu-{self.namespace},status.phase!=Succeeded"
+        path = f"/api/v1/pods?resourceVersion=0&fieldSelector={fields}"
+
+        def is_known() -> bool:
+            found = [each["metadata"]["name"] for each in self.server.request("GET", path)["items"]]
+            return (pod in found) is holds
+
+        eventually(is_known, f"pod {pod} in the cache")
 
     def remove(self) -> None:
         self.server.request("DELETE", self.path)
