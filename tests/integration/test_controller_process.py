@@ -10,6 +10,7 @@ import pytest
 from integration.apiserver import ApiServer
 from integration.cluster import STEPS, Cluster, writes_of
 from integration.operator_process import Operator, eventually
+from integration.rest import settled
 from integration.wire import Wire
 
 OURS = ("wanfinetunes", "wanfinetunes/status", "jobs", "configmaps")
@@ -79,27 +80,12 @@ def test_a_hundred_idle_resources_cost_no_write_and_little_memory(
     eventually(started, "a hundred Jobs")
     eventually(lambda: len(cluster.items("pods")) == 100, "a hundred pods")
 
-    def quiet() -> bool:
-        before = counted(operator, "wan_operator_api_writes_total")
-        sweeps = sweeps_of(operator)
-        eventually(lambda: sweeps_of(operator) > sweeps, "a sweep")
-        return leases_aside(before) == leases_aside(
-            counted(operator, "wan_operator_api_writes_total")
-        )
+    def writes() -> dict[str, float]:
+        of_all = writes_of(cluster.server)
+        own = leases_aside(counted(operator, "wan_operator_api_writes_total"))
+        return {kind: of_all.get(kind, 0) for kind in OURS} | own
 
-    eventually(quiet, "the last status of the start")
-    before, sweeps = writes_of(cluster.server), sweeps_of(operator)
-    own = leases_aside(counted(operator, "wan_operator_api_writes_total"))
-    versions = {cr["metadata"]["name"]: cr for cr in cluster.items("wanfinetunes")}
-    eventually(lambda: sweeps_of(operator) >= sweeps + 4, "four sweeps at rest")
-    after = writes_of(cluster.server)
-    assert {kind: after.get(kind, 0) - before.get(kind, 0) for kind in OURS} == dict.fromkeys(
-        OURS, 0
-    )
-    assert leases_aside(counted(operator, "wan_operator_api_writes_total")) == own
-    for cr in cluster.items("wanfinetunes"):
-        old = versions[cr["metadata"]["name"]]
-        assert cr["metadata"]["resourceVersion"] == old["metadata"]["resourceVersion"]
+    settled(writes, lambda: sweeps_of(operator), 4)
     assert operator.get("/livez") == (200, "ok")
     seconds = sorted(seconds_to_status(cluster, f"idle-{number}") for number in range(20))
     with capsys.disabled():
