@@ -157,7 +157,11 @@ class Kubelet:
         for pod in bound["items"]:
             namespace, name = (pod["metadata"][key] for key in ("namespace", "name"))
             if namespace in self.namespaces:
-                self._sync(pod, f"/api/v1/namespaces/{namespace}/pods/{name}")
+                try:
+                    self._sync(pod, f"/api/v1/namespaces/{namespace}/pods/{name}")
+                except ApiError as error:
+                    if error.code != 404:  # gone since it was listed
+                        raise
 
     def _sync(self, pod: Raw, path: str) -> None:
         component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
