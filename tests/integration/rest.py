@@ -16,6 +16,7 @@ from integration.apiserver import ApiError, ApiServer
 from integration.cluster import STEPS, Cluster, now, result, writes_of
 from integration.operator_process import WAIT_SECONDS, Operator, eventually
 from integration.runs import ROOT, Runs, load
+from integration.wire import own_address
 from pod_templates import FULL
 from wan_runtime.contract.job import Progress
 from wan_runtime.contract.report import QueueReport, ServiceReport
@@ -24,7 +25,7 @@ from wan_runtime.contract.rollout import Rollout
 Raw = dict[str, Any]
 SETTINGS = {"WAN_SWEEP_SECONDS": "1", "WAN_PROGRESS_SECONDS": "1"}
 """What is looked at every five minutes is looked at every second."""
-ADDRESS = "127.78.0.9"
+ADDRESS = own_address()
 IDLE = QueueReport(
     queued=0, running=0, predicted_seconds=0, remaining_seconds=0, oldest_seconds=0,
     last_activity_seconds=None,
@@ -232,5 +233,7 @@ def answering() -> Iterator[None]:
 
     with ThreadingHTTPServer((ADDRESS, 9400), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield
-        server.shutdown()
+        try:
+            yield
+        finally:
+            server.shutdown()

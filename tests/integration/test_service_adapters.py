@@ -3,7 +3,6 @@ the conditions, through a real API server, operator process and Deployment contr
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +15,7 @@ from integration.apiserver import ApiServer
 from integration.cluster import now
 from integration.operator_process import Operator, eventually
 from integration.test_service_controller import Team
+from integration.wire import own_address
 from wan_runtime.contract.job import PROGRESS_PORT
 from wan_runtime.contract.reasons import GatewayReason, Reason
 from wan_runtime.contract.report import (
@@ -37,10 +37,10 @@ REVISION = "wan-operator.dev/revision"
 
 
 class Gateway:
-    """The page of a gateway, at an address of loopback that no other test has."""
+    """The page of a gateway."""
 
     def __init__(self) -> None:
-        self.address = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
+        self.address = own_address()
         self.workers: tuple[WorkerReport, ...] = ()
         self.fault: Fault | None = None
         """Why it has no report."""

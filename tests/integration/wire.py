@@ -87,6 +87,12 @@ async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> No
     target.close()
 
 
+def own_address() -> str:
+    """Of loopback, and of this process alone: pods answer at a port that is fixed."""
+    pid = os.getpid()  # of 22 bits at most
+    return f"127.{64 + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}"
+
+
 @contextmanager
 def progress_of_a_pod(answer: Callable[[], str]) -> Iterator[str]:
     """The address of something that answers as a pod's :9400/progress does."""
@@ -102,8 +108,10 @@ def progress_of_a_pod(answer: Callable[[], str]) -> Iterator[str]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    address = f"127.77.{os.getpid() % 250}.9"
+    address = own_address()
     with http.server.ThreadingHTTPServer((address, 9400), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield address
-        server.shutdown()
+        try:
+            yield address
+        finally:
+            server.shutdown()
