@@ -6,12 +6,14 @@ import multiprocessing
 import os
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from object_store import free_port
 from wan_runtime.contract.service import ParallelSpec
 from wan_runtime.contract.training import Parallelism
 from wan_runtime.errors import classify
@@ -37,6 +39,9 @@ def on_ranks(
 def in_places(world: int, action: Callable[[int], Any]) -> list[Any]:
     """As `on_ranks`, of an action that meets the other ranks by its environment; from its rank."""
     places = launch.places(Parallelism(gpus_per_node=world))
+    if world > 1:  # beside other tests nobody may take the port meanwhile, as nobody does in a pod
+        port = str(free_port())
+        places = [replace(each, port=port) for each in places]
 
     def run(rank: int) -> Any:
         os.environ |= places[rank].environment()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import http.client
 import json
 import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from itertools import cycle, islice
 from pathlib import Path
 from types import TracebackType
 from uuid import uuid4
@@ -32,10 +37,29 @@ def binary() -> str:
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that nobody listens on, and that nobody but this process chooses or is given until
+    whoever is to listen does: that may take as long as the imports of torch."""
+    for port in islice(_own_ports(), 250):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("", port))
+            return port
+    raise AssertionError("all ports are taken")
+
+
+@cache
+def _own_ports() -> Iterator[int]:
+    """Of this process alone, without end. They are below those that the kernel gives to clients and
+    to whoever binds to port 0."""
+    for first in range(20_000, 30_000, 250):
+        held = socket.socket()
+        try:
+            held.bind(("127.0.0.1", first))
+        except OSError:  # by another process that runs tests
+            held.close()
+            continue
+        atexit.register(held.close)
+        return cycle(range(first + 1, first + 250))
+    raise AssertionError("too many processes run tests")
 
 
 EVERYTHING = "arn:aws:s3:::*"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from moving import FRAMES, HEIGHT, WIDTH, moving_picture
+from object_store import free_port
 from running_gateway import RunningServer, plain
 from wan_runtime.artifacts.manifest import digest
 from wan_runtime.artifacts.store import Store
@@ -101,7 +102,7 @@ class RunningPage(RunningServer):
 
     def __init__(self, panel: Panel, port: int = 0) -> None:
         self.panel, self.saved = panel, 0
-        listener = socket.create_server(("127.0.0.1", port))
+        listener = socket.create_server(("127.0.0.1", port or free_port()))
         self.port = int(listener.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}"
         app = create_app(panel, self._count)
