@@ -148,18 +148,17 @@ def go(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
 
 def train_and_hang(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     progress.PUBLISH_SECONDS = 0.0
-    for number in range(1, 8):
-        report.update(activity="training", current=number, total=9, unit="steps")
-        time.sleep(0.1)
+    for number in range(1, 41):  # many, for a supervisor that is late to look at them
+        report.update(activity="training", current=number, total=99, unit="steps")
+        time.sleep(0.05)
     with report.uncounted():
-        time.sleep(3.5)  # longer than a step may take
+        time.sleep(4.5)  # longer than a step may take
     (work / "hangs").touch()
     return wait_here()
 
 
 def load_and_hang(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
     report.update(activity="loading the model")
-    (work / "silent").touch()
     return wait_here()
 
 
@@ -176,7 +175,7 @@ def leave_orphans(job: JobSpec, store: Store, work: Path, report: Reporter) -> O
     parent = Path(f"/proc/{int(shown[1])}/stat").read_text().rpartition(")")[2].split()[1]
     if int(parent) != os.getppid():
         raise RuntimeError(f"the orphan went to process {parent}, not to the supervisor")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while Path(f"/proc/{int(shown[0])}").exists():
         if time.monotonic() > deadline:
             raise RuntimeError("the orphan is still a zombie")

@@ -24,17 +24,19 @@ from pathlib import Path
 from wan_runtime.process import logs
 from wan_runtime.contract.steps import Step
 from wan_runtime.process.supervisor import supervise
-from wan_runtime.process import children
-children.LAST_WORDS_SECONDS = 1.0
 logs.configure(sys.argv[3])
 class Impatient:
-    factor, least, every, dump = 5.0, 3.0, 0.05, 0.3
+    factor, least, every, dump = 5.0, 4.0, 0.05, 2.0
     @property
     def silence(self):  # a machine under load may start slowly
         return 0.5 if Path(sys.argv[2], "silent").exists() else 600.0
 sys.exit(supervise(Step(sys.argv[3]), Path(sys.argv[1]), Path(sys.argv[2]), module="step_double",
                    patience=Impatient()))
 """
+
+
+PATIENCE = 300
+"""Seconds within which a process must start, do as told or end."""
 
 
 @dataclass
@@ -82,21 +84,21 @@ class Pod:
         )
 
     def end(self) -> Ended:
-        output, errors = self.process.communicate(timeout=60)
+        output, errors = self.process.communicate(timeout=PATIENCE)
         result = Result.model_validate_json(self.termination.read_text())
         assert self.process.returncode == result.exit_class
         return Ended(self.process.returncode, result, output, errors)
 
     def close(self) -> None:
         self.process.kill()
-        self.process.communicate(timeout=60)  # closes the pipes
+        self.process.communicate(timeout=PATIENCE)  # closes the pipes
 
     def get(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
             return str(answer.read().decode())
 
     def until(self, activity: str) -> Progress:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             try:
                 now = Progress.model_validate_json(self.get("/progress"))

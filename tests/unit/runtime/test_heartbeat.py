@@ -141,11 +141,11 @@ def test_a_pod_that_waits_for_another_lives(
     def other() -> None:
         with alone(tmp_path / "lock"):
             taken.set()
-            let_go.wait(10)
+            let_go.wait(60)
 
     thread = threading.Thread(target=other)
     thread.start()
-    taken.wait(10)
+    assert taken.wait(60)
     with alone(tmp_path / "lock"):
         assert let_go.is_set()
     thread.join()
@@ -209,6 +209,8 @@ def test_a_step_that_hangs_before_it_counts_anything_ends(
     """Any step, not training alone."""
     pod = Pod(tmp_path, server, "load_and_hang", Step.PREPARE)
     request.addfinalizer(pod.close)
+    pod.until("loading the model")
+    (pod.work / "silent").touch()
     ended = pod.end()
     assert ended.result.reason is Reason.STEP_STUCK
     assert re.fullmatch(

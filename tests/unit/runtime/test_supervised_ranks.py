@@ -145,9 +145,9 @@ def test_the_pod_of_the_stuck_rank_ends(
     patience = Patience(factor=0, least=0.01, every=0.001, dump=0)
     watch = Watch(children, folders, read, patience, leads=leads)
     if waiting is None:
-        looked.wait(10)
+        assert looked.wait(60)
     else:
-        watch._thread.join(10)
+        watch._thread.join(60)
     watch.close()
     assert watch.found is None if waiting is None else watch.found.waiting == waiting
     assert children.kill.called == (waiting is not None)

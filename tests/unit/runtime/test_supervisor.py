@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import pytest
 
 from object_store import ObjectStore
-from supervised import Pod, alive
+from supervised import PATIENCE, Pod, alive
 from wan_runtime import cli
 from wan_runtime.contract.job import ExitClass, ManifestRef, Result
 from wan_runtime.contract.reasons import Reason
@@ -151,7 +151,7 @@ def test_the_child_dies_with_its_supervisor(start: Callable[[str], Pod]) -> None
     pod.until("waiting")
     child = Path(f"/proc/{pod.process.pid}/task/{pod.process.pid}/children").read_text().strip()
     pod.process.kill()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while alive(int(child)):
         assert time.monotonic() < deadline, "the step outlives its supervisor"
         time.sleep(0.02)
@@ -195,7 +195,7 @@ def test_a_taken_port_or_an_unwritable_termination_file_fail_nothing(
 ) -> None:
     (tmp_path / "termination-log").mkdir()
     pod = start("finish")
-    output, _ = pod.process.communicate(timeout=60)
+    output, _ = pod.process.communicate(timeout=PATIENCE)
     assert pod.process.returncode == 0
     assert "cannot be written (Is a directory); the result is {" in output
 
@@ -285,4 +285,4 @@ def test_torch_is_not_imported_by_what_stands_in_front() -> None:
     )
     script += "\nassert not {'torch', 'diffsynth', 'peft'} & set(sys.modules)"
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, "-c", script], check=True, env=environ, timeout=60)
+    subprocess.run([sys.executable, "-c", script], check=True, env=environ, timeout=PATIENCE)
