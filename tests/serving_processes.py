@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import httpx
 
 from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore, free_port
 from running_gateway import KEYS, service_spec
+from starting import LIMIT
 from wan_runtime.models import tiny
 from wan_runtime.presets import PRESETS
 
@@ -47,6 +49,18 @@ class Processes:
         }
         self.running: list[subprocess.Popen[Any]] = []
         self.workers: list[subprocess.Popen[Any]] = []
+        self.clients = ExitStack()
+        """Closed at the end, however it comes: a socket that is collected open fails the test that
+        runs by then."""
+
+    def close(self) -> None:
+        """Kill the processes and close the clients."""
+        for process in self.running:
+            process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+        self.clients.close()
 
     def start(
         self, *, log: Path | None = None, **environment: str
@@ -66,12 +80,11 @@ class Processes:
         )
         self.running.append(process)
         headers = {"Authorization": f"Bearer {KEYS['app']}"}
-        return process, httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60
-        )
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60)
+        return process, self.clients.enter_context(client)
 
     def ready(self, process: subprocess.Popen[str], http: httpx.Client) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + LIMIT
         while True:
             assert process.poll() is None, process.communicate()[0]
             assert time.monotonic() < deadline, "not ready"

@@ -10,8 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from evaluations import Evaluation
 from moving import moving_picture
 from object_store import free_port
 from running_gateway import plain
+from starting import LIMIT
 from wan_runtime.artifacts import documents, manifest
 from wan_runtime.artifacts.manifest import Lineage
 from wan_runtime.contract.job import ExitClass, Result
@@ -71,7 +72,7 @@ def ratings(evaluation: Evaluation) -> Ratings:
 @contextmanager
 def client(evaluation: Evaluation, port: int) -> Iterator[httpx.Client]:
     """Below the link of ann, once the page is ready."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + LIMIT
     while True:
         try:
             with plain(f"http://127.0.0.1:{port}") as http:
@@ -116,25 +117,39 @@ class Pod:
         return Result.model_validate_json((self.folder / "result.json").read_bytes())
 
 
+@pytest.fixture
+def start(rated: Evaluation) -> Iterator[Callable[[], Pod]]:
+    """Starts the step's process; killed at the end."""
+    with ExitStack() as stack:
+
+        def start() -> Pod:
+            pod = Pod(rated)
+            stack.enter_context(pod.process)
+            stack.callback(pod.process.kill)
+            return pod
+
+        yield start
+
+
 def test_a_kill_in_the_midst_of_a_save_loses_nothing(
-    rated: Evaluation, monkeypatch: pytest.MonkeyPatch
+    rated: Evaluation, start: Callable[[], Pod], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pod = Pod(rated)
+    pod = start()
     with client(rated, pod.port) as http:
         items = http.get("session").json()["items"]
         assert len(items) == 3 + 2 + 1, "the videos, the recordings and a repeat"
         with pytest.raises(httpx.TransportError):
             save(http, items[0])
-    assert pod.process.wait(60) == -9
+    assert pod.process.wait(LIMIT) == -9
     made = list(rated.store.list(f"{rated.job(Step.RATE).output_prefix}/references/"))
-    pod = Pod(rated)
+    pod = start()
     with client(rated, pod.port) as http:
         answers = [item["answer"] for item in http.get("session").json()["items"]]
         assert answers == [{"scores": MARKS}, *[None] * 5], "it was stored, and so it counts"
         assert save(http, items[0]).is_success
         save(http, items[1])
     pod.process.terminate()
-    assert pod.process.wait(60) == ExitClass.STOPPED
+    assert pod.process.wait(LIMIT) == ExitClass.STOPPED
     assert pod.result().exit_class is ExitClass.STOPPED
     tokens = json.loads(rated.store.get_bytes(f"{prefix(rated)}/links.json"))
     said = pod.log.read_text() + (pod.folder / "progress.json").read_text()

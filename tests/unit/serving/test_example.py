@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -25,17 +27,31 @@ def photo(tmp_path: Path) -> Path:
     return path
 
 
-def started(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
-    # Only the SDK: nothing of ours is on its path.
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    command = [sys.executable, "-P", "-u", str(SCRIPT), *map(str, arguments)]
-    return subprocess.Popen(
-        command, env=kept | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def started() -> Iterator[Start]:
+    """`started(*arguments, **environment)`; killed at the end."""
+    with ExitStack() as stack:
+
+        def start(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
+            # Only the SDK: nothing of ours is on its path.
+            kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+            command = [sys.executable, "-P", "-u", str(SCRIPT), *map(str, arguments)]
+            process = subprocess.Popen(
+                command, env=kept | environment, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )  # fmt: skip
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield start
 
 
 def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, error = process.communicate(timeout=60)
+    out, error = process.communicate(timeout=300)
     return process.returncode, out, error
 
 
@@ -46,7 +62,7 @@ def claimed(hands: Hands) -> Job:
 
 
 def test_a_video_and_its_thumbnail(
-    gateway: RunningGateway, hands: Hands, photo: Path, tmp_path: Path
+    gateway: RunningGateway, hands: Hands, photo: Path, tmp_path: Path, started: Start
 ) -> None:
     out = tmp_path / "made.mp4"
     running = started(
@@ -59,8 +75,7 @@ def test_a_video_and_its_thumbnail(
     assert (str(order.size), order.frames) == ("96x128", 9)
     assert running.stdout is not None
     assert not hands.advance(job, 2)
-    told = next(line for line in running.stdout if "in_progress" in line)
-    assert told.endswith(" 45 %\n")
+    assert any("in_progress" in line and line.endswith(" 45 %\n") for line in running.stdout)
     hands.complete(job, b"the video")
     code, rest, error = finished(running)
     assert (code, error) == (0, "")
@@ -69,7 +84,9 @@ def test_a_video_and_its_thumbnail(
     assert rest.splitlines()[-1] == f"{out}: 9 bytes"
 
 
-def test_a_video_that_was_not_made(gateway: RunningGateway, hands: Hands, photo: Path) -> None:
+def test_a_video_that_was_not_made(
+    gateway: RunningGateway, hands: Hands, photo: Path, started: Start
+) -> None:
     running = started(photo, "a cat", WAN_URL=gateway.url, WAN_API_KEY=KEYS["app"])
     job = claimed(hands)
     assert job.order.model == gateway.service.name
@@ -90,8 +107,9 @@ def test_a_video_that_was_not_made(gateway: RunningGateway, hands: Hands, photo:
     ],
 )
 def test_what_is_wrong_is_said(
-    gateway: RunningGateway, photo: Path, arguments: tuple[str, ...], code: int, message: str
-) -> None:
+    gateway: RunningGateway, photo: Path, started: Start,
+    arguments: tuple[str, ...], code: int, message: str,
+) -> None:  # fmt: skip
     environment = {"WAN_URL": gateway.url, "WAN_API_KEY": KEYS["app"]}
     found, _, error = finished(started(photo, "a cat", *arguments, **environment))
     assert found == code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+from collections.abc import Iterator
 
 import numpy as np
 import openai
@@ -18,9 +19,15 @@ pytest_plugins = ["gateway_fixtures"]
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
 
 
+def sdk(gateway: RunningGateway, key: str) -> openai.OpenAI:
+    """To be closed: a socket that is collected open fails the test that runs by then."""
+    return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0)
+
+
 @pytest.fixture
-def client(gateway: RunningGateway) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=KEYS["app"], max_retries=0)
+def client(gateway: RunningGateway) -> Iterator[openai.OpenAI]:
+    with sdk(gateway, KEYS["app"]) as made:
+        yield made
 
 
 def photo() -> io.BytesIO:
@@ -170,21 +177,23 @@ def test_what_has_no_meaning_here(client: openai.OpenAI) -> None:
 
 
 def test_a_wrong_key(gateway: RunningGateway) -> None:
-    wrong = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="wan-key-x", max_retries=0)
-    with pytest.raises(openai.AuthenticationError) as caught:
+    with (
+        sdk(gateway, "wan-key-x") as wrong,
+        pytest.raises(openai.AuthenticationError) as caught,
+    ):
         wrong.videos.list()
     assert caught.value.code == "invalid_api_key"
 
 
 def test_videos_are_their_owners(gateway: RunningGateway, client: openai.OpenAI) -> None:
     made = client.videos.create(prompt="a cat", input_reference=photo())
-    other = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=KEYS["team"], max_retries=0)
-    assert not other.videos.list().data
-    for call in (
-        lambda: other.videos.retrieve(made.id),
-        lambda: other.videos.delete(made.id),
-        lambda: other.videos.download_content(made.id),
-        lambda: other.videos.remix(made.id, prompt="x"),
-    ):
-        with pytest.raises(openai.NotFoundError):
-            call()
+    with sdk(gateway, KEYS["team"]) as other:
+        assert not other.videos.list().data
+        for call in (
+            lambda: other.videos.retrieve(made.id),
+            lambda: other.videos.delete(made.id),
+            lambda: other.videos.download_content(made.id),
+            lambda: other.videos.remix(made.id, prompt="x"),
+        ):
+            with pytest.raises(openai.NotFoundError):
+                call()

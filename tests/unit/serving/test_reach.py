@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -238,18 +239,21 @@ def test_a_worker_waits_and_stops_on_request(
 ) -> None:
     file, words, port = tmp_path / "service.json", tmp_path / "last-words", free_port()
     file.write_text(spec.model_dump_json(by_alias=True))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "wan_runtime", "worker", "--service", str(file)],
-        env={
-            **os.environ,
-            "WAN_DATABASE_URL": postgres.url("absent"),
-            "WAN_PROGRESS_PORT": str(port),
-            "WAN_TERMINATION_FILE": str(words),
-        },
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    with (
+        subprocess.Popen(
+            [sys.executable, "-m", "wan_runtime", "worker", "--service", str(file)],
+            env={
+                **os.environ,
+                "WAN_DATABASE_URL": postgres.url("absent"),
+                "WAN_PROGRESS_PORT": str(port),
+                "WAN_TERMINATION_FILE": str(words),
+            },
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process,
+        ExitStack() as stack,
+    ):
+        stack.callback(process.kill)
         assert process.stdout is not None
         said = next(line for line in process.stdout if "DatabaseRefused" in line)
         assert ' refuses: database \\"absent\\" does not exist: create the dat' in said
@@ -258,8 +262,5 @@ def test_a_worker_waits_and_stops_on_request(
             assert [each.reason for each in state.faults] == [GatewayReason.DATABASE_REFUSED]
             assert [http.get(path).status_code for path in ("/healthz", "/readyz")] == [200, 503]
         process.terminate()
-        process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
+        process.communicate(timeout=300)
     assert (process.returncode, words.exists()) == (0, False)

@@ -10,6 +10,7 @@ import pytest
 
 from object_store import ObjectStore
 from serving_processes import Processes
+from starting import LIMIT
 from unit.serving.test_gateway import ask
 
 pytest_plugins = ["gateway_fixtures"]
@@ -19,9 +20,7 @@ pytest_plugins = ["gateway_fixtures"]
 def processes(tmp_path: Path, server: ObjectStore, database: str) -> Iterator[Processes]:
     made = Processes(tmp_path, server, database)
     yield made
-    for process in made.running:
-        process.kill()
-        process.communicate()
+    made.close()
 
 
 def test_killed_outright_it_loses_nothing(processes: Processes) -> None:
@@ -35,27 +34,22 @@ def test_killed_outright_it_loses_nothing(processes: Processes) -> None:
     again, third = processes.start()
     processes.ready(again, third)
     assert third.get(f"/v1/videos/{videos[0]}").json()["status"] == "queued"
-    for client in (http, other, third):
-        client.close()
 
 
 def test_it_stops_on_request(processes: Processes) -> None:
     process, http = processes.start()
     processes.ready(process, http)
-    http.close()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+    assert process.wait(LIMIT) == 0
 
 
 def test_what_is_wrong_is_said_at_once(processes: Processes) -> None:
-    process, http = processes.start(WAN_DATABASE_URL="")
-    http.close()
-    said = process.communicate(timeout=60)[0]
+    process, _ = processes.start(WAN_DATABASE_URL="")
+    said = process.communicate(timeout=LIMIT)[0]
     assert (process.returncode, "Secret) is not set" in said) == (10, True), said
     (processes.folder / "service.json").write_text('{"name": "x"}')
-    process, http = processes.start()
-    http.close()
-    said = process.communicate(timeout=60)[0]
+    process, _ = processes.start()
+    said = process.communicate(timeout=LIMIT)[0]
     assert process.returncode == 10
     assert "service.json" in said
     assert "namespace" in said

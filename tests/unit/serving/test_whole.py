@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import av
+import httpx
 import openai
 import pytest
 
@@ -41,11 +42,13 @@ def whole(tmp_path: Path, server: ObjectStore, database: str) -> Iterator[Whole]
     made = Forks(tmp_path, server, database)
     with forked_ranks():
         yield made
-    for process in made.running:
-        process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+    made.close()
+
+
+def sdk(whole: Whole, http: httpx.Client) -> openai.OpenAI:
+    """A client of the same gateway."""
+    client = openai.OpenAI(base_url=f"{http.base_url}/v1", api_key=KEYS["app"])
+    return whole.clients.enter_context(client)
 
 
 @pytest.mark.timeout(LIMIT + 60)
@@ -56,9 +59,7 @@ def test_nothing_is_lost_while_anything_is_killed(whole: Whole) -> None:
         whole.start_worker()
     for process, http in gateways:
         whole.ready(process, http)
-    clients = [
-        openai.OpenAI(base_url=f"{http.base_url}/v1", api_key=KEYS["app"]) for _, http in gateways
-    ]
+    clients = [sdk(whole, http) for _, http in gateways]
     photo = picture(200, 150, "JPEG")
     wanted = {}
     for number in range(VIDEOS):
@@ -84,13 +85,9 @@ def test_nothing_is_lost_while_anything_is_killed(whole: Whole) -> None:
             killed += 1
             if killed % 3 == 0:  # a gateway too; the other answers for its videos
                 gateways[1][0].kill()
-                gateways[1][1].close()
-                clients[1].close()
                 gateways[1] = whole.start()
                 whole.ready(*gateways[1])
-                clients[1] = openai.OpenAI(
-                    base_url=f"{gateways[1][1].base_url}/v1", api_key=KEYS["app"]
-                )
+                clients[1] = sdk(whole, gateways[1][1])
         time.sleep(0.2)
     assert killed == KILLS
     assert set(videos) == set(wanted), "none is lost and none is made up"
@@ -100,7 +97,3 @@ def test_nothing_is_lost_while_anything_is_killed(whole: Whole) -> None:
         with av.open(io.BytesIO(content)) as container:
             frames = sum(1 for _ in container.decode(video=0))
         assert (videos[video_id].prompt, frames) == (f"video {number}", 5)
-    for client in clients:
-        client.close()
-    for _, http in gateways:
-        http.close()
