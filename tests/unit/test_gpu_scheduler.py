@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import pytest
 from gpu import bench, scheduler
 from gpu.bench import Row
 from gpu.scheduler import Job, Queue, add, drop, here, open_queue, read, wait
+
+PATIENCE = 300
+"""Seconds until what is waited for must be there."""
 
 
 def job(name: str, gpus: int, seconds: float = 0.0) -> Job:
@@ -93,9 +97,9 @@ def test_jobs_run_side_by_side_and_tell_what_became_of_them(
         lost,
         absent,
     )
-    assert wait(folder, 60) == 1
+    assert wait(folder, PATIENCE) == 1
     said = capsys.readouterr().out
-    assert "fails: failed, exit 3, 0 s, GPU 0: because\n" in said
+    assert re.search(r"^fails: failed, exit 3, \d+ s, GPU 0: because$", said, re.MULTILINE)
     states = {each.name: each.state for each in read(folder).jobs}
     assert states == dict.fromkeys(("reads", "writes", "kept"), "done") | dict.fromkeys(
         ("fails", "lost", "absent"), "failed"
@@ -106,7 +110,7 @@ def test_jobs_run_side_by_side_and_tell_what_became_of_them(
     assert "no-program" in (folder / "absent.log").read_text()
     again = shell("fails", "true")
     add(folder, again)
-    assert wait(folder, 60) == 1, "of the others"
+    assert wait(folder, PATIENCE) == 1, "of the others"
     assert names(read(folder).of("done"))[-1] == "fails"
 
 
@@ -117,12 +121,12 @@ def test_what_is_dropped_leaves_its_gpus_and_what_waits_never_begins(tmp_path: P
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     endless = shell("endless", f"(echo x; exec sleep 900) > {pipe} & wait")
     add(folder, endless, shell("never", "true"), shell("next", "true"))
-    assert select.select([reader], [], [], 60)[0]
+    assert select.select([reader], [], [], PATIENCE)[0]
     assert os.read(reader, 2) == b"x\n"
     assert wait(folder, 0) == 2
     drop(folder, ["endless", "never"])
-    assert wait(folder, 60) == 0
-    assert select.select([reader], [], [], 60)[0]
+    assert wait(folder, PATIENCE) == 0
+    assert select.select([reader], [], [], PATIENCE)[0]
     assert os.read(reader, 1) == b"", "whoever had it open for writing is gone"
     os.close(reader)
     assert [each.state for each in read(folder).jobs] == ["dropped", "dropped", "done"]
@@ -144,7 +148,7 @@ def test_a_bench_hands_its_rows_over_and_finds_them_done(
     out = ["--out", str(tmp_path / "rows")]
     assert bench.main([*out, "--queue", "2"], rows) == 0
     assert "many: needs 4 GPUs\n2 rows in the queue" in capsys.readouterr().out
-    assert wait(tmp_path / "rows/queue", 60) == 0
+    assert wait(tmp_path / "rows/queue", PATIENCE) == 0
     assert names(read(tmp_path / "rows/queue").jobs) == ["all", "one"]
     assert bench.main([*out, "--queue", "2"], rows) == 0
     assert "0 rows in the queue" in capsys.readouterr().out
@@ -157,5 +161,5 @@ def test_a_runner_that_was_killed_is_replaced(tmp_path: Path) -> None:
     left = job("left", 1)
     left.state, left.devices, left.began = "running", [0], 1.0
     scheduler.write(tmp_path, Queue(1, None, [left, shell("waits", "true")]))
-    assert wait(tmp_path, 60) == 1
+    assert wait(tmp_path, PATIENCE) == 1
     assert [each.state for each in read(tmp_path).jobs] == ["failed", "done"]

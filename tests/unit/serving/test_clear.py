@@ -24,7 +24,7 @@ from wan_runtime.serving.queue.queue import Queue
 
 Clear = Callable[..., Awaitable[None]]
 NOW = datetime.now(UTC)
-LATER, BEFORE = NOW + timedelta(hours=1), NOW - timedelta(hours=1)
+LATER, BEFORE = NOW + timedelta(days=1), NOW - timedelta(hours=1)
 
 
 @pytest.fixture
