@@ -17,6 +17,7 @@ import pytest
 from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
 from postgres import Postgres
 from running_gateway import Hands, RunningGateway, service_spec
+from wan_runtime.serving.queue import reports, workers
 from wan_runtime.serving.webhook_secret import WebhookSecret
 
 
@@ -32,7 +33,10 @@ def make_gateway(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[..., RunningGateway]]:
-    """`make_gateway(**fields of the ServiceSpec)` starts one; it stops with the test."""
+    """`make_gateway(**fields of the ServiceSpec)` starts one; it stops with the test. One sign of
+    life of a worker that a test makes up holds until then."""
+    for module in (reports, workers):
+        monkeypatch.setattr(module, "WORKER_SECONDS", 900.0)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
     with ExitStack() as stack:

@@ -28,6 +28,8 @@ from wan_runtime.serving.planned import Workers
 from wan_runtime.serving.queue.queue import Queue
 from wan_runtime.serving.webhook_secret import WebhookSecret
 
+LEASE = 600.0
+"""Seconds for which hands keep a job, with other work at hand; a worker renews far shorter ones."""
 KEYS = {"app": "wan-key-app", "team": "wan-key-team"}
 T = TypeVar("T")
 
@@ -183,14 +185,14 @@ class Hands:
 
     def claim(self) -> Job:
         """The next job, which there must be."""
-        job = self.do(self.queue.claim("hands", 30))
+        job = self.do(self.queue.claim("hands", LEASE))
         assert job is not None, "nothing waits"
         return job
 
     def advance(self, job: Job, step: int) -> bool:
         """One more step of denoising; whether the job is to be cancelled."""
         told = Advance(stage=Stage.DENOISING, step=step, steps=job.order.steps, eta_seconds=1.0)
-        return self.do(self.queue.heartbeat(job.id, "hands", told, 30)).cancel_requested
+        return self.do(self.queue.heartbeat(job.id, "hands", told, LEASE)).cancel_requested
 
     def complete(
         self, job: Job, video: bytes = b"mp4" * 100, first_frame: bytes | None = None

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from playwright.sync_api import Page
 
 CHROMIUM = "/usr/bin/chromium"
+PATIENCE_MS = 300_000
+"""Within which a page must do what is waited for: it may run beside much else."""
 SANDBOX = ["--no-sandbox"] if os.geteuid() == 0 else []
 GPU = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
 """Chromium draws as it does on a GPU, which a program stands for. Without one it turns YUV to RGB

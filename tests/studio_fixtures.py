@@ -14,8 +14,8 @@ import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from running_gateway import Hands, RunningGateway
-from screen import CHROMIUM, SANDBOX
-from studio_page import DESKTOP, PATIENCE_MS, PLAIN_HOST, Studio
+from screen import CHROMIUM, PATIENCE_MS, SANDBOX
+from studio_page import DESKTOP, PLAIN_HOST, Studio
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,9 @@ def chromium() -> Iterator[Browser]:
         # A host that is no loopback is less trusted without https.
         rules = f"--host-resolver-rules=MAP {PLAIN_HOST} 127.0.0.1"
         options = ["--disable-gpu", rules, *SANDBOX]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=options, timeout=PATIENCE_MS
+        )
         # A busy machine may take long over the first picture that a new Chromium draws.
         with browser.new_page() as first:
             first.screenshot(timeout=PATIENCE_MS)

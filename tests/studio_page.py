@@ -10,10 +10,10 @@ import numpy as np
 from playwright.sync_api import Locator, Page, expect
 
 from running_gateway import KEYS, Hands, RunningGateway
+from screen import PATIENCE_MS
 from unit.serving.test_pictures import picture
 from wan_runtime.rendering.media import write_mp4
 
-PATIENCE_MS = 60_000
 PLAIN_HOST = "studio.example"
 """Name of loopback in the browser."""
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}

@@ -29,7 +29,7 @@ from wan_runtime.serving.worker.processes import Patience
 from wan_runtime.serving.worker.worker import Worker
 
 TIMING = Timing(lease=30, beat=0.2, news=0.05, idle=0.5, grace=60, margin=1, back_off=0.1)
-LONG = 200
+LONG = 1000
 """Steps: time enough to do something meanwhile."""
 
 

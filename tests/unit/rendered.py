@@ -30,7 +30,7 @@ def helm(*arguments: str, stdin: str = "") -> str:
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         env={"HOME": "/nonexistent"},
     )
     if done.returncode:

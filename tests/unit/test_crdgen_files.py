@@ -86,7 +86,7 @@ def test_as_a_command() -> None:
         [sys.executable, "-m", "wan_operator.crdgen", "--check", "--root", str(ROOT)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

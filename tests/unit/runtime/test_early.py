@@ -35,7 +35,7 @@ def test_a_signal_before_the_supervisor_is_there_is_not_lost(tmp_path: Path) -> 
             "WAN_TERMINATION_FILE": str(tmp_path / "end"),
             "WAN_PROGRESS_PORT": "0",
         },
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert ended.returncode == 40

@@ -120,7 +120,7 @@ def test_a_bad_job_file_ends_the_pod_with_the_users_class(tmp_path: Path) -> Non
             "WAN_PROGRESS_PORT": "0",
         },
         capture_output=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert ended.returncode == 10

@@ -95,11 +95,11 @@ def test_two_pods_do_not_fetch_a_part_at_the_same_time(
             target=imported.fetch, args=(bucket.store, ref, ["dit"], bucket.work, report)
         )
         thread.start()
-        assert waits.wait(10)
+        assert waits.wait(60)
         assert not fetches.wait(0.5), "while another does"
         bucket.model(ref, step=Step.ENCODE)
         assert fetches.is_set(), "but what another part needs is not held up"
-    thread.join(30)
+    thread.join(300)
     assert (shared / model / "diffusion_pytorch_model.safetensors").is_file()
     assert report.progress.unit == "MB"
     assert 0 < report.progress.current == report.progress.total
@@ -224,7 +224,7 @@ def test_all_shards_of_the_released_layout_come(
 def test_shards_come_side_by_side(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store may give one connection a tenth of what the node's line takes."""
     ref = released(bucket, "Wan2.2-I2V-A14B")
-    two, stream = threading.Barrier(2, timeout=10), Store.stream
+    two, stream = threading.Barrier(2, timeout=60), Store.stream
 
     def met(*arguments: Any, **options: Any) -> None:
         two.wait()

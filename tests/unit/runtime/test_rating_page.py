@@ -13,7 +13,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
 from rating_panels import Material, RunningPage
-from studio_page import DESKTOP, PATIENCE_MS, until
+from screen import PATIENCE_MS
+from studio_page import DESKTOP, until
 from unit.serving.test_studio_look import CONTRAST
 from wan_runtime.artifacts.patience import Patience
 from wan_runtime.artifacts.store import Store

@@ -236,7 +236,7 @@ def test_presigned(make_gateway: Callable[..., RunningGateway], make_hands: Any)
         hands.complete(hands.claim(), b"behind a URL")
         answer = http.get(f"/v1/videos/{video}/content")
         assert answer.status_code == 307
-        assert httpx.get(answer.headers["location"]).content == b"behind a URL"
+        assert httpx.get(answer.headers["location"], timeout=60).content == b"behind a URL"
 
 
 DOT = np.zeros((1, 1, 3), np.uint8)

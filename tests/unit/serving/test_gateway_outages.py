@@ -15,7 +15,7 @@ pytest_plugins = ["gateway_fixtures"]
 def test_the_database_is_gone_for_a_while(
     make_gateway: Callable[..., RunningGateway], own_postgres: Any
 ) -> None:
-    gateway = make_gateway(url=own_postgres.create("videos"), patience=0.5)
+    gateway = make_gateway(url=own_postgres.create("videos"), patience=3)
     with gateway.http() as http:
         video = ask(http).json()["id"]
         own_postgres.kill()

@@ -98,7 +98,7 @@ def reasons(faults: tuple[Fault, ...]) -> list[str]:
 def test_it_says_why_there_is_no_report(
     make_gateway: Callable[..., RunningGateway], own_postgres: Any
 ) -> None:
-    gateway = make_gateway(url=own_postgres.create("videos"), patience=0.5)
+    gateway = make_gateway(url=own_postgres.create("videos"), patience=3)
     until(gateway, lambda _: True)
     assert gateway.page("/readyz").status_code == 200
     own_postgres.kill()
@@ -142,7 +142,7 @@ def test_a_database_that_only_reads_or_refuses_is_a_fault(
     make_gateway: Callable[..., RunningGateway], postgres: Postgres
 ) -> None:
     url = postgres.create(name := f"d{uuid4().hex[:8]}")
-    gateway = make_gateway(url=url, patience=0.5)
+    gateway = make_gateway(url=url, patience=3)
     until(gateway, lambda _: True)
 
     def change(what: str) -> None:

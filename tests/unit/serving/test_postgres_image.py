@@ -59,7 +59,7 @@ def running(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
         yield server
     finally:
         server.send_signal(signal.SIGINT)
-        assert server.wait(30) == 0
+        assert server.wait(300) == 0
 
 
 async def ask(

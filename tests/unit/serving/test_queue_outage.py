@@ -90,9 +90,9 @@ async def test_patience_ends(service: str) -> None:
 async def test_patience_ends_with_a_server_that_says_nothing(
     postgres: Postgres, service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(database, "CONNECT_SECONDS", 2.0)
     async with LossyNetwork(postgres.port) as network:
-        queue = await Queue.open(network.url(postgres.url()), service, patience_seconds=4)
+        queue = await Queue.open(network.url(postgres.url()), service, patience_seconds=8)
         job = await submitted(queue)
         network.frozen = True
         async with asyncio.timeout(database.STATEMENT_SECONDS - 1):

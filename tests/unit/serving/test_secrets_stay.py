@@ -99,7 +99,7 @@ async def test_of_gateways(
     await sql(postgres.url(), f"alter database {name} owner to {user}")
     plant(monkeypatch, ACCESS, SECRET)
     url = f"postgresql://{user}:{PASSWORD}@127.0.0.1:{postgres.port}/{name}"
-    gateway = make_gateway(url=url, secret=SIGNING, patience=0.5)
+    gateway = make_gateway(url=url, secret=SIGNING, patience=3)
     (gateway.keys / "planted").write_text(API_KEY)
     (gateway.keys / "twin").write_text(API_KEY)
     (gateway.keys / "lines").write_text(f"{API_KEY}\n{API_KEY}")

@@ -75,7 +75,7 @@ async def process(
 
 @pytest.mark.parametrize(
     ("grace", "steps", "start"),
-    [(60, 40, executed), (6, LONG, forked)],
+    [(600, 40, executed), (6, LONG, forked)],
     ids=["fits", "does not"],
 )
 async def test_sigterm_in_the_middle_of_a_video(
@@ -139,7 +139,7 @@ async def test_a_killed_supervisor_leaves_no_rank_and_its_job_is_found(
         assert info.startup is not None
         assert min(info.startup.load_seconds, info.startup.warm_up_seconds) > 0
         assert "with adapters" not in info.startup.parts, "nothing is compiled on CPUs"
-        assert 0 < info.seconds_per_clip[f"{WIDTH}x{HEIGHT}"] < 60
+        assert 0 < info.seconds_per_clip[f"{WIDTH}x{HEIGHT}"] < 900
         assert info.adapters == ("good",)
         (told,) = await video_service.workers(lambda each: each.busy)
         assert (told.name, told.attention) == (info.name, info.attention)
@@ -155,7 +155,7 @@ async def test_a_killed_supervisor_leaves_no_rank_and_its_job_is_found(
 
 
 def read(port: int, page: str) -> tuple[int, str]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{page}", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{page}", timeout=60) as answer:
         return answer.status, answer.read().decode()
 
 

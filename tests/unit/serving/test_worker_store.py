@@ -44,7 +44,7 @@ async def working(video_service: Service) -> AsyncIterator[Working]:
 async def test_a_store_that_is_away_costs_no_video(
     video_service: Service, working: Working, objects: ObjectStore
 ) -> None:
-    first, second, third = [await video_service.submit(steps=20) for _ in range(3)]
+    first, second, third = [await video_service.submit(steps=60) for _ in range(3)]
     await video_service.until(first, at_step)
     objects.kill()
     made = await video_service.until(first, is_kept)
@@ -67,7 +67,7 @@ async def test_a_store_that_is_away_costs_no_video(
 async def test_a_kept_video_that_nobody_wants_is_given_up(
     video_service: Service, working: Working, objects: ObjectStore
 ) -> None:
-    job = await video_service.until(await video_service.submit(steps=20), at_step)
+    job = await video_service.until(await video_service.submit(steps=60), at_step)
     objects.kill()
     await video_service.until(job, is_kept)
     await video_service.queue.cancel(job.id, "ann")
