@@ -20,7 +20,8 @@ TYPES: dict[str, str] = {
     STALLED: "Nothing will change until somebody acts; the message says what to do. What served "
     "before still serves. Present only while true.",
     READY: "The gateway answers, its store and database do what requests need, and the wanted "
-    "number of workers, which may be 0, take videos.",
+    "number of workers, which may be 0, take videos. It is about what serves, also while a change "
+    "of the spec waits or cannot be acted on. Unknown where the status cannot be read or written.",
     RECONCILING: "The operator works towards the spec, or waits for what the reason says. Present "
     "only while true.",
     MODEL_READY: "The base model is imported. Present only for models from S3.",

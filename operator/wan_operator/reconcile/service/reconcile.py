@@ -47,7 +47,7 @@ from wan_operator.reconcile.service.rollout import Course, course
 from wan_operator.reconcile.service.rollout import numbered as numbered_share
 from wan_operator.reconcile.service.run import PART
 from wan_operator.reconcile.service.scale import scaled
-from wan_operator.reconcile.service.state import WORKERS, Service, is_ready, read
+from wan_operator.reconcile.service.state import WORKERS, Service, is_ready, partly, read
 from wan_operator.reconcile.service.status import numbered, with_conditions
 from wan_operator.reconcile.service.store import other_store
 from wan_operator.reconcile.stall import unreadable
@@ -73,16 +73,20 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
         return Decision()
     try:
         service = read(cr, observed, settings, now)
-        effective = resolve(service.spec, settings, service.status.effective)
     except ValidationError as error:
-        return stalled(cr, "SpecInvalid", unreadable(error), now)
-    except StoreNotConfiguredError as error:
-        return stalled(cr, "StoreNotConfigured", str(error), now)
-    except DatabaseNotConfiguredError as error:
-        return stalled(cr, "DatabaseNotConfigured", str(error), now)
+        known = partly(cr, observed, settings, now)
+        return held(cr, known, "SpecInvalid", unreadable(error), now)
     if len(service.owner.name) > NAME_LIMIT:
         text = f"metadata.name is longer than {NAME_LIMIT} characters: its children append to it"
-        return stalled(cr, "SpecInvalid", text, now)
+        return held(cr, service, "SpecInvalid", text, now)
+    try:
+        effective = resolve(service.spec, settings, service.status.effective)
+    except ValidationError as error:
+        return held(cr, service, "SpecInvalid", unreadable(error), now)
+    except StoreNotConfiguredError as error:
+        return held(cr, service, "StoreNotConfigured", str(error), now)
+    except DatabaseNotConfiguredError as error:
+        return held(cr, service, "DatabaseNotConfigured", str(error), now)
     other = other_store(service, effective)
     if other is not None:
         return unacted(service, Wanted(STALLED, True, "StoreChanged", other))
@@ -168,7 +172,8 @@ def serve(
             requeue_after=base.requeue_after,
         )
     taken = course(service, desired)
-    service = with_conditions(numbered(taken.service), *news)
+    url = network.url(service.owner, service.spec.gateway)
+    service = with_conditions(numbered(taken.service.with_status(url=url)), *news)
     wanted = children(before, service, effective, taken, planned)
     return Decision(
         children=(*base.children, *wanted),
@@ -269,10 +274,20 @@ def unacted(service: Service, cause: Wanted) -> Decision:
     )
 
 
+def held(cr: Raw, service: Service | None, reason: str, message: str, now: datetime) -> Decision:
+    """For a spec that cannot be acted on until somebody changes something. `service`: None if not
+    even its status can be read."""
+    if service is None or not service.status.revision:
+        return stalled(cr, reason, message, now)
+    text = f"{message}. Until that is mended no change is acted on, and what serves goes on"
+    return unacted(service, Wanted(STALLED, True, reason, text))
+
+
 def stalled(cr: Raw, reason: str, message: str, now: datetime) -> Decision:
-    """For a resource that cannot be acted on until somebody changes something; what serves goes
-    on."""
-    wanted = [Wanted(STALLED, True, reason, message), Wanted(READY, False, reason, message)]
+    """For a resource of which nothing more is known than this: what serves goes on, and whether it
+    is ready is not known; where nothing serves, nothing is."""
+    ready = None if cr.get("status", {}).get("revision") else False
+    wanted = [Wanted(STALLED, True, reason, message), Wanted(READY, ready, reason, message)]
     return stall.stalled(
         cr,
         reason,

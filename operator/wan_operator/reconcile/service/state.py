@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from wan_operator.api.v1alpha1.inference import (
     KIND,
@@ -118,12 +121,35 @@ class Service:
 
 def read(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Service:
     """Raises pydantic's ValidationError for what this release cannot read."""
+    spec = WanInferenceServiceSpec.model_validate(cr["spec"])
+    return _with_spec(spec, cr, observed, settings, now)
+
+
+def partly(cr: Raw, observed: Observed, settings: Settings, now: datetime) -> Service | None:
+    """A service whose spec this release cannot read, for what its status says of what serves: of
+    the spec there is what can be read, each field by itself, and the defaults of the others; no
+    `model` and no `gateway` if those cannot. None: the status cannot be read either."""
+    found: dict[str, Any] = {}
+    for name, field in WanInferenceServiceSpec.model_fields.items():
+        with suppress(KeyError, ValidationError):
+            value = cr["spec"][field.alias or name]
+            found[name] = TypeAdapter[Any](field.rebuild_annotation()).validate_python(value)
+    try:
+        spec = WanInferenceServiceSpec.model_construct(**found)
+        return _with_spec(spec, cr, observed, settings, now)
+    except ValidationError:
+        return None
+
+
+def _with_spec(
+    spec: WanInferenceServiceSpec, cr: Raw, observed: Observed, settings: Settings, now: datetime
+) -> Service:
     metadata = cr["metadata"]
     return Service(
         owner=Owner.of(KIND, LABEL, cr),
         generation=metadata["generation"],
         queue_name=metadata.get("labels", {}).get(QUEUE_NAME, ""),
-        spec=WanInferenceServiceSpec.model_validate(cr["spec"]),
+        spec=spec,
         status=WanInferenceServiceStatus.model_validate(cr.get("status", {})),
         observed=observed,
         settings=settings,

@@ -20,7 +20,6 @@ from wan_operator.reconcile.observed import Raw, condition, container_state, cre
 from wan_operator.reconcile.service.causes import causes, obstacle
 from wan_operator.reconcile.service.rollout import is_stuck
 from wan_operator.reconcile.service.state import Service, count
-from wan_operator.resources.service import network
 from wan_operator.resources.service.names import Part, name_of, selector
 from wan_runtime.contract.reasons import NEEDS_SOMEBODY as LASTING
 from wan_runtime.contract.reasons import OF_SECRETS
@@ -32,7 +31,6 @@ def numbered(service: Service) -> Service:
     workers, gateway = [service.deployment(Part.WORKER)], service.deployment(Part.GATEWAY)
     ready = count(workers, "readyReplicas")
     service = service.with_status(
-        url=network.url(service.owner, service.spec.gateway),
         # Of the pods that the selector finds: autoscalers take one for a count of the other.
         replicas=count(workers, "replicas"),
         ready_replicas=ready,
