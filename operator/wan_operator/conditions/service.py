@@ -79,7 +79,8 @@ _OWN: dict[str, Explanation] = {
         "The new revision was rolled back and the old one serves; the message has the cause.",
         "New workers were not ready before `spec.rollout.deadlineSeconds`, could not use their "
         "model or an adapter, failed more often or were slower than the old ones, or the "
-        "evaluation of `spec.rollout.gate` did not pass.",
+        "evaluation of `spec.rollout.gate` did not pass. An event alone: the spec was changed "
+        "during the rollout, to what is not there yet or back to what serves.",
         "Mend what the message names and change the spec, which begins another rollout: `kubectl "
         "edit wis/NAME`.",
     ),

@@ -112,3 +112,19 @@ def test_the_annotation_rolls_it_out_and_what_was_ready_has_shown_that_it_fits()
     world.edit(limits={"frames": 241})
     world.turn(60)
     assert world.condition("Stalled")[1] == "DoesNotFit"
+
+
+def test_a_rollout_that_it_ends_is_told_of() -> None:
+    world = serving()
+    before = world.status["revision"]
+    world.edit(defaults={"steps": 4})
+    world.turn(60)
+    new = world.status["rollout"]["revision"]
+    world.edit(limits={"frames": 241})
+    ended, why = world.turn(60).events
+    assert (ended.reason, why.reason) == ("RolledBack", "DoesNotFit")
+    assert f"of revision {new}, which was Starting, ended: revision {before} serves on, " in (
+        ended.message
+    )
+    assert world.running("worker") == before
+    assert not world.turn(60).events

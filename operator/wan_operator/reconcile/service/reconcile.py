@@ -180,7 +180,7 @@ def serve(
         deletes=(*base.deletes, *leftovers(service, wanted)),
         status=service.dump(),
         resyncs=(*base.resyncs, *resyncs(before)),
-        events=(*base.events, *changes(base.service, service)),
+        events=(*base.events, *changes(base.service, service, news)),
         asks_warnings=base.asks_warnings or asks_warnings(before),
         asks_workloads=base.asks_workloads,
         asks_room=taken.asks_room,
