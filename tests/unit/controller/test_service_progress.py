@@ -11,6 +11,10 @@ from unit.controller.service_world import World, report, tiny, track
 from wan_operator.resources.service.names import REVISION
 from wan_runtime.contract.report import WorkerReport
 
+TOO_FEW = (
+    "the canary made {} within an hour at the most, and spec.rollout.canary.minVideos wants 10 "
+    "within an hour: lower it, or raise canary.percent or canary.replicas"
+)
 ADAPTERS = [{"name": "style", "files": {"uri": "s3://wan/style.safetensors"}}]
 
 
@@ -133,8 +137,33 @@ def test_a_canary_has_the_deadline_for_each_video() -> None:
     assert world.status["rollout"]["phase"] == "Proving"
     world.turn(601)
     assert world.status["rollout"]["phase"] == "RolledBack"
-    said = "3 of 10 videos that the canary is judged by are made"
-    assert world.status["rollout"]["message"].endswith(said)
+    assert TOO_FEW.format("3 videos") in world.status["rollout"]["message"]
+    assert world.running("worker") == before
+
+
+@pytest.mark.parametrize("end", ["ebb", "silence", "fault"])
+def test_a_canary_of_too_few_videos_names_how_many_came_and_are_wanted(end: str) -> None:
+    """Of the last hour alone, whose number falls again where little is asked for."""
+    world, before = begun("Canary")
+    world.roll()
+    world.turn(5)
+    for made in (1, 2, 3, 2, 1):
+        world.report = report(canary=track(made, 0, 10.0))
+        world.turn(250)
+        said = f"{made} of 10 videos that the canary is judged by were made in the last hour"
+        assert world.status["rollout"]["message"] == said
+    world.report = None if end == "silence" else report(canary=track(0, 0))
+    world.turn(5)
+    assert ("no gateway reports now" in world.status["rollout"]["message"]) == (end == "silence")
+    if end == "fault":
+        waits = {"waiting": {"reason": "ErrImagePull", "message": "no route"}}
+        status = {"name": "worker", "ready": False, "restartCount": 0, "state": waits}
+        world.pod("canary", phase="Pending", containerStatuses=[status])
+    events = world.turn(601).events
+    assert world.status["rollout"]["phase"] == "RolledBack"
+    assert TOO_FEW.format("3 videos") in world.condition("Stalled")[2]
+    assert ("no route" in world.condition("Stalled")[2]) == (end == "fault")
+    assert [TOO_FEW.format("3 videos") in each.message for each in events] == [True]
     assert world.running("worker") == before
 
 

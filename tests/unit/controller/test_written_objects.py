@@ -78,6 +78,8 @@ def without_texts(status: Raw) -> Raw:
     ]
     if "effective" in plain:
         plain["effective"] = {n: v for n, v in plain["effective"].items() if n != "plan"}
+    if "rollout" in plain:
+        plain["rollout"] = {n: v for n, v in plain["rollout"].items() if n != "message"}
     return {**plain, "conditions": conditions, "steps": steps}
 
 

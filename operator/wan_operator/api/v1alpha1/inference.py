@@ -162,7 +162,9 @@ class Canary(ApiModel):
     replicas: Annotated[int, Field(ge=1, le=MAX_REPLICAS)] = 1
     """Number of workers of the new revision during the trial, beside those of the old one."""
     min_videos: Annotated[int, Field(ge=1, le=10_000)] = 10
-    """Number of videos that the new revision must have rendered before it is judged."""
+    """Number of videos that the new revision must have rendered within an hour before it is judged.
+    Older ones do not count, so it must not exceed what replicas workers and percent of the requests
+    bring in an hour."""
     max_failed_percent: Annotated[int, Field(ge=0, le=100)] = 5
     """Largest percentage of the new revision's videos that may fail, without those that were
     cancelled or had invalid input. A higher share rolls the revision back."""

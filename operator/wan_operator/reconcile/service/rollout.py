@@ -195,11 +195,14 @@ def is_stuck(service: Service) -> bool:
 
 def _judged(report: ServiceReport | None, wanted: Canary) -> str | None:
     """What is still waited for. None: it has proved itself; what is bad was seen before."""
-    canary = report.tracks.get(Track.CANARY) if report else None
+    if report is None:
+        return f"{wanted.min_videos} videos within an hour judge the canary; no gateway reports now"
+    canary = report.tracks.get(Track.CANARY)
     made = canary.completed + canary.failed if canary else 0
     if made >= wanted.min_videos:
         return None
-    return f"{made} of {wanted.min_videos} videos that the canary is judged by are made"
+    videos = f"{made} of {wanted.min_videos} videos that the canary is judged by"
+    return f"{videos} were made in the last hour"
 
 
 def _held(service: Service, desired: Revision) -> str:
@@ -226,8 +229,21 @@ def _fault(service: Service, serving: Revision, desired: Revision, rollout: Roll
     if rollout.phase in ("Promoting", "Gated") or not is_overdue(service, rollout):
         return ""
     why = found[0].message if found else rollout.message
+    if rollout.phase == "Proving":
+        why = "; ".join([_too_few(service, rollout), *(each.message for each in found[:1])])
     seconds = service.spec.rollout.deadline_seconds
     return f"no progress for {seconds} s (spec.rollout.deadlineSeconds): {why}"
+
+
+def _too_few(service: Service, rollout: RolloutStatus) -> str:
+    """What a canary made at the best: traffic may have ebbed since, or no gateway reports now."""
+    wanted = service.spec.rollout.canary or Canary()
+    made = rollout.progress.canary_videos if rollout.progress else 0
+    return (
+        f"the canary made {made} {'video' if made == 1 else 'videos'} within an hour at the most, "
+        f"and spec.rollout.canary.minVideos wants {wanted.min_videos} within an hour: lower it, or "
+        "raise canary.percent or canary.replicas"
+    )
 
 
 def _worse(service: Service) -> str:
