@@ -157,6 +157,10 @@ def test_a_lost_pod_makes_the_next_attempt(name: str) -> None:
     assert world.jobs[lost]["metadata"]["uid"], "the old one's log stays"
 
 
+PARALLELISM = {"all-fields": "Native: CFG 2 x Ulysses 1", "canary": ""}
+"""Of the canary it is written once its rollout is through."""
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_stays_as_it_is(name: str) -> None:
     world = restored_service(name)
@@ -172,7 +176,7 @@ def test_a_service_stays_as_it_is(name: str) -> None:
     without_gateways(now, before, name)
     assert same_objects(now, before)
     said = world.status["effective"].pop("parallelism")
-    assert said == ("Native: CFG 2 x Ulysses 1" if name == "all-fields" else "one GPU"), "is new"
+    assert said == PARALLELISM.get(name, "one GPU"), "is new"
     assert world.status.get("rollout", {}).pop("progress", None) is None or name == "canary"
     assert without_texts(world.status) == without_texts(status)
     assert world.status.get("revision") == status.get("revision")

@@ -158,7 +158,10 @@ class EffectiveDistance(ApiModel):
 
 
 class EffectiveService(ApiModel):
-    """Values in use, resolved from the spec, the operator's settings and the preset."""
+    """Values in use, resolved from the spec, the operator's settings and the preset. store,
+    databaseSecret and gatewayImage are those of the spec as it is. All others are of the workers
+    that serve, status.revision: a change shows here once its rollout is through. Before there are
+    any workers, all are those of the spec."""
 
     store: EffectiveStore
     """Store in use, from spec.store and the operator's settings."""

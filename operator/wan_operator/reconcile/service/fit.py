@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
-from wan_operator.api.v1alpha1.inference import EffectiveService, WanInferenceServiceSpec
+from wan_operator.api.v1alpha1.inference import WanInferenceServiceSpec
 from wan_operator.reconcile import gpus
 from wan_operator.reconcile.service.pod_config import gpus_of
 from wan_operator.reconcile.service.resolve import gpu_of, planned_video, work
@@ -63,14 +63,6 @@ def refused_change(service: Service) -> str | None:
     if said is None or (has_served and _works_of(service, serving) == _works(spec, settings)):
         return None
     return f"the change is not rolled out, and the workers stay at revision {serving.name}: {said}"
-
-
-def unchanged(before: EffectiveService | None, effective: EffectiveService) -> EffectiveService:
-    """status.effective of a service whose workers stay as they are."""
-    if before is None:
-        return effective
-    kept = {"store", "database_secret", "gateway_image"}
-    return before.model_copy(update={name: getattr(effective, name) for name in kept})
 
 
 _Facts = tuple[Gpu | None, Sequence[Serving]]

@@ -35,13 +35,14 @@ from wan_operator.reconcile.service import base_model, pod_config
 from wan_operator.reconcile.service.causes import asks_warnings, refused
 from wan_operator.reconcile.service.events import changes
 from wan_operator.reconcile.service.finetunes import Followed, followed
-from wan_operator.reconcile.service.fit import refusal, refused_change, unchanged
+from wan_operator.reconcile.service.fit import refusal, refused_change
 from wan_operator.reconcile.service.found import NEEDS_SOMEBODY
 from wan_operator.reconcile.service.mend import mended, resyncs
 from wan_operator.reconcile.service.resolve import (
     DatabaseNotConfiguredError,
     pod_size,
     resolve,
+    unchanged,
 )
 from wan_operator.reconcile.service.rollout import Course, course
 from wan_operator.reconcile.service.rollout import numbered as numbered_share
@@ -94,13 +95,11 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
         too_large = refused_change(service)
         if too_large is not None:
             news = [Wanted(STALLED, True, "DoesNotFit", too_large)]
-            effective = unchanged(service.status.effective, effective)
-            kept = base_model.Import(service=service.with_status(effective=effective))
-            return serve(kept.service, effective, None, news, kept)
+            return serve(service, effective, None, news, base_model.Import(service=service))
         too_large = None if service.status.revision else refusal(service.spec, settings)
         if too_large is not None:
             return stalled(cr, "DoesNotFit", too_large, now)
-    base = base_model.imported(service.with_status(effective=effective), effective)
+    base = base_model.imported(service, effective)
     found = followed(base.service)
     service = base.service.with_status(adapters=found.adapters, weights=found.weights)
     news = awaited(base, found)
@@ -156,11 +155,12 @@ def serve(
     """`desired` None: what serves goes on, if anything does."""
     before, planned = service, desired
     desired = desired or service.revision(service.status.revision)
-    service = scaled(service)
+    service = scaled(service.with_status(effective=unchanged(service.status.effective, effective)))
     if desired is None:
         cause = min(news, key=lambda each: each.type != STALLED)
         unready = Wanted(READY, False, cause.reason, cause.message)
-        service = with_conditions(service.with_status(revision="", ready=""), *news, unready)
+        service = service.with_status(revision="", ready="", effective=effective)
+        service = with_conditions(service, *news, unready)
         return Decision(
             children=base.children,
             deletes=base.deletes,
@@ -172,8 +172,10 @@ def serve(
             requeue_after=base.requeue_after,
         )
     taken = course(service, desired)
-    url = network.url(service.owner, service.spec.gateway)
-    service = with_conditions(numbered(taken.service.with_status(url=url)), *news)
+    service = taken.service.with_status(url=network.url(service.owner, service.spec.gateway))
+    if planned is not None and planned.name == service.status.revision:
+        service = service.with_status(effective=effective)
+    service = with_conditions(numbered(service), *news)
     wanted = children(before, service, effective, taken, planned)
     return Decision(
         children=(*base.children, *wanted),

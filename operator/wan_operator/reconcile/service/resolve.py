@@ -43,8 +43,8 @@ class DatabaseNotConfiguredError(Exception):
 def resolve(
     spec: WanInferenceServiceSpec, settings: Settings, before: EffectiveService | None = None
 ) -> EffectiveService:
-    """status.effective; `before`: as it is in use. Raises StoreNotConfiguredError,
-    DatabaseNotConfiguredError."""
+    """status.effective once workers of this spec serve; `before`: as it is in use. Raises
+    StoreNotConfiguredError, DatabaseNotConfiguredError."""
     store = resolve_store(spec.store or Store(), settings)
     database = spec.database.secret_ref.name if spec.database else settings.database_secret
     if not database:
@@ -70,6 +70,15 @@ def resolve(
         gateway_image=settings.operator_image,
         worker_image=settings.runtime_image,
     )
+
+
+def unchanged(before: EffectiveService | None, effective: EffectiveService) -> EffectiveService:
+    """status.effective while workers of an earlier spec serve. `before`: of theirs; None: there are
+    none. What gateways have is that of the spec at once."""
+    if before is None:
+        return effective
+    at_once = {"store", "database_secret", "gateway_image"}
+    return before.model_copy(update={name: getattr(effective, name) for name in at_once})
 
 
 def distance(spec: WanInferenceServiceSpec) -> EffectiveDistance | None:
