@@ -128,8 +128,10 @@ class AdapterReport(Contract):
 
 
 class TrackReport(Contract):
-    """Statistics of the videos that ended on a track within the last hour. A video counts for the
-    workers that rendered it, so those of an earlier canary are not this one's."""
+    """Statistics of the videos that ended on a track since its canary began; of the stable one at
+    least within the last hour. Those of more than a week ago are left out, and so are all but the
+    last 10,000. A video counts for the workers that rendered it, so those of another canary are not
+    this one's."""
 
     completed: int
     failed: int
@@ -152,7 +154,8 @@ class ServiceReport(Contract):
     adapters: tuple[AdapterReport, ...] = ()
     """In a summary: in place of what each worker says of them."""
     rollout: Rollout
-    """Rollout that the queue follows now: a new ConfigMap takes up to two minutes to arrive."""
+    """Rollout that the queue follows now: a new ConfigMap takes up to two minutes to arrive. A
+    gateway whose own mount has another leaves `begun` out."""
     tracks: dict[Track, TrackReport]
     """`stable`: of all workers but the canary's. `canary`: only while there is one."""
 

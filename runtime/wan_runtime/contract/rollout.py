@@ -6,6 +6,7 @@ as it is submitted. Pydantic only: no torch.
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
 from typing import Annotated
@@ -33,7 +34,11 @@ class Rollout(Contract):
     """Percent of new videos that go to it."""
     number: Annotated[int, Field(ge=0)] = 0
     """Grows with each change, and beyond those of an earlier service of the name: a lower one never
-    takes the place of a higher one. 0: an operator that does not number them."""
+    takes the place of a higher one: the time in seconds since 1970, or one more than the last. 0:
+    an operator that does not number them."""
+    begun: datetime | None = None
+    """Time at which the rollout of `canary` began: it is judged by what its workers have rendered
+    since, whatever became of its share meanwhile. None: without a canary."""
 
     def drawn(self, subject: str) -> Track:
         """Track of a new video: the same for the same subject, as long as the canary is the same. A

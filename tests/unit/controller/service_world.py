@@ -281,8 +281,8 @@ class World:
         return service
 
     def rollout(self) -> Raw:
-        """Without its number."""
-        return {key: value for key, value in self.share().items() if key != "number"}
+        """Without its number and its time."""
+        return {key: self.share()[key] for key in ("canary", "weight") if key in self.share()}
 
     def share(self) -> Raw:
         """What the gateways' mount says of the canary."""

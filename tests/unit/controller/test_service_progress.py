@@ -10,11 +10,13 @@ import pytest
 from unit.controller.service_world import World, report, tiny, track
 from wan_operator.resources.service.names import REVISION
 from wan_runtime.contract.report import WorkerReport
+from wan_runtime.contract.rollout import Rollout
 
 TOO_FEW = (
-    "the canary made {} within an hour at the most, and spec.rollout.canary.minVideos wants 10 "
-    "within an hour: lower it, or raise canary.percent or canary.replicas"
+    "the canary made {} since it began, and spec.rollout.canary.minVideos wants 10: lower it, or "
+    "raise canary.percent or rollout.deadlineSeconds"
 )
+SLOW = {"deadlineSeconds": 1800, "canary": {"minVideos": 10}}
 ADAPTERS = [{"name": "style", "files": {"uri": "s3://wan/style.safetensors"}}]
 
 
@@ -143,14 +145,14 @@ def test_a_canary_has_the_deadline_for_each_video() -> None:
 
 @pytest.mark.parametrize("end", ["ebb", "silence", "fault"])
 def test_a_canary_of_too_few_videos_names_how_many_came_and_are_wanted(end: str) -> None:
-    """Of the last hour alone, whose number falls again where little is asked for."""
+    """The number falls again where videos are deleted."""
     world, before = begun("Canary")
     world.roll()
     world.turn(5)
     for made in (1, 2, 3, 2, 1):
         world.report = report(canary=track(made, 0, 10.0))
         world.turn(250)
-        said = f"{made} of 10 videos that the canary is judged by were made in the last hour"
+        said = f"{made} of 10 videos that the canary is judged by were made since it began"
         assert world.status["rollout"]["message"] == said
     world.report = None if end == "silence" else report(canary=track(0, 0))
     world.turn(5)
@@ -164,6 +166,84 @@ def test_a_canary_of_too_few_videos_names_how_many_came_and_are_wanted(end: str)
     assert TOO_FEW.format("3 videos") in world.condition("Stalled")[2]
     assert ("no route" in world.condition("Stalled")[2]) == (end == "fault")
     assert [TOO_FEW.format("3 videos") in each.message for each in events] == [True]
+    assert world.running("worker") == before
+
+
+@pytest.mark.parametrize("by", ["default", "spec"])
+def test_a_canary_of_slow_videos_and_few_requests_proves_itself(by: str) -> None:
+    """The default holds for videos of 13 minutes, of which a tenth of the requests are few."""
+    world = World(tiny(rollout={"strategy": "Canary"} | ({} if by == "default" else SLOW)))
+    world.settle()
+    before = world.status["revision"]
+    world.edit(defaults={"frames": 9, "steps": 4})
+    world.turn()
+    world.roll()
+    for made in range(10):
+        world.report = report(stable=track(20, 0, 766.0), canary=track(made, 0, 770.0))
+        world.turn(5)
+        assert world.status["rollout"]["phase"] == "Proving", made
+        world.turn(7200 if by == "default" else 1700)
+    world.report = report(stable=track(200, 0, 766.0), canary=track(10, 0, 770.0))
+    world.turn(5)
+    world.settle()
+    assert world.status["revision"] != before
+
+
+@pytest.mark.parametrize(
+    ("strategy", "phase", "seconds"),
+    [
+        ("Recreate", "Starting", 1800),
+        ("Surge", "Starting", 1800),
+        ("Canary", "Starting", 1800),
+        ("Canary", "Proving", 21600),
+    ],
+)
+def test_the_deadline_by_default(strategy: str, phase: str, seconds: int) -> None:
+    """Of what only starts half an hour is enough; a canary then waits for requests."""
+    world = World(tiny(rollout={"strategy": strategy}))
+    world.settle()
+    world.edit(defaults={"frames": 9, "steps": 4})
+    world.turn()
+    world.roll(ready=phase == "Proving")
+    if phase == "Proving":
+        world.turn()
+    world.turn(seconds)
+    assert world.status["rollout"]["phase"] == phase
+    world.turn(1)
+    assert world.status["rollout"]["phase"] == "RolledBack"
+    said = f"no progress for {seconds} s (spec.rollout.deadlineSeconds)"
+    assert said in world.condition("Stalled")[2]
+
+
+def test_a_canary_is_judged_from_the_beginning_of_its_own_rollout() -> None:
+    """Another share of it changes nothing; but what gateways say of an earlier rollout of the same
+    revision, whose share they follow still, is left aside."""
+    world, before = begun("Canary")
+    world.roll()
+    world.turn(5)
+    first, share = world.running("canary"), world.share()
+    assert share["begun"] == world.status["rollout"]["startTime"]
+    canary = {"percent": 50, "minVideos": 10}
+    world.edit(rollout=world.cr["spec"]["rollout"] | {"canary": canary})
+    world.turn(60)
+    assert world.share()["begun"] == share["begun"]
+    assert world.share()["number"] > share["number"]
+    bad = report(canary=track(0, 10), stable=track(10, 0, 10.0))
+    world.report = bad.model_copy(update={"rollout": Rollout.model_validate(world.share())})
+    world.turn(5)
+    assert world.status["rollout"]["phase"] == "RolledBack"
+    for steps in (3, 4):  # the cause is mended, and it is tried again
+        world.edit(defaults={"frames": 9, "steps": steps})
+        world.turn(5)
+    world.roll()
+    world.turn(5)
+    assert world.running("canary") == first
+    assert world.status["rollout"]["phase"] == "Proving"
+    again = Rollout.model_validate(world.share())
+    assert world.share()["begun"] > share["begun"]
+    world.report = world.report.model_copy(update={"rollout": again})
+    world.turn(5)
+    assert world.status["rollout"]["phase"] == "RolledBack"
     assert world.running("worker") == before
 
 

@@ -237,8 +237,10 @@ def mount(folder: Path, number: int, text: str) -> None:
 
 def test_a_canary_gets_its_share(http: httpx.Client, gateway: RunningGateway, hands: Hands) -> None:
     assert until(gateway, lambda _: True).rollout == Rollout()
-    mount(gateway.rollout, 1, '{"canary": "6a", "weight": 100}')
-    report = until(gateway, lambda each: each.rollout.canary == "6a")
+    began = "2026-01-01T00:00:00Z"
+    mount(gateway.rollout, 1, f'{{"canary": "6a", "weight": 100, "begun": "{began}"}}')
+    report = until(gateway, lambda each: each.rollout.begun is not None)
+    assert report.rollout == Rollout(canary="6a", weight=100, begun=began)
     assert set(report.tracks) == {Track.STABLE, Track.CANARY}
     video = ask(http).json()["id"]
     assert hands.do(hands.queue.claim("stable", 30, "5f")) is None

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+
 import pytest
 
 from orders import claimed, rendered, sign, sql, submitted
 from postgres import Postgres
-from wan_runtime.contract.report import AdapterNote, QueueReport, Startup, TrackReport, WorkerInfo
+from wan_runtime.contract.report import (
+    AdapterNote,
+    QueueReport,
+    Startup,
+    TrackReport,
+    WorkerInfo,
+)
 from wan_runtime.contract.rollout import Rollout, Track
-from wan_runtime.rendering.order import Advance, Problem, Rendered, Stage
+from wan_runtime.rendering.order import Advance, Problem, Stage
+from wan_runtime.serving.queue import reports
 from wan_runtime.serving.queue.queue import Queue
 
 
@@ -115,31 +125,37 @@ async def test_workers_as_they_tell(queue: Queue, service: str, postgres: Postgr
     assert await sql(postgres.url(), "select * from workers where service = $1", service) == []
 
 
-async def test_tracks_are_judged_by_who_rendered(
-    queue: Queue, service: str, postgres: Postgres
-) -> None:
-    def took(seconds: float) -> Rendered:
-        spent = {Stage.ENCODING_INPUT: 1.0, Stage.DENOISING: seconds - 1, Stage.WRITING: 500.0}
-        return rendered().model_copy(update={"seconds": spent})
+async def ended(queue: Queue, revision: str, *ends: float | str) -> None:
+    """Videos of a revision: seconds of one that completed, or why one failed."""
+    for end in ends:
+        await submitted(queue)
+        job = await queue.claim("w1", 30, revision)
+        assert job is not None
+        if isinstance(end, float):
+            spent = {Stage.ENCODING_INPUT: 1.0, Stage.DENOISING: end - 1, Stage.WRITING: 500.0}
+            await queue.complete(job.id, "w1", rendered().model_copy(update={"seconds": spent}))
+        else:
+            await queue.fail(job.id, "w1", Problem(code=end, message="\0"))
 
-    async def ended(revision: str, *ends: float | str) -> None:
-        for end in ends:
-            await submitted(queue)
-            job = await queue.claim("w1", 30, revision)
-            assert job is not None
-            if isinstance(end, float):
-                await queue.complete(job.id, "w1", took(end))
-            else:
-                await queue.fail(job.id, "w1", Problem(code=end, message="\0"))
 
-    await ended("5f", 100.0, 1000.0)
-    await sql(
-        postgres.url(),
-        "update jobs set completed_at = completed_at - interval '2 hours' where service = $1",
-        service,
+@pytest.fixture
+def later(service: str, postgres: Postgres) -> Callable[[float], Awaitable[object]]:
+    """Lets hours pass for what has ended."""
+    statement = (
+        "update jobs set completed_at = completed_at - make_interval(secs => $2) where service = $1"
     )
-    await ended("5f", 10.0, 20.0, 30.0, "out_of_memory", "invalid_image", "moderation_refused")
-    await ended("6a", 40.0, "internal", "worker_lost")
+    return lambda hours: sql(postgres.url(), statement, service, hours * 3600)
+
+
+async def test_tracks_are_judged_by_who_rendered(
+    queue: Queue, later: Callable[[float], Awaitable[object]]
+) -> None:
+    await ended(queue, "5f", 100.0, 1000.0)
+    await later(2)
+    await ended(
+        queue, "5f", 10.0, 20.0, 30.0, "out_of_memory", "invalid_image", "moderation_refused"
+    )
+    await ended(queue, "6a", 40.0, "internal", "worker_lost")
     cancelled = await submitted(queue)
     await queue.claim("w1", 30, "6a")
     await queue.cancelled(cancelled.id, "w1")
@@ -155,3 +171,85 @@ async def test_tracks_are_judged_by_who_rendered(
     assert (tracks[Track.CANARY].completed, tracks[Track.STABLE].completed) == (0, 4)
     await queue.roll_out(Rollout())
     assert set((await queue.report()).tracks) == {Track.STABLE}
+
+
+def begun(now: datetime, hours: float, number: int = 0) -> Rollout:
+    """The canary of revision 6a, for so many hours."""
+    since = now - timedelta(hours=hours)
+    number = number or int(since.timestamp())
+    return Rollout(canary="6a", weight=10, number=number, begun=since)
+
+
+async def counted(queue: Queue, mounted: Rollout | None) -> tuple[int, int]:
+    """Videos of the canary, and of the others."""
+    tracks = (await queue.report(mounted)).tracks
+    return tracks[Track.CANARY].completed, tracks[Track.STABLE].completed
+
+
+async def test_a_canary_is_judged_by_all_since_it_began(
+    queue: Queue, later: Callable[[float], Awaitable[object]]
+) -> None:
+    """Of videos of 13 minutes one worker makes less than five an hour. The others are judged by
+    what they made meanwhile, and at least by the last hour."""
+    for revision in ("6a", "5f"):  # an earlier rollout of the same revision
+        await ended(queue, revision, 1.0)
+    await later(3)
+    for _ in range(3):
+        await ended(queue, "6a", 766.0, 766.0)
+        await ended(queue, "5f", 700.0, 700.0, 700.0)
+        await later(1.5)
+    now = (await queue.report()).time
+    rollout = begun(now, 5)
+    await queue.roll_out(rollout)
+    report = await queue.report(rollout)
+    assert report.rollout == rollout
+    assert report.tracks == {
+        Track.CANARY: TrackReport(completed=6, failed=0, median_seconds=766, p95_seconds=766),
+        Track.STABLE: TrackReport(completed=9, failed=0, median_seconds=700, p95_seconds=700),
+    }
+    await queue.roll_out(Rollout(number=rollout.number + 1))
+    for revision in ("6a", "5f"):
+        await ended(queue, revision, 700.0)
+    await later(0.5)
+    rollout = begun(now, 0.25)
+    await queue.roll_out(rollout)
+    assert await counted(queue, rollout) == (0, 1)
+
+
+async def test_a_share_that_changed_counts_from_its_change_where_the_mount_is_behind(
+    queue: Queue, later: Callable[[float], Awaitable[object]]
+) -> None:
+    """The database has the time of its number alone."""
+    for hours in (2.0, 1.0):
+        await ended(queue, "6a", 766.0)
+        await ended(queue, "5f", 700.0)
+        await later(hours)
+    now = (await queue.report()).time
+    begins = begun(now, 5)
+    changed = begun(now, 5, number=int((now - timedelta(hours=2)).timestamp()))
+    await queue.roll_out(changed)
+    for mounted in (None, Rollout(), begins, Rollout(canary="5f", weight=10, begun=begins.begun)):
+        assert await counted(queue, mounted) == (1, 1), mounted
+        assert (await queue.report(mounted)).rollout.begun is None
+    assert await counted(queue, changed) == (2, 2)
+    # A clock that is ahead.
+    await queue.roll_out(begun(now, -10))
+    assert await counted(queue, None) == (0, 0)
+
+
+async def test_a_long_canary_is_judged_by_a_week_and_by_no_more_than_it_may_want(
+    queue: Queue,
+    later: Callable[[float], Awaitable[object]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for seconds, hours in ((9.0, 24.0), (5.0, 6 * 24.0), (6.0, 0.0), (7.0, 0.0)):
+        for revision in ("6a", "5f"):
+            await ended(queue, revision, seconds)
+        await later(hours)
+    rollout = begun((await queue.report()).time, 365 * 24)
+    await queue.roll_out(rollout)
+    assert await counted(queue, rollout) == (3, 3)
+    monkeypatch.setattr(reports, "MOST_VIDEOS", 2)
+    tracks = (await queue.report(rollout)).tracks
+    newest = TrackReport(completed=2, failed=0, median_seconds=6.5, p95_seconds=6.95)
+    assert tracks == {Track.CANARY: newest, Track.STABLE: newest}

@@ -162,9 +162,9 @@ class Canary(ApiModel):
     replicas: Annotated[int, Field(ge=1, le=MAX_REPLICAS)] = 1
     """Number of workers of the new revision during the trial, beside those of the old one."""
     min_videos: Annotated[int, Field(ge=1, le=10_000)] = 10
-    """Number of videos that the new revision must have rendered within an hour before it is judged.
-    Older ones do not count, so it must not exceed what replicas workers and percent of the requests
-    bring in an hour."""
+    """Number of videos that the new revision must have rendered since the rollout began before it
+    is judged. Videos that were deleted, or ended more than results.retentionHours or a week ago, do
+    not count."""
     max_failed_percent: Annotated[int, Field(ge=0, le=100)] = 5
     """Largest percentage of the new revision's videos that may fail, without those that were
     cancelled or had invalid input. A higher share rolls the revision back."""
@@ -218,12 +218,13 @@ class Rollout(ApiModel):
     """Whether a rollout waits for room on nodes. Require: it begins once nodes have room for the
     workers that run beside the old ones, which serve until then. Assume: it begins at once, for
     clusters that add nodes when pods are pending or where the workers preempt other pods."""
-    deadline_seconds: Seconds = 1800
+    deadline_seconds: Seconds | None = None
     """Seconds within which a rollout must make progress: a further new worker is ready or reports
     on its adapters, a canary makes a further video, or an old worker goes. Without any for as long,
     the old revision is restored. Waiting for room on nodes, and for old workers that end their
     videos, does not count. After a canary was good nothing is restored: the service is Stalled with
-    the reason ProgressDeadlineExceeded."""
+    the reason ProgressDeadlineExceeded. Default: 1800, and 21600 in the phase Proving, in which a
+    canary waits for requests too."""
 
 
 class Limits(ApiModel):

@@ -112,7 +112,8 @@ class RolloutProgress(ApiModel):
     reported_workers: Count = 0
     """Largest number of new workers that reported at the same time which adapters they can use."""
     canary_videos: Count = 0
-    """Largest number of videos that the canary made within an hour."""
+    """Largest number of videos that the canary was judged by: those that it made since the rollout
+    began."""
     old_workers: Count = 0
     """Smallest number of old workers that were yet to be replaced, those that end their videos
     among them. While a canary is tried out none is replaced, and it is 0."""

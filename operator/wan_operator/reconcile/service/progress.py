@@ -6,12 +6,17 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from wan_operator.api.v1alpha1.inference import RolloutProgress, RolloutStatus
+from wan_operator.api.v1alpha1.inference import Rollout, RolloutProgress, RolloutStatus
 from wan_operator.reconcile.observed import Raw, is_deleting, label, parse_time
+from wan_operator.reconcile.service import canary
 from wan_operator.reconcile.service.causes import ENDED
 from wan_operator.reconcile.service.state import Service, is_ready
 from wan_operator.resources.service.names import REVISION, Part
-from wan_runtime.contract.rollout import Track
+
+STARTING_SECONDS = 1800
+PROVING_SECONDS = 21600
+"""A canary waits for requests too: two workers of which a video takes 13 minutes bring a tenth of
+them one an hour."""
 
 
 def progressed(service: Service, rollout: RolloutStatus) -> RolloutStatus:
@@ -31,6 +36,12 @@ def progressed(service: Service, rollout: RolloutStatus) -> RolloutStatus:
     return rollout.model_copy(update={"progress": seen})
 
 
+def deadline(spec: Rollout, phase: str) -> int:
+    """spec.rollout.deadlineSeconds, or its default in this phase."""
+    default = PROVING_SECONDS if phase == "Proving" else STARTING_SECONDS
+    return spec.deadline_seconds or default
+
+
 def is_overdue(service: Service, rollout: RolloutStatus) -> bool:
     """Whether it has made no progress for longer than it may. While an old worker ends its video
     nothing else is due."""
@@ -38,7 +49,7 @@ def is_overdue(service: Service, rollout: RolloutStatus) -> bool:
     for pod in _old(service, rollout):
         if is_deleting(pod):  # Kubernetes sets the time by which it is killed
             since = max(since, min(service.now, _killed(pod)))
-    return (service.now - since).total_seconds() > service.spec.rollout.deadline_seconds
+    return (service.now - since).total_seconds() > deadline(service.spec.rollout, rollout.phase)
 
 
 def draining(service: Service, rollout: RolloutStatus) -> int:
@@ -65,12 +76,11 @@ def _seen(service: Service, rollout: RolloutStatus) -> RolloutProgress:
     part = Part.WORKER if replaces else Part.CANARY
     new = [pod for pod in service.pods(part) if _is_new(pod, rollout.revision)]
     workers = {each.pod for each in report.workers if each.ready} if report else set()
-    track = report.tracks.get(Track.CANARY) if report and not replaces else None
     return RolloutProgress(
         time=service.now,
         ready_workers=sum(is_ready(pod) for pod in new),
         reported_workers=sum(pod["metadata"]["name"] in workers for pod in new),
-        canary_videos=track.completed + track.failed if track else 0,
+        canary_videos=0 if replaces else canary.made(canary.seen(service)),
         old_workers=len(_old(service, rollout)),
     )
 

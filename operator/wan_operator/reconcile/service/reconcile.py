@@ -38,6 +38,7 @@ from wan_operator.reconcile.service.finetunes import Followed, followed
 from wan_operator.reconcile.service.fit import refusal, refused_change
 from wan_operator.reconcile.service.found import NEEDS_SOMEBODY
 from wan_operator.reconcile.service.mend import mended, resyncs
+from wan_operator.reconcile.service.progress import STARTING_SECONDS
 from wan_operator.reconcile.service.resolve import (
     DatabaseNotConfiguredError,
     pod_size,
@@ -217,7 +218,7 @@ def children(
         ca_bundle=ca_bundle(spec.store, settings),
     )
     strategy = worker.RECREATE if spec.rollout.strategy == "Recreate" else worker.SURGE
-    deadline = spec.rollout.deadline_seconds
+    deadline = spec.rollout.deadline_seconds or STARTING_SECONDS
     canary = taken.canary and worker.deployment(
         owner, taken.canary, Part.CANARY, strategy=worker.SURGE, deadline_seconds=deadline,
         replicas=spec.rollout.canary.replicas if spec.rollout.canary else 1,

@@ -20,21 +20,28 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from wan_operator.api.v1alpha1.inference import Canary, RolloutStatus
+from wan_operator.api.v1alpha1.inference import RolloutStatus
 from wan_operator.reconcile.observed import Raw, label
 from wan_operator.reconcile.room import Room
+from wan_operator.reconcile.service import canary
 from wan_operator.reconcile.service.adapters import have_reported, spoiled
 from wan_operator.reconcile.service.capacity import check
 from wan_operator.reconcile.service.causes import causes, obstacle
 from wan_operator.reconcile.service.evaluations import gate_of
 from wan_operator.reconcile.service.mend import is_down
-from wan_operator.reconcile.service.progress import draining, is_overdue, progressed, ready, silent
+from wan_operator.reconcile.service.progress import (
+    deadline,
+    draining,
+    is_overdue,
+    progressed,
+    ready,
+    silent,
+)
 from wan_operator.reconcile.service.state import Service, count
 from wan_operator.resources.service.gateway import ROLLOUT, ROLLOUT_KEY
 from wan_operator.resources.service.names import REVISION, Part, name_of
 from wan_operator.resources.service.worker import Revision
-from wan_runtime.contract.report import ServiceReport
-from wan_runtime.contract.rollout import Rollout, Track
+from wan_runtime.contract.rollout import Rollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,17 +174,17 @@ def _is_through(deployment: Raw | None, revision: Revision, replicas: int) -> bo
 def _canary(
     service: Service, serving: Revision, desired: Revision, rollout: RolloutStatus
 ) -> Course:
-    wanted = service.spec.rollout.canary or Canary()
-    deployment, is_proven = service.deployment(Part.CANARY), rollout.phase == "Gated"
+    wanted, is_proven = canary.wanted(service), rollout.phase == "Gated"
     has_begun = is_proven or rollout.phase == "Proving"
     has_reported = has_begun or have_reported(service, desired, wanted.replicas)
+    deployment = service.deployment(Part.CANARY)
     if not has_reported or not _is_through(deployment, desired, wanted.replicas):
         text = f"{wanted.replicas} canary workers of revision {desired.name} are awaited"
         text += _held(service, desired)
         phase = "Gated" if is_proven else "Starting"
         return Course(_moved(service, phase, text), serving, desired)
-    share = Rollout(canary=desired.name, weight=wanted.percent)
-    awaited = None if is_proven else _judged(service.report, wanted)
+    share = Rollout(canary=desired.name, weight=wanted.percent, begun=rollout.start_time)
+    awaited = None if is_proven else canary.awaited(service)
     if awaited is not None:
         return Course(_moved(service, "Proving", awaited), serving, desired, share)
     gate = gate_of(service)
@@ -191,18 +198,6 @@ def is_stuck(service: Service) -> bool:
     """Whether a promoted revision has made no progress for longer than it may."""
     rollout = service.status.rollout
     return rollout is not None and rollout.phase == "Promoting" and is_overdue(service, rollout)
-
-
-def _judged(report: ServiceReport | None, wanted: Canary) -> str | None:
-    """What is still waited for. None: it has proved itself; what is bad was seen before."""
-    if report is None:
-        return f"{wanted.min_videos} videos within an hour judge the canary; no gateway reports now"
-    canary = report.tracks.get(Track.CANARY)
-    made = canary.completed + canary.failed if canary else 0
-    if made >= wanted.min_videos:
-        return None
-    videos = f"{made} of {wanted.min_videos} videos that the canary is judged by"
-    return f"{videos} were made in the last hour"
 
 
 def _held(service: Service, desired: Revision) -> str:
@@ -220,7 +215,7 @@ def _fault(service: Service, serving: Revision, desired: Revision, rollout: Roll
     lost = spoiled(service, serving, desired)
     if lost:
         return lost
-    worse = _worse(service) if service.spec.rollout.strategy == "Canary" else ""
+    worse = canary.worse(service) if service.spec.rollout.strategy == "Canary" else ""
     if worse:
         return worse
     gate = gate_of(service)
@@ -230,48 +225,9 @@ def _fault(service: Service, serving: Revision, desired: Revision, rollout: Roll
         return ""
     why = found[0].message if found else rollout.message
     if rollout.phase == "Proving":
-        why = "; ".join([_too_few(service, rollout), *(each.message for each in found[:1])])
-    seconds = service.spec.rollout.deadline_seconds
+        why = "; ".join([canary.too_few(service, rollout), *(each.message for each in found[:1])])
+    seconds = deadline(service.spec.rollout, rollout.phase)
     return f"no progress for {seconds} s (spec.rollout.deadlineSeconds): {why}"
-
-
-def _too_few(service: Service, rollout: RolloutStatus) -> str:
-    """What a canary made at the best: traffic may have ebbed since, or no gateway reports now."""
-    wanted = service.spec.rollout.canary or Canary()
-    made = rollout.progress.canary_videos if rollout.progress else 0
-    return (
-        f"the canary made {made} {'video' if made == 1 else 'videos'} within an hour at the most, "
-        f"and spec.rollout.canary.minVideos wants {wanted.min_videos} within an hour: lower it, or "
-        "raise canary.percent or canary.replicas"
-    )
-
-
-def _worse(service: Service) -> str:
-    """The canary by what it has made, once that is enough to judge."""
-    report, wanted = service.report, service.spec.rollout.canary or Canary()
-    canary = report.tracks.get(Track.CANARY) if report else None
-    if report is None or canary is None:
-        return ""
-    made = canary.completed + canary.failed
-    if made < wanted.min_videos:
-        return ""
-    failed = 100 * canary.failed / made
-    if failed > wanted.max_failed_percent:
-        return (
-            f"the canary failed {canary.failed} of {made} videos, {failed:.0f} percent: more than "
-            f"{wanted.max_failed_percent}"
-        )
-    stable = report.tracks.get(Track.STABLE)
-    if stable is None or not stable.median_seconds or canary.median_seconds is None:
-        return ""
-    slower = 100 * (canary.median_seconds / stable.median_seconds - 1)
-    if slower > wanted.max_slower_percent:
-        return (
-            f"the canary takes {canary.median_seconds:.1f} s a video and the others "
-            f"{stable.median_seconds:.1f}, {slower:.0f} percent more: more than "
-            f"{wanted.max_slower_percent}"
-        )
-    return ""
 
 
 def numbered(service: Service, share: Rollout) -> Rollout:

@@ -18,6 +18,7 @@ from wan_operator.conditions.service import (
 from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.observed import Raw, condition, container_state, created, parse_time
 from wan_operator.reconcile.service.causes import causes, obstacle
+from wan_operator.reconcile.service.progress import deadline
 from wan_operator.reconcile.service.rollout import is_stuck
 from wan_operator.reconcile.service.state import Service, count
 from wan_operator.resources.service.names import Part, name_of, selector
@@ -141,9 +142,10 @@ def _rollout(service: Service) -> list[Wanted]:
         text = f"revision {rollout.revision} was rolled back: {rollout.message}"
         return [Wanted(STALLED, True, "RolledBack", text)]
     if is_stuck(service):
+        seconds = deadline(service.spec.rollout, rollout.phase)
         text = (
             f"{rollout.message}. It has made no progress for "
-            f"{service.spec.rollout.deadline_seconds} s (spec.rollout.deadlineSeconds); workers "
+            f"{seconds} s (spec.rollout.deadlineSeconds); workers "
             "that are ready serve on, and it goes on once the cause is mended or the change taken "
             "back"
         )

@@ -97,7 +97,7 @@ def create_app(
         upkeep = Upkeep(queue, store, predictor, service.prefix)
         deliveries = webhooks.Deliveries(queue, signing, private)
         canary = Rollouts(queue, rollout)
-        loops = (upkeep.run(), deliveries.run(), canary.run(), reporter.run(queue))
+        loops = (upkeep.run(), deliveries.run(), canary.run(), reporter.run(queue, canary.mounted))
         try:
             await asyncio.gather(*loops, return_exceptions=True)
         finally:

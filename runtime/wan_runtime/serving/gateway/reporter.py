@@ -19,6 +19,7 @@ from wan_runtime.contract.report import (
     GatewayState,
     ServiceReport,
 )
+from wan_runtime.contract.rollout import Rollout
 from wan_runtime.process.pages import Page, json_page, plain_page
 from wan_runtime.serving.gateway.availability import faulty
 from wan_runtime.serving.queue.queue import Queue
@@ -42,16 +43,16 @@ class Reporter(Collector):
         """With the time of the monotonic clock; or why there is none. None: none was taken yet."""
         self._turned = time.monotonic()
 
-    async def run(self, queue: Queue) -> None:
-        """Until cancelled."""
+    async def run(self, queue: Queue, mounted: Callable[[], Rollout | None]) -> None:
+        """Until cancelled. `mounted`: the rollout as this gateway's mount has it."""
         while True:
-            await self.take(queue)
+            await self.take(queue, mounted())
             await asyncio.sleep(EVERY)
 
-    async def take(self, queue: Queue) -> None:
+    async def take(self, queue: Queue, mounted: Rollout | None = None) -> None:
         """A new one, or why there is none."""
         try:
-            self._taken = (await queue.report(), time.monotonic())
+            self._taken = (await queue.report(mounted), time.monotonic())
             self._turned = time.monotonic()
         except Exception as error:
             self.lacks(fault_of(error))

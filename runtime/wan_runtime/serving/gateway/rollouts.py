@@ -27,6 +27,10 @@ class Rollouts:
         self._queue, self._file = queue, folder / ROLLOUT_FILE
         self._stored: Rollout | None = None
 
+    def mounted(self) -> Rollout | None:
+        """As the mount had it last. None: it was not read yet."""
+        return self._stored
+
     async def run(self) -> None:
         """Until cancelled. An outage is waited out: the file is read again."""
         while True:

@@ -351,9 +351,9 @@ class Queue:
         work and stays."""
         return await self._do("roll_out", lambda each: rollouts.store(each, self._service, rollout))
 
-    async def report(self) -> ServiceReport:
-        """For the operator and metrics, with `age_seconds` 0."""
-        return await self._do("report", lambda each: reports.report(each, self._service))
+    async def report(self, mounted: Rollout | None = None) -> ServiceReport:
+        """For the operator and metrics, with `age_seconds` 0. `mounted`: as of `reports.report`."""
+        return await self._do("report", lambda each: reports.report(each, self._service, mounted))
 
     async def reach(self) -> None:
         """Does nothing, if the database answers."""

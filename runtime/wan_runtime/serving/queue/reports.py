@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 import asyncpg
 
 from wan_runtime.contract.report import (
@@ -11,33 +13,41 @@ from wan_runtime.contract.report import (
     WorkerInfo,
     WorkerReport,
 )
-from wan_runtime.contract.rollout import Track
+from wan_runtime.contract.rollout import Rollout, Track
 from wan_runtime.rendering.order import Stage
 from wan_runtime.serving.problems import OURS
 from wan_runtime.serving.queue import rollouts
 from wan_runtime.serving.queue.database import Connection
 from wan_runtime.serving.queue.workers import WORKER_SECONDS
 
-JUDGED_SECONDS = 3600.0
-"""A track is judged by what ended within this time."""
+STABLE = timedelta(hours=1)
+"""What the stable track is judged by at least, however short its canary's trial is."""
+LONGEST = timedelta(days=7)
+"""What ended before is left out, however long the trial is."""
+MOST_VIDEOS = 10_000
+"""Number of videos of each track that count, the newest: as many as a spec may want."""
 
 
-async def report(connection: Connection, service: str) -> ServiceReport:
+async def report(
+    connection: Connection, service: str, mounted: Rollout | None = None
+) -> ServiceReport:
     """State of the service now, with `age_seconds` 0. Fails where the queue could not be changed,
-    as at a server that only reads."""
+    as at a server that only reads. `mounted`: the rollout as the caller's mount has it, for what
+    the database does not keep of it."""
     await connection.execute("update jobs set id = id where false")
+    now: datetime = await connection.fetchval("select now()")
     rollout = await rollouts.current(connection, service)
-    tracks = await _tracks(connection, service, rollout.canary)
+    if mounted is not None and mounted.model_copy(update={"begun": None}) == rollout:
+        rollout = mounted
     return ServiceReport(
-        time=await connection.fetchval("select now()"),
+        time=now,
         age_seconds=0.0,
         queue=await _queue(connection, service),
         workers=await workers(connection, service),
         rollout=rollout,
         tracks={
-            track: tracks.get(track, TrackReport(completed=0, failed=0))
-            for track in Track
-            if track is Track.STABLE or rollout.canary is not None
+            track: await _track(connection, service, rollout.canary, track, since)
+            for track, since in _since(rollout, now).items()
         },
     )
 
@@ -92,33 +102,48 @@ def _info(row: asyncpg.Record) -> WorkerInfo:
     return WorkerInfo.model_validate_json(row["info"], extra="ignore")
 
 
-async def _tracks(
-    connection: Connection, service: str, canary: str | None
-) -> dict[Track, TrackReport]:
+def _since(rollout: Rollout, now: datetime) -> dict[Track, datetime]:
+    """From when on videos of each track count."""
+    recent = now - STABLE
+    if rollout.canary is None:
+        return {Track.STABLE: recent}
+    begun = rollout.begun
+    if begun is None and rollout.number:
+        # Of a mount that is behind, or ahead: since the share was changed, which is never earlier.
+        begun = datetime.fromtimestamp(min(rollout.number, now.timestamp()), now.tzinfo)
+    begun = max(begun or recent, now - LONGEST)
+    return {Track.STABLE: min(begun, recent), Track.CANARY: begun}
+
+
+async def _track(
+    connection: Connection, service: str, canary: str | None, track: Track, since: datetime
+) -> TrackReport:
     # Not `problem ->> 'code'`: that fails where the message has a \u0000.
-    rows = await connection.fetch(
+    row = await connection.fetchrow(
         """
-        select case when revision = $2 then 'canary' else 'stable' end as track,
-            count(*) filter (where state = 'completed') as completed,
-            count(*) filter (where state = 'failed' and
-                substring(problem::text from '^{"code":"([a-z_]+)"') = any ($3)) as failed,
+        select count(*) filter (where state = 'completed') as completed,
+            count(*) filter (where state = 'failed') as failed,
             percentile_cont(0.5) within group (order by seconds) as median_seconds,
             percentile_cont(0.95) within group (order by seconds) as p95_seconds
         from (
-            select state, revision, problem, (
+            select state, (
                 select sum(value::float8) from json_each_text(rendered -> 'seconds')
-                where key <> $4
+                where key <> $6
             ) as seconds
-            from jobs where service = $1 and completed_at > now() - make_interval(secs => $5)
-        ) ended group by track
+            from jobs
+            where service = $1 and coalesce(revision = $2, false) = $3 and completed_at > $4
+                and (state = 'completed' or (state = 'failed' and
+                    substring(problem::text from '^{"code":"([a-z_]+)"') = any ($5)))
+            order by completed_at desc limit $7
+        ) ended
         """,
         service,
         canary,
+        track is Track.CANARY,
+        since,
         list(OURS),
         Stage.WRITING.value,
-        JUDGED_SECONDS,
+        MOST_VIDEOS,
     )
-    return {
-        Track(row["track"]): TrackReport(**{name: row[name] for name in TrackReport.model_fields})
-        for row in rows
-    }
+    assert row is not None
+    return TrackReport(**row)
