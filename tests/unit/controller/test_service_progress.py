@@ -215,6 +215,38 @@ def test_the_deadline_by_default(strategy: str, phase: str, seconds: int) -> Non
     assert said in world.condition("Stalled")[2]
 
 
+@pytest.mark.parametrize("makes", [0, 3])
+def test_a_canary_that_is_ready_and_not_ready_in_turn_makes_no_progress(makes: int) -> None:
+    world, before = begun("Canary")
+    canary = worker(world, "canary")
+    world.roll()
+    world.turn(5)
+    began = world.share()["begun"]
+    for made in range(makes):
+        world.report = report(canary=track(made + 1, 0, 10.0))
+        world.turn(500)
+    for _ in range(2):
+        set_ready(canary, False)
+        world.roll(ready=False)
+        world.turn(150)
+        assert world.status["rollout"]["phase"] == "Proving"
+        assert world.status["rollout"]["message"].startswith("1 canary workers of revision")
+        assert world.rollout() == {"weight": 0}, "nothing waits for a worker that is gone"
+        set_ready(canary, True)
+        world.roll()
+        world.turn(150)
+        assert world.status["rollout"]["phase"] == "Proving"
+        assert world.share()["begun"] == began, "its videos still count"
+    set_ready(canary, False)
+    world.roll(ready=False)
+    world.turn(10)
+    assert world.status["rollout"]["phase"] == "RolledBack"
+    said = world.condition("Stalled")[2]
+    assert TOO_FEW.format(f"{makes} videos") in said
+    assert "; 1 canary workers of revision" in said
+    assert world.running("worker") == before
+
+
 def test_a_canary_is_judged_from_the_beginning_of_its_own_rollout() -> None:
     """Another share of it changes nothing; but what gateways say of an earlier rollout of the same
     revision, whose share they follow still, is left aside."""

@@ -124,9 +124,10 @@ class RolloutStatus(ApiModel):
 
     phase: Literal["Waiting", "Starting", "Proving", "Gated", "Promoting", "RolledBack"]
     """Phase of the rollout. Waiting: nodes lack room for its workers, and nothing was started.
-    Starting: new workers are starting. Proving: a canary gets its share of the requests. Gated: the
-    canary did well, keeps its share and waits for rollout.gate. Promoting: the canary did well, or
-    no worker of the old revision works, and all workers are replaced.
+    Starting: new workers are starting. Proving: a canary gets its share of the requests, while all
+    of its workers are ready. Gated: the canary did well, keeps its share and waits for
+    rollout.gate. Promoting: the canary did well, or no worker of the old revision works, and all
+    workers are replaced.
     RolledBack: the old revision serves; message has the cause."""
     revision: Short
     """Name of the new revision."""

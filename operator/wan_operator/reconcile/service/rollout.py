@@ -171,18 +171,28 @@ def _is_through(deployment: Raw | None, revision: Revision, replicas: int) -> bo
     )
 
 
+def _awaited(service: Service, desired: Revision) -> str:
+    replicas = canary.wanted(service).replicas
+    text = f"{replicas} canary workers of revision {desired.name} are awaited"
+    return text + _held(service, desired)
+
+
+def _is_up(service: Service, desired: Revision) -> bool:
+    """Whether all workers of the canary are ready."""
+    replicas = canary.wanted(service).replicas
+    return _is_through(service.deployment(Part.CANARY), desired, replicas)
+
+
 def _canary(
     service: Service, serving: Revision, desired: Revision, rollout: RolloutStatus
 ) -> Course:
     wanted, is_proven = canary.wanted(service), rollout.phase == "Gated"
     has_begun = is_proven or rollout.phase == "Proving"
     has_reported = has_begun or have_reported(service, desired, wanted.replicas)
-    deployment = service.deployment(Part.CANARY)
-    if not has_reported or not _is_through(deployment, desired, wanted.replicas):
-        text = f"{wanted.replicas} canary workers of revision {desired.name} are awaited"
-        text += _held(service, desired)
-        phase = "Gated" if is_proven else "Starting"
-        return Course(_moved(service, phase, text), serving, desired)
+    if not has_reported or not _is_up(service, desired):
+        # The phase stays, and with it what counts as progress: that they are ready again is none.
+        text = _awaited(service, desired)
+        return Course(_moved(service, rollout.phase, text), serving, desired)
     share = Rollout(canary=desired.name, weight=wanted.percent, begun=rollout.start_time)
     awaited = None if is_proven else canary.awaited(service)
     if awaited is not None:
@@ -225,7 +235,10 @@ def _fault(service: Service, serving: Revision, desired: Revision, rollout: Roll
         return ""
     why = found[0].message if found else rollout.message
     if rollout.phase == "Proving":
-        why = "; ".join([canary.too_few(service, rollout), *(each.message for each in found[:1])])
+        parts = [each.message for each in found[:1]]
+        if not parts and not _is_up(service, desired):
+            parts = [_awaited(service, desired)]
+        why = "; ".join([canary.too_few(service, rollout), *parts])
     seconds = deadline(service.spec.rollout, rollout.phase)
     return f"no progress for {seconds} s (spec.rollout.deadlineSeconds): {why}"
 
