@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from unit.controller.service_world import World, tiny
+from unit.controller.service_world import World, report, tiny, track
 from wan_operator.kinds.service import SERVICE
 
 HELD = "Until that is mended no change is acted on, and what serves goes on"
@@ -123,3 +123,106 @@ def test_of_what_cannot_be_looked_at_it_is_unknown_whether_it_is_ready() -> None
         assert (found["Ready"]["status"], found["Ready"]["reason"]) == ("Unknown", reason)
     assert unread.status is not None
     assert unread.status["revision"] == told["revision"], "and all else stays as it was written"
+
+
+CANARY = {"strategy": "Canary", "deadlineSeconds": 600, "canary": {"minVideos": 10}}
+SURGE = {"strategy": "Surge", "deadlineSeconds": 600}
+GOOD = report(stable=track(100, 0, 10.0), canary=track(10, 0, 10.0))
+HOLDS = ["SpecInvalid", "StoreNotConfigured", "StoreChanged"]
+
+
+def rolling(rollout: dict[str, Any], hold: str) -> tuple[World, str]:
+    """A service in the middle of a change, whose next spec cannot be acted on; and the revision
+    that serves."""
+    world = serving(rollout=rollout)
+    before = world.status["revision"]
+    world.status["sizes"] = [{"size": "128x96", "seconds": 1}]  # a worker was ready
+    world.edit(defaults={"frames": 9, "steps": 4})
+    world.turn()
+    if rollout is CANARY:
+        world.roll()
+        world.turn(5)
+    if hold == "SpecInvalid":
+        world.edit(acceleration={"profile": "Finest"})
+    else:
+        bucket = "others" if hold == "StoreChanged" else ""
+        world.settings = replace(world.settings, store_bucket=bucket)
+    world.turn(5)
+    assert world.condition("Stalled")[1] == hold
+    return world, before
+
+
+def mend(world: World) -> None:
+    world.settings = replace(world.settings, store_bucket="wan")
+    world.cr["spec"].pop("acceleration", None)
+    world.edit()
+
+
+def is_back(world: World, before: str, hold: str) -> None:
+    """And stays so once the spec is mended."""
+    assert world.status["rollout"]["phase"] == "RolledBack"
+    assert world.running("worker") == world.status["revision"] == before
+    assert world.deployment("canary") is None
+    assert world.rollout() == {"weight": 0}
+    assert world.condition("Stalled")[1] == hold
+    world.settle()
+    mend(world)
+    world.settle()
+    assert world.condition("Stalled")[1] == "RolledBack"
+    assert world.running("worker") == before
+
+
+@pytest.mark.parametrize("hold", HOLDS)
+@pytest.mark.parametrize("rollout", [CANARY, SURGE], ids=["Canary", "Surge"])
+def test_the_deadline_of_a_rollout_under_way_counts(rollout: dict[str, Any], hold: str) -> None:
+    world, before = rolling(rollout, hold)
+    world.turn(590)
+    assert world.status["rollout"]["phase"] in ("Proving", "Starting")
+    events = world.turn(20).events
+    assert ["no progress for 600 s" in each.message for each in events] == [True]
+    is_back(world, before, hold)
+
+
+@pytest.mark.parametrize("hold", HOLDS)
+def test_a_bad_canary_goes_back_whatever_the_spec_says(hold: str) -> None:
+    world, before = rolling(CANARY, hold)
+    world.report = report(canary=track(0, 10))
+    world.turn(5)
+    assert "failed 10 of 10 videos" in world.status["rollout"]["message"]
+    is_back(world, before, hold)
+
+
+@pytest.mark.parametrize("hold", HOLDS)
+@pytest.mark.parametrize("rollout", [CANARY, SURGE], ids=["Canary", "Surge"])
+def test_a_good_rollout_goes_on_and_its_values_follow(rollout: dict[str, Any], hold: str) -> None:
+    """Those of the new revision are of a spec that nobody has any more, until it is mended."""
+    world, before = rolling(rollout, hold)
+    world.report = GOOD if rollout is CANARY else None
+    world.turn(5)
+    world.turn(5)
+    assert world.running("worker") != before
+    assert world.deployment("canary") is None
+    world.roll()
+    phase = "Promoting" if rollout is CANARY else "Starting"
+    for _ in range(3):
+        decision = world.turn(3600)
+        assert not decision.children
+        assert not decision.events
+        assert world.status["rollout"]["phase"] == phase, "all are new, however long ago"
+    assert world.status["revision"] == before
+    mend(world)
+    world.settle()
+    assert world.status["revision"] == world.running("worker") != before
+    assert world.condition("Stalled") == ("", "", "")
+
+
+@pytest.mark.parametrize("rollout", ["Never", SURGE, CANARY | {"canary": {"percent": 99}}])
+def test_by_a_strategy_that_it_was_not_begun_with_nothing_is_judged(rollout: Any) -> None:
+    world, _ = rolling(CANARY, "SpecInvalid")
+    world.edit(rollout=rollout)
+    objects = world.objects.copy()
+    world.report = GOOD
+    decision = world.turn(6000)
+    assert (decision.children, decision.deletes) == ((), ())
+    assert world.objects == objects
+    assert world.status["rollout"]["phase"] == "Proving"

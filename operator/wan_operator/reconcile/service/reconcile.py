@@ -45,7 +45,7 @@ from wan_operator.reconcile.service.resolve import (
     resolve,
     unchanged,
 )
-from wan_operator.reconcile.service.rollout import Course, course
+from wan_operator.reconcile.service.rollout import Course, course, under_way
 from wan_operator.reconcile.service.rollout import numbered as numbered_share
 from wan_operator.reconcile.service.run import PART
 from wan_operator.reconcile.service.scale import scaled
@@ -91,7 +91,7 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
         return held(cr, service, "DatabaseNotConfigured", str(error), now)
     other = other_store(service, effective)
     if other is not None:
-        return unacted(service, Wanted(STALLED, True, "StoreChanged", other))
+        return unacted(cr, service, Wanted(STALLED, True, "StoreChanged", other))
     if is_fit_checked(cr):
         too_large = refused_change(service)
         if too_large is not None:
@@ -217,12 +217,6 @@ def children(
         database_secret=effective.database_secret,
         ca_bundle=ca_bundle(spec.store, settings),
     )
-    strategy = worker.RECREATE if spec.rollout.strategy == "Recreate" else worker.SURGE
-    deadline = spec.rollout.deadline_seconds or STARTING_SECONDS
-    canary = taken.canary and worker.deployment(
-        owner, taken.canary, Part.CANARY, strategy=worker.SURGE, deadline_seconds=deadline,
-        replicas=spec.rollout.canary.replicas if spec.rollout.canary else 1,
-    )  # fmt: skip
     made = (
         gateway.config_map(pods),
         gateway.rollout_map(owner, numbered_share(service, taken.share)),
@@ -231,14 +225,26 @@ def children(
         *network.budgets(owner),
         network.service(owner),
         gateway.kept(gateway.deployment(pods), service.deployment(Part.GATEWAY)),
-        worker.deployment(
-            owner, taken.worker, Part.WORKER, strategy=strategy, deadline_seconds=deadline,
-            replicas=service.status.desired_replicas,
-        ),
-        *([canary] if canary else []),
+        *deployments(service, taken),
         *network.exposed(owner, spec.gateway),
-    )  # fmt: skip
+    )
     return tuple(mended(before, each) if each["kind"] == "Deployment" else each for each in made)
+
+
+def deployments(service: Service, taken: Course) -> list[Manifest]:
+    """Those of the workers, and of the canary's if there is one."""
+    owner, rollout = service.owner, service.spec.rollout
+    strategy = worker.RECREATE if rollout.strategy == "Recreate" else worker.SURGE
+    deadline = rollout.deadline_seconds or STARTING_SECONDS
+    workers = worker.deployment(
+        owner, taken.worker, Part.WORKER, strategy=strategy, deadline_seconds=deadline,
+        replicas=service.status.desired_replicas,
+    )  # fmt: skip
+    canary = taken.canary and worker.deployment(
+        owner, taken.canary, Part.CANARY, strategy=worker.SURGE, deadline_seconds=deadline,
+        replicas=rollout.canary.replicas if rollout.canary else 1,
+    )  # fmt: skip
+    return [workers, *([canary] if canary else [])]
 
 
 def leftovers(service: Service, wanted: tuple[Manifest, ...]) -> tuple[Delete, ...]:
@@ -268,12 +274,25 @@ def requeue_after(service: Service) -> float:
     return max(READ_SECONDS, service.settings.progress_seconds)
 
 
-def unacted(service: Service, cause: Wanted) -> Decision:
-    """For a change that is not acted on: all stays as it is, and its status is that of what
-    serves."""
-    after = with_conditions(numbered(service), cause)
+def unacted(cr: Raw, service: Service, cause: Wanted) -> Decision:
+    """For a change that is not acted on: all stays as it is, and its status is that of what serves.
+    A rollout under way goes on, or back: both of its revisions are kept."""
+    is_read = "rollout" not in cr["spec"] or "rollout" in service.spec.model_fields_set
+    taken = under_way(service) if is_read else None
+    after = with_conditions(numbered(taken.service if taken else service), cause)
+    wanted: list[Manifest] = []
+    gone: list[Delete] = []
+    if taken is not None:
+        wanted.append(gateway.rollout_map(service.owner, numbered_share(after, taken.share)))
+        wanted += [mended(service, each) for each in deployments(after, taken)]
+        canary = service.deployment(Part.CANARY)
+        gone += [Delete.of(canary, "Deployment")] if canary and not taken.canary else []
     return Decision(
-        status=after.dump(), events=changes(service, after), requeue_after=requeue_after(after)
+        children=tuple(wanted),
+        deletes=tuple(gone),
+        status=after.dump(),
+        events=changes(service, after),
+        requeue_after=requeue_after(after),
     )
 
 
@@ -283,7 +302,7 @@ def held(cr: Raw, service: Service | None, reason: str, message: str, now: datet
     if service is None or not service.status.revision:
         return stalled(cr, reason, message, now)
     text = f"{message}. Until that is mended no change is acted on, and what serves goes on"
-    return unacted(service, Wanted(STALLED, True, reason, text))
+    return unacted(cr, service, Wanted(STALLED, True, reason, text))
 
 
 def stalled(cr: Raw, reason: str, message: str, now: datetime) -> Decision:

@@ -76,6 +76,23 @@ def course(service: Service, desired: Revision) -> Course:
     return _go_on(service, serving, desired, rollout)
 
 
+def under_way(service: Service) -> Course | None:
+    """As `course`, for a spec that is not acted on: what was begun is judged on, by spec.rollout.
+    None: nothing is under way, or it takes more of the spec, such as the values of a revision whose
+    workers are all there."""
+    rollout, strategy = service.status.rollout, service.spec.rollout.strategy
+    if rollout is None or rollout.phase in ("Waiting", "RolledBack"):
+        return None
+    serving, desired = (service.revision(n) for n in (service.status.revision, rollout.revision))
+    if serving is None or desired is None or not desired.is_intact:
+        return None
+    is_tried = service.deployment(Part.CANARY) is not None
+    if rollout.phase != "Promoting" and is_tried != (strategy == "Canary"):
+        return None  # begun with another strategy
+    taken = _go_on(service, serving, desired, rollout)
+    return taken if taken.service.status.rollout is not None else None
+
+
 def _is_vain(service: Service) -> bool:
     """Whether no worker has ever worked: there is nothing to go back to, and no room to find beside
     what serves."""
@@ -125,11 +142,10 @@ def _go_on(
 
 def _replace(service: Service, desired: Revision) -> Course:
     """Recreate or Surge, by the Deployment's own strategy."""
-    deployment = service.deployment(Part.WORKER)
     wanted = service.status.desired_replicas
-    if _is_through(deployment, desired, wanted) and have_reported(service, desired, wanted):
+    if _is_done(service, desired):
         return Course(service.with_status(revision=desired.name, rollout=None), desired)
-    new = count([deployment], "updatedReplicas")
+    new = count([service.deployment(Part.WORKER)], "updatedReplicas")
     text = (
         f"{new} of {wanted} workers are of revision {desired.name}, {ready(service, desired.name)}"
     )
@@ -142,6 +158,13 @@ def _replace(service: Service, desired: Revision) -> Course:
         text += f", and which adapters they can use is awaited{_silent(service, desired)}"
     was_proven = rollout is not None and rollout.phase == "Promoting"
     return Course(_moved(service, "Promoting" if was_proven else "Starting", text), desired)
+
+
+def _is_done(service: Service, desired: Revision) -> bool:
+    """Whether all workers are of the new revision, ready, and have reported."""
+    wanted = service.status.desired_replicas
+    through = _is_through(service.deployment(Part.WORKER), desired, wanted)
+    return through and have_reported(service, desired, wanted)
 
 
 def _silent(service: Service, desired: Revision) -> str:
@@ -232,6 +255,8 @@ def _fault(service: Service, serving: Revision, desired: Revision, rollout: Roll
     if gate is not None and gate.passed is False and rollout.phase != "Promoting":
         return gate.message
     if rollout.phase in ("Promoting", "Gated") or not is_overdue(service, rollout):
+        return ""
+    if _is_done(service, desired):  # a spec that is not acted on may leave it so for long
         return ""
     why = found[0].message if found else rollout.message
     if rollout.phase == "Proving":
