@@ -18,7 +18,8 @@ from pathlib import Path
 import httpx
 
 from api_cases import try_out
-from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore, free_port
+from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
+from ports import free_port
 from postgres import Postgres
 from running_gateway import KEYS
 from serving_processes import Processes

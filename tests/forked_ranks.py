@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from object_store import free_port
+from ports import free_port
 from wan_runtime.contract.service import ParallelSpec
 from wan_runtime.contract.training import Parallelism
 from wan_runtime.errors import classify

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import http.client
 import json
 import os
 import shutil
-import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import suppress
-from functools import cache
-from itertools import cycle, islice
 from pathlib import Path
 from types import TracebackType
 from uuid import uuid4
@@ -21,6 +15,7 @@ from minio import Minio
 from minio.credentials import StaticProvider
 from minio.minioadmin import MinioAdmin
 
+from ports import free_port
 from starting import until_ready
 from wan_runtime.contract.job import StoreSpec
 
@@ -34,32 +29,6 @@ def binary() -> str:
     found = os.environ.get("WAN_MINIO") or shutil.which("minio")
     assert found, "no MinIO server: set WAN_MINIO to its binary, or put `minio` on PATH"
     return found
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on, and that nobody but this process chooses or is given until
-    whoever is to listen does: that may take as long as the imports of torch."""
-    for port in islice(_own_ports(), 250):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("", port))
-            return port
-    raise AssertionError("all ports are taken")
-
-
-@cache
-def _own_ports() -> Iterator[int]:
-    """Of this process alone, without end. They are below those that the kernel gives to clients and
-    to whoever binds to port 0."""
-    for first in range(20_000, 30_000, 250):
-        held = socket.socket()
-        try:
-            held.bind(("127.0.0.1", first))
-        except OSError:  # by another process that runs tests
-            held.close()
-            continue
-        atexit.register(held.close)
-        return cycle(range(first + 1, first + 250))
-    raise AssertionError("too many processes run tests")
 
 
 EVERYTHING = "arn:aws:s3:::*"

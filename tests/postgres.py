@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from object_store import free_port
+from ports import free_port
 from starting import until_ready
 
 USER = "wan"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from moving import FRAMES, HEIGHT, WIDTH, moving_picture
-from object_store import free_port
+from ports import free_port
 from running_gateway import RunningServer, plain
 from wan_runtime.artifacts.manifest import digest
 from wan_runtime.artifacts.store import Store

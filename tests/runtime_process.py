@@ -16,7 +16,8 @@ from typing import Any
 
 import httpx
 
-from object_store import ACCESS_KEY, BUCKET, SECRET_KEY, ObjectStore, free_port
+from object_store import ACCESS_KEY, BUCKET, SECRET_KEY, ObjectStore
+from ports import free_port
 
 PRESETS = ("Wan2.1-I2V-Tiny", "Wan2.2-I2V-Tiny")
 UID = "0f9e8d7c-0000-4000-8000-000000000000"

@@ -20,7 +20,8 @@ from typing import Any
 import asyncpg
 import httpx
 
-from object_store import ObjectStore, free_port
+from object_store import ObjectStore
+from ports import free_port
 from postgres import Postgres
 from serving_processes import Whole, wait
 from unit.serving.test_pictures import picture

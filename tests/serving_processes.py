@@ -13,7 +13,8 @@ from typing import Any
 
 import httpx
 
-from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore, free_port
+from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
+from ports import free_port
 from running_gateway import KEYS, service_spec
 from starting import LIMIT
 from wan_runtime.models import tiny

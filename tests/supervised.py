@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from job_files import make_job
-from object_store import ObjectStore, free_port
+from object_store import ObjectStore
+from ports import free_port
 from wan_runtime.contract.job import Progress, Result
 from wan_runtime.contract.steps import Step
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from object_store import free_port
+from ports import free_port
 from wan_runtime.process.launch import Place
 
 

@@ -10,13 +10,9 @@ is shared with a cluster that the machine may know: HOME and KUBECONFIG of the c
 
 from __future__ import annotations
 
-import functools
 import http.client
-import itertools
 import json
 import os
-import random
-import socket
 import ssl
 import subprocess
 import time
@@ -26,14 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ports import free_port
+
 BINARIES = ("etcd", "kube-apiserver", "kubectl")
 START_SECONDS = 240.0
 KUBECTL_SECONDS = 180.0
 STOP_SECONDS = 20.0
 SERVICE_CIDR = "10.96.0.0/16"
-FIRST_PORT, PORTS = 20_000, 500
-"""The first port and the number of ports of each worker of xdist. All are below those that the
-kernel gives to whoever asks for any (net.ipv4.ip_local_port_range)."""
 
 
 class NotStarted(Exception):
@@ -76,7 +71,7 @@ class ApiServer:
                 f"{binaries} (WAN_BIN) lacks {', '.join(missing)}; wanted: {', '.join(BINARIES)}"
             )
         certificates(folder)
-        client, peer, secure = free_ports(3)
+        client, peer, secure = (free_port() for _ in range(3))
         server = cls(binaries=binaries, folder=folder, port=secure)
         server.kubeconfig.write_text(json.dumps(server._kubeconfig()))
         running: list[subprocess.Popen[bytes]] = []
@@ -222,31 +217,6 @@ class ApiServer:
     def _last_words(self, name: str) -> str:
         lines = (self.folder / f"{name}.log").read_text(errors="replace").splitlines()
         return "\n".join(lines[-15:])
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback on which nobody listens, nor will before their processes do, which may be
-    seconds later: no two workers choose among the same, and each goes through all of its own."""
-    return list(itertools.islice(filter(is_free, own_ports()), count))
-
-
-@functools.cache
-def own_ports() -> Iterator[int]:
-    """From a random one on: another session on this machine has the same."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    first = FIRST_PORT + worker % 20 * PORTS
-    own = range(first, first + PORTS)
-    start = random.randrange(PORTS)
-    return itertools.cycle([*own[start:], *own[:start]])
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as tried:
-        try:
-            tried.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from forked_modules import Forked
-from integration.apiserver import ApiServer, free_ports, stop
+from integration.apiserver import ApiServer, stop
+from ports import free_port
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -40,7 +41,7 @@ def eventually(probe: Callable[[], T | None], what: str, seconds: float = WAIT_S
 def controllers(server: ApiServer, *others: str) -> Iterator[None]:
     """The controllers of Jobs and Deployments, HorizontalPodAutoscalers and the garbage collector
     of Kubernetes, and others by their names."""
-    (port,) = free_ports(1)
+    port = free_port()
     names = (
         *("job-controller", "deployment-controller", "replicaset-controller"),
         *("horizontal-pod-autoscaler-controller", "garbage-collector-controller", *others),
@@ -78,7 +79,7 @@ class Operator:
     """Of this process, whose imports it shares, and whose memory counts as its own."""
 
     def start(self) -> Operator:
-        (self.port,) = free_ports(1)
+        self.port = free_port()
         self.starts += 1
         defaults = {
             "WAN_OPERATOR_IMAGE": "registry.example/wan-operator@sha256:0",

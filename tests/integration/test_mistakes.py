@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from integration.apiserver import ApiError, ApiServer, free_ports, stop
+from integration.apiserver import ApiError, ApiServer, stop
 from integration.operator_process import ROOT, Operator, controllers
 from mistakes import CAUSE_SECONDS, HEAL_SECONDS, Mistake, Sheet, manifests, mistakes
+from ports import free_port
 
 Raw = dict[str, Any]
 PLURALS = {
@@ -66,7 +67,7 @@ def test_refused_by_helm(row: Mistake, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def kubernetes(apiserver: ApiServer, crd: Raw) -> Iterator[ApiServer]:
     """Here with the controllers of Jobs, Deployments and quotas, and the scheduler."""
-    (port,) = free_ports(1)
+    port = free_port()
     command = [
         apiserver.binaries / "kube-scheduler",
         f"--kubeconfig={apiserver.kubeconfig}",

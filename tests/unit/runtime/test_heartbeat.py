@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from job_files import make_job
-from object_store import ObjectStore, free_port
+from object_store import ObjectStore
+from ports import free_port
 from supervised import Pod
 from wan_operator.resources.labels import Owner
 from wan_operator.resources.meeting import meeting_env

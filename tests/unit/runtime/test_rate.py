@@ -21,7 +21,7 @@ import pytest
 
 from evaluations import Evaluation
 from moving import moving_picture
-from object_store import free_port
+from ports import free_port
 from running_gateway import plain
 from starting import LIMIT
 from wan_runtime.artifacts import documents, manifest

@@ -16,7 +16,8 @@ from minio import Minio
 from urllib3 import HTTPResponse
 from urllib3.exceptions import ProtocolError
 
-from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore, free_port
+from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
+from ports import free_port
 from wan_runtime.artifacts.patience import Patience, Retrier
 from wan_runtime.artifacts.store import PART_BYTES, ArtifactCorrupt, ObjectNotFound, Store
 from wan_runtime.contract.job import StoreSpec

@@ -15,7 +15,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from object_store import free_port
+from ports import free_port
 from postgres import programs
 
 USER = "postgres" if os.geteuid() == 0 else None

@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 
 from lossy import LossyNetwork
-from object_store import free_port
 from orders import claimed, found, order, rendered, submitted
+from ports import free_port
 from postgres import Postgres
 from wan_runtime.rendering.order import Advance, Job, Problem, Stage, State
 from wan_runtime.serving.queue import database, events

@@ -18,8 +18,9 @@ from uuid import uuid4
 
 import pytest
 
-from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore, free_port
+from object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
 from orders import sql
+from ports import free_port
 from postgres import Postgres
 from running_gateway import plain, service_spec
 from wan_runtime.contract.reasons import GatewayReason

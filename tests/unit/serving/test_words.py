@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from object_store import free_port
+from ports import free_port
 from running_gateway import RunningGateway
 from unit.serving.test_gateway import ask, error
 from unit.serving.test_moderation import Hook, answering

@@ -18,8 +18,8 @@ import pytest
 
 from forked_modules import ForkedProcess
 from ml_runs import HEIGHT, WIDTH
-from object_store import free_port
 from orders import found, sql
+from ports import free_port
 from postgres import Postgres
 from wan_runtime.artifacts.store import Store
 from wan_runtime.contract.job import ExitClass, ModelSpec
