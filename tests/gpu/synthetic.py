@@ -190,7 +190,7 @@ def build(
         made,
         mock.patch.multiple(
             loop,
-            base_model=lambda *_: SimpleNamespace(dits={expert: ()}, verified={}),
+            base_model=lambda *_: SimpleNamespace(preset=preset, dits={expert: ()}, verified={}),
             files_digest=lambda *_: "0" * 64,
             load_latents=lambda *_: latents(),
             LocalCache=lambda *_: cache,
