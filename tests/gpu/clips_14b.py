@@ -161,7 +161,7 @@ def service(options: argparse.Namespace) -> Iterator[tuple[httpx.Client, dict[st
         spec = spec_of(
             "clips", preset, options.work, server,
             profile=options.profile, defaults={"steps": STEPS}, adapters=[turbo],
-            step_cache=options.step_cache,
+            step_cache=options.step_cache, gpus=options.ranks,
         )  # fmt: skip
         alone(upload_adapter, preset, spec)
         home = processes.folder

@@ -34,19 +34,22 @@ STEPS = (
     ("`Exact`, no guidance, two GPUs", replace(STEP, gpus=2, profile="Exact", guided=False), 6.53),
 )
 """Transformers alone, of Wan2.1."""
-DECODERS = (("decoding", STEP, 1.762), ("decoding on two GPUs", replace(STEP, gpus=2), 1.033))
+DECODERS = (("decoding", STEP, 1.762), ("decoding on two GPUs", replace(STEP, gpus=2), 1.009))
 CLIPS = (
     ("`Balanced`, a clip of 20 computed steps", replace(CLIP, profile="Balanced", computed=20),
      324.315 + 1.767),
     ("`Fast`, a clip of 16 computed steps", replace(CLIP, profile="Fast", computed=16),
      232.786 + 1.769),
-    ("`Fast`, distilled, 4 steps", replace(DISTILLED, profile="Fast"), 29.6 + 1.76),
+    ("`Lossless`, a clip of 40 steps on two GPUs", replace(CLIP, gpus=2), 404.342 + 1.016),
+    ("`Fast`, distilled, 4 steps", replace(DISTILLED, profile="Fast"), 30.086 + 1.778),
     ("`Lossless`, distilled, 4 steps", DISTILLED, 40.3 + 1.76),
 )  # fmt: skip
 """Transformers and decoding, of Wan2.2: an adapter takes time of its own, which is in no plan."""
 TRAINED = (
     ("LoRA, 25 frames of Wan2.1, `KeepAttention`", replace(LORA, preset=WAN21, frames=25), 6.9,
      58.24),
+    ("LoRA, 81 frames of Wan2.1", replace(LORA, preset=WAN21, checkpointing="Full"), 54.842, 89.24),
+    ("LoRA, 81 frames of Wan2.1, `KeepAttention`", replace(LORA, preset=WAN21), 39.235, 107.44),
     ("LoRA, 81 frames, `KeepAttention`", LORA, 39.355, 102.93),
     ("LoRA, 81 frames, `Offload`", replace(LORA, checkpointing="Offload"), 39.151, 48.14),
     ("LoRA, 81 frames, `KeepAttention`, `deterministic`", replace(LORA, deterministic=True),
