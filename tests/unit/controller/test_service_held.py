@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -152,6 +153,10 @@ def rolling(rollout: dict[str, Any], hold: str) -> tuple[World, str]:
     return world, before
 
 
+def made(world: World) -> dict[Any, Any]:
+    return {key: (each.get("spec"), each.get("data")) for key, each in world.objects.items()}
+
+
 def mend(world: World) -> None:
     world.settings = replace(world.settings, store_bucket="wan")
     world.cr["spec"].pop("acceleration", None)
@@ -203,17 +208,70 @@ def test_a_good_rollout_goes_on_and_its_values_follow(rollout: dict[str, Any], h
     assert world.running("worker") != before
     assert world.deployment("canary") is None
     world.roll()
-    phase = "Promoting" if rollout is CANARY else "Starting"
+    world.turn(5)
+    objects, said = made(world), world.status["rollout"]
+    assert said["phase"] == "Promoting", "all are new"
     for _ in range(3):
-        decision = world.turn(3600)
-        assert not decision.children
-        assert not decision.events
-        assert world.status["rollout"]["phase"] == phase, "all are new, however long ago"
+        assert not world.turn(3600).events
+        assert world.status["rollout"] == said, "however long ago"
+        assert made(world) == objects
     assert world.status["revision"] == before
     mend(world)
     world.settle()
     assert world.status["revision"] == world.running("worker") != before
     assert world.condition("Stalled") == ("", "", "")
+
+
+@pytest.mark.parametrize("hold", HOLDS)
+def test_a_worker_that_is_away_for_a_moment_sends_nothing_back(hold: str) -> None:
+    world, before = rolling(SURGE, hold)
+    world.roll()
+    world.turn(5)
+    new = world.running("worker")
+    world.turn(7200)
+    world.roll(ready=False)
+    assert not world.turn(5).events
+    assert world.condition("Stalled")[1] == hold
+    world.roll()
+    world.turn(5)
+    assert world.running("worker") == new != before
+
+
+@pytest.mark.parametrize("hold", HOLDS)
+def test_a_canary_goes_though_the_others_are_new_at_once(hold: str) -> None:
+    """As where none is wanted, or where the operator was away meanwhile."""
+    world, before = rolling(CANARY, hold)
+    world.report = GOOD
+    world.turn(5)
+    world.roll()
+    world.turn(5)
+    assert world.running("worker") != before
+    assert world.deployment("canary") is None
+    assert world.rollout() == {"weight": 0}
+
+
+@pytest.mark.parametrize("hold", HOLDS)
+@pytest.mark.parametrize("rollout", [CANARY, SURGE], ids=["Canary", "Surge"])
+def test_what_is_refused_of_a_way_back_is_tried_again(rollout: dict[str, Any], hold: str) -> None:
+    world, before = rolling(rollout, hold)
+    world.now += timedelta(seconds=700)
+    status = world.look().status  # none of its children could be written
+    assert status is not None
+    assert status["rollout"]["phase"] == "RolledBack"
+    world.cr["status"] = status
+    world.turn(300)
+    assert not world.turn(300).children
+    is_back(world, before, hold)
+
+
+@pytest.mark.parametrize("hold", HOLDS)
+def test_a_canary_that_somebody_deletes_is_made_again(hold: str) -> None:
+    """Its share of the requests would wait for it for ever."""
+    world, _ = rolling(CANARY, hold)
+    del world.objects["Deployment", "demo-canary"]
+    world.turn(5)
+    assert world.deployment("canary") is not None
+    assert world.rollout() == {"weight": 0}, "until it is ready"
 
 
 @pytest.mark.parametrize("rollout", ["Never", SURGE, CANARY | {"canary": {"percent": 99}}])

@@ -78,19 +78,46 @@ def course(service: Service, desired: Revision) -> Course:
 
 def under_way(service: Service) -> Course | None:
     """As `course`, for a spec that is not acted on: what was begun is judged on, by spec.rollout.
-    None: nothing is under way, or it takes more of the spec, such as the values of a revision whose
-    workers are all there."""
-    rollout, strategy = service.status.rollout, service.spec.rollout.strategy
-    if rollout is None or rollout.phase in ("Waiting", "RolledBack"):
+    None: there is nothing to do. Once all workers are new the rollout stays as it is: the values of
+    their revision, of an earlier spec, are not known."""
+    rollout = service.status.rollout
+    if rollout is None or rollout.phase == "Waiting":
         return None
     serving, desired = (service.revision(n) for n in (service.status.revision, rollout.revision))
+    if serving is not None and rollout.phase == "RolledBack":
+        return None if _is_back(service, serving) else Course(service, serving)
     if serving is None or desired is None or not desired.is_intact:
         return None
-    is_tried = service.deployment(Part.CANARY) is not None
-    if rollout.phase != "Promoting" and is_tried != (strategy == "Canary"):
-        return None  # begun with another strategy
+    if _began_otherwise(service, rollout):
+        return None
     taken = _go_on(service, serving, desired, rollout)
-    return taken if taken.service.status.rollout is not None else None
+    if taken.service.status.rollout is not None:
+        return taken
+    # A worker that is not ready for a moment, long after the last progress, sends nothing back.
+    text = f"all workers are of revision {desired.name}, which status.revision says once the spec "
+    text += "can be acted on"
+    return replace(taken, service=_moved(service, "Promoting", text))
+
+
+def _began_otherwise(service: Service, rollout: RolloutStatus) -> bool:
+    """Whether it was begun with another strategy than the spec's."""
+    if rollout.phase == "Promoting":
+        return False
+    if service.spec.rollout.strategy == "Canary":
+        return _runs(service, Part.WORKER, rollout.revision)
+    is_tried = service.deployment(Part.CANARY) is not None
+    return is_tried or rollout.phase in ("Proving", "Gated")
+
+
+def _is_back(service: Service, serving: Revision) -> bool:
+    """Whether a rollback is done: what the API server refused of it is to be tried again."""
+    has_canary = service.deployment(Part.CANARY) is not None or _written(service).canary is not None
+    return not has_canary and _runs(service, Part.WORKER, serving.name)
+
+
+def _runs(service: Service, part: Part, revision: str) -> bool:
+    found = service.deployment(part)
+    return found is not None and label(found["spec"]["template"], REVISION) == revision
 
 
 def _is_vain(service: Service) -> bool:
@@ -256,7 +283,7 @@ def _fault(service: Service, serving: Revision, desired: Revision, rollout: Roll
         return gate.message
     if rollout.phase in ("Promoting", "Gated") or not is_overdue(service, rollout):
         return ""
-    if _is_done(service, desired):  # a spec that is not acted on may leave it so for long
+    if _is_done(service, desired):  # it is looked at late, as after an outage of the operator
         return ""
     why = found[0].message if found else rollout.message
     if rollout.phase == "Proving":
@@ -271,15 +298,20 @@ def _fault(service: Service, serving: Revision, desired: Revision, rollout: Roll
 def numbered(service: Service, share: Rollout) -> Rollout:
     """As it is written, if that says the same; else with a higher number. By the clock, it is also
     higher than those of a service of this name that is gone, whose last one its database has."""
-    found = service.child("ConfigMap", name_of(service.owner, ROLLOUT))
-    try:
-        written = Rollout.model_validate_json(found["data"][ROLLOUT_KEY]) if found else Rollout()
-    except (KeyError, ValidationError):  # edited by somebody
-        written = Rollout()
+    written = _written(service)
     if written.number and written == share.model_copy(update={"number": written.number}):
         return written
     number = max(int(service.now.timestamp()), written.number + 1)
     return share.model_copy(update={"number": number})
+
+
+def _written(service: Service) -> Rollout:
+    """As gateways read it; nothing, if it is not there."""
+    found = service.child("ConfigMap", name_of(service.owner, ROLLOUT))
+    try:
+        return Rollout.model_validate_json(found["data"][ROLLOUT_KEY]) if found else Rollout()
+    except (KeyError, ValidationError):  # edited by somebody
+        return Rollout()
 
 
 def _moved(service: Service, phase: str, message: str) -> Service:
