@@ -271,6 +271,12 @@ def test_a_canary_is_judged_from_the_beginning_of_its_own_rollout() -> None:
     world.turn(5)
     assert world.running("canary") == first
     assert world.status["rollout"]["phase"] == "Proving"
+    unread = Rollout.model_validate(share | {"begun": None})  # by a gateway that has just started
+    world.report = world.report.model_copy(update={"rollout": unread})
+    world.turn(5)
+    assert world.status["rollout"]["phase"] == "Proving"
+    world.roll()
+    world.turn(5)
     again = Rollout.model_validate(world.share())
     assert world.share()["begun"] > share["begun"]
     world.report = world.report.model_copy(update={"rollout": again})

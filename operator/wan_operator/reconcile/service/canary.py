@@ -20,7 +20,10 @@ def seen(service: Service) -> TrackReport | None:
     track = report.tracks.get(Track.CANARY) if report else None
     if report is None or track is None or rollout is None:
         return None
-    return track if report.rollout.begun in (None, rollout.start_time) else None
+    begun, number = report.rollout.begun, report.rollout.number
+    if begun is None and number:  # the time of a share of an earlier rollout is before this one's
+        return track if number >= rollout.start_time.timestamp() else None
+    return track if begun in (None, rollout.start_time) else None
 
 
 def made(track: TrackReport | None) -> int:
