@@ -153,6 +153,9 @@ def test_of_a_deleted_service_what_waits_and_then_the_rest() -> None:
         assert each.queue is not None
         assert (each.queue.uid, each.queue.prefix) == (served.uid, served.prefix)
     assert len({each["metadata"]["name"] for each in jobs}) == 2
+    world.cr["spec"].setdefault("workers", {})["drainSeconds"] = drain + 7000
+    later = what(SERVICE.left(world.cr, world.settings, world.now)[0])
+    assert later.due == first.due + timedelta(seconds=7000), "workers of a rollout end theirs, too"
     world.cr["status"].pop("effective")
     assert SERVICE.left(world.cr, world.settings, world.now) == (), "it has never begun"
 

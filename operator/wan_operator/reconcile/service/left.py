@@ -6,6 +6,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from wan_operator.reconcile.observed import Observed, Raw
+from wan_operator.reconcile.service.resolve import drain_seconds, gpu_of
 from wan_operator.reconcile.service.state import read
 from wan_operator.reconcile.store import ca_bundle, store_spec
 from wan_operator.resources.labels import Manifest
@@ -35,7 +36,10 @@ def left(cr: Raw, settings: Settings, now: datetime) -> tuple[Manifest, ...]:
         cluster=cluster,
         prefix=prefix_of(store, cluster, owner.namespace, owner.name, owner.uid),
     )
-    silent = now + ENDING + timedelta(seconds=effective.drain_seconds + SILENCE_SECONDS)
+    # During a rollout there are workers of both: status.effective is of those that serve.
+    new = spec.workers.drain_seconds or drain_seconds(spec, gpu_of(spec, settings), effective)
+    drain = max(new, effective.drain_seconds)
+    silent = now + ENDING + timedelta(seconds=drain + SILENCE_SECONDS)
     expired = silent + timedelta(hours=spec.results.retention_hours)
     return tuple(
         clearing_job(
