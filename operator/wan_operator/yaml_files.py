@@ -122,7 +122,11 @@ def _content(file: str) -> bytes:
         else:
             with Path(file).open("rb") as opened:
                 data = opened.read(LIMIT + 1)
+    except IsADirectoryError as error:
+        raise DocumentError(f"{named(file)} is a folder: name the files in it") from error
     except OSError as error:
+        if "://" in file:
+            raise DocumentError(f"{file} is an address: download it, and name the file") from error
         raise DocumentError(f"{named(file)} cannot be read: {error.strerror}") from error
     if len(data) > LIMIT:
         raise DocumentError(f"{named(file)} is larger than {LIMIT // 2**20} MiB")

@@ -224,6 +224,7 @@ WRONG: list[tuple[Any, str]] = [
         'kind: must be one of WanFineTune, WanInferenceService, WanEvaluation, not "WanFinetune"',
     ),
     (document(modell={}), 'unknown field "spec.modell"'),
+    (document(**{"\u00a0model": {}}), r'unknown field "spec.\u00a0model"'),
     (document(dataset={"source": "s3://data/c", "frame": 5}), 'unknown field "spec.dataset.frame"'),
     (
         document(podTemplate={"tolerations": [{"keys": "a"}]}),
@@ -296,12 +297,16 @@ def test_a_file_that_is_not_there(plan: Plan) -> None:
     status, _, error = plan("-f", "/nonexistent.yaml", of=on_h100())
     assert status == 2
     assert "/nonexistent.yaml cannot be read" in error
+    _, _, error = plan("-f", "https://example.com/mine.yaml", of=on_h100())
+    assert error.endswith(
+        "https://example.com/mine.yaml is an address: download it, and name the file\n"
+    )
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "cannot be read: Is a directory"),
+        (None, "is a folder: name the files in it"),
         (
             b"\xff\xff\xff",
             "is no YAML at line 1: it is no text in UTF-8 or UTF-16: save it as UTF-8",

@@ -62,7 +62,7 @@ def _read(document: dict[str, Any], kind: PlannedKind[Any, Any], where: str) -> 
     if version != API_VERSION:
         raise DocumentError(f"{where}: apiVersion: must be {API_VERSION}, not {value(version)}")
     schema = _schema(document["kind"])
-    _refuse(where, (f'unknown field "{path}"' for path in unknown_fields(document, schema)))
+    _refuse(where, (f'unknown field "{_seen(path)}"' for path in unknown_fields(document, schema)))
     made = stored(document, schema)
     if "spec" not in made:
         raise DocumentError(f"{where}: spec: is missing")
@@ -95,6 +95,11 @@ def _refuse(where: str, faults: Iterable[str]) -> None:
     found = [*faults]
     if found:
         raise DocumentError(f"{where}: {in_a_line(found)}")
+
+
+def _seen(path: str) -> str:
+    """The path with its characters of which nothing is seen, such as U+00A0, escaped."""
+    return "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in path)
 
 
 def _checked(model: type[Model], part: Any, field: str, where: str) -> Model:
