@@ -113,6 +113,7 @@ def test_kohyas_header_counts_where_its_trainers_names_are(path: Path) -> None:
     told = {"ss_network_module": "networks.lora_wan", "ss_network_dim": "2"}
     told["ss_network_alpha"] = "1.0"
     assert same(read(path, state(factors, KOHYA), told), factors, 0.5)
+    assert same(read(path, state(factors, KOHYA), told | {"ss_network_dim": "2.0"}), factors, 0.5)
     assert same(read(path, state(factors, COMFYUI), told), factors)
     assert same(read(path, state(factors, "{}"), told), factors)
     alphas = {f"lora_unet_{layer.replace('.', '_')}.alpha": torch.tensor(4.0) for layer in LAYERS}

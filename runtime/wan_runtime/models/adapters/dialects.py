@@ -32,7 +32,7 @@ from wan_runtime.contract.finetune import Dialect
 from wan_runtime.contract.steps import Expert
 from wan_runtime.faults import value
 from wan_runtime.models.adapters import foreign, strength
-from wan_runtime.models.adapters.changes import Adapter, Changes, Factors, dimensions, invalid
+from wan_runtime.models.adapters.changes import Adapter, Changes, Factors, invalid
 from wan_runtime.models.adapters.layer_names import (
     COMFYUI,
     MODULATED,
@@ -137,9 +137,11 @@ def is_adapter(keys: Iterable[str]) -> bool:
 def _read(address: str, file: Any, dtype: torch.dtype) -> Adapter:
     """`file`: of `safe_open`."""
     header, names = file.metadata() or {}, list(file.keys())
+    if not names:
+        raise invalid(address, "holds no tensors")
     placed, unknown = _placed(names)
     if unknown or not placed:
-        found = ", ".join(sorted(unknown)[:3]) or "none"
+        found = ", ".join(sorted(unknown)[:3])
         raise invalid(
             address,
             foreign.kind_of(names)
@@ -257,7 +259,8 @@ def _scale(
     if "alpha" in tensors:
         alpha = tensors["alpha"]
         if alpha.numel() != 1:
-            raise invalid(address, f"alpha of {layer} is {dimensions(alpha.shape)}, not a number")
+            what = f"has an alpha of {alpha.numel()} numbers at {layer}: it is to be one"
+            raise invalid(address, what)
         return float(alpha) / a.shape[0]
     return 1.0 if config is None else config.scale(address, layer, a.shape[0])
 

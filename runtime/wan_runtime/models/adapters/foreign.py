@@ -39,6 +39,10 @@ OPENINGS = {
     b"\x80": "is a pickle of PyTorch, whatever its name: save it with safetensors",
     b"version https://git-lfs": "is a pointer of Git LFS: run `git lfs pull`, and upload the file",
     b"<": "is a web page, not the file that it was to be downloaded from",
+    b"\x1f\x8b": "is compressed with gzip: unpack it",
+    b"\x28\xb5\x2f\xfd": "is compressed with zstd: unpack it",
+    b"7z\xbc\xaf\x27\x1c": "is a 7z archive: unpack it",
+    b"Rar!": "is a RAR archive: unpack it",
     b"{": "is JSON: give the .safetensors file beside it",
 }
 """First bytes, and what the file is then."""
@@ -55,7 +59,10 @@ def opening(path: Path) -> str:
         length = int.from_bytes(head[:8], "little")
         file.seek(8)
         header = file.read(length) if head[8:9] == b"{" and length < size else b""
-    promised = 8 + length + _promised(header) if head[8:9] == b"{" else 0
+    tensors = _promised(header)
+    promised = 8 + length + tensors if head[8:9] == b"{" else 0
+    if tensors and promised < size:
+        return f"is damaged: it has {size} bytes, and its header says {promised}. Upload it again"
     if promised > size:
         return f"is cut off: it has {size} bytes, and its header says {promised}. Upload it again"
     starts = (text for start, text in OPENINGS.items() if head.startswith(start) and not header)

@@ -92,7 +92,7 @@ def configs(
 def _plain(address: str, header: Mapping[str, str], alpha: str, rank: str) -> Config:
     """From two numbers as text."""
     try:
-        return Config(alpha, int(header[rank]), _finite(float(header[alpha])), {}, {})
+        return Config(alpha, _whole(header[rank]), _finite(float(header[alpha])), {}, {})
     except (KeyError, ValueError):
         raise invalid(
             address,
@@ -189,6 +189,14 @@ def _finite(number: float) -> float:
     if not math.isfinite(number):
         raise ValueError(number)
     return number
+
+
+def _whole(text: str) -> int:
+    """A whole number, at times written as `16.0`. Raises ValueError for all else."""
+    number = _finite(float(text))
+    if not number.is_integer():
+        raise ValueError(text)
+    return int(number)
 
 
 def _unreadable(address: str, what: str) -> Exception:
