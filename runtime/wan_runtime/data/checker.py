@@ -23,7 +23,7 @@ from wan_runtime.data.decode import suffix_of
 from wan_runtime.data.facts import ClipRejected, Facts
 from wan_runtime.data.formats.rows import Row
 from wan_runtime.data.names import Names
-from wan_runtime.data.source import Place, Source, path_fault, printable
+from wan_runtime.data.source import ADDRESS, Place, Source, path_fault, printable
 from wan_runtime.errors import StepError
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,8 @@ class Checker:
         """The row with its verdict."""
         place = row.video
         path = str(PurePosixPath(place.path)) if place.path else ""
+        if ADDRESS in place.path:
+            path = place.path  # PurePosixPath makes one slash of the two
         place = replace(place, path=path)
         clip = Clip(
             row=row.number,

@@ -7,6 +7,7 @@ from collections import defaultdict
 from functools import cached_property
 from itertools import islice
 from pathlib import PurePosixPath
+from urllib.parse import unquote
 
 from wan_runtime.data.formats.suffixes import evicted
 from wan_runtime.data.source import Source
@@ -46,7 +47,7 @@ class Names:
         if _plain(path) in self._away:
             return "; it is in iCloud only: download it first"
         pure = PurePosixPath(_slashes(path))
-        keys = map(_plain, (path, pure.name, pure.stem))
+        keys = map(_plain, (path, pure.name, pure.stem, unquote(pure.name)))
         like = next((found for key in keys if (found := self._alike[key])), [])
         if len([each for each in like if _same(each, path)]) > 1:
             return f"; several files look like it: {', '.join(sorted(map(ascii, like)))}"
@@ -54,7 +55,7 @@ class Names:
             return f"; did you mean {like[0]}?"
         if like:
             return f"; files of this name are {', '.join(like[:3])}"
-        if _plain(path) in self._folders:
+        if pure.parts and _plain(path) in self._folders:
             return "; it is a folder, not a file"
         return ""
 

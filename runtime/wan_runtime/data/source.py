@@ -16,6 +16,8 @@ from wan_runtime.errors import InputError
 MAX_NAME = 255
 MAX_PATH = 900
 """Bytes. A key of S3 has 1024, dataset.source with it."""
+ADDRESS = "://"
+"""What a URL has, and no path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +213,7 @@ def path_fault(path: str) -> str | None:
         sizes = [len(part.encode()) for part in pure.parts]
     except UnicodeEncodeError:
         return "is not UTF-8: rename it"
-    if "://" in path:
+    if ADDRESS in path:
         return "is an address, not relative to dataset.source: put the file there"
     if pure.is_absolute() or re.match(r"[A-Za-z]:[\\/]|\\", path):
         return "is not relative to dataset.source, but a path of some machine"

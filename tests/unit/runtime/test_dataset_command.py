@@ -194,6 +194,7 @@ def test_what_a_newcomer_brings_gets_a_sentence_that_says_what_to_change(
     assert said in capsys.readouterr().err
     text = (
         "video;prompt\r\nIMG_0001.mov;a man, cycling\r\nb.mp4;\r\ncat.gif;a cat\r\nno\tfile;x\r\n"
+        "https://x.de/b.mp4;y\r\n"
     )
     (folder / "metadata.csv").write_bytes(text.encode("utf-16"))
     assert cli.main(check) == 10
@@ -203,6 +204,7 @@ def test_what_a_newcomer_brings_gets_a_sentence_that_says_what_to_change(
     assert "row 2  b.mp4  CaptionEmpty: has no caption" in out
     assert "row 3  cat.gif  Unreadable: " in out
     assert "row 4  'no\\tfile'  NotFound: does not exist: '/" in out
+    assert "row 5  https://x.de/b.mp4  PathInvalid: is an address, not relative to" in out
     (folder / "metadata.csv").unlink()
     with pytest.raises(SystemExit):
         cli.main(["dataset", "check", str(folder / "captions.xlsx"), *SIZE])

@@ -73,6 +73,9 @@ def test_of_several_alike_only_the_exact_name_is_meant(source: Source) -> None:
         ("only.mp4", "; did you mean only.mkv?"),
         ("a.mp4", "; files of this name are in/a.mp4, two/a.mp4"),
         ("in", "; it is a folder, not a file"),
+        (".", ""),
+        ("only%2Emkv", "; did you mean only.mkv?"),
+        ("https://x.de/set/C0%2eMP4", "; did you mean C0.MP4?"),
         ("other.mp4", ""),
     ],
 )

@@ -60,6 +60,7 @@ def test_a_csv_of_any_spreadsheet_says_the_same(tmp_path: Path, content: str | b
         (b"PK\x03\x04...", 'is a workbook, a Word file or a zip archive: save the table as "CSV '),
         (b"\xd0\xcf\x11\xe0", "is an old Excel or Word file"),
         (b"\x1f\x8b..", "is compressed with gzip: unpack it"),
+        ("version https://git-lfs.github.com/spec/v1\noid", "is a pointer of Git LFS: run"),
         ('video,prompt\na,"x" y\n', "line 2: 'y' follows a closing quote: write quotes within a"),
         ('video,prompt\na, "x, y"\n', "2 has 3 fields, the header 2: leave out the blank before a"),
         ('video,prompt\na,x\nb,"y\n\nc,z\n', "line 3: the quote before 'y\\n\\nc,z' is not closed"),
@@ -216,6 +217,8 @@ def test_two_tables_are_one_too_many(tmp_path: Path) -> None:
         (["a.mp4", "captions.csv"], "captions.csv may be the table: name it metadata.csv"),
         (["a.mp4", "Metadata.CSV"], "Metadata.CSV may be the table: name it metadata.csv"),
         (["set/a.mp4", "set/metadata.csv"], "set/metadata.csv is one folder deeper: end"),
+        (["x/y/a.mp4", "x/y/metadata.csv"], "x/y/metadata.csv is 2 folders deeper: end"),
+        (["a.mp4", "captions/a.txt"], "put captions/a.txt beside a.mp4"),
         (["a.mp4", "a.mp4.txt"], "name the caption a.txt, not a.mp4.txt"),
         (["a.mp4", "captions.json"], "that looks like dataset.format: Folder"),
         (["a.mp4", ".DS_Store", "._a.mp4", "Thumbs.db"], "It holds 1 .mp4; clips want captions"),
@@ -228,6 +231,12 @@ def test_a_folder_without_a_table_says_what_to_write(
 ) -> None:
     source = put(tmp_path, dict.fromkeys(files, b""))
     with pytest.raises(InputError, match=re.escape(says)):
+        read_listing(source, "DiffSynth", Columns())
+
+
+def test_captions_that_are_there_are_not_asked_for(tmp_path: Path) -> None:
+    source = put(tmp_path, {"a.mp4": b"", "captions.json": b""})
+    with pytest.raises(InputError, match=r"looks like dataset\.format: Folder$"):
         read_listing(source, "DiffSynth", Columns())
 
 

@@ -97,12 +97,17 @@ def advice(paths: Sequence[str], format: DatasetFormat) -> list[str]:
         kind = "Parquet" if suffix(sheet) == ".parquet" else "a spreadsheet"
         said.append(f'{sheet} is {kind}: save it as "CSV UTF-8" under the name metadata.csv{then}')
     elif table is not None and "/" in table:
-        said.append(f"{table} is one folder deeper: end dataset.source there")
+        deeper = "one folder" if table.count("/") == 1 else f"{table.count('/')} folders"
+        said.append(f"{table} is {deeper} deeper: end dataset.source there")
     elif table is not None:
         said.append(f"{table} may be the table: name it {_table_name(table)}{then}")
     elif video is not None and f"{video}.txt" in paths:
         text = PurePosixPath(video).with_suffix(".txt")
         said.append(f"name the caption {text}, not {video}.txt")
+    elif video is not None and (apart := _apart(video, paths)) is not None:
+        said.append(f"put {apart} beside {video}")
+    elif has_captions_json(paths) and format != "Folder":
+        pass  # it is a folder of that format already
     elif video is not None and not any(suffix(path) == ".txt" for path in paths):
         text = PurePosixPath(video).with_suffix(".txt")
         either = "or" if format == "Folder" else "or, with dataset.format: Folder,"
@@ -111,6 +116,14 @@ def advice(paths: Sequence[str], format: DatasetFormat) -> list[str]:
             f"each clip{then}, {either} that of {video} into {text}"
         )
     return said
+
+
+def _apart(video: str, paths: Sequence[str]) -> str | None:
+    """The one text file of a video's name, if it is in another folder."""
+    pure = PurePosixPath(video)
+    texts = [PurePosixPath(path) for path in paths if suffix(path) == ".txt"]
+    found = [text for text in texts if text.stem == pure.stem]
+    return str(found[0]) if len(found) == 1 and found[0].parent != pure.parent else None
 
 
 def _table(paths: Sequence[str]) -> str | None:

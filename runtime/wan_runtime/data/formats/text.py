@@ -29,6 +29,7 @@ OTHER_FILES = (
     (b"%PDF", "is a PDF: save it as plain text"),
     (b"\x1f\x8b", "is compressed with gzip: unpack it"),
     (b"\x28\xb5\x2f\xfd", "is compressed with zstd: unpack it"),
+    (b"version https://git-lfs", "is a pointer of Git LFS: run `git lfs pull`"),
 )
 """First bytes of what is put in a text file's place, and what to do."""
 WEB_PAGE = re.compile(rb"\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|head)\b", re.IGNORECASE)
