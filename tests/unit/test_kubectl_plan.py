@@ -78,6 +78,25 @@ def test_a_run_that_fits_and_one_that_does_not(plan: Plan) -> None:
     assert "unknown: say how many clips with --clips" in out
 
 
+def test_what_auto_would_choose_counts_in_what_helps(plan: Plan) -> None:
+    """For fewer frames, and on another GPU, it is another policy than for the run as it is."""
+
+    def auto(frames: int) -> dict[str, Any]:
+        made = document(training={"gradientCheckpointing": "Auto"})
+        made["spec"]["dataset"]["frames"] = frames
+        return made
+
+    _, out, _ = plan("--gpu", "H100-80GB", of=auto(241))
+    found = re.search(r"^fits with .* or (\d+) frames", out, re.MULTILINE)
+    assert found is not None
+    assert plan("--gpu", "H100-80GB", of=auto(int(found[1])))[0] == 0
+    assert plan("--gpu", "H100-80GB", of=auto(int(found[1]) + 4))[0] == 1, "the most"
+    _, out, _ = plan("--gpu", "RTX-4090-24GB", of=auto(81))
+    assert re.search(r"^fits with .*a GPU of type H100-80GB$", out, re.MULTILINE)
+    _, out, _ = plan(of=auto(81))
+    assert out.splitlines()[0].endswith("gradientCheckpointing Auto"), "each type its own"
+
+
 def test_pods_that_may_have_too_little_host_memory_do_not_fit(plan: Plan) -> None:
     short = on_h100(resources={"memory": "48Gi"}, training={"gradientCheckpointing": "Offload"})
     status, out, _ = plan(of=short)

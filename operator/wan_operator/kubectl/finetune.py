@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from wan_operator.api.v1alpha1.finetune import WanFineTuneSpec
 from wan_operator.kubectl.kind import Document, PlannedKind
 from wan_operator.kubectl.table import aligned
 from wan_operator.kubectl.words import EXPLAINED, explained, money, ranged, rounded, term_rows
-from wan_operator.reconcile.finetune.fit import run_plan, warm_up_fault, workloads
+from wan_operator.reconcile.finetune.fit import run_plan, settled, warm_up_fault, workloads
 from wan_operator.reconcile.finetune.host import shortage
 from wan_operator.yaml_files import DocumentError
 from wan_runtime.contract.training import Parallelism
@@ -54,7 +55,8 @@ def planned(finetune: FineTune, gpu: Gpu, catalogue: Sequence[Gpu], clips: int |
         return Planned(finetune, None, [])
     plan = run_plan(spec, works, gpu, clips)
     if not plan.training.fits:
-        return Planned(finetune, plan, remedies(works[0], gpu, catalogue, works[1:]))
+        settle = partial(settled, spec)
+        return Planned(finetune, plan, remedies(works[0], gpu, catalogue, works[1:], settle))
     short = shortage(spec, works[0])
     if short is None:
         return Planned(finetune, plan, [])
@@ -98,14 +100,16 @@ def description(one: Planned) -> str:
     return f"{head}{summary(plan)}\n{aligned(rows)}"
 
 
-def summary(plan: RunPlan) -> str:
+def summary(plan: RunPlan, checkpointing: str = "") -> str:
+    """`checkpointing`: of all types together; by default the plan's own."""
     work = plan.training.work
     method = f"LoRA of rank {work.rank}" if work.method == "lora" else "full fine-tuning"
     largest = "" if len(plan.buckets) == 1 else f", the largest of {len(plan.buckets)} buckets"
     method += ", both experts in one Job" if work.experts > 1 else ""
     return (
         f"{work.preset}, {method}, {work.frames} frames of {work.width}x{work.height} "
-        f"({work.tokens:,} tokens{largest}), gradientCheckpointing {work.checkpointing}"
+        f"({work.tokens:,} tokens{largest}), gradientCheckpointing "
+        f"{checkpointing or work.checkpointing}"
         f"{_gpus(work.spread)}"
     )
 
@@ -152,7 +156,9 @@ def comparison(compared: Sequence[Planned]) -> str:
     first = compared[0]
     if first.plan is None:
         return description(first)
-    head = f"WanFineTune {first.finetune.name}: {summary(first.plan)}\n"
+    policies = {one.plan.training.work.checkpointing for one in compared if one.plan is not None}
+    chosen = policies.pop() if len(policies) == 1 else "Auto"
+    head = f"WanFineTune {first.finetune.name}: {summary(first.plan, chosen)}\n"
     rows = [("GPU", "HAS", "NEEDS", "FITS", "S/STEP", "HOURS", "COST", "TIME IS")]
     for one in compared:
         plan = one.plan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,20 +19,37 @@ MOST_ON_A_NODE = 8
 SMALLER = (832, 480)
 """Wan's other official size."""
 
+Settle = Callable[[Sequence[Training], Gpu], Sequence[Training]]
+"""The buckets of a run, the largest first, with what is chosen by itself for them on a GPU."""
+
+
+def as_they_are(works: Sequence[Training], gpu: Gpu) -> Sequence[Training]:
+    """Where nothing is chosen."""
+    return works
+
 
 def fits(works: Iterable[Training], gpu: Gpu) -> bool:
     return all(plan_training(work, gpu).fits for work in works)
 
 
 def remedies(
-    work: Training, gpu: Gpu, catalogue: Sequence[Gpu], smaller: Sequence[Training] = ()
+    work: Training,
+    gpu: Gpu,
+    catalogue: Sequence[Gpu],
+    smaller: Sequence[Training] = (),
+    settle: Settle = as_they_are,
 ) -> list[str]:
     """As `57 frames`, least intrusive first; empty if nothing alone helps. `smaller`: the run's
-    buckets beside that of `work`, its largest."""
+    buckets beside that of `work`, its largest. `settle`: a run that is changed, or on another GPU,
+    may be given another checkpointing."""
     works, found = (work, *smaller), []
 
+    def fit(works: Sequence[Training], gpu: Gpu = gpu) -> bool:
+        return fits(settle(works, gpu), gpu)
+
     def fit_with(**change: Any) -> bool:
-        return fits((replace(each, **change) for each in works), gpu)
+        changed = [replace(each, **change) for each in works]
+        return fits(changed, gpu) if "checkpointing" in change else fit(changed)
 
     if work.checkpointing == "None" and fit_with(checkpointing="Full"):
         found.append("gradientCheckpointing: Full")
@@ -56,17 +73,17 @@ def remedies(
     split = next((each for each in wider(work) if fit_with(spread=each)), None)
     if split is not None:
         found.append(f"parallelism.gpusPerNode: {split.gpus_per_node}")
-    frames = most_frames(works, gpu)
+    frames = most_frames(works, fit)
     if frames is not None:
         found.append(f"at most {frames} frames" if smaller else f"{frames} frames")
     width, height = SMALLER if work.width >= work.height else SMALLER[::-1]
     if not smaller and fit_with(width=width, height=height):
         found.append(f"{width}x{height}")
-    excess = [each for each in works if not fits([each], gpu)]
+    excess = [each for each in works if not fit([each])]
     if 0 < len(excess) < len(works):
         names = ", ".join(f"{each.width}x{each.height}x{each.frames}" for each in excess)
         found.append(f"buckets without {names}")
-    larger = [other for other in catalogue if other.name != gpu.name and fits(works, other)]
+    larger = [other for other in catalogue if other.name != gpu.name and fit(works, other)]
     if larger:
         found.append(f"a GPU of type {min(larger, key=lambda g: (g.memory_gib, g.name)).name}")
     if work.method == "full" and fit_with(method="lora"):
@@ -86,11 +103,11 @@ def wider(work: Training) -> Iterator[Parallelism]:
             yield now.model_copy(update=more)
 
 
-def most_frames(works: Sequence[Training], gpu: Gpu) -> int | None:
+def most_frames(works: Sequence[Training], fit: Callable[[Sequence[Training]], bool]) -> int | None:
     """To which all are to be shortened, fewer than the longest has; None if that does not help."""
     longest = max(work.frames for work in works)
     for frames in range(longest - 4, FEWEST_FRAMES - 1, -4):
-        if fits((replace(work, frames=min(work.frames, frames)) for work in works), gpu):
+        if fit([replace(work, frames=min(work.frames, frames)) for work in works]):
             return frames
     return None
 

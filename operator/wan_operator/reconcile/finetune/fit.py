@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from wan_operator.api.v1alpha1.finetune import (
     Effective,
@@ -83,7 +84,7 @@ def refusal(cr: Raw, run: FineTuneRun) -> str | None:
     largest = max(plans, key=_memory)
     assert largest.gpu is not None
     named = f"the largest type of the catalogue, {largest.gpu.name}," if gpu is None else gpu.name
-    return _refusal(largest, works[1:], named, catalogue)
+    return _refusal(run.spec, largest, works[1:], named, catalogue)
 
 
 def refused_edit(cr: Raw, run: FineTuneRun) -> str | None:
@@ -98,7 +99,7 @@ def refused_edit(cr: Raw, run: FineTuneRun) -> str | None:
     plan = plan_training(works[0], gpu)
     if plan.verdict != "no":
         return None
-    return _refusal(plan, works[1:], gpu.name, run.settings.gpu_catalogue)
+    return _refusal(run.spec, plan, works[1:], gpu.name, run.settings.gpu_catalogue)
 
 
 def as_begun(run: FineTuneRun, effective: Effective) -> Effective:
@@ -119,11 +120,15 @@ def long_warm_up(run: FineTuneRun) -> str | None:
 
 
 def _refusal(
-    plan: TrainingPlan, smaller: Sequence[Training], named: str, catalogue: Sequence[Gpu]
+    spec: WanFineTuneSpec,
+    plan: TrainingPlan,
+    smaller: Sequence[Training],
+    named: str,
+    catalogue: Sequence[Gpu],
 ) -> str:
     assert plan.gpu is not None
     low, high = plan.gib_range
-    changes = remedies(plan.work, plan.gpu, catalogue, smaller)
+    changes = remedies(plan.work, plan.gpu, catalogue, smaller, partial(settled, spec))
     work, needed = plan.work, "training needs"
     if smaller:
         needed = f"training in the bucket {work.width}x{work.height}x{work.frames} needs"
@@ -176,6 +181,16 @@ def workloads(
     # How they are spread first: with more GPUs for a clip, its blocks may keep more.
     spread = spread_of(spec, works[0], gpu, begun)
     works = tuple(replace(work, spread=spread) for work in works)
+    return settled(spec, works, gpu, begun)
+
+
+def settled(
+    spec: WanFineTuneSpec,
+    works: Sequence[Training],
+    gpu: Gpu | None,
+    begun: Effective | None = None,
+) -> tuple[Training, ...]:
+    """The buckets, the largest first, with their checkpointing."""
     chosen = checkpointing(spec, works, gpu, begun)
     return tuple(replace(work, checkpointing=chosen) for work in works)
 
