@@ -93,6 +93,13 @@ def test_what_auto_would_choose_counts_in_what_helps(plan: Plan) -> None:
     assert plan("--gpu", "H100-80GB", of=auto(int(found[1]) + 4))[0] == 1, "the most"
     _, out, _ = plan("--gpu", "RTX-4090-24GB", of=auto(81))
     assert re.search(r"^fits with .*a GPU of type H100-80GB$", out, re.MULTILINE)
+    short = auto(81)
+    short["spec"]["resources"] = {"memory": "16Gi"}
+    _, out, _ = plan("--gpu", "H100-80GB", of=short)
+    assert re.search(
+        r"^fits with +resources\.memory: 9\dGi, or no resources\.memory, or ", out, re.M
+    )
+    assert "Offload" not in out, "there is no room for it"
     _, out, _ = plan(of=auto(81))
     assert out.splitlines()[0].endswith("gradientCheckpointing Auto"), "each type its own"
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from wan_operator.api.v1alpha1.finetune import WanFineTuneSpec
 from wan_operator.kubectl.kind import Document, PlannedKind
 from wan_operator.kubectl.table import aligned
 from wan_operator.kubectl.words import EXPLAINED, explained, money, ranged, rounded, term_rows
-from wan_operator.reconcile.finetune.fit import run_plan, settled, warm_up_fault, workloads
+from wan_operator.reconcile.finetune.fit import helping, run_plan, warm_up_fault, workloads
 from wan_operator.reconcile.finetune.host import shortage
 from wan_operator.yaml_files import DocumentError
 from wan_runtime.contract.training import Parallelism
 from wan_runtime.planner.gpus import Gpu
-from wan_runtime.planner.remedies import remedies
 from wan_runtime.planner.run import RunPlan
 from wan_runtime.planner.verdict import Verdict
 
@@ -55,8 +53,7 @@ def planned(finetune: FineTune, gpu: Gpu, catalogue: Sequence[Gpu], clips: int |
         return Planned(finetune, None, [])
     plan = run_plan(spec, works, gpu, clips)
     if not plan.training.fits:
-        settle = partial(settled, spec)
-        return Planned(finetune, plan, remedies(works[0], gpu, catalogue, works[1:], settle))
+        return Planned(finetune, plan, helping(spec, works, gpu, catalogue))
     short = shortage(spec, works[0])
     if short is None:
         return Planned(finetune, plan, [])

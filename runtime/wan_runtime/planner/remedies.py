@@ -38,10 +38,12 @@ def remedies(
     catalogue: Sequence[Gpu],
     smaller: Sequence[Training] = (),
     settle: Settle = as_they_are,
+    has_room: Callable[[Training], bool] = lambda work: True,
 ) -> list[str]:
     """As `57 frames`, least intrusive first; empty if nothing alone helps. `smaller`: the run's
     buckets beside that of `work`, its largest. `settle`: a run that is changed, or on another GPU,
-    may be given another checkpointing."""
+    may be given another checkpointing. `has_room`: whether pods may have the host memory of one
+    whose checkpointing is said."""
     works, found = (work, *smaller), []
 
     def fit(works: Sequence[Training], gpu: Gpu = gpu) -> bool:
@@ -49,7 +51,9 @@ def remedies(
 
     def fit_with(**change: Any) -> bool:
         changed = [replace(each, **change) for each in works]
-        return fits(changed, gpu) if "checkpointing" in change else fit(changed)
+        if "checkpointing" in change:
+            return has_room(changed[0]) and fits(changed, gpu)
+        return fit(changed)
 
     if work.checkpointing == "None" and fit_with(checkpointing="Full"):
         found.append("gradientCheckpointing: Full")

@@ -37,7 +37,7 @@ from wan_runtime.contract.training import KEEPING, Checkpointing, TrainingSpec
 from wan_runtime.planner.bands import ONE_CHIP
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.host import HostPlan, plan_host
-from wan_runtime.planner.remedies import remedies
+from wan_runtime.planner.remedies import fits, remedies
 from wan_runtime.planner.run import RunPlan, plan_run
 from wan_runtime.planner.steps import checkpoint_interval, joint_steps, total_steps
 from wan_runtime.planner.training import TrainingPlan, plan_training
@@ -128,7 +128,7 @@ def _refusal(
 ) -> str:
     assert plan.gpu is not None
     low, high = plan.gib_range
-    changes = remedies(plan.work, plan.gpu, catalogue, smaller, partial(settled, spec))
+    changes = helping(spec, (plan.work, *smaller), plan.gpu, catalogue)
     work, needed = plan.work, "training needs"
     if smaller:
         needed = f"training in the bucket {work.width}x{work.height}x{work.frames} needs"
@@ -136,6 +136,22 @@ def _refusal(
         f"{needed} {plan.gib:.0f} GiB of GPU memory ({low:.0f} to {high:.0f}) and "
         f"{named} has {plan.gpu.memory_gib:.0f}: {way_out(changes)}"
     )
+
+
+def helping(
+    spec: WanFineTuneSpec, works: Sequence[Training], gpu: Gpu, catalogue: Sequence[Gpu]
+) -> list[str]:
+    """Changes of which each alone makes a run fit whose buckets do not, the largest first."""
+    found = remedies(
+        works[0],
+        gpu,
+        catalogue,
+        works[1:],
+        settle=partial(settled, spec),
+        has_room=lambda work: host.shortage(spec, work) is None,
+    )
+    offloaded = settled(host.unlimited(spec), works, gpu)
+    return [*host.enough(offloaded[0]), *found] if fits(offloaded, gpu) else found
 
 
 def _memory(plan: TrainingPlan) -> float:

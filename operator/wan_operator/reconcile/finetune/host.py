@@ -54,8 +54,19 @@ def shortage(spec: WanFineTuneSpec, work: Training) -> Shortage | None:
     return Shortage(
         f"training keeps at least {kept:.0f} GiB in the host memory of each pod, and "
         f"spec.resources.memory is {spec.resources.memory}",
-        [f"resources.memory: {math.ceil(_planned_gib(work))}Gi", "no resources.memory"],
+        enough(work),
     )
+
+
+def enough(work: Training) -> list[str]:
+    """Changes of which each alone allows a training its host memory."""
+    return [f"resources.memory: {math.ceil(_planned_gib(work))}Gi", "no resources.memory"]
+
+
+def unlimited(spec: WanFineTuneSpec) -> WanFineTuneSpec:
+    """The run whose pods may have any host memory."""
+    resources = spec.resources.model_copy(update={"memory": None})
+    return spec.model_copy(update={"resources": resources})
 
 
 def _allowed_gib(spec: WanFineTuneSpec) -> float | None:
