@@ -160,12 +160,10 @@ def decide(dataset: Dataset, spec: DatasetSpec, alike: Set[str] = frozenset()) -
 
     Raises InputError(CLIP_INVALID, or DATASET_EMPTY if too few recordings are left).
     """
-    if dataset.rejected and spec.rejected_clips == "Fail":
-        raise InputError(
-            Reason.CLIP_INVALID,
-            f"{rejections(dataset)}; set dataset.rejectedClips: Skip to train without them",
-        )
     good = [clip for clip in dataset.clips if clip.code is Code.ACCEPTED]
+    if dataset.rejected and spec.rejected_clips == "Fail":
+        without = "; set dataset.rejectedClips: Skip to train without them" if good else ""
+        raise InputError(Reason.CLIP_INVALID, f"{rejections(dataset)}{without}")
     sources = {clip.source for clip in good}
     if not good:
         raise InputError(Reason.DATASET_EMPTY, f"no clip is left: {rejections(dataset)}")

@@ -54,6 +54,9 @@ def test_check_prints_verdicts_and_writes_the_report(
     assert "error: ClipInvalid: clip short.mp4" in err
     assert "--skip-rejected to train without them" in err
     assert report.read_text().count("<img") == 3
+    long = ["dataset", "check", str(folder), *SIZE, "--frames", "161"]
+    assert cli.main(long) == 10
+    assert capsys.readouterr().err.endswith("3 of 3 clips rejected: 3 TooShort\n"), "none is left"
     skip = ["dataset", "check", str(folder), *SIZE, "--skip-rejected"]
     assert cli.main(skip) == 0
     assert "1 train, 1 held out. 1 rejected: 1 TooShort" in capsys.readouterr().out
