@@ -258,7 +258,7 @@ WRONG: list[tuple[Any, str]] = [
     ),
     (document(dataset={}), "spec.dataset.source: is missing"),
     (document(model={"preset": "Wan3"}), "spec.model.preset: must be Wan2.1-I2V-14B-720P, Wan"),
-    (document(method={}), "spec.method: set exactly one of lora and full"),
+    (document(method={"lora": None}), "spec.method: set exactly one of lora and full; lora: {}"),
     (document(training={"batchSize": 0}), "spec.training.batchSize: must be at least 1, not 0"),
     (
         document(parallelism={"gpusPerNode": 4, "sequence": 8}),

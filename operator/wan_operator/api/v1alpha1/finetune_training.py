@@ -131,7 +131,10 @@ class Method(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            rule("has(self.lora) != has(self.full)", "set exactly one of lora and full"),
+            rule(
+                "has(self.lora) != has(self.full)",
+                "set exactly one of lora and full; lora: {} takes the defaults",
+            ),
         )
     )
 
