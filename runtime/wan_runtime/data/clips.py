@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wan_runtime.contract.dataset import Bucket, WindowKind
-from wan_runtime.contract.strides import SPATIAL_STRIDE
+from wan_runtime.contract.strides import SIDES, SPATIAL_STRIDE
 from wan_runtime.data import picture as still
 from wan_runtime.data.buckets import fitting
 from wan_runtime.data.dataset import Code
@@ -177,13 +177,13 @@ def _check_picture(frame: Any, display: Display, facts: Facts, width: int, heigh
     box = crop_box(facts.width, facts.height, width, height, facts.pixel_aspect)
     if not fits(box, width, height):
         scale = min((box[2] - box[0]) / width, (box[3] - box[1]) / height)
-        most = "x".join(
-            str(int(side * scale) // SPATIAL_STRIDE * SPATIAL_STRIDE) for side in (width, height)
-        )
+        most = [int(side * scale) // SPATIAL_STRIDE * SPATIAL_STRIDE for side in (width, height)]
+        enough = ""
+        if min(most) >= SIDES[0]:
+            enough = f". In that shape it is enough for {most[0]}x{most[1]}"
         raise ClipRejected(
             Code.TOO_SMALL,
-            f"is {facts.size}, too small for {width}x{height}: enlarging teaches blur. In "
-            f"that shape it is enough for {most}",
+            f"is {facts.size}, too small for {width}x{height}: enlarging teaches blur{enough}",
             facts,
         )
 

@@ -101,6 +101,8 @@ def test_too_small_gives_the_numbers(tmp_path: Path) -> None:
         "shape it is enough for 128x128"
     )
     assert check_clip(videos.original("carphone_pristine"), frames=5, fps=16, width=128, height=128)
+    found = rejection(videos.original("carphone_pristine"), width=1920, height=16)
+    assert found.message.endswith("enlarging teaches blur"), "of 176 there would be a height of 1"
     # 640x272 is wide enough for 480x288, not high enough.
     assert rejection(videos.original("bikes"), width=480, height=288).code is Code.TOO_SMALL
     assert check_clip(videos.original("bikes"), frames=5, fps=16, width=480, height=272)
