@@ -201,6 +201,9 @@ def test_a_canary_proves_itself() -> None:
     assert world.status["rollout"]["phase"] == "Promoting"
     assert world.running("worker") == new
     assert world.rollout()["canary"] == new, "its share stays until all are new"
+    world.report = report(stable=track(100, 1, 10.0), canary=track(10, 9, 12.0))
+    world.turn(5)
+    assert world.status["rollout"]["phase"] == "Promoting", "nothing is restored after it was good"
     world.settle()
     assert world.status["revision"] == new
     assert world.deployment("canary") is None

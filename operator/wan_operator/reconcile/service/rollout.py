@@ -275,13 +275,15 @@ def _fault(service: Service, serving: Revision, desired: Revision, rollout: Roll
     lost = spoiled(service, serving, desired)
     if lost:
         return lost
+    if rollout.phase == "Promoting":  # it was good enough to begin with
+        return ""
     worse = canary.worse(service) if service.spec.rollout.strategy == "Canary" else ""
     if worse:
         return worse
     gate = gate_of(service)
-    if gate is not None and gate.passed is False and rollout.phase != "Promoting":
+    if gate is not None and gate.passed is False:
         return gate.message
-    if rollout.phase in ("Promoting", "Gated") or not is_overdue(service, rollout):
+    if rollout.phase == "Gated" or not is_overdue(service, rollout):
         return ""
     if _is_done(service, desired):  # it is looked at late, as after an outage of the operator
         return ""
