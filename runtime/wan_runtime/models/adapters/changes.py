@@ -21,6 +21,7 @@ Factors = dict[str, tuple[Tensor, Tensor]]
 """(B, A) of each linear layer, by its name in the official checkpoint; its weight grows by B A."""
 Differences = dict[str, Tensor]
 """What parameters grow by, by their names in the official checkpoint: `blocks.0.norm3.weight`."""
+ZERO = "it changes nothing: a factor of each of its layers is zero, as if it was not trained"
 LONGEST = 400
 """Characters of what is said about a file, beside its address."""
 WORDS = {Expert.HIGH_NOISE: "high-noise", Expert.LOW_NOISE: "low-noise", Expert.ONLY: "only"}
@@ -43,6 +44,12 @@ class Changes:
     def bytes(self) -> int:
         pairs = (tensor for pair in self.factors.values() for tensor in pair)
         return sum(tensor.nbytes for tensor in (*pairs, *self.differences.values()))
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether nothing grows: an adapter that was not trained, or one of strength zero."""
+        products = (bool(b.any() and a.any()) for b, a in self.factors.values())
+        return not any(products) and not any(bool(d.any()) for d in self.differences.values())
 
     def shapes(self) -> Iterator[tuple[str, torch.Size]]:
         """Name and shape of each parameter that grows; a weight that has both a product and a

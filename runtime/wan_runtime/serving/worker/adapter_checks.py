@@ -11,7 +11,7 @@ from wan_runtime.contract.service import AdapterSpec, AdapterUse
 from wan_runtime.contract.steps import Expert
 from wan_runtime.models.adapters.applied import AppliedAdapter
 from wan_runtime.models.adapters.cache import AdapterCache
-from wan_runtime.models.adapters.changes import Changes, without_image_branches
+from wan_runtime.models.adapters.changes import ZERO, Changes, without_image_branches
 from wan_runtime.models.adapters.files import AdapterFiles
 from wan_runtime.models.dit.fused import padded_rank
 from wan_runtime.models.dit.transformer import Transformer, shapes_of
@@ -72,6 +72,9 @@ class Checks:
             self._samples.setdefault(kind, Sample(use, guided))
 
     def _changes(self, use: AppliedAdapter) -> tuple[Mapping[Expert, Changes], str]:
-        """What it does to each transformer, and what is left out of it."""
+        """What it does to each transformer, and what is to be said of it, though it can be used."""
         found, left_out = self._cache.changes(use.files, self._shapes)
-        return found, without_image_branches(left_out) if left_out else ""
+        words = [without_image_branches(left_out)] if left_out else []
+        if all(each.is_zero for each in found.values()):
+            words.append(ZERO)
+        return found, "; ".join(words)
