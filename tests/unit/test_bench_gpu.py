@@ -151,7 +151,7 @@ def test_rows_of_several_gpus_stand_beside_what_the_planner_says(
     assert "x4-zero-3-41-1: its rows lack sequence: taken anew\n" in shown
     assert "| x4-zero-3-41-1 | not taken |" in (tmp_path / "measurements.md").read_text()
     [decoding] = [each for each in beside.splitlines() if each.startswith("| decoding")]
-    assert decoding.startswith("| decoding in float16, 4 GPUs | 0.6")
+    assert decoding.startswith("| decoding in float16, 4 GPUs | 0.578 s")
     assert decoding.endswith(" | 0.6 s |")
     assert "| LoRA, GPUs 4, clips 2, turn 1 | 20.8 s, 57.8 GiB | 21 s, 71.0 GiB |" in beside
     assert (
