@@ -101,8 +101,8 @@ def outcome_of(attempted: Attempted | None, step: PlannedStep) -> Outcome | None
         # its way.
         return None
     failed = condition(job, "Failed") or {}
-    detail = failed.get("message", "")
-    return _lost("PodLost", f"the pod is gone and left no result. {detail}".strip())
+    detail = f": {failed['message']}" if failed.get("message") else ""
+    return _lost("PodLost", f"the pod is gone and left no result{detail}")
 
 
 def taken(attempted: Attempted, step: PlannedStep) -> Outcome | None:
