@@ -9,18 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pydantic import ValidationError
-
 from wan_operator.api.v1alpha1.inference import WanInferenceServiceSpec
 from wan_operator.reconcile import gpus
-from wan_operator.reconcile.service.pod_config import gpus_of
+from wan_operator.reconcile.service.pod_config import accepted_frames, gpus_of
 from wan_operator.reconcile.service.resolve import gpu_of, planned_video, work
 from wan_operator.reconcile.service.state import Service
-from wan_operator.resources.service.gateway import SERVICE_KEY
-from wan_operator.resources.service.names import Part, name_of
 from wan_operator.resources.service.worker import Revision
 from wan_operator.settings import Settings
-from wan_runtime.contract.service import DEFAULT_PROFILE, ServiceSpec
+from wan_runtime.contract.service import DEFAULT_PROFILE
 from wan_runtime.planner.gpus import Gpu
 from wan_runtime.planner.remedies import serving_remedies
 from wan_runtime.planner.serving import plan_serving
@@ -88,16 +84,6 @@ def _works_of(service: Service, serving: Revision) -> _Facts:
             policy=spec.policy,
             gpus=count,
         )
-        for frames in (None, _frames(service))
+        for frames in (None, accepted_frames(service))
     ]
     return gpu, [replace(each, steps=1, computed=1) for each in videos]
-
-
-def _frames(service: Service) -> int | None:
-    """Longest video that gateways accept now; None if that is not known."""
-    found = service.child("ConfigMap", name_of(service.owner, Part.GATEWAY))
-    try:
-        written = ServiceSpec.model_validate_json(found["data"][SERVICE_KEY]) if found else None
-    except (KeyError, ValidationError):  # edited by somebody, or of another release
-        return None
-    return None if written is None else written.limits.frames

@@ -153,15 +153,20 @@ def _frames(service: Service, at_work: Sequence[Revision], planned: Revision | N
     """Longest video of a request. A limit that is raised holds once all workers are those that were
     planned for it, with the host memory and the time to end a video that it takes; until then, the
     one that gateways have."""
-    wanted = service.spec.limits.frames
+    wanted, before = service.spec.limits.frames, accepted_frames(service)
+    if before is None or (planned and all(each.name == planned.name for each in at_work)):
+        return wanted
+    return min(wanted, before)
+
+
+def accepted_frames(service: Service) -> int | None:
+    """Longest video that gateways accept now; None if that is not known."""
     found = service.child("ConfigMap", name_of(service.owner, Part.GATEWAY))
-    if found is None or (planned and all(each.name == planned.name for each in at_work)):
-        return wanted
     try:
-        before = ServiceSpec.model_validate_json(found["data"][SERVICE_KEY])
+        written = ServiceSpec.model_validate_json(found["data"][SERVICE_KEY]) if found else None
     except (KeyError, ValidationError):  # edited by somebody, or of another release
-        return wanted
-    return min(wanted, before.limits.frames)
+        return None
+    return None if written is None else written.limits.frames
 
 
 def _has(service: Service, revision: Revision, adapter: AdapterSpec) -> bool:

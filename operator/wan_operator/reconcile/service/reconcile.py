@@ -31,14 +31,14 @@ from wan_operator.reconcile.observed import (
     is_ours,
     label,
 )
-from wan_operator.reconcile.service import base_model, pod_config
+from wan_operator.reconcile.service import base_model, canary, pod_config
 from wan_operator.reconcile.service.causes import asks_warnings, refused
 from wan_operator.reconcile.service.events import changes
 from wan_operator.reconcile.service.finetunes import Followed, followed
 from wan_operator.reconcile.service.fit import refusal, refused_change
 from wan_operator.reconcile.service.found import NEEDS_SOMEBODY
 from wan_operator.reconcile.service.mend import mended, resyncs
-from wan_operator.reconcile.service.progress import STARTING_SECONDS
+from wan_operator.reconcile.service.progress import deadline
 from wan_operator.reconcile.service.resolve import (
     DatabaseNotConfiguredError,
     pod_size,
@@ -235,16 +235,16 @@ def deployments(service: Service, taken: Course) -> list[Manifest]:
     """Those of the workers, and of the canary's if there is one."""
     owner, rollout = service.owner, service.spec.rollout
     strategy = worker.RECREATE if rollout.strategy == "Recreate" else worker.SURGE
-    deadline = rollout.deadline_seconds or STARTING_SECONDS
+    seconds = deadline(rollout, "Starting")
     workers = worker.deployment(
-        owner, taken.worker, Part.WORKER, strategy=strategy, deadline_seconds=deadline,
+        owner, taken.worker, Part.WORKER, strategy=strategy, deadline_seconds=seconds,
         replicas=service.status.desired_replicas,
     )  # fmt: skip
-    canary = taken.canary and worker.deployment(
-        owner, taken.canary, Part.CANARY, strategy=worker.SURGE, deadline_seconds=deadline,
-        replicas=rollout.canary.replicas if rollout.canary else 1,
+    tried = taken.canary and worker.deployment(
+        owner, taken.canary, Part.CANARY, strategy=worker.SURGE, deadline_seconds=seconds,
+        replicas=canary.wanted(service).replicas,
     )  # fmt: skip
-    return [workers, *([canary] if canary else [])]
+    return [workers, *([tried] if tried else [])]
 
 
 def leftovers(service: Service, wanted: tuple[Manifest, ...]) -> tuple[Delete, ...]:
@@ -285,8 +285,8 @@ def unacted(cr: Raw, service: Service, cause: Wanted) -> Decision:
     if taken is not None:
         wanted.append(gateway.rollout_map(service.owner, numbered_share(after, taken.share)))
         wanted += [mended(service, each) for each in deployments(after, taken)]
-        canary = service.deployment(Part.CANARY)
-        gone += [Delete.of(canary, "Deployment")] if canary and not taken.canary else []
+        tried = service.deployment(Part.CANARY)
+        gone += [Delete.of(tried, "Deployment")] if tried and not taken.canary else []
     return Decision(
         children=tuple(wanted),
         deletes=tuple(gone),
