@@ -7,12 +7,14 @@ from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
 import coloured
 from coloured import PATCHES
 from wan_runtime.data.clips import check_clip, read_clip
+from wan_runtime.data.facts import ClipRejected
 
 Pixels = NDArray[np.uint8]
 
@@ -25,6 +27,16 @@ def shown(path: Path, width: int = 128, height: int = 96) -> Pixels:
     again = np.asarray(Image.fromarray(image).resize(side, Image.Resampling.BOX)).astype(int)
     assert np.abs(again - small).mean() < 3
     return image
+
+
+def rejection(path: Path, frames: int = 5) -> ClipRejected:
+    """What both readers say of it."""
+    with pytest.raises(ClipRejected) as caught:
+        check_clip(path, frames=frames, fps=16, width=128, height=96)
+    with pytest.raises(ClipRejected) as again:
+        read_clip(path, frames=frames, fps=16, width=128, height=96)
+    assert str(again.value) == str(caught.value)
+    return caught.value
 
 
 def colours(path: Path, count: int = len(PATCHES), width: int = 128) -> NDArray[np.float64]:

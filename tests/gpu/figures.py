@@ -183,9 +183,9 @@ def of_serving(content: Any) -> list[str]:
         f"another LoRA loads in {content['newLora']['stages']['loading']:.2f} s",
         f"cancelled in {content['cancelSeconds']} s",
         *(
-            f"a rank killed meanwhile: {content[name]['seconds']} s, the same bytes"
-            for name in ("rankKilled",)
-            if name in content
+            [f"a rank killed meanwhile: {content['rankKilled']['seconds']} s, the same bytes"]
+            if "rankKilled" in content
+            else []
         ),
     ]
 

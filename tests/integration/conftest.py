@@ -12,7 +12,7 @@ import pytest
 
 from integration.apiserver import ApiServer
 from integration.cluster import Cluster
-from integration.operator_process import Operator, controllers, eventually
+from integration.operator_process import Operator, controllers, eventually, wait_served
 from integration.runs import CRDS, Manifest, Runs
 
 _numbers = itertools.count(1)
@@ -53,11 +53,7 @@ def crd(apiserver: ApiServer) -> Manifest:
     for plural in ("waninferenceservices", "wanevaluations"):
         eventually(functools.partial(established, plural), "the CRD to be established")
     found = eventually(lambda: established("wanfinetunes"), "the CRD to be established")
-    # Served, and known to kubectl, a moment later.
-    eventually(
-        lambda: apiserver.kubectl("get", "wan,wft,wis,wev", check=False).returncode == 0,
-        "the CRDs to be served",
-    )
+    wait_served(apiserver, "wan,wft,wis,wev")
     return found
 
 

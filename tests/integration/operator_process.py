@@ -37,6 +37,13 @@ def eventually(probe: Callable[[], T | None], what: str, seconds: float = WAIT_S
         time.sleep(0.05)  # between two looks at the condition
 
 
+def wait_served(server: ApiServer, names: str) -> None:
+    """Until kubectl knows these kinds: a moment after their CRDs are established."""
+    eventually(
+        lambda: server.kubectl("get", names, check=False).returncode == 0, "the CRDs to be served"
+    )
+
+
 @contextmanager
 def controllers(server: ApiServer, *others: str) -> Iterator[None]:
     """The controllers of Jobs and Deployments, HorizontalPodAutoscalers and the garbage collector

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from integration.apiserver import KUBECTL_SECONDS, ApiServer
-from integration.operator_process import eventually
+from integration.operator_process import eventually, wait_served
 from wan_operator.kinds import KINDS
 
 CHART = Path(__file__).parents[2] / "charts" / "wan-operator"
@@ -44,14 +44,6 @@ class Helm:
         output = self("upgrade", "--install", RELEASE, str(CHART), *words)
         return output.split("NOTES:", 1)[1]
 
-    def wait_served(self) -> None:
-        """Waits until kubectl knows the CRDs."""
-        words = ("get", "wan,wft", "-n", self.namespace)
-        eventually(
-            lambda: self.server.kubectl(*words, check=False).returncode == 0,
-            "the CRDs to be served",
-        )
-
     def may(self, verb: str, resource: str, namespace: str | None = None) -> bool:
         """Whether the operator's account is allowed to. `resource` is in kubectl's words."""
         account = f"system:serviceaccount:{self.namespace}:{RELEASE}-wan-operator"
@@ -82,7 +74,7 @@ def test_for_the_cluster(helm: Helm, apiserver: ApiServer) -> None:
     assert f"{unset}store.endpoint store.bucket store.secretName" in notes
     assert "acts on all namespaces" in notes
     assert f"logs deployment/{RELEASE}-wan-operator" in notes
-    helm.wait_served()
+    wait_served(helm.server, "wan,wft")
 
     allowed = [
         ("list", "wanfinetunes.wan-operator.dev"),
@@ -156,7 +148,7 @@ def test_an_uninstall_keeps_the_record_of_runs(helm: Helm, apiserver: ApiServer)
     notes = helm.install()
     for kind in KINDS.values():
         assert f"{kind.definition.plural}.wan-operator.dev" in notes
-    helm.wait_served()
+    wait_served(helm.server, "wan,wft")
     example = str(CHART.parents[1] / "examples" / "finetune-minimal.yaml")
     apiserver.kubectl("-n", helm.namespace, "apply", "-f", example)
     helm("uninstall", RELEASE)

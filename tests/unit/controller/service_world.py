@@ -25,6 +25,7 @@ from wan_runtime.contract.report import (
     GatewayState,
     QueueReport,
     ServiceReport,
+    Startup,
     TrackReport,
     WorkerReport,
 )
@@ -356,3 +357,17 @@ def finetune(name: str, done: bool = True, **changes: Any) -> Raw:
         "spec": {"model": {"preset": "Wan2.1-I2V-Tiny"}, "method": {"lora": {}}} | changes,
         "status": status,
     }
+
+
+def warm(world: World, size: str) -> None:
+    """Have had a worker that was ready."""
+    pod = world.pod("worker", containerStatuses=[], phase="Running")
+    startup = Startup(load_seconds=1, compile_seconds=1, warm_up_seconds=1)
+    worker = WorkerReport(
+        name="w", pod=pod["metadata"]["name"], ready=True, ranks=1, seen_seconds=1,
+        seconds_per_clip={size: 2.0}, startup=startup,
+    )  # fmt: skip
+    world.report = report(workers=(worker,))
+    world.turn(60)
+    assert world.status["sizes"]
+    del world.objects["Pod", pod["metadata"]["name"]]

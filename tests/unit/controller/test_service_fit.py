@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from unit.controller.service_world import World, example, report
-from wan_runtime.contract.report import Startup, WorkerReport
+from unit.controller.service_world import World, example, warm
 
 L4 = {"podTemplate": {"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-L4"}}}
 DISABLED = {"wan-operator.dev/fit-check": "disabled"}
@@ -21,21 +20,8 @@ def serving(**spec: Any) -> World:
     cr["spec"] |= {"replicas": 1, "adapters": [], "effects": [], "rollout": {"capacity": "Assume"}}
     world = World(cr)
     world.settle()
-    warm(world)
+    warm(world, "1280x720")
     return world
-
-
-def warm(world: World) -> None:
-    pod = world.pod("worker", containerStatuses=[], phase="Running")
-    startup = Startup(load_seconds=1, compile_seconds=1, warm_up_seconds=1)
-    worker = WorkerReport(
-        name="w", pod=pod["metadata"]["name"], ready=True, ranks=1, seen_seconds=1,
-        seconds_per_clip={"1280x720": 2.0}, startup=startup,
-    )  # fmt: skip
-    world.report = report(workers=(worker,))
-    world.turn(60)
-    assert world.status["sizes"]
-    del world.objects["Pod", pod["metadata"]["name"]]
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from unit.controller.service_world import World, queue, report, tiny
-from wan_runtime.contract.report import Startup, WorkerReport
+from unit.controller.service_world import World, queue, report, tiny, warm
 
 STORE = {"endpoint": "http://minio:9000", "bucket": "videos", "prefix": "team"}
 
@@ -17,17 +16,7 @@ def serving(**spec: Any) -> World:
     """One whose worker was ready."""
     world = World(tiny(**spec))
     world.settle()
-    pod = world.pod("worker", containerStatuses=[], phase="Running")
-    warm = WorkerReport(
-        name="w", pod=pod["metadata"]["name"], ready=True, ranks=1, seen_seconds=1,
-        seconds_per_clip={"128x96": 2.0}, startup=Startup(
-            load_seconds=1, compile_seconds=1, warm_up_seconds=1
-        ),
-    )  # fmt: skip
-    world.report = report(workers=(warm,))
-    world.turn(60)
-    assert world.status["sizes"]
-    del world.objects["Pod", pod["metadata"]["name"]]
+    warm(world, "128x96")
     return world
 
 

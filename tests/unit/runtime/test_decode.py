@@ -17,11 +17,11 @@ from PIL import Image
 
 import videos
 from coloured import encode
-from shown import made_by_ffmpeg
+from shown import made_by_ffmpeg, rejection
 from wan_runtime.data import clips
 from wan_runtime.data.clips import check_clip, read_clip, survey
 from wan_runtime.data.dataset import Code
-from wan_runtime.data.facts import ClipRejected, Facts
+from wan_runtime.data.facts import Facts
 from wan_runtime.data.filters import Chain
 
 Pixels = NDArray[np.uint8]
@@ -42,16 +42,6 @@ def facts_of(path: Path, frames: int = 5, **change: Any) -> Facts:
 
 def read(path: Path, frames: int = 5, fps: float = 16, start: int = 0) -> Pixels:
     return read_clip(path, frames=frames, fps=fps, width=128, height=96, start=start)
-
-
-def rejection(path: Path, frames: int = 5) -> ClipRejected:
-    """What both say of it."""
-    with pytest.raises(ClipRejected) as caught:
-        facts_of(path, frames)
-    with pytest.raises(ClipRejected) as again:
-        read(path, frames)
-    assert str(again.value) == str(caught.value)
-    return caught.value
 
 
 # Interlaced

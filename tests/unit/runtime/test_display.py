@@ -15,7 +15,7 @@ from PIL import Image
 import coloured
 import videos
 from coloured import PATCHES, encode, still
-from shown import by_ffmpeg, colours, copied_by_ffmpeg, shown
+from shown import by_ffmpeg, colours, copied_by_ffmpeg, rejection, shown
 from wan_runtime.data.clips import check_clip, read_clip
 from wan_runtime.data.dataset import Code
 from wan_runtime.data.display import Display
@@ -31,16 +31,6 @@ def drawn(width: int = 128, height: int = 96) -> av.VideoFrame:
     image[: height // 4, -width // 4 :] = (0, 255, 0)
     image[-height // 4 :, : width // 4] = (0, 0, 255)
     return av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv444p")
-
-
-def rejection(path: Path) -> ClipRejected:
-    """What both say of it."""
-    with pytest.raises(ClipRejected) as caught:
-        check_clip(path, frames=5, fps=16, width=128, height=96)
-    with pytest.raises(ClipRejected) as again:
-        read_clip(path, frames=5, fps=16, width=128, height=96)
-    assert str(again.value) == str(caught.value)
-    return caught.value
 
 
 # Shapes

@@ -13,9 +13,9 @@ import pytest
 
 import videos
 from coloured import encode
-from wan_runtime.data.clips import check_clip, read_clip
+from shown import rejection
+from wan_runtime.data.clips import read_clip
 from wan_runtime.data.dataset import Code
-from wan_runtime.data.facts import ClipRejected
 
 Parts = list[tuple[int, int]]
 """The first frame of each, -1 for a pause, and how many frames it is long."""
@@ -63,16 +63,6 @@ def edited(path: Path, codec: str, parts: Parts, speed: float = 1) -> Path:
         longer[box : box + 4] = size.to_bytes(4)
     path.write_bytes(longer)
     return path
-
-
-def rejection(path: Path, frames: int = 5) -> ClipRejected:
-    """What both say of it."""
-    with pytest.raises(ClipRejected) as caught:
-        check_clip(path, frames=frames, fps=16, width=128, height=96)
-    with pytest.raises(ClipRejected) as again:
-        read_clip(path, frames=frames, fps=16, width=128, height=96)
-    assert str(again.value) == str(caught.value)
-    return caught.value
 
 
 @pytest.mark.parametrize("codec", CODECS)

@@ -13,10 +13,10 @@ import pytest
 
 import coloured
 from coloured import PATCHES, encode, still
-from shown import by_ffmpeg, colours, copied_by_ffmpeg, made_by_ffmpeg, shown
+from shown import by_ffmpeg, colours, copied_by_ffmpeg, made_by_ffmpeg, rejection, shown
 from wan_runtime.data.clips import check_clip, read_clip
 from wan_runtime.data.dataset import Code
-from wan_runtime.data.facts import ClipRejected, Facts
+from wan_runtime.data.facts import Facts
 
 SIZE = 128, 96
 BT709 = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"]
@@ -27,16 +27,6 @@ SHARP = {
     "libx265": {"x265-params": "lossless=1:log-level=none"},
     "libx264": {"qp": "0"},
 }
-
-
-def rejection(path: Path) -> ClipRejected:
-    """What both say of it."""
-    with pytest.raises(ClipRejected) as caught:
-        check_clip(path, frames=5, fps=16, width=128, height=96)
-    with pytest.raises(ClipRejected) as again:
-        read_clip(path, frames=5, fps=16, width=128, height=96)
-    assert str(again.value) == str(caught.value)
-    return caught.value
 
 
 def facts_of(path: Path) -> Facts:
