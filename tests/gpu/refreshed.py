@@ -18,7 +18,7 @@ from gpu.stated import content as _content
 from gpu.stated import is_whole, named, unstated
 from wan_runtime.contract.sampling import DEFAULT_STEP_CACHE, Profile, computed_steps
 from wan_runtime.planner.bands import ONE_CHIP
-from wan_runtime.planner.gpus import DEFAULTS, by_product
+from wan_runtime.planner.gpus import by_device
 
 PROFILES: tuple[Profile, ...] = ("Lossless", "Balanced", "Fast")
 DRAWN, SERVED = "Wan2.1-I2V-14B-720P", "Wan2.2-I2V-A14B"
@@ -159,7 +159,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     name = subprocess.run(query, check=True, capture_output=True, text=True).stdout.splitlines()[0]
-    gpu = by_product(name.replace(" ", "-"), DEFAULTS)
+    gpu = by_device(name)
     known = resources.files("wan_runtime.planner").joinpath("measured.json").read_text()
     made, changes = refreshed(json.loads(known), folder, name if gpu is None else gpu.name)
     (folder / "measured.json").write_text(json.dumps(made, indent=2) + "\n")

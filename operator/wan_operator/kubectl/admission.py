@@ -6,7 +6,6 @@ Types and bounds are checked by the models that the CRDs are made of.
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -92,7 +91,7 @@ def _defaulted(found: Any, schema: Schema) -> Any:
     made = {name: child for name, child in found.items() if child is not None}
     for name, field in fields.items():
         if "default" in field:
-            made.setdefault(name, copy.deepcopy(field["default"]))
+            made.setdefault(name, field["default"])
     return {name: _defaulted(child, fields.get(name, others)) for name, child in made.items()}
 
 

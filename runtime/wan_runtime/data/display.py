@@ -248,18 +248,18 @@ def _turn(frame: av.VideoFrame, facts: Facts) -> tuple[Filter, ...]:
 
 def display_matrix(frame: av.VideoFrame) -> NDArray[np.int32] | None:
     """[3, 3], as in MP4: the rows are where the x axis goes, where the y axis goes, an offset."""
-    found = side_data(frame).get("DISPLAYMATRIX")
+    found = _side_data(frame).get("DISPLAYMATRIX")
     return None if found is None else np.frombuffer(found, np.int32).reshape(3, 3)
 
 
 def has_dolby_vision(frame: av.VideoFrame) -> bool:
     """Whether there are data for displays of Dolby Vision: of HEVC the first kind, of AV1 the
     second."""
-    found = side_data(frame)
+    found = _side_data(frame)
     return bool(found.get("DOVI_RPU_BUFFER") or found.get("DOVI_METADATA"))
 
 
-def side_data(frame: av.VideoFrame) -> Any:
+def _side_data(frame: av.VideoFrame) -> Any:
     """Side data by its name in PyAV."""
     try:
         return frame.side_data

@@ -91,7 +91,8 @@ def run(job: JobSpec, store: Store, work: Path, report: Reporter) -> Outcome:
 def _check_decisive(spec: EvaluationWork, clips: Sequence[TestClip]) -> None:
     """Find out before a GPU works for it whether each clip will have the numbers that decide."""
     for name in METRIC_NAMES:
-        if name not in spec.decisive:
+        fields = spec.naming(name)
+        if not fields:
             continue
         for clip in clips:
             size = clip.size
@@ -101,7 +102,7 @@ def _check_decisive(spec: EvaluationWork, clips: Sequence[TestClip]) -> None:
             if fault is not None:
                 raise InputError(
                     Reason.METRIC_UNAVAILABLE,
-                    f"{' and '.join(spec.naming(name))} names {name}, which {fault}: "
+                    f"{' and '.join(fields)} names {name}, which {fault}: "
                     f"{clip.recorded.path} is compared at {size}, {clip.frames} frames and "
                     f"{clip.fps:g} fps",
                 )

@@ -19,6 +19,7 @@ __all__ = [
     "HOPPER",
     "MEASURED_ON",
     "Gpu",
+    "by_device",
     "by_name",
     "by_product",
     "catalogue_of",
@@ -149,6 +150,11 @@ def by_product(label: str, catalogue: Sequence[Gpu]) -> Gpu | None:
             sliced = parts["compute"] is not None and product != label
             return _slice(whole, parts) if sliced else whole
     return None
+
+
+def by_device(name: str) -> Gpu | None:
+    """The type, of the defaults, of a GPU as torch and nvidia-smi name it."""
+    return by_product(name.replace(" ", "-"), DEFAULTS)
 
 
 _LABEL = re.compile(

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from wan_runtime.serving.problems import Code, Refusal
+from wan_runtime.serving.settings import refused
 
 SAME = {
     "num_frames": "frames",
@@ -43,7 +43,7 @@ class OtherNames(BaseModel):
             self._take(name, getattr(self, other), other)
         if (self.width is None) is not (self.height is None):
             lacking = "width" if self.width is None else "height"
-            raise _refused(lacking, "is missing: width and height go together")
+            raise refused(lacking, "is missing: width and height go together")
         if self.width is not None:
             self._take("size", f"{self.width}x{self.height}", "width")
         return self
@@ -53,7 +53,7 @@ class OtherNames(BaseModel):
         if value is None:
             return
         if own not in (None, value):
-            raise _refused(other, f"{value} contradicts {name} {own}: give one of them")
+            raise refused(other, f"{value} contradicts {name} {own}: give one of them")
         setattr(self, name, value)
 
     def sent_as(self, name: str) -> str:
@@ -61,7 +61,3 @@ class OtherNames(BaseModel):
         other = {"size": "width"} | {ours: theirs for theirs, ours in SAME.items()}
         theirs = other.get(name, name)
         return name if getattr(self, theirs) is None else theirs
-
-
-def _refused(param: str, text: str) -> Refusal:
-    return Refusal(Code.INVALID_REQUEST, f"{param}: {text}", param=param)

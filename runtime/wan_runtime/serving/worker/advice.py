@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from wan_runtime.contract.service import Profile, Size
-from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_product
+from wan_runtime.planner.gpus import DEFAULTS, Gpu, by_device
 from wan_runtime.planner.serving import plan_serving
 from wan_runtime.planner.workload import Serving
 from wan_runtime.presets import Preset
@@ -25,7 +25,7 @@ def advice(
         device: as torch names the GPU.
         own: profile of the worker, by which its transformers were loaded.
     """
-    gpu = by_product(device.replace(" ", "-"), DEFAULTS)
+    gpu = by_device(device)
     if gpu is None:
         return "ask for fewer frames or a smaller size"
     work = Serving(

@@ -14,7 +14,7 @@ from wan_runtime.errors import InputError
 from wan_runtime.models.adapters.applied import AppliedAdapter, naming
 from wan_runtime.models.adapters.files import AdapterFiles
 from wan_runtime.rendering.order import Job
-from wan_runtime.serving.worker.adapter_notes import refusal as of_note
+from wan_runtime.serving.worker.adapter_notes import refusal
 from wan_runtime.serving.worker.messages import Render
 
 
@@ -62,6 +62,6 @@ class Inputs:
         assert spec is not None, "a job is claimed only if its adapters are the service's"
         note = self.notes.get(use.name)
         if note is not None and not note.ready:
-            raise of_note(note)
+            raise refusal(note)
         with naming(use.name):
             return self.adapters.apply(spec, use)

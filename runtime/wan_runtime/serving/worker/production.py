@@ -16,7 +16,7 @@ from wan_runtime.contract.sampling import computed_steps
 from wan_runtime.contract.service import ServiceSpec
 from wan_runtime.errors import InfrastructureError, InputError
 from wan_runtime.planner.architecture import tokens_of
-from wan_runtime.planner.gpus import DEFAULTS, by_product
+from wan_runtime.planner.gpus import by_device
 from wan_runtime.presets import Preset
 from wan_runtime.rendering import provenance
 from wan_runtime.rendering.order import Job, Problem, Rendered, Stage, VideoOrder
@@ -119,7 +119,7 @@ class Production:
             Workers.of(self.service),
             profile=first.profile,
             gpus=len(ranks.ready),
-            gpu=by_product(first.device.replace(" ", "-"), DEFAULTS),
+            gpu=by_device(first.device),
         )
         clock = Eta(first, attempt, workers, self._writing)
         attempt.on_unwanted = lambda: ranks.cancel(job.id)
