@@ -23,7 +23,7 @@ from wan_runtime.data.dataset import Code
 from wan_runtime.data.display import display_matrix
 from wan_runtime.data.edits import edited, several, tick_of
 from wan_runtime.data.facts import ClipRejected, Facts
-from wan_runtime.data.filters import Chain
+from wan_runtime.data.filters import Chain, form_of
 from wan_runtime.data.frames import Displayed, exact_rate, resample
 from wan_runtime.data.gif import without_background
 from wan_runtime.data.signatures import HEAD, kind_of
@@ -316,7 +316,7 @@ def _deinterlaced(displayed: Iterator[Displayed[Any]], facts: Facts) -> Iterator
         if chain is None and not frame.interlaced_frame:
             yield now
             continue
-        form = (frame.format.name, frame.width, frame.height, frame.colorspace, frame.color_range)
+        form = form_of(frame)
         if chain is None or form != like:
             yield from ready(last=True)
             chain = Chain(frame, ("bwdif", "mode=send_frame:deint=interlaced"))

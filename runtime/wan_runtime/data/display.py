@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from wan_runtime.data import tone
 from wan_runtime.data.dataset import Code
 from wan_runtime.data.facts import ClipRejected, Facts
-from wan_runtime.data.filters import Chain, Filter
+from wan_runtime.data.filters import Chain, Filter, form_of
 
 EXACT = "accurate_rnd+full_chroma_int+bitexact"
 """Rounded, not cut off, and alike on every CPU."""
@@ -73,10 +73,7 @@ class Display:
 
     def pixels(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """[H, W, 3] of a frame that was measured. Raises ClipRejected(UNDECODABLE)."""
-        like = (
-            frame.format.name, frame.width, frame.height, frame.colorspace, frame.color_range,
-            frame.color_primaries, frame.color_trc, self._turn,
-        )  # fmt: skip
+        like = (*form_of(frame), frame.color_primaries, frame.color_trc, self._turn)
         if self._chain is None or like != self._like:
             self._chain, self._like = self._built(frame), like
         self._chain.push(frame)

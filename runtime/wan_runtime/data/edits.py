@@ -11,7 +11,7 @@ from typing import Any
 from wan_runtime.data.dataset import Code
 from wan_runtime.data.facts import ClipRejected, Facts
 from wan_runtime.data.frames import Displayed
-from wan_runtime.data.tags import Track, boxes
+from wan_runtime.data.tags import Track, after_times, boxes
 
 NORMAL = 1 << 16
 """Speed of a part, as its file counts it."""
@@ -61,9 +61,7 @@ def several(track: Track, stream: Any, facts: Facts) -> list[Part]:
 
 def tick_of(track: Track) -> Fraction:
     """What durations of parts are whole numbers of, in seconds."""
-    head = track.get(b"mvhd", b"")
-    at = 20 if head[:1] == b"\1" else 12  # after times of 64 bits, or 32
-    return Fraction(1, int.from_bytes(head[at : at + 4]) or 1000)
+    return Fraction(1, after_times(track.get(b"mvhd", b"")) or 1000)
 
 
 def edited(

@@ -57,6 +57,11 @@ class Chain:
                 return
 
 
+def form_of(frame: Any) -> tuple[object, ...]:
+    """What frames of one `Chain` have in common."""
+    return frame.format.name, frame.width, frame.height, frame.colorspace, frame.color_range
+
+
 def buffer(graph: Any, frame: Any) -> Any:
     """A source in `graph` of frames like this one, numbered by CLOCK."""
     return graph.add(

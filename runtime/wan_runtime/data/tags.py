@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import av
 
 from wan_runtime.data.display import IPT, UNSPECIFIED, has_dolby_vision
-from wan_runtime.data.filters import Chain
+from wan_runtime.data.filters import Chain, form_of
 from wan_runtime.data.frames import Displayed
 
 STATING = ("mov", "matroska")
@@ -118,7 +118,7 @@ def cropped(
     like: tuple[object, ...] = ()
     for now in displayed:
         frame = now.frame
-        form = (frame.format.name, frame.width, frame.height, frame.colorspace, frame.color_range)
+        form = form_of(frame)
         if chain is None or form != like:
             size = f"iw-{left + right}:ih-{top + bottom}:{left}:{top}"
             chain, like = Chain(frame, ("crop", size)), form
@@ -206,10 +206,15 @@ def track_of(path: Path, stream: Any) -> Track:
                 head = content
             track = dict(boxes(content)) if name == b"trak" else {}
             own = track.get(b"tkhd", b"")
-            at = 20 if own[:1] == b"\1" else 12  # after times of 64 bits, or 32
-            if own and int.from_bytes(own[at : at + 4]) == stream.id:
+            if own and after_times(own) == stream.id:
                 return track | {b"mvhd": head}
     return {}
+
+
+def after_times(box: bytes) -> int:
+    """The number after the times of `mvhd` or `tkhd`: ticks of a second, or the track's."""
+    at = 20 if box[:1] == b"\1" else 12  # after times of 64 bits, or 32
+    return int.from_bytes(box[at : at + 4])
 
 
 def _movie(file: BinaryIO) -> bytes:
