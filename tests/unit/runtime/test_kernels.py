@@ -134,3 +134,12 @@ def test_a_gpu_on_which_no_kernel_is_right_makes_no_video(tried: Callable[..., N
         kernels.pick(*SHAPE, "Lossless")
     tried(SDPA=one_query(TOKENS - 1), **{kernels.FLASH: sdpa})
     assert kernels.pick(*SHAPE, "Lossless") == kernels.FLASH, "SDPA is judged as the others are"
+
+
+def test_a_kernel_of_8_bits_is_judged_without_sdpa(tried: Callable[..., None]) -> None:
+    def never(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+        raise AssertionError("run for an error that nobody reads")
+
+    tried(SDPA=never, **{kernels.FLOAT8: lambda *inputs: 1.03 * sdpa(*inputs)})
+    kernels.check(kernels.FLOAT8, *SHAPE[:2], WIDTH)
+    assert kernels.check_at(kernels.FLOAT8, *SHAPE) == pytest.approx(0.03, rel=0.1)

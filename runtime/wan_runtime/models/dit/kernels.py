@@ -201,7 +201,10 @@ def check(name: str, device: torch.device, dtype: torch.dtype, width: int) -> No
         few = (q, k[:, :keys].contiguous(), v[:, :keys].contiguous())
         exact = sdpa(few[0].float(), few[1].float(), few[2].float(), CHECKED_HEADS)
         off = _error(_ran(name, few, CHECKED_HEADS), exact)
-        _judge(name, off, _error(_ran("SDPA", few, CHECKED_HEADS), exact))
+        usual = math.inf
+        if _beside_sdpa(name):
+            usual = _error(_ran("SDPA", few, CHECKED_HEADS), exact)
+        _judge(name, off, usual)
 
 
 def check_at(
@@ -214,7 +217,7 @@ def check_at(
     """
     off = _error_at(name, device, dtype, heads, width, tokens)
     usual = math.inf
-    if name != "SDPA":
+    if _beside_sdpa(name):
         with suppress(Unfit):
             usual = _error_at("SDPA", device, dtype, heads, width, tokens)
     _judge(name, off, usual)
@@ -246,8 +249,13 @@ def _error(found: Tensor, exact: Tensor) -> float:
     return float((found.float() - exact).norm() / exact.norm())
 
 
+def _beside_sdpa(name: str) -> bool:
+    """Whether a kernel is judged by SDPA's error as well."""
+    return name != "SDPA" and name not in LOSSY_KERNELS
+
+
 def _judge(name: str, off: float, usual: float) -> None:
-    """`usual`: SDPA's error. Raises Unfit."""
+    """`usual`: SDPA's error, infinite for one that is not judged by it. Raises Unfit."""
     least, most = 0.0, min(TOLERANCE * usual, EXACT_ERROR)
     if name in LOSSY_KERNELS:
         least, most = LEAST_LOSSY_ERROR, LOSSY_ERROR
