@@ -143,10 +143,10 @@ def test_rows_of_several_gpus_stand_beside_what_the_planner_says(
     assert "| x4-usp | diffsynth's USP, 4 GPUs: ImportError: no xfuser |" in shown
     beside = (tmp_path / "predicted.md").read_text()
     assert (
-        "| Lossless, guidance, Native: CFG 2 x Ulysses 2, 4 GPUs, a step | 5.19 s, 37.6 GiB | "
+        "| Lossless, guidance, Native: CFG 2 x Ulysses 2, 4 GPUs, a step | 5.32 s, 37.6 GiB | "
         "5.3 s, 38.5 GiB |\n"
     ) in beside
-    assert "a step | 2.66 s, 34.6 GiB | 2.7 s, 38.5 GiB |" in beside
+    assert "a step | 2.72 s, 34.6 GiB | 2.7 s, 38.5 GiB |" in beside
     assert "1.1 s" not in beside, "of eight layers"
     assert "x4-zero-3-41-1: its rows lack sequence: taken anew\n" in shown
     assert "| x4-zero-3-41-1 | not taken |" in (tmp_path / "measurements.md").read_text()
@@ -155,7 +155,7 @@ def test_rows_of_several_gpus_stand_beside_what_the_planner_says(
     assert decoding.endswith(" | 0.6 s |")
     assert "| LoRA, GPUs 4, clips 2, turn 1 | 20.8 s, 57.8 GiB | 21 s, 71.0 GiB |" in beside
     assert (
-        "| all weights, 81 frames, 4 GPUs, 2 for each clip | 30.7 s, 86.9 GiB | 31 s, 88.0 GiB |"
+        "| all weights, 81 frames, 4 GPUs, 2 for each clip | 30.8 s, 86.9 GiB | 31 s, 88.0 GiB |"
     ) in beside
 
 

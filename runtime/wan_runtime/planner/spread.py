@@ -11,8 +11,12 @@ NODE_LINK = 200e9
 NETWORK_LINK = 40e9
 """Bytes that a GPU sends a second, within a node by NVLink and between nodes. Judgement: what
 collectives reach of 450 and 50 GB/s."""
-HOST_LINK = 20e9
-"""Bytes a second between a GPU and host memory."""
+HOST_LINK = 7.1e9
+"""Bytes a second between a GPU and host memory that is not pinned, as 16 layers' state took in one
+step of two H200 (docs/measurements-gpu.md)."""
+HOST_COPIES = 4
+"""Copies of a float32 number for each weight that ZeRO's offload makes in a step: DeepSpeed 0.19.8
+moves a gradient to host memory, back for its norm, and there again; then the new weight."""
 HOST_ADAM = 100e9
 """Bytes a second that an optimizer on the CPUs of a node moves."""
 OUTER_BLOCKS = 2
@@ -113,6 +117,6 @@ def update_seconds(work: Training, moved: float, bandwidth: float) -> float:
     the CPUs."""
     spread = work.spread
     if spread.offload != "None":
-        transfers = 8.0 * work.trainable / work.gpus / HOST_LINK
+        transfers = HOST_COPIES * 4.0 * work.trainable / work.gpus / HOST_LINK
         return moved / spread.nodes / HOST_ADAM + transfers
     return moved / (work.gpus if spread.zero_stage else 1) / bandwidth

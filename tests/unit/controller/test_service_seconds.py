@@ -67,7 +67,7 @@ def test_all_tell_the_same(plan: Plan, gpus: int, spec: Raw) -> None:
 
 def test_each_doubling_of_gpus_is_known_before_a_video_was_made() -> None:
     one, two, four, eight = (told(service(gpus))[1] for gpus in (1, 2, 4, 8))
-    assert one / two == pytest.approx(1.951, rel=0.01), "as two H200 were measured"
+    assert one / two == pytest.approx(1.985, rel=0.01), "as two H200 were measured"
     assert 1.5 < two / four < 2
     assert 1.5 < four / eight < 2
 

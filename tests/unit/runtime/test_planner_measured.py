@@ -30,18 +30,24 @@ STEPS = (
     ("`Fast`, a step", replace(STEP, profile="Fast"), 14.09),
     ("`Lossless`, a step on two GPUs", replace(STEP, gpus=2), 9.872),
     ("`Lossless`, no guidance, two GPUs", replace(STEP, gpus=2, guided=False), 5.185),
+    ("`Balanced`, a step on two GPUs", replace(STEP, gpus=2, profile="Balanced"), 8.185),
+    ("`Balanced`, no guidance, two GPUs",
+     replace(STEP, gpus=2, profile="Balanced", guided=False), 4.353),
     ("`Exact`, a step on two GPUs", replace(STEP, gpus=2, profile="Exact"), 12.54),
     ("`Exact`, no guidance, two GPUs", replace(STEP, gpus=2, profile="Exact", guided=False), 6.53),
-)
+)  # fmt: skip
 """Transformers alone, of Wan2.1."""
 DECODERS = (("decoding", STEP, 1.762), ("decoding on two GPUs", replace(STEP, gpus=2), 1.009))
 CLIPS = (
+    ("`Lossless`, a clip of 40 steps", CLIP, 803.655 + 1.793),
+    ("`Balanced`, a clip of 40 computed steps", replace(CLIP, profile="Balanced"),
+     662.84 + 1.791),
     ("`Balanced`, a clip of 20 computed steps", replace(CLIP, profile="Balanced", computed=20),
      324.315 + 1.767),
     ("`Fast`, a clip of 16 computed steps", replace(CLIP, profile="Fast", computed=16),
      232.786 + 1.769),
     ("`Lossless`, a clip of 40 steps on two GPUs", replace(CLIP, gpus=2), 404.342 + 1.016),
-    ("`Fast`, distilled, 4 steps", replace(DISTILLED, profile="Fast"), 30.086 + 1.778),
+    ("`Fast`, distilled, 4 steps", replace(DISTILLED, profile="Fast"), 30.425 + 1.788),
     ("`Lossless`, distilled, 4 steps", DISTILLED, 40.3 + 1.76),
 )  # fmt: skip
 """Transformers and decoding, of Wan2.2: an adapter takes time of its own, which is in no plan."""
@@ -59,7 +65,13 @@ TRAINED = (
      replace(LORA, preset=WAN21, checkpointing="Offload", precision="FP8"), 39.50, 38.3),
     ("LoRA, 81 frames of Wan2.1, `KeepAttention`, `sequence: 2`",
      replace(LORA, preset=WAN21, spread=TWO), 20.77, 71.78),
+    ("LoRA, 81 frames of Wan2.1, `KeepAttention`, two GPUs, a clip each",
+     replace(LORA, preset=WAN21, accumulation=2, spread=Parallelism(gpus_per_node=2)), 39.871,
+     107.44),
     ("all weights, 25 frames, two GPUs, `zeroStage: 3`", replace(FULL, spread=ZERO), 12.0, 129.4),
+    ("all weights, 25 frames, two GPUs, `zeroStage: 3`, `offload: Optimizer`",
+     replace(FULL, spread=Parallelism(gpus_per_node=2, zero_stage=3, offload="Optimizer")), 36.18,
+     53.38),
 )  # fmt: skip
 """A step and what PyTorch allocated of a GPU, of Wan2.2. With both experts not all results of
 attention may have found room there."""

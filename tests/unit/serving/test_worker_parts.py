@@ -95,7 +95,7 @@ def test_the_end_is_told_by_the_steps_that_are_left_to_compute(
     [
         ({}, 10.0, 5.0),
         ({"guidance": 1.0, "guidance_low": 1.0}, 5.0, 5.0),
-        ({"profile": "Fast"}, 10.0 * 7.275 / 9.63, 5.0),
+        ({"profile": "Fast"}, 10.0 * 7.275 / 10.046, 5.0),
         ({"frames": 41}, 10.0 * 0.38, 5.0 * 11 / 21),  # attention is half of 81 frames
     ],
 )
