@@ -147,6 +147,11 @@ class Renderer:
         return Prompted(positive, negative)
 
     def _denoise(self, order: VideoOrder, prompted: Prompted, progress: Progress) -> Tensor:
+        def begin(step: int) -> None:
+            # Kernels are launched up to half a step ahead of the GPU.
+            wait_for_gpu()
+            progress(Stage.DENOISING, step)
+
         return denoise(
             self.model.transformer,
             schedule_of(self.model.preset, order),
@@ -154,7 +159,7 @@ class Renderer:
             prompted,
             self.ranks,
             order.profile_on(self.model.profile),
-            lambda step: progress(Stage.DENOISING, step),
+            begin,
             self.model.caching,
         )
 
@@ -170,6 +175,12 @@ class Renderer:
         if not np.isfinite(pixels).all():
             raise NumericalError(Reason.NON_FINITE_LOSS, NOT_FINITE)
         return quantize(pixels)
+
+
+def wait_for_gpu() -> None:
+    """Return when the kernels that were launched have run. Copies on other streams go on."""
+    if torch.cuda.is_available():
+        torch.cuda.current_stream().synchronize()
 
 
 class Clock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -192,6 +193,20 @@ def test_stages_in_order_and_a_way_out_at_each_step(renderer21: Renderer, tmp_pa
 
     with pytest.raises(KeyboardInterrupt):
         rendered(renderer21, make_task(tmp_path), leave)
+
+
+def test_a_step_is_told_when_the_one_before_has_run(
+    renderer21: Renderer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kernels are launched ahead of the GPU, and a step's time would be that of its launches."""
+    events: list[str] = []
+    stream = SimpleNamespace(synchronize=lambda: events.append("has run"))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_stream", lambda: stream)
+    monkeypatch.setattr("torch.cuda.synchronize", lambda: None)
+    rendered(renderer21, make_task(tmp_path), lambda stage, step: events.append(stage))
+    steps = ["has run", Stage.DENOISING] * 3
+    assert events == [Stage.LOADING, Stage.ENCODING_INPUT, *steps, Stage.DECODING]
 
 
 def test_a_first_frame_of_another_size_is_refused(renderer21: Renderer, tmp_path: Path) -> None:
