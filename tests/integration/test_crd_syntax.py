@@ -132,6 +132,17 @@ def test_syntax_is_checked(runs: Runs, case: str) -> None:
             assert "must " in refused.value.message or "is not a key of" in refused.value.message
 
 
+@pytest.mark.parametrize(("uri", "is_right"), [("s3://wan/", False), ("s3://wan/a", True)])
+def test_an_adapter_is_a_file(services: Runs, uri: str, is_right: bool) -> None:
+    manifest = minimal_service(adapters=[{"name": "anime", "files": {"uri": uri}}])
+    if is_right:
+        dry(services, manifest)
+        return
+    with pytest.raises(ApiError, match=f'no whole bucket; it is "{uri}"') as refused:
+        dry(services, manifest)
+    assert refused.value.fields == ["spec.adapters[0].files.uri"]
+
+
 @pytest.mark.parametrize(
     ("toleration", "field"),
     [

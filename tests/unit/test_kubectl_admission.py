@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from integration.runs import DEFAULTS, minimal
+from integration.test_crd_evaluations import minimal as minimal_evaluation
+from integration.test_crd_services import minimal as minimal_service
 from mistakes import Mistake, manifests, mistakes
 from wan_operator.api.markers import RULES, Schema
 from wan_operator.kinds import KINDS
@@ -40,6 +42,56 @@ def test_an_invalid_example_is_refused(plan: Plan, file: Path) -> None:
     assert (status, out) == (2, "")
     assert f" {field}" in error
     assert OF_THE_SERVER.get(said, said) in error
+
+
+def faults(manifest: Any) -> list[str]:
+    schema = schema_of(KINDS[manifest["kind"]].definition)
+    return [*broken_rules(stored(manifest, schema), schema)]
+
+
+EXPERTS = {"preset": "Wan2.2-I2V-A14B", "source": {"s3": "s3://models"}}
+PARTS = ("uri", "highNoise", "lowNoise")
+
+
+def with_file(field: str, uri: str) -> Any:
+    """A resource with the address in a field of a file."""
+    parent, _, name = field.rpartition(".")
+    if parent == "spec.effects[0]":
+        return minimal_service(effects=[{"name": "anime", name: uri}])
+    if parent == "spec.adapters[0].files":
+        return minimal_service(adapters=[{"name": "anime", "files": {name: uri}}], model=EXPERTS)
+    others = minimal_evaluation()["spec"]["candidates"][1:]
+    candidate = {"name": "anime", "model": EXPERTS, "adapter": {name: uri}}
+    return minimal_evaluation(candidates=[candidate, *others])
+
+
+@pytest.mark.parametrize("uri", ["s3://wan", "s3://wan/"])
+@pytest.mark.parametrize(
+    "field",
+    [
+        *(f"spec.adapters[0].files.{part}" for part in PARTS),
+        *(f"spec.candidates[0].adapter.{part}" for part in PARTS),
+        "spec.effects[0].preview",
+    ],
+)
+def test_a_bucket_is_no_file(field: str, uri: str) -> None:
+    bucket = uri.rstrip("/")
+    for right in (f"{bucket}/a", f"{bucket}/a/b.safetensors", f"{bucket}/b.safetensors/"):
+        assert faults(with_file(field, right)) == []
+    said = "must name a file, as s3://bucket/path does, and no whole bucket"
+    assert faults(with_file(field, uri)) == [f'{field}: {said}; it is "{uri}"']
+
+
+@pytest.mark.parametrize("uri", ["s3://wan", "s3://wan/"])
+def test_a_bucket_is_a_folder(uri: str) -> None:
+    """Datasets, models, shards, ready videos and weights of metrics may lie at its root."""
+    model = {"preset": "Wan2.1-I2V-14B-480P", "source": {"s3": uri}}
+    lora = {"lora": {"initFrom": {"uri": uri}}}
+    assert faults(minimal(dataset={"source": uri}, model=model, method=lora)) == []
+    candidates = [{"name": "a", "model": model}, {"name": "b", "videos": uri}]
+    clips = {"dataset": {"source": uri}}
+    compared = minimal_evaluation(candidates=candidates, metricWeights=uri, clips=clips)
+    assert faults(compared) == []
 
 
 @pytest.mark.parametrize("row", mistakes("apply"), ids=lambda row: row.name)

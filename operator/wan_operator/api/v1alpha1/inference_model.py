@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 from wan_operator.api.markers import Cel, list_map, rule, syntax
 from wan_operator.api.v1alpha1.common import ApiModel, LocalObjectReference, rules
 from wan_operator.api.v1alpha1.model import AdapterFiles, Frames, VideoSize
-from wan_operator.api.v1alpha1.syntax import PREVIEW, ObjectName
+from wan_operator.api.v1alpha1.syntax import FILE, PREVIEW, ObjectName
 from wan_runtime.contract.evaluation import CANDIDATE_LIMIT, WINNER
 
 MAX_ADAPTERS = 64
@@ -158,6 +158,7 @@ class Effect(ApiModel):
         str,
         Field(max_length=2048),
         PREVIEW,
+        FILE,
     ] = ""
     """Address of a clip that shows the effect: s3:// in the service's bucket, or https:// anywhere.
     """

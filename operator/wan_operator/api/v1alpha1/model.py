@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 
 from wan_operator.api.markers import Cel, rule, syntax
 from wan_operator.api.v1alpha1.common import ApiModel, rules
-from wan_operator.api.v1alpha1.syntax import ObjectName, S3Uri
+from wan_operator.api.v1alpha1.syntax import FileUri, ObjectName, S3Uri
 from wan_runtime.contract.strides import LENGTHS, SIDES
 
 PresetName = Literal[
@@ -108,9 +108,9 @@ class AdapterFiles(ApiModel):
 
     model_config = ConfigDict(json_schema_extra=rules(BY_EXPERT))
 
-    uri: S3Uri | None = None
+    uri: FileUri | None = None
     """S3 address of a .safetensors file. For Wan2.2 it is applied to both experts."""
-    high_noise: S3Uri | None = None
+    high_noise: FileUri | None = None
     """S3 address of a .safetensors file for the high-noise expert of Wan2.2, in place of uri."""
-    low_noise: S3Uri | None = None
+    low_noise: FileUri | None = None
     """S3 address of a .safetensors file for the low-noise expert of Wan2.2, in place of uri."""

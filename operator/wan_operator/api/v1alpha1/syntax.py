@@ -119,6 +119,12 @@ S3Uri = Annotated[
         "digits, '.' and '-', and the path no '//', '.' or '..'",
     ),
 ]
+FILE = syntax(
+    "!self.matches('^s3://[^/]*/*$')",
+    "must name a file, as s3://bucket/path does, and no whole bucket",
+)
+"""Rule over the S3 address of one object. Elsewhere a whole bucket may be the folder."""
+FileUri = Annotated[S3Uri, FILE]
 PREVIEW = syntax(
     f"self == '' || self.matches('^https://[^ ]+$') || {_IS_S3}",
     "must be an s3:// or https:// address; of s3://bucket/path, the bucket has 3 to 63 lower-case "
