@@ -1,4 +1,5 @@
-"""`status.effective` is of what serves: an edit's values follow once its rollout is through."""
+"""`status.effective` is of what serves: an edit's values follow once its rollout is through. So are
+`status.weights` and the artifacts of `status.adapters`."""
 
 from __future__ import annotations
 
@@ -7,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from unit.controller.service_world import World, finetune, node, tiny
+from unit.controller.service_world import World, finetune, node, report, tiny
 from wan_operator.reconcile.room import Room
+from wan_runtime.contract.reasons import Reason
+from wan_runtime.contract.report import AdapterNote, WorkerReport
 
 SIZE = {"width": 96, "height": 128}
 EDIT = {"defaults": {"frames": 13, "fps": 12, "steps": 4, "guidance": 1.5}, "sizes": [SIZE]}
@@ -107,3 +110,106 @@ def test_a_change_that_makes_no_other_workers_is_told_at_once() -> None:
     assert world.status["revision"] == revision
     assert world.status["effective"]["gatewayImage"] == "wan-operator:2"
     assert world.status["effective"]["frames"] != 1
+
+
+MODEL = {"preset": "Wan2.1-I2V-Tiny", "fineTuneRef": {"name": "whole"}}
+STYLE = {"name": "style", "fineTuneRef": {"name": "style"}}
+
+
+def tuned(strategy: str) -> World:
+    """A service of a fine-tune's weights and of an adapter, of which the next are done."""
+    rollout = {"strategy": strategy, "deadlineSeconds": 600}
+    world = World(tiny(model=MODEL, adapters=[STYLE], rollout=rollout))
+    train(world, "a")
+    world.settle()
+    assert told(world) == ("a", "a", "")
+    train(world, "b")
+    world.turn()
+    return world
+
+
+def train(world: World, digit: str) -> None:
+    world.finetunes["whole"] = finetune("whole", sha256=digit * 64, method={"full": {}})
+    world.finetunes["style"] = finetune("style", sha256=digit * 64)
+
+
+def told(world: World) -> tuple[str, str, str]:
+    """A digit of the model's weights, of the adapter's, and of its next ones."""
+    [adapter] = world.status["adapters"]
+    found = (world.status.get("weights"), adapter.get("artifact"), adapter.get("nextArtifact"))
+    model, served, awaited = ((each or {"sha256": ""})["sha256"][:1] for each in found)
+    return model, served, awaited
+
+
+@pytest.mark.parametrize("strategy", ["Recreate", "Surge", "Canary"])
+def test_weights_are_told_once_workers_serve_them(strategy: str) -> None:
+    world = tuned(strategy)
+    for _ in range(3):
+        world.turn(5)
+        assert world.status["rollout"]["phase"] == "Starting"
+        assert told(world) == ("a", "a", "b")
+    world.roll(ready=False)
+    world.turn(3600)
+    assert world.status["rollout"]["phase"] == "RolledBack"
+    world.settle()
+    assert told(world) == ("a", "a", "b")
+    world.edit(rollout={"strategy": "Surge"})
+    train(world, "c")
+    world.settle()
+    assert "rollout" not in world.status
+    assert told(world) == ("c", "c", "")
+
+
+def test_weights_that_are_rolled_out_are_those_of_a_fine_tune_that_goes() -> None:
+    world = tuned("Surge")
+    new = world.running("worker")
+    world.finetunes.clear()
+    for _ in range(3):
+        world.turn(5)
+        assert (world.running("worker"), told(world)) == (new, ("a", "a", "b"))
+    world.settle()
+    assert (world.status["revision"], told(world)) == (new, ("b", "b", ""))
+
+
+def test_weights_that_cannot_be_served_are_not_told() -> None:
+    world = tuned("Surge")
+    world.settle()
+    world.finetunes["whole"] = finetune("whole", method={"lora": {}})
+    world.finetunes["style"] = finetune("style", method={"full": {}})
+    world.settle()
+    assert world.condition("Stalled")[1] == "FineTuneUnsuitable"
+    assert told(world) == ("b", "b", "")
+
+
+def test_what_is_taken_out_is_told_while_it_is_served() -> None:
+    world = tuned("Surge")
+    world.settle()
+    files = {"name": "style", "files": {"uri": "s3://wan/style.safetensors"}}
+    world.edit(model={"preset": "Wan2.1-I2V-Tiny"}, adapters=[files])
+    world.turn()
+    assert told(world) == ("b", "b", "")
+    world.settle()
+    assert told(world) == ("", "", "")
+
+
+def test_what_workers_say_of_the_next_weights_outlives_their_rollback() -> None:
+    world = tuned("Surge")
+    note = AdapterNote(name="style", ready=False, reason=Reason.MODEL_INVALID, message="it is torn")
+    worker = WorkerReport(
+        name="new", revision=world.running("worker"), ready=True, ranks=1, adapter_notes=(note,),
+        seen_seconds=1,
+    )  # fmt: skip
+    world.roll()
+    world.report = report(workers=(worker,))
+    world.turn(5)
+    assert world.status["rollout"]["phase"] == "RolledBack"
+    world.report = report()
+    for _ in range(3):
+        world.turn(60)
+        assert (told(world), world.status["adapters"][0]["message"]) == (
+            ("a", "a", "b"), "it is torn",
+        )  # fmt: skip
+    assert world.events.count("style: it is torn") == 1
+    train(world, "a")
+    world.settle()
+    assert world.condition("AdaptersReady")[:2] == ("True", "FineTunesDone")

@@ -46,13 +46,18 @@ class AdapterStatus(ApiModel):
     name: Short
     """Name of an adapter in spec.adapters."""
     artifact: Artifact | None = None
-    """Exported weights of its fine-tune that are served. Left out while there are none, and for an
-    adapter from files."""
+    """Exported weights of its fine-tune that are served, by the revision in status.revision. Left
+    out while there are none, and for an adapter from files."""
+    next_artifact: Artifact | None = None
+    """Exported weights of its fine-tune that are not served yet: the change to them waits, is
+    rolled out or was rolled back. While it is there, readyWorkers, reason and message are about
+    it. Left out while what spec.adapters names is served."""
     files: AdapterFiles | None = None
     """Files that the reason is about. Left out while nothing is wrong, and for an adapter from a
     fine-tune."""
     ready_workers: Count = 0
-    """Number of ready workers that have fetched and checked the adapter."""
+    """Number of ready workers that have fetched and checked the adapter as spec.adapters names it.
+    """
     reason: Short = ""
     """Reason why the adapter is not served, one of those of the condition AdaptersReady. Left out
     while nothing is wrong."""
@@ -247,4 +252,6 @@ class WanInferenceServiceStatus(ApiModel):
     """Import of the base model, which verifies it and converts it to safetensors where needed. Left
     out unless the model is from S3."""
     weights: Artifact | None = None
-    """Weights of the fine-tune in spec.model, served in place of the base model's transformers."""
+    """Weights of the fine-tune in spec.model, served in place of the base model's transformers.
+    They are those of the revision in status.revision: a change shows here once its rollout is
+    through."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wan_operator.api.v1alpha1.common import Artifact
-from wan_operator.api.v1alpha1.inference import Adapter
+from wan_operator.api.v1alpha1.inference import Adapter, AdapterStatus
 from wan_operator.api.v1alpha1.model import AdapterFiles
 from wan_operator.conditions.service import ADAPTER_REASONS, VOCABULARY
 from wan_operator.reconcile.service.state import Service
@@ -89,6 +89,29 @@ def spec_of(adapter: Adapter, artifact: Artifact | None) -> AdapterSpec:
         trigger=adapter.trigger,
         distilled=adapter.distilled and Distilled(**adapter.distilled.model_dump()),
     )
+
+
+def place(status: AdapterStatus) -> Artifact | AdapterFiles | None:
+    """What the reason of a status is about."""
+    return status.files or status.next_artifact or status.artifact
+
+
+def as_served(service: Service, serving: Revision) -> Service:
+    """With the weights of status.weights and status.adapters that workers of `serving` have."""
+    spec = serving.spec
+    adapters = []
+    for each in service.status.adapters:
+        served, named = spec.adapter(each.name), each.next_artifact or each.artifact
+        artifact = artifact_of(served.artifact if served else None)
+        awaited = None if named == artifact else named
+        update = {"artifact": artifact, "next_artifact": awaited}
+        adapters.append(each.model_copy(update=update))
+    return service.with_status(adapters=adapters, weights=artifact_of(spec.weights))
+
+
+def artifact_of(reference: ManifestRef | None) -> Artifact | None:
+    """The artifact that workers read."""
+    return None if reference is None else Artifact(uri=reference.uri, sha256=reference.sha256)
 
 
 def reference(artifact: Artifact | None) -> ManifestRef | None:

@@ -8,6 +8,7 @@ from typing import Literal
 from wan_operator.conditions.merge import STALLED, Wanted, first_true, is_true
 from wan_operator.conditions.service import READY, WAITING
 from wan_operator.reconcile.decision import Event
+from wan_operator.reconcile.service.adapters import place
 from wan_operator.reconcile.service.found import WAITS
 from wan_operator.reconcile.service.state import Service
 
@@ -93,9 +94,7 @@ def _of_adapters(before: Service, after: Service) -> list[Event]:
     events = []
     for each in after.status.adapters:
         old = known.get(each.name)
-        same = old is not None and (old.reason, old.artifact, old.files) == (
-            each.reason, each.artifact, each.files,
-        )  # fmt: skip
+        same = old is not None and (old.reason, place(old)) == (each.reason, place(each))
         if each.reason and each.reason not in WAITS and not same:
             text = f"{each.name}: {each.message}"
             events.append(Event(type="Warning", reason=each.reason, action="Serve", message=text))

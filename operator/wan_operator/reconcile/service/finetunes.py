@@ -16,7 +16,7 @@ from wan_operator.conditions.runs import FAILED
 from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.observed import Key, Raw
 from wan_operator.reconcile.service import evaluations
-from wan_operator.reconcile.service.adapters import spec_of, verdict
+from wan_operator.reconcile.service.adapters import artifact_of, place, spec_of, verdict
 from wan_operator.reconcile.service.found import Found
 from wan_operator.reconcile.service.state import Service
 
@@ -44,7 +44,7 @@ def followed(service: Service) -> Followed:
     adapters, missing = [], []
     for adapter in service.spec.adapters:
         found, old = Found(None), before.get(adapter.name)
-        artifact = old.artifact if old else None
+        artifact = (old.next_artifact or old.artifact) if old else None
         if adapter.fine_tune_ref is not None:
             found = find(service, adapter.fine_tune_ref.name, "lora", artifact)
         if adapter.from_evaluation is not None:
@@ -60,12 +60,19 @@ def followed(service: Service) -> Followed:
 
 def _model(service: Service) -> Found:
     """What is served in place of the base model's transformers: nothing, unless the spec says."""
-    model, before = service.spec.model, service.status.weights
+    model, before = service.spec.model, _weights_before(service)
     if model.fine_tune_ref is not None:
         return find(service, model.fine_tune_ref.name, "full", before)
     if model.from_evaluation is not None:
         return evaluations.find(service, model.from_evaluation, "Full", before)
     return Found(None)
+
+
+def _weights_before(service: Service) -> Artifact | None:
+    """What was served before, or is just being rolled out."""
+    rollout = service.status.rollout
+    new = service.revision(rollout.revision) if rollout else None
+    return service.status.weights if new is None else artifact_of(new.spec.weights)
 
 
 def _status(
@@ -78,7 +85,7 @@ def _status(
     by_workers = verdict(service, spec_of(adapter, found.artifact))
     reason, message = by_workers.reason, by_workers.message
     is_silent = not by_workers.usable and not by_workers.faulty
-    if is_silent and before and (before.artifact, before.files) == (found.artifact, adapter.files):
+    if is_silent and before and place(before) == (adapter.files or found.artifact):
         reason, message = before.reason, before.message
     return built(
         AdapterStatus,

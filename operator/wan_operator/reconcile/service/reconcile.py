@@ -32,6 +32,7 @@ from wan_operator.reconcile.observed import (
     label,
 )
 from wan_operator.reconcile.service import base_model, canary, pod_config
+from wan_operator.reconcile.service.adapters import as_served
 from wan_operator.reconcile.service.causes import asks_warnings, refused
 from wan_operator.reconcile.service.events import changes
 from wan_operator.reconcile.service.finetunes import Followed, followed
@@ -174,8 +175,11 @@ def serve(
         )
     taken = course(service, desired)
     service = taken.service.with_status(url=network.url(service.owner, service.spec.gateway))
+    serving = before.revision(service.status.revision)
     if planned is not None and planned.name == service.status.revision:
-        service = service.with_status(effective=effective)
+        service, serving = service.with_status(effective=effective), planned
+    if serving is not None:
+        service = as_served(service, serving)
     service = with_conditions(numbered(service), *news)
     wanted = children(before, service, effective, taken, planned)
     return Decision(
