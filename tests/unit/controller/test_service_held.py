@@ -12,6 +12,7 @@ from unit.controller.service_world import World, report, tiny, track
 from wan_operator.kinds.service import SERVICE
 
 HELD = "Until that is mended no change is acted on, and what serves goes on"
+STAYS = "; the number of workers stays as it is"
 STORE = {"store_endpoint": "", "store_bucket": "", "store_secret": ""}
 UNREADABLE = [
     ({"acceleration": {"profile": "Finest"}}, "spec.acceleration.profile"),
@@ -38,7 +39,7 @@ def goes_on(world: World, reason: str, said: str) -> None:
     assert world.condition("Stalled")[:2] == ("True", reason)
     assert said in world.condition("Stalled")[2]
     assert world.condition("Ready")[:2] == ("True", "Serving")
-    assert world.condition("Stalled")[2].endswith(HELD)
+    assert world.condition("Stalled")[2].endswith(HELD + STAYS)
     assert [(each.type, each.reason) for each in decision.events] == [("Warning", reason)]
     for name in ("revision", "url", "effective", "adapters", "ready"):
         assert world.status.get(name) == told.get(name), name
@@ -132,10 +133,19 @@ GOOD = report(stable=track(100, 0, 10.0), canary=track(10, 0, 10.0))
 HOLDS = ["SpecInvalid", "StoreNotConfigured", "StoreChanged"]
 
 
-def rolling(rollout: dict[str, Any], hold: str) -> tuple[World, str]:
+def spoil(world: World, reason: str) -> None:
+    """Make the spec one that cannot be acted on; `mend` takes it back."""
+    if reason == "SpecInvalid":
+        world.edit(acceleration={"profile": "Finest"})
+    else:
+        bucket = "others" if reason == "StoreChanged" else ""
+        world.settings = replace(world.settings, store_bucket=bucket)
+
+
+def rolling(rollout: dict[str, Any], reason: str, **spec: Any) -> tuple[World, str]:
     """A service in the middle of a change, whose next spec cannot be acted on; and the revision
     that serves."""
-    world = serving(rollout=rollout)
+    world = serving(rollout=rollout, **spec)
     before = world.status["revision"]
     world.status["sizes"] = [{"size": "128x96", "seconds": 1}]  # a worker was ready
     world.edit(defaults={"frames": 9, "steps": 4})
@@ -143,13 +153,9 @@ def rolling(rollout: dict[str, Any], hold: str) -> tuple[World, str]:
     if rollout is CANARY:
         world.roll()
         world.turn(5)
-    if hold == "SpecInvalid":
-        world.edit(acceleration={"profile": "Finest"})
-    else:
-        bucket = "others" if hold == "StoreChanged" else ""
-        world.settings = replace(world.settings, store_bucket=bucket)
+    spoil(world, reason)
     world.turn(5)
-    assert world.condition("Stalled")[1] == hold
+    assert world.condition("Stalled")[1] == reason
     return world, before
 
 

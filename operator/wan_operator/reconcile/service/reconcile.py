@@ -9,6 +9,7 @@ goes on serving.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from pydantic import ValidationError
@@ -49,7 +50,7 @@ from wan_operator.reconcile.service.resolve import (
 from wan_operator.reconcile.service.rollout import Course, course, under_way
 from wan_operator.reconcile.service.rollout import numbered as numbered_share
 from wan_operator.reconcile.service.run import PART
-from wan_operator.reconcile.service.scale import scaled
+from wan_operator.reconcile.service.scale import may_resize, resized, scaled
 from wan_operator.reconcile.service.state import WORKERS, Service, is_ready, partly, read
 from wan_operator.reconcile.service.status import numbered, with_conditions
 from wan_operator.reconcile.service.store import other_store
@@ -280,11 +281,16 @@ def requeue_after(service: Service) -> float:
 
 def unacted(cr: Raw, service: Service, cause: Wanted) -> Decision:
     """For a change that is not acted on: all stays as it is, and its status is that of what serves.
-    A rollout under way goes on, or back: both of its revisions are kept."""
+    A rollout under way goes on, or back: both of its revisions are kept. So does autoscaling."""
     is_read = "rollout" not in cr["spec"] or "rollout" in service.spec.model_fields_set
-    taken = under_way(service) if is_read else None
-    after = with_conditions(numbered(taken.service if taken else service), cause)
-    wanted: list[Manifest] = []
+    resizes = may_resize(service)
+    now = scaled(service) if resizes else service
+    number = "follows spec.autoscaling" if resizes else "stays as it is"
+    cause = replace(cause, message=f"{cause.message}; the number of workers {number}")
+    taken = under_way(now) if is_read else None
+    after = with_conditions(numbered(taken.service if taken else now), cause)
+    workers = resized(after) if resizes and taken is None else None
+    wanted = [] if workers is None else [workers]
     gone: list[Delete] = []
     if taken is not None:
         wanted.append(gateway.rollout_map(service.owner, numbered_share(after, taken.share)))

@@ -10,7 +10,13 @@ from __future__ import annotations
 import math
 
 from wan_operator.api.v1alpha1.inference import Autoscaling
+from wan_operator.reconcile.observed import label
+from wan_operator.reconcile.service.mend import mended
 from wan_operator.reconcile.service.state import Service
+from wan_operator.resources.labels import Manifest
+from wan_operator.resources.service import worker
+from wan_operator.resources.service.names import REVISION, Part
+from wan_operator.resources.service.worker import Revision
 from wan_runtime.contract.report import QueueReport
 
 
@@ -41,6 +47,35 @@ def _set(service: Service, replicas: int) -> Service:
     changed = replicas != service.status.desired_replicas
     time = service.now if changed else service.status.last_scale_time
     return service.with_status(desired_replicas=replicas, last_scale_time=time, enough_since=None)
+
+
+def may_resize(service: Service) -> bool:
+    """Whether the number of workers follows the queue while the spec is not acted on: where it has
+    autoscaling that can be read, and workers are what they were made as."""
+    return service.spec.autoscaling is not None and _at_work(service) is not None
+
+
+def resized(service: Service) -> Manifest | None:
+    """The workers' Deployment with as many as are wanted and nothing else changed; None: it has as
+    many, or cannot be made again."""
+    live, revision = service.deployment(Part.WORKER), _at_work(service)
+    wanted = service.status.desired_replicas
+    if live is None or revision is None or live["spec"].get("replicas") == wanted:
+        return None
+    is_recreated = live["spec"]["strategy"]["type"] == worker.RECREATE["type"]
+    made = worker.deployment(
+        service.owner, revision, Part.WORKER, replicas=wanted,
+        strategy=worker.RECREATE if is_recreated else worker.SURGE,
+        deadline_seconds=live["spec"]["progressDeadlineSeconds"],
+    )  # fmt: skip
+    return mended(service, made)
+
+
+def _at_work(service: Service) -> Revision | None:
+    """What the workers' Deployment runs, as it is kept."""
+    live = service.deployment(Part.WORKER)
+    found = live and service.revision(label(live["spec"]["template"], REVISION))
+    return found if found and found.is_intact else None
 
 
 def needed(queue: QueueReport, wanted: Autoscaling) -> int:
