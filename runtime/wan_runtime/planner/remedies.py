@@ -1,19 +1,24 @@
-"""The smallest changes, each alone, with which a run or a service would fit."""
+"""The smallest changes with which a run or a service would fit: each alone, or what belongs
+together."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from itertools import islice, product
+from typing import Any, get_args
 
-from wan_runtime.contract.training import KEEPING, Parallelism
+from wan_runtime.contract.steps import Step
+from wan_runtime.contract.training import KEEPING, Offload, Parallelism
 from wan_runtime.planner.architecture import HEADS
 from wan_runtime.planner.gpus import Gpu
+from wan_runtime.planner.host import plan_host
 from wan_runtime.planner.serving import plan_serving
 from wan_runtime.planner.training import plan_training
 from wan_runtime.planner.workload import Serving, Training
 
 FEWEST_FRAMES = 5
+OFFLOADS: tuple[Offload, ...] = get_args(Offload)
 MOST_ON_A_NODE = 8
 """GPUs of a node that may train together."""
 SMALLER = (832, 480)
@@ -40,10 +45,12 @@ def remedies(
     settle: Settle = as_they_are,
     has_room: Callable[[Training], bool] = lambda work: True,
 ) -> list[str]:
-    """As `57 frames`, least intrusive first; empty if nothing alone helps. `smaller`: the run's
+    """As `57 frames`, least intrusive first; empty if nothing alone helps. All weights of a large
+    model fit no single GPU: for them several settings of `parallelism` are one change, and where
+    that takes host memory, so are a type and a number of GPUs that need none. `smaller`: the run's
     buckets beside that of `work`, its largest. `settle`: a run that is changed, or on another GPU,
     may be given another checkpointing. `has_room`: whether pods may have the host memory of one
-    whose checkpointing is said."""
+    whose checkpointing or offload is said."""
     works, found = (work, *smaller), []
 
     def fit(works: Sequence[Training], gpu: Gpu = gpu) -> bool:
@@ -77,6 +84,10 @@ def remedies(
     split = next((each for each in wider(work) if fit_with(spread=each)), None)
     if split is not None:
         found.append(f"parallelism.gpusPerNode: {split.gpus_per_node}")
+    elif work.method == "full":
+        moved = (replace(work, spread=each) for each in offloading(work))
+        fitting = (each for each in moved if has_room(each) and fit_with(spread=each.spread))
+        found += [_in_host_memory(each, work) for each in islice(fitting, 1)]
     frames = most_frames(works, fit)
     if frames is not None:
         found.append(f"at most {frames} frames" if smaller else f"{frames} frames")
@@ -89,7 +100,14 @@ def remedies(
         found.append(f"buckets without {names}")
     larger = [other for other in catalogue if other.name != gpu.name and fit(works, other)]
     if larger:
-        found.append(f"a GPU of type {min(larger, key=lambda g: (g.memory_gib, g.name)).name}")
+        found.append(f"a GPU of type {by_memory(larger)[0].name}")
+    elif work.method == "full" and split is None:
+        several = (
+            f"parallelism.gpusPerNode: {spread.gpus_per_node} on GPUs of type {other.name}"
+            for other, spread in product(by_memory(catalogue), wider(work))
+            if fit([replace(each, spread=spread) for each in works], other)
+        )
+        found += islice(several, 1)
     if work.method == "full" and fit_with(method="lora"):
         found.append("method.lora")
     return found
@@ -105,6 +123,29 @@ def wider(work: Training) -> Iterator[Parallelism]:
         if HEADS % sequence == 0 and gpus <= MOST_ON_A_NODE:
             more = {"gpus_per_node": gpus, "sequence": sequence, "zero_stage": zero}
             yield now.model_copy(update=more)
+
+
+def offloading(work: Training) -> Iterator[Parallelism]:
+    """The fewest GPUs of a node of which ZeRO 3 keeps more in host memory, the least of it first:
+    each GPU more takes more of it, too, while weights are loaded."""
+    more = OFFLOADS[OFFLOADS.index(work.spread.offload) + 1 :]
+    for spread, offload in product((work.spread, *wider(work)), more):
+        yield spread.model_copy(update={"zero_stage": 3, "offload": offload})
+
+
+def _in_host_memory(work: Training, before: Training) -> str:
+    """What of `parallelism` is set for it."""
+    spread, was, parts = work.spread, before.spread, []
+    if spread.gpus_per_node != was.gpus_per_node:
+        parts.append(f"gpusPerNode: {spread.gpus_per_node}")
+    parts += [f"zeroStage: {spread.zero_stage}", f"offload: {spread.offload}"]
+    host = plan_host(work, Step.TRAIN, fetches_model=False, clips=1).gib
+    return f"parallelism: {{{', '.join(parts)}}} with {host:.0f} GiB of host memory in each node"
+
+
+def by_memory(gpus: Iterable[Gpu]) -> list[Gpu]:
+    """Smallest first."""
+    return sorted(gpus, key=lambda gpu: (gpu.memory_gib, gpu.name))
 
 
 def most_frames(works: Sequence[Training], fit: Callable[[Sequence[Training]], bool]) -> int | None:
@@ -134,5 +175,5 @@ def serving_remedies(work: Serving, gpu: Gpu, catalogue: Sequence[Gpu]) -> list[
         found.append(f"{width}x{height}")
     larger = [other for other in catalogue if other.name != gpu.name and fit_with(other)]
     if larger:
-        found.append(f"a GPU of type {min(larger, key=lambda g: (g.memory_gib, g.name)).name}")
+        found.append(f"a GPU of type {by_memory(larger)[0].name}")
     return found

@@ -252,6 +252,31 @@ def test_only_a_lora_keeps_attention() -> None:
     assert [work.checkpointing for work in fit.workloads(full, gpu("H200-141GB"))] == ["Full"]
 
 
+def test_all_weights_on_a_small_gpu_are_told_what_they_take() -> None:
+    card = selecting("NVIDIA-GeForce-RTX-4090")
+    whole = spec("Wan2.1-I2V-14B-480P", method={"full": {}}, **card)
+    whole["dataset"] |= {"width": 832, "height": 480}
+    world = World(SETTINGS, **whole)
+    assert refused(world)
+    condition = world.condition("Stalled")
+    assert condition is not None
+    assert condition["message"].endswith(
+        "RTX-4090-24GB has 24: it fits with parallelism: {gpusPerNode: 2, zeroStage: 3, offload: "
+        "OptimizerAndParameters} with 458 GiB of host memory in each node, or "
+        "parallelism.gpusPerNode: 8 on GPUs of type L40-48GB. To try it all the same, set the "
+        "annotation wan-operator.dev/fit-check: disabled"
+    )
+    parallelism = {"gpusPerNode": 2, "zeroStage": 3, "offload": "OptimizerAndParameters"}
+    assert not refused(World(SETTINGS, **whole, parallelism=parallelism))
+    eight = whole | selecting("NVIDIA-L40") | {"parallelism": {"gpusPerNode": 8}}
+    assert not refused(World(SETTINGS, **eight))
+    world = World(SETTINGS, **whole, resources={"memory": "200Gi"})
+    assert refused(world)
+    condition = world.condition("Stalled")
+    assert condition is not None
+    assert "has 24: it fits with parallelism.gpusPerNode: 8 on GPUs" in condition["message"]
+
+
 def test_host_memory_that_pods_may_not_have_is_said_before_a_gpu_waits_for_it() -> None:
     offload = spec(training={"gradientCheckpointing": "Offload"})
     assert not refused(World(H200, **offload))

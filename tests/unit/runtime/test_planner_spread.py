@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -116,6 +118,64 @@ def test_what_does_not_fit_is_split_over_the_fewest_gpus() -> None:
     assert "parallelism.gpusPerNode: 8" in remedies(pairs, gpu(), DEFAULTS), "as many groups"
     whole = replace(FULL, frames=25, spread=Parallelism(gpus_per_node=8))
     assert remedies(whole, gpu("H200-141GB"), DEFAULTS)[0].startswith("parallelism.zeroStage: ")
+
+
+WHOLE = [
+    Training(preset=preset, frames=frames, width=width, height=height, method="full")
+    for preset, width, height in (
+        ("Wan2.1-I2V-14B-480P", 832, 480),
+        ("Wan2.1-I2V-14B-720P", 1280, 720),
+        ("Wan2.2-I2V-A14B", 1280, 720),
+    )
+    for frames in (17, 49, 81)
+]
+OFFLOADED = re.compile(
+    r"parallelism: \{(?:gpusPerNode: (\d), )?zeroStage: 3, offload: (\w+)\} with (\d+) GiB of host "
+    "memory in each node"
+)
+ELSEWHERE = re.compile(r"parallelism\.gpusPerNode: (\d) on GPUs of type (\S+)")
+
+
+def split(work: Training, gpus: int, **more: Any) -> Training:
+    """Over so many GPUs, with ZeRO 3."""
+    spread = Parallelism(gpus_per_node=gpus, sequence=gpus, zero_stage=3, **more)
+    return replace(work, spread=spread)
+
+
+@pytest.mark.parametrize("name", ["L4-24GB", "RTX-4090-24GB", "A100-40GB", "L40S-48GB"])
+@pytest.mark.parametrize("work", WHOLE, ids=lambda work: f"{work.preset}-{work.frames}")
+def test_all_weights_fit_with_what_is_named(work: Training, name: str) -> None:
+    """No single GPU of the catalogue holds them."""
+    on, found = gpu(name), remedies(work, gpu(name), DEFAULTS)
+    assert found
+    if found[0] == "parallelism.gpusPerNode: 8":
+        assert plan_training(split(work, 8), on).fits
+        return
+    said, other = (OFFLOADED.fullmatch(found[0]), ELSEWHERE.fullmatch(found[1]))
+    assert said is not None
+    assert other is not None
+    count = int(said[1] or 1)
+    there = split(work, count, offload=said[2])
+    assert plan_training(there, on).fits
+    host = plan_host(there, Step.TRAIN, fetches_model=False, clips=1).gib
+    assert f"{host:.0f}" == said[3]
+    for fewer in (each for each in (1, 2, 4, 5) if each < count):
+        for offload in ("None", "Optimizer", "OptimizerAndParameters"):
+            assert not plan_training(split(work, fewer, offload=offload), on).fits
+    larger = gpu(other[2])
+    assert plan_training(split(work, int(other[1])), larger).fits
+    smaller = [each for each in DEFAULTS if each.memory_gib < larger.memory_gib]
+    assert not any(plan_training(split(work, 8), each).fits for each in smaller)
+
+
+def test_of_what_there_is_not_nothing_is_named() -> None:
+    work, small = WHOLE[2], gpu("RTX-4090-24GB")
+    assert remedies(work, small, [small])[0].startswith("parallelism: {gpusPerNode: 2, zeroStage")
+    [only] = remedies(work, small, DEFAULTS, has_room=lambda work: False)
+    assert ELSEWHERE.fullmatch(only), "host memory is short"
+    assert remedies(work, small, [small], has_room=lambda work: False) == []
+    offloaded = split(work, 1, offload="Optimizer")
+    assert remedies(offloaded, small, [small]) == ["parallelism.gpusPerNode: 8"], "no more of it"
 
 
 def test_two_gpus_that_split_a_clip_are_as_measured() -> None:

@@ -148,7 +148,7 @@ def helping(
         catalogue,
         works[1:],
         settle=partial(settled, spec),
-        has_room=lambda work: host.shortage(spec, work) is None,
+        has_room=partial(host.may_have_room, spec),
     )
     offloaded = settled(host.unlimited(spec), works, gpu)
     return [*host.enough(offloaded[0]), *found] if fits(offloaded, gpu) else found

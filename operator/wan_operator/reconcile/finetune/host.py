@@ -28,6 +28,14 @@ def has_room(spec: WanFineTuneSpec, work: Training) -> bool:
     return allowed is None or allowed >= _planned_gib(work)
 
 
+def may_have_room(spec: WanFineTuneSpec, work: Training) -> bool:
+    """Whether it may be named as a change that fits. What ZeRO offloads is named with all the host
+    memory that is planned for it, so pods must be allowed that."""
+    if work.spread.offload != "None":
+        return has_room(spec, work)
+    return shortage(spec, work) is None
+
+
 @dataclass(frozen=True, slots=True)
 class Shortage:
     """Pods may have less host memory than training surely keeps there."""
