@@ -82,6 +82,13 @@ def test_a_bucket_is_no_file(field: str, uri: str) -> None:
     assert faults(with_file(field, uri)) == [f'{field}: {said}; it is "{uri}"']
 
 
+def test_of_files_that_were_taken_before_the_status_may_tell() -> None:
+    """The API server keeps an object as it is, and checks what is written of its status."""
+    schema = KINDS["WanInferenceService"].definition.schema()["properties"]["status"]
+    fault = {"name": "anime", "reason": "AdapterNotFound", "files": {"uri": "s3://wan/"}}
+    assert [*broken_rules({"adapters": [fault]}, schema)] == []
+
+
 @pytest.mark.parametrize("uri", ["s3://wan", "s3://wan/"])
 def test_a_bucket_is_a_folder(uri: str) -> None:
     """Datasets, models, shards, ready videos and weights of metrics may lie at its root."""

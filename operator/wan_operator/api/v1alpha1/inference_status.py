@@ -19,7 +19,6 @@ from wan_operator.api.v1alpha1.common import (
     Name,
     Short,
 )
-from wan_operator.api.v1alpha1.model import AdapterFiles
 
 
 class BaseModelStatus(ApiModel):
@@ -40,6 +39,18 @@ class BaseModelStatus(ApiModel):
     """Message of the last failed attempt."""
 
 
+class ReportedFiles(ApiModel):
+    """Files of an adapter, as spec.adapters names them."""
+
+    # No rule of the spec: what was stored before a rule came is told all the same.
+    uri: Annotated[str, Field(max_length=1024)] | None = None
+    """S3 address of the file for all experts."""
+    high_noise: Annotated[str, Field(max_length=1024)] | None = None
+    """S3 address of the file for the high-noise expert."""
+    low_noise: Annotated[str, Field(max_length=1024)] | None = None
+    """S3 address of the file for the low-noise expert."""
+
+
 class AdapterStatus(ApiModel):
     """State of one adapter."""
 
@@ -52,7 +63,7 @@ class AdapterStatus(ApiModel):
     """Exported weights of its fine-tune that are not served yet: the change to them waits, is
     rolled out or was rolled back. While it is there, readyWorkers, reason and message are about
     it. Left out while what spec.adapters names is served."""
-    files: AdapterFiles | None = None
+    files: ReportedFiles | None = None
     """Files that the reason is about. Left out while nothing is wrong, and for an adapter from a
     fine-tune."""
     ready_workers: Count = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wan_operator.api.v1alpha1.common import Artifact
-from wan_operator.api.v1alpha1.inference import Adapter, AdapterStatus
+from wan_operator.api.v1alpha1.inference import Adapter, AdapterStatus, ReportedFiles
 from wan_operator.api.v1alpha1.model import AdapterFiles
 from wan_operator.conditions.service import ADAPTER_REASONS, VOCABULARY
 from wan_operator.reconcile.service.state import Service
@@ -91,7 +91,12 @@ def spec_of(adapter: Adapter, artifact: Artifact | None) -> AdapterSpec:
     )
 
 
-def place(status: AdapterStatus) -> Artifact | AdapterFiles | None:
+def reported(files: AdapterFiles | None) -> ReportedFiles | None:
+    """The files as a status names them."""
+    return None if files is None else ReportedFiles(**files.model_dump())
+
+
+def place(status: AdapterStatus) -> Artifact | ReportedFiles | None:
     """What the reason of a status is about."""
     return status.files or status.next_artifact or status.artifact
 

@@ -16,7 +16,7 @@ from wan_operator.conditions.runs import FAILED
 from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.observed import Key, Raw
 from wan_operator.reconcile.service import evaluations
-from wan_operator.reconcile.service.adapters import artifact_of, place, spec_of, verdict
+from wan_operator.reconcile.service.adapters import artifact_of, place, reported, spec_of, verdict
 from wan_operator.reconcile.service.found import Found
 from wan_operator.reconcile.service.state import Service
 
@@ -84,14 +84,15 @@ def _status(
         return AdapterStatus(name=adapter.name, reason=found.reason, message=found.message)
     by_workers = verdict(service, spec_of(adapter, found.artifact))
     reason, message = by_workers.reason, by_workers.message
+    files = reported(adapter.files)
     is_silent = not by_workers.usable and not by_workers.faulty
-    if is_silent and before and place(before) == (adapter.files or found.artifact):
+    if is_silent and before and place(before) == (files or found.artifact):
         reason, message = before.reason, before.message
     return built(
         AdapterStatus,
         name=adapter.name,
         artifact=found.artifact,
-        files=adapter.files if reason else None,
+        files=files if reason else None,
         ready_workers=by_workers.usable,
         reason=reason,
         message=message if reason else found.message or by_workers.message,
