@@ -47,6 +47,11 @@ class HostPlan:
         return sum(self.scratch.values())
 
 
+def gib_to_train(work: Training) -> float:
+    """Host memory of a node's pod that trains."""
+    return plan_host(work, Step.TRAIN, fetches_model=False, clips=1).gib
+
+
 def plan_host(
     work: Training,
     step: Step,

@@ -8,11 +8,10 @@ from dataclasses import replace
 from itertools import islice, product
 from typing import Any, get_args
 
-from wan_runtime.contract.steps import Step
 from wan_runtime.contract.training import KEEPING, Offload, Parallelism
 from wan_runtime.planner.architecture import HEADS
 from wan_runtime.planner.gpus import Gpu
-from wan_runtime.planner.host import plan_host
+from wan_runtime.planner.host import gib_to_train
 from wan_runtime.planner.serving import plan_serving
 from wan_runtime.planner.training import plan_training
 from wan_runtime.planner.workload import Serving, Training
@@ -139,8 +138,8 @@ def _in_host_memory(work: Training, before: Training) -> str:
     if spread.gpus_per_node != was.gpus_per_node:
         parts.append(f"gpusPerNode: {spread.gpus_per_node}")
     parts += [f"zeroStage: {spread.zero_stage}", f"offload: {spread.offload}"]
-    host = plan_host(work, Step.TRAIN, fetches_model=False, clips=1).gib
-    return f"parallelism: {{{', '.join(parts)}}} with {host:.0f} GiB of host memory in each node"
+    host, settings = gib_to_train(work), ", ".join(parts)
+    return f"parallelism: {{{settings}}} with {host:.0f} GiB of host memory in each node"
 
 
 def by_memory(gpus: Iterable[Gpu]) -> list[Gpu]:

@@ -55,14 +55,14 @@ def test_a_run_that_cannot_fit_starts_no_pod_and_says_what_would() -> None:
     condition = world.condition("Stalled")
     assert condition is not None
     assert condition["message"] == (
-        "training needs 90 GiB of GPU memory (88 to 91) and H100-80GB has 79: it fits with "
+        "training needs 90 GiB of GPU memory (88 to 92) and H100-80GB has 79: it fits with "
         "gradientCheckpointing: Offload, or basePrecision: FP8, or parallelism.gpusPerNode: 2, or "
         "65 frames, or 832x480, or a GPU of type H100-NVL-94GB. To try it all the same, set the "
         "annotation wan-operator.dev/fit-check: disabled"
     )
     assert world.condition("Failed") is None, "another GPU or the annotation heals it"
     plan = world.status["effective"]["plan"]
-    assert (plan["gpu"], plan["gpuGib"], plan["confidence"]) == ("H100-80GB", 89.7, "Measured")
+    assert (plan["gpu"], plan["gpuGib"], plan["confidence"]) == ("H100-80GB", 89.8, "Measured")
     before = world.writes
     world.passes(600)
     world.settle()
@@ -195,7 +195,7 @@ def test_a_bucket_that_cannot_fit_is_named() -> None:
     condition = world.condition("Stalled")
     assert condition is not None
     assert condition["message"].startswith(
-        "training in the bucket 1280x720x81 needs 90 GiB of GPU memory (88 to 91) and H100-80GB "
+        "training in the bucket 1280x720x81 needs 90 GiB of GPU memory (88 to 92) and H100-80GB "
         "has 79: it fits with gradientCheckpointing: Offload, or basePrecision: FP8, or "
         "parallelism.gpusPerNode: 2, or at most 65 frames, or buckets without "
         "1280x720x81, or a GPU of type"
@@ -208,7 +208,7 @@ def test_no_plan_for_tiny_and_no_times_for_an_unknown_gpu() -> None:
     unknown.settle()
     assert "plan" not in tiny.status["effective"]
     plan = unknown.status["effective"]["plan"]
-    assert (plan["gpu"], plan["gpuGib"]) == ("", 52.4)
+    assert (plan["gpu"], plan["gpuGib"]) == ("", 52.5)
     assert not {"secondsPerStep", "hours", "cost", "timeErrorPercent"} & set(plan)
 
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from wan_operator.api.v1alpha1.finetune import WanFineTuneSpec
 from wan_operator.reconcile.gpus import way_out
 from wan_operator.resources.quantity import amount
-from wan_runtime.contract.steps import Step
-from wan_runtime.planner.host import plan_host
+from wan_runtime.planner.host import gib_to_train
 from wan_runtime.planner.spread import offloaded_gib
 from wan_runtime.planner.terms import host_gib
 from wan_runtime.planner.workload import GIB, Training
@@ -25,7 +24,7 @@ SURELY_OFFLOADED = 0.8
 def has_room(spec: WanFineTuneSpec, work: Training) -> bool:
     """Whether pods may have all the host memory that is planned for their training."""
     allowed = _allowed_gib(spec)
-    return allowed is None or allowed >= _planned_gib(work)
+    return allowed is None or allowed >= gib_to_train(work)
 
 
 def may_have_room(spec: WanFineTuneSpec, work: Training) -> bool:
@@ -68,7 +67,7 @@ def shortage(spec: WanFineTuneSpec, work: Training) -> Shortage | None:
 
 def enough(work: Training) -> list[str]:
     """Changes of which each alone allows a training its host memory."""
-    return [f"resources.memory: {math.ceil(_planned_gib(work))}Gi", "no resources.memory"]
+    return [f"resources.memory: {math.ceil(gib_to_train(work))}Gi", "no resources.memory"]
 
 
 def unlimited(spec: WanFineTuneSpec) -> WanFineTuneSpec:
@@ -80,7 +79,3 @@ def unlimited(spec: WanFineTuneSpec) -> WanFineTuneSpec:
 def _allowed_gib(spec: WanFineTuneSpec) -> float | None:
     memory = spec.resources.memory
     return None if memory is None else float(amount(memory)) / GIB
-
-
-def _planned_gib(work: Training) -> float:
-    return plan_host(work, Step.TRAIN, fetches_model=False, clips=1).gib
