@@ -41,7 +41,7 @@ REASONS: dict[str, Explanation] = {
     "JobLost": Explanation(
         "The Job of the running attempt was deleted.",
         "Somebody deleted a Job that belongs to a run.",
-        "Nothing: the step is retried. Stop a run with `kubectl patch wft/NAME --type=merge -p "
+        "Nothing: the step is retried. Stop a run with `kubectl patch KIND/NAME --type=merge -p "
         '\'{"spec":{"suspend":true}}\'`, not by deleting its Jobs.',
     ),
     "NodeLost": Explanation(

@@ -46,7 +46,7 @@ _OF_OPERATOR: dict[str, Explanation] = {
     "SuspendedByUser": Explanation(
         "The run is held by spec.suspend.",
         "Somebody set `spec.suspend: true`.",
-        '`kubectl patch wft/NAME --type=merge -p \'{"spec":{"suspend":false}}\'`: it resumes '
+        '`kubectl patch KIND/NAME --type=merge -p \'{"spec":{"suspend":false}}\'`: it resumes '
         "from its checkpoint.",
     ),
     "DeadlineExceeded": Explanation(
