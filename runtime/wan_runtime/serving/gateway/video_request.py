@@ -78,7 +78,7 @@ class Ask(OtherNames):
     quality: Literal["exact", "lossless", "balanced", "fast"] | None = None
     """Arithmetic of the transformers, see GET /v1/models. None: the service's."""
     visible_mark: bool = False
-    """Draw `AI` into the picture. The file's metadata always says so."""
+    """Draw `AI-generated` into the picture. The file's metadata always says so."""
     user: User | None = None
     """End user of the client, which the video's resource has too."""
     webhook_url: Annotated[Text, Field(max_length=2000)] | None = None
