@@ -1,4 +1,4 @@
-"""docs/serving.md names the metrics that there are, and each is explained where it is scraped."""
+"""docs/serving.md names the metrics, request fields and error codes that there are."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from prometheus_client import generate_latest
 
 from running_gateway import RunningGateway
 from unit.test_descriptions import wrong
+from wan_runtime.serving.gateway.other_names import OTHERS
+from wan_runtime.serving.gateway.video_request import Ask
+from wan_runtime.serving.problems import Code
 from wan_runtime.serving.worker.status import Status
 
 pytest_plugins = ["gateway_fixtures"]
@@ -32,3 +35,8 @@ def test_every_metric_is_explained_and_in_the_guide_and_no_other(gateway: Runnin
     named = set(re.findall(r"wan_(?:gateway|queue|worker)_\w+", GUIDE.read_text()))
     assert named == known.keys()
     assert wrong(iter(known.items())) == {}
+
+
+def test_every_field_of_a_request_and_every_error_code_is_in_the_guide() -> None:
+    named = set(re.findall(r"`(\w+)`", GUIDE.read_text()))
+    assert Ask.model_fields.keys() | OTHERS | set(map(str, Code)) <= named | {"prompt"}
