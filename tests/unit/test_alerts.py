@@ -1,9 +1,10 @@
-"""The chart's alerts ask for metrics, labels and values that there are."""
+"""The chart's alerts and the guide name metrics, labels and values that there are."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from prometheus_client.registry import CollectorRegistry
@@ -21,6 +22,7 @@ from wan_runtime.serving.worker.status import Status
 ON = {"metrics": {"prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}}}}
 METRIC = re.compile(r"\b(wan_(?!operator_dev)\w+)(?:\{([^}]*)\})?")
 LABEL = re.compile(r"(\w+)(=~?)\"([^\"]*)\"")
+GUIDE = Path(__file__).parents[2] / "docs" / "concepts.md"
 TARGET = ("namespace", "wan_operator_dev_service")
 """Labels that a scrape of a service's pods adds."""
 
@@ -98,3 +100,9 @@ def test_alerts_on_services_name_them(rules: dict[str, Manifest]) -> None:
         assert f"by ({', '.join(TARGET)}" in rule["expr"], alert
         for label in TARGET:
             assert f"{{{{ $labels.{label} }}}}" in rule["annotations"]["summary"], alert
+
+
+def test_the_guide_has_every_metric_of_the_operator_and_no_other() -> None:
+    families = [each for each in OperatorMetrics().registry.collect() if "wan_" in each.name]
+    known = {f"{each.name}{'_total' * (each.type == 'counter')}" for each in families}
+    assert set(re.findall(r"wan_operator_\w+", GUIDE.read_text())) == known
