@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 
 from unit.rendered import NAMESPACE, Manifest, environment, of_kind, render
-from wan_operator.api.v1alpha1.inference import LABEL
+from unit.test_chart_workloads import selects, service_pods
+from wan_operator.resources import left
 from wan_operator.resources.labels import MANAGED_BY, MANAGER
 
 KINDS = {"StatefulSet", "Service", "Secret", "PodDisruptionBudget", "NetworkPolicy"}
@@ -65,7 +66,7 @@ def test_an_upgrade_of_the_operator_does_not_restart_it() -> None:
     assert not {"helm.sh/chart", "app.kubernetes.io/version"} & set(labels)
 
 
-def test_only_the_pods_of_services_reach_it() -> None:
+def test_only_the_pods_of_services_and_what_clears_up_after_them_reach_it() -> None:
     policy = of_kind(database(), "NetworkPolicy", "-db")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert "egress" not in policy
@@ -73,10 +74,10 @@ def test_only_the_pods_of_services_reach_it() -> None:
     assert way_in["ports"] == [{"port": 5432, "protocol": "TCP"}]
     [source] = way_in["from"]
     assert source["namespaceSelector"] == {}
-    assert source["podSelector"] == {
-        "matchLabels": {MANAGED_BY: MANAGER},
-        "matchExpressions": [{"key": LABEL, "operator": "Exists"}],
-    }
+    for caller in (*service_pods(), {"metadata": {"labels": left.LABELS}}):
+        assert selects(source["podSelector"], caller)
+    step = {"metadata": {"labels": {MANAGED_BY: MANAGER, "app.kubernetes.io/component": "train"}}}
+    assert not selects(source["podSelector"], step)
 
 
 def test_only_watched_namespaces_reach_it() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from unit.controller.service_world import World, tiny
 from unit.rendered import NAMESPACE, Manifest, of_kind, render
 from wan_operator.api.v1alpha1.inference import LABEL
+from wan_operator.resources import left
 from wan_operator.resources.labels import MANAGED_BY, MANAGER
 from wan_operator.resources.service.names import REVISION
 from wan_runtime.contract.job import PROGRESS_PORT
@@ -67,13 +68,13 @@ def test_step_pods_are_fenced_in_the_watched_namespaces_by_default() -> None:
     assert policy["metadata"]["namespace"] == "team-c"
 
 
-def test_gateways_and_workers_reach_the_database_and_what_they_call() -> None:
+def test_gateways_workers_and_clearing_jobs_reach_the_database_and_what_they_call() -> None:
     fenced: dict[str, Any] = {"enabled": True, "namespaces": ["team-a"], "storePorts": [9000]}
     policy = of_kind(render({"networkPolicy": {"workloads": fenced}}), "NetworkPolicy", "-services")
     assert policy["metadata"]["namespace"] == "team-a"
     assert policy["spec"]["policyTypes"] == ["Egress"], "it is no fence against who may call them"
     assert ports_out(policy) == [5432, 443]
-    for pod in service_pods():
+    for pod in (*service_pods(), {"metadata": {"labels": left.LABELS}}):
         assert selects(policy["spec"]["podSelector"], pod)
     step = {"metadata": {"labels": {MANAGED_BY: MANAGER, "app.kubernetes.io/component": "train"}}}
     assert not selects(policy["spec"]["podSelector"], step), "steps need neither"
