@@ -216,7 +216,7 @@ class ServiceSpec(Contract):
     results: ResultSpec = ResultSpec()
     moderation: ModerationSpec | None = None
     public_url: str = ""
-    """URL of the gateway, for links in webhooks and events. Empty: links are relative."""
+    """URL of the gateway, as in the resource's status. No answer has it."""
     webhook_private_hosts: tuple[str, ...] | None = None
     """Host names, addresses and CIDRs that webhooks are sent to though they are private. None:
     none."""

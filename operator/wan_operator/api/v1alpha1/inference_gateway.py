@@ -113,7 +113,7 @@ class Gateway(ApiModel):
             "must be an http(s) URL",
         ),
     ] = ""
-    """URL under which clients reach the gateway, for links in webhooks. Default: the host of
+    """URL under which clients reach the gateway, which status.url then shows. Default: the host of
     ingress, if it is set, else the address within the cluster."""
     studio: bool = True
     """Whether to serve the studio, a page at /studio/ that makes videos in a browser."""
