@@ -32,7 +32,7 @@ CandidateName = Annotated[
 
 
 class CandidateAdapter(AdapterFiles):
-    """LoRA files made elsewhere, with tensors named as in DiffSynth, ComfyUI or Diffusers."""
+    """LoRA files made elsewhere. docs/datasets.md has the tools whose names of tensors are read."""
 
     strength: Annotated[float, Field(ge=-4, le=4)] = 1.0
     """Strength of the adapter. A value of 1 is the strength as trained."""
@@ -57,8 +57,8 @@ class CandidateAcceleration(ApiModel):
     """Arithmetic of the transformers, as in a service's spec.acceleration.profile. Two candidates
     that differ in it alone measure what a profile costs in quality."""
     step_cache: Literal["Spaced", "EasyCache", "TeaCache"] | None = None
-    """Rule by which Fast leaves out steps, as in a service's spec.acceleration.stepCache. TeaCache
-    is for Wan2.1 alone. Default: Spaced."""
+    """Rule by which Balanced and Fast leave out steps, as in a service's
+    spec.acceleration.stepCache. TeaCache is for Wan2.1 alone. Default: Spaced."""
     attention: Attention = "Auto"
     """Attention kernel, as in a service's spec.acceleration.attention. Where it cannot run, or is
     wrong, the candidate has no videos."""

@@ -20,8 +20,8 @@ class InitFrom(ApiModel):
     uri: S3Uri | None = None
     """S3 address of the weights: the folder of an artifact such as that of an export, which is
     verified by its manifest; a .safetensors file; or shards by their .safetensors.index.json or its
-    folder. Tensors are named as in DiffSynth, ComfyUI or Diffusers. For Wan2.2: an artifact with
-    all experts that are trained, or a folder with the shards of each in high_noise_model and
+    folder. docs/datasets.md has the tools whose names of tensors are read. For Wan2.2: an artifact
+    with all experts that are trained, or a folder with the shards of each in high_noise_model and
     low_noise_model, or in transformer and transformer_2."""
     high_noise: S3Uri | None = None
     """S3 address of the weights of the high-noise expert of Wan2.2, in place of uri."""

@@ -81,8 +81,8 @@ class Adapter(ApiModel):
     waits until the evaluation is complete; if a later one of the same name finds another winner,
     that is rolled out."""
     files: AdapterFiles | None = None
-    """LoRA files made elsewhere, in the service's bucket, with tensors named as in DiffSynth,
-    ComfyUI or Diffusers."""
+    """LoRA files made elsewhere, read with the endpoint and credentials of the store.
+    docs/datasets.md has the tools whose names of tensors are read."""
     strength: Strength = 1.0
     """Strength of the adapter when a request gives none. A value of 1 is the strength as trained.
     """

@@ -104,12 +104,13 @@ class VideoSize(ApiModel):
 
 
 class AdapterFiles(ApiModel):
-    """LoRA files made elsewhere, with tensors named as in DiffSynth, ComfyUI or Diffusers."""
+    """LoRA files made elsewhere. docs/datasets.md has the tools whose names of tensors are read."""
 
     model_config = ConfigDict(json_schema_extra=rules(BY_EXPERT))
 
     uri: FileUri | None = None
-    """S3 address of a .safetensors file. For Wan2.2 it is applied to both experts."""
+    """S3 address of a .safetensors file. For Wan2.2 it is applied to both experts, or names the
+    layers of each."""
     high_noise: FileUri | None = None
     """S3 address of a .safetensors file for the high-noise expert of Wan2.2, in place of uri."""
     low_noise: FileUri | None = None
