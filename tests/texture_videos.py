@@ -13,6 +13,8 @@ import numpy as np
 from wan_runtime.rendering.media import write_mp4
 
 SIZES = ((80, 48), (96, 64), (832, 480))
+FRAMES = 21
+"""Two segments, of which the second has more frames than an encoder has threads."""
 
 
 def digests(folder: Path) -> list[str]:
@@ -23,7 +25,8 @@ def digests(folder: Path) -> list[str]:
 def _digest(path: Path, width: int, height: int) -> str:
     noise = np.random.default_rng(width).integers(0, 256, (height // 4, width // 4, 3), np.uint8)
     tile = np.kron(noise, np.ones((4, 4, 1), np.uint8))
-    write_mp4(np.stack([np.roll(tile, (2 * at, 3 * at), (0, 1)) for at in range(7)]), path, 16)
+    frames = np.stack([np.roll(tile, (2 * at, 3 * at), (0, 1)) for at in range(FRAMES)])
+    write_mp4(frames, path, 16)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -47,8 +47,10 @@ ENCODING = {
     "preset": "medium",
     # Where EXACT puts chroma, and where browsers take it from.
     "chroma_sample_location": "center",
-    # What x264 writes depends on how many there are.
-    "threads": "1",
+    # What x264 writes depends on how many there are, so it is one number on any number of cores.
+    "threads": "3",
+    # PyAV asks for slices, which cost bytes.
+    "thread_type": "frame",
     # With AVX-512, x264's macroblock tree reads memory that nothing has written: equal frames then
     # gave several files.
     "mbtree": "0",

@@ -65,6 +65,13 @@ def test_equal_frames_are_equal_bytes(tmp_path: Path) -> None:
         assert told.stdout.split() == first
 
 
+def test_frames_are_not_cut_into_slices(tmp_path: Path) -> None:
+    """x264 says so in the stream. Slices would make files larger."""
+    path = tmp_path / "short.mp4"
+    write_mp4(np.zeros((2, 480, 64, 3), np.uint8), path, 16)
+    assert b" sliced_threads=0 " in path.read_bytes()
+
+
 def _plane(plane: av.VideoPlane) -> NDArray[np.uint8]:
     lines = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
     return lines[:, : plane.width]
