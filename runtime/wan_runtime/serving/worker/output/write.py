@@ -39,11 +39,12 @@ SAVED: dict[str, Any] = {"quality": 95, "subsampling": "4:4:4"}
 
 def write(cut: Cut) -> None:
     """All of FILES into the folder."""
-    frames: Frames = np.load(cut.frames)
+    # Pages are read by the threads that need them. A mark changes those that it is on, in memory.
+    frames: Frames = np.load(cut.frames, mmap_mode="c")
     folder = Path(cut.folder)
-    whole = frames[0]
+    whole = frames[0].copy()
     if cut.visible_mark:
-        frames = marked(frames)
+        mark(frames)
     with ThreadPoolExecutor(1) as beside:
         pictures = beside.submit(_pictures, cut, whole, frames)
         write_mp4(frames, folder / FILES[VIDEO], cut.fps, cut.metadata)
@@ -67,8 +68,8 @@ def evenly(count: int, wanted: int) -> list[int]:
     return [round(each) for each in np.linspace(0, count - 1, wanted)]
 
 
-def marked(frames_FHWC: Frames) -> Frames:
-    """With the words `AI-generated` in the lower right corner, white on half-dark."""
+def mark(frames_FHWC: Frames) -> None:
+    """Write `AI-generated` in the lower right corner, white on half-dark."""
     height, width = frames_FHWC.shape[1:3]
     font = ImageFont.load_default(size=max(10, height // 24))
     text = "AI-generated"
@@ -77,10 +78,8 @@ def marked(frames_FHWC: Frames) -> Frames:
     ImageDraw.Draw(box).text((6 - left, 4 - top), text, fill=255, font=font)
     letters = np.asarray(box, np.float32)[None, :, :, None]
     rows, columns = box.height, box.width
-    out = frames_FHWC.copy()
-    corner = out[:, height - rows :, width - columns :]
+    corner = frames_FHWC[:, height - rows :, width - columns :]
     corner[:] = np.maximum(corner * 0.5, letters).astype(np.uint8)
-    return out
 
 
 def spritesheet(frames_FHWC: Frames) -> Image.Image:
