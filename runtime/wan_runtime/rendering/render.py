@@ -100,8 +100,7 @@ class Renderer:
     def _conditions(self, order: VideoOrder, first_frame: Path) -> dict[str, Tensor]:
         """What the texts and the picture are made into, on rank 0; nothing on the others.
         Collective."""
-        picture = self.ranks.together(lambda: np.array(read_picture(first_frame, order.size)))
-        tensors = self.ranks.together(lambda: self._of_one(order, picture))
+        picture, tensors = self.ranks.together(lambda: self._alone(order, first_frame))
         decoder = self.model.decoder
         if decoder is not None and decoder.encodes:
             # Not together: the ranks send to each other here, and what fails on one ends all.
@@ -110,10 +109,13 @@ class Renderer:
                 tensors["y"] = y[None]
         return tensors
 
-    def _of_one(self, order: VideoOrder, picture: NDArray[np.uint8]) -> dict[str, Tensor]:
-        """What rank 0 makes of `_conditions` by itself."""
+    def _alone(
+        self, order: VideoOrder, first_frame: Path
+    ) -> tuple[NDArray[np.uint8], dict[str, Tensor]]:
+        """The picture, and what rank 0 makes of `_conditions` by itself."""
+        picture = np.array(read_picture(first_frame, order.size))
         if self.ranks.rank:
-            return {}
+            return picture, {}
         video = self.model.video
         assert video is not None
         tensors = {"positive": self._encode_text(order.prompt)}
@@ -124,7 +126,8 @@ class Renderer:
             if video.encodes
             else video.encode_first_frame(picture, order.frames)
         )
-        return {**tensors, **{name: tensor[None] for name, tensor in encoded.items()}}
+        tensors.update((name, tensor[None]) for name, tensor in encoded.items())
+        return picture, tensors
 
     def _encode(self, prompt: str) -> Tensor:
         assert self.model.text is not None

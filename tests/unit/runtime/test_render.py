@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from forked_ranks import on_ranks
 from ml_runs import HEIGHT, WIDTH, moving_picture
 from renders import CPU, adapter, make_renderer, make_task, modules, rendered, save_odd, write_lora
 from wan_runtime.contract.finetune import Dialect
@@ -19,7 +20,10 @@ from wan_runtime.contract.steps import Expert
 from wan_runtime.errors import InputError
 from wan_runtime.models import load
 from wan_runtime.models.adapters.applied import AdapterFile, AppliedAdapter
+from wan_runtime.models.adapters.cache import AdapterCache
+from wan_runtime.models.dit.parallel import Ranks
 from wan_runtime.models.layout import ModelFiles
+from wan_runtime.rendering.model import Model
 from wan_runtime.rendering.order import Stage
 from wan_runtime.rendering.render import Renderer
 from wan_runtime.rendering.sampling import schedule_of
@@ -217,3 +221,20 @@ def test_a_first_frame_of_another_size_is_refused(renderer21: Renderer, tmp_path
     Path(task.image).write_bytes(b"GIF89a")
     with pytest.raises(InputError, match="the first frame cannot be decoded"):
         rendered(renderer21, task)
+
+
+@pytest.mark.parametrize("wrong", [(0,), (1,), (0, 1)])
+def test_a_first_frame_is_refused_by_all_ranks_alike(
+    wrong: tuple[int, ...], tiny21: ModelFiles, tmp_path: Path
+) -> None:
+    task = make_task(tmp_path)
+    torn = tmp_path / "torn.png"
+    torn.write_bytes(b"GIF89a")
+
+    def render(ranks: Ranks) -> object:
+        renderer = Renderer(Model(tiny21, ranks, CPU), AdapterCache(0, torch.float32))
+        return renderer.render(task.order, torn if ranks.rank in wrong else Path(task.image))
+
+    first, second = on_ranks(2, tmp_path, render)
+    assert first == second
+    assert first.startswith("ClipInvalid: the first frame cannot be decoded"), first
