@@ -1,5 +1,5 @@
 """`status.effective` is of what serves: an edit's values follow once its rollout is through. So are
-`status.weights` and the artifacts of `status.adapters`."""
+`status.weights` and the artifacts of `status.adapters`; what is next is told beside them."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_change_that_makes_no_other_workers_is_told_at_once() -> None:
 
 
 MODEL = {"preset": "Wan2.1-I2V-Tiny", "fineTuneRef": {"name": "whole"}}
-STYLE = {"name": "style", "fineTuneRef": {"name": "style"}}
+STYLE, OTHER = ({"name": name, "fineTuneRef": {"name": name}} for name in ("style", "other"))
 
 
 def tuned(strategy: str) -> World:
@@ -134,10 +134,16 @@ def train(world: World, digit: str) -> None:
 
 
 def told(world: World) -> tuple[str, str, str]:
-    """A digit of the model's weights, of the adapter's, and of its next ones."""
+    """A digit of the model's weights, of the adapter's, and of the next ones, which are alike."""
     [adapter] = world.status["adapters"]
-    found = (world.status.get("weights"), adapter.get("artifact"), adapter.get("nextArtifact"))
-    model, served, awaited = ((each or {"sha256": ""})["sha256"][:1] for each in found)
+    found = (
+        world.status.get("weights"), adapter.get("artifact"), adapter.get("nextArtifact"),
+        world.status.get("nextWeights"),
+    )  # fmt: skip
+    model, served, awaited, next_weights = (
+        (each or {"sha256": ""})["sha256"][:1] for each in found
+    )
+    assert next_weights == awaited
     return model, served, awaited
 
 
@@ -169,6 +175,54 @@ def test_weights_that_are_rolled_out_are_those_of_a_fine_tune_that_goes() -> Non
         assert (world.running("worker"), told(world)) == (new, ("a", "a", "b"))
     world.settle()
     assert (world.status["revision"], told(world)) == (new, ("b", "b", ""))
+
+
+@pytest.mark.parametrize("phase", ["Waiting", "RolledBack"])
+def test_a_fine_tune_that_goes_changes_nothing_of_a_rollout(phase: str) -> None:
+    """Else the next weights of the adapter would be rolled out with the old ones of the model."""
+    world = tuned("Surge")
+    if phase == "Waiting":
+        train(world, "c")
+        world.room = Room((node("full", gpus=0),))
+        world.status["sizes"] = [{"size": "128x96", "seconds": 1}]  # a worker was ready
+        world.turn()
+    else:
+        world.roll(ready=False)
+        world.turn(3600)
+    before = world.status["rollout"]["revision"], told(world)
+    world.finetunes.clear()
+    for _ in range(3):
+        world.turn(5)
+        assert world.status["rollout"]["phase"] == phase
+        assert (world.status["rollout"]["revision"], told(world)) == before
+    if phase == "Waiting":
+        world.room = Room((node("large", gpus=100),))
+        world.turn(5)
+        world.settle()
+        assert told(world) == ("c", "c", "")
+
+
+def test_an_edited_record_of_what_is_rolled_out_is_mended() -> None:
+    world = tuned("Surge")
+    name = world.status["rollout"]["revision"]
+    kept = world.objects["ConfigMap", f"demo-{name}"]["data"]
+    before = kept["service.json"]
+    kept["service.json"] = "{"
+    world.turn(5)
+    assert world.status["rollout"]["revision"] == name
+    assert world.objects["ConfigMap", f"demo-{name}"]["data"]["service.json"] == before
+
+
+def test_before_anything_serves_weights_are_the_next_ones() -> None:
+    world = World(tiny(model=MODEL, adapters=[STYLE, OTHER]))
+    train(world, "a")
+    world.turn()
+    assert world.status["revision"] == ""
+    style, other = world.status["adapters"]
+    assert (style["nextArtifact"]["sha256"], other["reason"]) == ("a" * 64, "FineTuneNotFound")
+    assert world.status["nextWeights"]["sha256"] == "a" * 64
+    assert "artifact" not in style
+    assert "weights" not in world.status
 
 
 def test_weights_that_cannot_be_served_are_not_told() -> None:

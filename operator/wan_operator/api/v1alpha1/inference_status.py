@@ -266,3 +266,6 @@ class WanInferenceServiceStatus(ApiModel):
     """Weights of the fine-tune in spec.model, served in place of the base model's transformers.
     They are those of the revision in status.revision: a change shows here once its rollout is
     through."""
+    next_weights: Artifact | None = None
+    """Weights of the fine-tune in spec.model that are not served yet: the change to them waits, is
+    rolled out or was rolled back."""

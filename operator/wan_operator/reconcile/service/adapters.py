@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wan_operator.api.v1alpha1.common import Artifact
-from wan_operator.api.v1alpha1.inference import Adapter, AdapterStatus, ReportedFiles
+from wan_operator.api.v1alpha1.inference import (
+    Adapter,
+    AdapterStatus,
+    ReportedFiles,
+    WanInferenceServiceStatus,
+)
 from wan_operator.api.v1alpha1.model import AdapterFiles
 from wan_operator.conditions.service import ADAPTER_REASONS, VOCABULARY
 from wan_operator.reconcile.service.state import Service
@@ -101,20 +106,28 @@ def place(status: AdapterStatus) -> Artifact | ReportedFiles | None:
     return status.files or status.next_artifact or status.artifact
 
 
-def as_served(service: Service, serving: Revision) -> Service:
-    """With the weights of status.weights and status.adapters that workers of `serving` have."""
-    spec = serving.spec
+def as_served(service: Service, serving: Revision | None) -> Service:
+    """With the weights of status.weights and status.adapters that workers of `serving` have, and
+    the others as what is next. None: nothing is served."""
+    status, spec = service.status, serving.spec if serving else None
     adapters = []
-    for each in service.status.adapters:
-        served, named = spec.adapter(each.name), each.next_artifact or each.artifact
-        artifact = artifact_of(served.artifact if served else None)
+    for each in status.adapters:
+        served, named = spec and spec.adapter(each.name), each.next_artifact or each.artifact
+        artifact = _artifact_of(served.artifact if served else None)
         awaited = None if named == artifact else named
         update = {"artifact": artifact, "next_artifact": awaited}
         adapters.append(each.model_copy(update=update))
-    return service.with_status(adapters=adapters, weights=artifact_of(spec.weights))
+    weights, named = _artifact_of(spec.weights if spec else None), weights_named(status)
+    awaited = None if named == weights else named
+    return service.with_status(adapters=adapters, weights=weights, next_weights=awaited)
 
 
-def artifact_of(reference: ManifestRef | None) -> Artifact | None:
+def weights_named(status: WanInferenceServiceStatus) -> Artifact | None:
+    """Weights in place of the base model's that the spec named last, served or not yet."""
+    return status.next_weights or status.weights
+
+
+def _artifact_of(reference: ManifestRef | None) -> Artifact | None:
     """The artifact that workers read."""
     return None if reference is None else Artifact(uri=reference.uri, sha256=reference.sha256)
 

@@ -16,7 +16,13 @@ from wan_operator.conditions.runs import FAILED
 from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.observed import Key, Raw
 from wan_operator.reconcile.service import evaluations
-from wan_operator.reconcile.service.adapters import artifact_of, place, reported, spec_of, verdict
+from wan_operator.reconcile.service.adapters import (
+    place,
+    reported,
+    spec_of,
+    verdict,
+    weights_named,
+)
 from wan_operator.reconcile.service.found import Found
 from wan_operator.reconcile.service.state import Service
 
@@ -60,19 +66,12 @@ def followed(service: Service) -> Followed:
 
 def _model(service: Service) -> Found:
     """What is served in place of the base model's transformers: nothing, unless the spec says."""
-    model, before = service.spec.model, _weights_before(service)
+    model, before = service.spec.model, weights_named(service.status)
     if model.fine_tune_ref is not None:
         return find(service, model.fine_tune_ref.name, "full", before)
     if model.from_evaluation is not None:
         return evaluations.find(service, model.from_evaluation, "Full", before)
     return Found(None)
-
-
-def _weights_before(service: Service) -> Artifact | None:
-    """What was served before, or is just being rolled out."""
-    rollout = service.status.rollout
-    new = service.revision(rollout.revision) if rollout else None
-    return service.status.weights if new is None else artifact_of(new.spec.weights)
 
 
 def _status(

@@ -104,7 +104,9 @@ def reconcile(cr: Raw, observed: Observed, settings: Settings, now: datetime) ->
             return stalled(cr, "DoesNotFit", too_large, now)
     base = base_model.imported(service, effective)
     found = followed(base.service)
-    service = base.service.with_status(adapters=found.adapters, weights=found.weights)
+    service = base.service.with_status(
+        adapters=found.adapters, weights=found.weights, next_weights=None
+    )
     news = awaited(base, found)
     desired = revision_of(service, effective, found) if not news else None
     return serve(service, effective, desired, news, base)
@@ -163,7 +165,7 @@ def serve(
         cause = min(news, key=lambda each: each.type != STALLED)
         unready = Wanted(READY, False, cause.reason, cause.message)
         service = service.with_status(revision="", ready="", effective=effective)
-        service = with_conditions(service, *news, unready)
+        service = with_conditions(as_served(service, None), *news, unready)
         return Decision(
             children=base.children,
             deletes=base.deletes,
@@ -179,9 +181,7 @@ def serve(
     serving = before.revision(service.status.revision)
     if planned is not None and planned.name == service.status.revision:
         service, serving = service.with_status(effective=effective), planned
-    if serving is not None:
-        service = as_served(service, serving)
-    service = with_conditions(numbered(service), *news)
+    service = with_conditions(numbered(as_served(service, serving)), *news)
     wanted = children(before, service, effective, taken, planned)
     return Decision(
         children=(*base.children, *wanted),
