@@ -3,6 +3,7 @@ autoscaling."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -19,6 +20,10 @@ from unit.controller.test_service_held import (
     serving,
     spoil,
 )
+from wan_operator.api.v1alpha1.inference import KIND, LABEL
+from wan_operator.resources.labels import Owner
+from wan_operator.resources.service.names import REVISION
+from wan_operator.resources.service.worker import Revision, config_map
 
 FOLLOWS = "; the number of workers follows spec.autoscaling"
 AUTOSCALING = {
@@ -105,6 +110,23 @@ def test_workers_that_cannot_be_made_again_stay() -> None:
     assert world.status["desiredReplicas"] == 0
     assert world.condition("Stalled")[2].endswith(STAYS)
     del world.objects["Deployment", "demo-worker"]
+    assert not world.turn(5).children
+    assert world.condition("Stalled")[2].endswith(STAYS)
+
+
+def test_workers_of_a_later_release_stay() -> None:
+    """After the operator was set back: it knows neither what the spec says nor what they read."""
+    world = serving_none()
+    data = world.objects["ConfigMap", f"demo-{world.status['revision']}"]["data"]
+    later = json.dumps(json.loads(data["service.json"]) | {"later": True})
+    revision = Revision.holding(later, json.loads(data["worker.json"]))
+    world.apply(config_map(Owner.of(KIND, LABEL, world.cr), revision))
+    deployment = world.deployment("worker")
+    assert deployment is not None
+    deployment["spec"]["template"]["metadata"]["labels"][REVISION] = revision.name
+    world.status["revision"] = revision.name
+    spoil(world, "SpecInvalid")
+    world.report = report(queue(queued=30, seconds=290))
     assert not world.turn(5).children
     assert world.condition("Stalled")[2].endswith(STAYS)
 

@@ -72,10 +72,11 @@ def resized(service: Service) -> Manifest | None:
 
 
 def _at_work(service: Service) -> Revision | None:
-    """What the workers' Deployment runs, as it is kept."""
+    """What the workers' Deployment runs, as it is kept. None: it was edited, or is of a release
+    whose words this one does not know."""
     live = service.deployment(Part.WORKER)
     found = live and service.revision(label(live["spec"]["template"], REVISION))
-    return found if found and found.is_intact else None
+    return found if found and found.is_intact and found.is_readable else None
 
 
 def needed(queue: QueueReport, wanted: Autoscaling) -> int:

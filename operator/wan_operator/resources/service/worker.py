@@ -10,6 +10,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from wan_operator.api.v1alpha1.common import ConfigMapKey
 from wan_operator.api.v1alpha1.inference import Workers
 from wan_operator.api.v1alpha1.model import PersistentVolumeClaimSource
@@ -91,7 +93,10 @@ class Revision:
     @classmethod
     def of(cls, pods: WorkerPods) -> Revision:
         service = pods.service.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n"
-        template = pod_template(pods)
+        return cls.holding(service, pod_template(pods))
+
+    @classmethod
+    def holding(cls, service: str, template: Manifest) -> Revision:
         return cls(_name(service, template), service, template)
 
     @classmethod
@@ -105,6 +110,14 @@ class Revision:
     def is_intact(self) -> bool:
         """Whether it is what its name says: nobody has edited the ConfigMap that keeps it."""
         return self.name == _name(self.service, self.template)
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether this release knows all that it says."""
+        try:
+            return bool(self.spec)
+        except ValidationError:
+            return False
 
     @property
     def spec(self) -> ServiceSpec:
