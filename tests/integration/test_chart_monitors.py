@@ -32,4 +32,4 @@ def test_the_prometheus_operator_knows_every_field(apiserver: ApiServer, namespa
                 path = path_of(crds[document["kind"]], namespace)
                 query = "?fieldValidation=Strict&dryRun=All"
                 taken.append(apiserver.request("POST", path + query, document)["kind"])
-    assert sorted(taken) == ["PodMonitor", *sorted(KINDS)]
+    assert sorted(taken) == ["PodMonitor"] * 3 + sorted(KINDS)

@@ -15,6 +15,7 @@ from wan_operator import kinds
 from wan_operator.metrics import Metrics as OperatorMetrics
 from wan_runtime.contract.reasons import GatewayReason
 from wan_runtime.contract.report import Fault, QueueReport, ServiceReport
+from wan_runtime.process.pages import GAUGES
 from wan_runtime.serving.gateway.metrics import Metrics as GatewayMetrics
 from wan_runtime.serving.gateway.reporter import Reporter
 from wan_runtime.serving.worker.status import Status
@@ -105,4 +106,10 @@ def test_alerts_on_services_name_them(rules: dict[str, Manifest]) -> None:
 def test_the_guide_has_every_metric_of_the_operator_and_no_other() -> None:
     families = [each for each in OperatorMetrics().registry.collect() if "wan_" in each.name]
     known = {f"{each.name}{'_total' * (each.type == 'counter')}" for each in families}
-    assert set(re.findall(r"wan_operator_\w+", GUIDE.read_text())) == known
+    assert set(re.findall(r"wan_operator_(?!dev_)\w+", GUIDE.read_text())) == known
+
+
+def test_the_guide_has_every_metric_of_steps_and_no_other() -> None:
+    assert set(re.findall(r"wan_step_\w+", GUIDE.read_text())) == {
+        f"wan_step_{name}" for name in GAUGES
+    }

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from unit.controller.service_world import World, tiny
+import pytest
+
+from unit.made_pods import selects as by_labels
+from unit.made_pods import serving
 from unit.rendered import NAMESPACE, Manifest, of_kind, render
 from wan_operator.api.v1alpha1.inference import LABEL
 from wan_operator.resources import left
@@ -15,25 +18,14 @@ from wan_runtime.contract.job import PROGRESS_PORT
 
 def service_pods() -> list[Manifest]:
     """Templates of all that runs of a service, a canary too."""
-    world = World(tiny(rollout={"strategy": "Canary"}))
-    world.settle()
-    world.cr["spec"]["workers"] = {"drainSeconds": 77}
-    world.turn()
-    found = [each["spec"]["template"] for each in world.listed("Deployment")]
+    found = [each["spec"]["template"] for each in serving().listed("Deployment")]
     assert len(found) == 3
     return found
 
 
 def selects(selector: Manifest, pod: Manifest) -> bool:
-    """As Kubernetes reads a label selector, of the operators that the chart uses."""
-    labels = pod["metadata"]["labels"]
-    met = {
-        "Exists": lambda each: each["key"] in labels,
-        "In": lambda each: labels.get(each["key"]) in each["values"],
-    }
-    return selector.get("matchLabels", {}).items() <= labels.items() and all(
-        met[each["operator"]](each) for each in selector.get("matchExpressions", ())
-    )
+    """Whether a selector finds a pod."""
+    return by_labels(selector, pod["metadata"]["labels"])
 
 
 def ports_out(policy: Manifest) -> list[int]:
@@ -98,14 +90,14 @@ def test_pods_that_train_together_reach_each_other_at_all_ports() -> None:
 # -- Scrapes
 
 
-def monitor(values: Manifest | None = None) -> Manifest:
+def monitor(part: str, values: Manifest | None = None) -> Manifest:
     on = {"metrics": {"podMonitor": {"enabled": True, "labels": {"release": "p"}}}}
-    return of_kind(render(on | (values or {})), "PodMonitor", "-services")
+    return of_kind(render(on | (values or {})), "PodMonitor", f"-{part}")
 
 
 def test_a_pod_monitor_finds_gateways_and_workers_wherever_they_run() -> None:
     assert not [each for each in render() if each["kind"] == "PodMonitor"]
-    made = monitor()
+    made = monitor("services")
     assert made["metadata"]["labels"]["release"] == "p"
     assert made["spec"]["namespaceSelector"] == {"any": True}
     [endpoint] = made["spec"]["podMetricsEndpoints"]
@@ -116,15 +108,15 @@ def test_a_pod_monitor_finds_gateways_and_workers_wherever_they_run() -> None:
     assert made["spec"]["podTargetLabels"] == [LABEL, REVISION]
 
 
-def test_a_pod_monitor_keeps_to_the_watched_namespaces() -> None:
-    spec = monitor({"watchNamespaces": ["team-a", "team-b"]})["spec"]
+@pytest.mark.parametrize("part", ["services", "steps"])
+def test_a_pod_monitor_keeps_to_the_watched_namespaces(part: str) -> None:
+    spec = monitor(part, {"watchNamespaces": ["team-a", "team-b"]})["spec"]
     assert spec["namespaceSelector"] == {"matchNames": ["team-a", "team-b"]}
 
 
 def test_a_services_own_policies_let_prometheus_in() -> None:
     """Policies add up: the fence around step pods takes nothing away."""
-    world = World(tiny())
-    world.settle()
+    world = serving()
     for pod in service_pods():
         ways = [
             way
