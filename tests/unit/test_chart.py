@@ -208,7 +208,7 @@ def test_the_network_policy_lets_the_operator_work() -> None:
     policy = of_kind(render(), "NetworkPolicy")["spec"]
     assert [rule["ports"] for rule in policy["ingress"]] == [[{"port": 8080, "protocol": "TCP"}]]
     out = {port["port"]: rule.get("to") for rule in policy["egress"] for port in rule["ports"]}
-    assert set(out) == {53, 443, 6443, PROGRESS_PORT}
+    assert set(out) == {53, 5353, 443, 6443, PROGRESS_PORT}
     [pods] = out[PROGRESS_PORT] or []
     assert pods["podSelector"]["matchLabels"] == {"app.kubernetes.io/managed-by": "wan-operator"}
 

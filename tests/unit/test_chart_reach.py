@@ -19,6 +19,8 @@ from wan_runtime.contract.job import PROGRESS_PORT
 from wan_runtime.contract.steps import Step
 
 STORE, DATABASE, WEB = 9000, 5432, 443
+DNS = (53, 5353)
+"""OpenShift's pods listen at the second, and its network reads policies behind the Service."""
 ANY = 41234
 """A port that NCCL may choose."""
 COMPONENT = "app.kubernetes.io/component"
@@ -77,7 +79,7 @@ def test_no_kind_of_pod_is_forgotten() -> None:
 
 def test_every_pod_reaches_names_and_the_store() -> None:
     for pod in made():
-        for port in (53, STORE):
+        for port in (*DNS, STORE):
             assert network().passes(pod, OUTSIDE, port), str(pod)
         assert not network().passes(pod, OUTSIDE, ANY), str(pod)
 
@@ -172,7 +174,7 @@ def test_nobody_is_reached_at_a_port_that_is_not_named() -> None:
 
 def test_the_operator_reaches_the_api_server_and_no_database() -> None:
     operator, database = released("Deployment"), released("StatefulSet", "-db")
-    for port in (53, 443, 6443):
+    for port in (*DNS, 443, 6443):
         assert network().passes(operator, OUTSIDE, port)
     assert not network().passes(operator, database, DATABASE)
     assert not network().passes(operator, OUTSIDE, DATABASE)

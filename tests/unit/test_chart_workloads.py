@@ -51,7 +51,17 @@ def test_step_pods_may_be_fenced_in_wherever_they_run() -> None:
         assert source["namespaceSelector"]["matchLabels"] == {
             "kubernetes.io/metadata.name": NAMESPACE
         }
-        assert ports_out(policy) == [53, 53, 9000]
+        assert ports_out(policy) == [53, 53, 5353, 5353, 9000]
+
+
+def test_the_ports_of_dns_are_a_value_and_hold_for_both_protocols() -> None:
+    fenced = {"workloads": {"enabled": True, "namespaces": ["team-a"]}, "dnsPorts": [1053]}
+    documents = render({"networkPolicy": fenced})
+    for suffix in ("", "-workloads"):
+        way = of_kind(documents, "NetworkPolicy", suffix)["spec"]["egress"][0]
+        assert way == {
+            "ports": [{"port": 1053, "protocol": protocol} for protocol in ("UDP", "TCP")]
+        }
 
 
 def test_step_pods_are_fenced_in_the_watched_namespaces_by_default() -> None:

@@ -44,6 +44,17 @@ app.kubernetes.io/name: {{ include "wan-operator.name" . | trunc 60 | trimSuffix
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{/* The way out to DNS. It has no labels that are alike in all clusters. */}}
+{{- define "wan-operator.dns" -}}
+- ports:
+    {{- range .Values.networkPolicy.dnsPorts }}
+    - port: {{ . }}
+      protocol: UDP
+    - port: {{ . }}
+      protocol: TCP
+    {{- end }}
+{{- end }}
+
 {{/* One rule list for the ClusterRole and for the Role of each watched namespace. No verb on Secrets: step pods mount
 them by reference. Nothing may be changed on pods: Jobs and Deployments make and remove them. */}}
 {{- define "wan-operator.rules" -}}
