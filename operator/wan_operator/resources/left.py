@@ -17,6 +17,7 @@ from wan_operator.resources.labels import MANAGED_BY, MANAGER, Manifest, Owner
 from wan_operator.resources.pods import (
     HOME,
     authority,
+    cpu_of,
     pod_spec,
     scratch,
     secret_env,
@@ -54,9 +55,12 @@ def clearing_job(
     store_secret: str,
     database_secret: str | None = None,
     bundle: ConfigMapKey | None = None,
+    cpu_limit: str | None = None,
 ) -> Manifest:
     """`part`: end of its name. `template`: of the resource's pods; this one needs no GPU, so it may
-    go where they may, and need not."""
+    go where they may, and need not. `cpu_limit`: of those pods; a quota of limits counts this one.
+    """
+    cpu, limit = cpu_of("50m", cpu_limit)
     env = [
         *store_env(store_secret),
         *([secret_env("WAN_DATABASE_URL", database_secret, "url")] if database_secret else []),
@@ -76,8 +80,8 @@ def clearing_job(
         "args": ["clear"],
         "env": env,
         "resources": {
-            "requests": {"cpu": "50m", "memory": "256Mi"},
-            "limits": {"memory": "256Mi"},
+            "requests": {"cpu": cpu, "memory": "256Mi"},
+            "limits": limit | {"memory": "256Mi"},
         },
         "securityContext": security_context(),
         "terminationMessagePolicy": "FallbackToLogsOnError",

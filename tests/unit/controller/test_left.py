@@ -47,6 +47,17 @@ def deleted(world: World) -> tuple[Raw, ...]:
     return FINETUNE.left(world.cr, world.settings, world.now)
 
 
+def every_job(**spec: Any) -> list[Raw]:
+    """For what a run and a service of these specs leave."""
+    run, service = restored("full-2.2 training"), restored_service("running")
+    run.cr["spec"] |= spec
+    service.cr["spec"]["gateway"] |= spec
+    return [
+        *deleted(run),
+        *SERVICE.left(service.cr, service.settings, service.now),
+    ]
+
+
 def whole(time: datetime) -> datetime:
     return time.replace(microsecond=0)
 
@@ -66,6 +77,17 @@ def test_of_a_deleted_run_its_checkpoints_and_nothing_else() -> None:
     world.cr["spec"]["checkpoint"] = {"retentionHours": 0}
     (job,) = deleted(world)
     assert what(job).due > world.now, "its pods may be writing one"
+
+
+def test_the_jobs_pods_are_limited_where_a_quota_of_cpu_limits_asks_for_it() -> None:
+    for limit, request in (("20m", "20m"), ("2", "50m")):
+        for job in every_job(resources={"cpuLimit": limit}):
+            (container,) = job["spec"]["template"]["spec"]["containers"]
+            assert container["resources"]["limits"]["cpu"] == limit
+            assert container["resources"]["requests"]["cpu"] == request
+    for job in every_job():
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        assert "cpu" not in container["resources"]["limits"]
 
 
 @pytest.mark.parametrize("state", ["lora-2.2 finished", ""])

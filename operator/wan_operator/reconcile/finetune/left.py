@@ -71,6 +71,7 @@ def clearing(run: FineTuneRun, over: datetime, due: datetime) -> Manifest:
         run.settings,
         store_secret=effective.store.secret_name,
         bundle=bundle,
+        cpu_limit=run.spec.resources.cpu_limit,
     )
 
 

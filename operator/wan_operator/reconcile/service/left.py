@@ -51,6 +51,7 @@ def left(cr: Raw, settings: Settings, now: datetime) -> tuple[Manifest, ...]:
             store_secret=effective.store.secret_name,
             database_secret=effective.database_secret,
             bundle=bundle,
+            cpu_limit=spec.gateway.resources.cpu_limit,
         )
         for part, due in (("clear", silent), ("expire", expired))
     )
