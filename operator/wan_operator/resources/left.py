@@ -110,7 +110,13 @@ def clearing_job(
             "backoffLimit": BACK_OFF,
             "activeDeadlineSeconds": DEADLINE_SECONDS,
             "ttlSecondsAfterFinished": TTL_SECONDS,
-            "template": {"metadata": {"labels": LABELS}, "spec": pod},
+            "template": {
+                "metadata": {
+                    "labels": template.labels | LABELS,
+                    "annotations": dict(template.annotations),
+                },
+                "spec": pod,
+            },
         },
     }
 

@@ -16,8 +16,8 @@ from wan_operator import clearing
 from wan_operator.errors import PermanentError
 from wan_operator.kinds import FINETUNE, SERVICE
 from wan_operator.kube import Kube
-from wan_operator.resources.labels import WAITS_FOR
-from wan_operator.resources.left import left_of
+from wan_operator.resources.labels import MANAGED_BY, WAITS_FOR
+from wan_operator.resources.left import LABELS, left_of
 from wan_operator.resources.pods import STORE_PATH
 from wan_runtime.contract.job import ExitClass
 from wan_runtime.contract.left import SILENCE_SECONDS, VARIABLE, Left
@@ -88,6 +88,18 @@ def test_the_jobs_pods_are_limited_where_a_quota_of_cpu_limits_asks_for_it() -> 
     for job in every_job():
         (container,) = job["spec"]["template"]["spec"]["containers"]
         assert "cpu" not in container["resources"]["limits"]
+
+
+def test_the_jobs_pods_have_the_labels_and_annotations_of_the_template() -> None:
+    """Admission asks for them of every pod; a mesh reads in them that it is to stay away."""
+    wanted = {"team": "film", "sidecar.istio.io/inject": "false", MANAGED_BY: "somebody"}
+    template = {"labels": wanted, "annotations": {"example.com/cost-centre": "7"}}
+    for job in every_job(podTemplate=template):
+        metadata = job["spec"]["template"]["metadata"]
+        assert metadata["labels"] == wanted | LABELS, "no label of ours can be replaced"
+        assert metadata["annotations"] == template["annotations"]
+        assert job["metadata"]["labels"] == LABELS, "by which a sweep knows it"
+        assert left_of(job) is not None
 
 
 @pytest.mark.parametrize("state", ["lora-2.2 finished", ""])
