@@ -61,6 +61,13 @@ def test_selectors_find_its_pod_and_the_operators_do_not() -> None:
     assert port["containerPort"] == 5432
 
 
+def test_a_node_is_drained_also_of_a_database_that_does_not_start() -> None:
+    """Of one that is not ready, a budget of one replica allows no eviction otherwise."""
+    budget = of_kind(database(), "PodDisruptionBudget", "-db")["spec"]
+    assert budget["maxUnavailable"] == of_kind(database(), "StatefulSet", "-db")["spec"]["replicas"]
+    assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
 def test_an_upgrade_of_the_operator_does_not_restart_it() -> None:
     labels = pod(database(image="postgres:15"))["metadata"]["labels"]
     assert not {"helm.sh/chart", "app.kubernetes.io/version"} & set(labels)
