@@ -190,6 +190,24 @@ def test_the_old_operator_stops_before_the_new_one_starts() -> None:
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
 
 
+def test_two_operators_are_apart_and_a_drain_takes_one_at_a_time() -> None:
+    alone, documents = render(), render({"replicas": 2})
+    assert not [each for each in alone if each["kind"] == "PodDisruptionBudget"], "nothing to keep"
+    assert (
+        "topologySpreadConstraints" not in of_kind(alone, "Deployment")["spec"]["template"]["spec"]
+    )
+    template = of_kind(documents, "Deployment")["spec"]["template"]
+    labels = template["metadata"]["labels"].items()
+    [apart] = template["spec"]["topologySpreadConstraints"]
+    assert apart["labelSelector"]["matchLabels"].items() <= labels
+    assert apart["topologyKey"] == "kubernetes.io/hostname"
+    assert apart["whenUnsatisfiable"] == "ScheduleAnyway", "a cluster of one node may run both"
+    budget = of_kind(documents, "PodDisruptionBudget")["spec"]
+    assert budget["selector"]["matchLabels"].items() <= labels
+    assert budget["maxUnavailable"] == 1
+    assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
 @pytest.mark.parametrize(
     ("image", "reference"),
     [
