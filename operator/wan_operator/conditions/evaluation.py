@@ -70,8 +70,7 @@ _OWN: dict[str, Explanation] = {
         "GPU by `spec.podTemplate.nodeSelector`.",
     ),
 }
-_OTHERS = ("DatasetPrepared", "DeadGradients", "Diverged", "LoraTargetUnknown", "WarmUpTooLong")
-"""Reasons of fine-tunes alone."""
+_OTHERS = ("DatasetPrepared",)
 
 EVALUATIONS = Vocabulary(
     TYPES, {name: text for name, text in runs.REASONS.items() if name not in _OTHERS} | _OWN

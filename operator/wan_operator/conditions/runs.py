@@ -105,8 +105,4 @@ _OF_OPERATOR: dict[str, Explanation] = {
 REASONS: dict[str, Explanation] = {**_OF_STEPS, **pods.REASONS, **_OF_OPERATOR}
 """Reason -> what it means, its causes and cure. Closed: no condition and no event has another."""
 
-_OF_EVALUATIONS = ("MetricUnavailable", "ServiceUnreachable")
-
-RUNS = Vocabulary(
-    CONDITION_TYPES, {name: text for name, text in REASONS.items() if name not in _OF_EVALUATIONS}
-)
+RUNS = Vocabulary(CONDITION_TYPES, REASONS)
