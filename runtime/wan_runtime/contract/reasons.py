@@ -232,9 +232,12 @@ class Reason(Explained):
     # NUMERICAL
     NON_FINITE_LOSS = (
         "NonFiniteLoss",
-        "The loss is infinite or not a number.",
-        "The learning rate is too high, or a clip or base weights hold numbers that are none.",
-        "Lower the learning rate of `spec.method`, and `kubectl replace --force -f FILE`.",
+        "The loss, or a pixel of a rendered video, is infinite or not a number.",
+        "Of a fine-tune: the learning rate is too high, or a clip or base weights hold numbers "
+        "that are none. Of an evaluation: a candidate's weights do, or overflow as they are "
+        "computed.",
+        "Lower the learning rate of `spec.method`, or leave the candidate out or give it another "
+        "`acceleration.profile`, and `kubectl replace --force -f FILE`.",
     )
     DIVERGED = (
         "Diverged",
