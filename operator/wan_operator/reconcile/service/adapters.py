@@ -103,7 +103,7 @@ def reported(files: AdapterFiles | None) -> ReportedFiles | None:
 
 def place(status: AdapterStatus) -> Artifact | ReportedFiles | None:
     """What the reason of a status is about."""
-    return status.files or status.next_artifact or status.artifact
+    return status.files or artifact_named(status)
 
 
 def as_served(service: Service, serving: Revision | None) -> Service:
@@ -112,14 +112,17 @@ def as_served(service: Service, serving: Revision | None) -> Service:
     status, spec = service.status, serving.spec if serving else None
     adapters = []
     for each in status.adapters:
-        served, named = spec and spec.adapter(each.name), each.next_artifact or each.artifact
-        artifact = _artifact_of(served.artifact if served else None)
-        awaited = None if named == artifact else named
-        update = {"artifact": artifact, "next_artifact": awaited}
+        served = spec and spec.adapter(each.name)
+        now, following = _parted(served.artifact if served else None, artifact_named(each))
+        update = {"artifact": now, "next_artifact": following}
         adapters.append(each.model_copy(update=update))
-    weights, named = _artifact_of(spec.weights if spec else None), weights_named(status)
-    awaited = None if named == weights else named
-    return service.with_status(adapters=adapters, weights=weights, next_weights=awaited)
+    now, following = _parted(spec.weights if spec else None, weights_named(status))
+    return service.with_status(adapters=adapters, weights=now, next_weights=following)
+
+
+def artifact_named(status: AdapterStatus) -> Artifact | None:
+    """Weights that the adapter's spec named last, served or not yet."""
+    return status.next_artifact or status.artifact
 
 
 def weights_named(status: WanInferenceServiceStatus) -> Artifact | None:
@@ -127,9 +130,12 @@ def weights_named(status: WanInferenceServiceStatus) -> Artifact | None:
     return status.next_weights or status.weights
 
 
-def _artifact_of(reference: ManifestRef | None) -> Artifact | None:
-    """The artifact that workers read."""
-    return None if reference is None else Artifact(uri=reference.uri, sha256=reference.sha256)
+def _parted(
+    read: ManifestRef | None, named: Artifact | None
+) -> tuple[Artifact | None, Artifact | None]:
+    """The artifact that workers read, and the one that was named if it is another."""
+    served = None if read is None else Artifact(uri=read.uri, sha256=read.sha256)
+    return served, None if named == served else named
 
 
 def reference(artifact: Artifact | None) -> ManifestRef | None:

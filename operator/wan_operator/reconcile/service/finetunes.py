@@ -17,6 +17,7 @@ from wan_operator.reconcile.bounds import built
 from wan_operator.reconcile.observed import Key, Raw
 from wan_operator.reconcile.service import evaluations
 from wan_operator.reconcile.service.adapters import (
+    artifact_named,
     place,
     reported,
     spec_of,
@@ -50,7 +51,7 @@ def followed(service: Service) -> Followed:
     adapters, missing = [], []
     for adapter in service.spec.adapters:
         found, old = Found(None), before.get(adapter.name)
-        artifact = (old.next_artifact or old.artifact) if old else None
+        artifact = artifact_named(old) if old else None
         if adapter.fine_tune_ref is not None:
             found = find(service, adapter.fine_tune_ref.name, "lora", artifact)
         if adapter.from_evaluation is not None:
