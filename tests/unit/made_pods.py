@@ -11,7 +11,6 @@ from typing import Any
 from unit.controller import service_world, world
 from unit.controller.evaluation_world import BASE, BUCKET, RATINGS, EvaluationWorld
 from wan_operator.kinds import FINETUNE, SERVICE
-from wan_runtime.contract.job import ExitClass
 
 Raw = dict[str, Any]
 TEAM = "team"
@@ -74,16 +73,16 @@ def policies() -> tuple[Raw, ...]:
 def _owners() -> Iterator[Raw]:
     """Jobs and Deployments."""
     model = {"preset": "Wan2.1-I2V-14B-480P", "source": BUCKET}
-    tuned = walked(world.World(model=model, validation={"samples": 1}))
-    yield from tuned.jobs.values()
-    together = world.World(**TWO_NODES)
-    together.reach("train")
-    yield from together.jobs.values()
-    for experts in ("Sequential", "Joint"):
-        parallelism = {"experts": experts}
-        yield from walked(
-            world.World(model={"preset": "Wan2.2-I2V-Tiny"}, parallelism=parallelism)
-        ).jobs.values()
+    pair = {"preset": "Wan2.2-I2V-Tiny"}
+    tuned = world.World(model=model, validation={"samples": 1})
+    for run, last in (
+        (tuned, "sample"),
+        (world.World(**TWO_NODES), "train"),
+        (world.World(model=pair, parallelism={"experts": "Sequential"}), "export"),
+        (world.World(model=pair, parallelism={"experts": "Joint"}), "export"),
+    ):
+        run.reach(last)
+        yield from run.jobs.values()
     yield from FINETUNE.left(tuned.cr, tuned.settings, tuned.now)
     rated = rating()
     rated.compare()
@@ -96,29 +95,12 @@ def _owners() -> Iterator[Raw]:
     yield from imports.listed("Job")
 
 
-def walked(run: world.World) -> world.World:
-    """A run with all its Jobs."""
-    for _ in range(20):
-        run.settle()
-        if run.is_final:
-            assert run.is_true("Complete")
-            return run
-        for name in run.running_jobs():
-            run.starts(name)
-            run.ends(ExitClass.DONE, name=name)
-    raise AssertionError("never ended")
-
-
 def rating() -> EvaluationWorld:
     """An evaluation of a service and a model, whose page is open."""
     key = {"name": "wan-keys", "key": "studio"}
     live = {"name": "live", "serviceRef": {"name": "videos", "model": "anime", "keySecretRef": key}}
     run = EvaluationWorld(candidates=[BASE, live], ratings=RATINGS)
-    run.settle()
-    while run.running != ["rate"]:
-        run.finish(*run.running)
-    run.starts()
-    run.settle()
+    run.open_page()
     return run
 
 

@@ -120,6 +120,14 @@ class EvaluationWorld(World):
     def work_of(self, step: str) -> EvaluationWork:
         return evaluation_of(self.job_file(step))
 
+    def open_page(self) -> None:
+        """Runs until raters can see the page."""
+        self.settle()
+        while self.running != ["rate"]:
+            self.finish(*self.running)
+        self.starts()
+        self.settle()
+
     def compare(self, verdict: Verdict | None = VERDICT) -> None:
         """Every step until the end."""
         self.settle()

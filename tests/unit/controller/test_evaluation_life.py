@@ -246,11 +246,7 @@ def test_pods_that_read_videos_are_as_large_as_these(size: dict[str, int], cpu: 
 
 def open_world() -> EvaluationWorld:
     world = EvaluationWorld(ratings={**RATINGS, "deadlineSeconds": 3600})
-    world.settle()
-    while world.running != ["rate"]:
-        world.finish(*world.running)
-    world.starts()
-    world.settle()
+    world.open_page()
     return world
 
 
